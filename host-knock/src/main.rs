@@ -1,0 +1,2 @@
+//! knock
+fn main() {}

@@ -1,0 +1,49 @@
+//! The knock: one UDP datagram of 56 bytes that only a holder of the key can make.
+//!
+//! Bytes and a clock go in, a [`Verdict`] comes out. Nothing here reads a clock, draws random bytes,
+//! allocates, logs or does I/O; the doors that use this crate (the netfilter match, the daemon, the
+//! firmware) own all of that. The protocol is described in `docs/protocol.md`.
+//!
+//! ```
+//! use pkd_core::{Key, Knock, Packet, Port, ReplayGuard, Rule, Seal, Start, Tag, UnixSeconds, Verdict, Verifier, Window};
+//!
+//! let rule = Rule { key: Key::parse("test")?, tag: Tag::parse("SSHK")?, window: Window::from_secs(10) };
+//! let port = Port(40_000);
+//! let payload = Knock::seal(&Seal { key: &rule.key, tag: rule.tag, time: UnixSeconds(1_800_000_000), nonce: [7; 12] }, port);
+//!
+//! let now = UnixSeconds(1_800_000_003);
+//! let start = Start::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
+//! let mut guard = ReplayGuard::<256>::new(start.floor(rule.window));
+//! let packet = Packet { destination_port: port, payload: &payload };
+//! assert_eq!(Verifier::new(&rule, &mut guard).check(now, &packet), Verdict::Accept);
+//! # Ok::<(), pkd_core::SecretError>(())
+//! ```
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::as_conversions
+)]
+
+mod digest;
+mod replay;
+mod rule;
+mod secret;
+mod time;
+mod verdict;
+mod verifier;
+mod wire;
+
+pub use digest::Digest;
+pub use replay::{Mark, ReplayGuard, ReplayMemory, Start};
+pub use rule::Rule;
+pub use secret::{Key, SecretError, Tag};
+pub use time::{UnixSeconds, Window};
+pub use verdict::{Counters, Reason, Verdict};
+pub use verifier::Verifier;
+pub use wire::{Knock, LENGTH, NONCE_LENGTH, Packet, Port, Seal, UDP_LENGTH};

@@ -1,0 +1,198 @@
+//! The memory that makes a knock work once.
+//!
+//! The invariant that everything here keeps: *every accepted knock is either in the set or at or
+//! below the floor.* An entry leaves the set only when it is full, and only together with raising the
+//! floor to its time. So no step of any clock, forwards or back, brings an accepted knock back.
+
+use heapless::Vec;
+
+use crate::{Digest, UnixSeconds, Window};
+
+/// What the memory keeps of a knock: its time, and 8 digest bytes to tell those of one second apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    time: UnixSeconds,
+    id: u64,
+}
+
+impl Mark {
+    /// The mark of a knock with this time and digest.
+    #[must_use]
+    pub fn new(time: UnixSeconds, digest: &Digest) -> Self {
+        Self { time, id: digest.id() }
+    }
+}
+
+/// What [`Verifier`](crate::Verifier) asks of a memory. A door whose memory is shared between
+/// threads implements it with a lock around each call of a [`ReplayGuard`].
+pub trait ReplayMemory {
+    /// First look: whether a knock is a replay. Changes nothing and costs no hash.
+    ///
+    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is.
+    fn refuses(&mut self, mark: Mark, window: Window) -> bool;
+
+    /// Second look, and record. `false`: a replay after all, nothing recorded.
+    ///
+    /// Only for knocks whose digest is good; else a stranger could raise the floor.
+    #[must_use]
+    fn record(&mut self, mark: Mark, window: Window) -> bool;
+}
+
+/// The memory of one key: the last `N` accepted knocks, and the floor below which none is accepted.
+///
+/// When it is full, the knock with the smallest time leaves. The price: an honest knock that was
+/// under way for longer than `N` others took is refused, and its sender has to knock again.
+#[derive(Clone, Debug)]
+pub struct ReplayGuard<const N: usize> {
+    /// Sorted, smallest time first.
+    set: Vec<Mark, N>,
+    /// What an earlier life may have accepted.
+    inherited: UnixSeconds,
+    /// What this life accepted and no longer holds in the set.
+    forgotten: UnixSeconds,
+    /// The greatest time that this life accepted.
+    newest: Option<UnixSeconds>,
+}
+
+impl<const N: usize> ReplayGuard<N> {
+    /// An empty guard. `inherited` is the floor it starts with, see [`Start::floor`].
+    #[must_use]
+    pub const fn new(inherited: UnixSeconds) -> Self {
+        Self { set: Vec::new(), inherited, forgotten: UnixSeconds(0), newest: None }
+    }
+
+    /// No knock at or before this time is accepted. 0 says: nothing was accepted before.
+    #[must_use]
+    pub fn floor(&self) -> UnixSeconds {
+        self.inherited.max(self.forgotten)
+    }
+
+    /// The greatest time that was accepted since the start; what has to be saved for the next one.
+    #[must_use]
+    pub fn newest(&self) -> Option<UnixSeconds> {
+        self.newest
+    }
+
+    /// Knocks in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Whether no knock is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Raises the inherited floor; for a rule that joins with a wider window than those before it.
+    pub fn inherit(&mut self, floor: UnixSeconds) {
+        self.inherited = self.inherited.max(floor);
+    }
+
+    /// Root says what earlier lives accepted at the latest. What this life accepted stays refused.
+    pub fn restore(&mut self, floor: UnixSeconds) {
+        self.inherited = floor;
+    }
+
+    /// Seconds until a knock from a sender with the same clock is later than the floor; 0: none.
+    #[must_use]
+    pub fn wait(&self, now: UnixSeconds) -> u64 {
+        let floor = self.floor();
+        if now > floor || floor == UnixSeconds(0) { 0 } else { floor.since(now).saturating_add(1) }
+    }
+
+    /// Whether all accepted knocks have left `window`: a guard without rules may then go, if the
+    /// floor that new guards start with rises to its [`newest`](Self::newest) time.
+    #[must_use]
+    pub fn is_past(&self, now: UnixSeconds, window: Window) -> bool {
+        self.newest.is_none_or(|newest| newest.plus(window) < now)
+    }
+}
+
+impl<const N: usize> ReplayMemory for ReplayGuard<N> {
+    fn refuses(&mut self, mark: Mark, window: Window) -> bool {
+        let accepted_later = || self.newest.is_some_and(|newest| mark.time <= newest);
+        mark.time <= self.floor()
+            || (window == Window::NO_CLOCK && accepted_later())
+            || self.set.binary_search(&mark).is_ok()
+    }
+
+    fn record(&mut self, mark: Mark, window: Window) -> bool {
+        if self.refuses(mark, window) {
+            return false;
+        }
+        self.newest = self.newest.max(Some(mark.time));
+        if window == Window::NO_CLOCK {
+            self.forgotten = self.forgotten.max(mark.time);
+            return true;
+        }
+        // Every entry before the place of the new one moves by one towards the end that has room.
+        let place = self.set.partition_point(|entry| *entry < mark);
+        let mut carried = mark;
+        if self.set.is_full() {
+            for entry in self.set.iter_mut().take(place).rev() {
+                core::mem::swap(entry, &mut carried);
+            }
+        } else {
+            for entry in self.set.iter_mut().skip(place) {
+                core::mem::swap(entry, &mut carried);
+            }
+        }
+        if let Err(smallest) = self.set.push(carried) {
+            self.forgotten = self.forgotten.max(smallest.time);
+        }
+        true
+    }
+}
+
+/// What a verifier knows, at its start, of what earlier lives accepted. All its guards begin with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    earlier: Earlier,
+    /// The greatest time that guards of this life had accepted when they went.
+    dropped: UnixSeconds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earlier {
+    Unknown { start: UnixSeconds },
+    Remembered { floor: UnixSeconds },
+}
+
+impl Start {
+    /// Module load, boot, first run: earlier lives may have accepted anything that `now` and the
+    /// window allowed. Guards wait one window before they accept.
+    ///
+    /// It rests on a clock that was not ahead in an earlier life, and on a window that was not wider.
+    #[must_use]
+    pub const fn without_memory(now: UnixSeconds) -> Self {
+        Self { earlier: Earlier::Unknown { start: now }, dropped: UnixSeconds(0) }
+    }
+
+    /// Earlier lives accepted nothing later than `floor`; 0 for a first installation.
+    #[must_use]
+    pub const fn with_memory(floor: UnixSeconds) -> Self {
+        Self { earlier: Earlier::Remembered { floor }, dropped: UnixSeconds(0) }
+    }
+
+    /// The floor of a guard whose widest rule has this window.
+    #[must_use]
+    pub fn floor(&self, window: Window) -> UnixSeconds {
+        let earlier = match self.earlier {
+            Earlier::Unknown { start } => start.plus(window),
+            Earlier::Remembered { floor } => floor,
+        };
+        earlier.max(self.dropped)
+    }
+
+    /// Root says what earlier lives accepted at the latest.
+    pub fn restore(&mut self, floor: UnixSeconds) {
+        self.earlier = Earlier::Remembered { floor };
+    }
+
+    /// A guard of this life goes; it had accepted nothing later than `newest`.
+    pub fn drop_guard(&mut self, newest: UnixSeconds) {
+        self.dropped = self.dropped.max(newest);
+    }
+}

@@ -1,0 +1,150 @@
+//! Tag and key, and the text that people write them in.
+
+use core::fmt;
+
+/// Why a text is no tag or key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// Nothing was given, or `0x` with no digit after it.
+    Empty,
+    /// More bytes than fit.
+    TooLong {
+        /// Bytes that the text stands for.
+        given: usize,
+        /// Bytes that fit.
+        limit: usize,
+    },
+    /// A character after `0x` is no hexadecimal digit.
+    NotHexadecimal {
+        /// Offset of the character in the text, in bytes; the first digit after `0x` is at 2.
+        position: usize,
+    },
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "is empty"),
+            Self::TooLong { given, limit } => write!(f, "has {given} bytes, at most {limit} fit"),
+            Self::NotHexadecimal { position } => {
+                write!(f, "has a character that is no hexadecimal digit at position {position}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SecretError {}
+
+/// Which key a knock was made with; it travels in clear. Shorter tags are filled with zero bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Tag(pub [u8; Tag::LENGTH]);
+
+impl Tag {
+    /// Bytes of a tag.
+    pub const LENGTH: usize = 4;
+
+    /// Reads a tag from text, or from hexadecimal after `0x`, of at most 4 bytes.
+    ///
+    /// # Errors
+    /// [`SecretError`] tells what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        parse(text).map(Self)
+    }
+}
+
+impl Default for Tag {
+    /// `PKD0`, as in the original.
+    fn default() -> Self {
+        Self(*b"PKD0")
+    }
+}
+
+impl fmt::Display for Tag {
+    /// As text where it is plain printable ASCII that reads back as the same tag, else as `0x…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last.saturating_add(1));
+        let text = self.0.get(..used).unwrap_or(&self.0);
+        let plain = !text.is_empty() && !text.starts_with(b"0x") && text.iter().all(u8::is_ascii_graphic);
+        if plain && let Ok(text) = core::str::from_utf8(text) {
+            return f.write_str(text);
+        }
+        f.write_str("0x")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({self})")
+    }
+}
+
+/// The shared secret. Shorter keys are filled with zero bytes. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Key([u8; Key::LENGTH]);
+
+impl Key {
+    /// Bytes of a key.
+    pub const LENGTH: usize = 40;
+
+    /// Reads a key from text, or from hexadecimal after `0x`, of at most 40 bytes.
+    ///
+    /// # Errors
+    /// [`SecretError`] tells what is wrong with the text; it never holds a part of it.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        parse(text).map(Self)
+    }
+
+    /// A key from its 40 bytes, filling included.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 40 bytes, filling included.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// Text as it is, or hexadecimal after `0x`, where an odd digit at the end is the high nibble of a
+/// last byte; zero bytes fill what is left.
+fn parse<const N: usize>(text: &str) -> Result<[u8; N], SecretError> {
+    let mut bytes = [0; N];
+    let given = if let Some(digits) = text.strip_prefix("0x") {
+        let mut slots = bytes.iter_mut();
+        for (pair, position) in digits.as_bytes().chunks(2).zip((2_usize..).step_by(2)) {
+            let mut nibbles = [0_u8; 2];
+            for ((nibble, &digit), position) in nibbles.iter_mut().zip(pair).zip(position..) {
+                *nibble = hexadecimal(digit).ok_or(SecretError::NotHexadecimal { position })?;
+            }
+            if let Some(slot) = slots.next() {
+                let [high, low] = nibbles;
+                *slot = high << 4 | low;
+            }
+        }
+        digits.len().div_ceil(2)
+    } else {
+        bytes.iter_mut().zip(text.as_bytes()).for_each(|(slot, &byte)| *slot = byte);
+        text.len()
+    };
+    match given {
+        0 => Err(SecretError::Empty),
+        given if given > N => Err(SecretError::TooLong { given, limit: N }),
+        _ => Ok(bytes),
+    }
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}

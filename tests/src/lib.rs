@@ -1,0 +1,1 @@
+//! The known answers of `tests/vectors/`, for every door to be held against.
