@@ -1,0 +1,144 @@
+//! Builds `xt_pkd.ko` for a machine's kernel, and checks what a kernel would not forgive.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{debian::Tree, elf, machine::Machine, run, toolchain};
+
+/// What the kernel gives to the Rust object. Anything else it wants would stop the module from
+/// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
+const KERNEL_GIVES: &[&str] = &[
+    "memcpy",
+    "memset",
+    "memcmp",
+    "memmove",
+    "bcmp",
+    "__x86_return_thunk",
+    "pkd_guard_lock",
+    "pkd_guard_unlock",
+];
+
+/// Bytes of stack that a packet may take on its way through the module.
+const STACK_LIMIT: u64 = 1024;
+
+/// Builds the module and prints its figures; an error where a limit is passed.
+pub(crate) fn check(machine: &'static Machine) -> Result<()> {
+    let module = build(machine)?;
+    let figures = Figures::of(machine, &module)?;
+    println!("xt_pkd.ko for {}: {figures}", machine.name);
+    figures.within_limits(machine)
+}
+
+/// What is measured of a module.
+pub(crate) struct Figures {
+    pub(crate) text: u64,
+    pub(crate) stack: u64,
+    deepest: Vec<String>,
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, ".text {} bytes, stack of the packet path {} bytes", self.text, self.stack)
+    }
+}
+
+impl Figures {
+    pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
+        let text = elf::section_bytes(machine.cross, module, ".text")?;
+        let (stack, deepest) = ["pkd_mt", "pkd_mt_v1"]
+            .iter()
+            .map(|entry| elf::stack_depth(machine.cross, module, entry))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .max()
+            .context("no entry")?;
+        Ok(Self { text, stack, deepest })
+    }
+
+    fn within_limits(&self, machine: &Machine) -> Result<()> {
+        if machine.text_limit != 0 && self.text >= machine.text_limit {
+            bail!("the code of xt_pkd.ko takes {} bytes; {} are allowed", self.text, machine.text_limit);
+        }
+        if self.stack >= STACK_LIMIT {
+            let way = self.deepest.join(" > ");
+            bail!("a packet takes {} bytes of stack by way of {way}; {STACK_LIMIT} are allowed", self.stack);
+        }
+        Ok(())
+    }
+}
+
+/// Builds the module. Warnings are errors, of the compiler as of modpost and objtool.
+pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
+    let tree = Tree::of(machine)?;
+    run::progress(&format!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.release));
+    let source = toolchain::root().join("openwrt/kmod");
+    let folder = toolchain::root().join("target/kmod").join(machine.name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    for file in ["Kbuild", "pkd_verify.h", "xt_pkd.h", "xt_pkd_main.c"] {
+        fs::copy(source.join(file), folder.join(file))?;
+    }
+    fs::copy(rust_object(machine, &folder)?, folder.join("pkd_verify.o_bin"))?;
+
+    let mut make = run::command("make");
+    make.arg("--no-print-directory")
+        .arg("-C")
+        .arg(tree.headers())
+        .arg(format!("ARCH={}", machine.kernel_arch))
+        .arg(format!("CROSS_COMPILE={}", machine.cross))
+        .arg(format!("M={}", folder.display()))
+        .arg(concat!("PKD_VERSION=", env!("CARGO_PKG_VERSION")))
+        .args(["W=1", "KCFLAGS=-Werror", "KBUILD_MODPOST_WARN=", "modules"])
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    let output = make.output().context("cannot start make")?;
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("the kernel's make failed\n{said}");
+    }
+    if let Some(warning) = said.lines().find(|line| is_warning(line)) {
+        bail!("the kernel's make warns: {warning}");
+    }
+    Ok(folder.join("xt_pkd.ko"))
+}
+
+/// Debian's headers come without the files that two of these are about; no code of ours is.
+fn is_warning(line: &str) -> bool {
+    const ABOUT_THE_HEADERS: &[&str] = &["the compiler differs", "Skipping BTF generation"];
+    line.to_lowercase().contains("warning") && !ABOUT_THE_HEADERS.iter().any(|known| line.contains(known))
+}
+
+/// The one object of `openwrt/kmod/rust` itself; with fat LTO it holds all that is used of the
+/// crates below it, and without the rest of the archive no compiler built-ins come along.
+fn rust_object(machine: &Machine, folder: &Path) -> Result<PathBuf> {
+    let toolchain = toolchain::Toolchain::find()?;
+    let flags = machine.all_kernel_flags();
+    let built = toolchain.build("pkd-kmod", machine.kernel_target, "release", "core", &flags, machine)?;
+    let archive = built.join("libpkd_kmod.a");
+    let ar = format!("{}ar", machine.cross);
+    let members = run::output(run::command(&ar).arg("t").arg(&archive))?;
+    let own: Vec<&str> = members.lines().filter(|name| name.starts_with("pkd_kmod-")).collect();
+    let [object] = own[..] else {
+        bail!("{} holds {} objects of pkd-kmod, one was expected", archive.display(), own.len());
+    };
+    run::quiet(run::command(&ar).arg("x").arg(&archive).arg(object).current_dir(folder))?;
+    let object = folder.join(object);
+
+    for symbol in elf::undefined(machine.cross, &object)? {
+        if symbol == "pkd_panic_path_survived" {
+            bail!("a panic path survives in the Rust object for {}", machine.name);
+        }
+        if !KERNEL_GIVES.contains(&symbol.as_str()) {
+            bail!("the Rust object for {} wants {symbol}, which no kernel gives", machine.name);
+        }
+    }
+    Ok(object)
+}

@@ -1,0 +1,3 @@
+pub(crate) fn run(_: &crate::machine::Machine) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The machines that QEMU plays, and how to build for each.
+
+use anyhow::{Context, Result};
+
+/// One machine: Debian's kernel and userland for it, and our artefacts built for both.
+pub(crate) struct Machine {
+    pub(crate) name: &'static str,
+    /// Debian's name of the architecture.
+    pub(crate) debian: &'static str,
+    /// The package that depends on the kernel of today, and the one for its headers.
+    pub(crate) kernel: &'static str,
+    pub(crate) headers: &'static str,
+    /// The kernel's name of the architecture, and the prefix of the C compiler.
+    pub(crate) kernel_arch: &'static str,
+    pub(crate) cross: &'static str,
+    /// Rust's target for code inside the kernel, and the compiler flags it takes there.
+    pub(crate) kernel_target: &'static str,
+    pub(crate) kernel_flags: &'static [&'static str],
+    /// Rust's target for programs; `None`: the host's own.
+    pub(crate) user_target: Option<&'static str>,
+    pub(crate) qemu: &'static str,
+    pub(crate) qemu_arguments: &'static [&'static str],
+    /// Extra words for the kernel's command line.
+    pub(crate) console: &'static str,
+    /// Bytes that the module's code may take; 0: not limited.
+    pub(crate) text_limit: u64,
+}
+
+/// Needed in every kernel: nothing moves at load time, nobody unwinds. The soft back end is the
+/// only one that keeps to integer registers.
+const ANY_KERNEL: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Cpanic=abort",
+    "-Cforce-unwind-tables=n",
+    "-Csymbol-mangling-version=v0",
+    "--cfg=sha2_backend=\"soft\"",
+];
+
+/// How Debian's x86_64 kernels want calls, returns and branches; without `plt` there are
+/// relocations that the module loader does not know.
+const X86_64_KERNEL: &[&str] = &[
+    "-Ccode-model=kernel",
+    "-Cjump-tables=n",
+    "-Zplt=yes",
+    "-Zfunction-return=thunk-extern",
+    "-Zretpoline-external-thunk",
+    "-Zcf-protection=branch",
+];
+
+const MACHINES: &[Machine] = &[
+    Machine {
+        name: "mipsel",
+        debian: "mipsel",
+        kernel: "linux-image-4kc-malta",
+        headers: "linux-headers-4kc-malta",
+        kernel_arch: "mips",
+        cross: "mipsel-linux-gnu-",
+        kernel_target: "mipsel-unknown-linux-musl",
+        // The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
+        kernel_flags: &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"],
+        user_target: Some("mipsel-unknown-linux-gnu"),
+        qemu: "qemu-system-mipsel",
+        qemu_arguments: &["-M", "malta", "-cpu", "24Kf", "-m", "256"],
+        console: "console=ttyS0",
+        text_limit: 24 * 1024,
+    },
+    X86_64,
+    Machine {
+        name: "x86_64-6.12",
+        kernel: "linux-image-6.12-amd64",
+        headers: "linux-headers-6.12-amd64",
+        ..X86_64
+    },
+];
+
+const X86_64: Machine = Machine {
+    name: "x86_64",
+    debian: "amd64",
+    kernel: "linux-image-amd64",
+    headers: "linux-headers-amd64",
+    kernel_arch: "x86",
+    cross: "",
+    kernel_target: "x86_64-unknown-none",
+    kernel_flags: X86_64_KERNEL,
+    user_target: None,
+    qemu: "qemu-system-x86_64",
+    qemu_arguments: &["-M", "q35", "-cpu", "qemu64", "-m", "512", "-smp", "2"],
+    console: "console=ttyS0",
+    text_limit: 0,
+};
+
+impl Machine {
+    /// All compiler flags for code inside this machine's kernel.
+    pub(crate) fn all_kernel_flags(&self) -> Vec<&'static str> {
+        ANY_KERNEL.iter().chain(self.kernel_flags).copied().collect()
+    }
+}
+
+/// The machine of this name.
+pub(crate) fn find(name: &str) -> Result<&'static Machine> {
+    MACHINES.iter().find(|machine| machine.name == name).with_context(|| {
+        let known: Vec<_> = MACHINES.iter().map(|machine| machine.name).collect();
+        format!("no machine is called {name:?}; there are {}", known.join(", "))
+    })
+}
+
+/// The machines of these names; all where none is named.
+pub(crate) fn named(names: &[&str]) -> Result<Vec<&'static Machine>> {
+    if names.is_empty() {
+        return Ok(MACHINES.iter().collect());
+    }
+    names.iter().map(|name| find(name)).collect()
+}
