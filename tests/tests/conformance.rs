@@ -1,0 +1,90 @@
+//! pkd-core against all known answers.
+
+use std::collections::BTreeSet;
+
+use pkd_core::{Key, Knock, Packet, Port, ReplayGuard, Seal, SecretError, Start, Tag, UnixSeconds, Verifier};
+use pkd_tests::{Scenario, Step, bytes, payloads, scenarios, unhex, word};
+
+#[test]
+fn every_known_payload_is_sealed_to_the_byte_and_its_fields_read_back() {
+    let payloads = payloads().unwrap();
+    assert_eq!(payloads.len(), 8, "a vector was lost");
+    for (row, known) in payloads.iter().enumerate() {
+        let key = Key::from_bytes(bytes(&known.key_hex).unwrap());
+        let (tag, time) = (Tag(bytes(&known.tag_hex).unwrap()), UnixSeconds(known.time));
+        let seal = Seal { key: &key, tag, time, nonce: bytes(&known.random_hex).unwrap() };
+        let port = Port(known.dst_port);
+        let payload = match known.format.as_str() {
+            "classic" => Knock::seal(&seal, port),
+            "pre1.0" => Knock::seal_before_1_0(&seal),
+            other => panic!("row {row}: format {other}"),
+        };
+        assert_eq!(payload.as_slice(), unhex(&known.payload_hex).unwrap(), "row {row}: {}", known.name);
+
+        let knock = Knock::parse(&payload).unwrap();
+        assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (tag, time, seal.nonce), "row {row}");
+        let sealed = knock.sealed_with(&key, port).matches(&knock.digest());
+        assert_eq!(sealed, known.format == "classic", "row {row}: only the classic digest verifies");
+    }
+}
+
+#[test]
+fn every_step_of_every_scenario_gets_its_verdict() {
+    let scenarios = scenarios().unwrap();
+    assert_eq!(scenarios.len(), 16, "a scenario was lost");
+    let mut seen = BTreeSet::new();
+    for scenario in &scenarios {
+        match scenario.guard_capacity {
+            256 => walk::<256>(scenario, &mut seen),
+            4 => walk::<4>(scenario, &mut seen),
+            other => panic!("{}: no guard of {other} entries here", scenario.name),
+        }
+    }
+    let all = ["Accept", "Digest", "Length", "Replay", "Tag", "Window"].map(str::to_owned);
+    assert_eq!(seen, BTreeSet::from(all));
+}
+
+fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) {
+    let rule = scenario.rule().unwrap();
+    let fresh = |start: Start| ReplayGuard::<N>::new(start.floor(rule.window));
+    let mut guard = fresh(Start::without_memory(UnixSeconds(scenario.start)));
+    for (row, step) in scenario.steps.iter().enumerate() {
+        match step {
+            Step::Restart { restart, saved_floor } => {
+                guard = fresh(match saved_floor {
+                    Some(floor) => Start::with_memory(UnixSeconds(*floor)),
+                    None => Start::without_memory(UnixSeconds(*restart)),
+                });
+            }
+            Step::Datagram { now, dst_port, payload_hex, verdict } => {
+                let payload = unhex(payload_hex).unwrap();
+                let packet = Packet { destination_port: Port(*dst_port), payload: &payload };
+                let given = Verifier::new(&rule, &mut guard).check(UnixSeconds(*now), &packet);
+                assert_eq!(word(given), *verdict, "{}, step {row}", scenario.name);
+                seen.insert(verdict.clone());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_known_text_gives_its_bytes_or_its_error() {
+    let file: serde_json::Value = serde_json::from_str(include_str!("../vectors/text.json")).unwrap();
+    for (row, case) in file["cases"].as_array().unwrap().iter().enumerate() {
+        let text = case["text"].as_str().unwrap();
+        let given = match case["size"].as_u64().unwrap() {
+            4 => Tag::parse(text).map(|tag| tag.0.to_vec()),
+            40 => Key::parse(text).map(|key| key.as_bytes().to_vec()),
+            other => panic!("row {row}: nothing has {other} bytes"),
+        };
+        let number = |name: &str| usize::try_from(case[name].as_u64().unwrap()).unwrap();
+        let expected = match case["error"].as_str() {
+            None => Ok(unhex(case["bytes_hex"].as_str().unwrap()).unwrap()),
+            Some("Empty") => Err(SecretError::Empty),
+            Some("TooLong") => Err(SecretError::TooLong { given: number("given"), limit: number("size") }),
+            Some("NotHexadecimal") => Err(SecretError::NotHexadecimal { position: number("position") }),
+            Some(other) => panic!("row {row}: no error is called {other}"),
+        };
+        assert_eq!(given, expected, "row {row}: {text:?}");
+    }
+}
