@@ -370,8 +370,13 @@ static struct xtables_match pkd_mt_reg[] = {
 	},
 };
 
+/* How many of the revisions to offer, oldest first; tests offer less to see the kernel serve them. */
+#ifndef PKD_REVISIONS
+#define PKD_REVISIONS (sizeof(pkd_mt_reg) / sizeof(pkd_mt_reg[0]))
+#endif
+
 /* No name that libxtables has (_init, xtables_init): musl would bind the call to ours. */
 static void __attribute__((constructor)) libxt_pkd_init(void)
 {
-	xtables_register_matches(pkd_mt_reg, sizeof(pkd_mt_reg) / sizeof(pkd_mt_reg[0]));
+	xtables_register_matches(pkd_mt_reg, PKD_REVISIONS);
 }

@@ -14,6 +14,9 @@ use crate::{cache, machine::Machine, run};
 /// What the guests run, besides the kernel and what is ours.
 const USERLAND: &[&str] = &["busybox", "dropbear-bin", "iptables"];
 
+/// What `libxt_pkd.so` is compiled against.
+const EXTENSION_HEADERS: &str = "libxtables-dev";
+
 /// What is unpacked for one machine.
 pub(crate) struct Tree {
     /// Root of the unpacked packages: `boot`, `lib/modules`, `usr/src`, and the userland.
@@ -25,7 +28,8 @@ pub(crate) struct Tree {
 impl Tree {
     /// Kernel, headers and userland of `machine`; fetched once, then from the cache.
     pub(crate) fn of(machine: &Machine) -> Result<Self> {
-        let inputs = [machine.debian, machine.kernel, machine.headers, &USERLAND.join(" "), "1"];
+        let inputs =
+            [machine.debian, machine.kernel, machine.headers, &USERLAND.join(" "), EXTENSION_HEADERS, "1"];
         let root = cache::entry(&format!("debian-{}", machine.name), &inputs, |unfinished, entry| {
             run::progress(&format!("fetching Debian's kernel and userland for {}", machine.name));
             fill(machine, unfinished, entry)
@@ -37,6 +41,11 @@ impl Tree {
     /// The folder that `make -C` builds modules in.
     pub(crate) fn headers(&self) -> PathBuf {
         self.root.join("usr/src").join(format!("linux-headers-{}", self.release))
+    }
+
+    /// Where xtables.h is, with nothing of any C library beside it.
+    pub(crate) fn include(&self) -> PathBuf {
+        self.root.join("usr/include")
     }
 
     /// The kernel that QEMU loads.
@@ -64,7 +73,7 @@ fn fill(machine: &Machine, unfinished: &Path, entry: &Path) -> Result<()> {
 
     let packages = unfinished.join("packages");
     fs::create_dir_all(&packages)?;
-    guest.download(&[&image, &headers, common], &packages)?;
+    guest.download(&[&image, &headers, common, EXTENSION_HEADERS], &packages)?;
     host.download(&[&kbuild], &packages)?;
     guest.download_with_dependencies(USERLAND, &packages)?;
     for package in fs::read_dir(&packages)? {

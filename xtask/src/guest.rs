@@ -1,1 +1,208 @@
+//! The initial RAM file system of a guest: Debian's userland, the kernel modules it needs, and
+//! what this workspace builds for it.
 
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{debian::Tree, kmod, machine::Machine, run, toolchain};
+
+/// Kernel modules that a guest may want, besides ours; those they depend on come along. What a
+/// kernel has built in is no file and is passed over.
+const MODULES: &[&str] = &[
+    "e1000",
+    "ip_tables",
+    "ip6_tables",
+    "iptable_filter",
+    "ip6table_filter",
+    "iptable_mangle",
+    "xt_recent",
+    "xt_tcpudp",
+    "ipt_REJECT",
+    "ip6t_REJECT",
+    "nf_tables",
+    "nft_compat",
+];
+
+/// What `/init` does before it hands over to `/main`.
+const INIT: &str = "\
+#!/bin/busybox sh
+/bin/busybox mkdir -p /sbin /usr/sbin /usr/bin
+/bin/busybox --install -s
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmpfs /run
+mkdir -p /tmp /etc/dropbear /root
+echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
+ip link set lo up
+modprobe e1000
+exec /main </dev/null >/dev/console 2>&1
+";
+
+/// A guest to boot.
+pub(crate) struct Guest {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: PathBuf,
+}
+
+/// Builds everything for `machine` and packs it, with the script `main` to run in it.
+pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Guest> {
+    let tree = Tree::of(machine)?;
+    let module = kmod::build(machine)?;
+    run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
+    let programs = programs(machine)?;
+
+    let folder = toolchain::root().join("target/guest").join(format!("{}-{purpose}", machine.name));
+    let root = folder.join("root");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&root)?;
+    userland(&tree, &root)?;
+    kernel_modules(&tree, &module, &root)?;
+    for name in ["knock", "pkd-lane"] {
+        fs::copy(programs.join(name), root.join("usr/bin").join(name))?;
+    }
+    extension(machine, &tree, &folder, &root)?;
+    script(&root.join("init"), INIT)?;
+    script(&root.join("main"), main)?;
+    for empty in ["proc", "sys", "dev", "run", "tmp"] {
+        fs::create_dir_all(root.join(empty))?;
+    }
+
+    let initrd = folder.join("initrd");
+    let pack = "find . -print0 | LC_ALL=C sort -z | cpio --quiet --null --create --format=newc --owner=0:0";
+    let mut shell = run::command("sh");
+    shell.args(["-c", &format!("{pack} > ../initrd")]).current_dir(&root);
+    run::quiet(&mut shell)?;
+    fs::remove_dir_all(&root)?;
+    Ok(Guest { kernel: tree.kernel(), initrd })
+}
+
+fn userland(tree: &Tree, root: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "etc", "lib", "lib64", "usr/bin", "usr/sbin", "usr/lib"] {
+        let from = tree.root.join(name);
+        if from.exists() {
+            let to = root.join(name);
+            fs::create_dir_all(&to)?;
+            copy(&from, &to, &["modules", "linux-kbuild"])?;
+        }
+    }
+    symlink("busybox", root.join("bin/sh"))?;
+    Ok(())
+}
+
+/// Copies a folder's content, but for the entries whose names begin with one of `without`.
+fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !without.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            run::quiet(run::command("cp").arg("-a").arg(entry.path()).arg(to))?;
+        }
+    }
+    Ok(())
+}
+
+fn kernel_modules(tree: &Tree, module: &Path, root: &Path) -> Result<()> {
+    let target = root.join("lib/modules").join(&tree.release);
+    for file in needed(&tree.modules())? {
+        let to = target.join(&file);
+        fs::create_dir_all(to.parent().context("a module in no folder")?)?;
+        fs::copy(tree.modules().join(&file), to)?;
+    }
+    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+        fs::copy(tree.modules().join(list), target.join(list))?;
+    }
+    fs::create_dir_all(target.join("extra"))?;
+    fs::copy(module, target.join("extra/xt_pkd.ko"))?;
+    run::quiet(run::command("/sbin/depmod").arg("-b").arg(root).arg(&tree.release))
+}
+
+/// The files of [`MODULES`] and of all that they depend on, relative to `folder`.
+fn needed(folder: &Path) -> Result<BTreeSet<String>> {
+    // The package leaves the list of dependencies to its installation; depmod wants lib/modules.
+    if !folder.join("modules.dep").exists() {
+        let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
+        let release = folder.file_name().context("no kernel release")?;
+        run::quiet(run::command("/sbin/depmod").arg("-b").arg(root).arg(release))?;
+    }
+    let dependencies = fs::read_to_string(folder.join("modules.dep"))?;
+    let built_in = fs::read_to_string(folder.join("modules.builtin"))?;
+    let mut needed = BTreeSet::new();
+    for name in MODULES {
+        let file = format!("/{name}.ko");
+        let line =
+            dependencies.lines().find(|line| line.split(':').next().is_some_and(|own| own.ends_with(&file)));
+        match line {
+            Some(line) => {
+                needed.extend(line.split([':', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
+            }
+            None if built_in.lines().any(|own| own.ends_with(&file)) => {}
+            None => bail!("{} has no module {name}", folder.display()),
+        }
+    }
+    Ok(needed)
+}
+
+/// The folder with `knock` and `pkd-lane` for the machine.
+fn programs(machine: &Machine) -> Result<PathBuf> {
+    const PACKAGES: [&str; 2] = ["host-knock", "pkd-tests"];
+    let Some(target) = machine.user_target else {
+        let mut cargo = run::command(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--profile", "small", "--bins"]);
+        cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package])).current_dir(toolchain::root());
+        run::quiet(&mut cargo)?;
+        return Ok(toolchain::root().join("target/small"));
+    };
+    let toolchain = toolchain::Toolchain::find()?;
+    let mut folder = PathBuf::new();
+    for package in PACKAGES {
+        folder = toolchain.build(package, target, "small", "std,panic_abort", &[], machine)?;
+    }
+    Ok(folder)
+}
+
+/// Both builds of `libxt_pkd.so`: the one that is shipped, and one that knows revision 0 only.
+fn extension(machine: &Machine, tree: &Tree, folder: &Path, root: &Path) -> Result<()> {
+    let compile = |out: &Path, extra: &str| {
+        fs::create_dir_all(out)?;
+        let mut make = run::command("make");
+        make.args(["--silent", "--always-make", "-C"])
+            .arg(toolchain::root().join("openwrt/iptables"))
+            .arg(format!("CC={}gcc", machine.cross))
+            .arg(format!("XTABLES_CFLAGS=-I{} {extra}", tree.include().display()))
+            .arg(format!("OUT={}", out.canonicalize()?.display()))
+            .env_remove("MAKEFLAGS");
+        run::quiet(&mut make)
+    };
+    let shipped = folder.join("extension");
+    compile(&shipped, "")?;
+    let extensions = extensions(root)?;
+    fs::copy(shipped.join("libxt_pkd.so"), extensions.join("libxt_pkd.so"))?;
+    compile(&root.join("usr/lib/pkd-revision-0"), "-DPKD_REVISIONS=1")
+}
+
+/// Where the guest's iptables looks for extensions.
+fn extensions(root: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(root.join("usr/lib"))? {
+        let folder = entry?.path().join("xtables");
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+    }
+    bail!("the userland has no folder of iptables extensions")
+}
+
+fn script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}

@@ -1,3 +1,49 @@
-pub(crate) fn run(_: &crate::machine::Machine) -> anyhow::Result<()> {
-    Ok(())
+//! Boots a machine and runs the tests inside it.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{guest, machine::Machine, qemu::Qemu, run, toolchain};
+
+/// What the guest runs; QEMU ends when it is done.
+const MAIN: &str = "#!/bin/sh\npkd-lane\nsync\nreboot -f\n";
+
+/// The router and its clients are both in the guest, each with a network card of its own; QEMU is
+/// the cable between them.
+const CABLE: &[&str] = &[
+    "-netdev",
+    "hubport,id=router,hubid=0",
+    "-device",
+    "e1000,netdev=router,mac=52:54:00:00:00:01",
+    "-netdev",
+    "hubport,id=client,hubid=0",
+    "-device",
+    "e1000,netdev=client,mac=52:54:00:00:00:02",
+];
+
+/// A single test inside waits for less than this.
+const SILENCE: Duration = Duration::from_secs(240);
+
+/// Builds the guest, runs the lane, and fails if one of its tests does.
+pub(crate) fn run(machine: &'static Machine) -> Result<()> {
+    let guest = guest::build(machine, "lane", MAIN)?;
+    run::progress(&format!("lane {}: booting", machine.name));
+    let mut qemu = Qemu::start(machine, &guest, CABLE)?;
+    let mut summary = None;
+    while let Some(line) = qemu.line(SILENCE)? {
+        if let Some(text) = line.strip_prefix("lane: ") {
+            println!("{}: {text}", machine.name);
+            if text.contains(" passed, ") {
+                summary = Some(text.to_owned());
+            }
+        }
+    }
+    let log = toolchain::root().join("target").join(format!("lane-{}.log", machine.name));
+    fs::write(&log, qemu.log())?;
+    match summary {
+        Some(text) if text.ends_with(" 0 failed") => Ok(()),
+        Some(text) => bail!("lane {}: {text}; the console is in {}", machine.name, log.display()),
+        None => bail!("lane {} ended without a result; its last words:\n{}", machine.name, qemu.last_words()),
+    }
 }

@@ -1,1 +1,109 @@
+//! A guest that runs, and its console.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{guest::Guest, machine::Machine, run};
+
+/// A running QEMU; it ends when this is dropped.
+pub(crate) struct Qemu {
+    child: Child,
+    console: Receiver<String>,
+    log: Vec<String>,
+}
+
+impl Qemu {
+    /// Starts `guest` without KVM and without root.
+    pub(crate) fn start(machine: &Machine, guest: &Guest, arguments: &[&str]) -> Result<Self> {
+        let mut command: Command = run::command(machine.qemu);
+        command
+            .args(machine.qemu_arguments)
+            .args(["-accel", "tcg", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
+            .args(["-nodefaults", "-rtc", "base=utc"])
+            .arg("-kernel")
+            .arg(&guest.kernel)
+            .arg("-initrd")
+            .arg(&guest.initrd)
+            .args(["-append", &format!("{} panic=-1 loglevel=4", machine.console)])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", machine.qemu))?;
+        let (sender, console) = channel();
+        let outputs: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|pipe| Box::new(pipe) as _),
+            child.stderr.take().map(|pipe| Box::new(pipe) as _),
+        ];
+        for output in outputs.into_iter().flatten() {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut reader = BufReader::new(output);
+                let mut line = Vec::new();
+                while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                    if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                        return;
+                    }
+                    line.clear();
+                }
+            });
+        }
+        Ok(Self { child, console, log: Vec::new() })
+    }
+
+    /// The next line of the console; `None` once QEMU has ended. An error after `limit`.
+    pub(crate) fn line(&mut self, limit: Duration) -> Result<Option<String>> {
+        match self.console.recv_timeout(limit) {
+            Ok(line) => {
+                self.log.push(line.clone());
+                Ok(Some(line))
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!(
+                    "the guest said nothing for {} s; its last words:\n{}",
+                    limit.as_secs(),
+                    self.last_words()
+                )
+            }
+        }
+    }
+
+    /// Waits for a line that holds `text`, and gives it.
+    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.line(end.saturating_duration_since(Instant::now()))? {
+                Some(line) if line.contains(text) => return Ok(line),
+                Some(_) => {}
+                None => {
+                    bail!("the guest ended before it said {text:?}; its last words:\n{}", self.last_words())
+                }
+            }
+        }
+    }
+
+    /// The end of what the console showed.
+    pub(crate) fn last_words(&self) -> String {
+        self.log[self.log.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// All that the console showed.
+    pub(crate) fn log(&self) -> String {
+        self.log.join("\n") + "\n"
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about either failure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

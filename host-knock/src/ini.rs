@@ -1,0 +1,176 @@
+//! The ini file of the original: sections that name a host, its key, and how to knock there.
+//!
+//! ```text
+//! [office]
+//! host = gw.example.net
+//! key = 0x5ec7e7
+//! tag = SSHK
+//! port = 40000
+//! old = 0
+//! ```
+//!
+//! Python's `ConfigParser` defines the format: values are taken as they stand, quotes, backslashes and
+//! all, without the white space around them; `=` or `:` comes before them; lines that begin with `#` or
+//! `;` are comments; a section `[DEFAULT]` fills the gaps of all others. What that parser reads in a
+//! way nobody can mean (two values for one option, values of several lines, comments behind values)
+//! is an error. Errors give line numbers and repeat no values, which may be keys.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use pkd_core::{Key, Port, Tag};
+
+use crate::{host::Host, key, notice::Notices, request, secret_file};
+
+const DEFAULTS: &str = "DEFAULT";
+
+/// A file's sections; their values have not been looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Ini {
+    path: PathBuf,
+    sections: Vec<Section>,
+}
+
+#[derive(Debug)]
+struct Section {
+    name: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    option: String,
+    value: String,
+    line: usize,
+}
+
+/// What a section says, checked.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    /// The host; the section's name, if it gives none.
+    pub(crate) host: Host,
+    /// The key.
+    pub(crate) key: Key,
+    /// The tag, if it gives one.
+    pub(crate) tag: Option<Tag>,
+    /// The port, if it gives one.
+    pub(crate) port: Option<Port>,
+    /// Whether the host wants the knock of before 1.0.
+    pub(crate) before_1_0: bool,
+}
+
+impl Ini {
+    /// Reads a file that must exist.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line of it cannot be understood.
+    pub(crate) fn read(path: &Path, notices: Notices) -> Result<Self> {
+        let text = secret_file::read(path, notices)?;
+        let sections =
+            parse(&text).map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
+        Ok(Self { path: path.to_owned(), sections })
+    }
+
+    /// Reads a file that may be missing.
+    ///
+    /// # Errors
+    /// As for [`Ini::read`].
+    pub(crate) fn read_if_there(path: &Path, notices: Notices) -> Result<Self> {
+        match path.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            _ => Self::read(path, notices),
+        }
+    }
+
+    /// Whether the file has a section of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.section(name).is_some_and(|section| section.name != DEFAULTS)
+    }
+
+    /// What the section of this name says; `None` if there is none.
+    ///
+    /// # Errors
+    /// An option is unknown, missing, or has a wrong value; the error names file, section and option.
+    pub(crate) fn profile(&self, name: &str) -> Option<Result<Profile>> {
+        let section = self.section(name).filter(|_| self.has(name))?;
+        Some(self.check(section).with_context(|| format!("{}, [{name}]", self.path.display())))
+    }
+
+    fn check(&self, section: &Section) -> Result<Profile> {
+        let known = ["host", "key", "tag", "port", "old"];
+        if let Some(entry) = section.entries.iter().find(|entry| !known.contains(&entry.option.as_str())) {
+            bail!("line {}: the option is none of {}", entry.line, known.join(", "));
+        }
+        let value = |option: &str| {
+            let sections = [Some(section), self.section(DEFAULTS)];
+            let mut entries = sections.into_iter().flatten().flat_map(|section| &section.entries);
+            entries.find(|entry| entry.option == option).map(|entry| entry.value.as_str())
+        };
+        Ok(Profile {
+            host: Host::parse(value("host").unwrap_or(&section.name))?,
+            key: key::parse(value("key").context("key is missing")?, "key")?,
+            tag: value("tag").map(request::parse_tag).transpose()?,
+            port: value("port").map(request::parse_port).transpose()?,
+            before_1_0: value("old").map(parse_flag).transpose()?.unwrap_or(false),
+        })
+    }
+
+    fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+}
+
+/// A line that cannot be understood. `what` holds nothing of its value.
+struct Flaw {
+    line: usize,
+    what: String,
+}
+
+fn parse(text: &str) -> Result<Vec<Section>, Flaw> {
+    let mut sections: Vec<Section> = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        let flaw = |what: &str| Flaw { line, what: what.to_owned() };
+        let content = content.trim();
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(rest) = content.strip_prefix('[') {
+            let (name, rest) = rest.split_once(']').ok_or_else(|| flaw("the section's ] is missing"))?;
+            let rest = rest.trim_start();
+            if name.is_empty() || !(rest.is_empty() || rest.starts_with(['#', ';'])) {
+                return Err(flaw("a section is a name in brackets, alone on its line"));
+            }
+            if sections.iter().any(|section| section.name == name) {
+                return Err(flaw(&format!("section [{name}] comes twice")));
+            }
+            sections.push(Section { name: name.to_owned(), entries: Vec::new() });
+            continue;
+        }
+        let (option, value) =
+            content.split_once(['=', ':']).ok_or_else(|| flaw("neither a [section] nor option = value"))?;
+        let (option, value) = (option.trim_end().to_ascii_lowercase(), value.trim_start());
+        let section =
+            sections.last_mut().ok_or_else(|| flaw("an option stands before the first [section]"))?;
+        if section.entries.iter().any(|entry| entry.option == option) {
+            return Err(flaw(&format!("section [{}] gives this option twice", section.name)));
+        }
+        if value.contains([' ', '\t']) && value.split([' ', '\t']).skip(1).any(|word| word.starts_with(';')) {
+            return Err(flaw(
+                "a ; behind white space began a comment for some programs; put comments on lines of their own and write such a key in hexadecimal",
+            ));
+        }
+        section.entries.push(Entry { option, value: value.to_owned(), line });
+    }
+    Ok(sections)
+}
+
+fn parse_flag(text: &str) -> Result<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => bail!("old is {text:?}, neither 1 nor 0"),
+    }
+}

@@ -1,0 +1,57 @@
+//! Where a key comes from: a file, standard input, the command line, the terminal.
+//!
+//! No error here repeats a part of a key.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use pkd_core::Key;
+
+use crate::{notice::Notices, secret_file, terminal};
+
+/// The key in a file: one line, with or without its line end. `-` is standard input.
+///
+/// # Errors
+/// The file cannot be read, or its text is no key; the error names the file.
+pub(crate) fn from_file(path: &Path, notices: Notices) -> Result<Key> {
+    let (name, text) = if path.as_os_str() == "-" {
+        ("standard input".to_owned(), secret_file::read_standard_input()?)
+    } else {
+        (path.display().to_string(), secret_file::read(path, notices)?)
+    };
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    parse(line, &format!("key in {name}"))
+}
+
+/// The key on the command line, with a warning, because `ps` shows it to everyone.
+///
+/// # Errors
+/// The text is no key.
+pub(crate) fn from_command_line(text: &str, notices: Notices) -> Result<Key> {
+    notices.warn("a key on the command line can be seen by every user of this computer; use --key-file");
+    parse(text, "key of --key")
+}
+
+/// The key that somebody types on the terminal, which does not show it. `purpose` says what for.
+///
+/// # Errors
+/// There is no terminal, the input ends, or the text is no key.
+pub(crate) fn from_prompt(purpose: &str) -> Result<Key> {
+    let text = terminal::ask(&format!("Key for {purpose}: "))
+        .with_context(|| format!("no key for {purpose}, use --key-file; cannot ask on the terminal"))?;
+    parse(&text, "key")
+}
+
+/// Reads a key in text form; errors call it `name`.
+///
+/// # Errors
+/// The text is no key.
+pub(crate) fn parse(text: &str, name: &str) -> Result<Key> {
+    if text.contains(['\n', '\r']) {
+        bail!("{name} has more than one line");
+    }
+    if text.contains('\0') {
+        bail!("{name} has a NUL byte; such keys are written in hexadecimal after 0x");
+    }
+    Key::parse(text).map_err(|error| anyhow::anyhow!("{name} {error}"))
+}

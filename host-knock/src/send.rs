@@ -1,0 +1,197 @@
+//! The datagram: clock and randomness go in, the network takes it.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use pkd_core::{Knock, LENGTH, NONCE_LENGTH, Port, Seal, UnixSeconds};
+
+use crate::request::{Families, Format, Request, Source};
+
+/// The first and the last of the random ports, as in the original.
+const RANDOM_PORTS: (u16, u16) = (1024, 50_000);
+
+/// The port to knock at: the one of the request, or a random one of 1024 to 50000.
+///
+/// # Errors
+/// The system has no random bytes.
+pub(crate) fn destination_port(request: &Request) -> Result<Port> {
+    if let Some(port) = request.port {
+        return Ok(port);
+    }
+    let random = getrandom::u64().context("the system gives no random bytes")?;
+    Ok(random_port(random))
+}
+
+/// Even enough: there are 2⁴⁸ times more random numbers than ports.
+fn random_port(random: u64) -> Port {
+    let (first, last) = RANDOM_PORTS;
+    let step = random % u64::from(last - first + 1);
+    Port(u16::try_from(step).map_or(last, |step| first + step))
+}
+
+/// A payload with the present time and a new nonce.
+///
+/// # Errors
+/// The clock stands before 1970, or the system has no random bytes.
+pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
+    let mut nonce = [0; NONCE_LENGTH];
+    getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
+    let time = unix_seconds(SystemTime::now())?;
+    let seal = Seal { key: &request.key, tag: request.tag, time, nonce };
+    Ok(match request.format {
+        Format::Classic => Knock::seal(&seal, port),
+        Format::Before1_0 => Knock::seal_before_1_0(&seal),
+    })
+}
+
+/// Sends one knock to the host's first address of each family that the request allows; gives the
+/// addresses it went to.
+///
+/// # Errors
+/// The name cannot be resolved, or no knock could be sent.
+pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
+    let found = (request.host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
+    deliver(request, &choose(found, request.families)?)
+}
+
+fn choose(found: impl Iterator<Item = SocketAddr>, families: Families) -> Result<Vec<SocketAddr>> {
+    let (mut v4, mut v6) = (None, None);
+    for address in found {
+        let slot = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+        slot.get_or_insert(address);
+    }
+    let (wanted, name) = match families {
+        Families::Both => (vec![v4, v6], "address"),
+        Families::V4 => (vec![v4], "IPv4 address"),
+        Families::V6 => (vec![v6], "IPv6 address"),
+    };
+    let chosen: Vec<_> = wanted.into_iter().flatten().collect();
+    if chosen.is_empty() {
+        bail!("cannot resolve: it has no {name}");
+    }
+    Ok(chosen)
+}
+
+/// Each knock has its own nonce: a second copy of the first would be a replay. One address that can
+/// be sent to is enough: a computer without IPv6 is no reason to complain about a host with it.
+fn deliver(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+    let mut reached = Vec::new();
+    let mut failures = Vec::new();
+    for &address in addresses {
+        let payload = payload(request, Port(address.port()))?;
+        match send_datagram(address, request.source, &payload) {
+            Ok(()) => reached.push(address),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    if reached.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    Ok(reached)
+}
+
+fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<()> {
+    let wildcard = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let cannot_send = || format!("cannot send to {address}");
+    let mut socket = UdpSocket::bind(wildcard).with_context(cannot_send)?;
+    if source == Source::SamePort {
+        // Only the address that the datagram leaves from: another program may own the port on others.
+        socket.connect(address).with_context(cannot_send)?;
+        let mut local = socket.local_addr().with_context(cannot_send)?;
+        local.set_port(address.port());
+        socket = UdpSocket::bind(local).with_context(|| format!("cannot send from {local}"))?;
+    }
+    socket.send_to(payload, address).with_context(cannot_send)?;
+    Ok(())
+}
+
+fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {
+    let since = now.duration_since(UNIX_EPOCH);
+    since
+        .map(|since| UnixSeconds(since.as_secs()))
+        .map_err(|_| anyhow!("the clock of this computer stands before 1970; set it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anyhow::Result;
+    use pkd_core::{Key, Tag};
+
+    use super::*;
+    use crate::host::Host;
+
+    #[test]
+    fn a_clock_before_1970_is_an_error() {
+        let rows = [
+            (UNIX_EPOCH, Some(0)),
+            (UNIX_EPOCH + Duration::from_secs(1_800_000_000), Some(1_800_000_000)),
+            (UNIX_EPOCH - Duration::from_nanos(1), None),
+            (UNIX_EPOCH - Duration::from_secs(1 << 40), None),
+        ];
+        for (row, (now, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(unix_seconds(now).ok(), expected.map(UnixSeconds), "row {row}");
+        }
+    }
+
+    #[test]
+    fn random_ports_are_those_of_the_original() {
+        let rows = [(0, 1024), (1, 1025), (48_976, 50_000), (48_977, 1024), (u64::MAX, 38560)];
+        for (row, (random, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(random_port(random), Port(expected), "row {row}");
+        }
+    }
+
+    #[test]
+    fn the_first_address_of_each_wanted_family_is_chosen() {
+        let both = ["[2001:db8::1]:9", "[2001:db8::2]:9", "192.0.2.1:9", "192.0.2.2:9"];
+        let rows: [(&[&str], Families, &[&str]); 7] = [
+            (&both, Families::Both, &["192.0.2.1:9", "[2001:db8::1]:9"]),
+            (&both, Families::V4, &["192.0.2.1:9"]),
+            (&both, Families::V6, &["[2001:db8::1]:9"]),
+            (&both[..2], Families::Both, &["[2001:db8::1]:9"]),
+            (&both[..2], Families::V4, &[]),
+            (&both[2..], Families::V6, &[]),
+            (&[], Families::Both, &[]),
+        ];
+        for (row, (found, families, expected)) in rows.into_iter().enumerate() {
+            let chosen = choose(found.iter().filter_map(|text| text.parse().ok()), families);
+            let texts: Vec<_> = chosen.iter().flatten().map(SocketAddr::to_string).collect();
+            assert_eq!(texts, expected, "row {row}");
+            assert_eq!(chosen.is_err(), expected.is_empty(), "row {row}");
+        }
+    }
+
+    #[test]
+    fn one_address_that_can_be_sent_to_is_enough() -> Result<()> {
+        let gateway = UdpSocket::bind("127.0.0.1:0")?;
+        let open = gateway.local_addr()?;
+        // Nobody may send to the broadcast address without asking the system for it.
+        let closed = SocketAddr::from((Ipv4Addr::BROADCAST, open.port()));
+        let request = Request {
+            host: Host::parse("gw")?,
+            families: Families::Both,
+            key: Key::parse("test")?,
+            tag: Tag::default(),
+            port: None,
+            format: Format::Classic,
+            source: Source::Any,
+        };
+        let rows = [
+            (vec![open, closed], Some(vec![open])),
+            (vec![closed, open], Some(vec![open])),
+            (vec![closed], None),
+        ];
+        for (row, (addresses, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(deliver(&request, &addresses).ok(), expected, "row {row}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The ini file.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::desk::{Desk, KEY};
+
+/// File, options, host, key, tag, and the port where it is no random one.
+type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a str, &'a str, Option<u16>);
+
+#[test]
+fn values_are_read_as_they_stand() -> Result<()> {
+    let desk = Desk::new("values_are_read_as_they_stand")?;
+    let rows: &[Row] = &[
+        ("[gw]\nkey = open sesame\n", &[], "gw", KEY, "PKD0", None),
+        (
+            "[gw]\nhost=10.0.0.1\nkey=open sesame\ntag=SSHK\nport=500\nold=0\n",
+            &[],
+            "10.0.0.1",
+            KEY,
+            "SSHK",
+            Some(500),
+        ),
+        ("[gw]\r\nHost: ::1\r\nKEY: open sesame\r\n", &[], "::1", KEY, "PKD0", None),
+        (
+            "\u{feff}# note\n; note\n\n  [gw]\n  key  =  open sesame  \n\ttag = 0x53534b\n",
+            &[],
+            "gw",
+            KEY,
+            "SSK",
+            None,
+        ),
+        ("[gw]\nkey = open sesame", &[], "gw", KEY, "PKD0", None),
+        ("[gw] # note\nkey = 0x5e5a3e5e5a3e\n", &[], "gw", "0x5e5a3e5e5a3e", "PKD0", None),
+        ("[gw]\nkey = #sesame;#=:%(x)s%%\n", &[], "gw", "#sesame;#=:%(x)s%%", "PKD0", None),
+        ("[gw]\nkey = =sesame\n", &[], "gw", "=sesame", "PKD0", None),
+        ("[gw]\nkey = \"sesame'\\n$HOME\\\nport = 7\n", &[], "gw", "\"sesame'\\n$HOME\\", "PKD0", Some(7)),
+        ("[gw]\nkey = [sesame]\n", &[], "gw", "[sesame]", "PKD0", None),
+        // A section of defaults.
+        ("[DEFAULT]\nkey = open sesame\ntag = DFLT\n[gw]\ntag = SSHK\n", &[], "gw", KEY, "SSHK", None),
+        // Only the section that is asked for is looked into.
+        ("[gw]\nkey = open sesame\n[other]\nport = none\nuser = me\n", &[], "gw", KEY, "PKD0", None),
+        // What was typed comes first.
+        (
+            "[gw]\nkey = sesame\ntag = SSHK\nport = 9\n",
+            &["-t", "ABCD", "-p", "8"],
+            "gw",
+            "sesame",
+            "ABCD",
+            Some(8),
+        ),
+        ("[gw]\nkey = sesame\n", &["-q", "--key", KEY], "gw", KEY, "PKD0", None),
+        ("[gw]\nkey = sesame\n", &["--key-file", "key"], "gw", KEY, "PKD0", None),
+    ];
+    desk.file("key", KEY)?;
+    for (row, (text, options, host, key, tag, port)) in rows.iter().enumerate() {
+        let check = || -> Result<()> {
+            let file = desk.file("ini", text)?;
+            let knocks = desk.knock(&[&["-n", "-c", &file], *options, &["gw"]].concat())?.knocks()?;
+            ensure!(knocks.len() == 1 && knocks[0].host == *host, "{knocks:?}");
+            ensure!(port.is_none_or(|port| port == knocks[0].port), "{knocks:?}");
+            knocks[0].verify(key, tag)
+        };
+        check().with_context(|| format!("row {row}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_section_of_defaults_is_no_host() -> Result<()> {
+    let desk = Desk::new("the_section_of_defaults_is_no_host")?;
+    let file = desk.file("ini", format!("[DEFAULT]\nkey = {KEY}\n"))?;
+    let outcome = desk.knock(&["-n", "-c", &file, "DEFAULT"])?;
+    assert_eq!(outcome.code, Some(2));
+    assert!(outcome.stderr.starts_with("knock: no key for DEFAULT, "), "{outcome:?}");
+    Ok(())
+}
+
+#[test]
+fn old_is_a_flag() -> Result<()> {
+    let desk = Desk::new("old_is_a_flag")?;
+    let rows = [
+        ("0", false),
+        ("false", false),
+        ("No", false),
+        ("off", false),
+        ("1", true),
+        ("TRUE", true),
+        ("yes", true),
+        ("on", true),
+    ];
+    for (value, old) in rows {
+        let file = desk.file("ini", format!("[gw]\nkey = {KEY}\nold = {value}\n"))?;
+        let knocks = desk.knock(&["-n", "-c", &file, "gw"])?.knocks()?;
+        assert_eq!(knocks[0].verify(KEY, "PKD0").is_err(), old, "{value}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_file_at_home_may_be_missing_and_another_is_used_instead() -> Result<()> {
+    let desk = Desk::new("the_file_at_home_may_be_missing_and_another_is_used_instead")?;
+    let key = desk.file("key", KEY)?;
+    let tag = |args: &[&str]| -> Result<String> {
+        let knocks = desk.knock(&[&["-n"], args].concat())?.knocks()?;
+        Ok(String::from_utf8(knocks[0].payload[..4].to_vec())?)
+    };
+    assert_eq!(tag(&["--key-file", &key, "gw"])?, "PKD0");
+    desk.file(".ipt_pkd.ini", format!("[gw]\nkey = {KEY}\ntag = HOME\n"))?;
+    assert_eq!(tag(&["gw"])?, "HOME");
+    // Whoever has no home does not live where they stand.
+    for home in ["", "."] {
+        let outcome = desk.knock_with_home(home, &["-n", "--key-file", &key, "gw"])?;
+        assert!(outcome.knocks()?[0].verify(KEY, "PKD0").is_ok(), "{home:?}");
+    }
+    let other = desk.file("other", format!("[gw]\nkey = {KEY}\ntag = OTHR\n"))?;
+    assert_eq!(tag(&["-c", &other, "gw"])?, "OTHR");
+    assert_eq!(tag(&["--config", &other, "gw"])?, "OTHR");
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The question on the terminal.
+
+use anyhow::Result;
+
+use crate::desk::{Desk, KEY};
+
+#[test]
+fn a_typed_key_is_used_and_not_shown() -> Result<()> {
+    let desk = Desk::new("a_typed_key_is_used_and_not_shown")?;
+    let hexadecimal = "0x5e5a3e5e5a3e";
+    // what is typed, the key that it makes
+    let rows = [
+        (format!("{KEY}\n"), KEY),
+        (format!("{hexadecimal}\n"), hexadecimal),
+        (format!("{KEY}\r"), KEY),
+        (format!("sesamx\x7f\x7f\x15{KEY}\n"), KEY),
+    ];
+    for (row, (typed, key)) in rows.iter().enumerate() {
+        let outcome = desk.knock_on_terminal(&["--dry-run", "gw"], typed)?;
+        assert_eq!(outcome.terminal.trim_end(), "Key for gw:", "row {row}");
+        let knocks = outcome.knocks()?;
+        assert_eq!(knocks.len(), 1, "row {row}");
+        knocks[0].verify(key, "PKD0")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
+    let desk = Desk::new("a_wrong_key_at_the_terminal_is_an_error")?;
+    let rows = [
+        ("\n".to_owned(), "knock: key is empty\n"),
+        (format!("{}\n", "sesame7".repeat(6)), "knock: key has 42 bytes, at most 40 fit\n"),
+        (
+            "0x5e5a3e5e5a3eg\n".to_owned(),
+            "knock: key has a character that is no hexadecimal digit at position 14\n",
+        ),
+        (
+            "\x04".to_owned(),
+            "knock: no key for gw, use --key-file; cannot ask on the terminal: unexpected end of file\n",
+        ),
+    ];
+    for (row, (typed, message)) in rows.iter().enumerate() {
+        let outcome = desk.knock_on_terminal(&["gw"], typed)?;
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(2), *message), "row {row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_question_leaves_the_terminal_as_it_was() -> Result<()> {
+    let desk = Desk::new("an_interrupted_question_leaves_the_terminal_as_it_was")?;
+    // The desk looks at the terminal; a signal leaves no exit code.
+    let outcome = desk.knock_on_terminal(&["gw"], "sesa\x03")?;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (None, ""));
+    Ok(())
+}
+
+#[test]
+fn everything_else_is_checked_before_the_question() -> Result<()> {
+    let desk = Desk::new("everything_else_is_checked_before_the_question")?;
+    let ini = desk.file("ini", "[office]\nkey = open sesame\nport = 0\n")?;
+    let rows: [&[&str]; 4] =
+        [&["-t", "SSHKEY", "gw"], &["-p", "0", "gw"], &["gw", "10.1"], &["-c", &ini, "gw", "office"]];
+    for (row, args) in rows.into_iter().enumerate() {
+        let outcome = desk.knock_on_terminal(args, "never typed\n")?;
+        assert_eq!((outcome.code, outcome.terminal.as_str()), (Some(2), ""), "row {row}");
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Keys from files, standard input and the command line; and who may see them.
+
+use anyhow::Result;
+
+use crate::desk::{Desk, KEY};
+
+#[test]
+fn a_key_file_is_one_line() -> Result<()> {
+    let desk = Desk::new("a_key_file_is_one_line")?;
+    let rows = [
+        ("open sesame", KEY),
+        ("open sesame\n", KEY),
+        ("open sesame\r\n", KEY),
+        ("\u{feff}open sesame\n", KEY),
+        ("0x5e5a3e5e5a3e\n", "0x5e5a3e5e5a3e"),
+        ("  sesame # = ; \"\\\n", "  sesame # = ; \"\\"),
+    ];
+    for (row, (text, key)) in rows.into_iter().enumerate() {
+        let file = desk.file("key", text)?;
+        desk.knock(&["-n", "--key-file", &file, "gw"])?.knocks()?[0].verify(key, "PKD0")?;
+        desk.knock_with_input(&["-n", "--key-file", "-", "gw"], text.as_bytes())?.knocks()?[0]
+            .verify(key, "PKD0")?;
+        assert_eq!(text.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}'), key, "row {row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
+    let desk = Desk::new("a_key_on_the_command_line_may_begin_like_an_option")?;
+    for (row, args) in [vec!["--key", "--sesame"], vec!["--key=--sesame"]].into_iter().enumerate() {
+        let outcome = desk.knock(&[&["-q", "-n"], args.as_slice(), &["gw"]].concat())?;
+        assert!(outcome.knocks()?[0].verify("--sesame", "PKD0").is_ok(), "row {row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
+    let desk = Desk::new("what_others_can_see_is_warned_about_unless_quiet")?;
+    let loose = |name: &str| {
+        format!("knock: warning: {}/{name} can be used by others; chmod 600 it\n", desk.home().display())
+    };
+    let ini = format!("[gw]\nkey = {KEY}\n");
+    let argv = "knock: warning: a key on the command line can be seen by every user of this computer; use --key-file\n";
+    let tight = desk.file_of_mode("tight", KEY, 0o600)?;
+    let owner_reads = desk.file_of_mode("owner_reads", KEY, 0o400)?;
+    let group_reads = desk.file_of_mode("group_reads", KEY, 0o640)?;
+    let all_write = desk.file_of_mode("all_write", KEY, 0o602)?;
+    let tight_ini = desk.file_of_mode("tight_ini", &ini, 0o600)?;
+    let loose_ini = desk.file_of_mode("loose_ini", &ini, 0o644)?;
+    let rows: [(&[&str], String); 8] = [
+        (&["--key-file", &tight], String::new()),
+        (&["--key-file", &owner_reads], String::new()),
+        (&["--key-file", &group_reads], loose("group_reads")),
+        (&["--key-file", &all_write], loose("all_write")),
+        (&["--key-file", &tight, "-c", "/dev/null"], String::new()),
+        (&["-c", &tight_ini], String::new()),
+        (&["-c", &loose_ini], loose("loose_ini")),
+        (&["--key", KEY], argv.to_owned()),
+    ];
+    for (row, (args, warning)) in rows.iter().enumerate() {
+        let outcome = desk.knock(&[&["-n"], *args, &["gw"]].concat())?;
+        assert_eq!((outcome.code, &outcome.stderr), (Some(0), warning), "row {row}");
+        for quiet in ["-q", "--quiet"] {
+            let outcome = desk.knock(&[&["-n", quiet], *args, &["gw"]].concat())?;
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "row {row}");
+        }
+    }
+    let outcome = desk.knock(&["-q", "-p", "0", "gw"])?;
+    assert_eq!(outcome.stderr, "knock: port \"0\" is no number of 1 to 65535\n", "errors are never quiet");
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The conformance table, through the kernel: its clock is set to each step's.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use pkd_tests::{Scenario, Step, scenarios, unhex};
+
+use crate::{
+    gate::{self, Gate},
+    lab::{now, set_clock},
+    report::Report,
+};
+
+/// Entries of a guard in the kernel.
+const CAPACITY: usize = 256;
+
+/// A slow machine may let the second pass while a datagram travels; then the scenario begins again.
+const TRIES: usize = 5;
+
+pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
+    let (clock, start) = match now() {
+        Ok(clock) => (clock, Instant::now()),
+        Err(error) => return report.failed("reading the clock", &error),
+    };
+    let all = match scenarios() {
+        Ok(all) => all,
+        Err(error) => return report.failed("reading the scenarios", &error),
+    };
+    for scenario in all.iter().filter(|scenario| scenario.guard_capacity == CAPACITY) {
+        report.claim(&format!("scenario: {}", scenario.name), || walk(gate, scenario));
+    }
+    report.claim("the clock is set back to what it was", || {
+        set_clock(clock + start.elapsed().as_secs())?;
+        Ok(format!("{}", now()?))
+    });
+}
+
+fn walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<String> {
+    for _ in 0..TRIES {
+        if try_walk(gate, scenario)? {
+            return Ok(format!("{} steps", scenario.steps.len()));
+        }
+    }
+    bail!("in {TRIES} tries the clock never stood still for a step")
+}
+
+/// `false`: the second passed during a step, and nothing is known.
+fn try_walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<bool> {
+    let without_clock = scenario.rule()?.window.as_secs() == 0;
+    let rule = format!(
+        "-A INPUT -p udp -m pkd --key 0x{} --tag 0x{} --window {}",
+        hex(scenario.rule()?.key.as_bytes()),
+        hex(&scenario.rule()?.tag.0),
+        scenario.rule()?.window.as_secs()
+    );
+    let start = |at: u64| {
+        gate.firewall.flush()?;
+        set_clock(settable(at, without_clock)?)?;
+        gate::reload_without_memory()?;
+        gate.firewall.run(&rule)?;
+        // Only the module's load reads the clock here.
+        Ok::<bool, anyhow::Error>(now()? == settable(at, without_clock)?)
+    };
+    if !start(scenario.start)? {
+        // What matters is the floor, which the file shows; scenarios start long before they knock.
+        ensure!(crate::status::Status::read()?.guard()?.floor < scenario.start + 15, "a slow start");
+    }
+    for (row, step) in scenario.steps.iter().enumerate() {
+        match step {
+            Step::Restart { restart, saved_floor } => {
+                if !start(*restart)? && saved_floor.is_none() {
+                    return Ok(false);
+                }
+                if let Some(floor) = saved_floor {
+                    gate::restore(&format!("floor {floor}"))?;
+                }
+            }
+            Step::Datagram { now: clock, dst_port, payload_hex, verdict } => {
+                let payload = unhex(payload_hex)?;
+                let clock = settable(*clock, without_clock)?;
+                set_clock(clock)?;
+                let given = gate.verdict_of(&payload, *dst_port).with_context(|| format!("step {row}"))?;
+                if now()? != clock && !without_clock {
+                    return Ok(false);
+                }
+                ensure!(given == verdict, "step {row}: {given}, not {verdict}");
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The kernel's clock can be set neither before the machine's own start nor beyond some 200 years;
+/// a rule that does not look at the clock gets the nearest that can be.
+fn settable(clock: u64, without_clock: bool) -> Result<u64> {
+    const LEAST: u64 = 100_000;
+    const MOST: u64 = 6_000_000_000;
+    if without_clock {
+        return Ok(clock.clamp(LEAST, MOST));
+    }
+    ensure!((LEAST..MOST).contains(&clock), "the kernel's clock cannot be set to {clock}");
+    Ok(clock)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,106 @@
+//! As many forgeries as the sender can make, and one honest knock among them.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    gate::{self, Gate},
+    lab::now,
+    packet::{self, PORT, knock},
+    report::Report,
+    status::Status,
+};
+
+/// Bounds of one flood.
+const MOST_PACKETS: u64 = 2_000_000;
+const MOST_TIME: Duration = Duration::from_secs(60);
+/// It goes on at least this long after the door has opened.
+const LEAST_PACKETS: u64 = 20_000;
+
+pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
+    for (name, matching) in [("random bytes", false), ("forgeries with the right tag and time", true)] {
+        report.claim(&gate.name(&format!("a good knock opens the door during a flood of {name}")), || {
+            during(gate, matching)
+        });
+    }
+}
+
+fn during(gate: &Gate<'_>, matching: bool) -> Result<String> {
+    gate.firewall.flush()?;
+    gate::reload()?;
+    gate.close(60)?;
+    gate.ssh_is_refused()?;
+    let before = Status::read()?;
+    let (sent, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let banner = thread::scope(|scope| {
+        let flood = scope.spawn(|| gate.lab.at_client(|| send(gate, matching, &sent, &done)));
+        let opened = open(gate, &sent);
+        done.store(true, Ordering::Relaxed);
+        flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))??;
+        opened
+    })?;
+    let after = Status::read()?;
+    let counter = if matching { "Digest" } else { "Tag" };
+    let arrived = after.counters[counter] - before.counters[counter];
+    ensure!(arrived >= LEAST_PACKETS / 2, "only {arrived} arrived: {:?}", after.counters);
+    Ok(format!("{banner}, {} sent, {arrived} counted as {counter}", sent.load(Ordering::Relaxed)))
+}
+
+/// Knocks until the door is open, as people do; a queue that overflows loses honest packets too.
+fn open(gate: &Gate<'_>, sent: &AtomicU64) -> Result<String> {
+    let end = Instant::now() + MOST_TIME;
+    let mut knocks = 0;
+    while Instant::now() < end {
+        if sent.load(Ordering::Relaxed) < LEAST_PACKETS {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        let payload = knock(now()?)?;
+        let (from, to) = (gate.family.client(), gate.family.router());
+        gate.lab.at_client(|| packet::send(from, to, PORT, &payload))?;
+        knocks += 1;
+        if let Ok(Some(banner)) = gate.ssh() {
+            return Ok(format!("{banner} after {knocks}"));
+        }
+    }
+    anyhow::bail!("not open after {knocks} knocks in {} s", MOST_TIME.as_secs())
+}
+
+fn send(gate: &Gate<'_>, matching: bool, sent: &AtomicU64, done: &AtomicBool) -> Result<()> {
+    let socket = packet::udp(gate.family.client())?;
+    let router = SocketAddr::new(gate.family.router(), PORT).into();
+    // A generator of noise (xorshift64, Marsaglia 2003) that is quicker than the network.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut payload = knock(now()?)?;
+    let end = Instant::now() + MOST_TIME;
+    for count in 0..MOST_PACKETS {
+        if done.load(Ordering::Relaxed) || Instant::now() > end {
+            break;
+        }
+        if matching && count % 1000 == 0 {
+            payload = knock(now()?)?;
+        }
+        let random = if matching { &mut payload[12..] } else { &mut payload[..] };
+        for chunk in random.chunks_mut(8) {
+            let length = chunk.len();
+            chunk.copy_from_slice(&noise().to_le_bytes()[..length]);
+        }
+        // A full queue is what a flood is about; the next one goes.
+        if socket.send_to(&payload, &router).is_ok() {
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The router's closed door, for one address family and one iptables.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    firewall::{Back, Firewall},
+    lab::{self, Family, Lab, wait},
+    packet::{self, KEY, PORT, TAG},
+    status::{self, Status},
+};
+
+pub(crate) struct Gate<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) family: Family,
+    pub(crate) firewall: Firewall,
+    name: String,
+}
+
+impl<'a> Gate<'a> {
+    pub(crate) fn new(lab: &'a Lab, family: Family, back: Back) -> Self {
+        let name = match back {
+            Back::Legacy => family.name().to_owned(),
+            Back::Nft => format!("{} over nftables", family.name()),
+        };
+        Self { lab, family, firewall: Firewall::new(family, back), name }
+    }
+
+    /// The same door, with the extension of old.
+    pub(crate) fn of_revision_0(&self) -> Self {
+        Self {
+            lab: self.lab,
+            family: self.family,
+            firewall: self.firewall.of_revision_0(),
+            name: format!("revision 0, {}", self.name),
+        }
+    }
+
+    pub(crate) fn name(&self, claim: &str) -> String {
+        format!("{}: {claim}", self.name)
+    }
+
+    /// The rule that looks for knocks.
+    pub(crate) fn rule() -> String {
+        format!("-p udp -m pkd --key {KEY} --tag {TAG}")
+    }
+
+    /// The three rules of the original's README, with the door open for `seconds` after a knock.
+    pub(crate) fn close(&self, seconds: u32) -> Result<()> {
+        self.firewall.flush()?;
+        self.firewall.run(&format!("-A INPUT {} -m recent --set", Self::rule()))?;
+        self.firewall
+            .run(&format!("-A INPUT -p tcp --dport 22 -m recent --rcheck --seconds {seconds} -j ACCEPT"))?;
+        self.firewall.run("-A INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset").map(drop)
+    }
+
+    /// Only the rule that looks for knocks, with these options; nothing is remembered of before.
+    pub(crate) fn only(&self, options: &str) -> Result<()> {
+        self.firewall.flush()?;
+        reload()?;
+        self.firewall.run(&format!("-A INPUT -p udp -m pkd {options}")).map(drop)
+    }
+
+    /// The counter that goes up by one when the client does `act`.
+    pub(crate) fn verdict(&self, act: impl FnOnce() -> Result<()> + Send) -> Result<&'static str> {
+        let before = Status::read()?;
+        self.lab.at_client(act)?;
+        let after = wait(Duration::from_secs(20), Status::read, |after| after.total() != before.total())
+            .context("no counter moved")?;
+        let moved: Vec<_> =
+            after.counters.iter().filter(|(name, count)| before.counters[*name] != **count).collect();
+        ensure!(
+            moved.len() == 1 && after.total() == before.total() + 1,
+            "one counter should move by one: {:?}, then {:?}",
+            before.counters,
+            after.counters
+        );
+        Ok(moved[0].0)
+    }
+
+    /// The verdict about a payload from the client to a port of the router.
+    pub(crate) fn verdict_of(&self, payload: &[u8], port: u16) -> Result<&'static str> {
+        let (from, to) = (self.family.client(), self.family.router());
+        self.verdict(|| packet::send(from, to, port, payload))
+    }
+
+    /// Like [`verdict_of`](Self::verdict_of), at the usual port, with the verdict known.
+    pub(crate) fn expect(&self, verdict: &str, payload: &[u8]) -> Result<()> {
+        let given = self.verdict_of(payload, PORT)?;
+        ensure!(given == verdict, "{given}, not {verdict}");
+        Ok(())
+    }
+
+    /// The verdict about what the real `knock` sends with these options.
+    pub(crate) fn knock(&self, options: &[&str]) -> Result<&'static str> {
+        let host = self.family.router().to_string();
+        self.verdict(|| {
+            let output = lab::run(Command::new("knock").arg(&host).args(options))?;
+            ensure!(output.status.success(), "knock: {}", lab::text(&output.stderr));
+            Ok(())
+        })
+    }
+
+    pub(crate) fn ssh(&self) -> Result<Option<String>> {
+        self.lab.ssh(self.family, self.family.client())
+    }
+
+    pub(crate) fn ssh_is_refused(&self) -> Result<String> {
+        let banner = self.ssh()?;
+        ensure!(banner.is_none(), "port 22 says {banner:?}");
+        Ok("connection refused".to_owned())
+    }
+
+    pub(crate) fn ssh_answers(&self) -> Result<String> {
+        self.ssh()?.context("connection refused")
+    }
+}
+
+/// Unloads and loads the module, and says that nothing was accepted before.
+pub(crate) fn reload() -> Result<()> {
+    reload_without_memory()?;
+    restore("floor 0")
+}
+
+pub(crate) fn reload_without_memory() -> Result<()> {
+    lab::shell("rmmod xt_pkd && modprobe xt_pkd").map(drop)
+}
+
+/// Writes to the status file.
+pub(crate) fn restore(text: &str) -> Result<()> {
+    std::fs::write(status::FILE, format!("{text}\n")).with_context(|| format!("writing {text:?}"))
+}
+
+/// The module cannot be taken away while a rule uses it.
+pub(crate) fn reload_refused() -> Result<()> {
+    ensure!(lab::shell("rmmod xt_pkd").is_err(), "rmmod took the module from under a rule");
+    Ok(())
+}

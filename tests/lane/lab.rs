@@ -1,0 +1,231 @@
+//! The router (this namespace) and the clients (another), with QEMU as the cable between them.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::fd::AsFd,
+    os::unix::fs::OpenOptionsExt,
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+};
+use socket2::{Domain, Socket, Type};
+
+/// Where QEMU plugged in which card.
+const ROUTER_MAC: &str = "52:54:00:00:00:01";
+const CLIENT_MAC: &str = "52:54:00:00:00:02";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// Documentation addresses: RFC 5737 and RFC 3849.
+    fn host(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(192, 0, 2, number).into(),
+            Self::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    pub(crate) fn router(self) -> IpAddr {
+        self.host(1)
+    }
+
+    pub(crate) fn client(self) -> IpAddr {
+        self.host(2)
+    }
+
+    /// Another address of the client's card.
+    pub(crate) fn other(self) -> IpAddr {
+        self.host(3)
+    }
+}
+
+pub(crate) struct Lab {
+    client: File,
+}
+
+impl Lab {
+    pub(crate) fn set_up() -> Result<Self> {
+        let (tell, told) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let made = unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| Ok((nix::unistd::gettid(), File::open("/proc/thread-self/ns/net")?)));
+            // Nobody listens once set_up has failed.
+            let _ = tell.send(made);
+            let _ = released.recv();
+        });
+        let (thread, client) = told.recv().context("no thread for the client")??;
+        let (router_card, client_card) = (card(ROUTER_MAC)?, card(CLIENT_MAC)?);
+        shell(&format!("ip link set {client_card} netns {thread}"))?;
+        drop(release);
+
+        let lab = Self { client };
+        for (card, hosts) in [(&router_card, &[1_u8][..]), (&client_card, &[2, 3])] {
+            let mut commands = vec![
+                // An address must be usable at once, not after duplicates were looked for.
+                format!("echo 0 > /proc/sys/net/ipv6/conf/{card}/accept_dad"),
+                format!("echo 0 > /proc/sys/net/ipv6/conf/{card}/router_solicitations"),
+                format!("ip link set {card} up"),
+            ];
+            for host in hosts {
+                commands.push(format!("ip addr add {}/24 dev {card}", Family::V4.host(*host)));
+                commands.push(format!("ip addr add {}/64 dev {card}", Family::V6.host(*host)));
+            }
+            let configure = || commands.iter().try_for_each(|command| shell(command).map(drop));
+            if *card == client_card { lab.at_client(configure)? } else { configure()? }
+        }
+
+        shell("dropbearkey -t ed25519 -f /etc/dropbear/key && dropbear -r /etc/dropbear/key -p 22")?;
+        for family in [Family::V4, Family::V6] {
+            wait(Duration::from_secs(60), || lab.ssh(family, family.client()), Option::is_some)
+                .with_context(|| format!("SSH over {} before any rule", family.name()))?;
+        }
+        Ok(lab)
+    }
+
+    /// Does something where the clients are; programs that it starts are there too.
+    pub(crate) fn at_client<R: Send>(&self, act: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(self.client.as_fd(), CloneFlags::CLONE_NEWNET)?;
+                act()
+            });
+            thread.join().map_err(|_| anyhow::anyhow!("the client's thread panicked"))?
+        })
+    }
+
+    /// The banner of the router's SSH server as seen from `from`; `None` where it refuses.
+    pub(crate) fn ssh(&self, family: Family, from: IpAddr) -> Result<Option<String>> {
+        self.at_client(|| {
+            let socket = Socket::new(Domain::for_address(SocketAddr::new(from, 0)), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            let server = SocketAddr::new(family.router(), 22);
+            match socket.connect_timeout(&server.into(), Duration::from_secs(20)) {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Ok(None),
+                other => other.context("connecting to port 22")?,
+            }
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            let mut banner = [0; 64];
+            let length = stream.read(&mut banner).context("waiting for the banner")?;
+            let text = String::from_utf8_lossy(&banner[..length]);
+            let first = text.lines().next().unwrap_or_default();
+            ensure!(first.starts_with("SSH-2.0-"), "port 22 says {first:?}");
+            Ok(Some(first.to_owned()))
+        })
+    }
+}
+
+fn card(mac: &str) -> Result<String> {
+    for entry in fs::read_dir("/sys/class/net")? {
+        let entry = entry?;
+        if fs::read_to_string(entry.path().join("address")).is_ok_and(|address| address.trim() == mac) {
+            return Ok(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    bail!("no network card has the address {mac}")
+}
+
+/// Runs a command line, which must succeed, and gives what it printed.
+pub(crate) fn shell(line: &str) -> Result<String> {
+    let output = run(Command::new("sh").args(["-c", line]))?;
+    ensure!(output.status.success(), "{line}: {}{}", text(&output.stdout), text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+pub(crate) fn run(command: &mut Command) -> Result<Output> {
+    command.output().with_context(|| format!("cannot start {}", command.get_program().display()))
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Asks again until the answer is `good`; an error after `limit`.
+pub(crate) fn wait<T: std::fmt::Debug>(
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<T>,
+    good: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let answer = ask()?;
+        if good(&answer) {
+            return Ok(answer);
+        }
+        ensure!(Instant::now() < end, "after {} s it is still {answer:?}", limit.as_secs());
+        // The pause between two questions, so that what is waited for gets the processor.
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The clock, in Unix seconds.
+pub(crate) fn now() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
+}
+
+/// Sets the clock to the beginning of this second.
+pub(crate) fn set_clock(seconds: u64) -> Result<()> {
+    let time = TimeSpec::new(seconds.try_into()?, 0);
+    clock_settime(ClockId::CLOCK_REALTIME, time).with_context(|| format!("setting the clock to {seconds}"))
+}
+
+/// Whether the kernel has logged anything that should not be there.
+pub(crate) fn kernel_is_content() -> Result<String> {
+    const COMPLAINTS: &[&str] = &[
+        "WARNING:",
+        "BUG",
+        "Oops",
+        "Call Trace",
+        "nable to handle",
+        "scheduling while atomic",
+        "refcount_t",
+        "rcu_sched",
+        "soft lockup",
+        "stack-protector",
+        "Reserved instruction",
+        "segfault",
+    ];
+    let mut log = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg")?;
+    let mut record = [0; 8192];
+    let mut lines = 0;
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => {
+                lines += 1;
+                let line = text(&record[..length]);
+                if let Some(complaint) = COMPLAINTS.iter().find(|complaint| line.contains(**complaint)) {
+                    bail!("dmesg has {complaint:?} in {line}");
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            // Records were overwritten before they were read; the next one is there.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    ensure!(lines > 0, "dmesg is empty");
+    Ok(format!("{lines} lines of dmesg"))
+}

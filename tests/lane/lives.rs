@@ -1,0 +1,202 @@
+//! What is remembered when rules, namespaces and the module itself come and go.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::{
+    gate::{self, Gate},
+    lab::{self, now, wait},
+    packet::{self, PORT, knock},
+    report::Report,
+    status::Status,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn claims(report: &mut Report, v4: &Gate<'_>, v6: &Gate<'_>) {
+    report.claim("both families share the guard of a tag and key", || shared(v4, v6));
+    report.claim("the second of two rules with one tag and key sees a replay", || two_rules(v4));
+    report
+        .claim("a guard without rules stays for its window, then raises the floor of new ones", || idle(v4));
+    report.claim("without memory the guard waits one window, and says so", || waits(v4));
+    report.claim("a saved floor takes the place of waiting", || restored(v4));
+    report.claim("what is no floor is refused, and so is who is not root", || only_floors_by_root(v4));
+    report.claim("a window wider than before waits for its own time", || wider(v4));
+    report.claim("no replay while the module is unloaded and loaded under knocks", || reloads(v4));
+    report.claim("a namespace has its own guards and counters, and may go with its rules", || namespaces(v4));
+}
+
+fn shared(v4: &Gate<'_>, v6: &Gate<'_>) -> Result<String> {
+    v4.only("--key test --tag SSHK")?;
+    v6.firewall.flush()?;
+    v6.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+    let payload = knock(now()?)?;
+    v4.expect("Accept", &payload)?;
+    v6.expect("Replay", &payload)?;
+    let rules = Status::read()?.guard()?.rules;
+    ensure!(rules == 2, "{rules} rules");
+    v6.firewall.flush()?;
+    Ok("accepted over IPv4, a replay over IPv6".to_owned())
+}
+
+fn two_rules(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+    let before = Status::read()?;
+    let payload = knock(now()?)?;
+    gate.lab.at_client(|| packet::send(gate.family.client(), gate.family.router(), PORT, &payload))?;
+    let after = wait(LIMIT, Status::read, |after| after.total() >= before.total() + 2)?;
+    ensure!(after.counters["Accept"] == 1 && after.counters["Replay"] == 1, "{:?}", after.counters);
+    Ok("one rule a key".to_owned())
+}
+
+fn idle(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK --window 3")?;
+    let time = now()?;
+    gate.expect("Accept", &knock(time)?)?;
+    gate.firewall.flush()?;
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.rules == 0 && guard.newest == time, "{guard:?}");
+    wait(LIMIT, Status::read, |status| status.guards.is_empty())?;
+    ensure!(now()? > time + 3, "the guard went before its window was over");
+    gate.firewall.run("-A INPUT -p udp -m pkd --key other --tag OTHR")?;
+    let status = Status::read()?;
+    let guard = status.guard()?;
+    ensure!(guard.floor == time && status.floor_to_save == time, "{status:?}, not {time}");
+    Ok(format!("floor {}", guard.floor))
+}
+
+fn waits(gate: &Gate<'_>) -> Result<String> {
+    gate.firewall.flush()?;
+    gate::reload_without_memory()?;
+    let loaded = now()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 4")?;
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.floor >= loaded + 3 && guard.floor <= loaded + 4, "{guard:?} at {loaded}");
+    ensure!(guard.wait > 0 && guard.wait <= 5, "{guard:?}");
+    gate.expect("Replay", &knock(now()?)?)?;
+    wait(LIMIT, || Ok(Status::read()?.guard()?.wait), |wait| *wait == 0)?;
+    gate.expect("Accept", &knock(now()?)?)?;
+    Ok(format!("wait {} s", guard.wait))
+}
+
+fn restored(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let time = now()?;
+    let (old, late) = (knock(time)?, knock(time)?);
+    gate.expect("Accept", &old)?;
+    let saved = Status::read()?.floor_to_save;
+    ensure!(saved == time, "{saved} is to be saved, not {time}");
+    gate.firewall.flush()?;
+    gate::reload_without_memory()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+    gate::restore(&format!("floor {saved}"))?;
+    gate.expect("Replay", &old)?;
+    gate.expect("Replay", &late)?;
+    gate.expect("Accept", &knock(time + 1)?)?;
+    // What this life accepted is not forgotten, whatever root says of earlier ones.
+    let accepted = knock(time + 2)?;
+    gate.expect("Accept", &accepted)?;
+    gate::restore("floor 0")?;
+    gate.expect("Replay", &accepted)?;
+    Ok(format!("floor {saved}"))
+}
+
+fn only_floors_by_root(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    gate::restore("floor 17")?;
+    for wrong in
+        ["", "floor", "floor ", "floor x", "floor -1", "floor 18446744073709551616", "17", "floor 1 2"]
+    {
+        ensure!(gate::restore(wrong).is_err(), "{wrong:?} was taken");
+    }
+    let mut stranger = Command::new("sh");
+    stranger.args(["-c", &format!("echo floor 0 > {}", crate::status::FILE)]).uid(1000).gid(1000);
+    ensure!(!lab::run(&mut stranger)?.status.success(), "a user without rights has set the floor");
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.floor == 17, "{guard:?}");
+    Ok("floor 17 stands".to_owned())
+}
+
+fn wider(gate: &Gate<'_>) -> Result<String> {
+    gate.firewall.flush()?;
+    gate::reload_without_memory()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 1")?;
+    let narrow = Status::read()?.guard()?.floor;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 1000")?;
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.floor == narrow + 999 && guard.window == 1000, "{guard:?} after {narrow}");
+    Ok(format!("wait {} s", guard.wait))
+}
+
+/// Datagrams that were accepted come in again all the time, while the module goes and comes.
+fn reloads(gate: &Gate<'_>) -> Result<String> {
+    const TIMES: usize = 10;
+    gate.only("--key test --tag SSHK --window 60")?;
+    let time = now()?;
+    let old: Vec<_> = [time - 20, time, time + 40].into_iter().map(knock).collect::<Result<_>>()?;
+    for payload in &old {
+        gate.expect("Accept", payload)?;
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            gate.lab.at_client(|| {
+                let socket = packet::udp(gate.family.client())?;
+                let router = std::net::SocketAddr::new(gate.family.router(), PORT);
+                let mut sent = 0_u64;
+                while !done.load(Ordering::Relaxed) && sent < 10_000_000 {
+                    for payload in &old {
+                        // A closed port or a full queue may answer with an error; the next one goes.
+                        sent += u64::from(socket.send_to(payload, &router.into()).is_ok());
+                    }
+                }
+                Ok(sent)
+            })
+        });
+        let reloaded = (0..TIMES).try_for_each(|_| {
+            gate.firewall.flush()?;
+            gate::reload_without_memory()?;
+            gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 60")?;
+            let status = wait(LIMIT, Status::read, |status| status.counters["Replay"] > 100)?;
+            ensure!(status.counters["Accept"] == 0, "a replay was accepted: {:?}", status.counters);
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        let sent = sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        reloaded?;
+        Ok(format!("{TIMES} times, {sent} replays sent"))
+    })
+}
+
+fn namespaces(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    gate.expect("Accept", &knock(now()?)?)?;
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+                let own: Status = {
+                    let text = std::fs::read_to_string("/proc/thread-self/net/xt_pkd")?;
+                    Status::parse(&text)?
+                };
+                ensure!(own.total() == 0 && own.guard()?.newest == 0, "{own:?}");
+                // The rule stays; the namespace goes with this thread.
+                Ok(())
+            });
+            inside.join().map_err(|_| anyhow::anyhow!("panicked"))?
+        })?;
+    }
+    let status = Status::read()?;
+    ensure!(status.counters["Accept"] == 1 && status.guard()?.newest > 0, "{status:?}");
+    Ok("5 of them".to_owned())
+}

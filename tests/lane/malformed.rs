@@ -1,0 +1,129 @@
+//! Packets that are no whole UDP datagram of 64 bytes, and good ones in unusual wrapping.
+
+use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    gate::Gate,
+    lab::{self, Family, now},
+    packet::{self, PORT, datagram, knock},
+    report::Report,
+    status::Status,
+};
+
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
+    report.claim(&gate.name("wrong lengths are ignored, and nothing is read past them"), || lengths(gate));
+    report.claim(&gate.name("headers between IP and UDP are passed over"), || headers(gate));
+    report.claim(&gate.name("fragments are ignored"), || fragments(gate));
+    report.claim(&gate.name("a knock that somebody else holds a copy of is read right"), || cloned(gate));
+}
+
+fn lengths(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let (from, to) = (gate.family.client(), gate.family.router());
+    let good = knock(now()?)?;
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        ("the header says 63", datagram(63, &good), "Length"),
+        ("the header says 65", datagram(65, &good), "Length"),
+        ("the header says 8", datagram(8, &good), "Length"),
+        ("the header says 0", datagram(0, &good), "Length"),
+        ("the header says 64, one byte less is there", datagram(64, &good[..55]), "Length"),
+        ("no byte is behind the header", datagram(64, &[]), "Length"),
+        ("half a header", datagram(64, &[])[..4].to_vec(), "Length"),
+        ("bytes behind the datagram", datagram(64, &[good.as_slice(), &[0xff; 20]].concat()), "Accept"),
+    ];
+    for (what, bytes, expected) in &cases {
+        let given = gate.verdict(|| packet::send_raw(from, to, bytes)).context(*what)?;
+        ensure!(given == *expected, "{what}: {given}");
+    }
+    for length in [0, 1, 24, 55, 57, 64, 1400] {
+        let payload: Vec<u8> = good.iter().copied().cycle().take(length).collect();
+        gate.expect("Length", &payload).with_context(|| format!("a payload of {length} bytes"))?;
+    }
+    Ok(format!("{} of them", cases.len() + 7))
+}
+
+fn headers(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let (from, to) = (gate.family.client(), gate.family.router());
+    let good = datagram(64, &knock(now()?)?);
+    let packet = match gate.family {
+        Family::V4 => packet::ipv4_with_options(from, to, &good)?,
+        // One option of 4 bytes to fill the header (RFC 8200, 4.2).
+        Family::V6 => packet::ipv6_with_extension(from, to, DESTINATION_OPTIONS, [1, 4, 0, 0, 0, 0], &good)?,
+    };
+    let given = gate.verdict(|| packet::send_packet(to, &packet))?;
+    ensure!(given == "Accept", "{given}");
+    Ok("accepted".to_owned())
+}
+
+fn fragments(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let (from, to) = (gate.family.client(), gate.family.router());
+    let good = knock(now()?)?;
+    if gate.family == Family::V6 {
+        // A single fragment that is the whole datagram (RFC 6946): still one.
+        let packet =
+            packet::ipv6_with_extension(from, to, FRAGMENT, [0, 0, 0, 0, 0, 7], &datagram(64, &good))?;
+        let given = gate.verdict(|| packet::send_packet(to, &packet))?;
+        ensure!(given == "Length", "{given}");
+        return Ok("an atomic fragment".to_owned());
+    }
+    // Before the kernel has put the fragments together, and after. A rule with another key sees
+    // them first.
+    gate.firewall.run("-t mangle -A PREROUTING -p udp -m pkd --key other --tag SSHK")?;
+    let before = Status::read()?;
+    gate.lab.at_client(|| {
+        let card = lab::shell("ip route get 192.0.2.1")?;
+        let card = card.split_whitespace().skip_while(|word| *word != "dev").nth(1).context("no route")?;
+        // 68 bytes, the least that IPv4 allows (RFC 791), cut 84 in two.
+        lab::shell(&format!("ip link set {card} mtu 68"))?;
+        let socket = packet::udp(from)?;
+        allow_fragments(&socket)?;
+        let sent = socket.send_to(&good, &std::net::SocketAddr::new(to, PORT).into());
+        lab::shell(&format!("ip link set {card} mtu 1500"))?;
+        // A card that had an MTU below 1280 has lost its IPv6.
+        lab::shell(&format!("ip addr add 2001:db8::2/64 dev {card}; ip addr add 2001:db8::3/64 dev {card}"))?;
+        sent.context("sending in fragments").map(drop)
+    })?;
+    let after = lab::wait(std::time::Duration::from_secs(20), Status::read, |after| {
+        after.total() >= before.total() + 3
+    })?;
+    gate.firewall.flush()?;
+    let moved = |name: &str| after.counters[name] - before.counters[name];
+    ensure!(moved("Length") == 2 && moved("Accept") == 1, "{:?} then {:?}", before.counters, after.counters);
+    Ok("two ignored, and what the kernel made of them accepted".to_owned())
+}
+
+/// Lets the kernel cut what does not fit (`IP_MTU_DISCOVER`, ip(7)).
+fn allow_fragments(socket: &Socket) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let never: nix::libc::c_int = nix::libc::IP_PMTUDISC_DONT;
+    let size = nix::libc::socklen_t::try_from(size_of_val(&never))?;
+    // SAFETY: the pointer and the size are those of `never`, which outlives the call.
+    let answer = unsafe {
+        nix::libc::setsockopt(
+            socket.as_raw_fd(),
+            nix::libc::IPPROTO_IP,
+            nix::libc::IP_MTU_DISCOVER,
+            (&raw const never).cast(),
+            size,
+        )
+    };
+    ensure!(answer == 0, "IP_MTU_DISCOVER: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+fn cloned(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    // A packet socket makes every packet that comes in a shared one. ETH_P_ALL, network order.
+    let _listener =
+        Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(0x0003_u16.to_be()))))?;
+    let good = knock(now()?)?;
+    gate.expect("Accept", &good)?;
+    gate.expect("Replay", &good)?;
+    Ok("accepted, then a replay".to_owned())
+}
