@@ -90,11 +90,11 @@ fn try_walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<bool> {
     Ok(true)
 }
 
-/// The kernel's clock can be set neither before the machine's own start nor beyond some 200 years;
-/// a rule that does not look at the clock gets the nearest that can be.
+/// The clock can be set neither before the machine's own start nor, on 32-bit machines, beyond
+/// 2038; a rule that does not look at the clock gets the nearest that can be.
 fn settable(clock: u64, without_clock: bool) -> Result<u64> {
     const LEAST: u64 = 100_000;
-    const MOST: u64 = 6_000_000_000;
+    const MOST: u64 = 2_100_000_000;
     if without_clock {
         return Ok(clock.clamp(LEAST, MOST));
     }
@@ -103,5 +103,5 @@ fn settable(clock: u64, without_clock: bool) -> Result<u64> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }

@@ -57,7 +57,6 @@ impl<'a> Gate<'a> {
 
     /// Only the rule that looks for knocks, with these options; nothing is remembered of before.
     pub(crate) fn only(&self, options: &str) -> Result<()> {
-        self.firewall.flush()?;
         reload()?;
         self.firewall.run(&format!("-A INPUT -p udp -m pkd {options}")).map(drop)
     }
@@ -123,8 +122,25 @@ pub(crate) fn reload() -> Result<()> {
     restore("floor 0")
 }
 
+/// Unloads and loads the module, with whatever rules still use it out of the way.
 pub(crate) fn reload_without_memory() -> Result<()> {
+    const USERS: [(Family, Back); 4] = [
+        (Family::V4, Back::Legacy),
+        (Family::V6, Back::Legacy),
+        (Family::V4, Back::Nft),
+        (Family::V6, Back::Nft),
+    ];
+    for (family, back) in USERS {
+        if users()? != 0 {
+            Firewall::new(family, back).flush()?;
+        }
+    }
     lab::shell("rmmod xt_pkd && modprobe xt_pkd").map(drop)
+}
+
+/// How many rules hold the module.
+pub(crate) fn users() -> Result<u32> {
+    Ok(std::fs::read_to_string("/sys/module/xt_pkd/refcnt")?.trim().parse()?)
 }
 
 /// Writes to the status file.
@@ -133,7 +149,7 @@ pub(crate) fn restore(text: &str) -> Result<()> {
 }
 
 /// The module cannot be taken away while a rule uses it.
-pub(crate) fn reload_refused() -> Result<()> {
+pub(crate) fn unload_refused() -> Result<()> {
     ensure!(lab::shell("rmmod xt_pkd").is_err(), "rmmod took the module from under a rule");
     Ok(())
 }

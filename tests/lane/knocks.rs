@@ -25,7 +25,6 @@ pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
             fs::write(path, key)?;
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         }
-        gate.firewall.flush()?;
         gate::reload()?;
         gate.close(OPEN)?;
         Ok(Gate::rule())
@@ -54,7 +53,6 @@ pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
 pub(crate) fn claims_of_revision_0(report: &mut Report, gate: &Gate<'_>) {
     let old = gate.of_revision_0();
     report.claim(&old.name("the three rules go in"), || {
-        gate.firewall.flush()?;
         gate::reload()?;
         old.close(OPEN)?;
         let refused = old.firewall.refuses(&["-A", "INPUT", "-m", "pkd", "--key-file", KEY_FILE])?;
@@ -79,18 +77,18 @@ pub(crate) fn claims_of_revision_0(report: &mut Report, gate: &Gate<'_>) {
         let saved = old.firewall.save()?;
         old.firewall.restore(&saved)?;
         ensure!(old.firewall.save()? == saved, "saved {saved}, then {}", old.firewall.save()?);
-        old.firewall.run(&format!("-D INPUT {} -m recent --set", Gate::rule()))?;
+        old.firewall.run(&format!("-A INPUT {}", Gate::rule()))?;
+        old.firewall.run(&format!("-D INPUT {}", Gate::rule()))?;
         Ok("iptables-save | iptables-restore".to_owned())
     });
 }
 
-/// The same by way of nftables, as Debian's iptables and OpenWrt's do it.
+/// The same by way of nftables, as Debian's iptables and `OpenWrt`'s do it.
 pub(crate) fn claims_over_nftables(report: &mut Report, gate: &Gate<'_>) {
     report.claim(&gate.name("closed, knock, open, replay ignored"), || {
-        crate::firewall::Firewall::new(gate.family, crate::firewall::Back::Legacy).flush()?;
+        gate::reload()?;
         gate.close(OPEN)?;
-        gate::reload_refused()?;
-        gate::restore("floor 0")?;
+        gate::unload_refused()?;
         gate.ssh_is_refused()?;
         let payload = knock(now()?)?;
         gate.expect("Accept", &payload)?;

@@ -56,7 +56,7 @@ impl Family {
 
     /// Another address of the client's card.
     pub(crate) fn other(self) -> IpAddr {
-        self.host(3)
+        self.host(9)
     }
 }
 
@@ -82,7 +82,7 @@ impl Lab {
         drop(release);
 
         let lab = Self { client };
-        for (card, hosts) in [(&router_card, &[1_u8][..]), (&client_card, &[2, 3])] {
+        for (card, hosts) in [(&router_card, &[1_u8][..]), (&client_card, &[2, 9])] {
             let mut commands = vec![
                 // An address must be usable at once, not after duplicates were looked for.
                 format!("echo 0 > /proc/sys/net/ipv6/conf/{card}/accept_dad"),
@@ -91,7 +91,10 @@ impl Lab {
             ];
             for host in hosts {
                 commands.push(format!("ip addr add {}/24 dev {card}", Family::V4.host(*host)));
-                commands.push(format!("ip addr add {}/64 dev {card}", Family::V6.host(*host)));
+                // The longer prefix makes a program that does not choose send from the first address
+                // (RFC 6724, 5, rule 8); IPv4 does so anyway.
+                let prefix = if *host == 2 { 112 } else { 64 };
+                commands.push(format!("ip addr add {}/{prefix} dev {card}", Family::V6.host(*host)));
             }
             let configure = || commands.iter().try_for_each(|command| shell(command).map(drop));
             if *card == client_card { lab.at_client(configure)? } else { configure()? }

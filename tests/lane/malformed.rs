@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     gate::Gate,
     lab::{self, Family, now},
-    packet::{self, PORT, datagram, knock},
+    packet::{self, datagram, knock},
     report::Report,
     status::Status,
 };
@@ -77,17 +77,8 @@ fn fragments(gate: &Gate<'_>) -> Result<String> {
     gate.firewall.run("-t mangle -A PREROUTING -p udp -m pkd --key other --tag SSHK")?;
     let before = Status::read()?;
     gate.lab.at_client(|| {
-        let card = lab::shell("ip route get 192.0.2.1")?;
-        let card = card.split_whitespace().skip_while(|word| *word != "dev").nth(1).context("no route")?;
-        // 68 bytes, the least that IPv4 allows (RFC 791), cut 84 in two.
-        lab::shell(&format!("ip link set {card} mtu 68"))?;
-        let socket = packet::udp(from)?;
-        allow_fragments(&socket)?;
-        let sent = socket.send_to(&good, &std::net::SocketAddr::new(to, PORT).into());
-        lab::shell(&format!("ip link set {card} mtu 1500"))?;
-        // A card that had an MTU below 1280 has lost its IPv6.
-        lab::shell(&format!("ip addr add 2001:db8::2/64 dev {card}; ip addr add 2001:db8::3/64 dev {card}"))?;
-        sent.context("sending in fragments").map(drop)
+        let packets = packet::ipv4_fragments(from, to, &datagram(64, &good))?;
+        packets.iter().try_for_each(|packet| packet::send_packet(to, packet))
     })?;
     let after = lab::wait(std::time::Duration::from_secs(20), Status::read, |after| {
         after.total() >= before.total() + 3
@@ -96,25 +87,6 @@ fn fragments(gate: &Gate<'_>) -> Result<String> {
     let moved = |name: &str| after.counters[name] - before.counters[name];
     ensure!(moved("Length") == 2 && moved("Accept") == 1, "{:?} then {:?}", before.counters, after.counters);
     Ok("two ignored, and what the kernel made of them accepted".to_owned())
-}
-
-/// Lets the kernel cut what does not fit (`IP_MTU_DISCOVER`, ip(7)).
-fn allow_fragments(socket: &Socket) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    let never: nix::libc::c_int = nix::libc::IP_PMTUDISC_DONT;
-    let size = nix::libc::socklen_t::try_from(size_of_val(&never))?;
-    // SAFETY: the pointer and the size are those of `never`, which outlives the call.
-    let answer = unsafe {
-        nix::libc::setsockopt(
-            socket.as_raw_fd(),
-            nix::libc::IPPROTO_IP,
-            nix::libc::IP_MTU_DISCOVER,
-            (&raw const never).cast(),
-            size,
-        )
-    };
-    ensure!(answer == 0, "IP_MTU_DISCOVER: {}", std::io::Error::last_os_error());
-    Ok(())
 }
 
 fn cloned(gate: &Gate<'_>) -> Result<String> {

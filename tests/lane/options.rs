@@ -99,7 +99,6 @@ fn key_file(gate: &Gate<'_>) -> Result<String> {
     let path = "/tmp/key of the door";
     fs::write(path, "0x7365736d65\n")?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    gate.firewall.flush()?;
     crate::gate::reload()?;
     gate.firewall.words(&["-A", "INPUT", "-p", "udp", "-m", "pkd", "--key-file", path, "--tag", "FILE"])?;
     let payload = knock_with("sesme", "FILE", now()?, PORT)?;

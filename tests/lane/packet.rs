@@ -17,10 +17,10 @@ pub(crate) fn knock(time: u64) -> Result<[u8; 56]> {
 }
 
 pub(crate) fn knock_with(key: &str, tag: &str, time: u64, port: u16) -> Result<[u8; 56]> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static MADE: AtomicU64 = AtomicU64::new(1);
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static MADE: AtomicUsize = AtomicUsize::new(1);
     let mut nonce = [0; 12];
-    nonce[..8].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    nonce[..size_of::<usize>()].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     let key = Key::parse(key)?;
     let seal = Seal { key: &key, tag: Tag::parse(tag)?, time: UnixSeconds(time), nonce };
     Ok(Knock::seal(&seal, Port(port)))
@@ -61,16 +61,32 @@ pub(crate) fn send_packet(to: IpAddr, packet: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// An IPv4 packet with 4 bytes of options before `datagram`.
-pub(crate) fn ipv4_with_options(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Result<Vec<u8>> {
+/// An IPv4 packet with these options, flags and offset before `content`.
+fn ipv4(from: IpAddr, to: IpAddr, fragment: u16, options: &[u8], content: &[u8]) -> Result<Vec<u8>> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { bail!("no IPv4 addresses") };
-    // Length, identification and checksum are filled in by the kernel.
-    let mut packet = vec![0x46, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    let words = u8::try_from(5 + options.len() / 4)?;
+    // Length and checksum are filled in by the kernel.
+    let mut packet = vec![0x40 | words, 0, 0, 0, 0x70, 0x6b];
+    packet.extend(fragment.to_be_bytes());
+    packet.extend([64, 17, 0, 0]);
     packet.extend(from.octets());
     packet.extend(to.octets());
-    packet.extend([1, 1, 1, 0]);
-    packet.extend(datagram);
+    packet.extend(options);
+    packet.extend(content);
     Ok(packet)
+}
+
+/// An IPv4 packet with 4 bytes of options before `datagram`.
+pub(crate) fn ipv4_with_options(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Result<Vec<u8>> {
+    ipv4(from, to, 0, &[1, 1, 1, 0], datagram)
+}
+
+/// `datagram` in two fragments, the first of 24 bytes.
+pub(crate) fn ipv4_fragments(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Result<[Vec<u8>; 2]> {
+    const MORE: u16 = 0x2000;
+    let (first, second) = datagram.split_at(24);
+    // The offset counts in units of 8 bytes.
+    Ok([ipv4(from, to, MORE, &[], first)?, ipv4(from, to, 3, &[], second)?])
 }
 
 /// An IPv6 packet with one extension header of 8 bytes, of the type `extension`, before `datagram`.

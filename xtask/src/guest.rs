@@ -21,10 +21,13 @@ const MODULES: &[&str] = &[
     "iptable_filter",
     "ip6table_filter",
     "iptable_mangle",
+    "ip6table_mangle",
     "xt_recent",
     "xt_tcpudp",
     "ipt_REJECT",
     "ip6t_REJECT",
+    // nf_tables asks the crypto layer for it by name, which modules.dep does not know.
+    "crc32c_generic",
     "nf_tables",
     "nft_compat",
 ];

@@ -1,0 +1,121 @@
+//! The project's texts: links lead somewhere, and nothing names a single computer or a registry.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+
+/// Folders that are no part of the project.
+const LEFT_OUT: &[&str] = &[".git", "target"];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Every file of the tree, relative to its root.
+fn files() -> Result<Vec<PathBuf>> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let left_out = LEFT_OUT.iter().any(|name| entry.file_name() == *name);
+            match entry.file_type()? {
+                kind if kind.is_dir() && !left_out => walk(&entry.path(), found)?,
+                kind if kind.is_file() => found.push(entry.path().strip_prefix(root())?.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(root(), &mut found)?;
+    found.sort();
+    ensure!(found.len() > 50, "only {} files", found.len());
+    Ok(found)
+}
+
+/// The targets of `[text](target)` outside of fenced blocks, each with its line.
+fn links(text: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for (row, line) in text.lines().enumerate() {
+        fenced ^= line.trim_start().starts_with("```");
+        if !fenced {
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            found.extend(targets.map(|target| (row + 1, target)));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_relative_link_of_a_document_leads_to_a_file() -> Result<()> {
+    let mut checked = 0;
+    let mut broken = Vec::new();
+    for file in files()?.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(root().join(file))?;
+        for (row, link) in links(&text) {
+            let path = link.split('#').next().unwrap_or_default();
+            if path.is_empty() || link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let folder = root().join(file);
+            if !folder.with_file_name("").join(path).exists() {
+                broken.push(format!("{}:{row}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
+    ensure!(checked > 10, "only {checked} links");
+    Ok(())
+}
+
+/// Why this line must not be in the project; `None`: it may.
+fn fault(line: &str) -> Option<&'static str> {
+    // In two parts, or this file would be found too.
+    let homes = [concat!("/ro", "ot/"), concat!("/ho", "me/")];
+    if homes.iter().any(|home| line.contains(home)) {
+        return Some("a path of one computer");
+    }
+    let registries =
+        [concat!("crates", ".io"), concat!("debian", ".org"), concat!("py", "pi"), concat!("npm", "js")];
+    let mut addresses = line.split("://").skip(1).filter_map(|rest| rest.split(char::is_whitespace).next());
+    addresses
+        .any(|address| registries.iter().any(|registry| address.contains(registry)))
+        .then_some("the address of a registry")
+}
+
+#[test]
+fn no_file_names_a_registry_or_a_path_of_one_computer() -> Result<()> {
+    let mut faults = Vec::new();
+    // Cargo writes its registry into Cargo.lock itself.
+    for file in files()?.iter().filter(|file| !file.ends_with("Cargo.lock")) {
+        let Ok(text) = fs::read_to_string(root().join(file)) else {
+            continue;
+        };
+        for (row, line) in text.lines().enumerate() {
+            faults
+                .extend(fault(line).map(|fault| format!("{}:{}: {fault}: {line}", file.display(), row + 1)));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn what_must_not_be_there_is_seen() {
+    let table = [
+        (concat!("cp /ro", "ot/key ."), true),
+        (concat!("in /ho", "me/me/src"), true),
+        (concat!("deb https://deb.debian", ".org/debian"), true),
+        (concat!("https://static.crates", ".io/x (a crate)"), true),
+        ("https://example.org/ and Debian", false),
+        ("root:x:0:0:root:/root:/bin/sh", false),
+    ];
+    for (row, (line, expected)) in table.iter().enumerate() {
+        assert_eq!(fault(line).is_some(), *expected, "row {row}: {line}");
+    }
+    assert_eq!(links("[a](b.md) [c](d.md#e)\n```\n[x](y)\n```"), [(1, "b.md"), (1, "d.md#e")]);
+}
