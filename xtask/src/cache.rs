@@ -48,5 +48,5 @@ fn key(inputs: &[&str]) -> String {
         hash.update(input.len().to_le_bytes());
         hash.update(input);
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().take(6).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }

@@ -49,6 +49,27 @@ modprobe e1000
 exec /main </dev/null >/dev/console 2>&1
 ";
 
+/// What this workspace builds for a machine's userland.
+pub(crate) struct Artefacts {
+    /// The folder with `knock` and `pkd-lane`.
+    pub(crate) programs: PathBuf,
+    pub(crate) extension: PathBuf,
+    /// One that knows revision 0 of the match only.
+    pub(crate) old_extension: PathBuf,
+}
+
+/// Builds them.
+pub(crate) fn artefacts(machine: &Machine) -> Result<Artefacts> {
+    let tree = Tree::of(machine)?;
+    run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
+    let folder = toolchain::root().join("target/extension").join(machine.name);
+    Ok(Artefacts {
+        programs: programs(machine)?,
+        extension: extension(machine, &tree, &folder, "")?,
+        old_extension: extension(machine, &tree, &folder.join("revision-0"), "-DPKD_REVISIONS=1")?,
+    })
+}
+
 /// A guest to boot.
 pub(crate) struct Guest {
     pub(crate) kernel: PathBuf,
@@ -59,8 +80,7 @@ pub(crate) struct Guest {
 pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Guest> {
     let tree = Tree::of(machine)?;
     let module = kmod::build(machine)?;
-    run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
-    let programs = programs(machine)?;
+    let artefacts = artefacts(machine)?;
 
     let folder = toolchain::root().join("target/guest").join(format!("{}-{purpose}", machine.name));
     let root = folder.join("root");
@@ -71,9 +91,11 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Gues
     userland(&tree, &root)?;
     kernel_modules(&tree, &module, &root)?;
     for name in ["knock", "pkd-lane"] {
-        fs::copy(programs.join(name), root.join("usr/bin").join(name))?;
+        fs::copy(artefacts.programs.join(name), root.join("usr/bin").join(name))?;
     }
-    extension(machine, &tree, &folder, &root)?;
+    fs::copy(&artefacts.extension, extensions(&root)?.join("libxt_pkd.so"))?;
+    fs::create_dir_all(root.join("usr/lib/pkd-revision-0"))?;
+    fs::copy(&artefacts.old_extension, root.join("usr/lib/pkd-revision-0/libxt_pkd.so"))?;
     script(&root.join("init"), INIT)?;
     script(&root.join("main"), main)?;
     for empty in ["proc", "sys", "dev", "run", "tmp"] {
@@ -173,24 +195,19 @@ fn programs(machine: &Machine) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Both builds of `libxt_pkd.so`: the one that is shipped, and one that knows revision 0 only.
-fn extension(machine: &Machine, tree: &Tree, folder: &Path, root: &Path) -> Result<()> {
-    let compile = |out: &Path, extra: &str| {
-        fs::create_dir_all(out)?;
-        let mut make = run::command("make");
-        make.args(["--silent", "--always-make", "-C"])
-            .arg(toolchain::root().join("openwrt/iptables"))
-            .arg(format!("CC={}gcc", machine.cross))
-            .arg(format!("XTABLES_CFLAGS=-I{} {extra}", tree.include().display()))
-            .arg(format!("OUT={}", out.canonicalize()?.display()))
-            .env_remove("MAKEFLAGS");
-        run::quiet(&mut make)
-    };
-    let shipped = folder.join("extension");
-    compile(&shipped, "")?;
-    let extensions = extensions(root)?;
-    fs::copy(shipped.join("libxt_pkd.so"), extensions.join("libxt_pkd.so"))?;
-    compile(&root.join("usr/lib/pkd-revision-0"), "-DPKD_REVISIONS=1")
+/// Builds `libxt_pkd.so` into `out`.
+fn extension(machine: &Machine, tree: &Tree, out: &Path, extra: &str) -> Result<PathBuf> {
+    fs::create_dir_all(out)?;
+    let out = out.canonicalize()?;
+    let mut make = run::command("make");
+    make.args(["--silent", "--always-make", "-C"])
+        .arg(toolchain::root().join("openwrt/iptables"))
+        .arg(format!("CC={}gcc", machine.cross))
+        .arg(format!("XTABLES_CFLAGS=-I{} {extra}", tree.include().display()))
+        .arg(format!("OUT={}", out.display()))
+        .env_remove("MAKEFLAGS");
+    run::quiet(&mut make)?;
+    Ok(out.join("libxt_pkd.so"))
 }
 
 /// Where the guest's iptables looks for extensions.

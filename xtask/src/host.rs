@@ -1,5 +1,209 @@
-pub(crate) const DEMO: &[&str] = &[];
-pub(crate) const TEST: &[&str] = &[];
-pub(crate) fn install(_: &[&str]) -> anyhow::Result<()> {
-    Ok(())
+//! What has to be installed on the host, and installing it.
+
+use std::{
+    fs,
+    io::{IsTerminal, Write, stdin, stdout},
+    path::PathBuf,
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cache, run, toolchain::Toolchain};
+
+/// A program or a file, and the Debian package that brings it.
+struct Need {
+    package: &'static str,
+    is_there: fn() -> bool,
+}
+
+macro_rules! program {
+    ($package:literal, $program:literal) => {
+        Need { package: $package, is_there: || run::exists($program) }
+    };
+}
+
+macro_rules! file {
+    ($package:literal, $file:literal) => {
+        Need { package: $package, is_there: || std::path::Path::new($file).exists() }
+    };
+}
+
+/// For `make demo`.
+const DEMO: &[Need] = &[
+    program!("gcc", "gcc"),
+    program!("gcc-12", "gcc-12"),
+    program!("make", "make"),
+    program!("cpio", "cpio"),
+    file!("kmod", "/sbin/depmod"),
+    program!("qemu-system-mips", "qemu-system-mipsel"),
+    program!("gcc-mipsel-linux-gnu", "mipsel-linux-gnu-gcc-12"),
+    file!("libc6-dev-mipsel-cross", "/usr/mipsel-linux-gnu/include/stdio.h"),
+    Need { package: "rustc-web", is_there: a_compiler_has_its_source },
+    Need { package: "cargo-web", is_there: a_compiler_has_its_source },
+    Need { package: "rust-web-src", is_there: a_compiler_has_its_source },
+];
+
+/// For `make test`, besides what the demo needs.
+const TEST_ALONE: &[Need] = &[
+    program!("qemu-system-x86", "qemu-system-x86_64"),
+    // objtool, with which kernels of x86_64 check modules
+    file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
+    file!("libxtables-dev", "/usr/include/xtables.h"),
+];
+
+fn a_compiler_has_its_source() -> bool {
+    Toolchain::find().is_ok()
+}
+
+/// Installs what the demo needs and is not there.
+pub(crate) fn install_for_demo() -> Result<()> {
+    install(DEMO.iter())
+}
+
+/// Installs what the tests need and is not there.
+pub(crate) fn install_for_test() -> Result<()> {
+    install(DEMO.iter().chain(TEST_ALONE))
+}
+
+fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&str> = needs.filter(|need| !(need.is_there)()).map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !run::exists("apt-get") {
+        bail!("this needs apt-get, or what these packages of Debian 12 bring, installed by you: {list}");
+    }
+    let by_hand = format!("sudo apt-get install --no-install-recommends {list}");
+    let Some(root) = Root::find()? else {
+        bail!("there is neither root nor sudo here; have these installed, then come again:\n  {by_hand}");
+    };
+    if stdin().is_terminal() {
+        print!("To be installed: {list}\nInstall with apt-get now? [Y/n] ");
+        stdout().flush()?;
+        let mut answer = String::new();
+        stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes") {
+            bail!("nothing was installed; by hand it is:\n  {by_hand}");
+        }
+    } else {
+        run::progress(&format!("installing {list}"));
+    }
+    root.is_granted().with_context(|| format!("by hand it is:\n  {by_hand}"))?;
+    run::quiet(&mut root.apt_get(&["update"]))?;
+    let options =
+        if run::output(&mut root.apt_get(&[&["install", "--simulate"], &missing[..]].concat())).is_ok() {
+            Vec::new()
+        } else {
+            backports(&root)?
+        };
+    let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
+    words.extend(["install", "--yes", "--no-install-recommends"]);
+    words.extend(&missing);
+    run::quiet(&mut root.apt_get(&words)).with_context(|| format!("by hand it is: {by_hand}"))
+}
+
+/// How to become who may install.
+enum Root {
+    Ourselves,
+    Sudo,
+}
+
+impl Root {
+    fn find() -> Result<Option<Self>> {
+        if run::output(run::command("id").arg("-u"))?.trim() == "0" {
+            return Ok(Some(Self::Ourselves));
+        }
+        Ok(run::exists("sudo").then_some(Self::Sudo))
+    }
+
+    /// Asks for sudo's password now, where somebody can type it.
+    fn is_granted(&self) -> Result<()> {
+        let Self::Sudo = self else { return Ok(()) };
+        let mut sudo = Command::new("sudo");
+        if stdin().is_terminal() {
+            sudo.arg("--validate");
+        } else {
+            sudo.args(["--non-interactive", "true"]);
+        }
+        run::shown(&mut sudo)
+    }
+
+    fn apt_get(&self, words: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Ourselves => run::command("apt-get"),
+            Self::Sudo => {
+                let mut sudo = run::command("sudo");
+                sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+                sudo
+            }
+        };
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(words);
+        command
+    }
+}
+
+/// apt's options for taking what does not fit from backports: where a part of QEMU came from there,
+/// the rest must too. The source is the host's own with another suite, and stays in the cache.
+fn backports(root: &Root) -> Result<Vec<String>> {
+    const SUITE: &str = "bookworm-backports";
+    let folder = cache::folder()?.join("apt-backports");
+    let parts = folder.join("sources.list.d");
+    fs::create_dir_all(&parts)?;
+    fs::create_dir_all(folder.join("lists/partial"))?;
+    let mut sources = Vec::new();
+    for path in source_files()? {
+        let text = fs::read_to_string(&path)?;
+        let name = path.file_name().context("a source without a name")?;
+        fs::write(parts.join(name), &text)?;
+        sources.push(text);
+    }
+    let debian: Vec<String> = sources
+        .iter()
+        .flat_map(|text| text.split("\n\n"))
+        .filter(|stanza| {
+            stanza.lines().any(|line| line.starts_with("Suites:") && line.contains("bookworm-updates"))
+        })
+        .map(|stanza| {
+            let lines = stanza
+                .lines()
+                .map(|line| if line.starts_with("Suites:") { "Suites: bookworm-backports" } else { line });
+            lines.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    let lines: Vec<String> = sources
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| line.starts_with("deb ") && line.contains(" bookworm-updates "))
+        .map(|line| line.replace(" bookworm-updates ", " bookworm-backports "))
+        .collect();
+    fs::write(parts.join("pkd-backports.sources"), debian.join("\n\n") + "\n")?;
+    fs::write(parts.join("pkd-backports.list"), lines.join("\n") + "\n")?;
+    let options = [
+        format!("Dir::Etc::SourceList={}", "/dev/null"),
+        format!("Dir::Etc::SourceParts={}", parts.display()),
+        format!("Dir::State::Lists={}", folder.join("lists").display()),
+        format!("APT::Default-Release={SUITE}"),
+    ];
+    let options: Vec<String> = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
+    let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
+    words.push("update");
+    run::quiet(&mut root.apt_get(&words))?;
+    Ok(options)
+}
+
+/// The host's lists of sources, in either of apt's formats.
+fn source_files() -> Result<Vec<PathBuf>> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "list" || ending == "sources") {
+                files.push(path);
+            }
+        }
+    }
+    files.retain(|path| path.is_file());
+    Ok(files)
 }

@@ -38,7 +38,7 @@ const ANY_KERNEL: &[&str] = &[
     "--cfg=sha2_backend=\"soft\"",
 ];
 
-/// How Debian's x86_64 kernels want calls, returns and branches; without `plt` there are
+/// How Debian's `x86_64` kernels want calls, returns and branches; without `plt` there are
 /// relocations that the module loader does not know.
 const X86_64_KERNEL: &[&str] = &[
     "-Ccode-model=kernel",

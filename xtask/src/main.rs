@@ -48,8 +48,8 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["bench"] => sizes::run(),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::check),
-        ["setup", "demo"] => host::install(host::DEMO),
-        ["setup", "test"] => host::install(host::TEST),
+        ["setup", "demo"] => host::install_for_demo(),
+        ["setup", "test"] => host::install_for_test(),
         _ => bail!("no such verb\n{USAGE}"),
     }
 }

@@ -1,8 +1,8 @@
 //! A guest that runs, and its console.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use crate::{guest::Guest, machine::Machine, run};
 /// A running QEMU; it ends when this is dropped.
 pub(crate) struct Qemu {
     child: Child,
+    keyboard: Option<ChildStdin>,
     console: Receiver<String>,
     log: Vec<String>,
 }
@@ -33,6 +34,7 @@ impl Qemu {
             .arg(&guest.initrd)
             .args(["-append", &format!("{} panic=-1 loglevel=4", machine.console)])
             .args(arguments)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", machine.qemu))?;
@@ -54,7 +56,8 @@ impl Qemu {
                 }
             });
         }
-        Ok(Self { child, console, log: Vec::new() })
+        let keyboard = child.stdin.take();
+        Ok(Self { child, keyboard, console, log: Vec::new() })
     }
 
     /// The next line of the console; `None` once QEMU has ended. An error after `limit`.
@@ -75,13 +78,20 @@ impl Qemu {
         }
     }
 
-    /// Waits for a line that holds `text`, and gives it.
-    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+    /// Types a line at the console.
+    pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
+        let keyboard = self.keyboard.as_mut().context("QEMU has no keyboard")?;
+        writeln!(keyboard, "{line}").context("typing at the console")
+    }
+
+    /// Waits for the line `text`, and gives those before it.
+    pub(crate) fn lines_until(&mut self, text: &str, limit: Duration) -> Result<Vec<String>> {
         let end = Instant::now() + limit;
+        let mut lines = Vec::new();
         loop {
             match self.line(end.saturating_duration_since(Instant::now()))? {
-                Some(line) if line.contains(text) => return Ok(line),
-                Some(_) => {}
+                Some(line) if line == text => return Ok(lines),
+                Some(line) => lines.push(line),
                 None => {
                     bail!("the guest ended before it said {text:?}; its last words:\n{}", self.last_words())
                 }

@@ -47,8 +47,8 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
 
 /// Whether `program` is on the PATH.
 pub(crate) fn exists(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn name(command: &Command) -> String {

@@ -1,3 +1,34 @@
-pub(crate) fn run() -> anyhow::Result<()> {
+//! `make test`: everything that has to hold before a change lands.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::{host, kmod, lane, machine, run, toolchain};
+
+/// Runs all of it; ends at the first step that fails.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    host::install_for_test()?;
+    cargo("formatting", &["fmt", "--all", "--check"])?;
+    cargo("clippy", &["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"])?;
+    // It has a panic handler of its own, so it is no default member.
+    cargo(
+        "clippy of the kernel's part",
+        &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
+    )?;
+    cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
+    for machine in machine::named(&[])? {
+        kmod::check(machine)?;
+        lane::run(machine)?;
+    }
+    let minutes = start.elapsed().as_secs_f32() / 60.0;
+    println!("all of `make test` holds, after {minutes:.1} minutes");
     Ok(())
+}
+
+fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
+    run::progress(what);
+    let mut cargo = run::command(env!("CARGO"));
+    run::shown(cargo.args(arguments).current_dir(toolchain::root())).with_context(|| what.to_owned())
 }

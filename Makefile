@@ -1,0 +1,13 @@
+# The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
+CARGO ?= cargo
+
+.PHONY: demo test bench need
+demo test bench: need
+	@$(CARGO) xtask $@
+
+# What xtask itself is built with.
+need:
+	@command -v $(CARGO) >/dev/null || { echo "pkd: cargo is missing: rustup brings it, or Debian's cargo-web and rustc-web" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "pkd: cargo links with a C compiler: sudo apt-get install gcc libc6-dev" >&2; exit 1; }
+	@$(CARGO) --version | awk '{ split($$2, v, "."); if (v[1] == 1 && v[2] < 88) { \
+	  print "pkd: cargo " $$2 " is too old, 1.88 is the oldest: rustup brings a newer one, or cargo-web and rustc-web" > "/dev/stderr"; exit 1 } }'
