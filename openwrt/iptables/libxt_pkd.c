@@ -19,8 +19,11 @@
 #include "pkd_text.h"
 #include "xt_pkd.h"
 
-/* Fits the longest right content: 0x, two digits a byte, CR, LF. */
+/* Fits the longest right content: a byte-order mark, 0x, two digits a byte, CR, LF. */
 #define PKD_FILE_MAX 127
+
+/* Editors on Windows begin a file with this mark, which is no part of its text. */
+static const char pkd_byte_order_mark[] = { '\xef', '\xbb', '\xbf' };
 
 enum {
 	O_KEY,
@@ -188,27 +191,33 @@ static size_t pkd_read_file(const char *path, char *content)
 static void pkd_parse_key_file(const char *path, struct xt_pkd_mtinfo_v1 *info)
 {
 	char content[PKD_FILE_MAX + 1];
+	char *text = content;
 	const char *zero;
 	size_t length;
 
 	pkd_check_path(path);
 	length = pkd_read_file(path, content);
 
-	if (length > 0 && content[length - 1] == '\n') {
+	if (length >= sizeof(pkd_byte_order_mark) &&
+	    !memcmp(text, pkd_byte_order_mark, sizeof(pkd_byte_order_mark))) {
+		text += sizeof(pkd_byte_order_mark);
+		length -= sizeof(pkd_byte_order_mark);
+	}
+	if (length > 0 && text[length - 1] == '\n') {
 		length--;
-		if (length > 0 && content[length - 1] == '\r')
+		if (length > 0 && text[length - 1] == '\r')
 			length--;
 	}
-	if (memchr(content, '\n', length))
+	if (memchr(text, '\n', length))
 		xtables_error(PARAMETER_PROBLEM, "pkd: key file %s has more than one line", path);
-	zero = memchr(content, '\0', length);
+	zero = memchr(text, '\0', length);
 	if (zero)
 		xtables_error(PARAMETER_PROBLEM,
 			      "pkd: key file %s has a zero byte at position %zu (the first is 0)",
-			      path, (size_t)(zero - content));
-	content[length] = '\0';
+			      path, (size_t)(zero - text));
+	text[length] = '\0';
 
-	pkd_parse_text("key file ", path, content, info->rule.key, sizeof(info->rule.key));
+	pkd_parse_text("key file ", path, text, info->rule.key, sizeof(info->rule.key));
 	memcpy(info->key_file, path, strlen(path) + 1);
 }
 

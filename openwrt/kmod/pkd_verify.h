@@ -49,7 +49,7 @@ void pkd_start_drop(struct pkd_start *start, const struct pkd_memory *memory);
 u64 pkd_start_floor(const struct pkd_start *start, u32 window);
 
 size_t pkd_memory_size(void);
-void pkd_memory_init(struct pkd_memory *memory);
+void pkd_memory_init(struct pkd_memory *memory, const struct pkd_start *start);
 void pkd_memory_join(struct pkd_memory *memory, const struct pkd_start *start,
 		     u32 window);
 void pkd_memory_restore(struct pkd_memory *memory,

@@ -73,6 +73,8 @@ struct pkd_net {
 	struct list_head idle;
 	unsigned int idle_count;
 	bool exiting;
+	bool floor_known;		/* a rule or root has said what may have been accepted */
+	u32 widest;			/* the widest window of all rules so far */
 	struct pkd_start start;
 	struct pkd_stats __percpu *stats;
 };
@@ -254,7 +256,7 @@ static struct pkd_guard *pkd_guard_make(struct pkd_net *pn,
 	INIT_LIST_HEAD(&guard->idle);
 	memcpy(guard->key, rule->key, sizeof(guard->key));
 	memcpy(guard->tag, rule->tag, sizeof(guard->tag));
-	pkd_memory_init(pkd_memory(guard));
+	pkd_memory_init(pkd_memory(guard), &pn->start);
 	hash_add_rcu(pn->guards, &guard->node, pkd_hash(rule));
 	return guard;
 }
@@ -274,6 +276,8 @@ static struct pkd_guard *pkd_guard_get(struct pkd_net *pn,
 		}
 		guard->rules++;
 		guard->window = max(guard->window, rule->window);
+		pn->widest = max(pn->widest, rule->window);
+		pn->floor_known = true;
 		spin_lock_bh(&guard->lock);
 		pkd_memory_join(pkd_memory(guard), &pn->start, rule->window);
 		spin_unlock_bh(&guard->lock);
@@ -404,7 +408,6 @@ static int pkd_proc_show(struct seq_file *seq, void *v)
 	u64 now = ktime_get_real_seconds();
 	struct pkd_report report;
 	struct pkd_guard *guard;
-	u32 widest = 0;
 	u64 save = 0;
 	int bucket;
 
@@ -422,7 +425,6 @@ static int pkd_proc_show(struct seq_file *seq, void *v)
 		spin_lock_bh(&guard->lock);
 		pkd_memory_report(pkd_memory(guard), now, &report);
 		spin_unlock_bh(&guard->lock);
-		widest = max(widest, guard->window);
 		save = max(save, report.newest);
 		seq_puts(seq, "Guard: tag ");
 		pkd_show_tag(seq, guard->tag);
@@ -430,9 +432,11 @@ static int pkd_proc_show(struct seq_file *seq, void *v)
 			   guard->rules, guard->window, report.entries, report.capacity,
 			   report.floor, report.newest, report.wait);
 	}
-	save = max(save, pkd_start_floor(&pn->start, widest));
+	/* Without memory and without a rule nobody knows what earlier rules accepted. */
+	save = max(save, pkd_start_floor(&pn->start, pn->widest));
+	if (pn->floor_known)
+		seq_printf(seq, "Floor to save: %llu\n", save);
 	mutex_unlock(&pn->mutex);
-	seq_printf(seq, "Floor to save: %llu\n", save);
 	return 0;
 }
 
@@ -456,6 +460,7 @@ static int pkd_proc_write(struct file *file, char *text, size_t size)
 
 	mutex_lock(&pn->mutex);
 	pkd_start_restore(&pn->start, floor);
+	pn->floor_known = true;
 	hash_for_each(pn->guards, bucket, guard, node) {
 		spin_lock_bh(&guard->lock);
 		pkd_memory_restore(pkd_memory(guard), &pn->start);

@@ -85,7 +85,21 @@ impl<const N: usize> ReplayGuard<N> {
         self.set.is_empty()
     }
 
-    /// Raises the inherited floor; for a rule that joins with a wider window than those before it.
+    /// The greatest time that this guard, or what it inherited, may have accepted. A guard may go
+    /// only if those made later refuse all up to here, see [`Start::drop_guard`].
+    #[must_use]
+    pub fn horizon(&self) -> UnixSeconds {
+        self.floor().max(self.newest.unwrap_or_default())
+    }
+
+    /// Raises the floor by what guards of this life had accepted that are gone, see
+    /// [`Start::dropped`]; for a guard that is new.
+    pub fn forget(&mut self, dropped: UnixSeconds) {
+        self.forgotten = self.forgotten.max(dropped);
+    }
+
+    /// Raises the inherited floor; for a rule that joins with a wider window than those before it,
+    /// see [`Start::earlier`].
     pub fn inherit(&mut self, floor: UnixSeconds) {
         self.inherited = self.inherited.max(floor);
     }
@@ -102,11 +116,11 @@ impl<const N: usize> ReplayGuard<N> {
         if now > floor || floor == UnixSeconds(0) { 0 } else { floor.since(now).saturating_add(1) }
     }
 
-    /// Whether all accepted knocks have left `window`: a guard without rules may then go, if the
-    /// floor that new guards start with rises to its [`newest`](Self::newest) time.
+    /// Whether all up to the [`horizon`](Self::horizon) has left `window`: a guard without rules may
+    /// then go, and the floor that it leaves behind refuses only what the window refuses anyway.
     #[must_use]
     pub fn is_past(&self, now: UnixSeconds, window: Window) -> bool {
-        self.newest.is_none_or(|newest| newest.plus(window) < now)
+        self.horizon().plus(window) < now
     }
 }
 
@@ -150,7 +164,7 @@ impl<const N: usize> ReplayMemory for ReplayGuard<N> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     earlier: Earlier,
-    /// The greatest time that guards of this life had accepted when they went.
+    /// The greatest horizon of the guards of this life that went.
     dropped: UnixSeconds,
 }
 
@@ -176,14 +190,25 @@ impl Start {
         Self { earlier: Earlier::Remembered { floor }, dropped: UnixSeconds(0) }
     }
 
-    /// The floor of a guard whose widest rule has this window.
+    /// The floor of a guard that is made now, for a rule of this window.
     #[must_use]
     pub fn floor(&self, window: Window) -> UnixSeconds {
-        let earlier = match self.earlier {
+        self.earlier(window).max(self.dropped)
+    }
+
+    /// What earlier lives may have accepted at the latest with this window, and nothing of this life.
+    #[must_use]
+    pub fn earlier(&self, window: Window) -> UnixSeconds {
+        match self.earlier {
             Earlier::Unknown { start } => start.plus(window),
             Earlier::Remembered { floor } => floor,
-        };
-        earlier.max(self.dropped)
+        }
+    }
+
+    /// What guards of this life that went may have accepted at the latest.
+    #[must_use]
+    pub fn dropped(&self) -> UnixSeconds {
+        self.dropped
     }
 
     /// Root says what earlier lives accepted at the latest.
@@ -191,8 +216,8 @@ impl Start {
         self.earlier = Earlier::Remembered { floor };
     }
 
-    /// A guard of this life goes; it had accepted nothing later than `newest`.
-    pub fn drop_guard(&mut self, newest: UnixSeconds) {
-        self.dropped = self.dropped.max(newest);
+    /// A guard of this life goes; this was its [`horizon`](ReplayGuard::horizon).
+    pub fn drop_guard(&mut self, horizon: UnixSeconds) {
+        self.dropped = self.dropped.max(horizon);
     }
 }

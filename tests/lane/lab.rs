@@ -125,7 +125,7 @@ impl Lab {
             let socket = Socket::new(Domain::for_address(SocketAddr::new(from, 0)), Type::STREAM, None)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
             let server = SocketAddr::new(family.router(), 22);
-            match socket.connect_timeout(&server.into(), Duration::from_secs(20)) {
+            match socket.connect_timeout(&server.into(), Duration::from_secs(10)) {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Ok(None),
                 other => other.context("connecting to port 22")?,
             }

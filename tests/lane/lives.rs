@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::{
@@ -29,6 +29,9 @@ pub(crate) fn claims(report: &mut Report, v4: &Gate<'_>, v6: &Gate<'_>) {
     report.claim("without memory the guard waits one window, and says so", || waits(v4));
     report.claim("a saved floor takes the place of waiting", || restored(v4));
     report.claim("what is no floor is refused, and so is who is not root", || only_floors_by_root(v4));
+    report.claim("the floor to save covers the widest window there was", || covers(v4));
+    report.claim("a guard that waits is not dropped with its rules", || waits_without_rules(v4));
+    report.claim("a guard that goes leaves the others alone", || leaves_others(v4));
     report.claim("a window wider than before waits for its own time", || wider(v4));
     report.claim("no replay while the module is unloaded and loaded under knocks", || reloads(v4));
     report.claim("a namespace has its own guards and counters, and may go with its rules", || namespaces(v4));
@@ -69,7 +72,7 @@ fn idle(gate: &Gate<'_>) -> Result<String> {
     gate.firewall.run("-A INPUT -p udp -m pkd --key other --tag OTHR")?;
     let status = Status::read()?;
     let guard = status.guard()?;
-    ensure!(guard.floor == time && status.floor_to_save == time, "{status:?}, not {time}");
+    ensure!(guard.floor == time && status.floor_to_save == Some(time), "{status:?}, not {time}");
     Ok(format!("floor {}", guard.floor))
 }
 
@@ -91,7 +94,7 @@ fn restored(gate: &Gate<'_>) -> Result<String> {
     let time = now()?;
     let (old, late) = (knock(time)?, knock(time)?);
     gate.expect("Accept", &old)?;
-    let saved = Status::read()?.floor_to_save;
+    let saved = Status::read()?.floor_to_save.context("no floor to save")?;
     ensure!(saved == time, "{saved} is to be saved, not {time}");
     gate::reload_without_memory()?;
     gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
@@ -121,6 +124,48 @@ fn only_floors_by_root(gate: &Gate<'_>) -> Result<String> {
     let guard = Status::read()?.guard()?.clone();
     ensure!(guard.floor == 17, "{guard:?}");
     Ok("floor 17 stands".to_owned())
+}
+
+fn covers(gate: &Gate<'_>) -> Result<String> {
+    gate::reload_without_memory()?;
+    let loaded = now()?;
+    let first = Status::read()?.floor_to_save;
+    ensure!(first.is_none(), "without a rule nobody knows the window, and {first:?} is to be saved");
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 1000")?;
+    gate.firewall.flush()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key other --tag OTHR --window 1")?;
+    let saved = Status::read()?.floor_to_save.context("no floor to save")?;
+    ensure!(saved >= loaded + 999 && saved <= loaded + 1000, "{saved} at {loaded}");
+    Ok(format!("{} s after the start", saved - loaded))
+}
+
+fn waits_without_rules(gate: &Gate<'_>) -> Result<String> {
+    gate::reload_without_memory()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 1000")?;
+    let floor = Status::read()?.guard()?.floor;
+    gate.firewall.flush()?;
+    gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK --window 10")?;
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.floor == floor, "{guard:?} has no longer the floor {floor}");
+    Ok(format!("wait {} s", guard.wait))
+}
+
+fn leaves_others(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key other --tag OTHR --window 60")?;
+    let short = "INPUT -p udp -m pkd --key test --tag SSHK --window 1";
+    gate.firewall.run(&format!("-A {short}"))?;
+    let before = Status::read()?;
+    let payload = knock(now()?)?;
+    gate.lab.at_client(|| packet::send(gate.family.client(), gate.family.router(), PORT, &payload))?;
+    let after = wait(LIMIT, Status::read, |after| after.total() >= before.total() + 2)?;
+    ensure!(after.counters["Accept"] == 1, "{:?}", after.counters);
+    gate.firewall.run(&format!("-D {short}"))?;
+    wait(LIMIT, Status::read, |status| status.guards.len() == 1)?;
+    // iptables shows the kernel all rules again with each change.
+    gate.firewall.run("-A INPUT -p tcp --dport 1 -j ACCEPT")?;
+    let guard = Status::read()?.guard()?.clone();
+    ensure!(guard.tag == "OTHR" && guard.floor == 0, "{guard:?}");
+    Ok(format!("floor {}", guard.floor))
 }
 
 fn wider(gate: &Gate<'_>) -> Result<String> {

@@ -14,6 +14,7 @@ mod lives;
 mod malformed;
 mod options;
 mod packet;
+mod readme;
 mod report;
 mod status;
 
@@ -44,6 +45,7 @@ fn run(report: &mut Report) -> Result<()> {
     let gate = Gate::new(&lab, Family::V4, Back::Legacy);
     knocks::claims_of_revision_0(report, &gate);
     knocks::claims_over_nftables(report, &Gate::new(&lab, Family::V4, Back::Nft));
+    readme::claims(report, &gate);
     options::claims(report, &gate);
     lives::claims(report, &gate, &Gate::new(&lab, Family::V6, Back::Legacy));
     flood::claims(report, &gate);

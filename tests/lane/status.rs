@@ -20,7 +20,8 @@ const COUNTERS: [(&str, &str); 6] = [
 pub(crate) struct Status {
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) guards: Vec<Guard>,
-    pub(crate) floor_to_save: u64,
+    /// None: nobody has said yet.
+    pub(crate) floor_to_save: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Status {
                 _ => anyhow::bail!("{line:?}"),
             }
         }
-        Ok(Self { counters, guards, floor_to_save: floor_to_save.context("no floor to save")? })
+        Ok(Self { counters, guards, floor_to_save })
     }
 
     pub(crate) fn total(&self) -> u64 {

@@ -328,16 +328,21 @@ fn a_bad_key_file_is_refused_with_its_name_and_without_its_content() -> Result<(
     let folder = TempDir::new()?;
     let table: &[(&[u8], &str)] = &[
         (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
         (b"\n", "is empty"),
         (b"\r\n", "is empty"),
         (b"0x\n", "has no digit after 0x"),
         (b"0xq\n", "has 'q', no hexadecimal digit, at position 2 (the first is 0)"),
         (b"0x41 \n", "has ' ', no hexadecimal digit, at position 4 (the first is 0)"),
+        (b"\xef\xbb\xbf0x4z\n", "has 'z', no hexadecimal digit, at position 3 (the first is 0)"),
+        (b"0x\xef\xbb\xbf41", "has the byte ef, no hexadecimal digit, at position 2 (the first is 0)"),
         (b"0x41\r", "has the byte 0d, no hexadecimal digit, at position 4 (the first is 0)"),
         (b"secret\n\n", "has more than one line"),
         (b"secret\nsecond\n", "has more than one line"),
         (b"\nsecret", "has more than one line"),
         (b"sec\0ret\n", "has a zero byte at position 3 (the first is 0)"),
+        (b"\xef\xbb\xbfsec\0ret\n", "has a zero byte at position 3 (the first is 0)"),
         (b"secret\0", "has a zero byte at position 6 (the first is 0)"),
         (&[b'k'; 41], "has 41 bytes, at most 40 fit"),
         (&[b'k'; 127], "has 127 bytes, at most 40 fit"),
@@ -358,6 +363,7 @@ fn a_bad_key_file_is_refused_with_its_name_and_without_its_content() -> Result<(
 fn a_key_file_holds_one_line_in_the_syntax_of_a_key() -> Result<()> {
     let folder = TempDir::new()?;
     let longest = [b"0x".as_slice(), &[b'5'; 80], b"\r\n"].concat();
+    let marked = [b"\xef\xbb\xbf".as_slice(), &[b'k'; 40], b"\n"].concat();
     let table: &[(&[u8], &[u8])] = &[
         (b"secret", b"secret"),
         (b"secret\n", b"secret"),
@@ -366,6 +372,14 @@ fn a_key_file_holds_one_line_in_the_syntax_of_a_key() -> Result<()> {
         (b" a b \n", b" a b "),
         (b"0xa1b\n", b"\xa1\xb0"),
         (b"\xff\xfe\n", b"\xff\xfe"),
+        // The mark that editors on Windows begin a file with; once, at its start, and whole.
+        (b"\xef\xbb\xbfsecret\r\n", b"secret"),
+        (b"\xef\xbb\xbf0xa1b", b"\xa1\xb0"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfsecret", b"\xef\xbb\xbfsecret"),
+        (b"secret\xef\xbb\xbf", b"secret\xef\xbb\xbf"),
+        (b"\xef\xbbsecret", b"\xef\xbbsecret"),
+        (b"\xef\xbb", b"\xef\xbb"),
+        (&marked, &[b'k'; 40]),
         (&[b'k'; 40], &[b'k'; 40]),
         (&longest, &[0x55; 40]),
     ];

@@ -24,6 +24,7 @@ const MODULES: &[&str] = &[
     "ip6table_mangle",
     "xt_recent",
     "xt_tcpudp",
+    "xt_conntrack",
     "ipt_REJECT",
     "ip6t_REJECT",
     // nf_tables asks the crypto layer for it by name, which modules.dep does not know.

@@ -49,11 +49,18 @@ const TEST_ALONE: &[Need] = &[
     program!("qemu-system-x86", "qemu-system-x86_64"),
     // objtool, with which kernels of x86_64 check modules
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
+    Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
+    Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
     file!("libxtables-dev", "/usr/include/xtables.h"),
 ];
 
 fn a_compiler_has_its_source() -> bool {
     Toolchain::find().is_ok()
+}
+
+/// rustup has its own way to a missing component, and says which.
+fn cargo_has(verb: &str) -> bool {
+    run::exists("rustup") || run::output(run::command(env!("CARGO")).args([verb, "--version"])).is_ok()
 }
 
 /// Installs what the demo needs and is not there.

@@ -30,6 +30,18 @@ pub(crate) fn run(machine: &'static Machine) -> Result<()> {
     let guest = guest::build(machine, "lane", MAIN)?;
     run::progress(&format!("lane {}: booting", machine.name));
     let mut qemu = Qemu::start(machine, &guest, CABLE)?;
+    let summary = watch(machine, &mut qemu);
+    let log = toolchain::root().join("target").join(format!("lane-{}.log", machine.name));
+    fs::write(&log, qemu.log())?;
+    match summary? {
+        Some(text) if text.ends_with(" 0 failed") => Ok(()),
+        Some(text) => bail!("lane {}: {text}; the console is in {}", machine.name, log.display()),
+        None => bail!("lane {} ended without a result; its last words:\n{}", machine.name, qemu.last_words()),
+    }
+}
+
+/// Shows what the program in the guest says; its last line, if it comes to that.
+fn watch(machine: &Machine, qemu: &mut Qemu) -> Result<Option<String>> {
     let mut summary = None;
     while let Some(line) = qemu.line(SILENCE)? {
         if let Some(text) = line.strip_prefix("lane: ") {
@@ -39,11 +51,5 @@ pub(crate) fn run(machine: &'static Machine) -> Result<()> {
             }
         }
     }
-    let log = toolchain::root().join("target").join(format!("lane-{}.log", machine.name));
-    fs::write(&log, qemu.log())?;
-    match summary {
-        Some(text) if text.ends_with(" 0 failed") => Ok(()),
-        Some(text) => bail!("lane {}: {text}; the console is in {}", machine.name, log.display()),
-        None => bail!("lane {} ended without a result; its last words:\n{}", machine.name, qemu.last_words()),
-    }
+    Ok(summary)
 }

@@ -1,6 +1,9 @@
 //! What C calls. Declared for it in `openwrt/kmod/pkd_verify.h`.
 //!
 //! Every function may be called in softirq, neither sleeps nor allocates, and leaves locking to C.
+//! What all of them ask for: a pointer must be aligned and valid for the call; what one points to
+//! as `&` does not change meanwhile, and what one points to as `&mut` nobody else uses. So a guard's
+//! memory needs the guard's lock, or a guard that no rule uses, and a start the namespace's mutex.
 
 use core::ffi::c_int;
 
@@ -10,9 +13,9 @@ use pkd_core::{
 };
 
 /// Knocks that one guard holds: 4 KiB, and more knocks than people make in a window.
-const GUARD_ENTRIES: usize = 256;
+const GUARD_CAPACITY: u32 = 256;
 
-type Guard = ReplayGuard<GUARD_ENTRIES>;
+type Guard = ReplayGuard<{ GUARD_CAPACITY as usize }>;
 
 // The layouts that C has for the same things: struct xt_pkd_mtinfo and struct pkd_start.
 const _: () = assert!(size_of::<Rule>() == 48 && align_of::<Rule>() == 4);
@@ -22,6 +25,12 @@ const _: () = assert!(align_of::<Guard>() <= 8);
 /// How C finds and locks the guard of a rule; opaque here.
 #[repr(C)]
 pub(crate) struct Door {
+    opaque: [u8; 0],
+}
+
+/// `struct pkd_memory`: a [`Guard`], as a pointer to it passes through C.
+#[repr(C)]
+pub(crate) struct Memory {
     opaque: [u8; 0],
 }
 
@@ -39,7 +48,7 @@ unsafe extern "C" {
     /// Takes the lock of the door's guard; null, and nothing locked, if it has none.
     ///
     /// `door` must be one that C passed to `pkd_verify` and that call must not have returned.
-    fn pkd_guard_lock(door: *mut Door) -> *mut Guard;
+    fn pkd_guard_lock(door: *mut Door) -> *mut Memory;
     /// Gives the lock back.
     ///
     /// The last call of `pkd_guard_lock` with this door must have returned a guard.
@@ -57,7 +66,7 @@ impl SharedGuard {
         // SAFETY: a SharedGuard lives inside pkd_verify() only, with the door of that call.
         let guard = unsafe { pkd_guard_lock(self.door) };
         // SAFETY: C returns null or a guard that pkd_memory_init() made, ours alone until unlocked.
-        let Some(guard) = (unsafe { guard.as_mut() }) else {
+        let Some(guard) = (unsafe { guard.cast::<Guard>().as_mut() }) else {
             return missing;
         };
         let answer = look(guard);
@@ -122,12 +131,11 @@ extern "C" fn pkd_start_restore(start: &mut Start, floor: u64) {
 /// The guard with this memory goes; those made later refuse all that it may have accepted.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_start_drop(start: &mut Start, memory: &Guard) {
-    if let Some(newest) = memory.newest() {
-        start.drop_guard(newest);
-    }
+    start.drop_guard(memory.horizon());
 }
 
-/// The floor that a guard made now for a rule of this window begins with.
+/// What was accepted at the latest so far, but for the guards that are there, where no rule had a
+/// wider window than this.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_start_floor(start: &Start, window: u32) -> u64 {
     start.floor(Window::from_secs(window)).0
@@ -142,26 +150,28 @@ extern "C" fn pkd_memory_size() -> usize {
 /// Makes an empty memory that has yet to be joined by its first rule.
 ///
 /// # Safety
-/// `memory` must be writable, `pkd_memory_size()` bytes, aligned to 8.
+/// `memory` must be writable, `pkd_memory_size()` bytes, aligned to 8, and nobody else's.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pkd_memory_init(memory: *mut Guard) {
+unsafe extern "C" fn pkd_memory_init(memory: *mut Guard, start: &Start) {
     // A constant goes straight there; a value would pass through 4 KiB of the kernel's stack.
     const EMPTY: Guard = Guard::new(UnixSeconds(0));
     // SAFETY: as the caller promises.
     unsafe { memory.write(EMPTY) };
+    // SAFETY: written above.
+    unsafe { &mut *memory }.forget(start.dropped());
 }
 
 /// A rule with this window uses the guard from now on.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_memory_join(memory: &mut Guard, start: &Start, window: u32) {
-    memory.inherit(start.floor(Window::from_secs(window)));
+    memory.inherit(start.earlier(Window::from_secs(window)));
 }
 
 /// Root has restored `start`; this life's own knocks stay refused.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_memory_restore(memory: &mut Guard, start: &Start) {
-    // With memory the floor does not depend on a window.
-    memory.restore(start.floor(Window::NO_CLOCK));
+    // With memory it does not depend on a window.
+    memory.restore(start.earlier(Window::NO_CLOCK));
 }
 
 /// Whether nothing that was accepted still lies in the window, the widest of the guard's rules.
@@ -171,13 +181,18 @@ extern "C" fn pkd_memory_past(memory: &Guard, now: u64, window: u32) -> bool {
 }
 
 /// What the status file shows of a guard.
+///
+/// # Safety
+/// `report` must be writable.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_memory_report(memory: &Guard, now: u64, report: &mut Report) {
-    *report = Report {
+unsafe extern "C" fn pkd_memory_report(memory: &Guard, now: u64, report: *mut Report) {
+    let shown = Report {
         floor: memory.floor().0,
         newest: memory.newest().map_or(0, |newest| newest.0),
         wait: memory.wait(UnixSeconds(now)),
         entries: u32::try_from(memory.len()).unwrap_or(u32::MAX),
-        capacity: const { GUARD_ENTRIES as u32 },
+        capacity: GUARD_CAPACITY,
     };
+    // SAFETY: as the caller promises; C has not filled it before.
+    unsafe { report.write(shown) };
 }

@@ -1,7 +1,7 @@
 //! The decisions of `xt_pkd.ko`. The C shim beside this crate registers the match, copies the
 //! datagram, locks and tells the time; every verdict, and all that is remembered, is made here.
 //!
-//! The functions below are called by `xt_pkd.c` alone and declared for it in `pkd_verify.h`.
+//! The functions below are called by `xt_pkd_main.c` alone and declared for it in `pkd_verify.h`.
 #![no_std]
 
 mod ffi;

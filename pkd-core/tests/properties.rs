@@ -1,0 +1,564 @@
+//! Random lives of a verifier, held against a model that forgets nothing.
+//!
+//! The same cases in every run. `PROPTEST_RNG_SEED` and `PROPTEST_CASES` give others and more.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet};
+
+use pkd_core::{
+    Digest, Key, Knock, LENGTH, Mark, Packet, Port, Reason, ReplayGuard, ReplayMemory, Rule, Seal, Start,
+    Tag, UDP_LENGTH, UnixSeconds, Verdict, Verifier, Window,
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::Index,
+    test_runner::{Config, RngSeed, TestRunner},
+};
+
+const PORT: Port = Port(40_000);
+const KEY: Key = Key::from_bytes([0xa5; Key::LENGTH]);
+const OTHER_KEY: Key = Key::from_bytes([0x5a; Key::LENGTH]);
+
+/// Nothing is written beside the sources: what fails once fails in every run.
+fn config() -> Config {
+    let config = Config { failure_persistence: None, ..Config::default() };
+    match config.rng_seed {
+        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(2026), ..config },
+        RngSeed::Fixed(_) => config,
+    }
+}
+
+fn rule(window: u32) -> Rule {
+    Rule { key: KEY, tag: Tag::default(), window: Window::from_secs(window) }
+}
+
+fn seal(key: &Key, time: u64, number: u64) -> [u8; LENGTH] {
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&number.to_le_bytes());
+    Knock::seal(&Seal { key, tag: Tag::default(), time: UnixSeconds(time), nonce }, PORT)
+}
+
+/// `base + seconds`, or the end of 64 bits that lies in that direction.
+fn ahead(base: u64, seconds: u32) -> u64 {
+    u64::try_from(u128::from(base) + u128::from(seconds)).unwrap_or(u64::MAX)
+}
+
+fn admits(window: u32, now: u64, time: u64) -> bool {
+    window == 0 || (i128::from(now) - i128::from(time)).unsigned_abs() <= u128::from(window)
+}
+
+/// A time that somebody's clock shows.
+#[derive(Clone, Copy, Debug)]
+enum Time {
+    Any(u64),
+    NearNow(i64),
+    NearFloor(i64),
+}
+
+fn time() -> impl Strategy<Value = Time> {
+    prop_oneof![
+        1 => any::<u64>().prop_map(Time::Any),
+        1 => prop::sample::select(vec![0, 1, 9, u64::MAX - 9, u64::MAX - 1, u64::MAX]).prop_map(Time::Any),
+        60 => (-12..=12_i64).prop_map(Time::NearNow),
+        20 => (-1..=9_i64).prop_map(Time::NearFloor),
+    ]
+}
+
+fn window() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        2 => Just(0),
+        2 => Just(1),
+        4 => Just(10),
+        3 => 2..40_u32,
+        1 => Just(u32::MAX),
+    ]
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A holder of the key makes a knock; it arrives at once, or when somebody delivers it.
+    Knock { time: Time, arrives_at: Option<Index> },
+    /// More knocks of one second than the guard holds.
+    Burst { time: Time, more: usize, rule: Index },
+    /// Somebody delivers any knock that was ever made, once more or for the first time.
+    Deliver { knock: Index, rule: Index },
+    /// Somebody without the key makes a knock.
+    Forgery { time: Time, rule: Index },
+    /// The verifier's clock steps, runs or jumps, in either direction.
+    Clock(Time),
+    /// A rule with this window begins to use the guard, which is made if there is none.
+    Join { window: u32 },
+    /// All rules go. The guard goes once its knocks are past, or at once.
+    Flush { at_once: bool },
+    /// A new life, which knows what the old one saved.
+    RestartWithMemory { clock: Time, window: u32 },
+    /// A new life, which knows nothing, under the conditions of [`Start::without_memory`].
+    RestartWithoutMemory { later: u64, wider: u32 },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        30 => (time(), prop::option::weighted(0.8, any::<Index>()))
+            .prop_map(|(time, arrives_at)| Event::Knock { time, arrives_at }),
+        1 => (time(), 0..3_usize, any::<Index>())
+            .prop_map(|(time, more, rule)| Event::Burst { time, more, rule }),
+        10 => (any::<Index>(), any::<Index>()).prop_map(|(knock, rule)| Event::Deliver { knock, rule }),
+        2 => (time(), any::<Index>()).prop_map(|(time, rule)| Event::Forgery { time, rule }),
+        10 => time().prop_map(Event::Clock),
+        3 => window().prop_map(|window| Event::Join { window }),
+        2 => any::<bool>().prop_map(|at_once| Event::Flush { at_once }),
+        2 => (time(), window()).prop_map(|(clock, window)| Event::RestartWithMemory { clock, window }),
+        2 => (0..20_u64, 0..20_u32)
+            .prop_map(|(later, wider)| Event::RestartWithoutMemory { later, wider }),
+    ]
+}
+
+/// What the rules of the memory say that a guard does, in the plainest way.
+#[derive(Debug)]
+struct PlainGuard {
+    /// Times and numbers of the knocks that it holds.
+    set: BTreeSet<(u64, usize)>,
+    floor: u64,
+    newest: Option<u64>,
+    /// Of all rules that ever used it.
+    widest: u32,
+}
+
+impl PlainGuard {
+    fn accept(&mut self, capacity: usize, window: u32, time: u64, number: usize) {
+        self.newest = self.newest.max(Some(time));
+        if window == 0 {
+            self.floor = self.floor.max(time);
+            return;
+        }
+        self.set.insert((time, number));
+        if self.set.len() > capacity
+            && let Some((smallest, _)) = self.set.pop_first()
+        {
+            self.floor = self.floor.max(smallest);
+        }
+    }
+}
+
+/// The plain form of [`Start`].
+#[derive(Debug)]
+enum PlainEarlier {
+    Unknown { start: u64 },
+    Remembered { floor: u64 },
+}
+
+/// One verifier through all its lives, and everybody around it.
+struct World<const N: usize> {
+    now: u64,
+    windows: Vec<u32>,
+    start: Start,
+    guard: Option<ReplayGuard<N>>,
+
+    plain_earlier: PlainEarlier,
+    plain_dropped: u64,
+    plain_guard: Option<PlainGuard>,
+
+    /// Every knock that a holder of the key ever made.
+    made: Vec<(u64, [u8; LENGTH])>,
+    /// By its number in `made`, over all lives.
+    accepted: HashSet<usize>,
+    /// The latest that the clock showed when a knock was accepted, over all lives.
+    latest_accept: u64,
+    /// The widest window that accepted a knock, over all lives; 0 if none did.
+    widest_accept: u32,
+    /// Whether a rule without a clock ever accepted a knock.
+    accepted_without_clock: bool,
+    /// What rules of this life may not be narrower than, because it began without memory.
+    narrowest: u32,
+    /// Of all rules of this life.
+    widest: u32,
+}
+
+impl<const N: usize> World<N> {
+    fn new(&Life { now, memory, window, .. }: &Life) -> Self {
+        let (start, plain_earlier) = match memory {
+            Some(floor) => (Start::with_memory(UnixSeconds(floor)), PlainEarlier::Remembered { floor }),
+            None => (Start::without_memory(UnixSeconds(now)), PlainEarlier::Unknown { start: now }),
+        };
+        let mut world = Self {
+            now,
+            windows: Vec::new(),
+            start,
+            guard: None,
+            plain_earlier,
+            plain_dropped: 0,
+            plain_guard: None,
+            made: Vec::new(),
+            accepted: HashSet::new(),
+            latest_accept: 0,
+            widest_accept: 0,
+            accepted_without_clock: false,
+            narrowest: 0,
+            widest: 0,
+        };
+        world.join(window);
+        world
+    }
+
+    fn time(&self, time: Time) -> u64 {
+        let floor = self.plain_guard.as_ref().map_or(0, |guard| guard.floor);
+        match time {
+            Time::Any(time) => time,
+            Time::NearNow(seconds) => self.now.saturating_add_signed(seconds),
+            Time::NearFloor(seconds) => floor.saturating_add_signed(seconds),
+        }
+    }
+
+    fn plain_floor(&self, window: u32) -> u64 {
+        let earlier = match self.plain_earlier {
+            PlainEarlier::Unknown { start } => ahead(start, window),
+            PlainEarlier::Remembered { floor } => floor,
+        };
+        earlier.max(self.plain_dropped)
+    }
+
+    fn make(&mut self, time: u64) -> usize {
+        let number = self.made.len();
+        self.made.push((time, seal(&KEY, time, number as u64)));
+        number
+    }
+
+    fn join(&mut self, window: u32) {
+        let window = window.max(self.narrowest);
+        let floor = self.start.floor(Window::from_secs(window));
+        let plain_floor = self.plain_floor(window);
+        assert_eq!(floor.0, plain_floor, "what a guard of window {window} starts with");
+        self.guard.get_or_insert_with(|| ReplayGuard::new(floor)).inherit(floor);
+
+        let plain = self.plain_guard.get_or_insert_with(|| PlainGuard {
+            set: BTreeSet::new(),
+            floor: plain_floor,
+            newest: None,
+            widest: 0,
+        });
+        plain.floor = plain.floor.max(plain_floor);
+        plain.widest = plain.widest.max(window);
+        self.widest = self.widest.max(window);
+        self.windows.push(window);
+    }
+
+    fn flush(&mut self, at_once: bool) {
+        self.windows.clear();
+        let (Some(guard), Some(plain)) = (&self.guard, &self.plain_guard) else { return };
+        let past =
+            plain.newest.is_none_or(|newest| u128::from(newest) + u128::from(plain.widest) < self.now.into());
+        assert_eq!(guard.is_past(UnixSeconds(self.now), Window::from_secs(plain.widest)), past);
+        if past || at_once {
+            if let Some(newest) = guard.newest() {
+                self.start.drop_guard(newest);
+            }
+            self.plain_dropped = self.plain_dropped.max(plain.newest.unwrap_or(0));
+            (self.guard, self.plain_guard) = (None, None);
+        }
+    }
+
+    /// What this life has to save for the next.
+    fn saved(&self) -> UnixSeconds {
+        let start = self.start.floor(Window::from_secs(self.widest));
+        let guard = self.guard.as_ref().map(|guard| guard.newest().max(Some(guard.floor())));
+        guard.flatten().max(Some(start)).unwrap_or_default()
+    }
+
+    fn begin(&mut self, start: Start, earlier: PlainEarlier, window: u32) {
+        (self.start, self.plain_earlier, self.plain_dropped) = (start, earlier, 0);
+        (self.guard, self.plain_guard) = (None, None);
+        self.windows.clear();
+        self.widest = 0;
+        self.join(window);
+    }
+
+    fn deliver(&mut self, number: usize, rule_at: Index) {
+        let (Some(guard), Some(plain)) = (&mut self.guard, &mut self.plain_guard) else { return };
+        if self.windows.is_empty() {
+            return;
+        }
+        let window = *rule_at.get(&self.windows);
+        let (time, payload) = self.made[number];
+        let expected = if !admits(window, self.now, time) {
+            Verdict::Ignore(Reason::Window)
+        } else if time <= plain.floor
+            || (window == 0 && plain.newest.is_some_and(|newest| time <= newest))
+            || plain.set.contains(&(time, number))
+        {
+            Verdict::Ignore(Reason::Replay)
+        } else {
+            Verdict::Accept
+        };
+        let packet = Packet { destination_port: PORT, payload: &payload };
+        let verdict = Verifier::new(&rule(window), guard).check(UnixSeconds(self.now), &packet);
+        assert_eq!(verdict, expected, "knock {number} of {time} at {}, window {window}", self.now);
+        if verdict == Verdict::Accept {
+            assert!(self.accepted.insert(number), "knock {number} of {time} was accepted twice");
+            self.latest_accept = self.latest_accept.max(self.now);
+            self.widest_accept = self.widest_accept.max(window);
+            self.accepted_without_clock |= window == 0;
+            plain.accept(N, window, time, number);
+        }
+        let plain = (plain.floor, plain.newest, plain.set.len());
+        let newest = guard.newest().map(|newest| newest.0);
+        assert_eq!((guard.floor().0, newest, guard.len()), plain, "floor, newest, entries");
+    }
+
+    fn forge(&mut self, time: u64, rule_at: Index) {
+        let Some(guard) = &mut self.guard else { return };
+        if self.windows.is_empty() {
+            return;
+        }
+        let before = format!("{guard:?}");
+        let payload = seal(&OTHER_KEY, time, u64::MAX);
+        let packet = Packet { destination_port: PORT, payload: &payload };
+        let rule = rule(*rule_at.get(&self.windows));
+        let verdict = Verifier::new(&rule, guard).check(UnixSeconds(self.now), &packet);
+        assert_ne!(verdict, Verdict::Accept, "a forgery of {time} at {}", self.now);
+        assert_eq!(format!("{guard:?}"), before, "a forgery left a trace");
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Knock { time, arrives_at } => {
+                let number = self.make(self.time(time));
+                if let Some(rule) = arrives_at {
+                    self.deliver(number, rule);
+                }
+            }
+            Event::Burst { time, more, rule } => {
+                let time = self.time(time);
+                for _ in 0..N + more {
+                    let number = self.make(time);
+                    self.deliver(number, rule);
+                }
+            }
+            Event::Deliver { knock, rule } => {
+                if !self.made.is_empty() {
+                    self.deliver(knock.index(self.made.len()), rule);
+                }
+            }
+            Event::Forgery { time, rule } => self.forge(self.time(time), rule),
+            Event::Clock(time) => self.now = self.time(time),
+            Event::Join { window } => self.join(window),
+            Event::Flush { at_once } => self.flush(at_once),
+            Event::RestartWithMemory { clock, window } => {
+                let floor = self.saved();
+                self.now = self.time(clock);
+                // The memory stands for everything before, so any window will do.
+                self.narrowest = 0;
+                self.begin(Start::with_memory(floor), PlainEarlier::Remembered { floor: floor.0 }, window);
+            }
+            // An earlier life without a clock accepted any time: such a one needs memory.
+            Event::RestartWithoutMemory { .. } if self.accepted_without_clock => {}
+            Event::RestartWithoutMemory { later, wider } => {
+                // The clock was not set back, and no window was wider before.
+                self.now = self.now.max(self.latest_accept).saturating_add(later);
+                self.narrowest = self.widest_accept;
+                self.begin(
+                    Start::without_memory(UnixSeconds(self.now)),
+                    PlainEarlier::Unknown { start: self.now },
+                    ahead(u64::from(self.narrowest), wider).try_into().unwrap_or(u32::MAX),
+                );
+            }
+        }
+    }
+
+    /// Whoever recorded everything plays it all back, at the clock that suits each knock best.
+    fn replay_everything(&mut self) {
+        // If no rule is there now, one comes and finds the guard, or makes one.
+        let floor = self.start.floor(Window::from_secs(self.narrowest));
+        let mut guard = self.guard.clone().unwrap_or_else(|| ReplayGuard::new(floor));
+        let windows = if self.windows.is_empty() { &vec![self.narrowest] } else { &self.windows };
+        for window in windows {
+            let rule = rule(*window);
+            for &number in &self.accepted {
+                let (time, payload) = self.made[number];
+                let packet = Packet { destination_port: PORT, payload: &payload };
+                let verdict = Verifier::new(&rule, &mut guard).check(UnixSeconds(time), &packet);
+                assert_eq!(verdict, Verdict::Ignore(Reason::Replay), "knock {number} of {time} again");
+            }
+        }
+    }
+}
+
+/// How the first life begins, and what happens from then on.
+#[derive(Clone, Debug)]
+struct Life {
+    now: u64,
+    memory: Option<u64>,
+    window: u32,
+    events: Vec<Event>,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let now = prop_oneof![1 => Just(0), 8 => Just(1_800_000_000), 1 => any::<u64>()];
+    let memory = prop_oneof![Just(None), Just(Some(0)), Just(Some(1_799_999_990))];
+    (now, memory, window(), vec(event(), 0..100)).prop_map(|(now, memory, window, events)| Life {
+        now,
+        memory,
+        window,
+        events,
+    })
+}
+
+/// Lives through `cases` lives with a guard of `N` knocks.
+fn lives<const N: usize>(cases: u32) {
+    let accepted = Cell::new(0);
+    let outcome = TestRunner::new(Config { cases, ..config() }).run(&life(), |life| {
+        let mut world = World::<N>::new(&life);
+        for event in &life.events {
+            world.happen(event);
+            world.replay_everything();
+        }
+        accepted.set(accepted.get() + world.accepted.len());
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    assert!(accepted.get() >= 4 * cases as usize, "{} knocks: the lives are too dull", accepted.get());
+}
+
+#[test]
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_1() {
+    lives::<1>(3 * config().cases);
+}
+
+#[test]
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_2() {
+    lives::<2>(3 * config().cases);
+}
+
+#[test]
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_4() {
+    lives::<4>(3 * config().cases);
+}
+
+#[test]
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_256() {
+    // Bursts of more than 256 knocks are slow in a debug build.
+    lives::<256>(config().cases.div_ceil(4));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_window_is_right_for_every_pair_of_times(
+        window in window(), now in any::<u64>(), time in any::<u64>(), near in -50..50_i64,
+    ) {
+        let wide = i64::from(window).saturating_add(near);
+        for time in [time, now.saturating_add_signed(wide), now.saturating_sub(wide.unsigned_abs())] {
+            let given = Window::from_secs(window).admits(UnixSeconds(now), UnixSeconds(time));
+            prop_assert_eq!(given, admits(window, now, time), "{} at {}", time, now);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_not_recorded_and_what_is_recorded_is_refused(
+        floor in 0..20_u64, marks in vec((0..40_u64, 0..3_u8, window()), 0..60),
+    ) {
+        let mut guard = ReplayGuard::<4>::new(UnixSeconds(floor));
+        for (time, id, window) in marks {
+            let mark = Mark::new(UnixSeconds(time), &Digest([id; 32]));
+            let window = Window::from_secs(window);
+            let before = format!("{guard:?}");
+            let refused = guard.refuses(mark, window);
+            prop_assert_eq!(&format!("{guard:?}"), &before, "the first look changed something");
+            prop_assert_eq!(guard.record(mark, window), !refused);
+            if refused {
+                prop_assert_eq!(format!("{guard:?}"), before, "a refused knock left a trace");
+            }
+            prop_assert!(guard.refuses(mark, window));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_read_back_and_only_its_key_and_port_verify_it(
+        key in any::<[[u8; 20]; 2]>(), tag in any::<[u8; 4]>(), time in any::<u64>(),
+        nonce in any::<[u8; 12]>(), port in any::<u16>(), other_port in any::<u16>(),
+    ) {
+        let mut key_bytes = [0; Key::LENGTH];
+        key_bytes.copy_from_slice(&key.concat());
+        let key = Key::from_bytes(key_bytes);
+        let seal = Seal { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
+        let payload = Knock::seal(&seal, Port(port));
+        prop_assert_eq!(&payload[0..4], &tag);
+        prop_assert_eq!(&payload[4..12], &time.to_le_bytes());
+        prop_assert_eq!(&payload[12..24], &nonce);
+
+        let knock = Knock::parse(&payload).unwrap();
+        prop_assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (seal.tag, seal.time, nonce));
+        prop_assert_eq!(&knock.digest().0, &payload[24..]);
+        prop_assert!(knock.sealed_with(&key, Port(port)).matches(&knock.digest()));
+        let other = knock.sealed_with(&key, Port(other_port));
+        prop_assert_eq!(other.matches(&knock.digest()), port == other_port);
+        prop_assert!(!knock.sealed_with(&KEY, Port(port)).matches(&knock.digest()));
+    }
+
+    #[test]
+    fn a_datagram_is_taken_only_if_its_length_is_right_in_the_header_and_on_the_wire(
+        bytes in vec(any::<u8>(), 0..80), length in prop_oneof![Just(64_u16), 60..70_u16, any::<u16>()],
+    ) {
+        let mut bytes = bytes;
+        if let Some(field) = bytes.get_mut(4..6) {
+            field.copy_from_slice(&length.to_be_bytes());
+        }
+        let given = Packet::from_udp(&bytes).map(|packet| (packet.destination_port, packet.payload));
+        let expected = (bytes.len() >= UDP_LENGTH && length == 64)
+            .then(|| (Port(u16::from_be_bytes([bytes[2], bytes[3]])), &bytes[8..64]));
+        prop_assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn bytes_of_strangers_are_never_accepted(
+        payload in vec(any::<u8>(), 0..120), tagged in any::<bool>(), window in window(), now in any::<u64>(),
+    ) {
+        let mut payload = payload;
+        if tagged && let Some(tag) = payload.get_mut(..4) {
+            tag.copy_from_slice(&Tag::default().0);
+        }
+        let mut guard = ReplayGuard::<4>::new(UnixSeconds(0));
+        let packet = Packet { destination_port: PORT, payload: &payload };
+        let verdict = Verifier::new(&rule(window), &mut guard).check(UnixSeconds(now), &packet);
+        let time = |payload: &[u8]| Some(u64::from_le_bytes(payload.get(4..12)?.try_into().ok()?));
+        let expected = if payload.len() != LENGTH {
+            Reason::Length
+        } else if !tagged {
+            Reason::Tag
+        } else if time(&payload).is_none_or(|time| !admits(window, now, time)) {
+            Reason::Window
+        } else {
+            Reason::Digest
+        };
+        prop_assert_eq!(verdict, Verdict::Ignore(expected));
+        prop_assert!(guard.is_empty() && guard.newest().is_none());
+    }
+
+    #[test]
+    fn every_tag_reads_back_from_its_text(bytes in any::<[u8; 4]>(), printable in "[ -~]{1,4}") {
+        prop_assert_eq!(Tag::parse(&Tag(bytes).to_string()), Ok(Tag(bytes)));
+        if let Ok(tag) = Tag::parse(&printable) {
+            prop_assert_eq!(Tag::parse(&tag.to_string()), Ok(tag));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_stumble_and_hexadecimal_is_read_digit_by_digit(
+        text in ".{0,50}", digits in "[0-9a-fA-F]{1,80}",
+    ) {
+        if !text.starts_with("0x") {
+            let fits = (1..=40).contains(&text.len());
+            prop_assert_eq!(Key::parse(&text).is_ok(), fits, "{:?}", text);
+        }
+        let mut expected = [0; Key::LENGTH];
+        for (place, digit) in digits.chars().enumerate() {
+            let nibble = u8::try_from(digit.to_digit(16).unwrap()).unwrap();
+            expected[place / 2] |= if place % 2 == 0 { nibble << 4 } else { nibble };
+        }
+        prop_assert_eq!(Key::parse(&format!("0x{digits}")), Ok(Key::from_bytes(expected)));
+    }
+}

@@ -1,0 +1,30 @@
+//! Verdicts, their names and their counts.
+
+use pkd_core::{Counters, Reason, Verdict};
+
+#[test]
+fn reasons_are_named_in_the_order_of_the_checks() {
+    let names = Reason::ALL.map(|reason| reason.to_string());
+    assert_eq!(names, ["length", "tag", "window", "replay", "digest"]);
+}
+
+#[test]
+fn each_verdict_has_its_own_counter() {
+    let verdicts: Vec<Verdict> =
+        [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore)).collect();
+    let mut counters = Counters::default();
+    for (times, verdict) in verdicts.iter().enumerate() {
+        for _ in 0..=times {
+            counters.count(*verdict);
+        }
+    }
+    let counts: Vec<u64> = verdicts.iter().map(|verdict| counters.of(*verdict)).collect();
+    assert_eq!(counts, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn new_counters_are_0() {
+    let counters = Counters::default();
+    assert_eq!(counters.of(Verdict::Accept), 0);
+    assert_eq!(Reason::ALL.map(|reason| counters.of(Verdict::Ignore(reason))), [0; 5]);
+}
