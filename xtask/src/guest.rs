@@ -142,7 +142,11 @@ fn kernel_modules(tree: &Tree, module: &Path, root: &Path) -> Result<()> {
     for file in needed(&tree.modules())? {
         let to = target.join(&file);
         fs::create_dir_all(to.parent().context("a module in no folder")?)?;
-        fs::copy(tree.modules().join(&file), to)?;
+        fs::copy(tree.modules().join(&file), &to)?;
+        // Newer kernels of Debian come with compressed modules; depmod lists what it finds below.
+        if file.ends_with(".xz") {
+            run::quiet(run::command("xz").arg("--decompress").arg(&to))?;
+        }
     }
     for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         fs::copy(tree.modules().join(list), target.join(list))?;
@@ -165,8 +169,9 @@ fn needed(folder: &Path) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
     for name in MODULES {
         let file = format!("/{name}.ko");
-        let line =
-            dependencies.lines().find(|line| line.split(':').next().is_some_and(|own| own.ends_with(&file)));
+        let line = dependencies.lines().find(|line| {
+            line.split(':').next().is_some_and(|own| own.trim_end_matches(".xz").ends_with(&file))
+        });
         match line {
             Some(line) => {
                 needed.extend(line.split([':', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));

@@ -35,6 +35,7 @@ const DEMO: &[Need] = &[
     program!("gcc-12", "gcc-12"),
     program!("make", "make"),
     program!("cpio", "cpio"),
+    program!("xz-utils", "xz"),
     file!("kmod", "/sbin/depmod"),
     program!("qemu-system-mips", "qemu-system-mipsel"),
     program!("gcc-mipsel-linux-gnu", "mipsel-linux-gnu-gcc-12"),
