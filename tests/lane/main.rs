@@ -35,20 +35,24 @@ fn main() {
 
 fn run(report: &mut Report) -> Result<()> {
     let lab = Lab::set_up()?;
-    lab::shell("modprobe ipt_pkd")?;
-    report.claim("the module loads under the original's name", || Ok("modprobe ipt_pkd".to_owned()));
+    report.claim("the module loads under the original's names", || {
+        lab::shell("modprobe ip6t_pkd && rmmod xt_pkd && modprobe ipt_pkd")?;
+        Ok("ip6t_pkd, ipt_pkd".to_owned())
+    });
     for family in [Family::V4, Family::V6] {
         let gate = Gate::new(&lab, family, Back::Legacy);
         knocks::claims(report, &gate);
         malformed::claims(report, &gate);
     }
     let gate = Gate::new(&lab, Family::V4, Back::Legacy);
+    let gate_of_ipv6 = Gate::new(&lab, Family::V6, Back::Legacy);
     knocks::claims_of_revision_0(report, &gate);
     knocks::claims_over_nftables(report, &Gate::new(&lab, Family::V4, Back::Nft));
     readme::claims(report, &gate);
     options::claims(report, &gate);
-    lives::claims(report, &gate, &Gate::new(&lab, Family::V6, Back::Legacy));
+    lives::claims(report, &gate, &gate_of_ipv6);
     flood::claims(report, &gate);
+    flood::claims(report, &gate_of_ipv6);
     conformance::claims(report, &gate);
     report.claim("the kernel has nothing to complain about", lab::kernel_is_content);
     Ok(())

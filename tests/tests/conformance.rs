@@ -35,8 +35,8 @@ fn every_step_of_every_scenario_gets_its_verdict() {
     let mut seen = BTreeSet::new();
     for scenario in &scenarios {
         match scenario.guard_capacity {
-            256 => walk::<256>(scenario, &mut seen),
-            4 => walk::<4>(scenario, &mut seen),
+            256 => walk::<256>(scenario, &mut seen).unwrap(),
+            4 => walk::<4>(scenario, &mut seen).unwrap(),
             other => panic!("{}: no guard of {other} entries here", scenario.name),
         }
     }
@@ -44,8 +44,8 @@ fn every_step_of_every_scenario_gets_its_verdict() {
     assert_eq!(seen, BTreeSet::from(all));
 }
 
-fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) {
-    let rule = scenario.rule().unwrap();
+fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> anyhow::Result<()> {
+    let rule = scenario.rule()?;
     let fresh = |start: Start| ReplayGuard::<N>::new(start.floor(rule.window));
     let mut guard = fresh(Start::without_memory(UnixSeconds(scenario.start)));
     for (row, step) in scenario.steps.iter().enumerate() {
@@ -57,7 +57,7 @@ fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) {
                 });
             }
             Step::Datagram { now, dst_port, payload_hex, verdict } => {
-                let payload = unhex(payload_hex).unwrap();
+                let payload = unhex(payload_hex)?;
                 let packet = Packet { destination_port: Port(*dst_port), payload: &payload };
                 let given = Verifier::new(&rule, &mut guard).check(UnixSeconds(*now), &packet);
                 assert_eq!(word(given), *verdict, "{}, step {row}", scenario.name);
@@ -65,6 +65,7 @@ fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) {
             }
         }
     }
+    Ok(())
 }
 
 #[test]

@@ -119,3 +119,41 @@ fn what_must_not_be_there_is_seen() {
     }
     assert_eq!(links("[a](b.md) [c](d.md#e)\n```\n[x](y)\n```"), [(1, "b.md"), (1, "d.md#e")]);
 }
+
+/// The lines of a document's `sh` blocks, without comments.
+fn commands(text: &str) -> Vec<&str> {
+    let mut shell = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            shell = line == "```sh";
+        } else if shell {
+            found.push(line.split("  #").next().unwrap_or(line).trim());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_of_the_first_page_is_run_somewhere() -> Result<()> {
+    let read = |file: &str| fs::read_to_string(root().join(file));
+    // `make` verbs are what CI and people run; the client's commands are run by the tests of its
+    // own page, to the letter.
+    let (page, client, makefile) = (read("README.md")?, read("host-knock/README.md")?, read("Makefile")?);
+    let verbs: Vec<&str> = makefile
+        .lines()
+        .find_map(|line| line.strip_prefix(".PHONY:"))
+        .unwrap_or_default()
+        .split(' ')
+        .collect();
+    let commands = commands(&page);
+    ensure!(commands.len() > 5, "only {commands:?}");
+    for command in commands {
+        let known = match command.strip_prefix("make ") {
+            Some(verb) => verbs.contains(&verb),
+            None => client.lines().any(|line| line == command),
+        };
+        ensure!(known, "nothing runs {command:?}");
+    }
+    Ok(())
+}

@@ -144,7 +144,7 @@ fn kernel_modules(tree: &Tree, module: &Path, root: &Path) -> Result<()> {
         fs::create_dir_all(to.parent().context("a module in no folder")?)?;
         fs::copy(tree.modules().join(&file), &to)?;
         // Newer kernels of Debian come with compressed modules; depmod lists what it finds below.
-        if file.ends_with(".xz") {
+        if to.extension().is_some_and(|ending| ending == "xz") {
             run::quiet(run::command("xz").arg("--decompress").arg(&to))?;
         }
     }

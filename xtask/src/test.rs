@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{host, kmod, lane, machine, run, toolchain};
+use crate::{host, kmod, lane, machine, run, sizes, toolchain};
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
         kmod::check(machine)?;
         lane::run(machine)?;
     }
+    sizes::table()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
     println!("all of `make test` holds, after {minutes:.1} minutes");
     Ok(())
