@@ -6,6 +6,9 @@ use subtle::ConstantTimeEq;
 use crate::{Key, Port, wire::HEAD_LENGTH};
 
 /// A SHA-256 over a knock and its key.
+///
+/// Computed for bytes of a stranger ([`Knock::sealed_with`](crate::Knock::sealed_with)) it is what
+/// the stranger lacks: do not log or send it. It has no `==`; use [`matches`](Self::matches).
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct Digest(pub [u8; 32]);

@@ -9,6 +9,8 @@ use heapless::Vec;
 use crate::{Digest, UnixSeconds, Window};
 
 /// What the memory keeps of a knock: its time, and 8 digest bytes to tell those of one second apart.
+///
+/// Two knocks of one second share a mark with a chance of 2⁻⁶⁴; the later one is refused then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     time: UnixSeconds,
@@ -25,10 +27,14 @@ impl Mark {
 
 /// What [`Verifier`](crate::Verifier) asks of a memory. A door whose memory is shared between
 /// threads implements it with a lock around each call of a [`ReplayGuard`].
+///
+/// A knock refused by mistake costs its sender a second knock; a replay that is not refused opens
+/// the door to whoever recorded it. So a memory that is not sure refuses.
 pub trait ReplayMemory {
     /// First look: whether a knock is a replay. Changes nothing and costs no hash.
     ///
-    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is.
+    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is. The answer may be
+    /// old by the time it is used; [`record`](Self::record) decides.
     fn refuses(&mut self, mark: Mark, window: Window) -> bool;
 
     /// Second look, and record. `false`: a replay after all, nothing recorded.
@@ -38,10 +44,15 @@ pub trait ReplayMemory {
     fn record(&mut self, mark: Mark, window: Window) -> bool;
 }
 
-/// The memory of one key: the last `N` accepted knocks, and the floor below which none is accepted.
+/// The memory of one key: the `N` accepted knocks with the greatest times, and the floor. No knock
+/// with a time at or below the floor is accepted.
 ///
-/// When it is full, the knock with the smallest time leaves. The price: an honest knock that was
-/// under way for longer than `N` others took is refused, and its sender has to knock again.
+/// When it is full, the knock with the smallest time leaves and raises the floor to it. The price:
+/// an honest knock that more than `N` later ones overtook is refused, and its sender has to knock
+/// again. So is one in a second of which `N` and one more were accepted already.
+///
+/// An entry takes 16 bytes. A look costs a binary search, a record moves at most `N` entries.
+/// A clone is another memory: what one accepts, the other does not know.
 #[derive(Clone, Debug)]
 pub struct ReplayGuard<const N: usize> {
     /// Sorted, smallest time first.
@@ -61,13 +72,15 @@ impl<const N: usize> ReplayGuard<N> {
         Self { set: Vec::new(), inherited, forgotten: UnixSeconds(0), newest: None }
     }
 
-    /// No knock at or before this time is accepted. 0 says: nothing was accepted before.
+    /// No knock at or before this time is accepted. 0, the least, says: nothing was accepted
+    /// before; a knock with time 0 never is.
     #[must_use]
     pub fn floor(&self) -> UnixSeconds {
         self.inherited.max(self.forgotten)
     }
 
-    /// The greatest time that was accepted since the start; what has to be saved for the next one.
+    /// The greatest time that this guard accepted. Not all that has to be saved for the next life,
+    /// see [`Start::with_memory`].
     #[must_use]
     pub fn newest(&self) -> Option<UnixSeconds> {
         self.newest
@@ -104,19 +117,24 @@ impl<const N: usize> ReplayGuard<N> {
         self.inherited = self.inherited.max(floor);
     }
 
-    /// Root says what earlier lives accepted at the latest. What this life accepted stays refused.
+    /// Root says what earlier lives accepted at the latest; the floor may fall by it. What this life
+    /// accepted stays refused.
     pub fn restore(&mut self, floor: UnixSeconds) {
         self.inherited = floor;
     }
 
     /// Seconds until a knock from a sender with the same clock is later than the floor; 0: none.
+    ///
+    /// For people to read. It means nothing where `now` is from no real clock
+    /// ([`Window::NO_CLOCK`]): there only the senders' times count.
     #[must_use]
     pub fn wait(&self, now: UnixSeconds) -> u64 {
         let floor = self.floor();
         if now > floor || floor == UnixSeconds(0) { 0 } else { floor.since(now).saturating_add(1) }
     }
 
-    /// Whether all up to the [`horizon`](Self::horizon) has left `window`: a guard without rules may
+    /// Whether all up to the [`horizon`](Self::horizon) has left `window`, the widest of all rules
+    /// that ever used this guard: a guard without rules may
     /// then go, and the floor that it leaves behind refuses only what the window refuses anyway.
     #[must_use]
     pub fn is_past(&self, now: UnixSeconds, window: Window) -> bool {
@@ -176,15 +194,28 @@ enum Earlier {
 
 impl Start {
     /// Module load, boot, first run: earlier lives may have accepted anything that `now` and the
-    /// window allowed. Guards wait one window before they accept.
+    /// window allowed. So the floor is `now` and a window, and guards wait that long before they
+    /// accept; honest knocks until then are refused.
     ///
-    /// It rests on a clock that was not ahead in an earlier life, and on a window that was not wider.
+    /// No knock of an earlier life is accepted again, if these hold:
+    ///
+    /// - `now` is no earlier than the clock was at any earlier acceptance;
+    /// - no window was wider then than that of any rule with the same key is now;
+    /// - neither then nor now a rule had [`Window::NO_CLOCK`], which accepts any time and waits
+    ///   for nothing.
+    ///
+    /// Otherwise only memory helps.
     #[must_use]
     pub const fn without_memory(now: UnixSeconds) -> Self {
         Self { earlier: Earlier::Unknown { start: now }, dropped: UnixSeconds(0) }
     }
 
-    /// Earlier lives accepted nothing later than `floor`; 0 for a first installation.
+    /// Earlier lives accepted nothing later than `floor`; 0 for a first installation. Their clocks
+    /// and windows do not matter, and nobody waits.
+    ///
+    /// What a life has to save for this is the greatest of the [`horizon`](ReplayGuard::horizon) of
+    /// each of its guards, and its own [`Start::floor`] for the widest window that any rule had in
+    /// it. A `floor` that is too small lets replays in; one that is too great makes senders wait.
     #[must_use]
     pub const fn with_memory(floor: UnixSeconds) -> Self {
         Self { earlier: Earlier::Remembered { floor }, dropped: UnixSeconds(0) }

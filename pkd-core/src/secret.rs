@@ -81,7 +81,11 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// The shared secret. Shorter keys are filled with zero bytes. `Debug` does not show it.
+/// The shared secret. Shorter keys are filled with zero bytes, so a key is the same with and without
+/// zero bytes at its end. `Debug` does not show it.
+///
+/// Its memory is not wiped when it goes: its owner has to, where that matters. `==` is for rules
+/// and tests; the time it takes depends on the bytes.
 #[derive(Clone, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Key([u8; Key::LENGTH]);

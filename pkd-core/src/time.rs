@@ -30,7 +30,10 @@ pub struct Window(u32);
 
 impl Window {
     /// The gateway has no clock: every time passes the window, and the guard accepts only times
-    /// greater than any it has accepted.
+    /// greater than its floor and than any it has accepted.
+    ///
+    /// A sender whose clock is ahead shuts the others out until theirs have caught up; one who
+    /// sends `u64::MAX`, for good.
     pub const NO_CLOCK: Self = Self(0);
 
     /// A window of `seconds` to either side.

@@ -10,12 +10,16 @@ pub struct Verifier<'a, M> {
 }
 
 impl<'a, M: ReplayMemory> Verifier<'a, M> {
-    /// `memory` must be the one that all rules with this tag and key share.
+    /// `memory` must be the one that all rules with this tag and key share; another one would accept
+    /// the same knock once more.
     pub fn new(rule: &'a Rule, memory: &'a mut M) -> Self {
         Self { rule, memory }
     }
 
     /// Decides about a datagram at the time `now`; the first check that fails gives the reason.
+    ///
+    /// `now` is the gateway's clock; with [`Window::NO_CLOCK`](crate::Window::NO_CLOCK) it counts for
+    /// nothing. The platform has to have left out fragments and datagrams with a wrong checksum.
     ///
     /// A knock that is refused by mistake costs its sender a second knock. One accepted by mistake
     /// opens the door: hence the second look, because between the first and the end of the hash

@@ -133,7 +133,7 @@ pub struct Seal<'a> {
     pub tag: Tag,
     /// The sender's clock.
     pub time: UnixSeconds,
-    /// Random; makes two knocks of one second differ.
+    /// Random; makes two knocks of one second differ. Without that, the second is a replay.
     pub nonce: [u8; NONCE_LENGTH],
 }
 

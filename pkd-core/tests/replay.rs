@@ -224,8 +224,43 @@ fn a_guard_is_past_when_its_newest_knock_has_left_the_window() {
 }
 
 #[test]
-fn a_guard_that_accepted_nothing_is_past_whatever_its_floor() {
-    for floor in [0, 100, u64::MAX] {
-        assert!(guard::<4>(floor).is_past(UnixSeconds(50), WINDOW));
+fn a_guard_that_still_waits_is_not_past() {
+    // floor, newest, horizon, clock when it is past first
+    let table = [
+        (0, None, 0, 11),
+        (100, None, 100, 111),
+        (100, Some(101), 101, 112),
+        (u64::MAX - 11, None, u64::MAX - 11, u64::MAX),
+    ];
+    for (row, (floor, newest, horizon, past)) in table.into_iter().enumerate() {
+        let mut guard = guard::<4>(floor);
+        assert!(newest.is_none_or(|newest| guard.record(mark(newest, 1), WINDOW)), "row {row}");
+        assert_eq!(guard.horizon(), UnixSeconds(horizon), "row {row}");
+        assert!(!guard.is_past(UnixSeconds(past - 1), WINDOW), "row {row}");
+        assert!(guard.is_past(UnixSeconds(past), WINDOW), "row {row}");
     }
+    assert!(!guard::<4>(u64::MAX - 10).is_past(UnixSeconds(u64::MAX), WINDOW));
+}
+
+#[test]
+fn a_horizon_is_the_newest_knock_or_the_floor() {
+    let mut guard = guard::<1>(100);
+    for (row, (time, horizon)) in [(150, 150), (130, 150), (200, 200)].into_iter().enumerate() {
+        assert!(guard.record(mark(time, 1), WINDOW), "row {row}");
+        assert_eq!(guard.horizon(), UnixSeconds(horizon), "row {row}");
+    }
+    guard.inherit(UnixSeconds(300));
+    assert_eq!(guard.horizon(), UnixSeconds(300));
+}
+
+#[test]
+fn what_guards_that_went_left_behind_is_never_lowered() {
+    let mut guard = guard::<4>(0);
+    for (row, (dropped, floor)) in [(100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
+        guard.forget(UnixSeconds(dropped));
+        assert_eq!(guard.floor(), UnixSeconds(floor), "row {row}");
+    }
+    guard.restore(UnixSeconds(0));
+    assert_eq!(guard.floor(), UnixSeconds(150));
+    assert!(guard.is_empty() && guard.newest().is_none());
 }

@@ -49,16 +49,20 @@ fn a_start_gives_each_guard_its_floor() {
     ];
     for (row, (start, seconds, floor)) in table.into_iter().enumerate() {
         assert_eq!(start.floor(window(seconds)), UnixSeconds(floor), "row {row}");
+        assert_eq!(start.earlier(window(seconds)), UnixSeconds(floor), "row {row}");
+        assert_eq!(start.dropped(), UnixSeconds(0), "row {row}");
     }
 }
 
 #[test]
 fn guards_that_went_raise_the_floor_of_new_ones() {
     let mut start = Start::with_memory(UnixSeconds(1_000));
-    for (row, (newest, floor)) in [(999, 1_000), (1_200, 1_200), (1_100, 1_200)].into_iter().enumerate() {
-        start.drop_guard(UnixSeconds(newest));
+    for (row, (horizon, floor)) in [(999, 1_000), (1_200, 1_200), (1_100, 1_200)].into_iter().enumerate() {
+        start.drop_guard(UnixSeconds(horizon));
         assert_eq!(start.floor(window(10)), UnixSeconds(floor), "row {row}");
+        assert_eq!(start.earlier(window(10)), UnixSeconds(1_000), "row {row}");
     }
+    assert_eq!(start.dropped(), UnixSeconds(1_200));
     let mut start = Start::without_memory(UnixSeconds(1_195));
     start.drop_guard(UnixSeconds(1_200));
     assert_eq!(start.floor(window(10)), UnixSeconds(1_205));
