@@ -81,12 +81,11 @@ pub(crate) fn ipv4_with_options(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Re
     ipv4(from, to, 0, &[1, 1, 1, 0], datagram)
 }
 
-/// `datagram` in two fragments, the first of 24 bytes.
+/// Two fragments: all of `datagram`, 64 bytes, in the first, and bytes behind it in the second.
 pub(crate) fn ipv4_fragments(from: IpAddr, to: IpAddr, datagram: &[u8]) -> Result<[Vec<u8>; 2]> {
     const MORE: u16 = 0x2000;
-    let (first, second) = datagram.split_at(24);
     // The offset counts in units of 8 bytes.
-    Ok([ipv4(from, to, MORE, &[], first)?, ipv4(from, to, 3, &[], second)?])
+    Ok([ipv4(from, to, MORE, &[], datagram)?, ipv4(from, to, 64 / 8, &[], &[0; 16])?])
 }
 
 /// An IPv6 packet with one extension header of 8 bytes, of the type `extension`, before `datagram`.
