@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use pkd_core::{Key, Port, Tag};
 
-use crate::{host::Host, key, notice::Notices, request, secret_file};
+use crate::{host::Host, key, notice::Notices, secret_file, value};
 
 const DEFAULTS: &str = "DEFAULT";
 
@@ -112,8 +112,8 @@ impl Ini {
         Ok(Profile {
             host: Host::parse(value("host").unwrap_or(&section.name))?,
             key: key::parse(value("key").context("key is missing")?, "key")?,
-            tag: value("tag").map(request::parse_tag).transpose()?,
-            port: value("port").map(request::parse_port).transpose()?,
+            tag: value("tag").map(value::tag).transpose()?,
+            port: value("port").map(value::port).transpose()?,
             before_1_0: value("old").map(parse_flag).transpose()?.unwrap_or(false),
         })
     }

@@ -14,6 +14,7 @@ mod request;
 mod secret_file;
 mod send;
 mod terminal;
+mod value;
 
 use std::{
     env,

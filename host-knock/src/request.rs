@@ -5,10 +5,11 @@ use pkd_core::{Key, Port, Tag};
 
 use crate::{
     args::Args,
-    host::{Host, is_number},
+    host::Host,
     ini::{Ini, Profile},
     key,
     notice::Notices,
+    value::{self, is_number},
 };
 
 /// One host to knock at, and how.
@@ -80,8 +81,8 @@ pub(crate) fn requests(
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
     let words = sort(args, ini);
-    let tag = args.tag.as_deref().or(words.tag).map(parse_tag).transpose()?;
-    let port = args.port.as_deref().or(words.port).map(parse_port).transpose()?;
+    let tag = args.tag.as_deref().or(words.tag).map(value::tag).transpose()?;
+    let port = args.port.as_deref().or(words.port).map(value::port).transpose()?;
     let families = match (args.ipv4, args.ipv6) {
         (true, _) => Families::V4,
         (false, true) => Families::V6,
@@ -159,24 +160,4 @@ fn sort<'a>(args: &'a Args, ini: &Ini) -> Words<'a> {
 fn purpose(hosts: &[String], tag: Option<&str>) -> String {
     let hosts = hosts.join(", ");
     tag.map_or(hosts.clone(), |tag| format!("{hosts} (tag {tag})"))
-}
-
-/// Reads a tag.
-///
-/// # Errors
-/// The text is no tag.
-pub(crate) fn parse_tag(text: &str) -> Result<Tag> {
-    Tag::parse(text).map_err(|error| anyhow!("tag {text:?} {error}"))
-}
-
-/// Reads a destination port.
-///
-/// # Errors
-/// The text is no number of 1 to 65535.
-pub(crate) fn parse_port(text: &str) -> Result<Port> {
-    let number = Some(text).filter(|text| is_number(text)).and_then(|text| text.parse().ok());
-    match number {
-        Some(port @ 1..) => Ok(Port(port)),
-        _ => bail!("port {text:?} is no number of 1 to 65535"),
-    }
 }
