@@ -25,12 +25,11 @@ const KERNEL_GIVES: &[&str] = &[
 /// Bytes of stack that a packet may take on its way through the module.
 const STACK_LIMIT: u64 = 1024;
 
-/// Builds the module and prints its figures; an error where a limit is passed.
-pub(crate) fn check(machine: &'static Machine) -> Result<()> {
+/// Builds the module and prints its figures.
+pub(crate) fn show(machine: &'static Machine) -> Result<()> {
     let module = build(machine)?;
-    let figures = Figures::of(machine, &module)?;
-    println!("xt_pkd.ko for {}: {figures}", machine.name);
-    figures.within_limits(machine)
+    println!("xt_pkd.ko for {}: {}", machine.name, Figures::of(machine, &module)?);
+    Ok(())
 }
 
 /// What is measured of a module.
@@ -71,7 +70,8 @@ impl Figures {
     }
 }
 
-/// Builds the module. Warnings are errors, of the compiler as of modpost and objtool.
+/// Builds the module. Warnings are errors, of the compiler as of modpost and objtool, and so is a
+/// limit that is passed.
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.release));
@@ -108,7 +108,9 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     if let Some(warning) = said.lines().find(|line| is_warning(line)) {
         bail!("the kernel's make warns: {warning}");
     }
-    Ok(folder.join("xt_pkd.ko"))
+    let module = folder.join("xt_pkd.ko");
+    Figures::of(machine, &module)?.within_limits(machine)?;
+    Ok(module)
 }
 
 /// Debian's headers come without the files that two of these are about; no code of ours is.

@@ -47,7 +47,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["test"] => test::run(),
         ["bench"] => sizes::run(),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
-        ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::check),
+        ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
         ["setup", "demo"] => host::install_for_demo(),
         ["setup", "test"] => host::install_for_test(),
         _ => bail!("no such verb\n{USAGE}"),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{host, kmod, lane, machine, run, sizes, toolchain};
+use crate::{host, lane, machine, run, sizes, toolchain};
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -18,10 +18,7 @@ pub(crate) fn run() -> Result<()> {
         &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
     )?;
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
-    for machine in machine::named(&[])? {
-        kmod::check(machine)?;
-        lane::run(machine)?;
-    }
+    machine::named(&[])?.into_iter().try_for_each(lane::run)?;
     sizes::table()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
     println!("all of `make test` holds, after {minutes:.1} minutes");
