@@ -45,9 +45,14 @@ impl Firewall {
         };
         let mut command = Command::new(format!("{family}-{back}{suffix}"));
         if let Some(folder) = self.extensions {
-            // Rust has one word for both byte orders.
-            let machine = std::env::consts::ARCH.replace("mips", "mipsel");
-            let usual = format!("/usr/lib/{machine}-linux-gnu/xtables");
+            // Debian's words for machines that have others in Rust.
+            let machine = match std::env::consts::ARCH {
+                "mips" => "mipsel-linux-gnu",
+                "arm" => "arm-linux-gnueabihf",
+                "aarch64" => "aarch64-linux-gnu",
+                _ => "x86_64-linux-gnu",
+            };
+            let usual = format!("/usr/lib/{machine}/xtables");
             command.env("XTABLES_LIBDIR", format!("{folder}:{usual}"));
         }
         command

@@ -118,7 +118,11 @@ impl Apt {
             "APT::Get::AllowUnauthenticated=false".to_owned(),
         ];
         let apt = Self { options: options.iter().flat_map(|o| ["-o".to_owned(), o.clone()]).collect() };
-        run::quiet(apt.get().args(["--quiet", "update"]))?;
+        // A mirror that is being renewed lacks a list for a while; the others may hold all that is
+        // wanted, and what they do not hold is missed by name below.
+        if let Err(error) = run::quiet(apt.get().args(["--quiet", "update"])) {
+            run::progress(&format!("going on with the lists that apt has for {architecture}: {error}"));
+        }
         Ok(apt)
     }
 

@@ -102,7 +102,8 @@ impl Demo {
         let ssh = TcpListener::bind((US, 0))?.local_addr()?.port();
         let network =
             format!("user,id=net,restrict=on,hostfwd=tcp:{US}:{ssh}-:22,hostfwd=udp:{BEHIND}:{port}-:{port}");
-        let mut router = Qemu::start(machine, guest, &["-netdev", &network, "-device", "e1000,netdev=net"])?;
+        let card = format!("{},netdev=net", machine.card.device);
+        let mut router = Qemu::start(machine, guest, &["-netdev", &network, "-device", &card])?;
         router.lines_until(DONE, BOOT)?;
         Ok(Self { router, knock, key_file, ssh, port, eavesdropper })
     }

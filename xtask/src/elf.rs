@@ -102,22 +102,39 @@ impl Calls {
 /// Bytes that the instruction on this line takes from the stack.
 fn stack_taken(line: &str) -> Option<u64> {
     let (_, instruction) = line.split_once(":\t")?;
-    let mut words = instruction.split_whitespace();
-    let (name, operands) = (words.next()?, words.next().unwrap_or_default());
-    let number = |text: &str| match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+    let (name, operands) = instruction.split_once(char::is_whitespace)?;
+    let operands = operands.trim();
+    let number = |text: &str| {
+        let text = text.split(&['\t', ' ', ']', '@'][..]).next()?;
+        match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        }
     };
     match name {
         // MIPS
         "addiu" => number(operands.strip_prefix("sp,sp,-")?),
-        // x86_64
-        "push" => Some(8),
-        "sub" => number(operands.strip_prefix('$')?.strip_suffix(",%rsp")?),
-        // `add` of a negative number has the shorter form for 128
+        // x86_64, where `add` of a negative number has the shorter form for 128
+        "push" if operands.starts_with('%') => Some(8),
+        "sub" if operands.ends_with(",%rsp") => number(operands.strip_prefix('$')?.strip_suffix(",%rsp")?),
         "add" => Some(number(operands.strip_prefix('$')?.strip_suffix(",%rsp")?)?.wrapping_neg())
             .filter(|taken| *taken < 1 << 32),
+        // ARM and ARM64
+        "sub" => number(operands.strip_prefix("sp, sp, #")?),
+        // ARM: 4 bytes a register
+        "push" => Some(4 * operands.trim_matches(&['{', '}'][..]).split(',').map(registers).sum::<u64>()),
+        // ARM64
+        "stp" | "str" if operands.ends_with("]!") => number(operands.split_once("[sp, #-")?.1),
         _ => None,
+    }
+}
+
+/// How many registers a word of a list names: `r4` is one, `r4-r7` four.
+fn registers(word: &str) -> u64 {
+    let index = |name: &str| name.trim().trim_start_matches('r').parse::<u64>().ok();
+    match word.split_once('-') {
+        Some((first, last)) => index(last).zip(index(first)).map_or(16, |(last, first)| last - first + 1),
+        None => 1,
     }
 }
 
@@ -136,6 +153,29 @@ fn referred(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_instruction_takes_from_the_stack_is_counted() {
+        let rows: [(&str, Option<u64>); 14] = [
+            ("   0:\taddiu\tsp,sp,-368", Some(368)),
+            ("   0:\taddiu\tsp,sp,368", None),
+            ("   0:\tpush   %rbx", Some(8)),
+            ("   0:\tsub    $0x1f8,%rsp", Some(504)),
+            ("   0:\tadd    $0xffffffffffffff80,%rsp", Some(128)),
+            ("   0:\tadd    $0x80,%rsp", None),
+            ("   0:\tpush\t{r4, r5, r6, lr}", Some(16)),
+            ("   0:\tpush\t{r4-r7, lr}", Some(20)),
+            ("   0:\tsub\tsp, sp, #52\t; 0x34", Some(52)),
+            ("   0:\tsub\tsp, sp, #0x34", Some(52)),
+            ("   0:\tstp\tx29, x30, [sp, #-96]!", Some(96)),
+            ("   0:\tstr\tx30, [sp, #-16]!", Some(16)),
+            ("   0:\tstp\tx20, x19, [sp, #16]", None),
+            ("   0:\tsub\tx0, x1, #16", None),
+        ];
+        for (row, (line, taken)) in rows.iter().enumerate() {
+            assert_eq!(stack_taken(line), *taken, "row {row}: {line}");
+        }
+    }
 
     #[test]
     fn the_deepest_chain_of_calls_counts() {

@@ -10,12 +10,16 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{debian::Tree, kmod, machine::Machine, run, toolchain};
+use crate::{
+    debian::Tree,
+    kmod,
+    machine::{Card, Machine},
+    run, toolchain,
+};
 
 /// Kernel modules that a guest may want, besides ours; those they depend on come along. What a
 /// kernel has built in is no file and is passed over.
 const MODULES: &[&str] = &[
-    "e1000",
     "ip_tables",
     "ip6_tables",
     "iptable_filter",
@@ -46,7 +50,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /tmp /etc/dropbear /root
 echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
 ip link set lo up
-modprobe e1000
+for module in {card}; do modprobe $module; done
 exec /main </dev/null >/dev/console 2>&1
 ";
 
@@ -90,14 +94,14 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Gues
     }
     fs::create_dir_all(&root)?;
     userland(&tree, &root)?;
-    kernel_modules(&tree, &module, &root)?;
+    kernel_modules(&tree, &module, machine.card, &root)?;
     for name in ["knock", "pkd-lane"] {
         fs::copy(artefacts.programs.join(name), root.join("usr/bin").join(name))?;
     }
     fs::copy(&artefacts.extension, extensions(&root)?.join("libxt_pkd.so"))?;
     fs::create_dir_all(root.join("usr/lib/pkd-revision-0"))?;
     fs::copy(&artefacts.old_extension, root.join("usr/lib/pkd-revision-0/libxt_pkd.so"))?;
-    script(&root.join("init"), INIT)?;
+    script(&root.join("init"), &INIT.replace("{card}", &machine.card.modules.join(" ")))?;
     script(&root.join("main"), main)?;
     for empty in ["proc", "sys", "dev", "run", "tmp"] {
         fs::create_dir_all(root.join(empty))?;
@@ -137,9 +141,9 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn kernel_modules(tree: &Tree, module: &Path, root: &Path) -> Result<()> {
+fn kernel_modules(tree: &Tree, module: &Path, card: &Card, root: &Path) -> Result<()> {
     let target = root.join("lib/modules").join(&tree.release);
-    for file in needed(&tree.modules())? {
+    for file in needed(&tree.modules(), card)? {
         let to = target.join(&file);
         fs::create_dir_all(to.parent().context("a module in no folder")?)?;
         fs::copy(tree.modules().join(&file), &to)?;
@@ -156,8 +160,8 @@ fn kernel_modules(tree: &Tree, module: &Path, root: &Path) -> Result<()> {
     run::quiet(run::command("/sbin/depmod").arg("-b").arg(root).arg(&tree.release))
 }
 
-/// The files of [`MODULES`] and of all that they depend on, relative to `folder`.
-fn needed(folder: &Path) -> Result<BTreeSet<String>> {
+/// The files of [`MODULES`], of the card's driver, and of all that they depend on, relative to `folder`.
+fn needed(folder: &Path, card: &Card) -> Result<BTreeSet<String>> {
     // The package leaves the list of dependencies to its installation; depmod wants lib/modules.
     if !folder.join("modules.dep").exists() {
         let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
@@ -167,7 +171,7 @@ fn needed(folder: &Path) -> Result<BTreeSet<String>> {
     let dependencies = fs::read_to_string(folder.join("modules.dep"))?;
     let built_in = fs::read_to_string(folder.join("modules.builtin"))?;
     let mut needed = BTreeSet::new();
-    for name in MODULES {
+    for name in MODULES.iter().chain(card.modules) {
         let file = format!("/{name}.ko");
         let line = dependencies.lines().find(|line| {
             line.split(':').next().is_some_and(|own| own.trim_end_matches(".xz").ends_with(&file))

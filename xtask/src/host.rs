@@ -48,6 +48,11 @@ const DEMO: &[Need] = &[
 /// For `make test`, besides what the demo needs.
 const TEST_ALONE: &[Need] = &[
     program!("qemu-system-x86", "qemu-system-x86_64"),
+    program!("qemu-system-arm", "qemu-system-aarch64"),
+    program!("gcc-arm-linux-gnueabihf", "arm-linux-gnueabihf-gcc-12"),
+    file!("libc6-dev-armhf-cross", "/usr/arm-linux-gnueabihf/include/stdio.h"),
+    program!("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc-12"),
+    file!("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
     // objtool, with which kernels of x86_64 check modules
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
     Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },

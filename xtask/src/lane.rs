@@ -4,23 +4,25 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::{guest, machine::Machine, qemu::Qemu, run, toolchain};
+use crate::{
+    guest,
+    machine::{Card, Machine},
+    qemu::Qemu,
+    run, toolchain,
+};
 
 /// What the guest runs; QEMU ends when it is done.
 const MAIN: &str = "#!/bin/sh\npkd-lane\nsync\nreboot -f\n";
 
 /// The router and its clients are both in the guest, each with a network card of its own; QEMU is
 /// the cable between them.
-const CABLE: &[&str] = &[
-    "-netdev",
-    "hubport,id=router,hubid=0",
-    "-device",
-    "e1000,netdev=router,mac=52:54:00:00:00:01",
-    "-netdev",
-    "hubport,id=client,hubid=0",
-    "-device",
-    "e1000,netdev=client,mac=52:54:00:00:00:02",
-];
+fn cable(card: &Card) -> Vec<String> {
+    let plug = |(name, number)| {
+        let device = format!("{},netdev={name},mac=52:54:00:00:00:0{number}", card.device);
+        ["-netdev".to_owned(), format!("hubport,id={name},hubid=0"), "-device".to_owned(), device]
+    };
+    [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
+}
 
 /// A single test inside waits for less than this.
 const SILENCE: Duration = Duration::from_secs(240);
@@ -29,7 +31,7 @@ const SILENCE: Duration = Duration::from_secs(240);
 pub(crate) fn run(machine: &'static Machine) -> Result<()> {
     let guest = guest::build(machine, "lane", MAIN)?;
     run::progress(&format!("lane {}: booting", machine.name));
-    let mut qemu = Qemu::start(machine, &guest, CABLE)?;
+    let mut qemu = Qemu::start(machine, &guest, &cable(machine.card))?;
     let summary = watch(machine, &mut qemu);
     let log = toolchain::root().join("target").join(format!("lane-{}.log", machine.name));
     fs::write(&log, qemu.log())?;

@@ -24,9 +24,23 @@ pub(crate) struct Machine {
     pub(crate) qemu_arguments: &'static [&'static str],
     /// Extra words for the kernel's command line.
     pub(crate) console: &'static str,
+    pub(crate) card: &'static Card,
     /// Bytes that the module's code may take; 0: not limited.
     pub(crate) text_limit: u64,
 }
+
+/// A network card that QEMU plays.
+pub(crate) struct Card {
+    /// QEMU's name of it.
+    pub(crate) device: &'static str,
+    /// The kernel modules that drive it, in the order in which they are loaded.
+    pub(crate) modules: &'static [&'static str],
+}
+
+const E1000: Card = Card { device: "e1000", modules: &["e1000"] };
+
+/// Machines of QEMU's own make, without a real one's PCI.
+const VIRTIO: Card = Card { device: "virtio-net-device", modules: &["virtio_mmio", "virtio_net"] };
 
 /// Needed in every kernel: nothing moves at load time, nobody unwinds. The soft back end is the
 /// only one that keeps to integer registers.
@@ -65,6 +79,7 @@ const MACHINES: &[Machine] = &[
         qemu: "qemu-system-mipsel",
         qemu_arguments: &["-M", "malta", "-cpu", "24Kf", "-m", "256"],
         console: "console=ttyS0",
+        card: &E1000,
         text_limit: 24 * 1024,
     },
     X86_64,
@@ -73,6 +88,42 @@ const MACHINES: &[Machine] = &[
         kernel: "linux-image-6.12-amd64",
         headers: "linux-headers-6.12-amd64",
         ..X86_64
+    },
+    Machine {
+        name: "armhf",
+        debian: "armhf",
+        kernel: "linux-image-armmp",
+        headers: "linux-headers-armmp",
+        kernel_arch: "arm",
+        cross: "arm-linux-gnueabihf-",
+        // Not armv7a-none-eabi: it calls __aeabi_memcpy, which the kernel does not give to modules.
+        kernel_target: "armv7-unknown-linux-gnueabi",
+        kernel_flags: &["-Ctarget-feature=+soft-float,-neon,-vfp2,-vfp3,-d32"],
+        kernel_profile: "small",
+        user_target: Some("armv7-unknown-linux-gnueabihf"),
+        qemu: "qemu-system-arm",
+        qemu_arguments: &["-M", "virt", "-cpu", "cortex-a15", "-m", "512", "-smp", "2"],
+        console: "console=ttyAMA0",
+        card: &VIRTIO,
+        text_limit: 0,
+    },
+    Machine {
+        name: "arm64",
+        debian: "arm64",
+        kernel: "linux-image-arm64",
+        headers: "linux-headers-arm64",
+        kernel_arch: "arm64",
+        cross: "aarch64-linux-gnu-",
+        kernel_target: "aarch64-unknown-none-softfloat",
+        // x18 is the kernel's own; landing pads for CPUs that look for them.
+        kernel_flags: &["-Zfixed-x18", "-Zbranch-protection=bti,pac-ret"],
+        kernel_profile: "small",
+        user_target: Some("aarch64-unknown-linux-gnu"),
+        qemu: "qemu-system-aarch64",
+        qemu_arguments: &["-M", "virt", "-cpu", "cortex-a53", "-m", "512", "-smp", "2"],
+        console: "console=ttyAMA0",
+        card: &VIRTIO,
+        text_limit: 0,
     },
 ];
 
@@ -91,6 +142,7 @@ const X86_64: Machine = Machine {
     qemu: "qemu-system-x86_64",
     qemu_arguments: &["-M", "q35", "-cpu", "qemu64", "-m", "512", "-smp", "2"],
     console: "console=ttyS0",
+    card: &E1000,
     text_limit: 0,
 };
 

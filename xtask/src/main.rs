@@ -27,7 +27,7 @@ usage: cargo xtask VERB
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   setup VERB        install what demo or test needs, nothing else
-machines: mipsel, x86_64, x86_64-6.12
+machines: mipsel, x86_64, x86_64-6.12, armhf, arm64
 ";
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! A guest that runs, and its console.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -22,7 +23,7 @@ pub(crate) struct Qemu {
 
 impl Qemu {
     /// Starts `guest` without KVM and without root.
-    pub(crate) fn start(machine: &Machine, guest: &Guest, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(machine: &Machine, guest: &Guest, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         let mut command: Command = run::command(machine.qemu);
         command
             .args(machine.qemu_arguments)
