@@ -162,7 +162,7 @@ impl Demo {
         for line in self.type_line("cat /proc/net/xt_pkd")? {
             println!("  {line}");
         }
-        println!("\nDone. `make test` holds all of this, and more, against three kernels.");
+        println!("\nDone. `make test` holds all of this, and more, against five kernels.");
         Ok(())
     }
 

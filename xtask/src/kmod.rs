@@ -70,13 +70,29 @@ impl Figures {
     }
 }
 
-/// Builds the module. Warnings are errors, of the compiler as of modpost and objtool, and so is a
-/// limit that is passed.
+/// Builds the module for a kernel of one's own, of the machine's kind, in `target/kmod/own`.
+pub(crate) fn build_for_own(machine: &Machine, kernel: &str) -> Result<()> {
+    let kernel = Path::new(kernel).canonicalize().with_context(|| format!("no kernel in {kernel}"))?;
+    if !kernel.join("Module.symvers").is_file() {
+        bail!("{} is no built kernel and no folder of headers: Module.symvers is missing", kernel.display());
+    }
+    let module = build_in(machine, &kernel, "own")?;
+    println!("{}: {}", module.display(), Figures::of(machine, &module)?);
+    Ok(())
+}
+
+/// Builds the module for the kernel that the machine's lane boots.
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.release));
+    build_in(machine, &tree.headers(), machine.name)
+}
+
+/// Builds the module. Warnings are errors, of the compiler as of modpost and objtool, and so is a
+/// limit that is passed.
+fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     let source = toolchain::root().join("openwrt/kmod");
-    let folder = toolchain::root().join("target/kmod").join(machine.name);
+    let folder = toolchain::root().join("target/kmod").join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -90,7 +106,7 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let mut make = run::command("make");
     make.arg("--no-print-directory")
         .arg("-C")
-        .arg(tree.headers())
+        .arg(kernel)
         .arg(format!("ARCH={}", machine.kernel_arch))
         .arg(format!("CROSS_COMPILE={}", machine.cross))
         .arg(format!("M={}", folder.display()))

@@ -26,6 +26,8 @@ usage: cargo xtask VERB
   bench             sizes of what goes onto a router, as built here
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
+  kmod --kernel DIR MACHINE
+                    build it for a built kernel, or its headers, of the machine's kind
   setup VERB        install what demo or test needs, nothing else
 machines: mipsel, x86_64, x86_64-6.12, armhf, arm64
 ";
@@ -47,6 +49,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["test"] => test::run(),
         ["bench"] => sizes::run(),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
+        ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
         ["setup", "demo"] => host::install_for_demo(),
         ["setup", "test"] => host::install_for_test(),
