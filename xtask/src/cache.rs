@@ -32,14 +32,19 @@ pub(crate) fn entry(
     if entry.is_dir() {
         return Ok(entry);
     }
-    let unfinished = entry.with_extension("unfinished");
+    // Two runs may make the same entry at a time; the first to finish wins.
+    let unfinished = folder()?.join(format!("unfinished-{}-{name}", std::process::id()));
+    fs::create_dir_all(&unfinished)?;
+    let result = make(&unfinished, &entry).and_then(|()| match fs::rename(&unfinished, &entry) {
+        Err(error) if !entry.is_dir() => {
+            Err(error).with_context(|| format!("cannot keep {}", entry.display()))
+        }
+        _ => Ok(()),
+    });
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
-    fs::create_dir_all(&unfinished)?;
-    make(&unfinished, &entry)?;
-    fs::rename(&unfinished, &entry)?;
-    Ok(entry)
+    result.map(|()| entry)
 }
 
 fn key(inputs: &[&str]) -> String {
@@ -49,4 +54,18 @@ fn key(inputs: &[&str]) -> String {
         hash.update(input);
     }
     hash.finalize().iter().take(6).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_named_after_all_of_its_inputs() {
+        let keys = [key(&["a", "b"]), key(&["ab"]), key(&["a", "c"]), key(&["b", "a"])];
+        for (row, one) in keys.iter().enumerate() {
+            assert!(!keys[row + 1..].contains(one), "row {row}");
+        }
+        assert_eq!(key(&["a", "b"]), keys[0]);
+    }
 }
