@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{host, lane, machine, run, sizes, toolchain};
+use crate::{debian::Tree, host, kmod, lane, machine, run, sizes, toolchain};
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -19,10 +19,18 @@ pub(crate) fn run() -> Result<()> {
     )?;
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
     machine::named(&[])?.into_iter().try_for_each(lane::run)?;
+    own_kernel()?;
     sizes::table()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
     println!("all of `make test` holds, after {minutes:.1} minutes");
     Ok(())
+}
+
+/// The way to a module for a kernel that no lane boots, with one that is at hand.
+fn own_kernel() -> Result<()> {
+    run::progress("building xt_pkd.ko for a kernel of one's own");
+    let machine = machine::find("x86_64")?;
+    kmod::build_for_own(machine, &Tree::of(machine)?.headers().to_string_lossy())
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
