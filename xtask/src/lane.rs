@@ -1,6 +1,9 @@
 //! Boots a machine and runs the tests inside it.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 
@@ -11,8 +14,14 @@ use crate::{
     run, toolchain,
 };
 
-/// What the guest runs; QEMU ends when it is done.
-const MAIN: &str = "#!/bin/sh\npkd-lane\nsync\nreboot -f\n";
+/// What the guest runs. Should the reboot hang, the kernel says after a while who waits for what.
+const MAIN: &str = "\
+#!/bin/sh
+pkd-lane
+echo 1 > /proc/sys/kernel/sysrq
+(sleep 20; echo w > /proc/sysrq-trigger) &
+reboot -f
+";
 
 /// The router and its clients are both in the guest, each with a network card of its own; QEMU is
 /// the cable between them.
@@ -26,6 +35,9 @@ fn cable(card: &Card) -> Vec<String> {
 
 /// A single test inside waits for less than this.
 const SILENCE: Duration = Duration::from_secs(240);
+
+/// The guest has ended this long after its last claim.
+const END: Duration = Duration::from_secs(60);
 
 /// Builds the guest, runs the lane, and fails if one of its tests does.
 pub(crate) fn run(machine: &'static Machine) -> Result<()> {
@@ -44,14 +56,28 @@ pub(crate) fn run(machine: &'static Machine) -> Result<()> {
 
 /// Shows what the program in the guest says; its last line, if it comes to that.
 fn watch(machine: &Machine, qemu: &mut Qemu) -> Result<Option<String>> {
-    let mut summary = None;
     while let Some(line) = qemu.line(SILENCE)? {
         if let Some(text) = line.strip_prefix("lane: ") {
             println!("{}: {text}", machine.name);
             if text.contains(" passed, ") {
-                summary = Some(text.to_owned());
+                wait_for_the_end(machine, qemu);
+                return Ok(Some(text.to_owned()));
             }
         }
     }
-    Ok(summary)
+    Ok(None)
+}
+
+/// All claims have been made by now, so a guest that does not come down is told of, and not counted:
+/// once in some fifty boots, on `x86_64` with Linux 6.1, it was seen not to, and nobody knows why yet.
+fn wait_for_the_end(machine: &Machine, qemu: &mut Qemu) {
+    let end = Instant::now() + END;
+    while let Ok(Some(_)) = qemu.line(end.saturating_duration_since(Instant::now())) {}
+    if !qemu.has_ended() {
+        println!(
+            "{}: the guest did not reboot within {} s; its console tells more",
+            machine.name,
+            END.as_secs()
+        );
+    }
 }

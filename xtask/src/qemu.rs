@@ -100,6 +100,15 @@ impl Qemu {
         }
     }
 
+    /// Whether QEMU has gone by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        // Its console closes a moment before it is gone.
+        (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            self.child.try_wait().is_ok_and(|status| status.is_some())
+        })
+    }
+
     /// The end of what the console showed.
     pub(crate) fn last_words(&self) -> String {
         self.log[self.log.len().saturating_sub(40)..].join("\n")
