@@ -1,0 +1,208 @@
+# shellcheck shell=dash
+# SPDX-License-Identifier: GPL-2.0-only
+# The rules of mode match. A rule of iptables asks the kernel about each knock and gives an accepted one its
+# user's number as a mark; firewall4's table sees the mark, takes the sender into the sets of the user's
+# services, and lets those addresses begin connections while they are in.
+
+PKD_FW4=/var/run/pkd/fw4
+PKD_DROP_INS=/usr/share/nftables.d
+
+# The commands that there are, one for each address family.
+pkd_iptables() {
+	echo iptables
+	[ ! -e /proc/net/if_inet6 ] || echo ip6tables
+}
+
+# What goes over standard input is in no list of processes.
+pkd_render_iptables() {
+	local number=0 name tag window file
+	echo "*mangle"
+	echo ":pkd - [0:0]"
+	# What others have marked is no knock.
+	echo "-A pkd -j MARK --set-xmark 0x0/$pkd_mask"
+	# shellcheck disable=SC2034
+	while read -r name tag window file _; do
+		number=$((number + 1))
+		printf -- '-A pkd -p udp -m pkd --key-file "%s" --tag 0x%s --window %s -j MARK --set-xmark 0x%x/%s\n' \
+			"$file" "$tag" "$window" $((number * pkd_unit)) "$pkd_mask"
+	done < "$1/users"
+	echo COMMIT
+}
+
+pkd_render_table() {
+	local number=0 name tag services service protocol port seconds tags
+	# shellcheck disable=SC2034
+	while read -r name protocol port seconds tags; do
+		echo "set pkd_${name}_4 { type ipv4_addr; size 4096; flags dynamic,timeout; }"
+		echo "set pkd_${name}_6 { type ipv6_addr; size 4096; flags dynamic,timeout; }"
+	done < "$1/services"
+	while read -r name tag _ _ services; do
+		number=$((number + 1))
+		echo "chain pkd_user_$number {"
+		while read -r service protocol port seconds tags; do
+			case ",$services," in *",$service,"*) ;; *) continue ;; esac
+			case ",$tags," in ,-, | *",$tag,"*) ;; *) continue ;; esac
+			echo "	meta nfproto ipv4 update @pkd_${service}_4 { ip saddr timeout ${seconds}s }"
+			echo "	meta nfproto ipv6 update @pkd_${service}_6 { ip6 saddr timeout ${seconds}s }"
+		done < "$1/services"
+		echo "	drop"
+		echo "}"
+	done < "$1/users"
+	echo "chain pkd_input {"
+	number=0
+	while read -r name _; do
+		number=$((number + 1))
+		printf '\tmeta l4proto udp meta mark & %s == 0x%x goto pkd_user_%s comment "pkd: user %s"\n' \
+			"$pkd_mask" $((number * pkd_unit)) $number "$name"
+	done < "$1/users"
+	while read -r name protocol port _; do
+		echo "	meta nfproto ipv4 $protocol dport $port ct state new ip saddr @pkd_${name}_4 accept comment \"pkd: $name\""
+		echo "	meta nfproto ipv6 $protocol dport $port ct state new ip6 saddr @pkd_${name}_6 accept comment \"pkd: $name\""
+	done < "$1/services"
+	echo "}"
+}
+
+# Renders everything into FOLDER/fw4 and FOLDER/iptables, and has the tools read it before anything changes.
+pkd_render() {
+	local command said
+	command -v nft > /dev/null && command -v fw4 > /dev/null || pkd_fail "nft is missing: pkd needs firewall4"
+	mkdir "$1/fw4" && pkd_render_table "$1" > "$1/fw4/table-pkd.nft" &&
+		echo "jump pkd_input" > "$1/fw4/chain-pkd.nft" &&
+		pkd_render_iptables "$1" > "$1/iptables" || pkd_fail "cannot write to $1"
+	{
+		echo "table inet pkd_check {"
+		echo "	include \"$1/fw4/table-pkd.nft\""
+		echo "	chain input {"
+		echo "		include \"$1/fw4/chain-pkd.nft\""
+		echo "	}"
+		echo "}"
+	} > "$1/check.nft"
+	said=$(nft -c -f "$1/check.nft" 2>&1) || pkd_fail "nft does not take the rules: $(pkd_first_line "$said")"
+	for command in $(pkd_iptables); do
+		command -v "$command-restore" > /dev/null ||
+			pkd_fail "$command-restore is missing: install $command-nft and iptables-mod-pkd"
+		said=$("$command-restore" --test --noflush < "$1/iptables" 2>&1) ||
+			pkd_fail "$command does not take the rules: $(pkd_first_line "$said")"
+	done
+}
+
+pkd_first_line() {
+	printf '%s\n' "$1" | sed -n '/./{p;q;}'
+}
+
+pkd_load_module() {
+	[ -r "$PKD_STATUS" ] || modprobe xt_pkd 2> /dev/null
+	[ -r "$PKD_STATUS" ] || pkd_fail "the kernel module xt_pkd is not loaded: install kmod-ipt-pkd for exactly this kernel"
+}
+
+# pkd_jumps COMMAND: the rules that lead to our chain, as -A lines.
+pkd_jumps() {
+	"$1" -t mangle -S INPUT 2> /dev/null | grep -- ' -j pkd$'
+}
+
+# Puts the rendered rules in place, each family in one transaction; says nothing where they are already.
+pkd_place_iptables() {
+	local command jump old said
+	jump="-A INPUT -p udp -j pkd"
+	[ "$pkd_port" = any ] || jump="-A INPUT -p udp -m udp --dport $pkd_port -j pkd"
+	for command in $(pkd_iptables); do
+		old=$(pkd_jumps "$command")
+		said=$({
+			sed '/^COMMIT/d' "$1/iptables"
+			if [ "$old" != "$jump" ]; then
+				[ -z "$old" ] || printf '%s\n' "$old" | sed 's/^-A/-D/'
+				printf '%s\n' "$jump"
+			fi
+			echo COMMIT
+		} | "$command-restore" --noflush 2>&1) || pkd_fail "$command does not take the rules: $(pkd_first_line "$said")"
+	done
+}
+
+pkd_remove_iptables() {
+	local command
+	for command in $(pkd_iptables); do
+		command -v "$command-restore" > /dev/null || continue
+		"$command" -t mangle -S pkd > /dev/null 2>&1 || continue
+		{
+			echo "*mangle"
+			echo ":pkd - [0:0]"
+			pkd_jumps "$command" | sed 's/^-A/-D/'
+			echo "-X pkd"
+			echo COMMIT
+		} | "$command-restore" --noflush || pkd_fail "$command does not let go of the rules"
+	done
+}
+
+pkd_fw4_runs() {
+	[ -e /var/run/fw4.state ]
+}
+
+# Where firewall4's chain of the zone takes our jump from. Flash is written only when the zone changes.
+pkd_place_drop_in() {
+	local wanted=$PKD_DROP_INS/chain-pre/input_$pkd_zone/20-pkd.nft text="include \"$PKD_FW4/chain-*.nft\""
+	[ "$pkd_zone" != any ] || wanted=$PKD_DROP_INS/chain-pre/input/20-pkd.nft
+	pkd_remove_drop_ins "$wanted"
+	pkd_zone_is_new=
+	[ "$(cat "$wanted" 2> /dev/null)" = "$text" ] && return
+	pkd_zone_is_new=1
+	(umask 022 && mkdir -p "${wanted%/*}" && echo "$text" > "$wanted") || pkd_fail "cannot write $wanted"
+}
+
+# All of them, but for $1.
+pkd_remove_drop_ins() {
+	local file
+	find $PKD_DROP_INS/chain-pre -name 20-pkd.nft 2> /dev/null | while read -r file; do
+		[ "$file" = "$1" ] || { rm -f "$file" && rmdir "${file%/*}" 2> /dev/null; }
+	done
+}
+
+# pkd_swap_fw4 NEW KEPT: NEW, or nothing, takes the place of what firewall4 reads, which goes to KEPT.
+pkd_swap_fw4() {
+	(
+		# firewall4 reads the files while it holds this lock.
+		flock -x 9
+		rm -rf "$2"
+		[ ! -e "$PKD_FW4" ] || mv "$PKD_FW4" "$2"
+		[ ! -e "$1" ] || mv "$1" "$PKD_FW4"
+	) 9> /var/run/fw4.lock
+}
+
+# pkd_place_fw4 FOLDER: makes firewall4 load what was rendered, or leaves all as it was.
+pkd_place_fw4() {
+	if pkd_is_loaded && cmp -s "$1/fw4/table-pkd.nft" $PKD_FW4/table-pkd.nft && [ -z "$pkd_zone_is_new" ]; then
+		return
+	fi
+	pkd_swap_fw4 "$1/fw4" "$PKD_FW4.old"
+	pkd_fw4_runs || return 0
+	if ! fw4 -q check; then
+		pkd_swap_fw4 "$PKD_FW4.old" "$1/fw4"
+		pkd_fail "the firewall does not load, and what pkd adds is right by itself; see fw4 check"
+	fi
+	# A mark must not mean one user to iptables and another to firewall4; a knock in between is lost.
+	pkd_remove_iptables
+	fw4 -q reload || pkd_fail "fw4 reload failed"
+	pkd_sweep_fw4
+}
+
+pkd_is_loaded() {
+	nft list chain inet fw4 pkd_input 2> /dev/null | grep -q dport
+}
+
+# A reload of firewall4 empties chains and keeps sets; those that nobody renders any more go here.
+pkd_sweep_fw4() {
+	local wanted
+	wanted=$(sed -nE 's/^(set|chain) (pkd_[A-Za-z0-9_]+) .*/\1 \2/p' $PKD_FW4/table-pkd.nft 2> /dev/null)
+	nft -t list table inet fw4 2> /dev/null |
+		sed -nE 's/^[[:space:]]*(set|chain) (pkd_[A-Za-z0-9_]+) .*/\1 \2/p' |
+		{ grep -vxF "${wanted:-none}" || :; } | sort | sed 's/^\([a-z]*\) /delete \1 inet fw4 /' |
+		nft -f - || pkd_fail "nft does not let go of old sets"
+}
+
+pkd_remove_fw4() {
+	pkd_remove_drop_ins
+	[ -e "$PKD_FW4" ] || return 0
+	rm -rf "$PKD_FW4"
+	pkd_fw4_runs || return 0
+	fw4 -q reload || pkd_fail "fw4 reload failed"
+	pkd_sweep_fw4
+}
