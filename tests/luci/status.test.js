@@ -1,0 +1,159 @@
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+
+const { STATUS, useBrowser, withPage } = require('./browser.js');
+const { ACL_FILE, defaultStatus, readJson } = require('./standin/router.js');
+
+useBrowser();
+
+test('counters are shown, each with its meaning', () => withPage(STATUS, {}, async (tab) => {
+  const rows = await tab.rows('#pkd-counters');
+  assert.deepEqual(rows.map((row) => row.slice(0, 2)), [
+    ['Accept', '1'], ['Length', '0'], ['Tag', '2'], ['Window', '0'], ['Replay', '0'], ['Digest', '3'],
+  ]);
+  rows.forEach(([name, , meaning]) => assert.ok(meaning.length > 10, name));
+  await tab.shot('status-open');
+}));
+
+test('a grant is shown with its time left, counting down between two answers', () => withPage(STATUS, {}, async (tab, router) => {
+  assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['ssh', '22/tcp', '192.0.2.7']);
+  const left = async () => Number((await tab.text('.pkd-left')).replace(' s', ''));
+  assert.ok(await left() > 20);
+  const asked = router.calls.length;
+  await tab.wait(() => Number(document.querySelector('.pkd-left').innerText.replace(' s', '')) < 22);
+  assert.ok(router.calls.length <= asked + 1, 'it counts by itself');
+}));
+
+test('a grant that has ended says so before the next answer', () => {
+  const status = defaultStatus();
+  status.grants[0].seconds_left = 1;
+  return withPage(STATUS, { status }, (tab) => tab.waitForText('.pkd-left', 'closed'));
+});
+
+test('minutes are told as minutes', () => {
+  const status = defaultStatus();
+  status.grants[0].seconds_left = 3605;
+  return withPage(STATUS, { status }, async (tab) => {
+    assert.match(await tab.text('.pkd-left'), /^60 min 0[0-5] s$|^59 min 5\d s$/);
+  });
+});
+
+test('guards and users are shown', () => {
+  const status = defaultStatus();
+  status.guards.push({ tag: '0x00ff0000', rules: 0, window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: 0, wait: 7 });
+  status.users = ['active', 'disabled', 'expired', 'no-key'].map((state) => ({ name: `u_${state}`, tag: 'ABCD', state }));
+  return withPage(STATUS, { status }, async (tab) => {
+    assert.deepEqual(await tab.rows('#pkd-guards'), [
+      ['SSHK', '2', '± 10 s', '3 of 256', '2027-01-15 08:00:00 UTC', '2027-01-15 07:59:50 UTC', 'now'],
+      ['0x00ff0000', '0', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
+    ]);
+    assert.deepEqual((await tab.rows('#pkd-users')).map((row) => row[2]), [
+      'active', 'switched off', 'expired: the last day is over', 'no key: make one on the Configuration page',
+    ]);
+  });
+});
+
+const STATES = [
+  ['open', '', 'The gate runs'],
+  ['waiting-for-time', '', 'no knock counts before NTP has set the clock'],
+  ['disabled', '', 'The gate is switched off'],
+  ['stopped', '', 'does not run'],
+  ['error', 'xt_pkd.ko is not loaded', 'The gate does not work: xt_pkd.ko is not loaded'],
+  ['melting', '', 'a state that this page does not know: melting'],
+];
+
+for (const [state, reason, sentence] of STATES) {
+  test(`state ${state} has a sentence, and advice where something is to be done`, () =>
+    withPage(STATUS, { status: { ...defaultStatus(), state, reason } }, async (tab) => {
+      const text = await tab.text('#pkd-state');
+      assert.ok(text.includes(sentence), text);
+      assert.equal(text.split('\n').length, state === 'open' ? 1 : 2, text);
+      if (state === 'waiting-for-time') await tab.shot('status-waiting');
+    }));
+}
+
+test('an empty answer is told in words, not in empty tables', () => {
+  const status = { ...defaultStatus(), grants: [], guards: [], users: [], state: 'disabled' };
+  return withPage(STATUS, { status }, async (tab) => {
+    for (const table of ['#pkd-grants', '#pkd-guards', '#pkd-users']) {
+      assert.match((await tab.rows(table))[0][0], /\w{3,}/, table);
+    }
+  });
+});
+
+test('the page asks again, and shows what is new', () => withPage(STATUS, {}, async (tab, router) => {
+  router.status = { ...defaultStatus(), state: 'stopped' };
+  await tab.waitForText('#pkd-state', 'does not run');
+}));
+
+const program = (answer) => ({ '/usr/sbin/pkd status --json': () => answer });
+const FAILURES = [
+  ['the program is missing', { '/usr/sbin/pkd status --json': undefined }, /is missing: install the package pkd/],
+  ['the answer is no JSON', program({ body: 'Segmentation fault' }), /cannot be read/],
+  ['the answer is empty', program({ body: '' }), /cannot be read/],
+  ['the answer has no state', program({ body: '{"version":"0.1.0"}' }), /cannot be read: it has no state/],
+  ['the answer is null', program({ body: 'null' }), /cannot be read: it has no state/],
+  ['the web server fails', program({ status: 500, reason: 'Internal Server Error' }), /failed: Internal Server Error/],
+];
+
+for (const [what, programs, line] of FAILURES) {
+  test(`${what}: one clear line`, () => withPage(STATUS, { programs, faults: true }, async (tab) => {
+    const text = await tab.text('#pkd-error');
+    assert.match(text, line);
+    assert.ok(!text.includes('\n'), text);
+    assert.equal(await tab.text('h2'), 'Port knocking');
+    assert.equal(await tab.count('table'), 0, 'nothing old or empty beside it');
+  }));
+}
+
+for (const scope of ['cgi-io', 'file']) {
+  test(`without the right to ${scope}, one line says what is missing`, () => {
+    const acl = readJson(ACL_FILE);
+    delete acl['luci-app-pkd'].read[scope];
+    return withPage(STATUS, { acl, faults: true }, async (tab) => {
+      assert.match(await tab.text('#pkd-error'), /lacks the access group luci-app-pkd/);
+    });
+  });
+}
+
+test('the page comes back when pkd does', () => {
+  let there = false;
+  const programs = program();
+  programs['/usr/sbin/pkd status --json'] = () => (there ? { body: JSON.stringify(defaultStatus()) } : { body: '?' });
+  return withPage(STATUS, { programs, faults: true }, async (tab) => {
+    assert.match(await tab.text('#pkd-error'), /cannot be read/);
+    there = true;
+    await tab.waitForText('#pkd-state', 'The gate runs');
+    assert.equal(await tab.count('#pkd-error'), 0);
+  });
+});
+
+test('a half-written answer does not break the page', () =>
+  withPage(STATUS, { status: { state: 'open', grants: [null, 1, {}], guards: 'x', users: {}, counters: null } }, async (tab) => {
+    assert.match(await tab.text('#pkd-state'), /The gate runs/);
+    assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['?', '?/?', '?']);
+  }));
+
+test('HTML in what pkd tells is shown as text', () => {
+  const evil = '<img src=x onerror="window.broken=1">';
+  const status = {
+    ...defaultStatus(), state: 'error', reason: evil, version: evil, mode: evil,
+    counters: { Accept: evil },
+    guards: [{ tag: evil, rules: evil, window: evil, knocks: evil, capacity: evil, floor: evil, newest: evil, wait: 0 }],
+    grants: [{ service: evil, protocol: evil, port: evil, address: evil, seconds_left: 9 }],
+    users: [{ name: evil, tag: evil, state: evil }],
+  };
+  return withPage(STATUS, { status }, async (tab) => {
+    assert.equal(await tab.count('img'), 0);
+    assert.equal(await tab.page.evaluate(() => window.broken), undefined);
+    const text = await tab.text('#view');
+    assert.ok(text.split(evil).length > 15, 'and all of it is there');
+  });
+});
+
+test('the configuration is one link away', () => withPage(STATUS, {}, async (tab) => {
+  await Promise.all([tab.page.waitForNavigation(), tab.click('#view a')]);
+  await tab.page.waitForSelector('#cbi-pkd');
+}));
