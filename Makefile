@@ -1,9 +1,13 @@
 # The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
 CARGO ?= cargo
 
-.PHONY: demo test bench need
+.PHONY: demo test bench packages need
 demo test bench: need
 	@$(CARGO) xtask $@
+
+# ARCH: one of OpenWrt's architectures, or several; none: all. KERNEL: the built kernel that a module is packed for.
+packages: need
+	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(ARCH)
 
 # What xtask itself is built with.
 need:

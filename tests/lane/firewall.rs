@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -9,11 +10,32 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lab::{Family, run, text};
 
+/// Where iptables looks for extensions by itself: OpenWrt's folder with musl, else Debian's.
+const USUAL: &str = if cfg!(target_env = "musl") {
+    "/usr/lib/iptables"
+} else if cfg!(target_arch = "mips") {
+    "/usr/lib/mipsel-linux-gnu/xtables"
+} else if cfg!(target_arch = "arm") {
+    "/usr/lib/arm-linux-gnueabihf/xtables"
+} else if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/xtables"
+} else {
+    "/usr/lib/x86_64-linux-gnu/xtables"
+};
+
 /// What iptables writes to: its own tables in the kernel, or nftables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Back {
     Legacy,
     Nft,
+}
+
+impl Back {
+    /// Whether this guest has it. Debian's userland always has; one built from source has it where its
+    /// sources could be had (`xtask/src/userland.rs`).
+    pub(crate) fn is_here(self) -> bool {
+        self == Self::Legacy || !cfg!(target_env = "musl") || Path::new("/usr/sbin/iptables-nft").exists()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,15 +67,7 @@ impl Firewall {
         };
         let mut command = Command::new(format!("{family}-{back}{suffix}"));
         if let Some(folder) = self.extensions {
-            // Debian's words for machines that have others in Rust.
-            let machine = match std::env::consts::ARCH {
-                "mips" => "mipsel-linux-gnu",
-                "arm" => "arm-linux-gnueabihf",
-                "aarch64" => "aarch64-linux-gnu",
-                _ => "x86_64-linux-gnu",
-            };
-            let usual = format!("/usr/lib/{machine}/xtables");
-            command.env("XTABLES_LIBDIR", format!("{folder}:{usual}"));
+            command.env("XTABLES_LIBDIR", format!("{folder}:{USUAL}"));
         }
         command
     }

@@ -131,7 +131,7 @@ pub(crate) fn reload_without_memory() -> Result<()> {
         (Family::V6, Back::Nft),
     ];
     for (family, back) in USERS {
-        if users()? != 0 {
+        if back.is_here() && users()? != 0 {
             Firewall::new(family, back).flush()?;
         }
     }

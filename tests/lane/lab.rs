@@ -62,6 +62,7 @@ impl Family {
 
 pub(crate) struct Lab {
     client: File,
+    router_card: String,
 }
 
 impl Lab {
@@ -81,7 +82,7 @@ impl Lab {
         shell(&format!("ip link set {client_card} netns {thread}"))?;
         drop(release);
 
-        let lab = Self { client };
+        let lab = Self { client, router_card: router_card.clone() };
         for (card, hosts) in [(&router_card, &[1_u8][..]), (&client_card, &[2, 9])] {
             let mut commands = vec![
                 // An address must be usable at once, not after duplicates were looked for.
@@ -106,6 +107,11 @@ impl Lab {
                 .with_context(|| format!("SSH over {} before any rule", family.name()))?;
         }
         Ok(lab)
+    }
+
+    /// The name of the router's network card.
+    pub(crate) fn card(&self) -> &str {
+        &self.router_card
     }
 
     /// Does something where the clients are; programs that it starts are there too.

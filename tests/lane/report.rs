@@ -22,6 +22,11 @@ impl Report {
         }
     }
 
+    /// Says what cannot be tried in this guest, so that nobody takes it for something that held.
+    pub(crate) fn not_here(what: &str) {
+        println!("lane: ---- {what}: not in this guest, nothing is claimed");
+    }
+
     pub(crate) fn failed(&mut self, name: &str, error: &anyhow::Error) {
         self.failed += 1;
         println!("lane: FAIL {name}: {}", format!("{error:#}").replace('\n', " | "));

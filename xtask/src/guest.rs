@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail};
 use crate::{
     debian::Tree,
     kmod,
-    machine::{Card, Machine},
-    run, toolchain,
+    machine::{Card, Machine, System},
+    openwrt::{self, Panics, Zig},
+    router, run, toolchain,
 };
 
 /// Kernel modules that a guest may want, besides ours; those they depend on come along. What a
@@ -35,6 +36,9 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "nf_tables",
     "nft_compat",
+    "nft_ct",
+    "nft_reject_inet",
+    "xt_mark",
 ];
 
 /// What `/init` does before it hands over to `/main`.
@@ -81,6 +85,18 @@ pub(crate) struct Guest {
     pub(crate) initrd: PathBuf,
 }
 
+impl Guest {
+    /// Another initial RAM file system, with the files of this archive besides.
+    pub(crate) fn with_more_files(&self, archive: &[u8]) -> Result<PathBuf> {
+        let path = self.initrd.with_file_name("initrd-again");
+        let mut bytes = fs::read(&self.initrd)?;
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(archive);
+        fs::write(&path, bytes)?;
+        Ok(path)
+    }
+}
+
 /// Builds everything for `machine` and packs it, with the script `main` to run in it.
 pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Guest> {
     let tree = Tree::of(machine)?;
@@ -105,6 +121,9 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Gues
     script(&root.join("main"), main)?;
     for empty in ["proc", "sys", "dev", "run", "tmp"] {
         fs::create_dir_all(root.join(empty))?;
+    }
+    if purpose == "lane" {
+        router::furnish(machine, &tree.headers(), &root)?;
     }
 
     let initrd = folder.join("initrd");
@@ -143,6 +162,7 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
 
 fn kernel_modules(tree: &Tree, module: &Path, card: &Card, root: &Path) -> Result<()> {
     let target = root.join("lib/modules").join(&tree.release);
+    fs::create_dir_all(&target)?;
     for file in needed(&tree.modules(), card)? {
         let to = target.join(&file);
         fs::create_dir_all(to.parent().context("a module in no folder")?)?;
@@ -190,6 +210,14 @@ fn needed(folder: &Path, card: &Card) -> Result<BTreeSet<String>> {
 /// The folder with `knock` and `pkd-lane` for the machine.
 fn programs(machine: &Machine) -> Result<PathBuf> {
     const PACKAGES: [&str; 2] = ["host-knock", "pkd-tests"];
+    if let System::Sources { architecture, .. } = machine.system {
+        let (zig, architecture) = (Zig::find()?, openwrt::find(architecture)?);
+        let mut folder = PathBuf::new();
+        for package in PACKAGES {
+            folder = zig.build(package, architecture, Panics::Described)?;
+        }
+        return Ok(folder);
+    }
     let Some(target) = machine.user_target else {
         let mut cargo = run::command(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--profile", "small", "--bins"]);
@@ -207,6 +235,10 @@ fn programs(machine: &Machine) -> Result<PathBuf> {
 
 /// Builds `libxt_pkd.so` into `out`.
 fn extension(machine: &Machine, tree: &Tree, out: &Path, extra: &str) -> Result<PathBuf> {
+    if let System::Sources { architecture, .. } = machine.system {
+        let architecture = openwrt::find(architecture)?;
+        return openwrt::extension(&Zig::find()?, architecture, &tree.include(), out, extra);
+    }
     fs::create_dir_all(out)?;
     let out = out.canonicalize()?;
     let mut make = run::command("make");
@@ -222,6 +254,10 @@ fn extension(machine: &Machine, tree: &Tree, out: &Path, extra: &str) -> Result<
 
 /// Where the guest's iptables looks for extensions.
 fn extensions(root: &Path) -> Result<PathBuf> {
+    let of_openwrt = root.join("usr/lib/iptables");
+    if of_openwrt.is_dir() {
+        return Ok(of_openwrt);
+    }
     for entry in fs::read_dir(root.join("usr/lib"))? {
         let folder = entry?.path().join("xtables");
         if folder.is_dir() {

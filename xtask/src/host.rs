@@ -3,13 +3,12 @@
 use std::{
     fs,
     io::{IsTerminal, Write, stdin, stdout},
-    path::PathBuf,
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, run, toolchain::Toolchain};
+use crate::{cache, run, sources, toolchain::Toolchain};
 
 /// A program or a file, and the Debian package that brings it.
 struct Need {
@@ -53,12 +52,37 @@ const TEST_ALONE: &[Need] = &[
     file!("libc6-dev-armhf-cross", "/usr/arm-linux-gnueabihf/include/stdio.h"),
     program!("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc-12"),
     file!("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
+    program!("gcc-mips-linux-gnu", "mips-linux-gnu-gcc-12"),
+    // the kernel that is built from source
+    program!("bc", "bc"),
+    program!("bison", "bison"),
+    program!("flex", "flex"),
+    // what the userland that is built from source comes as
+    program!("dpkg-dev", "dpkg-source"),
     // objtool, with which kernels of x86_64 check modules
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
     Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
     Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
-    file!("libxtables-dev", "/usr/include/xtables.h"),
 ];
+
+/// For `make packages`, besides what the demo needs.
+const PACKAGES_ALONE: &[Need] = &[Need {
+    package: "python3-pip",
+    is_there: || run::output(run::command("python3").args(["-m", "pip", "--version"])).is_ok(),
+}];
+
+/// For the recipes of `OpenWrt`'s packages, besides what the demo and the packages need.
+const FEED: &[Need] = &[
+    program!("shellcheck", "shellcheck"),
+    program!("shfmt", "shfmt"),
+    file!("libxtables-dev", "/usr/include/xtables.h"),
+    // objtool, with which kernels of x86_64 check modules
+    file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
+];
+
+/// For the pages of `LuCI`; Node.js 18 or newer.
+const LUCI: &[Need] =
+    &[program!("nodejs", "node"), program!("npm", "npm"), file!("chromium", "/usr/bin/chromium")];
 
 fn a_compiler_has_its_source() -> bool {
     Toolchain::find().is_ok()
@@ -74,9 +98,24 @@ pub(crate) fn install_for_demo() -> Result<()> {
     install(DEMO.iter())
 }
 
+/// Installs what the packages need and is not there.
+pub(crate) fn install_for_packages() -> Result<()> {
+    install(DEMO.iter().chain(PACKAGES_ALONE))
+}
+
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(TEST_ALONE))
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI))
+}
+
+/// Installs what the checks of the recipes need and is not there.
+pub(crate) fn install_for_feed() -> Result<()> {
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(FEED))
+}
+
+/// Installs what the tests of the `LuCI` pages need and is not there.
+pub(crate) fn install_for_luci() -> Result<()> {
+    install(LUCI.iter())
 }
 
 fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
@@ -158,65 +197,21 @@ impl Root {
 }
 
 /// apt's options for taking what does not fit from backports: where a part of QEMU came from there,
-/// the rest must too. The source is the host's own with another suite, and stays in the cache.
+/// the rest must too. The source is derived, and stays in the cache.
 fn backports(root: &Root) -> Result<Vec<String>> {
-    const SUITE: &str = "bookworm-backports";
     let folder = cache::folder()?.join("apt-backports");
     let parts = folder.join("sources.list.d");
-    fs::create_dir_all(&parts)?;
     fs::create_dir_all(folder.join("lists/partial"))?;
-    let mut sources = Vec::new();
-    for path in source_files()? {
-        let text = fs::read_to_string(&path)?;
-        let name = path.file_name().context("a source without a name")?;
-        fs::write(parts.join(name), &text)?;
-        sources.push(text);
-    }
-    let debian: Vec<String> = sources
-        .iter()
-        .flat_map(|text| text.split("\n\n"))
-        .filter(|stanza| {
-            stanza.lines().any(|line| line.starts_with("Suites:") && line.contains("bookworm-updates"))
-        })
-        .map(|stanza| {
-            let lines = stanza
-                .lines()
-                .map(|line| if line.starts_with("Suites:") { "Suites: bookworm-backports" } else { line });
-            lines.collect::<Vec<_>>().join("\n")
-        })
-        .collect();
-    let lines: Vec<String> = sources
-        .iter()
-        .flat_map(|text| text.lines())
-        .filter(|line| line.starts_with("deb ") && line.contains(" bookworm-updates "))
-        .map(|line| line.replace(" bookworm-updates ", " bookworm-backports "))
-        .collect();
-    fs::write(parts.join("pkd-backports.sources"), debian.join("\n\n") + "\n")?;
-    fs::write(parts.join("pkd-backports.list"), lines.join("\n") + "\n")?;
+    sources::derive(&parts)?;
     let options = [
         format!("Dir::Etc::SourceList={}", "/dev/null"),
         format!("Dir::Etc::SourceParts={}", parts.display()),
         format!("Dir::State::Lists={}", folder.join("lists").display()),
-        format!("APT::Default-Release={SUITE}"),
+        format!("APT::Default-Release={}", sources::BACKPORTS),
     ];
     let options: Vec<String> = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
     let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
     words.push("update");
     run::quiet(&mut root.apt_get(&words))?;
     Ok(options)
-}
-
-/// The host's lists of sources, in either of apt's formats.
-fn source_files() -> Result<Vec<PathBuf>> {
-    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "list" || ending == "sources") {
-                files.push(path);
-            }
-        }
-    }
-    files.retain(|path| path.is_file());
-    Ok(files)
 }

@@ -11,7 +11,7 @@ use crate::{debian::Tree, elf, machine::Machine, run, toolchain};
 
 /// What the kernel gives to the Rust object. Anything else it wants would stop the module from
 /// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
-const KERNEL_GIVES: &[&str] = &[
+pub(crate) const KERNEL_GIVES: &[&str] = &[
     "memcpy",
     "memset",
     "memcmp",
@@ -58,7 +58,7 @@ impl Figures {
         Ok(Self { text, stack, deepest })
     }
 
-    fn within_limits(&self, machine: &Machine) -> Result<()> {
+    pub(crate) fn within_limits(&self, machine: &Machine) -> Result<()> {
         if machine.text_limit != 0 && self.text >= machine.text_limit {
             bail!("the code of xt_pkd.ko takes {} bytes; {} are allowed", self.text, machine.text_limit);
         }
@@ -73,12 +73,17 @@ impl Figures {
 /// Builds the module for a kernel of one's own, of the machine's kind, in `target/kmod/own`.
 pub(crate) fn build_for_own(machine: &Machine, kernel: &str) -> Result<()> {
     let kernel = Path::new(kernel).canonicalize().with_context(|| format!("no kernel in {kernel}"))?;
+    let module = build_for(machine, &kernel, "own")?;
+    println!("{}: {}", module.display(), Figures::of(machine, &module)?);
+    Ok(())
+}
+
+/// Builds the module for the kernel in this folder, in `target/kmod/NAME`.
+pub(crate) fn build_for(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     if !kernel.join("Module.symvers").is_file() {
         bail!("{} is no built kernel and no folder of headers: Module.symvers is missing", kernel.display());
     }
-    let module = build_in(machine, &kernel, "own")?;
-    println!("{}: {}", module.display(), Figures::of(machine, &module)?);
-    Ok(())
+    build_in(machine, kernel, name)
 }
 
 /// Builds the module for the kernel that the machine's lane boots.

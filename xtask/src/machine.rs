@@ -2,14 +2,12 @@
 
 use anyhow::{Context, Result};
 
-/// One machine: Debian's kernel and userland for it, and our artefacts built for both.
+use crate::kernel;
+
+/// One machine: the kernel and userland for it, and our artefacts built for both.
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
-    /// Debian's name of the architecture.
-    pub(crate) debian: &'static str,
-    /// The package that depends on the kernel of today, and the one for its headers.
-    pub(crate) kernel: &'static str,
-    pub(crate) headers: &'static str,
+    pub(crate) system: System,
     /// The kernel's name of the architecture, and the prefix of the C compiler.
     pub(crate) kernel_arch: &'static str,
     pub(crate) cross: &'static str,
@@ -18,7 +16,7 @@ pub(crate) struct Machine {
     pub(crate) kernel_flags: &'static [&'static str],
     /// Cargo's profile for it: the quicker one where it keeps the limits.
     pub(crate) kernel_profile: &'static str,
-    /// Rust's target for programs; `None`: the host's own.
+    /// Rust's target for programs on Debian's userland; `None`: the host's own.
     pub(crate) user_target: Option<&'static str>,
     pub(crate) qemu: &'static str,
     pub(crate) qemu_arguments: &'static [&'static str],
@@ -27,6 +25,27 @@ pub(crate) struct Machine {
     pub(crate) card: &'static Card,
     /// Bytes that the module's code may take; 0: not limited.
     pub(crate) text_limit: u64,
+}
+
+/// Where kernel and userland come from, and which C library that is.
+pub(crate) enum System {
+    /// Debian's packages, with glibc.
+    Packages(Packages),
+    /// Built from Debian's source packages, with musl, as on OpenWrt.
+    Sources {
+        kernel: kernel::Source,
+        /// OpenWrt's name of the architecture.
+        architecture: &'static str,
+    },
+}
+
+/// What is fetched of Debian.
+pub(crate) struct Packages {
+    /// Debian's name of the architecture.
+    pub(crate) architecture: &'static str,
+    /// The package that depends on the kernel of today, and the one for its headers.
+    pub(crate) kernel: &'static str,
+    pub(crate) headers: &'static str,
 }
 
 /// A network card that QEMU plays.
@@ -63,17 +82,21 @@ const X86_64_KERNEL: &[&str] = &[
     "-Zcf-protection=branch",
 ];
 
+/// The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
+const MIPS_KERNEL: &[&str] = &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"];
+
+const fn debian(architecture: &'static str, kernel: &'static str, headers: &'static str) -> System {
+    System::Packages(Packages { architecture, kernel, headers })
+}
+
 const MACHINES: &[Machine] = &[
     Machine {
         name: "mipsel",
-        debian: "mipsel",
-        kernel: "linux-image-4kc-malta",
-        headers: "linux-headers-4kc-malta",
+        system: debian("mipsel", "linux-image-4kc-malta", "linux-headers-4kc-malta"),
         kernel_arch: "mips",
         cross: "mipsel-linux-gnu-",
         kernel_target: "mipsel-unknown-linux-musl",
-        // The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
-        kernel_flags: &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"],
+        kernel_flags: MIPS_KERNEL,
         kernel_profile: "release",
         user_target: Some("mipsel-unknown-linux-gnu"),
         qemu: "qemu-system-mipsel",
@@ -85,15 +108,12 @@ const MACHINES: &[Machine] = &[
     X86_64,
     Machine {
         name: "x86_64-6.12",
-        kernel: "linux-image-6.12-amd64",
-        headers: "linux-headers-6.12-amd64",
+        system: debian("amd64", "linux-image-6.12-amd64", "linux-headers-6.12-amd64"),
         ..X86_64
     },
     Machine {
         name: "armhf",
-        debian: "armhf",
-        kernel: "linux-image-armmp",
-        headers: "linux-headers-armmp",
+        system: debian("armhf", "linux-image-armmp", "linux-headers-armmp"),
         kernel_arch: "arm",
         cross: "arm-linux-gnueabihf-",
         // Not armv7a-none-eabi: it calls __aeabi_memcpy, which the kernel does not give to modules.
@@ -109,9 +129,7 @@ const MACHINES: &[Machine] = &[
     },
     Machine {
         name: "arm64",
-        debian: "arm64",
-        kernel: "linux-image-arm64",
-        headers: "linux-headers-arm64",
+        system: debian("arm64", "linux-image-arm64", "linux-headers-arm64"),
         kernel_arch: "arm64",
         cross: "aarch64-linux-gnu-",
         kernel_target: "aarch64-unknown-none-softfloat",
@@ -125,13 +143,27 @@ const MACHINES: &[Machine] = &[
         card: &VIRTIO,
         text_limit: 0,
     },
+    Machine {
+        name: "mips",
+        system: System::Sources { kernel: kernel::MIPS_MALTA, architecture: "mips_24kc" },
+        kernel_arch: "mips",
+        cross: "mips-linux-gnu-",
+        kernel_target: "mips-unknown-linux-musl",
+        kernel_flags: MIPS_KERNEL,
+        kernel_profile: "release",
+        user_target: None,
+        qemu: "qemu-system-mips",
+        // A CPU without floating point, like the routers'.
+        qemu_arguments: &["-M", "malta", "-cpu", "24Kc", "-m", "256"],
+        console: "console=ttyS0",
+        card: &E1000,
+        text_limit: 24 * 1024,
+    },
 ];
 
 const X86_64: Machine = Machine {
     name: "x86_64",
-    debian: "amd64",
-    kernel: "linux-image-amd64",
-    headers: "linux-headers-amd64",
+    system: debian("amd64", "linux-image-amd64", "linux-headers-amd64"),
     kernel_arch: "x86",
     cross: "",
     kernel_target: "x86_64-unknown-none",

@@ -4,16 +4,26 @@ mod cache;
 mod debian;
 mod demo;
 mod elf;
+mod feed;
 mod guest;
 mod host;
+mod kernel;
 mod kmod;
 mod lane;
+mod luci;
 mod machine;
+mod openwrt;
+mod packages;
+mod pypi;
 mod qemu;
+mod router;
 mod run;
 mod sizes;
+mod sources;
 mod test;
 mod toolchain;
+mod uci;
+mod userland;
 
 use std::process::ExitCode;
 
@@ -24,12 +34,21 @@ usage: cargo xtask VERB
   demo              a MIPS router in QEMU: closed, knock, open
   test              everything that has to hold before a change lands
   bench             sizes of what goes onto a router, as built here
+  feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
+  luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
+  lane --packages MACHINE
+                    the tests of the packages alone
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind
+  packages ARCH...  build what OpenWrt routers of these kinds install (no name: all)
+  packages --kernel DIR ARCH
+                    with the module for a built kernel of that kind
+  uci ARCH          build OpenWrt's uci, to try what configures a router
+  userland ARCH     build musl, busybox, dropbear and iptables, as guests have them
   setup VERB        install what demo or test needs, nothing else
-machines: mipsel, x86_64, x86_64-6.12, armhf, arm64
+machines: mipsel, x86_64, x86_64-6.12, armhf, arm64, mips
 ";
 
 fn main() -> ExitCode {
@@ -48,9 +67,20 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["bench"] => sizes::run(),
+        ["feed"] => feed::run(),
+        ["luci"] => luci::run(),
+        ["lane", "--packages", name] => lane::run_part(machine::find(name)?, "packages"),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
         ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
+        ["packages", "--kernel", kernel, names @ ..] => packages::run(names, Some(kernel)),
+        ["packages", names @ ..] => packages::run(names, None),
+        ["uci", name] => openwrt::Zig::find()
+            .and_then(|zig| uci::program(&zig, openwrt::find(name)?))
+            .map(|program| println!("{}", program.display())),
+        ["userland", name] => openwrt::Zig::find()
+            .and_then(|zig| userland::build(&zig, openwrt::find(name)?))
+            .map(|root| println!("{}", root.display())),
         ["setup", "demo"] => host::install_for_demo(),
         ["setup", "test"] => host::install_for_test(),
         _ => bail!("no such verb\n{USAGE}"),

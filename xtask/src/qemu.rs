@@ -22,13 +22,18 @@ pub(crate) struct Qemu {
 }
 
 impl Qemu {
-    /// Starts `guest` without KVM and without root.
-    pub(crate) fn start(machine: &Machine, guest: &Guest, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+    /// Starts `guest` without KVM and without root. `clock`: `utc` or the date that it begins with.
+    pub(crate) fn start(
+        machine: &Machine,
+        guest: &Guest,
+        clock: &str,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> Result<Self> {
         let mut command: Command = run::command(machine.qemu);
         command
             .args(machine.qemu_arguments)
             .args(["-accel", "tcg", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
-            .args(["-nodefaults", "-rtc", "base=utc"])
+            .args(["-nodefaults", "-rtc", &format!("base={clock}")])
             .arg("-kernel")
             .arg(&guest.kernel)
             .arg("-initrd")

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    path::Path,
+    io::Write,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -35,6 +36,22 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Runs with `input` on its standard input, quietly, and gives its standard output.
+pub(crate) fn output_of(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
+    let name = name(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {name}"))?;
+    child.stdin.take().context("no standard input")?.write_all(input)?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{name} failed ({})", output.status);
+    }
+    Ok(output.stdout)
+}
+
 /// Runs with its output going where ours goes.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let name = name(command);
@@ -47,8 +64,13 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
 
 /// Whether `program` is on the PATH.
 pub(crate) fn exists(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+/// Where `program` is; the PATH counts for a name alone.
+pub(crate) fn path_of(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(&program)).find(|path| path.is_file())
 }
 
 fn name(command: &Command) -> String {

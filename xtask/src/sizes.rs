@@ -4,12 +4,13 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::{guest, host, kmod, machine};
+use crate::{guest, host, kmod, machine, packages};
 
 /// Builds for every machine and prints a table.
 pub(crate) fn run() -> Result<()> {
     host::install_for_test()?;
-    table()
+    table()?;
+    packages::run(&[], None)
 }
 
 /// The table alone, on a host that has what it takes.

