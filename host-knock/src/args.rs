@@ -15,6 +15,8 @@ Two shapes of the original knock are understood as well, when none of --tag, --p
                  nor a number, and of at most 4 bytes or beginning with 0x
 Everything else is a list of hosts. A bare number is never a host.
 
+knock seq sends a sequence of ports, for hosts with knockd; knock seq --help tells of it.
+
 Without a key from --key-file, --key or the ini file, the terminal asks for one.
 
 Exit codes: 0 all knocks were sent, 1 at least one could not be sent, 2 nothing was sent because
@@ -26,7 +28,7 @@ an argument, a key or a file is wrong.";
     name = "knock",
     version,
     after_help = WORDS,
-    override_usage = "knock [OPTIONS] HOST...\n       knock [OPTIONS] HOST TAG [PORT]"
+    override_usage = "knock [OPTIONS] HOST...\n       knock [OPTIONS] HOST TAG [PORT]\n       knock seq HOST PORT..."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
 pub(crate) struct Args {
@@ -99,19 +101,20 @@ pub(crate) enum Instead {
 impl Args {
     /// Reads the command line, program name first.
     pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Instead> {
-        Self::try_parse_from(line).map_err(|error| {
-            let text = error.render().to_string();
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-                return Instead::Answer(text);
-            }
-            // clap's first paragraph says what is wrong; tips and usage follow it.
-            let paragraph = text.split("\n\n").next().unwrap_or(&text);
-            let words: Vec<_> = paragraph.split_whitespace().collect();
-            let sentence = words.join(" ");
-            Instead::Mistake(format!(
-                "{}; see knock --help",
-                sentence.strip_prefix("error: ").unwrap_or(&sentence)
-            ))
-        })
+        Self::try_parse_from(line).map_err(|error| instead(&error, "knock"))
     }
+}
+
+/// What clap says, in one line where it is about a mistake in the arguments of `command`.
+pub(crate) fn instead(error: &clap::Error, command: &str) -> Instead {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Instead::Answer(text);
+    }
+    // clap's first paragraph says what is wrong; tips and usage follow it.
+    let paragraph = text.split("\n\n").next().unwrap_or(&text);
+    let words: Vec<_> = paragraph.split_whitespace().collect();
+    let sentence = words.join(" ");
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+    Instead::Mistake(format!("{sentence}; see {command} --help"))
 }

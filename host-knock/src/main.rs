@@ -13,6 +13,7 @@ mod notice;
 mod request;
 mod secret_file;
 mod send;
+mod sequence;
 mod terminal;
 mod value;
 
@@ -20,6 +21,7 @@ use std::{
     env,
     fmt::Write as _,
     io::{self, Write as _},
+    iter,
     process::ExitCode,
 };
 
@@ -29,6 +31,7 @@ use args::{Args, Instead};
 use ini::Ini;
 use notice::Notices;
 use request::Request;
+use sequence::Sequence;
 
 /// Not everything was sent.
 const UNSENT: u8 = 1;
@@ -36,14 +39,27 @@ const UNSENT: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let mut line = env::args_os().skip(1).peekable();
+    if line.next_if(|word| word == "seq").is_some() {
+        return match Sequence::read(iter::once("knock seq".into()).chain(line)) {
+            Ok(sequence) => finish(sequence.send().and_then(|lines| print(lines.trim_end()).map(|()| true))),
+            Err(instead) => end_with(instead),
+        };
+    }
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
-        Err(Instead::Answer(text)) => return finish(print(text.trim_end()).map(|()| true)),
-        Err(Instead::Mistake(text)) => return fail(USAGE, &text),
+        Err(instead) => return end_with(instead),
     };
     match requests(&args) {
         Ok(requests) => finish(knock_all(&args, &requests)),
         Err(error) => fail(USAGE, &format!("{error:#}")),
+    }
+}
+
+fn end_with(instead: Instead) -> ExitCode {
+    match instead {
+        Instead::Answer(text) => finish(print(text.trim_end()).map(|()| true)),
+        Instead::Mistake(text) => fail(USAGE, &text),
     }
 }
 
@@ -93,6 +109,9 @@ fn knock(args: &Args, request: &Request) -> Result<String> {
 }
 
 fn print(text: &str) -> Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
     writeln!(io::stdout(), "{text}").context("cannot write to standard output")
 }
 

@@ -42,6 +42,17 @@ pub(crate) enum Families {
     V6,
 }
 
+impl Families {
+    /// What `-4` and `-6` say.
+    pub(crate) fn of(ipv4: bool, ipv6: bool) -> Self {
+        match (ipv4, ipv6) {
+            (true, _) => Self::V4,
+            (false, true) => Self::V6,
+            (false, false) => Self::Both,
+        }
+    }
+}
+
 /// How the payload is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -83,11 +94,7 @@ pub(crate) fn requests(
     let words = sort(args, ini);
     let tag = args.tag.as_deref().or(words.tag).map(value::tag).transpose()?;
     let port = args.port.as_deref().or(words.port).map(value::port).transpose()?;
-    let families = match (args.ipv4, args.ipv6) {
-        (true, _) => Families::V4,
-        (false, true) => Families::V6,
-        (false, false) => Families::Both,
-    };
+    let families = Families::of(args.ipv4, args.ipv6);
 
     let mut targets = Vec::new();
     for word in words.hosts {

@@ -57,7 +57,11 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     deliver(request, &choose(found, request.families)?)
 }
 
-fn choose(found: impl Iterator<Item = SocketAddr>, families: Families) -> Result<Vec<SocketAddr>> {
+/// The host's first address of each family that counts.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn choose(found: impl Iterator<Item = SocketAddr>, families: Families) -> Result<Vec<SocketAddr>> {
     let (mut v4, mut v6) = (None, None);
     for address in found {
         let slot = if address.is_ipv4() { &mut v4 } else { &mut v6 };
@@ -94,12 +98,8 @@ fn deliver(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr
 }
 
 fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<()> {
-    let wildcard = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
     let cannot_send = || format!("cannot send to {address}");
-    let mut socket = UdpSocket::bind(wildcard).with_context(cannot_send)?;
+    let mut socket = UdpSocket::bind(wildcard(address)).with_context(cannot_send)?;
     if source == Source::SamePort {
         // Only the address that the datagram leaves from: another program may own the port on others.
         socket.connect(address).with_context(cannot_send)?;
@@ -109,6 +109,14 @@ fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<
     }
     socket.send_to(payload, address).with_context(cannot_send)?;
     Ok(())
+}
+
+/// Any port of any address of this computer, of the family of `address`.
+pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    }
 }
 
 fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {

@@ -12,4 +12,5 @@ mod mistakes;
 mod prompt;
 mod readme;
 mod secrets;
+mod sequence;
 mod words;

@@ -27,6 +27,13 @@ const ROWS: &[(Content, &[&str], &str, i32)] = &[
         2,
     ),
     (None, &["-4", "-6", "gw"], "the argument '-4' cannot be used with '-6'; see knock --help", 2),
+    (
+        None,
+        &["seq", "gw"],
+        "the following required arguments were not provided: <PORT[:PROTOCOL]>...; see knock seq --help",
+        2,
+    ),
+    (None, &["seq", "gw", "7000:sctp"], "port \"7000:sctp\": \"sctp\" is neither tcp nor udp", 2),
     // Tag and port.
     (None, &["-t", "SSHKEY", "gw"], "tag \"SSHKEY\" has 6 bytes, at most 4 fit", 2),
     (None, &["gw", "SSHKEY", "40000"], "tag \"SSHKEY\" has 6 bytes, at most 4 fit", 2),

@@ -1,0 +1,169 @@
+//! `knock seq`: a sequence of ports, as knockd waits for it. No key is in it: whoever sees it can repeat it.
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Parser;
+
+use crate::{
+    args::{Instead, instead},
+    host::Host,
+    request::Families,
+    send, value,
+};
+
+/// How long a TCP connection may take to come about. Its first packet is the knock; nobody waits for more.
+const AT_MOST: Duration = Duration::from_millis(1);
+
+/// Sends a packet to each port in turn, as knockd waits for it.
+///
+/// Whoever sees such a sequence can repeat it; a gateway with pkd wants `knock HOST`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "knock seq",
+    after_help = "Exit codes: 0 all was sent, 1 something could not be sent, 2 nothing was sent."
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+pub(crate) struct Args {
+    /// Where; for a host that is called seq, knock -- seq
+    host: String,
+
+    /// A port, or PORT:tcp or PORT:udp
+    #[arg(value_name = "PORT[:PROTOCOL]", required = true)]
+    ports: Vec<String>,
+
+    /// Ports without a protocol are of UDP, not of TCP
+    #[arg(short, long)]
+    udp: bool,
+
+    /// Milliseconds from one packet to the next, so that none overtakes another
+    #[arg(short, long, value_name = "MS", default_value = "20")]
+    delay: u16,
+
+    /// Use IPv4 only
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6')]
+    ipv6: bool,
+
+    /// Print where each packet went
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A sequence that can be sent.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    host: Host,
+    families: Families,
+    ports: Vec<(u16, Protocol)>,
+    delay: Duration,
+    verbose: bool,
+}
+
+impl Sequence {
+    /// Reads the command line behind `knock`.
+    ///
+    /// # Errors
+    /// Help was asked for, or something is wrong.
+    pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Instead> {
+        let args = Args::try_parse_from(line).map_err(|error| instead(&error, "knock seq"))?;
+        Self::of(&args).map_err(|error| Instead::Mistake(format!("{error:#}")))
+    }
+
+    fn of(args: &Args) -> Result<Self> {
+        let usual = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+        Ok(Self {
+            host: Host::parse(&args.host)?,
+            families: Families::of(args.ipv4, args.ipv6),
+            ports: args.ports.iter().map(|text| port(text, usual)).collect::<Result<_>>()?,
+            delay: Duration::from_millis(args.delay.into()),
+            verbose: args.verbose,
+        })
+    }
+
+    /// Sends it to the host's first address of each family; gives the lines to print.
+    ///
+    /// # Errors
+    /// The name cannot be resolved, or it could not be sent whole to any address.
+    pub(crate) fn send(&self) -> Result<String> {
+        let host = &self.host;
+        let all = || -> Result<String> {
+            let found = (host.as_str(), 1).to_socket_addrs().context("cannot resolve")?;
+            let mut lines = String::new();
+            let mut failures = Vec::new();
+            for address in send::choose(found, self.families)? {
+                match self.send_to(address) {
+                    Ok(sent) => lines += &sent,
+                    Err(error) => failures.push(format!("{error:#}")),
+                }
+            }
+            if lines.is_empty() {
+                bail!("{}", failures.join("; "));
+            }
+            Ok(lines)
+        };
+        let lines = all().map_err(|error| anyhow!("{host}: {error:#}"))?;
+        Ok(if self.verbose { lines } else { String::new() })
+    }
+
+    fn send_to(&self, mut address: SocketAddr) -> Result<String> {
+        let mut lines = String::new();
+        for (row, &(port, protocol)) in self.ports.iter().enumerate() {
+            let begin = Instant::now();
+            address.set_port(port);
+            let (sent, word) = match protocol {
+                Protocol::Tcp => (touch(address), "tcp"),
+                Protocol::Udp => (empty_datagram(address), "udp"),
+            };
+            sent.with_context(|| format!("cannot send to {address}"))?;
+            writeln!(lines, "knocked {} ({} port {port}:{word})", self.host, address.ip())?;
+            if row + 1 < self.ports.len() {
+                thread::sleep(self.delay.saturating_sub(begin.elapsed()));
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn port(text: &str, usual: Protocol) -> Result<(u16, Protocol)> {
+    let (number, protocol) = match text.split_once(':') {
+        None => (text, usual),
+        Some((number, "tcp")) => (number, Protocol::Tcp),
+        Some((number, "udp")) => (number, Protocol::Udp),
+        Some((_, other)) => bail!("port {text:?}: {other:?} is neither tcp nor udp"),
+    };
+    Ok((value::port(number)?.0, protocol))
+}
+
+/// Begins a connection. That it is refused, or that nobody answers, is what a guarded port looks like.
+fn touch(address: SocketAddr) -> io::Result<()> {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut, WouldBlock};
+    match TcpStream::connect_timeout(&address, AT_MOST) {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), ConnectionRefused | ConnectionReset | TimedOut | WouldBlock) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn empty_datagram(address: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(send::wildcard(address))?;
+    socket.send_to(&[], address).map(drop)
+}

@@ -1,0 +1,109 @@
+//! Sequences of ports, for knockd.
+
+use std::{
+    fmt::Write as _,
+    io::ErrorKind,
+    net::{TcpListener, UdpSocket},
+};
+
+use anyhow::Result;
+
+use crate::desk::{Desk, LIMIT};
+
+#[test]
+fn each_port_gets_its_packet() -> Result<()> {
+    let desk = Desk::new("each_port_gets_its_packet")?;
+    for (address, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+        let (tcp, udp, other) =
+            (TcpListener::bind(address)?, UdpSocket::bind(address)?, UdpSocket::bind(address)?);
+        udp.set_read_timeout(Some(LIMIT))?;
+        other.set_read_timeout(Some(LIMIT))?;
+        let ports = [tcp.local_addr()?.port(), udp.local_addr()?.port(), other.local_addr()?.port()];
+        // words for the ports, lines
+        let rows = [
+            (ports.map(|port| port.to_string()), ["-u"].as_slice(), ["udp"; 3]),
+            (
+                [format!("{}:tcp", ports[0]), format!("{}:udp", ports[1]), format!("{}:udp", ports[2])],
+                &[],
+                ["tcp", "udp", "udp"],
+            ),
+            (
+                [ports[0].to_string(), format!("{}:udp", ports[1]), format!("{}:udp", ports[2])],
+                &["-d", "0"],
+                ["tcp", "udp", "udp"],
+            ),
+        ];
+        for (row, (words, options, protocols)) in rows.iter().enumerate() {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let outcome = desk.knock(&[&["seq"], *options, &["-v", host], &words].concat())?;
+            let mut lines = String::new();
+            for (port, protocol) in ports.iter().zip(protocols) {
+                writeln!(lines, "knocked {host} ({host} port {port}:{protocol})")?;
+            }
+            assert_eq!(
+                (outcome.code, outcome.stdout, outcome.stderr),
+                (Some(0), lines, String::new()),
+                "row {row}"
+            );
+            for socket in [&udp, &other] {
+                assert_eq!(socket.recv(&mut [0; 8])?, 0, "row {row}");
+            }
+            tcp.set_nonblocking(true)?;
+            assert_eq!(tcp.accept().is_ok(), protocols[0] == "tcp", "row {row}");
+        }
+        // Quiet without -v, and a port that refuses is no failure.
+        drop(tcp);
+        let outcome = desk.knock(&["seq", host, &ports[0].to_string()])?;
+        assert_eq!((outcome.code, outcome.stdout, outcome.stderr), (Some(0), String::new(), String::new()));
+        udp.set_nonblocking(true)?;
+        assert_eq!(udp.recv(&mut [0; 8]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    }
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
+    let desk = Desk::new("mistakes_are_named_and_nothing_is_sent")?;
+    // words, code, what is said
+    let rows: [(&[&str], i32, &str); 9] = [
+        (
+            &["seq"],
+            2,
+            "the following required arguments were not provided: <HOST> <PORT[:PROTOCOL]>...; see knock seq --help",
+        ),
+        (
+            &["seq", "gw"],
+            2,
+            "the following required arguments were not provided: <PORT[:PROTOCOL]>...; see knock seq --help",
+        ),
+        (&["seq", "gw", "70000"], 2, "port \"70000\" is no number of 1 to 65535"),
+        (&["seq", "gw", "7000:sctp"], 2, "port \"7000:sctp\": \"sctp\" is neither tcp nor udp"),
+        (&["seq", "10.1", "7000"], 2, "host \"10.1\" is no complete address and no host name"),
+        (&["seq", "gw", "7000", "--key", "a"], 2, "unexpected argument '--key' found; see knock seq --help"),
+        (
+            &["seq", "-4", "-6", "gw", "1"],
+            2,
+            "the argument '-4' cannot be used with '-6'; see knock seq --help",
+        ),
+        (&["seq", "-6", "127.0.0.1", "1"], 1, "127.0.0.1: cannot resolve: it has no IPv6 address"),
+        (
+            &["seq", "255.255.255.255", "7:udp"],
+            1,
+            "255.255.255.255: cannot send to 255.255.255.255:7: Permission denied (os error 13)",
+        ),
+    ];
+    for (words, code, said) in rows {
+        let outcome = desk.knock(words)?;
+        assert_eq!((outcome.code, outcome.stderr), (Some(code), format!("knock: {said}\n")), "{words:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_host_may_be_called_seq() -> Result<()> {
+    let desk = Desk::new("a_host_may_be_called_seq")?;
+    let key = desk.file("key", "open sesame\n")?;
+    let knocks = desk.knock(&["--dry-run", "--key-file", &key, "--", "seq"])?.knocks()?;
+    assert_eq!(knocks[0].host, "seq");
+    Ok(())
+}
