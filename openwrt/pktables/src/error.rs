@@ -1,0 +1,139 @@
+//! What can go wrong.
+
+use std::{fmt, io, time::Duration};
+
+use crate::service::ServiceName;
+
+/// A text that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// What the text was taken for.
+    pub what: &'static str,
+    /// The text, or the part of it that is wrong.
+    pub text: String,
+    /// What is wrong with it; reads on after the text.
+    pub why: &'static str,
+}
+
+impl Invalid {
+    pub(crate) fn new(what: &'static str, text: &str, why: &'static str) -> Self {
+        Self { what, text: text.to_owned(), why }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.what, self.text, self.why)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// Why a change or a question failed. Nothing was changed, unless the variant says so.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is not what it should be.
+    Invalid(Invalid),
+    /// There is no service with this name.
+    NoService(ServiceName),
+    /// There is no set with this name in this table.
+    NoSet {
+        /// The table, of family `inet`.
+        table: String,
+        /// The set.
+        set: String,
+    },
+    /// A set is there, but cannot hold this grant.
+    UnfitSet {
+        /// The set.
+        set: String,
+        /// What it is or lacks; reads on after the name.
+        why: &'static str,
+    },
+    /// The process lacks `CAP_NET_ADMIN` in the user namespace of its network.
+    NotPermitted,
+    /// The kernel refused.
+    Kernel {
+        /// What was asked of it; reads on after "cannot".
+        action: &'static str,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// Others changed the firewall all the time, for this long.
+    Busy(Duration),
+    /// Another command holds the lock, for longer than this one waits.
+    Locked {
+        /// The lock file.
+        path: String,
+        /// What the file says of its holder.
+        holder: String,
+    },
+    /// The lock file cannot be used.
+    Lock {
+        /// The lock file.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A program of the firewall cannot be run.
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A program of the firewall says no.
+    Refused {
+        /// Its name.
+        program: &'static str,
+        /// The first line it says.
+        message: String,
+    },
+    /// The second family refused, and what the first one got could not be taken back.
+    HalfDone {
+        /// Why the second refused.
+        cause: Box<Error>,
+        /// Why the first could not be restored.
+        restoring: Box<Error>,
+    },
+    /// A program of the firewall printed what nobody here understands.
+    NotUnderstood {
+        /// Its name.
+        program: &'static str,
+        /// What was not understood.
+        part: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::NoService(name) => write!(f, "no service {name}; pktables init makes one"),
+            Self::NoSet { table, set } => write!(f, "no set {set} in table inet {table}"),
+            Self::UnfitSet { set, why } => write!(f, "set {set} {why}"),
+            Self::NotPermitted => f.write_str("the firewall can be changed by root only (CAP_NET_ADMIN)"),
+            Self::Kernel { action, error } => write!(f, "cannot {action}: {error}"),
+            Self::Busy(limit) => {
+                write!(f, "others change the firewall all the time; gave up after {} s", limit.as_secs())
+            }
+            Self::Locked { path, holder } => write!(f, "{path} is held by {holder}; gave up waiting"),
+            Self::Lock { path, error } => write!(f, "cannot lock {path}: {error}"),
+            Self::Program { program, error } => write!(f, "cannot run {program}: {error}"),
+            Self::Refused { program, message } => write!(f, "{program}: {message}"),
+            Self::HalfDone { cause, restoring } => {
+                write!(f, "{cause}; and only one of IPv4 and IPv6 is changed, because: {restoring}")
+            }
+            Self::NotUnderstood { program, part } => write!(f, "cannot understand {program}: {part}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}

@@ -1,0 +1,90 @@
+//! One command at a time between a look at the rules and their change.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, ftruncate, open},
+    io::Errno,
+};
+
+use crate::error::Error;
+
+/// Where the lock is, unless it is said.
+pub(crate) const PATH: &str = "/run/pktables.lock";
+
+/// How long one command waits for others. Each holds the lock for some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Held until it is dropped, and until the programs that were started meanwhile have ended: a command that
+/// is killed may leave a change behind that is still being made.
+pub(crate) struct Guard {
+    _file: File,
+}
+
+/// Waits for the lock.
+pub(crate) fn hold(path: &Path) -> Result<Guard, Error> {
+    let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
+    // Without CLOEXEC, for the programs that are started.
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+    let opened = open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH);
+    let mut file = File::from(opened.map_err(|errno| failed(errno.into()))?);
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => file = wait(file, path, PATIENCE)?,
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    // Only for whoever waits in vain; the lock holds without it.
+    let named = ftruncate(&file, 0).map_err(io::Error::from).and_then(|()| write!(file, "{}", process::id()));
+    named.map_err(failed)?;
+    Ok(Guard { _file: file })
+}
+
+/// A thread waits, because there is no waiting for a file lock with a limit. Where the limit passes, the
+/// thread goes on, gets the lock at some time and lets go of it at once.
+fn wait(file: File, path: &Path, patience: Duration) -> Result<File, Error> {
+    let (sender, receiver) = mpsc::channel();
+    let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
+    let waiting = thread::Builder::new().spawn(move || {
+        let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
+        // Nobody there: the lock goes with the file.
+        drop(sender.send(locked.map(|()| file)));
+    });
+    waiting.map_err(failed)?;
+    match receiver.recv_timeout(patience) {
+        Ok(locked) => locked.map_err(|errno| failed(errno.into())),
+        Err(_) => Err(Error::Locked { path: path.display().to_string(), holder: holder(path) }),
+    }
+}
+
+fn holder(path: &Path) -> String {
+    let process = fs::read_to_string(path).unwrap_or_default();
+    let command = PathBuf::from("/proc").join(process.trim()).join("comm");
+    let command = fs::read_to_string(command).unwrap_or_default();
+    format!("process {} ({})", process.trim(), command.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_who_has_it() -> Result<(), Error> {
+        let path = std::env::temp_dir().join(format!("pktables-lock-{}", process::id()));
+        let guard = hold(&path)?;
+        let second = File::options().write(true).open(&path);
+        let second = second.map_err(|error| Error::Lock { path: String::new(), error })?;
+        let told = wait(second, &path, Duration::from_millis(20)).map(drop).unwrap_err().to_string();
+        assert!(told.contains(&format!("process {} (", process::id())), "{told}");
+        drop(guard);
+        hold(&path)?;
+        fs::remove_file(&path).map_err(|error| Error::Lock { path: String::new(), error })
+    }
+}

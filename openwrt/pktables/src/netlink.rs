@@ -1,0 +1,200 @@
+//! A socket to the kernel's netfilter, and questions and transactions over it.
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
+};
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send,
+        socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
+
+use crate::message::{Message, attribute, kind};
+
+/// The kernel answers at once; this only keeps a lost answer from being waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The kernel fills at most 32 KiB at a time, whatever the question (`netlink_dump()`).
+const BUFFER: usize = 32 * 1024;
+
+/// `ERESTART`, which has the same number everywhere, and which only this question lets out of the kernel.
+const RESTART: i32 = 85;
+
+/// How many times the rule set has changed, modulo 2³².
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(pub(crate) u32);
+
+/// What the kernel answers to one question.
+pub(crate) type Answer = Result<Message, Errno>;
+
+/// A part of a transaction.
+pub(crate) struct Step {
+    pub(crate) message: Message,
+    /// `NLM_F_…`, besides those that each step has.
+    pub(crate) flags: u16,
+}
+
+/// Why a transaction was not made.
+pub(crate) enum Abort {
+    /// The rule set is of another generation by now.
+    Outdated,
+    /// The kernel refuses.
+    Refused(Errno),
+}
+
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Channel {
+    pub(crate) fn open() -> Result<Self, Errno> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(netlink::NETFILTER),
+        )?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        connect(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Asks several things at once, in this order. Each has one message for an answer.
+    pub(crate) fn ask<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Answer; N], Errno> {
+        let mut bytes = Vec::new();
+        let sequences = questions.map(|question| self.append(&mut bytes, question, NLM_F_REQUEST));
+        self.send(&bytes)?;
+        let mut answers = [const { None }; N];
+        // Who may not ask gets one answer to all.
+        while answers.iter().any(Option::is_none) && !answers.contains(&Some(Err(Errno::PERM))) {
+            self.receive(|header, payload| {
+                let place = sequences.iter().position(|sequence| *sequence == header.sequence_number);
+                let Some(answer) = place.and_then(|place| answers.get_mut(place)) else { return };
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => *answer = Some(Ok(message)),
+                    NetlinkPayload::Error(error) => *answer = errno(error.raw_code()).map(Err),
+                    _ => {}
+                }
+            })?;
+        }
+        Ok(answers.map(|answer| answer.unwrap_or(Err(Errno::PERM))))
+    }
+
+    /// Asks for all there is of something. It is asked again where it changed meanwhile, so the answer is
+    /// of one moment.
+    pub(crate) fn dump(&mut self, question: &Message) -> Result<Vec<Message>, Errno> {
+        loop {
+            let mut bytes = Vec::new();
+            let sequence = self.append(&mut bytes, question.clone(), NLM_F_REQUEST | NLM_F_DUMP);
+            self.send(&bytes)?;
+            let mut found = Vec::new();
+            let (mut end, mut torn) = (None, false);
+            while end.is_none() {
+                self.receive(|header, payload| {
+                    if header.sequence_number != sequence {
+                        return;
+                    }
+                    torn |= header.flags & NLM_F_DUMP_INTR != 0;
+                    match payload {
+                        NetlinkPayload::InnerMessage(message) => found.push(message),
+                        NetlinkPayload::Done(done) => end = Some(errno(done.code)),
+                        NetlinkPayload::Error(error) => end = Some(errno(error.raw_code())),
+                        _ => {}
+                    }
+                })?;
+            }
+            match end.flatten() {
+                Some(Errno::INTR) => {}
+                Some(error) => return Err(error),
+                None if torn => {}
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Makes all steps or none, and only if the rule set is still of this generation.
+    pub(crate) fn change(&mut self, generation: Generation, steps: Vec<Step>) -> Result<(), Abort> {
+        let mut bytes = Vec::new();
+        let generation = DefaultNla::new(attribute::BATCH_GENERATION, generation.0.to_be_bytes().to_vec());
+        let begin = Message::frame(kind::BATCH_BEGIN, &[generation]);
+        let begin = self.append(&mut bytes, begin, NLM_F_REQUEST);
+        let mut waiting = Vec::with_capacity(steps.len());
+        for Step { message, flags } in steps {
+            waiting.push(self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags));
+        }
+        self.append(&mut bytes, Message::frame(kind::BATCH_END, &[]), NLM_F_REQUEST);
+        self.send(&bytes).map_err(Abort::Refused)?;
+        let mut outcome = None;
+        while !waiting.is_empty() {
+            self.receive(|header, payload| {
+                let NetlinkPayload::Error(error) = payload else { return };
+                let found = waiting.iter().position(|sequence| *sequence == header.sequence_number);
+                match found {
+                    Some(place) => drop(waiting.swap_remove(place)),
+                    // An error of the frame is one of all steps, and may be all that is said.
+                    None if header.sequence_number == begin => waiting.clear(),
+                    None => return,
+                }
+                outcome = outcome.or(errno(error.raw_code()));
+            })
+            .map_err(Abort::Refused)?;
+        }
+        match outcome {
+            None => Ok(()),
+            Some(error) if error.raw_os_error() == RESTART => Err(Abort::Outdated),
+            Some(error) => Err(Abort::Refused(error)),
+        }
+    }
+
+    /// Gives the sequence number, by which answers are known.
+    fn append(&mut self, bytes: &mut Vec<u8>, message: Message, flags: u16) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut whole = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        whole.finalize();
+        let start = bytes.len();
+        bytes.resize(start.saturating_add(whole.buffer_len().next_multiple_of(4)), 0);
+        if let Some(place) = bytes.get_mut(start..) {
+            whole.serialize(place);
+        }
+        self.sequence
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        retry_on_intr(|| send(&self.socket, bytes, SendFlags::empty())).map(drop)
+    }
+
+    /// Takes in one datagram. Answers to questions that were given up may be in it, too.
+    fn receive(&mut self, mut each: impl FnMut(NetlinkHeader, NetlinkPayload<Message>)) -> Result<(), Errno> {
+        let (socket, buffer) = (&self.socket, self.buffer.as_mut_slice());
+        let (length, whole) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::TRUNC))?;
+        if whole > length {
+            return Err(Errno::MSGSIZE);
+        }
+        let mut rest = self.buffer.get(..length).unwrap_or_default();
+        while !rest.is_empty() {
+            let first = NetlinkBuffer::new_checked(rest).map_err(|_| Errno::BADMSG)?;
+            let step =
+                usize::try_from(first.length()).map_or(rest.len(), |length| length.next_multiple_of(4));
+            let message = NetlinkMessage::deserialize(rest).map_err(|_| Errno::BADMSG)?;
+            each(message.header, message.payload);
+            rest = rest.get(step..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// The error of a netlink code, which is negative; zero is none.
+fn errno(code: i32) -> Option<Errno> {
+    (code != 0).then(|| Errno::from_raw_os_error(code.saturating_neg()))
+}

@@ -1,0 +1,232 @@
+//! The back end on nftables: rules by `nft`, grants over netlink.
+
+mod layout;
+mod ruleset;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    address::canonical,
+    error::Error,
+    firewall::{Change, Firewall, Grant, Listing},
+    lock, program,
+    service::{Service, ServiceName},
+    sets::{SetPath, Sets},
+};
+
+pub use layout::TABLE;
+use layout::{FORWARD, INPUT, PREROUTING, Script, SetName};
+use ruleset::Ruleset;
+
+const PROGRAM: &str = "nft";
+
+/// Services in the table `inet pktables` of the network namespace in which it was opened.
+///
+/// A grant to an address is one netlink transaction in this process; `nft` is run for what changes rules:
+/// `init`, `remove`, and the first prefix of its length.
+pub struct Nft {
+    sets: Sets,
+    lock: PathBuf,
+}
+
+impl Nft {
+    /// Opens a netlink socket.
+    ///
+    /// # Errors
+    /// The kernel has no netfilter.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { sets: Sets::open()?, lock: lock::PATH.into() })
+    }
+
+    /// With the lock in another place than `/run/pktables.lock`.
+    #[must_use]
+    pub fn with_lock(self, path: &Path) -> Self {
+        Self { lock: path.to_owned(), ..self }
+    }
+
+    /// Whether there is a table of services.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn is_in_use(&mut self) -> Result<bool, Error> {
+        Ok(!self.sets.names(TABLE)?.is_empty())
+    }
+
+    /// The sets of a service; none where there is no service.
+    fn sets_of(&mut self, name: &ServiceName) -> Result<Vec<SetName>, Error> {
+        let names = self.sets.names(TABLE)?;
+        let sets = names.iter().filter_map(|set| SetName::parse(set));
+        let mut sets: Vec<SetName> = sets.filter(|set| set.service == *name).collect();
+        // The longest prefix first: nothing depends on it, but people read it so.
+        sets.sort_unstable_by(|one, other| one.v6.cmp(&other.v6).then(other.length.cmp(&one.length)));
+        Ok(sets)
+    }
+
+    /// Makes the set of an address that none is there for, and grants then. Tells who asks for what cannot be.
+    fn grant_with_new_set(
+        &mut self,
+        set: &SetName,
+        address: IpNet,
+        ttl: Option<Duration>,
+    ) -> Result<Change, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let ruleset = ruleset()?;
+        if !ruleset.has(&set.service) {
+            return Err(Error::NoService(set.service.clone()));
+        }
+        let service = ruleset.service(&set.service)?.service;
+        service.forward_for(address.addr())?;
+        if !self.sets_of(&set.service)?.contains(set) {
+            let mut script = Script::default();
+            script.add_set(set)?;
+            script.insert_grants(&service, set)?;
+            run(&script)?;
+        }
+        let name = set.text();
+        self.sets.grant(SetPath { table: TABLE, set: &name }, address.addr(), ttl)
+    }
+}
+
+fn ruleset() -> Result<Ruleset, Error> {
+    match program::run(PROGRAM, &["-j", "-t", "list", "table", "inet", TABLE], b"") {
+        Err(Error::Refused { message, .. }) if message.contains("No such file or directory") => {
+            Ok(Ruleset::default())
+        }
+        output => Ruleset::parse(&output?),
+    }
+}
+
+fn run(script: &Script) -> Result<(), Error> {
+    program::run(PROGRAM, &["-j", "-f", "-"], script.text().as_bytes()).map(drop)
+}
+
+impl Firewall for Nft {
+    fn init(&mut self, service: &Service) -> Result<Change, Error> {
+        let service = &service.normal()?;
+        let _guard = lock::hold(&self.lock)?;
+        let ruleset = ruleset()?;
+        let there = self.sets_of(&service.name)?;
+        let wanted: Vec<SetName> = layout::sets(service).collect();
+        let complete = wanted.iter().all(|set| there.contains(set));
+        let as_it_should_be = |found: ruleset::Found| found.service == *service;
+        if complete && ruleset.service(&service.name).is_ok_and(as_it_should_be) {
+            return Ok(Change::AlreadySo);
+        }
+        let mut script = Script::default();
+        script.add_table()?;
+        script.add_chain(&service.name)?;
+        for rule in ruleset.shared_rules(&service.name) {
+            script.delete_rule(&rule.chain, rule.handle)?;
+        }
+        script.flush_chain(&service.name)?;
+        for set in &wanted {
+            script.add_set(set)?;
+        }
+        let leads = |set: &&SetName| wanted.iter().any(|wanted| wanted.v6 == set.v6);
+        for set in there.iter().filter(|set| !leads(set)) {
+            script.delete_set(set)?;
+        }
+        let mut kept: Vec<SetName> = there.iter().filter(leads).cloned().collect();
+        kept.extend(wanted.iter().filter(|set| !there.contains(set)).cloned());
+        script.add_service(service, &kept)?;
+        run(&script)?;
+        Ok(Change::Made)
+    }
+
+    fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let ruleset = ruleset()?;
+        let sets = self.sets_of(name)?;
+        if !ruleset.has(name) && sets.is_empty() {
+            return Ok(Change::AlreadySo);
+        }
+        let own: Vec<u32> = ruleset.shared_rules(name).map(|rule| rule.handle).collect();
+        let shared = [INPUT, PREROUTING, FORWARD];
+        let strangers =
+            |rule: &ruleset::Rule| shared.contains(&rule.chain.as_str()) && !own.contains(&rule.handle);
+        let others = ruleset.services().any(|other| other != *name) || ruleset.rules().iter().any(strangers);
+        let mut script = Script::default();
+        if others {
+            for rule in ruleset.shared_rules(name) {
+                script.delete_rule(&rule.chain, rule.handle)?;
+            }
+            if ruleset.has(name) {
+                script.flush_chain(name)?;
+                script.delete_chain(name)?;
+            }
+            for set in &sets {
+                script.delete_set(set)?;
+            }
+        } else {
+            script.delete_table()?;
+        }
+        run(&script)?;
+        Ok(Change::Made)
+    }
+
+    fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
+        let address = canonical(address);
+        let set = SetName::of(name, address);
+        let text = set.text();
+        match self.sets.grant(SetPath { table: TABLE, set: &text }, address.addr(), ttl) {
+            Err(Error::NoSet { .. }) => self.grant_with_new_set(&set, address, ttl),
+            done => done,
+        }
+    }
+
+    fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
+        let address = canonical(address);
+        let set = SetName::of(name, address).text();
+        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address.addr()) {
+            Err(Error::NoSet { .. }) if self.sets_of(name)?.is_empty() => Err(Error::NoService(name.clone())),
+            Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
+            done => done,
+        }
+    }
+
+    fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        let sets: Vec<String> = self.sets_of(name)?.iter().map(SetName::text).collect();
+        if sets.is_empty() {
+            return Err(Error::NoService(name.clone()));
+        }
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        match self.sets.flush_all(TABLE, &sets) {
+            Err(Error::NoSet { .. }) => Err(Error::NoService(name.clone())),
+            done => done,
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let ruleset = ruleset()?;
+        let mut grants: BTreeMap<ServiceName, Vec<Grant>> = BTreeMap::new();
+        for text in self.sets.names(TABLE)? {
+            let Some(set) = SetName::parse(&text) else { continue };
+            let elements = self.sets.list(SetPath { table: TABLE, set: &text })?;
+            let own = grants.entry(set.service).or_default();
+            own.extend(elements.into_iter().filter_map(|element| {
+                let address = IpNet::new(element.address, set.length).ok()?;
+                Some(Grant { address, left: element.left, packets: element.packets })
+            }));
+        }
+        let mut listings = Vec::new();
+        for name in ruleset.services() {
+            let found = ruleset.service(&name)?;
+            let mut grants = grants.remove(&name).unwrap_or_default();
+            grants.sort_unstable_by_key(|grant| grant.address);
+            listings.push(Listing { service: found.service, grants, others: found.others });
+        }
+        Ok(listings)
+    }
+
+    /// The kernel ends grants itself.
+    fn sweep(&mut self) -> Result<usize, Error> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,344 @@
+//! How a service looks in nftables, and the commands that make it so.
+//!
+//! One table, `inet pktables`. In its chain `input` a jump for each service, to the chain `pk-NAME`; there an
+//! accept for each set of granted addresses, a log, and the policy. A service that is elsewhere has no
+//! accept there, but a dnat in `prerouting` for each set, and an accept in `forward`.
+
+use std::collections::HashSet;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nftables::{
+    expr::{
+        BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, NamedExpression, Payload, PayloadField,
+    },
+    schema::{
+        Chain, FlushObject, NfCmd, NfListObject, NfObject, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
+    },
+    stmt::{self, AnonymousCounter, Counter, JumpTarget, Limit, Match, NAT, NATFamily, Operator, Statement},
+    types::{NfChainPolicy, NfChainType, NfFamily, NfHook},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    error::Error,
+    log::{Log, LogLevel},
+    service::{Policy, Service, ServiceName},
+};
+
+/// The table, of family `inet`.
+pub const TABLE: &str = "pktables";
+pub(crate) const INPUT: &str = "input";
+pub(crate) const PREROUTING: &str = "prerouting";
+pub(crate) const FORWARD: &str = "forward";
+
+/// Just before the hosts' own filters, so that what nobody may is not counted there.
+const BEFORE_FILTER: i32 = -1;
+/// Where destinations are rewritten: `dstnat`.
+const DSTNAT: i32 = -100;
+
+/// The set of a service that holds the addresses of prefixes of one length.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SetName {
+    pub(crate) service: ServiceName,
+    pub(crate) v6: bool,
+    /// Bits; 32 or 128: single addresses.
+    pub(crate) length: u8,
+}
+
+impl SetName {
+    pub(crate) fn of(service: &ServiceName, address: IpNet) -> Self {
+        let v6 = matches!(address, IpNet::V6(_));
+        Self { service: service.clone(), v6, length: address.prefix_len() }
+    }
+
+    fn single(service: &ServiceName, v6: bool) -> Self {
+        Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 } }
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.length == if self.v6 { 128 } else { 32 }
+    }
+
+    /// `pk-NAME-4`, or `pk-NAME-4/24`. No name of a service has a slash.
+    pub(crate) fn text(&self) -> String {
+        let family = if self.v6 { 6 } else { 4 };
+        let single = format!("{}-{family}", self.service.chain());
+        if self.is_single() { single } else { format!("{single}/{}", self.length) }
+    }
+
+    /// Reads what [`Self::text`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (single, length) = match text.split_once('/') {
+            Some((single, length)) => (single, Some(length.parse().ok()?)),
+            None => (text, None),
+        };
+        let (chain, v6) = match (single.strip_suffix("-4"), single.strip_suffix("-6")) {
+            (Some(chain), _) => (chain, false),
+            (_, Some(chain)) => (chain, true),
+            _ => return None,
+        };
+        let service = ServiceName::of_chain(chain)?;
+        let single = Self::single(&service, v6);
+        Some(Self { length: length.unwrap_or(single.length), ..single })
+    }
+
+    /// What the set's elements are compared with: the sender, or as many bits of it as count.
+    fn matches(&self) -> Statement<'static> {
+        let sender = payload(if self.v6 { "ip6" } else { "ip" }, "saddr");
+        let left = match self.mask() {
+            None => sender,
+            Some(mask) => {
+                let mask = Expression::String(mask.into());
+                Expression::BinaryOperation(Box::new(BinaryOperation::AND(sender, mask)))
+            }
+        };
+        equal(left, Expression::String(format!("@{}", self.text()).into()))
+    }
+
+    fn mask(&self) -> Option<String> {
+        if self.is_single() {
+            return None;
+        }
+        if self.v6 {
+            return Some(Ipv6Net::new([0; 16].into(), self.length).ok()?.netmask().to_string());
+        }
+        Some(Ipv4Net::new([0; 4].into(), self.length).ok()?.netmask().to_string())
+    }
+}
+
+/// Commands that are one transaction.
+#[derive(Default)]
+pub(crate) struct Script(Vec<Value>);
+
+impl Script {
+    /// For `nft -j -f -`.
+    pub(crate) fn text(&self) -> String {
+        json!({ "nftables": self.0 }).to_string()
+    }
+
+    fn push(&mut self, command: NfCmd<'_>) -> Result<(), Error> {
+        let value = serde_json::to_value(NfObject::CmdObject(command));
+        self.0.push(value.map_err(|error| Error::NotUnderstood { program: "nft", part: error.to_string() })?);
+        Ok(())
+    }
+
+    /// The table and the chain of all that comes in.
+    pub(crate) fn add_table(&mut self) -> Result<(), Error> {
+        self.push(NfCmd::Add(NfListObject::Table(table())))?;
+        self.add_base(INPUT, NfChainType::Filter, NfHook::Input, BEFORE_FILTER)
+    }
+
+    fn add_base(&mut self, name: &str, kind: NfChainType, hook: NfHook, prio: i32) -> Result<(), Error> {
+        let base = Chain {
+            _type: Some(kind),
+            hook: Some(hook),
+            prio: Some(prio),
+            policy: Some(NfChainPolicy::Accept),
+            ..chain(name)
+        };
+        self.push(NfCmd::Add(NfListObject::Chain(base)))
+    }
+
+    /// A set is there or made, with a counter for each element.
+    pub(crate) fn add_set(&mut self, name: &SetName) -> Result<(), Error> {
+        self.push(NfCmd::Add(NfListObject::Set(Box::new(set(name)))))?;
+        // The crate has no word for what each element is given.
+        if let Some(set) = self.0.last_mut().and_then(|command| command.pointer_mut("/add/set")) {
+            set["stmt"] = json!([{ "counter": null }]);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete_set(&mut self, name: &SetName) -> Result<(), Error> {
+        self.push(NfCmd::Delete(NfListObject::Set(Box::new(set(name)))))
+    }
+
+    pub(crate) fn delete_rule(&mut self, chain: &str, handle: u32) -> Result<(), Error> {
+        self.push(NfCmd::Delete(NfListObject::Rule(Rule { handle: Some(handle), ..rule(chain, Vec::new()) })))
+    }
+
+    pub(crate) fn add_chain(&mut self, name: &ServiceName) -> Result<(), Error> {
+        self.push(NfCmd::Add(NfListObject::Chain(chain(&name.chain()))))
+    }
+
+    pub(crate) fn flush_chain(&mut self, name: &ServiceName) -> Result<(), Error> {
+        self.push(NfCmd::Flush(FlushObject::Chain(chain(&name.chain()))))
+    }
+
+    pub(crate) fn delete_chain(&mut self, name: &ServiceName) -> Result<(), Error> {
+        self.push(NfCmd::Delete(NfListObject::Chain(chain(&name.chain()))))
+    }
+
+    pub(crate) fn delete_table(&mut self) -> Result<(), Error> {
+        self.push(NfCmd::Delete(NfListObject::Table(table())))
+    }
+
+    /// All rules of a service, into chains that have none of it. Its chain is there, and these sets.
+    pub(crate) fn add_service(&mut self, service: &Service, sets: &[SetName]) -> Result<(), Error> {
+        if !service.forward.is_empty() {
+            self.add_base(PREROUTING, NfChainType::NAT, NfHook::Prerouting, DSTNAT)?;
+            self.add_base(FORWARD, NfChainType::Filter, NfHook::Forward, BEFORE_FILTER)?;
+        }
+        for set in sets {
+            self.grant_rule(service, set, NfCmd::Add)?;
+        }
+        let own = service.name.chain();
+        if let Some(log) = &service.log {
+            let mut parts: Vec<Statement<'_>> = Vec::new();
+            parts.extend(limit(log));
+            parts.push(Statement::Log(Some(words(log))));
+            self.push(NfCmd::Add(NfListObject::Rule(rule(&own, parts))))?;
+        }
+        let verdict = match service.policy {
+            Policy::Drop => Statement::Drop(None),
+            Policy::Accept => Statement::Accept(None),
+        };
+        let count = Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default())));
+        self.push(NfCmd::Add(NfListObject::Rule(rule(&own, vec![count, verdict]))))?;
+        let mut parts = vec![port(service)];
+        if service.only_new {
+            parts.push(conntrack("state", "new"));
+        }
+        parts.push(Statement::Jump(JumpTarget { target: own.clone().into() }));
+        self.push(NfCmd::Add(NfListObject::Rule(rule(INPUT, parts))))?;
+        for forward in &service.forward {
+            let network = if forward.to.is_ipv4() { "ip" } else { "ip6" };
+            let to = Expression::String(forward.to.ip().to_string().into());
+            let parts = vec![
+                conntrack("status", "dnat"),
+                equal(payload(network, "daddr"), to),
+                equal(
+                    payload(service.protocol.as_str(), "dport"),
+                    Expression::Number(forward.to.port().into()),
+                ),
+                Statement::Accept(None),
+            ];
+            let comment = Some(own.clone().into());
+            self.push(NfCmd::Add(NfListObject::Rule(Rule { comment, ..rule(FORWARD, parts) })))?;
+        }
+        Ok(())
+    }
+
+    /// What the addresses of one set may, before anything else of the service.
+    pub(crate) fn insert_grants(&mut self, service: &Service, set: &SetName) -> Result<(), Error> {
+        self.grant_rule(service, set, NfCmd::Insert)
+    }
+
+    fn grant_rule(
+        &mut self,
+        service: &Service,
+        set: &SetName,
+        command: impl Fn(NfListObject<'static>) -> NfCmd<'static>,
+    ) -> Result<(), Error> {
+        if service.forward.is_empty() {
+            let parts = vec![set.matches(), Statement::Accept(None)];
+            return self.push(command(NfListObject::Rule(rule(&service.name.chain(), parts))));
+        }
+        let Some(forward) = service.forward.iter().find(|forward| forward.to.is_ipv6() == set.v6) else {
+            return Ok(());
+        };
+        let family = if set.v6 { NATFamily::IP6 } else { NATFamily::IP };
+        let own = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
+        let parts = vec![
+            set.matches(),
+            port(service),
+            // What passes this host on its way to others is none of the service.
+            equal(Expression::Named(NamedExpression::Fib(own)), Expression::String("local".into())),
+            Statement::DNAT(Some(NAT {
+                addr: Some(Expression::String(forward.to.ip().to_string().into())),
+                family: Some(family),
+                port: Some(Expression::Number(forward.to.port().into())),
+                flags: None,
+            })),
+        ];
+        let comment = Some(service.name.chain().into());
+        self.push(command(NfListObject::Rule(Rule { comment, ..rule(PREROUTING, parts) })))
+    }
+}
+
+/// The sets that a service always has: of single addresses, for each family that has a way.
+pub(crate) fn sets(service: &Service) -> impl Iterator<Item = SetName> {
+    let leads = |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
+    [false, true].into_iter().filter(move |v6| leads(*v6)).map(|v6| SetName::single(&service.name, v6))
+}
+
+fn table() -> Table<'static> {
+    Table { family: NfFamily::INet, name: TABLE.into(), handle: None }
+}
+
+fn chain(name: &str) -> Chain<'static> {
+    Chain { family: NfFamily::INet, table: TABLE.into(), name: name.to_owned().into(), ..Chain::default() }
+}
+
+fn rule<'a>(chain: &str, parts: Vec<Statement<'a>>) -> Rule<'a> {
+    Rule {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        chain: chain.to_owned().into(),
+        expr: parts.into(),
+        handle: None,
+        index: None,
+        comment: None,
+    }
+}
+
+fn set(name: &SetName) -> Set<'static> {
+    let kind = if name.v6 { SetType::Ipv6Addr } else { SetType::Ipv4Addr };
+    Set {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.text().into(),
+        set_type: SetTypeValue::Single(kind),
+        flags: Some(HashSet::from([SetFlag::Timeout])),
+        ..Set::default()
+    }
+}
+
+fn port(service: &Service) -> Statement<'static> {
+    let number = Expression::Number(u16::from(service.port).into());
+    equal(payload(service.protocol.as_str(), "dport"), number)
+}
+
+fn payload(protocol: &'static str, field: &'static str) -> Expression<'static> {
+    let field = PayloadField { protocol: protocol.into(), field: field.into() };
+    Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
+}
+
+fn equal<'a>(left: Expression<'a>, right: Expression<'a>) -> Statement<'a> {
+    Statement::Match(Match { left, right, op: Operator::EQ })
+}
+
+fn conntrack(key: &'static str, bit: &'static str) -> Statement<'static> {
+    let left = Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }));
+    Statement::Match(Match { left, right: Expression::String(bit.into()), op: Operator::IN })
+}
+
+fn limit(log: &Log) -> Option<Statement<'static>> {
+    let limit = log.limit?;
+    Some(Statement::Limit(Limit {
+        rate: limit.lines.get(),
+        rate_unit: None,
+        per: Some(limit.per.as_str().into()),
+        burst: Some(limit.burst.get()),
+        burst_unit: None,
+        inv: None,
+    }))
+}
+
+fn words(log: &Log) -> stmt::Log<'_> {
+    let prefix = Some(log.prefix.as_str()).filter(|prefix| !prefix.is_empty());
+    stmt::Log { prefix: prefix.map(Into::into), level: Some(level(log.level)), ..stmt::Log::new(None) }
+}
+
+fn level(level: LogLevel) -> stmt::LogLevel {
+    match level {
+        LogLevel::Emergency => stmt::LogLevel::Emerg,
+        LogLevel::Alert => stmt::LogLevel::Alert,
+        LogLevel::Critical => stmt::LogLevel::Crit,
+        LogLevel::Error => stmt::LogLevel::Err,
+        LogLevel::Warning => stmt::LogLevel::Warn,
+        LogLevel::Notice => stmt::LogLevel::Notice,
+        LogLevel::Info => stmt::LogLevel::Info,
+        LogLevel::Debug => stmt::LogLevel::Debug,
+    }
+}

@@ -1,0 +1,228 @@
+//! What is guarded: a port, who else it lets in, and where it leads.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    str::FromStr,
+};
+
+use crate::{error::Invalid, log::Log};
+
+/// The name of a service, 1 to 25 letters, digits, `-`, `_` or `.`, the first a letter or digit. The
+/// firewall's chain is `pk-NAME`, for which iptables has room for 28 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    /// The longest name, in bytes.
+    pub const LENGTH: usize = 25;
+    const PREFIX: &str = "pk-";
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The chain of the service: `pk-NAME`.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.0)
+    }
+
+    /// The service that this chain belongs to, if it is a chain of a service.
+    #[must_use]
+    pub fn of_chain(chain: &str) -> Option<Self> {
+        chain.strip_prefix(Self::PREFIX)?.parse().ok()
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |why| Invalid::new("service", text, why);
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        match text.as_bytes() {
+            [] => Err(wrong("is empty")),
+            bytes if bytes.len() > Self::LENGTH => Err(wrong("is longer than 25 bytes")),
+            bytes if !bytes.iter().copied().all(fits) => {
+                Err(wrong("has a character that is no letter, digit, - _ or ."))
+            }
+            [first, ..] if !first.is_ascii_alphanumeric() => {
+                Err(wrong("does not begin with a letter or digit"))
+            }
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err(Invalid::new("protocol", text, "is neither tcp nor udp")),
+        }
+    }
+}
+
+/// A port, 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub NonZeroU16);
+
+impl FromStr for Port {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.then(|| text.parse().ok()).flatten();
+        number.map(Self).ok_or_else(|| Invalid::new("port", text, "is no number of 1 to 65535"))
+    }
+}
+
+impl From<Port> for u16 {
+    fn from(port: Port) -> Self {
+        port.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens to packets from addresses without a grant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// They vanish.
+    #[default]
+    Drop,
+    /// They pass. For trying a set-up, and for services that are only watched.
+    Accept,
+}
+
+/// A service on another host: packets from granted addresses are sent on to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forward {
+    /// Where they go; of the same family as the grant.
+    pub to: SocketAddr,
+}
+
+impl FromStr for Forward {
+    type Err = Invalid;
+
+    /// Reads `192.168.1.10:22` or `[fd00::10]:22`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |why| Invalid::new("forward", text, why);
+        let to: SocketAddr = text.parse().map_err(|_| wrong("is not of the form ADDRESS:PORT"))?;
+        if to.port() == 0 {
+            return Err(wrong("has port 0"));
+        }
+        let host = to.ip();
+        let local_only = matches!(host, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if host.is_unspecified() || host.is_loopback() || host.is_multicast() || local_only {
+            return Err(wrong("is no address that packets can be sent on to"));
+        }
+        if host.to_canonical() != host {
+            return Err(wrong("is an IPv4 address written as IPv6"));
+        }
+        Ok(Self { to })
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to.fmt(f)
+    }
+}
+
+/// A guarded port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What it is called.
+    pub name: ServiceName,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The port that packets come to, also where they are sent on to another.
+    pub port: Port,
+    /// Only the beginning of connections is guarded; connections that are there outlive their grant.
+    /// iptables: `--syn` for TCP, state NEW for UDP. nftables: state new.
+    pub only_new: bool,
+    /// What happens to everybody else.
+    pub policy: Policy,
+    /// Whether and how packets from everybody else are logged.
+    pub log: Option<Log>,
+    /// Where the service really is, at most one place a family; empty: on this host.
+    pub forward: Vec<Forward>,
+}
+
+impl Service {
+    /// Where packets from this address are sent on to. A service that is behind this host is so for both
+    /// families: what has no place there has no grants.
+    ///
+    /// # Errors
+    /// The service is behind this host, and not in this family.
+    pub fn forward_for(&self, address: IpAddr) -> Result<Option<Forward>, Invalid> {
+        if self.forward.is_empty() {
+            return Ok(None);
+        }
+        let found = self.forward.iter().find(|forward| forward.to.is_ipv4() == address.is_ipv4());
+        let why = if address.is_ipv4() { "leads to no IPv4 address" } else { "leads to no IPv6 address" };
+        found.copied().map(Some).ok_or_else(|| Invalid::new("service", self.name.as_str(), why))
+    }
+
+    /// The same with its places in order, as a firewall gives them back.
+    ///
+    /// # Errors
+    /// Two places to go to in one family.
+    #[cfg(feature = "rules")]
+    pub(crate) fn normal(&self) -> Result<Self, Invalid> {
+        let mut forward = self.forward.clone();
+        forward.sort_unstable();
+        let twice = forward.windows(2).find_map(|pair| match pair {
+            [one, other] if one.to.is_ipv4() == other.to.is_ipv4() => Some(other.to.to_string()),
+            _ => None,
+        });
+        match twice {
+            Some(text) => Err(Invalid::new("forward", &text, "is the second place of its family")),
+            None => Ok(Self { forward, ..self.clone() }),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How long a grant lasts, as people write it.
+
+use std::time::Duration;
+
+use crate::error::Invalid;
+
+/// The longest time, so that an end of it can be written everywhere: ten years.
+const MOST: u64 = 10 * 365 * 86_400;
+
+/// Reads `30s`, `5m`, `2h`, `1d`, or a bare number of seconds.
+///
+/// # Errors
+/// The text is none of these, is zero, or is more than ten years.
+pub fn parse(text: &str) -> Result<Duration, Invalid> {
+    let wrong = |why| Invalid::new("time", text, why);
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong("does not end with s, m, h or d")),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong("is no number of seconds, or with m, h or d behind it"));
+    }
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match seconds {
+        Some(0) => Err(wrong("is no time at all")),
+        Some(seconds) if seconds <= MOST => Ok(Duration::from_secs(seconds)),
+        _ => Err(wrong("is more than ten years")),
+    }
+}
+
+/// The time in its two largest units: `29s`, `4m30s`, `2d5h`. What is begun counts whole.
+#[must_use]
+pub fn short(time: Duration) -> String {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let pair = |first, unit, second, next| match second {
+        0 => format!("{first}{unit}"),
+        _ => format!("{first}{unit}{second}{next}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => pair(minutes, "m", seconds % 60, "s"),
+        (0, _, _) => pair(hours, "h", minutes % 60, "m"),
+        _ => pair(days, "d", hours % 24, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_numbers_with_a_unit() {
+        let rows = [
+            ("30s", Ok(30)),
+            ("30", Ok(30)),
+            ("5m", Ok(300)),
+            ("2h", Ok(7200)),
+            ("1d", Ok(86_400)),
+            ("3650d", Ok(MOST)),
+            ("3651d", Err("is more than ten years")),
+            ("99999999999999999999s", Err("is more than ten years")),
+            ("0s", Err("is no time at all")),
+            ("", Err("is no number of seconds, or with m, h or d behind it")),
+            ("s", Err("is no number of seconds, or with m, h or d behind it")),
+            ("-5s", Err("is no number of seconds, or with m, h or d behind it")),
+            ("+5s", Err("is no number of seconds, or with m, h or d behind it")),
+            ("5ms", Err("does not end with s, m, h or d")),
+            ("5 s", Err("is no number of seconds, or with m, h or d behind it")),
+            ("5.5s", Err("is no number of seconds, or with m, h or d behind it")),
+        ];
+        for (row, (text, expected)) in rows.into_iter().enumerate() {
+            let read = parse(text).map(|time| time.as_secs()).map_err(|invalid| invalid.why);
+            assert_eq!(read, expected, "row {row}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_shown_in_two_units() {
+        let rows = [
+            (1, "1s"),
+            (30_000, "30s"),
+            (29_001, "30s"),
+            (60_000, "1m"),
+            (61_000, "1m1s"),
+            (3_600_000, "1h"),
+            (3_661_000, "1h1m"),
+            (180_000_000, "2d2h"),
+        ];
+        for (row, (milliseconds, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(short(Duration::from_millis(milliseconds)), expected, "row {row}");
+        }
+    }
+}
