@@ -9,8 +9,12 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+#[cfg(feature = "rules")]
+mod backend;
 mod error;
 mod firewall;
+#[cfg(feature = "rules")]
+mod iptables;
 #[cfg(feature = "rules")]
 mod lock;
 mod log;
@@ -24,8 +28,12 @@ mod service;
 mod sets;
 pub mod time;
 
+#[cfg(feature = "rules")]
+pub use backend::Backend;
 pub use error::{Error, Invalid};
 pub use firewall::{Change, Firewall, Grant, Listing};
+#[cfg(feature = "rules")]
+pub use iptables::Iptables;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};

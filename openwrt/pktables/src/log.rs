@@ -69,6 +69,13 @@ impl LogLevel {
         (Self::Debug, &["debug", "7"]),
     ];
 
+    /// The word that iptables has for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(level, _)| *level == self);
+        found.and_then(|(_, words)| words.first()).copied().unwrap_or_default()
+    }
+
     /// The kernel's number, 0 to 7.
     #[must_use]
     pub const fn number(self) -> u8 {

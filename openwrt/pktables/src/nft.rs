@@ -108,7 +108,7 @@ fn run(script: &Script) -> Result<(), Error> {
 
 impl Firewall for Nft {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
-        let service = &service.normal()?;
+        let service = &service.checked()?;
         let _guard = lock::hold(&self.lock)?;
         let ruleset = ruleset()?;
         let there = self.sets_of(&service.name)?;

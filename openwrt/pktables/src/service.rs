@@ -204,16 +204,19 @@ impl Service {
             return Ok(None);
         }
         let found = self.forward.iter().find(|forward| forward.to.is_ipv4() == address.is_ipv4());
+        found.copied().map(Some).ok_or_else(|| Self::leads_nowhere(&self.name, address))
+    }
+
+    pub(crate) fn leads_nowhere(name: &ServiceName, address: IpAddr) -> Invalid {
         let why = if address.is_ipv4() { "leads to no IPv4 address" } else { "leads to no IPv6 address" };
-        found.copied().map(Some).ok_or_else(|| Invalid::new("service", self.name.as_str(), why))
+        Invalid::new("service", name.as_str(), why)
     }
 
     /// The same with its places in order, as a firewall gives them back.
     ///
     /// # Errors
     /// Two places to go to in one family.
-    #[cfg(feature = "rules")]
-    pub(crate) fn normal(&self) -> Result<Self, Invalid> {
+    pub fn checked(&self) -> Result<Self, Invalid> {
         let mut forward = self.forward.clone();
         forward.sort_unstable();
         let twice = forward.windows(2).find_map(|pair| match pair {

@@ -1,0 +1,317 @@
+//! The back end on iptables and ip6tables: one input of `iptables-restore` a change.
+
+mod save;
+mod shape;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    address::canonical,
+    error::{Error, Invalid},
+    firewall::{Change, Firewall, Grant, Listing},
+    lock, program,
+    service::{Forward, Service, ServiceName},
+};
+use save::Saved;
+use shape::{Found, GrantRule, Shape, UnixSeconds};
+
+/// Is there where the kernel has IPv6.
+const HAS_V6: &str = "/proc/net/if_inet6";
+
+/// An address family, with its programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: IpNet) -> Self {
+        match address {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
+
+    /// Those that this host has.
+    fn all() -> &'static [Self] {
+        if Path::new(HAS_V6).exists() { &[Self::V4, Self::V6] } else { &[Self::V4] }
+    }
+
+    /// Asks for all tables at once: what is asked for by name, iptables-legacy makes where it is not there.
+    fn read(self) -> Result<Saved, Error> {
+        let program = match self {
+            Self::V4 => "iptables-save",
+            Self::V6 => "ip6tables-save",
+        };
+        let output = program::run(program, &["-c"], b"")?;
+        Ok(Saved::parse(&String::from_utf8_lossy(&output)))
+    }
+
+    /// Makes a change, or does nothing where there is none to make. Each table is changed whole or not at all.
+    fn change(self, script: &str) -> Result<(), Error> {
+        let program = match self {
+            Self::V4 => "iptables-restore",
+            Self::V6 => "ip6tables-restore",
+        };
+        if script.is_empty() {
+            return Ok(());
+        }
+        program::run(program, &["--noflush", "-w"], script.as_bytes()).map(drop)
+    }
+
+    fn forward(self, service: &Service) -> Option<Forward> {
+        service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == (self == Self::V6))
+    }
+}
+
+/// Services in chains `pk-NAME`, as the original made them.
+///
+/// The kernel ends no grant: the end stands in the comment of the rule, and [`Firewall::sweep`] takes out what is
+/// over, as does every change of the same service.
+pub struct Iptables {
+    lock: PathBuf,
+    clock: fn() -> SystemTime,
+}
+
+impl Default for Iptables {
+    fn default() -> Self {
+        Self { lock: lock::PATH.into(), clock: SystemTime::now }
+    }
+}
+
+/// From what to what a service is changed in a family.
+struct Plan {
+    family: Family,
+    from: Shape,
+    to: Shape,
+}
+
+impl Iptables {
+    /// With the lock in another place than `/run/pktables.lock`.
+    #[must_use]
+    pub fn with_lock(self, path: &Path) -> Self {
+        Self { lock: path.to_owned(), ..self }
+    }
+
+    /// With another clock than the system's, which says when grants are over.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> SystemTime) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Whether there is a chain of a service.
+    ///
+    /// # Errors
+    /// iptables refuses.
+    pub fn is_in_use(&self) -> Result<bool, Error> {
+        for family in Family::all() {
+            if shape::names(&family.read()?).next().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Changes all families or none.
+    fn change_all(name: &ServiceName, plans: &[Plan]) -> Result<Change, Error> {
+        let mut made = Change::AlreadySo;
+        for (done, plan) in plans.iter().enumerate() {
+            let script = Shape::script(name, &plan.from, &plan.to);
+            if let Err(cause) = plan.family.change(&script) {
+                // The one that failed too: its tables are changed one after the other.
+                let so_far = plans.iter().take(done.saturating_add(1));
+                return Err(match so_far.rev().try_for_each(|plan| restore(name, plan)) {
+                    Ok(()) => cause,
+                    Err(restoring) => Error::HalfDone { cause: cause.into(), restoring: restoring.into() },
+                });
+            }
+            if !script.is_empty() {
+                made = Change::Made;
+            }
+        }
+        Ok(made)
+    }
+
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds::of((self.clock)())
+    }
+
+    /// Changes single grants of a service, and takes out those that are over.
+    fn change_grants(
+        &self,
+        name: &ServiceName,
+        address: IpNet,
+        decide: impl FnOnce(&Found, &mut Vec<GrantRule>) -> Result<(), Error>,
+    ) -> Result<Change, Error> {
+        let family = Family::of(address);
+        let _guard = lock::hold(&self.lock)?;
+        let found = shape::find(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
+        let now = self.now();
+        let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.is_over(now)).cloned().collect();
+        let mut wanted = valid.clone();
+        decide(&found, &mut wanted)?;
+        family.change(&found.script(&wanted))?;
+        Ok(if wanted == valid { Change::AlreadySo } else { Change::Made })
+    }
+}
+
+fn restore(name: &ServiceName, plan: &Plan) -> Result<(), Error> {
+    let now = Shape::of(&plan.family.read()?, name);
+    plan.family.change(&Shape::script(name, &now, &plan.from))
+}
+
+impl Firewall for Iptables {
+    fn init(&mut self, service: &Service) -> Result<Change, Error> {
+        let service = &service.checked()?;
+        let now = self.now();
+        let _guard = lock::hold(&self.lock)?;
+        let mut plans = Vec::new();
+        for family in Family::all().iter().copied() {
+            let saved = family.read()?;
+            let from = Shape::of(&saved, &service.name);
+            let forward = family.forward(service);
+            let wanted = Service { forward: forward.into_iter().collect(), ..service.clone() };
+            let elsewhere = forward.is_none() && !service.forward.is_empty();
+            // What is not understood is replaced.
+            let found = shape::find(&saved, &service.name).ok().flatten();
+            let fits = |found: Found| found.whole && found.elsewhere == elsewhere && found.service == wanted;
+            let mut grants = shape::grants(&saved, &service.name);
+            let over = grants.iter().any(|grant| grant.is_over(now));
+            grants.retain(|grant| !grant.is_over(now));
+            grants.sort_by_key(|grant| grant.address);
+            let is_so = found.is_some_and(fits) && !over;
+            let to = if is_so { from.clone() } else { Shape::new(service, forward, &grants, &from) };
+            plans.push(Plan { family, from, to });
+        }
+        Self::change_all(&service.name, &plans)
+    }
+
+    fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let mut plans = Vec::new();
+        for family in Family::all().iter().copied() {
+            let from = Shape::of(&family.read()?, name);
+            plans.push(Plan { family, from, to: Shape::default() });
+        }
+        if plans.iter().all(|plan| plan.from.is_nothing()) {
+            return Ok(Change::AlreadySo);
+        }
+        Self::change_all(name, &plans)
+    }
+
+    fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
+        if ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Invalid::new("time", "0", "is no time to pass in").into());
+        }
+        let address = canonical(address);
+        let end = ttl.map(|ttl| UnixSeconds::end((self.clock)(), ttl));
+        self.change_grants(name, address, |found, grants| {
+            if found.elsewhere {
+                return Err(Service::leads_nowhere(name, address.addr()).into());
+            }
+            let longer =
+                |grant: &GrantRule| grant.end.is_none_or(|there| end.is_some_and(|end| there >= end));
+            if grants.iter().any(|grant| grant.address == address && longer(grant)) {
+                return Ok(());
+            }
+            grants.retain(|grant| grant.address != address);
+            grants.push(GrantRule::new(address, end));
+            Ok(())
+        })
+    }
+
+    fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
+        let address = canonical(address);
+        self.change_grants(name, address, |_, grants| {
+            grants.retain(|grant| grant.address != address);
+            Ok(())
+        })
+    }
+
+    fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let mut plans = Vec::new();
+        for family in Family::all().iter().copied() {
+            let saved = family.read()?;
+            let (from, to) = (Shape::of(&saved, name), Shape::without_grants(&saved, name));
+            plans.push(Plan { family, from, to });
+        }
+        if plans.iter().all(|plan| plan.from.is_nothing()) {
+            return Err(Error::NoService(name.clone()));
+        }
+        Self::change_all(name, &plans)
+    }
+
+    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let now = (self.clock)();
+        let mut families: BTreeMap<ServiceName, Vec<Found>> = BTreeMap::new();
+        for family in Family::all() {
+            let saved = family.read()?;
+            for name in shape::names(&saved) {
+                families.entry(name.clone()).or_default().extend(shape::find(&saved, &name)?);
+            }
+        }
+        families.into_values().filter_map(|families| join(families, now).transpose()).collect()
+    }
+
+    fn sweep(&mut self) -> Result<usize, Error> {
+        let _guard = lock::hold(&self.lock)?;
+        let now = self.now();
+        let mut swept: usize = 0;
+        for family in Family::all() {
+            let saved = family.read()?;
+            let mut script = String::new();
+            let names: BTreeSet<ServiceName> = shape::names(&saved).collect();
+            for name in names {
+                let Some(found) = shape::find(&saved, &name)? else { continue };
+                let (over, kept): (Vec<_>, Vec<_>) =
+                    found.grants().cloned().partition(|grant| grant.is_over(now));
+                swept = swept.saturating_add(over.len());
+                script.push_str(&found.script(&kept));
+            }
+            family.change(&script)?;
+        }
+        Ok(swept)
+    }
+}
+
+/// What the families have of one service.
+///
+/// # Errors
+/// They do not have the same.
+fn join(families: Vec<Found>, now: SystemTime) -> Result<Option<Listing>, Error> {
+    let mut joined: Option<Listing> = None;
+    for found in families {
+        let grants = found.grants().map(|grant| Grant {
+            address: grant.address,
+            left: grant.end.map(|end| end.left(now)),
+            packets: Some(grant.packets),
+        });
+        let mut grants: Vec<Grant> = grants.collect();
+        let Some(listing) = &mut joined else {
+            grants.sort_by_key(|grant| grant.address);
+            joined = Some(Listing { service: found.service, grants, others: Some(found.others) });
+            continue;
+        };
+        let name = &found.service.name;
+        let forward = listing.service.forward.clone();
+        if listing.service != (Service { forward, ..found.service.clone() }) {
+            let part =
+                format!("chain pk-{name} is another one in ip6tables; pktables init {name} puts that right");
+            return Err(Error::NotUnderstood { program: "iptables", part });
+        }
+        listing.service.forward.extend(found.service.forward);
+        listing.grants.extend(grants);
+        listing.grants.sort_by_key(|grant| grant.address);
+        listing.others = listing.others.map(|packets| packets.saturating_add(found.others));
+    }
+    Ok(joined)
+}
