@@ -1,0 +1,89 @@
+//! Many at once.
+
+use std::thread;
+
+use anyhow::{Result, ensure};
+use ipnet::IpNet;
+use pktables::{Change, address};
+
+use crate::room::{Room, on_each_firewall};
+
+const WORKERS: usize = 8;
+const OPERATIONS: usize = 10_000;
+/// One of so many is a command; the others are calls of the library.
+const COMMANDS: usize = 10;
+/// Addresses that a worker opens and closes, besides the one that all open.
+const OWN: usize = 6;
+const SHARED: &str = "192.0.2.250";
+
+/// Always the same numbers, and well mixed: `SplitMix64`.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ mixed >> 31) % limit as u64).unwrap_or_default()
+    }
+}
+
+fn own(worker: usize, place: usize) -> Result<IpNet> {
+    let text = match place % 3 {
+        0 => format!("192.0.2.{}", worker * OWN + place + 1),
+        1 => format!("2001:db8::{worker}:{place}"),
+        _ => format!("10.{worker}.{place}.0/24"),
+    };
+    Ok(address::parse(&text)?)
+}
+
+/// Gives the addresses that this worker leaves open.
+fn work(room: &Room, worker: usize) -> Result<Vec<IpNet>> {
+    let mut dice = Dice(worker as u64);
+    let mut firewall = room.firewall()?;
+    let ssh = "ssh".parse()?;
+    let mut open = [false; OWN];
+    for step in 0..OPERATIONS / WORKERS {
+        let place = dice.below(OWN + 1);
+        let add = dice.below(2) == 0;
+        let Some(is_open) = open.get_mut(place) else {
+            // All open it, and nobody closes it.
+            firewall.grant(&ssh, address::parse(SHARED)?, None)?;
+            continue;
+        };
+        let who = own(worker, place)?;
+        if step % COMMANDS == 0 {
+            let verb = if add { "add" } else { "delete" };
+            room.quietly(&[&format!("{verb} {} --service ssh", address::short(who))])?;
+        } else {
+            let change = if add { firewall.grant(&ssh, who, None) } else { firewall.revoke(&ssh, who) }?;
+            let expected = if *is_open == add { Change::AlreadySo } else { Change::Made };
+            ensure!(change == expected, "step {step}: {who} was {is_open}, add {add}: {change:?}");
+        }
+        *is_open = add;
+    }
+    let left = open.iter().enumerate().filter(|(_, open)| **open);
+    left.map(|(place, _)| own(worker, place)).collect()
+}
+
+on_each_firewall! {
+    fn ten_thousand_at_once_leave_what_they_shall(room) {
+        room.quietly(&["init ssh --port 22 --log"])?;
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                let room = Room { kind: room.kind };
+                thread::spawn(move || work(&room, worker))
+            })
+            .collect();
+        let mut expected = vec![address::parse(SHARED)?];
+        for worker in workers {
+            expected.extend(worker.join().expect("it does not panic")?);
+        }
+        expected.sort_unstable();
+        ensure!(expected.len() > WORKERS, "{expected:?} are too few to tell much");
+        let expected: Vec<String> = expected.into_iter().map(address::short).collect();
+        assert_eq!(room.granted("ssh")?, expected);
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! What passes, and what does not: real connections between hosts.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    lab,
+    room::{Kind, Room, on_each_firewall, run, wait},
+};
+
+on_each_firewall! {
+    fn a_grant_lets_one_address_pass_and_its_end_closes(room) {
+        lab::connect()?;
+        lab::serve(None, 22, "gateway")?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        room.quietly(&["init ssh --port 22"])?;
+        for (from, neighbour) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
+            assert_eq!(lab::who(from, 22)?, None, "{from} before");
+            room.quietly(&[&format!("add {from} --service ssh --timeout 2s")])?;
+            lab::expect(from, 22, Some("gateway"))?;
+            assert_eq!(lab::who(neighbour, 22)?, None, "{neighbour}");
+            let listings = room.firewall()?.list()?;
+            let grant = listings[0].grants.first().context("no grant")?;
+            ensure!(grant.packets.is_some_and(|packets| packets > 0), "{grant:?}");
+            ensure!(listings[0].others.is_some_and(|packets| packets > 0), "{listings:?}");
+            // nftables does it by itself.
+            let over = || -> Result<Vec<String>> {
+                room.quietly(&["sweep"])?;
+                room.granted("ssh")
+            };
+            wait("the granted", over, Vec::is_empty)?;
+            assert_eq!(lab::who(from, 22)?, None, "{from} after");
+        }
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    fn a_prefix_lets_its_addresses_pass_until_it_is_taken_back(room) {
+        lab::connect()?;
+        lab::serve(None, 22, "gateway")?;
+        room.quietly(&["init ssh --port 22"])?;
+        // Prefix, who is in it, who is not.
+        let rows = [
+            ("192.0.2.4/30", "192.0.2.7", "192.0.2.8"),
+            ("192.0.2.8/31", "192.0.2.8", "192.0.2.7"),
+            ("2001:db8::8/125", "2001:db8::8", "2001:db8::7"),
+            ("2001:db8::/125", "2001:db8::7", "2001:db8::8"),
+        ];
+        for (prefix, inside, outside) in rows {
+            room.quietly(&[&format!("add {prefix} --service ssh")])?;
+            lab::expect(inside, 22, Some("gateway"))?;
+            assert_eq!(lab::who(outside, 22)?, None, "{prefix}: {outside}");
+            room.quietly(&[&format!("delete {prefix} --service ssh")])?;
+            assert_eq!(lab::who(inside, 22)?, None, "{prefix}: {inside}");
+        }
+        room.quietly(&["add 192.0.2.0/24 --service ssh", "add 192.0.2.7 --service ssh", "delete 192.0.2.7 --service ssh"])?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        room.quietly(&["flush ssh"])?;
+        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    fn syn_lets_connections_outlive_their_grant(room) {
+        lab::connect()?;
+        lab::serve(None, 22, "gateway")?;
+        for (words, outlives) in [("init ssh --port 22 --syn", true), ("init ssh --port 22", false)] {
+            room.quietly(&[words, "add 192.0.2.7 --service ssh"])?;
+            let mut stream = lab::dial("192.0.2.7", 22)?.context("closed")?;
+            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("gateway"), "{words}");
+            room.quietly(&["delete 192.0.2.7 --service ssh"])?;
+            assert_eq!(lab::ask(&mut stream)?.is_some(), outlives, "{words}");
+            assert_eq!(lab::who("192.0.2.7", 22)?, None, "{words}");
+        }
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    fn accept_lets_everybody_pass(room) {
+        lab::connect()?;
+        lab::serve(None, 22, "gateway")?;
+        room.quietly(&["init ssh --port 22"])?;
+        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        room.quietly(&["init ssh --port 22 --accept"])?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        room.quietly(&["init ssh --port 22", "remove ssh"])?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))
+    }
+}
+
+on_each_firewall! {
+    /// The gateway's own service at the port stays closed, the host behind it answers, and what others send
+    /// through the gateway is left alone.
+    fn a_service_behind_the_host_answers_who_is_granted(room) {
+        lab::connect()?;
+        lab::serve(None, 2222, "gateway")?;
+        lab::serve(Some("inner"), 22, "inner")?;
+        if !room.kind.is_nft() {
+            // As on most routers: what is forwarded must be allowed.
+            for program in ["iptables", "ip6tables"] {
+                run(program, ["-P", "FORWARD", "DROP"])?;
+            }
+        }
+        room.quietly(&["init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22"])?;
+        for (from, neighbour) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
+            assert_eq!(lab::who(from, 2222)?, None, "{from} before");
+            room.quietly(&[&format!("add {from} --service nas --timeout 1h")])?;
+            lab::expect(from, 2222, Some("inner"))?;
+            assert_eq!(lab::who(neighbour, 2222)?, None, "{neighbour}");
+            let mut stream = lab::dial(from, 2222)?.context("closed")?;
+            room.quietly(&[&format!("delete {from} --service nas")])?;
+            assert_eq!(lab::who(from, 2222)?, None, "{from} after");
+            // What was sent on stays so until it ends.
+            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("inner"), "{from}");
+        }
+        room.quietly(&["add 192.0.2.0/24 --service nas"])?;
+        lab::expect("192.0.2.8", 2222, Some("inner"))?;
+        room.quietly(&["remove nas"])?;
+        lab::expect("192.0.2.7", 2222, Some("gateway"))
+    }
+}
+
+/// nftables only: an accept of one table does not keep another table from dropping.
+#[test]
+fn another_table_may_still_drop() -> Result<()> {
+    Room::enter(concat!(module_path!(), "::another_table_may_still_drop"), Kind::Nft, |room| {
+        lab::connect()?;
+        lab::serve(None, 22, "gateway")?;
+        room.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh"])?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        run("nft", ["add table inet theirs"])?;
+        run("nft", ["add chain inet theirs input { type filter hook input priority 0; policy drop; }"])?;
+        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        Ok(())
+    })
+}

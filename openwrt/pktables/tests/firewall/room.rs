@@ -1,0 +1,262 @@
+//! A room of its own for each test: a network, mounts and processes that nobody else sees, and that end with it.
+//!
+//! The test starts itself again inside, by `unshare`. Who is not root becomes root of a user namespace.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pktables::{Backend, Firewall, ServiceName};
+
+/// How long anything may take before a test gives up.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+/// Names the test that is to be held inside.
+const INSIDE: &str = "PKTABLES_ROOM";
+/// Where the programs of a room are found first.
+const PROGRAMS: &str = "/run/bin";
+
+/// What a room's firewall is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Nft,
+    IptablesNft,
+    IptablesLegacy,
+}
+
+impl Kind {
+    pub(crate) fn is_nft(self) -> bool {
+        self == Self::Nft
+    }
+}
+
+pub(crate) struct Room {
+    pub(crate) kind: Kind,
+}
+
+/// What came of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Makes a test for each kind of firewall.
+macro_rules! on_each_firewall {
+    ($(#[$about:meta])* fn $name:ident($room:ident) $body:block) => {
+        $(#[$about])*
+        mod $name {
+            use super::*;
+
+            fn holds($room: &Room) -> Result<()> $body
+
+            #[test]
+            fn nft() -> Result<()> {
+                Room::enter(concat!(module_path!(), "::nft"), $crate::room::Kind::Nft, holds)
+            }
+
+            #[test]
+            fn iptables_nft() -> Result<()> {
+                Room::enter(concat!(module_path!(), "::iptables_nft"), $crate::room::Kind::IptablesNft, holds)
+            }
+
+            #[test]
+            fn iptables_legacy() -> Result<()> {
+                Room::enter(concat!(module_path!(), "::iptables_legacy"), $crate::room::Kind::IptablesLegacy, holds)
+            }
+        }
+    };
+}
+pub(crate) use on_each_firewall;
+
+impl Room {
+    /// Holds a test in a room of its own; `path` is the test's, with the crate's name before it.
+    pub(crate) fn enter(path: &str, kind: Kind, test: fn(&Self) -> Result<()>) -> Result<()> {
+        let (_, path) = path.split_once("::").context("a path without a crate")?;
+        if env::var_os(INSIDE).is_some_and(|inside| inside == path) {
+            let Some(room) = Self::furnish(kind)? else {
+                // Seen by people, because nothing is claimed here.
+                writeln!(
+                    io::stderr(),
+                    "---- {path}: this kernel has no iptables-legacy, nothing is claimed"
+                )?;
+                return Ok(());
+            };
+            return test(&room);
+        }
+        let mut unshare = Command::new("unshare");
+        if !is_root()? {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        unshare.arg(env::current_exe()?).args([path, "--exact", "--nocapture", "--test-threads=1"]);
+        let output = unshare
+            .env(INSIDE, path)
+            .env("PATH", self::path()?)
+            .stdin(Stdio::null())
+            .output()
+            .context("unshare")?;
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        for line in told.lines().filter(|line| line.starts_with("---- ")) {
+            writeln!(io::stderr(), "{line}")?;
+        }
+        ensure!(output.status.success(), "{path} inside: {}\n{told}", output.status);
+        ensure!(told.contains("test result: ok. 1 passed"), "{path} was not held:\n{told}");
+        Ok(())
+    }
+
+    /// `None`: the kernel has no such firewall.
+    fn furnish(kind: Kind) -> Result<Option<Self>> {
+        run("mount", ["-t", "tmpfs", "none", "/run"])?;
+        run("ip", ["link", "set", "lo", "up"])?;
+        fs::create_dir_all(PROGRAMS)?;
+        let place = |name: &str, program: &Path| symlink(program, Path::new(PROGRAMS).join(name));
+        place("pktables", Path::new(env!("CARGO_BIN_EXE_pktables")))?;
+        let multi = match kind {
+            Kind::IptablesLegacy => "xtables-legacy-multi",
+            Kind::Nft | Kind::IptablesNft => "xtables-nft-multi",
+        };
+        let multi = find(multi)?;
+        for family in ["iptables", "ip6tables"] {
+            for name in ["", "-save", "-restore"] {
+                place(&format!("{family}{name}"), &multi)?;
+            }
+        }
+        if kind == Kind::IptablesLegacy && !command("iptables").arg("-S").output()?.status.success() {
+            return Ok(None);
+        }
+        Ok(Some(Self { kind }))
+    }
+
+    fn backend(&self) -> &'static str {
+        if self.kind.is_nft() { "nft" } else { "iptables" }
+    }
+
+    /// The library's way.
+    pub(crate) fn firewall(&self) -> Result<Box<dyn Firewall>> {
+        Ok(self.backend().parse::<Backend>()?.open()?)
+    }
+
+    /// The command with these words, and without the room's firewall.
+    pub(crate) fn bare(words: &[&str]) -> Result<Outcome> {
+        let output = command("pktables").args(words).output()?;
+        Ok(Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    }
+
+    /// The command with these words.
+    pub(crate) fn pktables(&self, words: &str) -> Result<Outcome> {
+        let words: Vec<&str> = ["--backend", self.backend()].into_iter().chain(words.split(' ')).collect();
+        Self::bare(&words)
+    }
+
+    /// Each line is one command; all must end well, and say nothing.
+    pub(crate) fn quietly(&self, lines: &[&str]) -> Result<()> {
+        for line in lines {
+            let outcome = self.pktables(line)?;
+            let quiet = Outcome { code: Some(0), stdout: String::new(), stderr: String::new() };
+            ensure!(outcome == quiet, "pktables {line}: {outcome:?}");
+        }
+        Ok(())
+    }
+
+    /// One line on standard error, nothing on standard output.
+    pub(crate) fn fails(&self, words: &str, code: i32, message: &str) -> Result<()> {
+        let outcome = self.pktables(words)?;
+        let stderr = format!("pktables: {message}\n");
+        assert_eq!(outcome, Outcome { code: Some(code), stdout: String::new(), stderr }, "pktables {words}");
+        Ok(())
+    }
+
+    /// The granted addresses of a service, in the order in which they are listed.
+    pub(crate) fn granted(&self, service: &str) -> Result<Vec<String>> {
+        let name: ServiceName = service.parse()?;
+        let listings = self.firewall()?.list()?;
+        let Some(listing) = listings.into_iter().find(|listing| listing.service.name == name) else {
+            bail!("no service {name}")
+        };
+        Ok(listing.grants.iter().map(|grant| pktables::address::short(grant.address)).collect())
+    }
+
+    /// All rules of both families, as the firewall's own program tells them, without counters.
+    pub(crate) fn rules(&self) -> Result<String> {
+        if self.kind.is_nft() {
+            return run("nft", ["--stateless", "list", "ruleset"]);
+        }
+        let both = [run("iptables-save", [""; 0])?, run("ip6tables-save", [""; 0])?].concat();
+        let lines = both.lines().filter(|line| !line.starts_with('#'));
+        Ok(lines.map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n").collect())
+    }
+}
+
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The room's programs come first; firewalls are where root looks.
+fn path() -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = [PROGRAMS, "/usr/sbin", "/sbin"].map(PathBuf::from).into_iter();
+    Ok(env::join_paths(folders.chain(env::split_paths(&path)))?)
+}
+
+/// Runs a program that must end well; gives what it prints.
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, words: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = command(program);
+    command.args(words);
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+/// Gives a program its input; it must end well.
+pub(crate) fn feed(program: &str, words: &[&str], input: &str) -> Result<()> {
+    let mut command = command(program);
+    let mut child = command.args(words).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+    let Output { status, stderr, .. } = child.wait_with_output()?;
+    ensure!(status.success(), "{command:?}: {}", text(&stderr));
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_root() -> Result<bool> {
+    Ok(text(&Command::new("id").arg("-u").output()?.stdout).trim() == "0")
+}
+
+fn find(program: &str) -> Result<PathBuf> {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin"];
+    let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
+    found.with_context(|| format!("{program} is missing; Debian's iptables brings it"))
+}
+
+/// Asks again until the answer is good.
+pub(crate) fn wait<T: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl FnMut() -> Result<T>,
+    good: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let answer = ask()?;
+        if good(&answer) {
+            return Ok(answer);
+        }
+        ensure!(Instant::now() < end, "{what}: after {} s it is still {answer:?}", LIMIT.as_secs());
+        // The pause between two questions, so that what is waited for gets the processor.
+        thread::sleep(Duration::from_millis(20));
+    }
+}

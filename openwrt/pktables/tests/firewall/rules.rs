@@ -1,0 +1,177 @@
+//! The rules as they stand in the firewall.
+
+use anyhow::{Result, ensure};
+
+use crate::room::{Kind, Room, on_each_firewall};
+
+/// The lines of rules, without tables, policies and empty lines.
+fn own(rules: &str) -> Vec<&str> {
+    let is_one = |line: &&str| line.starts_with("-A ") || line.starts_with(":pk-");
+    rules.lines().filter(is_one).collect()
+}
+
+#[test]
+fn iptables_has_the_shapes_of_the_original() -> Result<()> {
+    Room::enter(
+        concat!(module_path!(), "::iptables_has_the_shapes_of_the_original"),
+        Kind::IptablesLegacy,
+        |room| {
+            room.quietly(&[
+            "init ssh --port 22 --syn --log --log-prefix knock: --log-level info --log-limit 3/minute --log-burst 7",
+            "init ipsec --port 500 --udp --accept",
+            "add 192.0.2.7 --service ssh",
+        ])?;
+            let expected = [
+                ":pk-ipsec -",
+                ":pk-ssh -",
+                "-A INPUT -p tcp -m tcp --dport 22 --tcp-flags FIN,SYN,RST,ACK SYN -j pk-ssh",
+                "-A INPUT -p udp -m udp --dport 500 -j pk-ipsec",
+                "-A pk-ipsec -j ACCEPT",
+                "-A pk-ssh -s 192.0.2.7/32 -j ACCEPT",
+                "-A pk-ssh -m limit --limit 3/min --limit-burst 7 -j LOG --log-prefix \"knock:\" --log-level 6",
+                "-A pk-ssh -j DROP",
+            ];
+            let rules = room.rules()?.replace("--log-prefix knock:", "--log-prefix \"knock:\"");
+            let both: Vec<&str> = expected
+                .into_iter()
+                .chain(expected.into_iter().filter(|line| !line.contains("192.0.2.7")))
+                .collect();
+            assert_eq!(own(&rules), both);
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn nft_has_one_table_with_a_chain_for_each_service() -> Result<()> {
+    Room::enter(
+        concat!(module_path!(), "::nft_has_one_table_with_a_chain_for_each_service"),
+        Kind::Nft,
+        |room| {
+            room.quietly(&[
+            "init ssh --port 22 --syn --log --log-prefix knock: --log-level info --log-limit 3/minute --log-burst 7",
+            "init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22",
+            "add 192.0.2.7 --service ssh",
+            "add 192.0.2.0/24 --service ssh",
+        ])?;
+            assert_eq!(room.rules()?, include_str!("layout.nft"));
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn iptables_sends_on_what_is_granted() -> Result<()> {
+    Room::enter(concat!(module_path!(), "::iptables_sends_on_what_is_granted"), Kind::IptablesNft, |room| {
+        room.quietly(&["init nas --port 2222 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
+        let expected = [
+            ":pk-nas -",
+            "-A INPUT -p tcp -m tcp --dport 2222 -j pk-nas",
+            "-A FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 22 -m conntrack --ctstate DNAT --ctorigdstport 2222 -m comment --comment pk-nas -j ACCEPT",
+            "-A FORWARD -d 192.168.1.10/32 -p tcp -m tcp --dport 22 -m conntrack --ctstate DNAT --ctorigdstport 2222 -m comment --comment pk-nas -j ACCEPT",
+            "-A pk-nas -j DROP",
+            ":pk-nas -",
+            "-A PREROUTING -p tcp -m tcp --dport 2222 -m addrtype --dst-type LOCAL -j pk-nas",
+            "-A pk-nas -s 192.0.2.7/32 -p tcp -j DNAT --to-destination 192.168.1.10:22",
+            ":pk-nas -",
+            "-A INPUT -p tcp -m tcp --dport 2222 -m comment --comment elsewhere -j pk-nas",
+            "-A pk-nas -j DROP",
+        ];
+        let rules = room.rules()?;
+        assert_eq!(own(&rules), expected);
+        Ok(())
+    })
+}
+
+on_each_firewall! {
+    fn other_options_replace_the_rules_and_keep_the_grants(room) {
+        let rows = [
+            ("init ssh --port 22 --syn", "tcp/22"),
+            ("init ssh --port 22", "tcp/22"),
+            ("init ssh --port 2222 --log --log-level debug", "tcp/2222"),
+            ("init ssh --port 2222 --udp", "udp/2222"),
+            ("init ssh --port 22 --forward 192.168.1.10:22 --forward [fd00::10]:2222", "tcp/22"),
+            ("init ssh --port 22 --forward 192.168.1.11:22 --forward [fd00::10]:2222", "tcp/22"),
+            ("init ssh --port 22 --accept", "tcp/22"),
+        ];
+        let grants = ["192.0.2.0/24", "192.0.2.7", "2001:db8::7"];
+        for (row, (words, port)) in rows.into_iter().enumerate() {
+            let outcome = room.pktables(&format!("-v {words}"))?;
+            assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("done\n", ""), "row {row}");
+            if row == 0 {
+                for address in grants {
+                    room.quietly(&[&format!("add {address} --service ssh --timeout 1d")])?;
+                }
+            }
+            let listed = room.pktables("list")?;
+            ensure!(listed.stdout.contains(port), "row {row}: {listed:?}");
+            assert_eq!(room.granted("ssh")?, grants, "row {row}");
+            let again = room.pktables(&format!("-v {words}"))?;
+            assert_eq!(again.stdout, "already so\n", "row {row}");
+        }
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    fn a_service_behind_the_host_is_so_for_both_families(room) {
+        room.quietly(&["init nas --port 22 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
+        let nowhere = "service \"nas\" leads to no IPv6 address";
+        room.fails("add 2001:db8::7 --service nas", 1, nowhere)?;
+        room.fails("add 2001:db8::/32 --service nas", 1, nowhere)?;
+        room.quietly(&["delete 2001:db8::7 --service nas", "flush nas"])?;
+        assert_eq!(room.granted("nas")?, [""; 0]);
+        let twice = "forward \"192.168.1.11:22\" is the second place of its family";
+        room.fails("init nas --port 22 --forward 192.168.1.10:22 --forward 192.168.1.11:22", 2, twice)
+    }
+}
+
+on_each_firewall! {
+    fn names_that_look_alike_are_kept_apart(room) {
+        room.quietly(&[
+            "init a --port 1",
+            "init a-4 --port 2",
+            "init a-4-6 --port 3",
+            "init a.b_c --port 4",
+            "init abcdefghijklmnopqrstuvwxy --port 5",
+            "add 192.0.2.0/24 --service a",
+            "add 192.0.2.1 --service a-4",
+            "add 2001:db8::1 --service a-4",
+            "add 192.0.2.2 --service a-4-6",
+            "add 192.0.2.3 --service abcdefghijklmnopqrstuvwxy",
+            "flush a",
+            "remove a.b_c",
+        ])?;
+        assert_eq!(room.granted("a")?, [""; 0]);
+        assert_eq!(room.granted("a-4")?, ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(room.granted("a-4-6")?, ["192.0.2.2"]);
+        room.quietly(&["remove a-4"])?;
+        assert_eq!(room.granted("a-4-6")?, ["192.0.2.2"]);
+        assert_eq!(room.granted("abcdefghijklmnopqrstuvwxy")?, ["192.0.2.3"]);
+        Ok(())
+    }
+}
+
+/// What has services is what gets more; else nftables.
+#[test]
+fn auto_takes_what_the_host_has() -> Result<()> {
+    Room::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesLegacy, |room| {
+        let nft = Room { kind: Kind::Nft };
+        let quiet = |words: &[&str]| -> Result<()> {
+            let outcome = Room::bare(words)?;
+            ensure!(outcome.code == Some(0), "{words:?}: {outcome:?}");
+            Ok(())
+        };
+        quiet(&["init", "ssh", "--port", "22"])?;
+        ensure!(
+            nft.granted("ssh").is_ok() && room.granted("ssh").is_err(),
+            "nftables where there is nothing"
+        );
+        quiet(&["remove", "ssh"])?;
+        room.quietly(&["init ssh --port 22"])?;
+        quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
+        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
+        ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
+        Ok(())
+    })
+}
