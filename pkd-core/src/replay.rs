@@ -23,6 +23,25 @@ impl Mark {
     pub fn new(time: UnixSeconds, digest: &Digest) -> Self {
         Self { time, id: digest.id() }
     }
+
+    /// A mark that [`time`](Self::time) and [`id`](Self::id) were kept of; for doors that write down what
+    /// they accepted.
+    #[must_use]
+    pub const fn kept(time: UnixSeconds, id: u64) -> Self {
+        Self { time, id }
+    }
+
+    /// The knock's time.
+    #[must_use]
+    pub const fn time(&self) -> UnixSeconds {
+        self.time
+    }
+
+    /// Tells knocks of one second apart.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 /// What [`Verifier`](crate::Verifier) asks of a memory. A door whose memory is shared between

@@ -15,6 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
     ("host-knock", &["pkd-core"]),
     ("pkd-kmod", &["pkd-core"]),
+    ("pkdd", &["pkd-core", "pktables"]),
     ("pktables", &[]),
     ("pkd-tests", &["pkd-core"]),
     ("xtask", &[]),

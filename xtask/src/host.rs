@@ -80,6 +80,15 @@ const FEED: &[Need] = &[
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
 ];
 
+/// For what is tried in networks of its own, with this machine's kernel.
+const NETWORKS: &[Need] = &[
+    file!("nftables", "/usr/sbin/nft"),
+    file!("iptables", "/usr/sbin/iptables-restore"),
+    program!("iproute2", "ip"),
+    program!("util-linux", "nsenter"),
+    file!("dropbear-bin", "/usr/sbin/dropbear"),
+];
+
 /// For the pages of `LuCI`; Node.js 18 or newer.
 const LUCI: &[Need] =
     &[program!("nodejs", "node"), program!("npm", "npm"), file!("chromium", "/usr/bin/chromium")];
@@ -105,7 +114,7 @@ pub(crate) fn install_for_packages() -> Result<()> {
 
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI))
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI).chain(NETWORKS))
 }
 
 /// Installs what the checks of the recipes need and is not there.

@@ -47,6 +47,17 @@ impl Backend {
         })
     }
 
+    /// Which of the two it is on this host now.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn resolve(self) -> Result<Self, Error> {
+        Ok(match self.choose()? {
+            Chosen::Nft(_) => Self::Nft,
+            Chosen::Iptables(_) => Self::Iptables,
+        })
+    }
+
     fn choose(self) -> Result<Chosen, Error> {
         match self {
             Self::Iptables => return Ok(Chosen::Iptables(Iptables::default())),

@@ -34,6 +34,8 @@ pub use error::{Error, Invalid};
 pub use firewall::{Change, Firewall, Grant, Listing};
 #[cfg(feature = "rules")]
 pub use iptables::Iptables;
+#[cfg(feature = "rules")]
+pub use lock::PATH as LOCK;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};

@@ -17,8 +17,8 @@ use rustix::{
 
 use crate::error::Error;
 
-/// Where the lock is, unless it is said.
-pub(crate) const PATH: &str = "/run/pktables.lock";
+/// The file that commands lock, unless another is said.
+pub const PATH: &str = "/run/pktables.lock";
 
 /// How long one command waits for others. Each holds the lock for some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);

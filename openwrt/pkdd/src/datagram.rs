@@ -1,0 +1,134 @@
+//! What a packet is that the kernel or a capture file hands over.
+
+use std::net::IpAddr;
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use pkd_core::Packet;
+
+/// A UDP datagram, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its source address.
+    pub source: IpAddr,
+    /// Header and payload (RFC 768), as far as they are there.
+    udp: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// Reads an IPv4 or IPv6 packet that begins with its IP header.
+    ///
+    /// `None`: it is no UDP, or a fragment.
+    #[must_use]
+    pub fn from_ip(packet: &'a [u8]) -> Option<Self> {
+        Self::from_sliced(&LaxSlicedPacket::from_ip(packet).ok()?)
+    }
+
+    /// The same for an Ethernet frame, with VLAN tags or without.
+    #[must_use]
+    pub fn from_ethernet(frame: &'a [u8]) -> Option<Self> {
+        Self::from_sliced(&LaxSlicedPacket::from_ethernet(frame).ok()?)
+    }
+
+    fn from_sliced(packet: &LaxSlicedPacket<'a>) -> Option<Self> {
+        let source = match packet.net.as_ref()? {
+            LaxNetSlice::Ipv4(ip) => IpAddr::V4(ip.header().source_addr()),
+            LaxNetSlice::Ipv6(ip) => IpAddr::V6(ip.header().source_addr()),
+            LaxNetSlice::Arp(_) => return None,
+        };
+        if packet.ip_payload()?.fragmented {
+            return None;
+        }
+        match packet.transport.as_ref()? {
+            TransportSlice::Udp(udp) => Some(Self { source, udp: udp.slice() }),
+            _ => None,
+        }
+    }
+
+    /// What a verifier looks at; `None` where the length is not that of a knock.
+    #[must_use]
+    pub fn packet(&self) -> Option<Packet<'a>> {
+        Packet::from_udp(self.udp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Ethernet2Header, PacketBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAYLOAD: [u8; 56] = [7; 56];
+
+    fn ipv4(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([192, 0, 2, 7], [192, 0, 2, 1], 64)
+            .udp(1000, 40_000)
+            .write(&mut bytes, payload)
+            .unwrap();
+        bytes
+    }
+
+    fn ipv6(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([9; 16], [1; 16], 64).udp(1000, 40_000).write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_found_behind_its_headers() {
+        let ethernet = Ethernet2Header { ether_type: etherparse::EtherType::IPV4, ..Default::default() };
+        let framed = [&ethernet.to_bytes()[..], &ipv4(&PAYLOAD)].concat();
+        let (one, other) = (ipv4(&PAYLOAD), ipv6(&PAYLOAD));
+        let rows = [
+            (Datagram::from_ip(&one), "192.0.2.7"),
+            (Datagram::from_ip(&other), "909:909:909:909:909:909:909:909"),
+            (Datagram::from_ethernet(&framed), "192.0.2.7"),
+        ];
+        for (row, (datagram, source)) in rows.iter().enumerate() {
+            let datagram = datagram.unwrap_or_else(|| panic!("row {row}"));
+            assert_eq!(datagram.source.to_string(), *source, "row {row}");
+            let packet = datagram.packet().unwrap_or_else(|| panic!("row {row}"));
+            assert_eq!((packet.destination_port.0, packet.payload), (40_000, &PAYLOAD[..]), "row {row}");
+        }
+    }
+
+    #[test]
+    fn another_length_is_no_knock() {
+        for length in [0, 55, 57, 500] {
+            let bytes = ipv4(&vec![7; length]);
+            let datagram = Datagram::from_ip(&bytes).unwrap();
+            assert!(datagram.packet().is_none(), "{length} bytes");
+        }
+        let whole = ipv4(&PAYLOAD);
+        for missing in 1..=56 {
+            let cut = &whole[..whole.len() - missing];
+            assert!(
+                Datagram::from_ip(cut).is_none_or(|datagram| datagram.packet().is_none()),
+                "{missing} missing"
+            );
+        }
+    }
+
+    #[test]
+    fn fragments_and_other_protocols_are_left_out() {
+        let mut first = ipv4(&PAYLOAD);
+        first[6] |= 0x20;
+        let mut later = ipv4(&PAYLOAD);
+        later[7] = 1;
+        let mut tcp = ipv4(&PAYLOAD);
+        tcp[9] = 6;
+        for (row, packet) in [&first[..], &later, &tcp, &[], &[0x45], &[0; 84]].iter().enumerate() {
+            assert!(Datagram::from_ip(packet).is_none(), "row {row}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for datagram in [Datagram::from_ip(&bytes), Datagram::from_ethernet(&bytes)].into_iter().flatten() {
+                let _ = datagram.packet();
+            }
+        }
+    }
+}

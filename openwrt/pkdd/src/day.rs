@@ -1,0 +1,106 @@
+//! Days as people write them.
+
+use std::{fmt, str::FromStr};
+
+use pkd_core::UnixSeconds;
+
+/// A day of the Gregorian calendar in UTC, written `2027-12-31`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day {
+    /// Since 1970-01-01.
+    days: u32,
+}
+
+const SECONDS: u64 = 86_400;
+const MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+impl Day {
+    /// Its last second.
+    #[must_use]
+    pub fn end(self) -> UnixSeconds {
+        UnixSeconds((u64::from(self.days) + 1) * SECONDS - 1)
+    }
+}
+
+/// The text is no day between 1970-01-01 and 9999-12-31.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoDay;
+
+impl fmt::Display for NoDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("is no day such as 2027-12-31")
+    }
+}
+
+impl std::error::Error for NoDay {}
+
+impl FromStr for Day {
+    type Err = NoDay;
+
+    fn from_str(text: &str) -> Result<Self, NoDay> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let [year, month, day] = parts[..] else { return Err(NoDay) };
+        let number = |text: &str, digits: usize| {
+            let fits = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+            fits.then(|| text.parse::<u32>().ok()).flatten().ok_or(NoDay)
+        };
+        let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+        if year < 1970 || !(1..=12).contains(&month) {
+            return Err(NoDay);
+        }
+        let of_month = |month: u32| MONTHS[month as usize - 1] + u32::from(month == 2 && is_leap(year));
+        if !(1..=of_month(month)).contains(&day) {
+            return Err(NoDay);
+        }
+        let years: u32 = (1970..year).map(|year| 365 + u32::from(is_leap(year))).sum();
+        let months: u32 = (1..month).map(of_month).sum();
+        Ok(Self { days: years + months + day - 1 })
+    }
+}
+
+const fn is_leap(year: u32) -> bool {
+    year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_ends_with_its_last_second() {
+        // What GNU date says for 23:59:59 of the day in UTC.
+        let table = [
+            ("1970-01-01", 86_399),
+            ("2000-02-29", 951_868_799),
+            ("2026-11-24", 1_795_564_799),
+            ("2027-12-31", 1_830_297_599),
+            ("2100-03-01", 4_107_628_799),
+            ("9999-12-31", 253_402_300_799),
+        ];
+        for (text, end) in table {
+            assert_eq!(text.parse::<Day>().map(Day::end), Ok(UnixSeconds(end)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_day_is_refused() {
+        for text in [
+            "",
+            "soon",
+            "2027",
+            "2027-1-01",
+            "2027-13-01",
+            "2027-00-01",
+            "2027-02-29",
+            "2100-02-29",
+            "2027-04-31",
+            "2027-01-00",
+            "1969-12-31",
+            "+027-01-01",
+            "2027-01-01 ",
+            "2027-01-01-01",
+        ] {
+            assert_eq!(text.parse::<Day>(), Err(NoDay), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The memory of all keys: guards, and the journal that they outlive the process by.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use pkd_core::{Mark, ReplayGuard, ReplayMemory, Start, UnixSeconds, Window};
+
+use crate::journal::{Accepted, Entry, GuardId, Journal, Opened};
+
+/// Entries of a guard. In a second of which so many knocks and one more were accepted, one is refused.
+pub const CAPACITY: usize = 256;
+
+/// The journal is written anew when it has this many entries more than it needs: 256 KiB.
+const SUPERFLUOUS: u64 = 4096;
+
+struct Guard {
+    memory: ReplayGuard<CAPACITY>,
+    widest: Window,
+    has_rule: bool,
+}
+
+/// All guards of one life, which begins with the machine and outlasts restarts of the process.
+pub struct Guards {
+    start: Start,
+    /// As in the journal.
+    began: Entry,
+    of_keys: BTreeMap<GuardId, Guard>,
+    /// Those that a guard or a grant needs still.
+    accepted: Vec<Accepted>,
+    journal: Journal,
+    /// Why the last knock that would have been accepted could not be written down.
+    failure: Option<io::Error>,
+}
+
+/// What people want to know of a guard.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Knocks in its set.
+    pub knocks: usize,
+    /// No knock at or before this time is accepted.
+    pub floor: UnixSeconds,
+    /// The greatest time that was accepted.
+    pub newest: Option<UnixSeconds>,
+    /// Seconds until a knock can be later than the floor.
+    pub wait: u64,
+}
+
+impl Guards {
+    /// Takes up the life that the journal tells of. If it tells of none, one begins with `start`.
+    ///
+    /// A damaged journal lacks knocks that were accepted; `widest` is the widest window of all rules.
+    /// Nothing counts then that is not later than now and this window.
+    ///
+    /// # Errors
+    /// The journal cannot be written to.
+    pub fn open(opened: Opened, start: Entry, now: UnixSeconds, widest: Window) -> io::Result<Self> {
+        let Opened { journal, entries, damaged } = opened;
+        let mut guards = Self {
+            start: Start::with_memory(UnixSeconds(0)),
+            began: start,
+            of_keys: BTreeMap::new(),
+            accepted: Vec::new(),
+            journal,
+            failure: None,
+        };
+        let has_begun = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
+        if !has_begun {
+            guards.take_up(&start);
+        }
+        for entry in &entries {
+            guards.take_up(entry);
+        }
+        if damaged || !entries.is_empty() && !has_begun {
+            let latest = now.plus(widest);
+            guards.start.drop_guard(latest);
+            guards.of_keys.values_mut().for_each(|guard| guard.memory.forget(latest));
+        }
+        guards.rewrite()?;
+        Ok(guards)
+    }
+
+    fn take_up(&mut self, entry: &Entry) {
+        match *entry {
+            Entry::Unknown(start) => (self.start, self.began) = (Start::without_memory(start), *entry),
+            Entry::Remembered(floor) => (self.start, self.began) = (Start::with_memory(floor), *entry),
+            Entry::Dropped(horizon) => self.start.drop_guard(horizon),
+            Entry::Guard { guard, floor, widest } => {
+                let memory = ReplayGuard::new(floor);
+                self.of_keys.insert(guard, Guard { memory, widest, has_rule: false });
+            }
+            Entry::Accepted(accepted) => {
+                self.join(accepted.guard, accepted.window);
+                if let Some(guard) = self.of_keys.get_mut(&accepted.guard) {
+                    guard.has_rule = false;
+                    // Below the floor it is one that a grant needs, and that the guard has let go.
+                    let _is_new = guard.memory.record(accepted.mark, accepted.window);
+                }
+                self.accepted.push(accepted);
+            }
+        }
+    }
+
+    /// From now on these are the rules.
+    ///
+    /// # Errors
+    /// There is no room to write down how wide their windows are.
+    pub fn take_rules(&mut self, rules: impl IntoIterator<Item = (GuardId, Window)>) -> io::Result<()> {
+        self.of_keys.values_mut().for_each(|guard| guard.has_rule = false);
+        for (id, window) in rules {
+            self.join(id, window);
+        }
+        self.rewrite()
+    }
+
+    /// A rule with this window uses the guard.
+    fn join(&mut self, id: GuardId, window: Window) {
+        let guard = self.of_keys.entry(id).or_insert_with(|| {
+            let mut memory = ReplayGuard::new(UnixSeconds(0));
+            memory.forget(self.start.dropped());
+            Guard { memory, widest: window, has_rule: true }
+        });
+        guard.memory.inherit(self.start.earlier(window));
+        guard.widest = guard.widest.max(window);
+        guard.has_rule = true;
+    }
+
+    /// The memory of one key, for a datagram that came from `source`.
+    pub fn memory(&mut self, id: GuardId, source: IpAddr, now: UnixSeconds) -> Memory<'_> {
+        Memory { guards: self, id, source, now }
+    }
+
+    /// Why a knock that was good has been refused, if that was because it could not be written down.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
+    /// The greatest time that this life may have accepted: what the next one has to know.
+    #[must_use]
+    pub fn horizon(&self) -> UnixSeconds {
+        let guards = self.of_keys.values();
+        let greatest = guards.map(|guard| guard.memory.horizon()).max().unwrap_or_default();
+        let widest = self.of_keys.values().map(|guard| guard.widest).max().unwrap_or(Window::from_secs(0));
+        greatest.max(self.start.floor(widest))
+    }
+
+    /// What was accepted and is not forgotten yet, oldest first.
+    #[must_use]
+    pub fn accepted(&self) -> &[Accepted] {
+        &self.accepted
+    }
+
+    /// What there is to tell of a guard.
+    #[must_use]
+    pub fn report(&self, id: GuardId, now: UnixSeconds) -> Option<Report> {
+        let memory = &self.of_keys.get(&id)?.memory;
+        Some(Report {
+            knocks: memory.len(),
+            floor: memory.floor(),
+            newest: memory.newest(),
+            wait: memory.wait(now),
+        })
+    }
+
+    /// Forgets what nobody needs: knocks below their floor for which `grants` says that nobody passes for
+    /// them any more, and guards without a rule whose knocks have all left the window.
+    ///
+    /// # Errors
+    /// There is no room to write the journal anew; the old one is there still, and nothing is forgotten in it.
+    pub fn tidy(&mut self, now: UnixSeconds, grants: impl Fn(&Accepted) -> bool) -> io::Result<()> {
+        let over: Vec<GuardId> = self
+            .of_keys
+            .iter()
+            .filter(|(_, guard)| !guard.has_rule && guard.memory.is_past(now, guard.widest))
+            .map(|(id, _)| *id)
+            .collect();
+        let of_the_gone = |accepted: &Accepted| over.contains(&accepted.guard);
+        let floor_of = |id: &GuardId| self.of_keys.get(id).map(|guard| guard.memory.floor());
+        let needed: Vec<Accepted> = self
+            .accepted
+            .iter()
+            .filter(|accepted| {
+                let in_its_set = floor_of(&accepted.guard).is_some_and(|floor| accepted.mark.time() > floor);
+                grants(accepted) || in_its_set && !of_the_gone(accepted)
+            })
+            .copied()
+            .collect();
+        let superfluous = self.journal.len() > needed.len() as u64 + SUPERFLUOUS;
+        if over.is_empty() && !superfluous {
+            return Ok(());
+        }
+        for id in over {
+            // One that a grant needs still would come back with its knock.
+            if !needed.iter().any(|accepted| accepted.guard == id)
+                && let Some(guard) = self.of_keys.remove(&id)
+            {
+                self.start.drop_guard(guard.memory.horizon());
+            }
+        }
+        self.accepted = needed;
+        self.rewrite()
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let guards = self.of_keys.iter().map(|(id, guard)| Entry::Guard {
+            guard: *id,
+            floor: guard.memory.floor(),
+            widest: guard.widest,
+        });
+        let head = [self.began, Entry::Dropped(self.start.dropped())];
+        let knocks = self.accepted.iter().map(|accepted| Entry::Accepted(*accepted));
+        self.journal.replace(head.into_iter().chain(guards).chain(knocks))
+    }
+}
+
+/// One guard, and what is written down when it accepts.
+pub struct Memory<'a> {
+    guards: &'a mut Guards,
+    id: GuardId,
+    source: IpAddr,
+    now: UnixSeconds,
+}
+
+/// A guard that is not there knows no replay, so it accepts nothing.
+impl ReplayMemory for Memory<'_> {
+    fn refuses(&mut self, mark: Mark, window: Window) -> bool {
+        self.guards.of_keys.get_mut(&self.id).is_none_or(|guard| guard.memory.refuses(mark, window))
+    }
+
+    fn record(&mut self, mark: Mark, window: Window) -> bool {
+        if self.refuses(mark, window) {
+            return false;
+        }
+        let accepted = Accepted { guard: self.id, mark, window, source: self.source, at: self.now };
+        // What cannot be written down could be replayed in the next life.
+        if let Err(error) = self.guards.journal.write(&Entry::Accepted(accepted)) {
+            self.guards.failure = Some(error);
+            return false;
+        }
+        self.guards.accepted.push(accepted);
+        self.guards.of_keys.get_mut(&self.id).is_some_and(|guard| guard.memory.record(mark, window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pkd_core::{Key, Tag};
+
+    use super::*;
+
+    const WINDOW: Window = Window::from_secs(10);
+    const NOW: UnixSeconds = UnixSeconds(1_000);
+
+    fn id(name: &str) -> GuardId {
+        GuardId::of(Tag::default(), &Key::parse(name).unwrap())
+    }
+
+    fn open(path: &Path, start: Entry) -> Guards {
+        let mut guards = Guards::open(Journal::open(path).unwrap(), start, NOW, WINDOW).unwrap();
+        guards.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
+        guards
+    }
+
+    fn record(guards: &mut Guards, name: &str, time: u64, mark: u64) -> bool {
+        let mark = Mark::kept(UnixSeconds(time), mark);
+        guards.memory(id(name), "192.0.2.7".parse().unwrap(), NOW).record(mark, WINDOW)
+    }
+
+    const FIRST: Entry = Entry::Remembered(UnixSeconds(0));
+
+    #[test]
+    fn what_was_accepted_is_refused_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, FIRST);
+        assert!(record(&mut guards, "one", 1_001, 1));
+        assert!(record(&mut guards, "two", 1_001, 1), "another key has another guard");
+        for life in 0..3 {
+            drop(guards);
+            guards = open(&path, Entry::Unknown(NOW));
+            assert!(!record(&mut guards, "one", 1_001, 1), "life {life}");
+            assert!(record(&mut guards, "one", 1_001, 2 + life), "life {life}");
+            assert_eq!(guards.horizon(), UnixSeconds(1_001), "life {life}");
+        }
+        assert_eq!(guards.accepted().len(), 5);
+    }
+
+    #[test]
+    fn a_life_begins_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, Entry::Unknown(NOW));
+        assert!(!record(&mut guards, "one", 1_010, 1), "one window is waited for");
+        assert!(record(&mut guards, "one", 1_011, 1));
+        drop(guards);
+        let mut guards = open(&path, Entry::Unknown(UnixSeconds(2_000)));
+        assert!(record(&mut guards, "two", 1_012, 1), "and not again");
+    }
+
+    #[test]
+    fn a_full_guard_lets_go_alike_before_and_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, FIRST);
+        for time in 0..=CAPACITY as u64 {
+            assert!(record(&mut guards, "one", 2_000 + time, 1), "{time}");
+        }
+        for life in 0..2 {
+            let report = guards.report(id("one"), NOW).unwrap();
+            assert_eq!((report.knocks, report.floor), (CAPACITY, UnixSeconds(2_000)), "life {life}");
+            assert_eq!(report.newest, Some(UnixSeconds(2_256)), "life {life}");
+            assert!(!record(&mut guards, "one", 2_000, 7), "life {life}");
+            guards.tidy(NOW, |_| false).unwrap();
+            drop(guards);
+            guards = open(&path, FIRST);
+        }
+    }
+
+    #[test]
+    fn a_damaged_journal_makes_everybody_wait_one_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, FIRST);
+        assert!(record(&mut guards, "one", 1_001, 1));
+        drop(guards);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend([1; 12]);
+        std::fs::write(&path, bytes).unwrap();
+        let mut guards = open(&path, FIRST);
+        for name in ["one", "two"] {
+            assert!(!record(&mut guards, name, 1_010, 2), "{name}");
+            assert!(record(&mut guards, name, 1_011, 2), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guards = open(&folder.path().join("journal"), FIRST);
+        let full = folder.path().join("full");
+        std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+        assert!(guards.take_failure().is_none());
+        guards.journal.write_to_for_tests(&full);
+        assert!(!record(&mut guards, "one", 1_001, 1));
+        assert!(guards.take_failure().is_some() && guards.accepted().is_empty());
+        assert_eq!(guards.report(id("one"), NOW).unwrap().knocks, 0);
+    }
+
+    #[test]
+    fn a_guard_without_a_rule_goes_when_its_window_is_over_and_leaves_its_horizon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, FIRST);
+        assert!(record(&mut guards, "one", 1_005, 1));
+        guards.take_rules([(id("two"), WINDOW)]).unwrap();
+        // now, whether its grant is in use, whether it is there still
+        for (now, in_use, there) in [(1_015, false, true), (1_016, true, true), (1_016, false, false)] {
+            guards.tidy(UnixSeconds(now), |_| in_use).unwrap();
+            assert_eq!(guards.report(id("one"), NOW).is_some(), there, "{now} {in_use}");
+        }
+        guards.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
+        assert!(!record(&mut guards, "one", 1_005, 1));
+        assert!(record(&mut guards, "two", 1_005, 1), "a guard that was there keeps its floor");
+        drop(guards);
+        assert!(!record(&mut open(&path, FIRST), "one", 1_005, 1));
+    }
+
+    #[test]
+    fn the_journal_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut guards = open(&path, FIRST);
+        for time in 0..6_000 {
+            assert!(record(&mut guards, "one", 2_000 + time, 1), "{time}");
+            guards.tidy(NOW, |_| false).unwrap();
+        }
+        assert!(guards.journal.len() < SUPERFLUOUS + 2 * CAPACITY as u64, "{}", guards.journal.len());
+        drop(guards);
+        let mut guards = open(&path, FIRST);
+        assert!(!record(&mut guards, "one", 7_999, 1) && record(&mut guards, "one", 8_000, 1));
+    }
+}

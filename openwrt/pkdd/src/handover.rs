@@ -1,0 +1,232 @@
+//! The rules that hand over what may be a knock: UDP datagrams of 64 bytes with a known tag, so many a second
+//! of each source, to NFLOG; and nothing of them goes on. So nobody listens on a port, and nobody answers.
+//!
+//! They stand before all filters that have the usual priority. What is put in place is put in place whole.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use pkd_core::{LENGTH, Tag, UDP_LENGTH};
+use pktables::Backend;
+use serde_json::{Value, json};
+
+use crate::{config::Config, nflog::COPIED};
+
+/// Our table of nftables.
+pub const TABLE: &str = NAME;
+/// Also our chain of iptables.
+const NAME: &str = "pkdd";
+/// Before the filters, whose priority is 0.
+const PRIORITY: i32 = -10;
+/// Sources whose rate is known at a time; one that is not among them passes. Seconds until one is forgotten.
+const SOURCES: u32 = 65_535;
+const MEMORY: u32 = 10;
+
+/// What the rules depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    tags: BTreeSet<u32>,
+    port: Option<u16>,
+    group: u16,
+    rate: u32,
+}
+
+impl Handover {
+    /// As the configuration has it, for all users that are enabled.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let users = config.users.values().filter(|user| user.enabled);
+        Self {
+            tags: users.map(|user| number(user.rule.tag)).collect(),
+            port: config.gate.port,
+            group: config.gate.group,
+            rate: config.gate.rate,
+        }
+    }
+
+    /// Puts the rules in place of those that are there.
+    ///
+    /// # Errors
+    /// `nft` or `iptables-restore` is missing or refuses. All is as it was, except that with iptables IPv4 may have
+    /// the new rules and IPv6 the old ones.
+    pub fn place(&self, backend: Backend) -> Result<()> {
+        if backend != Backend::Iptables {
+            return nft(&self.nftables());
+        }
+        Family::BOTH.into_iter().try_for_each(|family| {
+            let there = !jumps(family)?.is_empty();
+            let jump = if there { String::new() } else { format!("-I INPUT -p udp -j {NAME}\n") };
+            family.restore(&format!("{}{jump}COMMIT\n", self.iptables(family)))
+        })
+    }
+
+    /// Takes them away.
+    ///
+    /// # Errors
+    /// As for [`place`](Self::place).
+    pub fn remove(backend: Backend) -> Result<()> {
+        if backend != Backend::Iptables {
+            let table = json!({ "table": { "family": "inet", "name": NAME } });
+            // One that is missing cannot be deleted.
+            return nft(&json!({ "nftables": [{ "add": table }, { "delete": table }] }));
+        }
+        Family::BOTH.into_iter().try_for_each(|family| {
+            // Naming a chain empties it, or makes it where it is missing.
+            let chains = format!(":{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
+            let jumps = jumps(family)?.join("\n-D ");
+            let jumps = if jumps.is_empty() { jumps } else { format!("-D {jumps}\n") };
+            family.restore(&format!("*mangle\n{chains}{jumps}-X {NAME}\n-X {NAME}-handover\nCOMMIT\n"))
+        })
+    }
+
+    fn nftables(&self) -> Value {
+        let table = json!({ "table": { "family": "inet", "name": NAME } });
+        let set = |name: &str, kind: &str| {
+            json!({ "add": { "set": {
+                "family": "inet", "table": NAME, "name": name, "type": kind,
+                "size": SOURCES, "flags": ["timeout"], "timeout": MEMORY,
+            }}})
+        };
+        let rule = |chain: &str, words: Vec<Value>| json!({ "add": { "rule": { "family": "inet", "table": NAME, "chain": chain, "expr": words } } });
+        let equals =
+            |left: Value, right: Value| json!({ "match": { "op": "==", "left": left, "right": right } });
+        let field =
+            |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+        let too_many = |set: &str, source: Value| {
+            let limit =
+                json!({ "limit": { "rate": self.rate, "per": "second", "burst": self.rate, "inv": true } });
+            json!({ "set": { "op": "update", "elem": source, "set": set, "stmt": [limit] } })
+        };
+        let mut knock = vec![equals(field("udp", "length"), json!(UDP_LENGTH))];
+        knock.extend(self.port.map(|port| equals(field("udp", "dport"), json!(port))));
+        // The tag: the first 4 bytes behind the 8 of the UDP header.
+        let tag = json!({ "payload": { "base": "th", "offset": 64, "len": 32 } });
+        knock.push(equals(tag, json!({ "set": self.tags })));
+        knock.push(json!({ "goto": { "target": "handover" } }));
+        // A customer of a provider has at least 64 bits of IPv6 addresses to send from.
+        let network = json!({ "&": [field("ip6", "saddr"), "ffff:ffff:ffff:ffff::"] });
+        let mut commands = vec![
+            json!({ "add": table }),
+            json!({ "delete": table }),
+            json!({ "add": table }),
+            set("sources4", "ipv4_addr"),
+            set("sources6", "ipv6_addr"),
+            json!({ "add": { "chain": {
+                "family": "inet", "table": NAME, "name": "knocks",
+                "type": "filter", "hook": "input", "prio": PRIORITY, "policy": "accept",
+            }}}),
+            json!({ "add": { "chain": { "family": "inet", "table": NAME, "name": "handover" } } }),
+        ];
+        if !self.tags.is_empty() {
+            commands.push(rule("knocks", knock));
+        }
+        commands.extend([
+            rule("handover", vec![too_many("@sources4", field("ip", "saddr")), json!({ "drop": null })]),
+            rule("handover", vec![too_many("@sources6", network), json!({ "drop": null })]),
+            rule(
+                "handover",
+                vec![
+                    json!({ "log": { "group": self.group, "snaplen": COPIED, "queue-threshold": 1 } }),
+                    json!({ "drop": null }),
+                ],
+            ),
+        ]);
+        json!({ "nftables": commands })
+    }
+
+    fn iptables(&self, family: Family) -> String {
+        let Self { port, group, rate, .. } = self;
+        let port = port.map(|port| format!(" --dport {port}")).unwrap_or_default();
+        let (length, mask) = match family {
+            Family::V4 => (20 + UDP_LENGTH, 32),
+            Family::V6 => (40 + UDP_LENGTH, 64),
+        };
+        let mut text = format!("*mangle\n:{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
+        for tag in &self.tags {
+            // The first 4 bytes behind IP header and UDP header.
+            let place = match family {
+                Family::V4 => "0>>22&0x3C@8",
+                Family::V6 => "48",
+            };
+            let _ = writeln!(
+                text,
+                "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {place}=0x{tag:08x} -g {NAME}-handover"
+            );
+        }
+        let _ = writeln!(
+            text,
+            "-A {NAME}-handover -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
+             --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {SOURCES} \
+             --hashlimit-name {NAME} -j DROP\n\
+             -A {NAME}-handover -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {COPIED}\n\
+             -A {NAME}-handover -j DROP"
+        );
+        text
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    fn restore(self, text: &str) -> Result<()> {
+        let program = match self {
+            Self::V4 => "iptables-restore",
+            Self::V6 => "ip6tables-restore",
+        };
+        run(program, &["--noflush", "-w"], text).map(drop)
+    }
+}
+
+/// The rules that lead from INPUT to our chain, as they are written behind `-A` or `-D`.
+fn jumps(family: Family) -> Result<Vec<String>> {
+    let program = match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    };
+    let rules = run(program, &["-w", "-t", "mangle", "-S", "INPUT"], "")?;
+    let ours = rules.lines().filter(|line| line.ends_with(&format!(" -j {NAME}")));
+    Ok(ours.filter_map(|line| line.strip_prefix("-A ")).map(str::to_owned).collect())
+}
+
+const _: () = assert!(LENGTH + 8 == UDP_LENGTH);
+
+const fn number(tag: Tag) -> u32 {
+    u32::from_be_bytes(tag.0)
+}
+
+fn nft(commands: &Value) -> Result<()> {
+    run("nft", &["-j", "-f", "-"], &commands.to_string()).map(drop)
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    // Where it ends early it says why, so a broken pipe is no error of its own.
+    let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
+    let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
+    if output.status.success() {
+        written.with_context(|| format!("cannot write to {program}"))?;
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    bail!(
+        "{program}: {}",
+        said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed and says nothing")
+    )
+}

@@ -1,0 +1,24 @@
+//! The door for hosts without the kernel module: an nftables or iptables rule hands over what may be a knock
+//! ([`handover`], [`nflog`]), pkd-core decides ([`door`]), and pktables lets the sender pass ([`keeper`]).
+//!
+//! What was accepted is in a journal that outlives the process ([`journal`], [`guards`]), and the greatest time
+//! of it on disk ([`floor`]).
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod datagram;
+pub mod day;
+pub mod door;
+pub mod floor;
+pub mod guards;
+pub mod handover;
+pub mod journal;
+pub mod keeper;
+pub mod nflog;
+pub mod privileges;
+pub mod replay;
+pub mod report;
+pub mod status;

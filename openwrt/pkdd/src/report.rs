@@ -1,0 +1,105 @@
+//! Lines for whoever reads the log. A stranger who sends a thousand datagrams a second gets a line each ten
+//! seconds.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use pkd_core::{Reason, Verdict};
+
+/// Between two lines about datagrams that were ignored.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Collects what is not worth a line each.
+#[derive(Debug, Default)]
+pub struct Ignored {
+    counts: [u64; Reason::ALL.len()],
+    last: Option<IpAddr>,
+    next: Option<Instant>,
+}
+
+impl Ignored {
+    /// One more. A line, if it is time for one.
+    pub fn add(&mut self, now: Instant, reason: Reason, source: IpAddr) -> Option<String> {
+        for (known, count) in Reason::ALL.iter().zip(&mut self.counts) {
+            *count += u64::from(*known == reason);
+        }
+        self.last = Some(source);
+        self.line(now)
+    }
+
+    /// What has come together since the last line, if it is time for one.
+    pub fn line(&mut self, now: Instant) -> Option<String> {
+        let last = self.last?;
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        let parts: Vec<String> = Reason::ALL
+            .iter()
+            .zip(self.counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        *self = Self { next: Some(now + PAUSE), ..Self::default() };
+        Some(format!("ignored: {}; the last from {last}", parts.join(", ")))
+    }
+}
+
+/// The word for a verdict in logs, metrics and status.
+#[must_use]
+pub fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "accept",
+        Verdict::Ignore(Reason::Length) => "length",
+        Verdict::Ignore(Reason::Tag) => "tag",
+        Verdict::Ignore(Reason::Window) => "window",
+        Verdict::Ignore(Reason::Replay) => "replay",
+        Verdict::Ignore(Reason::Digest) => "digest",
+    }
+}
+
+/// All verdicts, in the order of the checks.
+pub fn verdicts() -> impl Iterator<Item = Verdict> {
+    [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore))
+}
+
+/// Writes a line where the service manager collects them. One that nobody reads is lost.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "pkdd: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_rest_together() {
+        let mut ignored = Ignored::default();
+        let start = Instant::now();
+        let source = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let mut lines = Vec::new();
+        // seconds since the start, reason
+        for (seconds, reason) in [
+            (0, Reason::Window),
+            (1, Reason::Digest),
+            (9, Reason::Digest),
+            (10, Reason::Replay),
+            (11, Reason::Tag),
+        ] {
+            lines.extend(ignored.add(start + Duration::from_secs(seconds.into()), reason, source(seconds)));
+        }
+        assert_eq!(
+            lines,
+            [
+                "ignored: 1 window; the last from 192.0.2.0",
+                "ignored: 1 replay, 2 digest; the last from 192.0.2.10"
+            ]
+        );
+        assert_eq!(ignored.line(start + Duration::from_secs(19)), None);
+        let rest = ignored.line(start + Duration::from_secs(20)).unwrap();
+        assert_eq!(rest, "ignored: 1 tag; the last from 192.0.2.11");
+        assert_eq!(ignored.line(start + Duration::from_secs(40)), None, "there is nothing to tell");
+    }
+}

@@ -1,0 +1,274 @@
+//! What users meet: knocks, grants, reloads, both back ends.
+
+use std::{fs, net::SocketAddr};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::{
+    gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload},
+    network::{Family, Network, net_test, shell, ssh_server, still_speaks, wait},
+};
+
+const BACK_ENDS: [&str; 2] = ["nft", "iptables"];
+
+fn each_back_end(network: &Network, scene: impl Fn(&mut Gateway<'_>) -> Result<()>) -> Result<()> {
+    for back_end in BACK_ENDS {
+        let mut gateway = Gateway::new(network, back_end)?;
+        let _server = ssh_server(22, gateway.folder.path())?;
+        gateway.start()?;
+        scene(&mut gateway)
+            .map_err(|error| error.context(format!("{back_end}; it said {:#?}", gateway.lines())))?;
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.run(&["clear"])?;
+        let left = shell("nft list ruleset; iptables-save; ip6tables-save")?;
+        ensure!(!left.contains("pkdd") && !left.contains("pk-"), "{back_end} leaves {left}");
+    }
+    Ok(())
+}
+
+net_test!(a_knock_opens_the_port_for_its_sender_alone, |network| {
+    each_back_end(network, |gateway| {
+        for family in Family::BOTH {
+            gateway.is_closed(family)?;
+            gateway.knock(family)?;
+            gateway.is_open(family)?;
+        }
+        ensure!(gateway.counter("accept")? == 2);
+        let status = gateway.run(&["status"])?;
+        ensure!(
+            status.contains("open for 192.0.2.2, another") && status.contains("open for 2001:db8::2"),
+            "{status}"
+        );
+        ensure!(!status.contains(KEY) && !gateway.lines().concat().contains(KEY), "a key is shown");
+        let metrics = gateway.run(&["metrics"])?;
+        ensure!(metrics.contains("pkdd_grants{service=\"ssh\"} 2\n"), "{metrics}");
+        ensure!(metrics.contains("pkdd_datagrams_total{verdict=\"accept\"} 2\n"), "{metrics}");
+        Ok(())
+    })
+});
+
+net_test!(what_is_no_fresh_knock_opens_nothing, |network| {
+    each_back_end(network, |gateway| {
+        for family in Family::BOTH {
+            let time = now()?;
+            let good = payload(KEY, TAG, time, 1)?;
+            let mut altered = payload(KEY, TAG, time, 2)?;
+            altered[30] ^= 1;
+            let rows = [
+                ("digest", payload("another key", TAG, time, 3)?),
+                ("digest", altered),
+                ("window", payload(KEY, TAG, time - 60, 4)?),
+                ("window", payload(KEY, TAG, time + 60, 5)?),
+                ("window", payload(KEY, TAG, u64::MAX, 6)?),
+            ];
+            for (verdict, payload) in rows {
+                gateway.expect(verdict, family, &payload)?;
+                gateway.is_closed(family)?;
+            }
+            // Another tag or length is not even handed over; what follows shows that nothing waits.
+            let to = SocketAddr::new(family.gateway(), PORT);
+            gateway.network.send(family.client(), to, &payload(KEY, "ELSE", time, 7)?)?;
+            gateway.network.send(family.client(), to, &good[..55])?;
+            let before = gateway.counter("replay")?;
+            gateway.network.send(family.other(), to, &good)?;
+            gateway.expect("replay", family, &good)?;
+            ensure!(gateway.counter("replay")? == before + 1);
+            gateway.is_closed(family)?;
+        }
+        ensure!(gateway.counter("tag")? == 0 && gateway.counter("length")? == 0);
+        Ok(())
+    })
+});
+
+net_test!(a_grant_ends_and_a_connection_from_before_stays, |network| {
+    each_back_end(network, |gateway| {
+        gateway.configure(&USERS.replace("600", "2"))?;
+        ensure!(gateway.reload()?);
+        for family in Family::BOTH {
+            gateway.knock(family)?;
+            let mut stream = gateway.network.connection(family.client(), family.ssh())?;
+            let ask = || gateway.network.banner(family.client(), family.ssh());
+            wait("the end of the grant", ask, Option::is_none)?;
+            still_speaks(&mut stream)?;
+        }
+        Ok(())
+    })
+});
+
+net_test!(a_reload_keeps_grants_and_memory_and_a_wrong_one_changes_nothing, |network| {
+    each_back_end(network, |gateway| {
+        let knocked = payload(KEY, TAG, now()?, 1)?;
+        gateway.expect("accept", Family::V4, &knocked)?;
+        gateway.is_open(Family::V4)?;
+        for wrong in
+            ["", "[user.me]", &USERS.replace("port = 22", "port = 0"), &USERS.replace("me.key", "none.key")]
+        {
+            if wrong.is_empty() {
+                fs::remove_file(gateway.path("pkdd.toml"))?;
+            } else {
+                gateway.configure(wrong)?;
+            }
+            ensure!(!gateway.reload()?, "{wrong}");
+            gateway.configure(USERS)?;
+            ensure!(!gateway.status()?["trouble"].as_str().unwrap_or_default().is_empty(), "{wrong}");
+            gateway.is_open(Family::V4)?;
+        }
+        let more = "[service.web]\nport = 80\n[user.more]\ntag = 'MORE'\nkey = 'more'\nservices = ['web']\n";
+        gateway.configure(&format!("{USERS}{more}"))?;
+        ensure!(gateway.reload()?);
+        ensure!(gateway.status()?["trouble"] == "");
+        gateway.is_open(Family::V4)?;
+        gateway.expect("replay", Family::V4, &knocked)?;
+        gateway.expect("accept", Family::V6, &payload("more", "MORE", now()?, 1)?)?;
+        gateway.is_closed(Family::V6)?;
+        // The service goes, and with it its rules.
+        gateway.configure(USERS)?;
+        ensure!(gateway.reload()?);
+        ensure!(!shell("nft list ruleset; iptables-save")?.contains("pk-web"), "pk-web is still there");
+        gateway.is_open(Family::V4)
+    })
+});
+
+net_test!(who_is_no_user_any_more_is_put_out, |network| {
+    each_back_end(network, |gateway| {
+        let both = format!("{USERS}[user.two]\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
+        gateway.configure(&both)?;
+        ensure!(gateway.reload()?);
+        gateway.expect("accept", Family::V4, &payload("two", "TWO", now()?, 1)?)?;
+        gateway.knock(Family::V6)?;
+        gateway.is_open(Family::V4)?;
+        gateway.is_open(Family::V6)?;
+        for (gone, open) in [
+            (both.replace("'two'\n", "'two'\nenabled = false\n"), Family::V6),
+            (both.replace("'two'\n", "'two'\nexpires = '2020-01-01'\n"), Family::V6),
+            (both.replace("key = 'two'", "key = 'new'"), Family::V6),
+        ] {
+            gateway.configure(&gone)?;
+            ensure!(gateway.reload()?);
+            gateway.is_closed(Family::V4)?;
+            gateway.is_open(open)?;
+            gateway.configure(&both)?;
+            ensure!(gateway.reload()?);
+            // He is one again, and what he had been given is not over.
+            gateway.is_open(Family::V4)?;
+        }
+        // Gone while the daemon was not there.
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.is_open(Family::V4)?;
+        gateway.configure(USERS)?;
+        gateway.start()?;
+        gateway.is_closed(Family::V4)?;
+        gateway.is_open(Family::V6)
+    })
+});
+
+net_test!(a_service_behind_the_gateway_is_reached_after_a_knock, |network| {
+    shell("ip netns add inside && ip link add in type veth peer name host && ip link set host netns inside")?;
+    shell("ip link set in up && ip addr add 10.0.0.1/24 dev in && ip addr add fd00::1/64 dev in nodad")?;
+    let inside = |line: &str| shell(&format!("nsenter --net=/run/netns/inside {line}"));
+    inside("ip link set lo up && nsenter --net=/run/netns/inside ip link set host up")?;
+    inside("ip addr add 10.0.0.10/24 dev host")?;
+    inside("ip addr add fd00::10/64 dev host nodad")?;
+    inside("ip route add default via 10.0.0.1")?;
+    inside("ip route add default via fd00::1")?;
+    shell("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")?;
+    for back_end in BACK_ENDS {
+        let mut gateway = Gateway::new(network, back_end)?;
+        let folder = gateway.folder.path().display().to_string();
+        shell(&format!("dropbearkey -t ed25519 -f {folder}/key"))?;
+        inside(&format!("dropbear -p 2200 -P {folder}/pid -r {folder}/key"))?;
+        gateway.configure(&format!(
+            "{}forward = ['10.0.0.10:2200', '[fd00::10]:2200']\n{}",
+            "[service.nas]\nport = 2222\nseconds = 600\n",
+            "[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['nas']\n"
+        ))?;
+        gateway.start()?;
+        for family in Family::BOTH {
+            let to = SocketAddr::new(family.gateway(), 2222);
+            ensure!(
+                network.banner(family.client(), to)?.is_none(),
+                "{back_end} {family:?}: open before the knock"
+            );
+            gateway.knock(family)?;
+            let banner = wait("the host", || network.banner(family.client(), to), Option::is_some)?;
+            ensure!(banner.unwrap_or_default().starts_with("SSH-2.0-dropbear"));
+            ensure!(
+                network.banner(family.other(), to)?.is_none(),
+                "{back_end} {family:?}: open for others too"
+            );
+        }
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.run(&["clear"])?;
+        shell(&format!("kill $(cat {folder}/pid)"))?;
+    }
+    Ok(())
+});
+
+net_test!(rules_that_somebody_takes_away_come_back, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    let _server = ssh_server(22, gateway.folder.path())?;
+    gateway.start()?;
+    gateway.knock(Family::V4)?;
+    gateway.is_open(Family::V4)?;
+    for table in ["pkdd", "pktables"] {
+        shell(&format!("nft delete table inet {table}"))?;
+        wait(table, || shell("nft list tables"), |tables| tables.contains(&format!("inet {table}\n")))?;
+        gateway.is_open(Family::V4)?;
+        gateway.is_closed(Family::V6)?;
+    }
+    Ok(())
+});
+
+net_test!(a_capture_is_explained, |network| {
+    let gateway = Gateway::new(network, "nft")?;
+    let time = now()?;
+    // Of the classic format: magic, version 2.4, no offsets, packets of 65,535 bytes, raw IP.
+    let mut file: Vec<u8> = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
+    let payloads = [
+        payload(KEY, TAG, time - 3, 1)?,
+        payload(KEY, TAG, time - 3, 1)?,
+        payload("else", TAG, time, 2)?,
+        payload(KEY, "ELSE", time, 3)?,
+        payload(KEY, TAG, time + 99, 4)?,
+    ];
+    for payload in payloads {
+        let mut packet = Vec::new();
+        etherparse::PacketBuilder::ipv4([192, 0, 2, 7], [192, 0, 2, 1], 64)
+            .udp(5, PORT)
+            .write(&mut packet, &payload)?;
+        let length = u32::try_from(packet.len())?;
+        let head = [u32::try_from(time)?, 0, length, length];
+        file.extend(head.iter().flat_map(|word| word.to_ne_bytes()));
+        file.extend(packet);
+    }
+    let path = gateway.path("knocks.pcap");
+    fs::write(&path, &file)?;
+    let told = gateway.run(&["replay", &path.to_string_lossy()])?;
+    let parts = [
+        "accept; user me, whose clock is 3 s behind",
+        "replay; ",
+        "digest; ",
+        "tag; ",
+        "window; its time is 99 s ahead of",
+    ];
+    let lines: Vec<&str> = told.lines().collect();
+    ensure!(lines.len() == 6 && lines[5].starts_with("5 packets, 5 of them UDP datagrams: 1 "), "{told}");
+    for (line, part) in lines.iter().zip(parts) {
+        ensure!(line.contains("from 192.0.2.7 to port 40000, tag ") && line.contains(part), "{part}: {told}");
+    }
+    // Wrong files are told of in one line.
+    for wrong in [&file[..file.len() - 3], &file[..30], b"no capture at all, only text in it", b""] {
+        fs::write(&path, wrong)?;
+        let output = gateway.command(&["replay", &path.to_string_lossy()]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(1) && said.lines().count() == 1 && said.contains("knocks.pcap"),
+            "{said}"
+        );
+    }
+    Ok(())
+});
