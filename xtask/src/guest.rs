@@ -214,7 +214,7 @@ fn programs(machine: &Machine) -> Result<PathBuf> {
         let (zig, architecture) = (Zig::find()?, openwrt::find(architecture)?);
         let mut folder = PathBuf::new();
         for package in PACKAGES {
-            folder = zig.build(package, architecture, Panics::Described)?;
+            folder = zig.build(package, architecture, Panics::Described, None)?;
         }
         return Ok(folder);
     }

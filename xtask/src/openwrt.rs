@@ -138,12 +138,14 @@ impl Zig {
         Ok(())
     }
 
-    /// Builds a package's programs, static and small; answers with their folder.
+    /// Builds a package's programs, static and small, with these features instead of the usual ones where any are
+    /// said; answers with their folder.
     pub(crate) fn build(
         &self,
         package: &str,
         architecture: &Architecture,
         panics: Panics,
+        features: Option<&str>,
     ) -> Result<PathBuf> {
         // Static at a fixed address: a position-independent program of MIPS carries 60 KB of
         // relocations.
@@ -169,6 +171,7 @@ impl Zig {
             .args(["zigbuild", "--quiet", "--locked", "--package", package, "--bins", "--profile", "tiny"])
             .args(["--target", target, "-Zbuild-std=std,panic_abort"])
             .arg("-Zbuild-std-features=optimize_for_size")
+            .args(features.iter().flat_map(|features| ["--no-default-features", "--features", features]))
             .current_dir(toolchain::root())
             .env("CARGO_ZIGBUILD_ZIG_PATH", self.program())
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));

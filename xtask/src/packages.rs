@@ -206,7 +206,7 @@ fn extension(architecture: &'static Architecture, work: &Path) -> Result<Recipe>
 }
 
 fn client(architecture: &'static Architecture) -> Result<Recipe> {
-    let built = Zig::find()?.build("host-knock", architecture, Panics::Silent)?.join("knock");
+    let built = Zig::find()?.build("host-knock", architecture, Panics::Silent, None)?.join("knock");
     Ok(Recipe {
         name: "pkd-knock",
         description: "The knock command: opens a port that pkd guards elsewhere",

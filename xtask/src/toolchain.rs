@@ -108,7 +108,7 @@ fn forget(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = name.starts_with("pkd-") || name.starts_with("host-knock-");
+        let is_ours = ["pkd-", "pkdd-", "pktables-", "host-knock-"].iter().any(|own| name.starts_with(own));
         let in_fingerprints = folder.file_name().is_some_and(|folder| folder == ".fingerprint");
         if in_fingerprints && is_ours {
             fs::remove_dir_all(&path)?;
@@ -133,7 +133,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("pkd-clones-{}", std::process::id()));
         let known = folder.join("some-target/tiny/.fingerprint");
         let make = || -> Result<()> {
-            for name in ["pkd-core-1", "host-knock-2", "std-3"] {
+            for name in ["pkd-core-1", "host-knock-2", "pkdd-4", "pktables-5", "std-3"] {
                 fs::create_dir_all(known.join(name))?;
             }
             Ok(())
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(left()?, 1);
         make()?;
         forget_other_clones(&folder)?;
-        assert_eq!(left()?, 3, "our own are kept");
+        assert_eq!(left()?, 5, "our own are kept");
         fs::remove_dir_all(&folder)?;
         Ok(())
     }

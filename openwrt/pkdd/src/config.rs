@@ -61,6 +61,7 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
     /// pktables, with this back end.
+    #[cfg(feature = "rules")]
     Pktables(pktables::Backend),
     /// Somebody else: `OpenWrt`'s firewall4 has sets in its own table, and hands over the knocks.
     Firewall4,
@@ -259,10 +260,17 @@ impl GateSection {
     fn check(self) -> Result<Gate, Error> {
         let port = self.port.map(|port| number("gate: port", port, 1..=65_535)).transpose()?;
         let firewall = match self.firewall.as_deref() {
-            None | Some("auto") => Firewall::Pktables(pktables::Backend::Auto),
-            Some("nft") => Firewall::Pktables(pktables::Backend::Nft),
-            Some("iptables") => Firewall::Pktables(pktables::Backend::Iptables),
             Some("fw4") => Firewall::Firewall4,
+            #[cfg(feature = "rules")]
+            None | Some("auto") => Firewall::Pktables(pktables::Backend::Auto),
+            #[cfg(feature = "rules")]
+            Some("nft") => Firewall::Pktables(pktables::Backend::Nft),
+            #[cfg(feature = "rules")]
+            Some("iptables") => Firewall::Pktables(pktables::Backend::Iptables),
+            #[cfg(not(feature = "rules"))]
+            None | Some("auto" | "nft" | "iptables") => {
+                return Err(wrong!("gate: firewall must be 'fw4': this pkdd was built for nothing else"));
+            }
             Some(other) => {
                 return Err(wrong!("gate: firewall '{other}' is none of auto, nft, iptables and fw4"));
             }
@@ -439,6 +447,7 @@ enabled = false
         let config = parse(GOOD).unwrap();
         let Config { gate, services, users, .. } = &config;
         assert_eq!((gate.port, gate.group, gate.rate), (None, 5_644, 20));
+        #[cfg(feature = "rules")]
         assert_eq!(gate.firewall, Firewall::Pktables(pktables::Backend::Auto));
         let ssh = &services[&"ssh".parse().unwrap()];
         assert_eq!((ssh.ttl, ssh.service.protocol), (Duration::from_secs(30), Protocol::Tcp));

@@ -71,7 +71,7 @@ fn services(gate: &Gate) -> PathBuf {
 pub fn clear(config: &Config) -> Result<()> {
     make_folder(&config.gate.run)?;
     let _lock = lock(&config.gate.run)?;
-    Keeper::open(config.gate.firewall)?.clear(&services(&config.gate))
+    keeper::open(config.gate.firewall)?.clear(&services(&config.gate))
 }
 
 /// Runs until SIGTERM or SIGINT. Rules and grants stay: who has stopped it starts it again.
@@ -92,7 +92,7 @@ pub fn run(path: &Path) -> Result<()> {
 struct Daemon {
     path: PathBuf,
     door: Door,
-    keeper: Keeper,
+    keeper: Box<dyn Keeper>,
     log: Nflog,
     saver: Saver,
     signals: Signals,
@@ -145,25 +145,27 @@ impl Daemon {
         let (signals, waker) = Signals::catch().context("cannot catch signals")?;
         let mut folders = vec![gate.run.as_path(), gate.state.as_path()];
         folders.iter().try_for_each(|folder| make_folder(folder))?;
-        // What pktables' commands lock too.
-        let shared = [Path::new(pktables::LOCK), Path::new("/dev/null")];
-        let locked = OpenOptions::new().create(true).append(true).open(pktables::LOCK);
-        locked.with_context(|| format!("cannot make {}", pktables::LOCK))?;
+        let lock_of_all = keeper::lock(gate.firewall);
+        if let Some(path) = lock_of_all {
+            let made = OpenOptions::new().create(true).append(true).open(path);
+            made.with_context(|| format!("cannot make {}", path.display()))?;
+        }
         if let Some(user) = &gate.user {
-            privileges::become_user(user, &[&folders[..], &shared[..1]].concat())?;
+            privileges::become_user(user, &folders.iter().copied().chain(lock_of_all).collect::<Vec<_>>())?;
         }
         let lock = lock(&gate.run)?;
         if !privileges::may_change_rules() {
             bail!("pkdd needs CAP_NET_ADMIN, to change rules: start it as root, or by its unit");
         }
         folders.extend(gate.metrics.as_deref().and_then(Path::parent));
-        if privileges::enclose(&folders, &shared)? == Enclosed::NotByThisKernel {
+        let files: Vec<&Path> = lock_of_all.into_iter().chain([Path::new("/dev/null")]).collect();
+        if privileges::enclose(&folders, &files)? == Enclosed::NotByThisKernel {
             say("this kernel has no Landlock, so nothing keeps pkdd from writing elsewhere");
         }
         let log = Nflog::open(gate.group)
             .with_context(|| format!("cannot take the packets of NFLOG's group {}", gate.group))?;
         let guards = remember(&gate, &config)?;
-        let mut keeper = Keeper::open(gate.firewall)?;
+        let mut keeper = keeper::open(gate.firewall)?;
         keeper.prepare(&config, &services(&gate))?;
         let mut door = Door::new(config, guards).context("cannot write the journal")?;
         let state = gate.state.join("floor");
@@ -233,7 +235,7 @@ impl Daemon {
             let Self { log, door, keeper, saver, ignored, trouble, .. } = self;
             let received = log.receive(|packet| {
                 if let Some(datagram) = Datagram::from_ip(packet) {
-                    check(door, keeper, saver, ignored, trouble, &datagram);
+                    check(door, &mut **keeper, saver, ignored, trouble, &datagram);
                 }
             });
             match received.context("cannot read packets")? {
@@ -285,7 +287,7 @@ impl Daemon {
     fn reconcile(&mut self) {
         let config = self.door.config().clone();
         let accepted = self.door.guards().accepted();
-        let done = self.keeper.reconcile(&config, accepted, now());
+        let done = keeper::reconcile(&mut *self.keeper, &config, accepted, now());
         note(&mut self.trouble.firewall, done);
     }
 
@@ -358,7 +360,7 @@ impl Daemon {
 /// Decides about one datagram; for a knock the grant comes first, then everything else.
 fn check(
     door: &mut Door,
-    keeper: &mut Keeper,
+    keeper: &mut dyn Keeper,
     saver: &Saver,
     ignored: &mut Ignored,
     trouble: &mut Trouble,
@@ -385,7 +387,12 @@ fn check(
     }
 }
 
-fn open(door: &Door, keeper: &mut Keeper, guard: Option<GuardId>, datagram: &Datagram<'_>) -> Result<Change> {
+fn open(
+    door: &Door,
+    keeper: &mut dyn Keeper,
+    guard: Option<GuardId>,
+    datagram: &Datagram<'_>,
+) -> Result<Change> {
     let config = door.config();
     let Some((name, user)) = config.users.iter().find(|(_, user)| Some(user.guard) == guard) else {
         return Ok(Change::AlreadySo);

@@ -1,38 +1,22 @@
 //! Who keeps rules and grants: pktables, or a firewall4 that has made sets for us.
 
-use std::{collections::BTreeMap, fs, io, net::IpAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ipnet::IpNet;
 use pkd_core::UnixSeconds;
-use pktables::{Backend, Change, ServiceName, SetPath, Sets};
+use pktables::{Change, ServiceName};
 
+#[cfg(feature = "rules")]
+use crate::own_rules::OwnRules;
 use crate::{
     config::{Config, Firewall, Opening},
-    handover::{self, Handover},
+    firewall4::Firewall4,
     journal::Accepted,
 };
 
-/// firewall4's table, of the family `inet`.
-const FIREWALL4: &str = "fw4";
-
 /// Seconds that the longest grant lasts.
 const LONGEST: u64 = 86_400;
-
-/// One of the two.
-pub enum Keeper {
-    /// Rules of our own.
-    Pktables {
-        /// The rules of the services.
-        firewall: Box<dyn pktables::Firewall>,
-        /// What they are made with.
-        backend: Backend,
-        /// For a look at the sets of nftables.
-        sets: Sets,
-    },
-    /// firewall4 has rendered the rules, and has a set a service and family.
-    Firewall4(Sets),
-}
 
 /// An address that may pass a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,172 +29,103 @@ pub struct Given {
     pub left: Option<Duration>,
 }
 
-impl Keeper {
-    /// Takes the one that the configuration names. Changes nothing.
-    ///
-    /// # Errors
-    /// There is none on this machine.
-    pub fn open(firewall: Firewall) -> Result<Self> {
-        Ok(match firewall {
-            Firewall::Firewall4 => Self::Firewall4(Sets::open()?),
-            Firewall::Pktables(wanted) => {
-                let backend = wanted.resolve()?;
-                Self::Pktables { firewall: backend.open()?, backend, sets: Sets::open()? }
-            }
-        })
-    }
-
+/// Rules and grants of one firewall.
+pub trait Keeper {
     /// Guards the services, no longer guards those that an earlier configuration had, and has knocks handed over.
     /// `list` is the file that remembers which those are.
     ///
     /// # Errors
     /// The firewall refuses. What was changed before stays so; what is guarded stays guarded.
-    pub fn prepare(&mut self, config: &Config, list: &Path) -> Result<()> {
-        let Self::Pktables { firewall, backend, .. } = self else { return Ok(()) };
-        let before = read_list(list)?;
-        // Those that come are in the list before they are in the firewall, those that go after.
-        write_list(list, before.iter().chain(config.services.keys()))?;
-        for (name, opening) in &config.services {
-            firewall.init(&opening.service).with_context(|| format!("service '{name}'"))?;
-        }
-        for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
-            firewall.remove(name).with_context(|| format!("service '{name}'"))?;
-        }
-        write_list(list, config.services.keys())?;
-        Handover::of(config).place(*backend)
-    }
+    fn prepare(&mut self, config: &Config, list: &Path) -> Result<()>;
 
     /// Takes all away that [`prepare`](Self::prepare) made.
     ///
     /// # Errors
     /// The firewall refuses.
-    pub fn clear(&mut self, list: &Path) -> Result<()> {
-        let Self::Pktables { firewall, backend, .. } = self else { return Ok(()) };
-        for name in read_list(list)? {
-            firewall.remove(&name).with_context(|| format!("service '{name}'"))?;
-        }
-        Handover::remove(*backend)?;
-        write_list(list, [])
-    }
+    fn clear(&mut self, list: &Path) -> Result<()>;
 
-    /// Lets an address pass.
+    /// Whether the rules are there that [`prepare`](Self::prepare) made, as far as a cheap look tells.
+    fn is_prepared(&mut self, config: &Config) -> bool;
+
+    /// Lets an address pass. One that may for longer already still may.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
-    pub fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change> {
-        let name = &opening.service.name;
-        Ok(match self {
-            Self::Pktables { firewall, .. } => firewall.grant(name, address.into(), Some(ttl))?,
-            Self::Firewall4(sets) => {
-                let set = set_name(name, address.is_ipv4());
-                sets.grant(SetPath { table: FIREWALL4, set: &set }, address, Some(ttl))?
-            }
-        })
-    }
+    fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change>;
 
-    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change> {
-        let name = &opening.service.name;
-        Ok(match self {
-            Self::Pktables { firewall, .. } => firewall.revoke(name, address.into())?,
-            Self::Firewall4(sets) => {
-                let set = set_name(name, address.is_ipv4());
-                sets.revoke(SetPath { table: FIREWALL4, set: &set }, address)?
-            }
-        })
-    }
+    /// Lets it pass no longer.
+    ///
+    /// # Errors
+    /// The firewall refuses, or has lost its rules.
+    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change>;
 
     /// Who may pass now.
     ///
     /// # Errors
     /// The firewall refuses.
-    pub fn list(&mut self, config: &Config) -> Result<Vec<Given>> {
-        let mut given = Vec::new();
-        match self {
-            Self::Pktables { firewall, .. } => {
-                for listing in firewall.list()? {
-                    let service = listing.service.name;
-                    if config.services.contains_key(&service) {
-                        given.extend(listing.grants.into_iter().map(|grant| Given {
-                            service: service.clone(),
-                            address: grant.address,
-                            left: grant.left,
-                        }));
-                    }
-                }
-            }
-            Self::Firewall4(sets) => {
-                for service in config.services.keys() {
-                    for is_ipv4 in [true, false] {
-                        let set = set_name(service, is_ipv4);
-                        let elements = sets.list(SetPath { table: FIREWALL4, set: &set })?;
-                        given.extend(elements.into_iter().map(|element| Given {
-                            service: service.clone(),
-                            address: element.address.into(),
-                            left: element.left,
-                        }));
-                    }
-                }
-            }
-        }
-        Ok(given)
-    }
+    fn list(&mut self, config: &Config) -> Result<Vec<Given>>;
 
-    /// Whether the rules are there that [`prepare`](Self::prepare) made. With nftables that is looked at, by the sets
-    /// that belong to them; a program that looks at those of iptables would cost too much, so they are taken to be.
-    pub fn is_prepared(&mut self, config: &Config) -> bool {
-        let Self::Pktables { backend: Backend::Nft, sets, .. } = self else { return true };
-        let mut names = |table| sets.names(table).ok();
-        // What cannot be looked at is taken to be there: the next grant will tell.
-        let (Some(own), Some(theirs)) = (names(handover::TABLE), names(pktables::TABLE)) else { return true };
-        let has = |name: &ServiceName| {
-            let begin = format!("{}-", name.chain());
-            theirs.iter().any(|set| set.strip_prefix(&begin).is_some_and(|rest| ["4", "6"].contains(&rest)))
-        };
-        !own.is_empty() && config.services.keys().all(has)
-    }
+    /// Whether grants end only by [`sweep`](Self::sweep).
+    fn needs_sweeping(&self) -> bool;
 
-    /// Ends what the kernel does not end by itself.
+    /// Ends what is over and the kernel does not end by itself.
     ///
     /// # Errors
     /// The firewall refuses.
-    pub fn sweep(&mut self) -> Result<()> {
-        match self {
-            Self::Pktables { firewall, .. } => firewall.sweep().map(drop).map_err(Into::into),
-            Self::Firewall4(_) => Ok(()),
-        }
-    }
+    fn sweep(&mut self) -> Result<()>;
+}
 
-    /// Whether grants end only by [`sweep`](Self::sweep).
-    #[must_use]
-    pub fn needs_sweeping(&self) -> bool {
-        matches!(self, Self::Pktables { backend: Backend::Iptables, .. })
-    }
+/// Takes the one that the configuration names. Changes nothing.
+///
+/// # Errors
+/// There is none on this machine.
+pub fn open(firewall: Firewall) -> Result<Box<dyn Keeper>> {
+    Ok(match firewall {
+        Firewall::Firewall4 => Box::new(Firewall4::open()?),
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(backend) => Box::new(OwnRules::open(backend)?),
+    })
+}
 
-    /// Makes the grants what the accepted knocks and the configuration say: gives what is missing, for the time
-    /// that is left, and takes back what a user may open no longer. Grants of others stay.
-    ///
-    /// # Errors
-    /// The firewall refuses. The rest was done all the same.
-    pub fn reconcile(&mut self, config: &Config, accepted: &[Accepted], now: UnixSeconds) -> Result<()> {
-        let mut result = Ok(());
-        let mut note = |done: Result<Change>| {
-            if let Err(error) = done {
-                result = Err(error);
-            }
-        };
-        let (wanted, unwanted) = due(config, accepted, now);
-        for (name, address) in unwanted {
-            if let Some(opening) = config.services.get(&name) {
-                note(self.revoke(opening, address));
-            }
-        }
-        for ((name, address), left) in wanted {
-            if let Some(opening) = config.services.get(&name) {
-                note(self.grant(opening, address, left));
-            }
-        }
-        result
+/// The file that is locked before rules change, by all who change them.
+#[must_use]
+pub fn lock(firewall: Firewall) -> Option<&'static Path> {
+    match firewall {
+        Firewall::Firewall4 => None,
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(_) => Some(Path::new(pktables::LOCK)),
     }
+}
+
+/// Makes the grants what the accepted knocks and the configuration say: gives what is missing, for the time that is
+/// left, and takes back what a user may open no longer. Grants of others stay.
+///
+/// # Errors
+/// The firewall refuses. The rest was done all the same.
+pub fn reconcile(
+    keeper: &mut dyn Keeper,
+    config: &Config,
+    accepted: &[Accepted],
+    now: UnixSeconds,
+) -> Result<()> {
+    let mut result = Ok(());
+    let mut note = |done: Result<Change>| {
+        if let Err(error) = done {
+            result = Err(error);
+        }
+    };
+    let (wanted, unwanted) = due(config, accepted, now);
+    for (name, address) in unwanted {
+        if let Some(opening) = config.services.get(&name) {
+            note(keeper.revoke(opening, address));
+        }
+    }
+    for ((name, address), left) in wanted {
+        if let Some(opening) = config.services.get(&name) {
+            note(keeper.grant(opening, address, left));
+        }
+    }
+    result
 }
 
 type Passing = (ServiceName, IpAddr);
@@ -251,31 +166,6 @@ fn left(opening: &Opening, knock: &Accepted, now: UnixSeconds) -> Option<Duratio
 #[must_use]
 pub fn is_in_use(config: &Config, knock: &Accepted, now: UnixSeconds) -> bool {
     config.services.values().any(|opening| left(opening, knock, now).is_some())
-}
-
-fn set_name(service: &ServiceName, is_ipv4: bool) -> String {
-    format!("pkd_{service}_{}", if is_ipv4 { 4 } else { 6 })
-}
-
-fn read_list(path: &Path) -> Result<Vec<ServiceName>> {
-    match fs::read_to_string(path) {
-        Ok(text) => text
-            .lines()
-            .map(|line| line.parse().with_context(|| format!("{} is not as pkdd wrote it", path.display())))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-fn write_list<'a>(path: &Path, names: impl IntoIterator<Item = &'a ServiceName>) -> Result<()> {
-    let mut lines: Vec<String> = names.into_iter().map(|name| format!("{name}\n")).collect();
-    lines.sort_unstable();
-    lines.dedup();
-    let new = path.with_extension("new");
-    fs::write(&new, lines.concat())
-        .and_then(|()| fs::rename(&new, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -358,18 +248,5 @@ services = ['ssh']
             is_in_use(&config, &knocks[0], UnixSeconds(1_599))
                 && !is_in_use(&config, &knocks[0], UnixSeconds(1_600))
         );
-    }
-
-    #[test]
-    fn the_list_of_services_is_read_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("services");
-        assert!(read_list(&path).unwrap().is_empty());
-        let names: Vec<ServiceName> =
-            ["ssh", "a-b", "ssh"].iter().map(|name| name.parse().unwrap()).collect();
-        write_list(&path, &names).unwrap();
-        assert_eq!(read_list(&path).unwrap(), ["a-b".parse().unwrap(), "ssh".parse().unwrap()]);
-        fs::write(&path, "ssh\n\n").unwrap();
-        assert!(read_list(&path).is_err());
     }
 }

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use pkdd::{
     config::Config,
     control::{self, Question},
-    daemon, replay,
+    daemon,
     status::Status,
 };
 
@@ -49,6 +49,7 @@ enum Verb {
     },
     /// The same for Prometheus
     Metrics,
+    #[cfg(feature = "replay")]
     /// Tell the verdict for each datagram of a capture file (pcap or pcapng)
     Replay {
         /// The capture
@@ -99,7 +100,10 @@ fn act(Args { config, verb }: Args) -> Result<()> {
             print(&status.text())
         }
         Verb::Metrics => print(&ask(&config, Question::Metrics)?),
-        Verb::Replay { file } => replay::replay(Config::read(&config)?, &file, &mut io::stdout().lock()),
+        #[cfg(feature = "replay")]
+        Verb::Replay { file } => {
+            pkdd::replay::replay(Config::read(&config)?, &file, &mut io::stdout().lock())
+        }
         Verb::Clear => daemon::clear(&Config::read(&config)?),
     }
 }

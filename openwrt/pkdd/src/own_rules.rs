@@ -1,0 +1,140 @@
+//! Rules of our own, on nftables or iptables, by pktables.
+
+use std::{fs, io, net::IpAddr, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use pktables::{Backend, Change, Firewall, ServiceName, Sets};
+
+use crate::{
+    config::{Config, Opening},
+    handover::{self, Handover},
+    keeper::{Given, Keeper},
+};
+
+/// The services of pktables, and the rules that hand over knocks.
+pub struct OwnRules {
+    firewall: Box<dyn Firewall>,
+    backend: Backend,
+    /// For a look at the sets of nftables.
+    sets: Sets,
+}
+
+impl OwnRules {
+    /// Finds the firewall; `wanted` may leave to it which.
+    ///
+    /// # Errors
+    /// There is none, or it may not be looked at.
+    pub fn open(wanted: Backend) -> Result<Self> {
+        let backend = wanted.resolve()?;
+        Ok(Self { firewall: backend.open()?, backend, sets: Sets::open()? })
+    }
+}
+
+impl Keeper for OwnRules {
+    fn prepare(&mut self, config: &Config, list: &Path) -> Result<()> {
+        let before = read_list(list)?;
+        // Those that come are in the list before they are in the firewall, those that go after.
+        write_list(list, before.iter().chain(config.services.keys()))?;
+        for (name, opening) in &config.services {
+            self.firewall.init(&opening.service).with_context(|| format!("service '{name}'"))?;
+        }
+        for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
+            self.firewall.remove(name).with_context(|| format!("service '{name}'"))?;
+        }
+        write_list(list, config.services.keys())?;
+        Handover::of(config).place(self.backend)
+    }
+
+    fn clear(&mut self, list: &Path) -> Result<()> {
+        for name in read_list(list)? {
+            self.firewall.remove(&name).with_context(|| format!("service '{name}'"))?;
+        }
+        Handover::remove(self.backend)?;
+        write_list(list, [])
+    }
+
+    fn is_prepared(&mut self, config: &Config) -> bool {
+        // Programs would have to be started for a look at the rules of iptables.
+        if self.backend != Backend::Nft {
+            return true;
+        }
+        let mut names = |table| self.sets.names(table).ok();
+        // What cannot be looked at is taken to be there: the next grant will tell.
+        let (Some(own), Some(theirs)) = (names(handover::TABLE), names(pktables::TABLE)) else { return true };
+        let has = |name: &ServiceName| {
+            let begin = format!("{}-", name.chain());
+            theirs.iter().any(|set| set.strip_prefix(&begin).is_some_and(|rest| ["4", "6"].contains(&rest)))
+        };
+        !own.is_empty() && config.services.keys().all(has)
+    }
+
+    fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change> {
+        Ok(self.firewall.grant(&opening.service.name, address.into(), Some(ttl))?)
+    }
+
+    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change> {
+        Ok(self.firewall.revoke(&opening.service.name, address.into())?)
+    }
+
+    fn list(&mut self, config: &Config) -> Result<Vec<Given>> {
+        let mut given = Vec::new();
+        for listing in self.firewall.list()? {
+            let service = listing.service.name;
+            if config.services.contains_key(&service) {
+                given.extend(listing.grants.into_iter().map(|grant| Given {
+                    service: service.clone(),
+                    address: grant.address,
+                    left: grant.left,
+                }));
+            }
+        }
+        Ok(given)
+    }
+
+    fn needs_sweeping(&self) -> bool {
+        self.backend == Backend::Iptables
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        Ok(self.firewall.sweep().map(drop)?)
+    }
+}
+
+fn read_list(path: &Path) -> Result<Vec<ServiceName>> {
+    match fs::read_to_string(path) {
+        Ok(text) => text
+            .lines()
+            .map(|line| line.parse().with_context(|| format!("{} is not as pkdd wrote it", path.display())))
+            .collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn write_list<'a>(path: &Path, names: impl IntoIterator<Item = &'a ServiceName>) -> Result<()> {
+    let mut lines: Vec<String> = names.into_iter().map(|name| format!("{name}\n")).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let new = path.with_extension("new");
+    fs::write(&new, lines.concat())
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_services_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("services");
+        assert!(read_list(&path).unwrap().is_empty());
+        let names: Vec<ServiceName> =
+            ["ssh", "a-b", "ssh"].iter().map(|name| name.parse().unwrap()).collect();
+        write_list(&path, &names).unwrap();
+        assert_eq!(read_list(&path).unwrap(), ["a-b".parse().unwrap(), "ssh".parse().unwrap()]);
+        fs::write(&path, "ssh\n\n").unwrap();
+        assert!(read_list(&path).is_err());
+    }
+}
