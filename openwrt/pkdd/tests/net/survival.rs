@@ -11,6 +11,9 @@ use crate::{
     network::{Family, net_test, shell, ssh_server, wait},
 };
 
+/// Knocks a life; few enough that all lives of one second fit into a guard.
+const BURST: u32 = 8;
+
 net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
@@ -30,14 +33,15 @@ net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| 
         let address = format!("192.0.2.{}", 10 + life);
         shell(&format!("nsenter --net=/run/netns/client ip addr add {address}/24 dev cl"))?;
         let burst: Vec<_> =
-            (0..20).map(|number| payload(KEY, TAG, now()?, life * 100 + number)).collect::<Result<_>>()?;
+            (0..BURST).map(|number| payload(KEY, TAG, now()?, life * 100 + number)).collect::<Result<_>>()?;
         for payload in &burst {
             network.send(address.parse()?, to, payload)?;
         }
         sent.extend(burst);
         // At another moment each time: when so many of them have been written down.
-        let wanted = u64::from(life % 20);
-        wait("the journal", || Ok(fs::metadata(&journal)?.len() / 64), |entries| *entries >= kept + wanted)?;
+        let wanted = u64::from(life % BURST);
+        wait("the journal", || Ok(fs::metadata(&journal)?.len() / 64), |entries| *entries >= kept + wanted)
+            .with_context(|| format!("life {life}: {:#?} {:?}", gateway.lines(), gateway.status()))?;
         gateway.stop(Signal::SIGKILL)?;
         kept = fs::metadata(&journal)?.len() / 64;
     }
@@ -79,11 +83,11 @@ net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| 
 net_test!(after_a_reboot_nothing_of_before_counts, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
-    let knocked = payload(KEY, TAG, now()? + 5, 1)?;
+    let time = now()? + 5;
+    let knocked = payload(KEY, TAG, time, 1)?;
     gateway.expect("accept", Family::V4, &knocked)?;
     let floor = gateway.path("state/floor");
-    let saved = format!("{}\n", now()? + 5);
-    wait("the floor on disk", || Ok(fs::read_to_string(&floor)?), |text| *text >= saved)?;
+    wait("the floor on disk", || Ok(fs::read_to_string(&floor)?), |text| *text >= format!("{time}\n"))?;
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         let well = gateway.stop(signal)?;
         ensure!(well == (signal == Signal::SIGTERM));
