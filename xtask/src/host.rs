@@ -61,6 +61,12 @@ const TEST_ALONE: &[Need] = &[
     program!("dpkg-dev", "dpkg-source"),
     // objtool, with which kernels of x86_64 check modules
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
+    // pktables and its tests: firewalls, namespaces, and who knocks
+    file!("nftables", "/usr/sbin/nft"),
+    file!("iptables", "/usr/sbin/xtables-legacy-multi"),
+    file!("knockd", "/usr/sbin/knockd"),
+    file!("iproute2", "/sbin/ip"),
+    program!("util-linux", "unshare"),
     Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
     Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
 ];

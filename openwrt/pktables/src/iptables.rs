@@ -15,7 +15,8 @@ use crate::{
     address::canonical,
     error::{Error, Invalid},
     firewall::{Change, Firewall, Grant, Listing},
-    lock, program,
+    lock::{self, Guard},
+    program,
     service::{Forward, Service, ServiceName},
 };
 use save::Saved;
@@ -50,12 +51,12 @@ impl Family {
             Self::V4 => "iptables-save",
             Self::V6 => "ip6tables-save",
         };
-        let output = program::run(program, &["-c"], b"")?;
+        let output = program::ask(program, &["-c"])?;
         Ok(Saved::parse(&String::from_utf8_lossy(&output)))
     }
 
     /// Makes a change, or does nothing where there is none to make. Each table is changed whole or not at all.
-    fn change(self, script: &str) -> Result<(), Error> {
+    fn change(self, script: &str, guard: &Guard) -> Result<(), Error> {
         let program = match self {
             Self::V4 => "iptables-restore",
             Self::V6 => "ip6tables-restore",
@@ -63,7 +64,7 @@ impl Family {
         if script.is_empty() {
             return Ok(());
         }
-        program::run(program, &["--noflush", "-w"], script.as_bytes()).map(drop)
+        program::change(program, &["--noflush", "-w"], script, guard)
     }
 
     fn forward(self, service: &Service) -> Option<Forward> {
@@ -120,14 +121,14 @@ impl Iptables {
     }
 
     /// Changes all families or none.
-    fn change_all(name: &ServiceName, plans: &[Plan]) -> Result<Change, Error> {
+    fn change_all(name: &ServiceName, plans: &[Plan], guard: &Guard) -> Result<Change, Error> {
         let mut made = Change::AlreadySo;
         for (done, plan) in plans.iter().enumerate() {
             let script = Shape::script(name, &plan.from, &plan.to);
-            if let Err(cause) = plan.family.change(&script) {
+            if let Err(cause) = plan.family.change(&script, guard) {
                 // The one that failed too: its tables are changed one after the other.
                 let so_far = plans.iter().take(done.saturating_add(1));
-                return Err(match so_far.rev().try_for_each(|plan| restore(name, plan)) {
+                return Err(match so_far.rev().try_for_each(|plan| restore(name, plan, guard)) {
                     Ok(()) => cause,
                     Err(restoring) => Error::HalfDone { cause: cause.into(), restoring: restoring.into() },
                 });
@@ -151,27 +152,27 @@ impl Iptables {
         decide: impl FnOnce(&Found, &mut Vec<GrantRule>) -> Result<(), Error>,
     ) -> Result<Change, Error> {
         let family = Family::of(address);
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let found = shape::find(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
         let now = self.now();
         let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.is_over(now)).cloned().collect();
         let mut wanted = valid.clone();
         decide(&found, &mut wanted)?;
-        family.change(&found.script(&wanted))?;
+        family.change(&found.script(&wanted), &guard)?;
         Ok(if wanted == valid { Change::AlreadySo } else { Change::Made })
     }
 }
 
-fn restore(name: &ServiceName, plan: &Plan) -> Result<(), Error> {
+fn restore(name: &ServiceName, plan: &Plan, guard: &Guard) -> Result<(), Error> {
     let now = Shape::of(&plan.family.read()?, name);
-    plan.family.change(&Shape::script(name, &now, &plan.from))
+    plan.family.change(&Shape::script(name, &now, &plan.from), guard)
 }
 
 impl Firewall for Iptables {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let service = &service.checked()?;
         let now = self.now();
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
@@ -190,11 +191,11 @@ impl Firewall for Iptables {
             let to = if is_so { from.clone() } else { Shape::new(service, forward, &grants, &from) };
             plans.push(Plan { family, from, to });
         }
-        Self::change_all(&service.name, &plans)
+        Self::change_all(&service.name, &plans, &guard)
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let from = Shape::of(&family.read()?, name);
@@ -203,7 +204,7 @@ impl Firewall for Iptables {
         if plans.iter().all(|plan| plan.from.is_nothing()) {
             return Ok(Change::AlreadySo);
         }
-        Self::change_all(name, &plans)
+        Self::change_all(name, &plans, &guard)
     }
 
     fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
@@ -236,7 +237,7 @@ impl Firewall for Iptables {
     }
 
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
@@ -246,7 +247,7 @@ impl Firewall for Iptables {
         if plans.iter().all(|plan| plan.from.is_nothing()) {
             return Err(Error::NoService(name.clone()));
         }
-        Self::change_all(name, &plans)
+        Self::change_all(name, &plans, &guard)
     }
 
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
@@ -263,7 +264,7 @@ impl Firewall for Iptables {
     }
 
     fn sweep(&mut self) -> Result<usize, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let now = self.now();
         let mut swept: usize = 0;
         for family in Family::all() {
@@ -277,7 +278,7 @@ impl Firewall for Iptables {
                 swept = swept.saturating_add(over.len());
                 script.push_str(&found.script(&kept));
             }
-            family.change(&script)?;
+            family.change(&script, &guard)?;
         }
         Ok(swept)
     }

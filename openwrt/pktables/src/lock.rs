@@ -23,17 +23,23 @@ pub const PATH: &str = "/run/pktables.lock";
 /// How long one command waits for others. Each holds the lock for some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Held until it is dropped, and until the programs that were started meanwhile have ended: a command that
-/// is killed may leave a change behind that is still being made.
+/// Held until it is dropped, and until the programs that share it have ended.
 pub(crate) struct Guard {
-    _file: File,
+    file: File,
+}
+
+impl Guard {
+    /// For a program that makes a change: should this process be killed, the lock lasts until the change is
+    /// made. It cannot be had by whatever else other threads start.
+    pub(crate) fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
 }
 
 /// Waits for the lock.
 pub(crate) fn hold(path: &Path) -> Result<Guard, Error> {
     let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
-    // Without CLOEXEC, for the programs that are started.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH);
     let mut file = File::from(opened.map_err(|errno| failed(errno.into()))?);
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -44,7 +50,7 @@ pub(crate) fn hold(path: &Path) -> Result<Guard, Error> {
     // Only for whoever waits in vain; the lock holds without it.
     let named = ftruncate(&file, 0).map_err(io::Error::from).and_then(|()| write!(file, "{}", process::id()));
     named.map_err(failed)?;
-    Ok(Guard { _file: file })
+    Ok(Guard { file })
 }
 
 /// A thread waits, because there is no waiting for a file lock with a limit. Where the limit passes, the

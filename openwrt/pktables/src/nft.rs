@@ -15,7 +15,8 @@ use crate::{
     address::canonical,
     error::Error,
     firewall::{Change, Firewall, Grant, Listing},
-    lock, program,
+    lock::{self, Guard},
+    program,
     service::{Service, ServiceName},
     sets::{SetPath, Sets},
 };
@@ -75,7 +76,7 @@ impl Nft {
         address: IpNet,
         ttl: Option<Duration>,
     ) -> Result<Change, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let ruleset = ruleset()?;
         if !ruleset.has(&set.service) {
             return Err(Error::NoService(set.service.clone()));
@@ -86,7 +87,7 @@ impl Nft {
             let mut script = Script::default();
             script.add_set(set)?;
             script.insert_grants(&service, set)?;
-            run(&script)?;
+            run(&script, &guard)?;
         }
         let name = set.text();
         self.sets.grant(SetPath { table: TABLE, set: &name }, address.addr(), ttl)
@@ -94,7 +95,7 @@ impl Nft {
 }
 
 fn ruleset() -> Result<Ruleset, Error> {
-    match program::run(PROGRAM, &["-j", "-t", "list", "table", "inet", TABLE], b"") {
+    match program::ask(PROGRAM, &["-j", "-t", "list", "table", "inet", TABLE]) {
         Err(Error::Refused { message, .. }) if message.contains("No such file or directory") => {
             Ok(Ruleset::default())
         }
@@ -102,14 +103,14 @@ fn ruleset() -> Result<Ruleset, Error> {
     }
 }
 
-fn run(script: &Script) -> Result<(), Error> {
-    program::run(PROGRAM, &["-j", "-f", "-"], script.text().as_bytes()).map(drop)
+fn run(script: &Script, guard: &Guard) -> Result<(), Error> {
+    program::change(PROGRAM, &["-j", "-f", "-"], &script.text(), guard)
 }
 
 impl Firewall for Nft {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let service = &service.checked()?;
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let ruleset = ruleset()?;
         let there = self.sets_of(&service.name)?;
         let wanted: Vec<SetName> = layout::sets(service).collect();
@@ -135,12 +136,12 @@ impl Firewall for Nft {
         let mut kept: Vec<SetName> = there.iter().filter(leads).cloned().collect();
         kept.extend(wanted.iter().filter(|set| !there.contains(set)).cloned());
         script.add_service(service, &kept)?;
-        run(&script)?;
+        run(&script, &guard)?;
         Ok(Change::Made)
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let guard = lock::hold(&self.lock)?;
         let ruleset = ruleset()?;
         let sets = self.sets_of(name)?;
         if !ruleset.has(name) && sets.is_empty() {
@@ -166,7 +167,7 @@ impl Firewall for Nft {
         } else {
             script.delete_table()?;
         }
-        run(&script)?;
+        run(&script, &guard)?;
         Ok(Change::Made)
     }
 

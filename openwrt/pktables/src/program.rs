@@ -5,19 +5,37 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::error::Error;
+use crate::{error::Error, lock::Guard};
 
-/// Runs a program to its end; gives what it prints.
+/// Asks a program; gives what it prints.
 ///
 /// # Errors
 /// It cannot be run, or ends with another status than 0.
-pub(crate) fn run(program: &'static str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn ask(program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, Error> {
+    run(program, arguments, b"", Stdio::piped())
+}
+
+/// Gives a program its input, which is a change. Its standard output, where it has nothing to say, is the lock.
+///
+/// # Errors
+/// It cannot be run, or ends with another status than 0.
+pub(crate) fn change(
+    program: &'static str,
+    arguments: &[&str],
+    input: &str,
+    guard: &Guard,
+) -> Result<(), Error> {
+    let lock = guard.share().map_err(|error| Error::Program { program, error })?;
+    run(program, arguments, input.as_bytes(), lock.into()).map(drop)
+}
+
+fn run(program: &'static str, arguments: &[&str], input: &[u8], stdout: Stdio) -> Result<Vec<u8>, Error> {
     let failed = |error| Error::Program { program, error };
     let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
@@ -72,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let told = run("pktables-has-no-such-program", &[], b"").unwrap_err().to_string();
+        let told = ask("pktables-has-no-such-program", &[]).unwrap_err().to_string();
         assert!(told.starts_with("cannot run pktables-has-no-such-program: "), "{told}");
     }
 }

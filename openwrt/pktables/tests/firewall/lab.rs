@@ -38,6 +38,8 @@ link set i0 up
 -n client addr add 2001:db8::7/64 dev eth0 nodad
 -n client addr add 2001:db8::8/64 dev eth0 nodad
 -n client link set eth0 up
+-n client route add default via 192.0.2.1
+-n client route add default via 2001:db8::1
 -n inner addr add 192.168.1.10/24 dev eth0
 -n inner addr add fd00::10/64 dev eth0 nodad
 -n inner link set eth0 up
@@ -90,13 +92,18 @@ fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {
 
 /// A connection from one of the client's addresses to the gateway; `None`: nobody answers.
 pub(crate) fn dial(from: &str, port: u16) -> Result<Option<TcpStream>> {
-    let from: IpAddr = from.parse()?;
-    let gateway: IpAddr = if from.is_ipv4() { "192.0.2.1".parse()? } else { "2001:db8::1".parse()? };
+    let gateway = if from.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
+    dial_past(from, gateway, port)
+}
+
+/// The same, to any host.
+pub(crate) fn dial_past(from: &str, to: &str, port: u16) -> Result<Option<TcpStream>> {
+    let (from, to): (IpAddr, IpAddr) = (from.parse()?, to.parse()?);
     at("client", || {
         let domain = if from.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(from, 0).into())?;
-        match socket.connect_timeout(&SocketAddr::new(gateway, port).into(), SILENCE) {
+        match socket.connect_timeout(&SocketAddr::new(to, port).into(), SILENCE) {
             Ok(()) => Ok(Some(TcpStream::from(socket))),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(error).context("it is answered, and not let in"),

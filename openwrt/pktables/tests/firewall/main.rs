@@ -7,9 +7,11 @@
 
 mod crowd;
 mod killed;
+mod knockd;
 mod lab;
 mod original;
 mod packets;
+mod readme;
 mod room;
 mod rules;
 mod words;

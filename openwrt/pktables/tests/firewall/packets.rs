@@ -122,6 +122,25 @@ on_each_firewall! {
     }
 }
 
+on_each_firewall! {
+    fn what_is_sent_to_others_at_that_port_goes_to_them(room) {
+        lab::connect()?;
+        lab::serve(Some("inner"), 22, "wrong")?;
+        lab::serve(Some("inner"), 2222, "right")?;
+        room.quietly(&[
+            "init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22",
+            "add 192.0.2.7 --service nas",
+            "add 2001:db8::7 --service nas",
+        ])?;
+        for (from, to) in [("192.0.2.7", "192.168.1.10"), ("2001:db8::7", "fd00::10")] {
+            // The gateway's IPv6 addresses take a second before it asks who is there.
+            let mut stream = wait(from, || lab::dial_past(from, to, 2222), Option::is_some)?.context("closed")?;
+            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("right"), "{from}");
+        }
+        Ok(())
+    }
+}
+
 /// nftables only: an accept of one table does not keep another table from dropping.
 #[test]
 fn another_table_may_still_drop() -> Result<()> {

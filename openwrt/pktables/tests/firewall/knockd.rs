@@ -1,0 +1,193 @@
+//! With Debian's knockd and its knock, as the README tells to set them up; only the times are shorter.
+
+use std::{
+    fs::{self, File},
+    process::{Child, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use pktables::Grant;
+
+use crate::{
+    lab,
+    readme::block,
+    room::{Room, command, feed, on_each_firewall, run, wait},
+};
+
+const LOG: &str = "/run/knockd.log";
+
+/// Ends with the test that started it.
+struct Knockd(Child);
+
+impl Knockd {
+    /// Starts knockd at the gateway's outer side, and waits until it listens.
+    fn start(configuration: &str) -> Result<Self> {
+        fs::write("/run/knockd.conf", configuration)?;
+        let log = File::create(LOG)?;
+        let child = command("/usr/sbin/knockd")
+            .args(["--interface", "c0", "--config", "/run/knockd.conf", "--verbose"])
+            .stderr(log.try_clone()?)
+            .stdout(log)
+            .spawn()
+            .context("knockd is missing; Debian's knockd brings it")?;
+        let knockd = Self(child);
+        // It listens where the kernel lists a packet socket.
+        wait(
+            "the sockets of knockd",
+            || Ok(fs::read_to_string("/proc/net/packet")?),
+            |list| list.lines().count() > 1,
+        )?;
+        Ok(knockd)
+    }
+
+    /// Gives it no time for anything.
+    fn kill(mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Knockd {
+    fn drop(&mut self) {
+        // It may have ended, which is as good.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The room is as a host on which pktables is installed.
+fn install() -> Result<()> {
+    lab::connect()?;
+    for folder in ["/run/upper", "/run/work"] {
+        fs::create_dir(folder)?;
+    }
+    let layers = "lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work";
+    run("mount", ["-t", "overlay", "overlay", "-o", layers, "/usr/sbin"])?;
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pktables"), "/usr/sbin/pktables")?;
+    Ok(())
+}
+
+/// Sends a sequence from the client, whose address of this family has the least number.
+fn knock(gateway: &str, ports: &str) -> Result<()> {
+    let mut knock = command("nsenter");
+    knock.args(["--net=/run/netns/client", "/usr/bin/knock", "-d", "5", gateway]).args(ports.split(' '));
+    let output = knock.stdout(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{knock:?}: {output:?}");
+    Ok(())
+}
+
+fn grants(room: &Room, service: &str) -> Result<Vec<Grant>> {
+    let listings = room.firewall()?.list()?;
+    let listing = listings.into_iter().find(|listing| listing.service.name.as_str() == service);
+    Ok(listing.context("no such service")?.grants)
+}
+
+fn wait_for(room: &Room, service: &str, expected: &[&str]) -> Result<()> {
+    let what = format!("the addresses of {service}; knockd says {:?}", fs::read_to_string(LOG));
+    wait(&what, || room.granted(service), |granted| granted == expected).map(drop)
+}
+
+/// The unit runs it before knockd, and after.
+fn helper(verb: &str) -> Result<()> {
+    feed("sh", &["-es", verb], block("sh", "knockd-helper")?)
+}
+
+/// The README's configuration with short times.
+fn configuration() -> Result<String> {
+    Ok(block("text", "[options]")?
+        .replace("cmd_timeout   = 30", "cmd_timeout = 1")
+        .replace("31", "2")
+        .replace("30s", "2s"))
+}
+
+on_each_firewall! {
+    fn knocks_open_and_stop_commands_close(room) {
+        install()?;
+        room.quietly(&["init other --port 1"])?;
+        helper("start")?;
+        let _knockd = Knockd::start(&configuration()?)?;
+        lab::serve(None, 22, "gateway")?;
+        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        knock("192.0.2.1", "7000 8000 9000")?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        assert_eq!(lab::who("192.0.2.8", 22)?, None);
+        wait_for(room, "ssh", &[])?;
+        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        helper("stop")?;
+        lab::expect("192.0.2.7", 22, Some("gateway"))
+    }
+}
+
+on_each_firewall! {
+    fn one_knock_opens_two_services(room) {
+        install()?;
+        room.quietly(&["init other --port 1"])?;
+        helper("start")?;
+        let _knockd = Knockd::start(&configuration()?)?;
+        knock("192.0.2.1", "500:udp 4500:udp 7001:udp")?;
+        wait_for(room, "ike", &["192.0.2.7"])?;
+        wait_for(room, "nat-t", &["192.0.2.7"])?;
+        assert_eq!(room.granted("ssh")?, [""; 0]);
+        wait_for(room, "ike", &[])?;
+        wait_for(room, "nat-t", &[])
+    }
+}
+
+on_each_firewall! {
+    /// Each knock has its own time, so the first one's end does not cut short the second.
+    fn a_second_knock_extends_the_first(room) {
+        install()?;
+        room.quietly(&["init other --port 1"])?;
+        helper("start")?;
+        // Long, so that the second comes before the end of the first on a slow machine, too.
+        let long = configuration()?.replace("--timeout 2s", "--timeout 20s");
+        let _knockd = Knockd::start(&long)?;
+        let left = || Ok(grants(room, "web")?.first().and_then(|grant| grant.left));
+        knock("192.0.2.1", "7003 8003 9003")?;
+        let first = wait("the grant", left, Option::is_some)?;
+        // A second later the stop_command of the first comes, and there is less left.
+        let less = wait("less", left, |left| left.is_some_and(|left| left.as_secs() < 17))?;
+        knock("192.0.2.1", "7003 8003 9003")?;
+        let second = wait("more", left, |left| *left > less.map(|left| left + std::time::Duration::from_secs(2)))?;
+        ensure!(first.is_some() && second.is_some());
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    /// A grant with a time of its own ends without knockd; one without stays, and the next start ends it.
+    fn a_killed_knockd_leaves_no_door_open(room) {
+        install()?;
+        room.quietly(&["init other --port 1"])?;
+        helper("start")?;
+        let knockd = Knockd::start(&configuration()?.replace("cmd_timeout = 1", "cmd_timeout = 3600"))?;
+        knock("192.0.2.1", "7003 8003 9003")?;
+        wait_for(room, "web", &["192.0.2.7"])?;
+        knock("192.0.2.1", "7000 8000 9000")?;
+        wait_for(room, "ssh", &["192.0.2.7"])?;
+        knockd.kill()?;
+        let swept = || -> Result<Vec<String>> {
+            room.quietly(&["sweep"])?;
+            room.granted("web")
+        };
+        wait("the grant with a time", swept, Vec::is_empty)?;
+        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
+        helper("start")?;
+        assert_eq!(room.granted("ssh")?, [""; 0]);
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    fn knocks_over_ipv6_open_ipv6(room) {
+        install()?;
+        room.quietly(&["init other --port 1"])?;
+        helper("start")?;
+        let _knockd = Knockd::start(&configuration()?)?;
+        knock("2001:db8::1", "7003 8003 9003")?;
+        let granted = wait("the addresses", || room.granted("web"), |granted| !granted.is_empty())?;
+        ensure!(granted[0].starts_with("2001:db8::"), "{granted:?}");
+        Ok(())
+    }
+}
