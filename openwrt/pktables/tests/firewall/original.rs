@@ -344,7 +344,7 @@ fn what_a_crash_left_is_closed_at_boot() -> Result<()> {
 fn chains_of_the_original_are_understood() -> Result<()> {
     Room::enter(
         concat!(module_path!(), "::chains_of_the_original_are_understood"),
-        Kind::IptablesLegacy,
+        Kind::IptablesNft,
         |room| {
             for line in [
                 "-N pk-ssh",

@@ -87,7 +87,7 @@ impl Room {
                 // Seen by people, because nothing is claimed here.
                 writeln!(
                     io::stderr(),
-                    "---- {path}: this kernel has no iptables-legacy, nothing is claimed"
+                    "---- {path}: nothing is claimed, iptables-legacy does not work here"
                 )?;
                 return Ok(());
             };
@@ -114,7 +114,7 @@ impl Room {
         Ok(())
     }
 
-    /// `None`: the kernel has no such firewall.
+    /// `None`: there is no such firewall here.
     fn furnish(kind: Kind) -> Result<Option<Self>> {
         run("mount", ["-t", "tmpfs", "none", "/run"])?;
         run("ip", ["link", "set", "lo", "up"])?;
@@ -131,7 +131,8 @@ impl Room {
                 place(&format!("{family}{name}"), &multi)?;
             }
         }
-        if kind == Kind::IptablesLegacy && !command("iptables").arg("-S").output()?.status.success() {
+        // It refuses who is root of a user namespace only, too.
+        if kind == Kind::IptablesLegacy && !command("iptables-save").output()?.status.success() {
             return Ok(None);
         }
         Ok(Some(Self { kind }))

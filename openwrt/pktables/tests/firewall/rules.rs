@@ -14,7 +14,7 @@ fn own(rules: &str) -> Vec<&str> {
 fn iptables_has_the_shapes_of_the_original() -> Result<()> {
     Room::enter(
         concat!(module_path!(), "::iptables_has_the_shapes_of_the_original"),
-        Kind::IptablesLegacy,
+        Kind::IptablesNft,
         |room| {
             room.quietly(&[
             "init ssh --port 22 --syn --log --log-prefix knock: --log-level info --log-limit 3/minute --log-burst 7",
@@ -155,7 +155,7 @@ on_each_firewall! {
 /// What has services is what gets more; else nftables.
 #[test]
 fn auto_takes_what_the_host_has() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesLegacy, |room| {
+    Room::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesNft, |room| {
         let nft = Room { kind: Kind::Nft };
         let quiet = |words: &[&str]| -> Result<()> {
             let outcome = Room::bare(words)?;
