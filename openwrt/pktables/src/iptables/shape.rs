@@ -113,6 +113,13 @@ struct Link {
     own: bool,
 }
 
+impl Link {
+    /// Hosts often end FORWARD with a refusal. INPUT is as it was in the original.
+    fn comes_first(&self) -> bool {
+        self.chain == "FORWARD"
+    }
+}
+
 /// All that a service is in one family: for each place the texts of its rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -233,10 +240,14 @@ impl Shape {
             for text in new.iter().flatten().filter(|_| old != new) {
                 let _ = writeln!(lines, "-A {own} {text}");
             }
-            for Link { chain, text, .. } in come.iter().filter(|link| link.table == table) {
-                // Hosts often end FORWARD with a refusal. INPUT is as it was in the original.
-                let verb = if chain == "FORWARD" { "-I" } else { "-A" };
-                let _ = writeln!(lines, "{verb} {chain} {text}");
+            let come = || come.iter().filter(|link| link.table == table);
+            for Link { chain, text, .. } in come().filter(|link| !link.comes_first()) {
+                let _ = writeln!(lines, "-A {chain} {text}");
+            }
+            // The last one put at the top is the first in the end.
+            let first: Vec<&Link> = come().filter(|link| link.comes_first()).collect();
+            for Link { chain, text, .. } in first.into_iter().rev() {
+                let _ = writeln!(lines, "-I {chain} {text}");
             }
             if old.is_some() && new.is_none() {
                 let _ = writeln!(lines, "-F {own}\n-X {own}");

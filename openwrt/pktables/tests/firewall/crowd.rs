@@ -1,6 +1,6 @@
 //! Many at once.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
@@ -84,6 +84,38 @@ on_each_firewall! {
         ensure!(expected.len() > WORKERS, "{expected:?} are too few to tell much");
         let expected: Vec<String> = expected.into_iter().map(address::short).collect();
         assert_eq!(room.granted("ssh")?, expected);
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    /// Whoever comes last may be one who looked before the longest came.
+    fn the_longest_of_many_at_once_stays(room) {
+        room.quietly(&["init ssh --port 22"])?;
+        let rounds: u64 = if room.kind.is_nft() { 500 } else { 25 };
+        let threads: Vec<_> = (0..WORKERS as u64)
+            .map(|worker| {
+                let room = Room { kind: room.kind };
+                thread::spawn(move || -> Result<()> {
+                    let mut firewall = room.firewall()?;
+                    for round in 0..rounds {
+                        // Each round its own address; the longest is another worker's each time.
+                        let who = address::parse(&format!("10.0.{}.{}", round / 250, round % 250))?;
+                        let seconds = 1000 * (1 + (worker + round) % WORKERS as u64);
+                        firewall.grant(&"ssh".parse()?, who, Some(Duration::from_secs(seconds)))?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("it does not panic")?;
+        }
+        let listings = room.firewall()?.list()?;
+        let longest = Duration::from_secs(1000 * WORKERS as u64 - 500);
+        let short = listings[0].grants.iter().filter(|grant| grant.left.is_none_or(|left| left < longest));
+        let short: Vec<_> = short.collect();
+        ensure!(short.is_empty(), "{} of {} are cut short: {short:?}", short.len(), listings[0].grants.len());
         Ok(())
     }
 }

@@ -14,4 +14,5 @@ mod packets;
 mod readme;
 mod room;
 mod rules;
+mod sets;
 mod words;

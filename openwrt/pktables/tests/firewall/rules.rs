@@ -67,8 +67,8 @@ fn iptables_sends_on_what_is_granted() -> Result<()> {
         let expected = [
             ":pk-nas -",
             "-A INPUT -p tcp -m tcp --dport 2222 -j pk-nas",
-            "-A FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 22 -m conntrack --ctstate DNAT --ctorigdstport 2222 -m comment --comment pk-nas -j ACCEPT",
             "-A FORWARD -d 192.168.1.10/32 -p tcp -m tcp --dport 22 -m conntrack --ctstate DNAT --ctorigdstport 2222 -m comment --comment pk-nas -j ACCEPT",
+            "-A FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 22 -m conntrack --ctstate DNAT --ctorigdstport 2222 -m comment --comment pk-nas -j ACCEPT",
             "-A pk-nas -j DROP",
             ":pk-nas -",
             "-A PREROUTING -p tcp -m tcp --dport 2222 -m addrtype --dst-type LOCAL -j pk-nas",
@@ -172,6 +172,44 @@ fn auto_takes_what_the_host_has() -> Result<()> {
         quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
         assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
         ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
+        Ok(())
+    })
+}
+
+/// Where IPv6 refuses what IPv4 already has, IPv4 is put back.
+#[test]
+fn both_families_change_or_none() -> Result<()> {
+    Room::enter(concat!(module_path!(), "::both_families_change_or_none"), Kind::IptablesNft, |room| {
+        let refuse = || -> Result<()> {
+            std::fs::remove_file("/run/bin/ip6tables-restore")?;
+            Ok(std::os::unix::fs::symlink("/bin/false", "/run/bin/ip6tables-restore")?)
+        };
+        let allow = || -> Result<()> {
+            std::fs::remove_file("/run/bin/ip6tables-restore")?;
+            Ok(std::os::unix::fs::symlink("/usr/sbin/xtables-nft-multi", "/run/bin/ip6tables-restore")?)
+        };
+        let nas = "init nas --port 22 --forward 192.168.1.10:22 --forward [fd00::10]:22";
+        // What is there, what is asked for.
+        let rows: [(&[&str], &str); 6] = [
+            (&[], "init ssh --port 22"),
+            (&[], nas),
+            (&["init ssh --port 22", "add 192.0.2.7 --service ssh"], "init ssh --port 2222 --log"),
+            (
+                &["init ssh --port 22", "add 192.0.2.7 --service ssh", "add 2001:db8::7 --service ssh"],
+                "flush ssh",
+            ),
+            (&["init ssh --port 22", "add 192.0.2.7 --service ssh"], "remove ssh"),
+            (&[nas, "add 192.0.2.7 --service nas"], "remove nas"),
+        ];
+        for (row, (there, words)) in rows.into_iter().enumerate() {
+            room.quietly(there)?;
+            let before = room.rules()?;
+            refuse()?;
+            room.fails(words, 1, "ip6tables-restore: exit status: 1")?;
+            allow()?;
+            assert_eq!(own(&before), own(&room.rules()?), "row {row}");
+            room.quietly(&[words, "remove ssh", "remove nas"])?;
+        }
         Ok(())
     })
 }
