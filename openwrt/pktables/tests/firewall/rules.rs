@@ -172,6 +172,10 @@ fn auto_takes_what_the_host_has() -> Result<()> {
         quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
         assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
         ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
+        nft.quietly(&["init ssh --port 22"])?;
+        quiet(&["add", "192.0.2.8", "--service", "ssh"])?;
+        assert_eq!(nft.granted("ssh")?, ["192.0.2.8"], "nftables where both have services");
+        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
         Ok(())
     })
 }
