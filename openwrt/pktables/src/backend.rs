@@ -1,12 +1,15 @@
 //! Which of the two back ends a host has.
 
-use std::{env, path::Path, str::FromStr};
+use std::{env, io::ErrorKind, str::FromStr, time::Duration};
+
+use ipnet::IpNet;
 
 use crate::{
     error::{Error, Invalid},
-    firewall::Firewall,
+    firewall::{Change, Firewall, Listing},
     iptables::Iptables,
     nft::Nft,
+    service::{Service, ServiceName},
 };
 
 /// The back end that is asked for.
@@ -39,57 +42,115 @@ impl Backend {
     /// The firewall of the network namespace that this process is in.
     ///
     /// # Errors
-    /// The kernel has no such firewall, or it may not be asked.
+    /// The kernel has no such firewall.
     pub fn open(self) -> Result<Box<dyn Firewall>, Error> {
-        Ok(match self.choose()? {
-            Chosen::Nft(nft) => Box::new(nft),
-            Chosen::Iptables(iptables) => Box::new(iptables),
-        })
-    }
-
-    /// Which of the two it is on this host now.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
-    pub fn resolve(self) -> Result<Self, Error> {
-        Ok(match self.choose()? {
-            Chosen::Nft(_) => Self::Nft,
-            Chosen::Iptables(_) => Self::Iptables,
-        })
-    }
-
-    fn choose(self) -> Result<Chosen, Error> {
-        match self {
-            Self::Iptables => return Ok(Chosen::Iptables(Iptables::default())),
-            Self::Nft => return Ok(Chosen::Nft(Nft::open()?)),
-            Self::Auto => {}
-        }
-        let nft = match Nft::open().and_then(|mut nft| Ok((nft.is_in_use()?, nft))) {
-            Ok((true, nft)) => return Ok(Chosen::Nft(nft)),
-            Ok((false, nft)) => Some(nft),
-            // A kernel without nftables.
-            Err(Error::Kernel { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        let iptables = Iptables::default();
-        let in_use = match iptables.is_in_use() {
-            // A host without iptables.
-            Err(Error::Program { .. }) => false,
-            answer => answer?,
-        };
-        Ok(match nft {
-            Some(nft) if !in_use && is_installed("nft") => Chosen::Nft(nft),
-            _ => Chosen::Iptables(iptables),
+        Ok(match self {
+            Self::Iptables => Box::new(Iptables::default()),
+            Self::Nft => Box::new(Nft::open()?),
+            Self::Auto => Box::new(Auto::open()?),
         })
     }
 }
 
-enum Chosen {
-    Nft(Nft),
-    Iptables(Iptables),
+/// Asks again at each command, because others may have made the first service since the last. iptables is asked
+/// for nothing but the command itself: each question to it is a program that runs.
+struct Auto {
+    /// `None`: the kernel has no nftables.
+    nft: Option<Nft>,
+    iptables: Iptables,
+}
+
+impl Auto {
+    fn open() -> Result<Self, Error> {
+        let nft = match Nft::open() {
+            Err(Error::Kernel { .. }) => None,
+            nft => Some(nft?),
+        };
+        Ok(Self { nft, iptables: Iptables::default() })
+    }
+
+    /// nftables, if it has services.
+    fn nft(&mut self) -> Result<Option<&mut Nft>, Error> {
+        let Some(nft) = &mut self.nft else { return Ok(None) };
+        match nft.is_in_use() {
+            Ok(true) => Ok(Some(nft)),
+            // The other one is a kernel that has netfilter, and no nftables.
+            Ok(false) | Err(Error::Kernel { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where nothing has services yet.
+    fn prefers_nft(&self) -> Result<bool, Error> {
+        let iptables_is_free = or(self.iptables.is_in_use().map(|in_use| !in_use), || Ok(true))?;
+        Ok(self.nft.is_some() && iptables_is_free && is_installed("nft"))
+    }
+}
+
+/// A host without the programs of iptables has no services in it.
+fn or<T>(answer: Result<T, Error>, nothing: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    match answer {
+        Err(Error::Program { error, .. }) if error.kind() == ErrorKind::NotFound => nothing(),
+        answer => answer,
+    }
+}
+
+impl Firewall for Auto {
+    fn init(&mut self, service: &Service) -> Result<Change, Error> {
+        if let Some(nft) = self.nft()? {
+            return nft.init(service);
+        }
+        let prefers_nft = self.prefers_nft()?;
+        match &mut self.nft {
+            Some(nft) if prefers_nft => nft.init(service),
+            _ => self.iptables.init(service),
+        }
+    }
+
+    fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        match self.nft()? {
+            Some(nft) => nft.remove(name),
+            None => or(self.iptables.remove(name), || Ok(Change::AlreadySo)),
+        }
+    }
+
+    fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
+        match self.nft()? {
+            Some(nft) => nft.grant(name, address, ttl),
+            None => or(self.iptables.grant(name, address, ttl), || Err(Error::NoService(name.clone()))),
+        }
+    }
+
+    fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
+        match self.nft()? {
+            Some(nft) => nft.revoke(name, address),
+            None => or(self.iptables.revoke(name, address), || Err(Error::NoService(name.clone()))),
+        }
+    }
+
+    fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
+        match self.nft()? {
+            Some(nft) => nft.flush(name),
+            None => or(self.iptables.flush(name), || Err(Error::NoService(name.clone()))),
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+        match self.nft()? {
+            Some(nft) => nft.list(),
+            None => or(self.iptables.list(), || Ok(Vec::new())),
+        }
+    }
+
+    fn sweep(&mut self) -> Result<usize, Error> {
+        match self.nft()? {
+            Some(nft) => nft.sweep(),
+            None => or(self.iptables.sweep(), || Ok(0)),
+        }
+    }
 }
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder: std::path::PathBuf| Path::new(&folder).join(program).is_file())
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -133,7 +133,7 @@ on_each_firewall! {
             "add 2001:db8::7 --service nas",
         ])?;
         for (from, to) in [("192.0.2.7", "192.168.1.10"), ("2001:db8::7", "fd00::10")] {
-            // The gateway's IPv6 addresses take a second before it asks who is there.
+            // The gateway has not asked for the inner host yet, which takes IPv6 a second.
             let mut stream = wait(from, || lab::dial_past(from, to, 2222), Option::is_some)?.context("closed")?;
             assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("right"), "{from}");
         }
