@@ -31,12 +31,10 @@ impl Knockd {
             .spawn()
             .context("knockd is missing; Debian's knockd brings it")?;
         let knockd = Self(child);
-        // It listens where the kernel lists a packet socket.
-        wait(
-            "the sockets of knockd",
-            || Ok(fs::read_to_string("/proc/net/packet")?),
-            |list| list.lines().count() > 1,
-        )?;
+        // It hears once the kernel has its filter; while libpcap prepares, that is a single instruction.
+        let filter = || run("ss", ["--packet", "--bpf"]);
+        let is_whole = |list: &String| list.contains("bpf filter (") && !list.contains("bpf filter (1)");
+        wait("the filter of knockd", filter, is_whole)?;
         Ok(knockd)
     }
 
