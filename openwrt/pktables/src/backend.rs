@@ -50,6 +50,19 @@ impl Backend {
             Self::Auto => Box::new(Auto::open()?),
         })
     }
+
+    /// Which of the two it is on this host now, for those who stay with it.
+    ///
+    /// # Errors
+    /// The kernel has no such firewall, or it may not be asked.
+    pub fn resolve(self) -> Result<Self, Error> {
+        if self != Self::Auto {
+            return Ok(self);
+        }
+        let mut auto = Auto::open()?;
+        let is_nft = auto.nft()?.is_some() || auto.prefers_nft()?;
+        Ok(if is_nft { Self::Nft } else { Self::Iptables })
+    }
 }
 
 /// Asks again at each command, because others may have made the first service since the last. iptables is asked
