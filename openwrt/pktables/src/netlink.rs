@@ -23,9 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The kernel fills at most 32 KiB at a time, whatever the question (`netlink_dump()`).
 const BUFFER: usize = 32 * 1024;
 
-/// `ERESTART`, which has the same number everywhere, and which only this question lets out of the kernel.
-const RESTART: i32 = 85;
-
 /// How many times the rule set has changed, modulo 2³².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) u32);
@@ -149,7 +146,8 @@ impl Channel {
         }
         match outcome {
             None => Ok(()),
-            Some(error) if error.raw_os_error() == RESTART => Err(Abort::Outdated),
+            // Its number is another one on MIPS.
+            Some(Errno::RESTART) => Err(Abort::Outdated),
             Some(error) => Err(Abort::Refused(error)),
         }
     }
