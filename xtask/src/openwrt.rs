@@ -156,6 +156,8 @@ impl Zig {
             // musl's start files are Zig's, there are none beside a compiler without this target.
             "-Clink-self-contained=no",
             "-Clink-arg=-Wl,-z,norelro",
+            // Nothing unwinds.
+            "-Cforce-unwind-tables=n",
         ];
         let toolchain = Toolchain::find()?;
         let target = architecture.rust_target;

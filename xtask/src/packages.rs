@@ -23,7 +23,7 @@ use crate::{
 const RELEASE: &str = "r1";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Bytes that all programs and scripts of a mipsel router may take once installed, and its extension.
+/// Bytes that all programs, scripts and pages of a gate may take once installed on mipsel, and its extension.
 const USERLAND_LIMIT: u64 = 1024 * 1024;
 const EXTENSION_LIMIT: u64 = 16 * 1024;
 
@@ -142,14 +142,21 @@ fn build_into(
     }
     let work = folder.join("work");
     fs::create_dir_all(&work)?;
-    let mut recipes = vec![service(&work)?, extension(architecture, &work)?, client(architecture)?];
-    recipes.extend(luci()?);
+    let recipes = [
+        service(&work)?,
+        extension(architecture, &work)?,
+        daemon(architecture, &work)?,
+        client(architecture, &work)?,
+        luci()?,
+    ];
     let packages: Vec<Package> =
         recipes.iter().map(|recipe| pack(recipe, &work, folder)).collect::<Result<_>>()?;
-    let userland: u64 = packages.iter().map(|package| package.installed).sum();
+    // The client is for those who knock elsewhere.
+    let gate = packages.iter().filter(|package| package.name != "pkd-knock");
+    let userland: u64 = gate.map(|package| package.installed).sum();
     ensure!(
         architecture.name != "mipsel_24kc" || userland < USERLAND_LIMIT,
-        "all of a router's userland takes {userland} bytes; {USERLAND_LIMIT} are allowed"
+        "all of a gate's userland takes {userland} bytes; {USERLAND_LIMIT} are allowed"
     );
     let mut packages = packages;
     if let Some(kernel) = kernel {
@@ -205,8 +212,30 @@ fn extension(architecture: &'static Architecture, work: &Path) -> Result<Recipe>
     })
 }
 
-fn client(architecture: &'static Architecture) -> Result<Recipe> {
-    let built = Zig::find()?.build("host-knock", architecture, Panics::Silent, None)?.join("knock");
+/// A program as it goes onto flash.
+fn program(
+    package: &str,
+    name: &str,
+    architecture: &'static Architecture,
+    features: Option<&str>,
+    work: &Path,
+) -> Result<PathBuf> {
+    let built = Zig::find()?.build(package, architecture, Panics::Silent, features)?.join(name);
+    let folder = work.join("programs");
+    fs::create_dir_all(&folder)?;
+    let program = folder.join(name);
+    fs::copy(built, &program)?;
+    if architecture.name.starts_with("mips") {
+        // What describes each procedure to debuggers of this CPU, a tenth of the file. One strip knows both
+        // orders of bytes.
+        let words = ["--remove-section=.pdr", "--remove-section=.mdebug.abi32", "--remove-section=.comment"];
+        run::quiet(run::command("mipsel-linux-gnu-strip").args(words).arg(&program))?;
+    }
+    Ok(program)
+}
+
+fn client(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+    let built = program("host-knock", "knock", architecture, None, work)?;
     Ok(Recipe {
         name: "pkd-knock",
         description: "The knock command: opens a port that pkd guards elsewhere",
@@ -219,15 +248,27 @@ fn client(architecture: &'static Architecture) -> Result<Recipe> {
     })
 }
 
-/// The pages of the web interface, where they are.
-fn luci() -> Result<Option<Recipe>> {
+/// The daemon, for grants in firewall4's sets: it starts no program.
+fn daemon(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+    let built = program("pkdd", "pkdd", architecture, Some(""), work)?;
+    Ok(Recipe {
+        name: "pkdd",
+        description: "The port-knocking daemon, for routers without the kernel module",
+        license: EITHER,
+        version: VERSION.to_owned(),
+        architecture: Some(architecture.name),
+        depends: named(&["kmod-nft-core", "kmod-nfnetlink-log"]),
+        files: vec![File::new(built, "/usr/sbin/pkdd", 0o755)],
+        before_removal: "",
+    })
+}
+
+/// The pages of the web interface.
+fn luci() -> Result<Recipe> {
     let folder = toolchain::root().join("openwrt/feed/luci/luci-app-pkd");
-    if !folder.is_dir() {
-        return Ok(None);
-    }
     let mut files = tree(&folder.join("htdocs"), "/www")?;
     files.extend(tree(&folder.join("root"), "")?);
-    Ok(Some(Recipe {
+    Ok(Recipe {
         name: "luci-app-pkd",
         description: "LuCI pages for pkd: status, services, users, keys",
         license: EITHER,
@@ -236,7 +277,7 @@ fn luci() -> Result<Option<Recipe>> {
         depends: named(&["luci-base", "pkd"]),
         files,
         before_removal: "",
-    }))
+    })
 }
 
 /// The kernel module, for one kernel and no other: `OpenWrt`'s kernels load a module that does not fit.

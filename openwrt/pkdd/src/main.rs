@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand, error::ErrorKind};
+use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     config::Config,
     control::{self, Question},
@@ -19,65 +19,103 @@ use pkdd::{
 
 /// What was asked for is wrong.
 const USAGE: u8 = 2;
+const USUAL_CONFIG: &str = "/etc/pkdd/pkdd.toml";
 
-/// Opens a port to the one address that has just knocked right.
-#[derive(Debug, Parser)]
-#[command(
-    name = "pkdd",
-    version,
-    after_help = "Exit codes: 0 done, 1 failed or wrong (one line says what), 2 usage."
-)]
+const HELP: &str = "\
+Opens a port to the one address that has just knocked right.
+
+usage: pkdd [--config FILE] VERB
+  run              wait for knocks, until SIGTERM; SIGHUP reads the configuration again
+  check            check the configuration, change nothing
+  status [--json]  tell what the running daemon does: services, grants, counters
+  metrics          the same for Prometheus
+  replay FILE      tell the verdict for each datagram of a capture file (pcap or pcapng)
+  clear            take away the rules and grants that a daemon has left
+
+  -c, --config FILE  the configuration [default: /etc/pkdd/pkdd.toml]
+  -h, --help         this
+  -V, --version      the version
+
+Exit codes: 0 done, 1 failed or wrong (one line says what), 2 usage.
+";
+
 struct Args {
-    /// The configuration
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/pkdd/pkdd.toml", global = true)]
     config: PathBuf,
-    #[command(subcommand)]
     verb: Verb,
 }
 
-#[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Wait for knocks, until SIGTERM; SIGHUP reads the configuration again
     Run,
-    /// Check the configuration, change nothing
     Check,
-    /// Tell what the running daemon does: services, grants, counters
     Status {
-        /// As JSON
-        #[arg(long)]
         json: bool,
     },
-    /// The same for Prometheus
     Metrics,
     #[cfg(feature = "replay")]
-    /// Tell the verdict for each datagram of a capture file (pcap or pcapng)
     Replay {
-        /// The capture
         file: PathBuf,
     },
-    /// Take away the rules and grants that a daemon has left
     Clear,
+    /// Prints a text.
+    Tell(String),
+}
+
+impl Args {
+    fn read(mut words: Parser) -> Result<Self, lexopt::Error> {
+        let mut config = PathBuf::from(USUAL_CONFIG);
+        let (mut verb, mut file, mut json) = (None, None, false);
+        while let Some(word) = words.next()? {
+            match word {
+                Arg::Short('c') | Arg::Long("config") => config = words.value()?.into(),
+                Arg::Long("json") => json = true,
+                Arg::Short('h') | Arg::Long("help") => {
+                    return Ok(Self { config, verb: Verb::Tell(HELP.to_owned()) });
+                }
+                Arg::Short('V') | Arg::Long("version") => {
+                    let text = format!("pkdd {}\n", env!("CARGO_PKG_VERSION"));
+                    return Ok(Self { config, verb: Verb::Tell(text) });
+                }
+                Arg::Value(value) if verb.is_none() => verb = Some(value.string()?),
+                Arg::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
+                _ => return Err(word.unexpected()),
+            }
+        }
+        let verb = verb.ok_or("a verb is missing")?;
+        let verb = match (verb.as_str(), file, json) {
+            ("run", None, false) => Verb::Run,
+            ("check", None, false) => Verb::Check,
+            ("status", None, json) => Verb::Status { json },
+            ("metrics", None, false) => Verb::Metrics,
+            ("clear", None, false) => Verb::Clear,
+            #[cfg(feature = "replay")]
+            ("replay", Some(file), false) => Verb::Replay { file },
+            #[cfg(feature = "replay")]
+            ("replay", None, _) => return Err("replay needs a capture file".into()),
+            ("run" | "check" | "metrics" | "clear" | "replay", _, true) => {
+                return Err("--json goes with status".into());
+            }
+            ("run" | "check" | "status" | "metrics" | "clear", Some(file), _) => {
+                return Err(format!("unexpected argument \"{}\"", file.display()).into());
+            }
+            (other, ..) => return Err(format!("there is no verb \"{other}\"").into()),
+        };
+        Ok(Self { config, verb })
+    }
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return finish(print(&error.render().to_string()));
-        }
+    match Args::read(Parser::from_env()) {
+        Ok(args) => finish(act(args)),
         Err(error) => {
-            let text = error.render().to_string();
-            let sentence =
-                text.split("\n\n").next().unwrap_or(&text).split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("pkdd: {}; see pkdd --help", sentence.strip_prefix("error: ").unwrap_or(&sentence));
-            return ExitCode::from(USAGE);
+            eprintln!("pkdd: {error}; see pkdd --help");
+            ExitCode::from(USAGE)
         }
-    };
-    finish(act(args))
+    }
 }
 
 fn act(Args { config, verb }: Args) -> Result<()> {
     match verb {
+        Verb::Tell(text) => print(&text),
         Verb::Run => daemon::run(&config),
         Verb::Check => {
             let read = Config::read(&config)?;

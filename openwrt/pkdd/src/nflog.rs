@@ -5,10 +5,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_netfilter::{
-    NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    nflog::{ConfigCmd, ConfigMode, ConfigNla, PacketNla, ULogMessage, config_request},
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NlasIterator,
 };
 use nix::{
     errno::Errno,
@@ -18,6 +16,31 @@ use nix::{
         sockopt::{RcvBuf, RcvBufForce},
     },
 };
+
+/// Numbers of `linux/netfilter/nfnetlink_log.h`. Those of more than a byte go big endian.
+mod number {
+    /// `NFNL_SUBSYS_ULOG`, in the upper byte of a message's kind.
+    const LOG: u16 = 4 << 8;
+    /// `NFULNL_MSG_PACKET`.
+    pub(super) const PACKET: u16 = LOG;
+    /// `NFULNL_MSG_CONFIG`.
+    pub(super) const CONFIG: u16 = LOG | 1;
+    /// `NFULA_CFG_CMD`, and in it `NFULNL_CFG_CMD_BIND`.
+    pub(super) const COMMAND: u16 = 1;
+    pub(super) const BIND: u8 = 1;
+    /// `NFULA_CFG_MODE`: 4 bytes to copy, then `NFULNL_COPY_PACKET`, then a byte of padding.
+    pub(super) const MODE: u16 = 2;
+    pub(super) const COPY_PACKET: u8 = 2;
+    /// `NFULA_CFG_NLBUFSIZ`, bytes.
+    pub(super) const BUFFER: u16 = 3;
+    /// `NFULA_CFG_QTHRESH`, packets.
+    pub(super) const THRESHOLD: u16 = 5;
+    /// `NFULA_PAYLOAD`.
+    pub(super) const PAYLOAD: u16 = 9;
+}
+
+/// `struct nfgenmsg`: family, version, group.
+const GENERIC: usize = 4;
 
 /// Bytes of a packet that are copied: 40 of IPv6, 8 of UDP, 56 of the knock, and room for options.
 pub const COPIED: u32 = 192;
@@ -58,30 +81,34 @@ impl Nflog {
             setsockopt(&socket, RcvBuf, &WAITING)?;
         }
         let mut log = Self { socket, buffer: vec![0; 16 * 1024] };
-        log.configure(group, vec![ConfigCmd::Bind.into()])?;
+        log.configure(group, &[DefaultNla::new(number::COMMAND, vec![number::BIND])])?;
+        let mode = [&COPIED.to_be_bytes()[..], &[number::COPY_PACKET, 0]].concat();
         log.configure(
             group,
-            vec![
-                ConfigMode::new_packet(COPIED).into(),
-                ConfigNla::QThresh(1),
+            &[
+                DefaultNla::new(number::MODE, mode),
+                DefaultNla::new(number::THRESHOLD, 1_u32.to_be_bytes().to_vec()),
                 // The kernel reserves it for each packet; the whole of one fits.
-                ConfigNla::NlBufSiz(512),
+                DefaultNla::new(number::BUFFER, 512_u32.to_be_bytes().to_vec()),
             ],
         )?;
         Ok(log)
     }
 
-    fn configure(&mut self, group: u16, words: Vec<ConfigNla>) -> io::Result<()> {
-        let request = config_request(NetfilterProtoFamily::Unspec, group, words);
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
+    fn configure(&mut self, group: u16, words: &[DefaultNla]) -> io::Result<()> {
+        let request = message(number::CONFIG, NLM_F_REQUEST | NLM_F_ACK, group, words);
+        send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
         // The kernel answers before send() returns. Packets of the group may come before the answer.
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
             for message in Messages(self.buffer.get(..length).unwrap_or_default()) {
-                if let NetlinkPayload::Error(error) = message.payload {
-                    return error.code.map_or(Ok(()), |_| Err(error.to_io()));
+                if message.kind == NLMSG_ERROR
+                    && let Some((code, _)) = message.payload.split_first_chunk::<4>()
+                {
+                    return match i32::from_ne_bytes(*code) {
+                        0 => Ok(()),
+                        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                    };
                 }
             }
         }
@@ -111,19 +138,31 @@ impl AsFd for Nflog {
     }
 }
 
+/// A message for a group.
+fn message(kind: u16, flags: u16, group: u16, words: &[DefaultNla]) -> Vec<u8> {
+    const HEADER: usize = 16;
+    let length = HEADER + GENERIC + words.buffer_len();
+    let mut header = NetlinkHeader::default();
+    header.length = u32::try_from(length).unwrap_or(u32::MAX);
+    header.message_type = kind;
+    header.flags = flags;
+    let mut bytes = vec![0; length];
+    let (head, rest) = bytes.split_at_mut(HEADER);
+    header.emit(head);
+    let (generic, attributes) = rest.split_at_mut(GENERIC);
+    // AF_UNSPEC, NFNETLINK_V0.
+    generic.copy_from_slice(&[&[0, 0][..], &group.to_be_bytes()].concat());
+    words.emit(attributes);
+    bytes
+}
+
 /// The packets in what was read from a socket of NFLOG. What is none is passed over.
 pub fn packets(bytes: &[u8], mut each: impl FnMut(&[u8])) {
-    for message in Messages(bytes) {
-        let NetlinkPayload::InnerMessage(NetfilterMessage {
-            inner: NetfilterMessageInner::ULog(ULogMessage::Packet(words)),
-            ..
-        }) = message.payload
-        else {
-            continue;
-        };
-        for word in words {
-            if let PacketNla::Payload(packet) = word {
-                each(&packet);
+    for message in Messages(bytes).filter(|message| message.kind == number::PACKET) {
+        let attributes = message.payload.get(GENERIC..).unwrap_or_default();
+        for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+            if attribute.kind() == number::PAYLOAD {
+                each(attribute.value());
             }
         }
     }
@@ -132,13 +171,19 @@ pub fn packets(bytes: &[u8], mut each: impl FnMut(&[u8])) {
 /// The messages in one datagram of netlink, up to the first that cannot be read.
 struct Messages<'a>(&'a [u8]);
 
-impl Iterator for Messages<'_> {
-    type Item = NetlinkMessage<NetfilterMessage>;
+struct Message<'a> {
+    kind: u16,
+    payload: &'a [u8],
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let message = NetlinkMessage::deserialize(self.0).ok()?;
-        // Each begins at a multiple of 4 bytes. A length of 0 would never end.
-        let length = usize::try_from(message.header.length).ok()?.next_multiple_of(4).max(4);
+        let buffer = NetlinkBuffer::new_checked(self.0).ok()?;
+        // Each begins at a multiple of 4 bytes.
+        let length = usize::try_from(buffer.length()).ok()?.next_multiple_of(4);
+        let message = Message { kind: buffer.message_type(), payload: buffer.payload() };
         self.0 = self.0.get(length..).unwrap_or_default();
         Some(message)
     }
@@ -146,22 +191,15 @@ impl Iterator for Messages<'_> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NetlinkHeader;
-    use netlink_packet_netfilter::NetfilterHeader;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn message(payload: &[u8]) -> Vec<u8> {
-        let header = NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 7);
-        let words = vec![PacketNla::Mark(5), PacketNla::Payload(payload.to_vec())];
-        let inner = NetfilterMessage::new(header, ULogMessage::Packet(words));
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(inner));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
+    fn packet(payload: &[u8]) -> Vec<u8> {
+        // NFULA_MARK before it, and a length that is no multiple of 4.
+        let words =
+            [DefaultNla::new(2, vec![0, 0, 0, 5]), DefaultNla::new(number::PAYLOAD, payload.to_vec())];
+        message(number::PACKET, 0, 7, &words)
     }
 
     fn read(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -172,7 +210,7 @@ mod tests {
 
     #[test]
     fn packets_are_taken_out_of_their_messages() {
-        let (one, two) = (message(&[1; 5]), message(&[2; 84]));
+        let (one, two) = (packet(&[1; 5]), packet(&[2; 84]));
         assert_eq!(read(&one), [vec![1; 5]]);
         assert_eq!(read(&[&one[..], &two].concat()), [vec![1; 5], vec![2; 84]]);
         // A part of the second is missing.
@@ -187,7 +225,7 @@ mod tests {
             byte: u8,
         ) {
             read(&bytes);
-            let mut almost = message(&[1; 60]);
+            let mut almost = packet(&[1; 60]);
             if let Some(place) = almost.get_mut(at) {
                 *place = byte;
             }
