@@ -4,7 +4,7 @@
 //! Prints a line a claim and ends with `lane: N passed, N failed`. It takes the machine for itself:
 //! it sets the clock, flushes rules and unloads the module. Without a word it makes all claims but
 //! those of `pkd-lane reboot`, which want a guest that an earlier boot has left something to;
-//! `pkd-lane packages` makes those about the packages alone.
+//! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft.
 
 mod conformance;
 mod firewall;
@@ -14,6 +14,7 @@ mod knocks;
 mod lab;
 mod lives;
 mod malformed;
+mod nft_mode;
 mod openwrt;
 mod options;
 mod packet;
@@ -46,6 +47,10 @@ fn run(report: &mut Report) -> Result<()> {
         None => {
             the_match(report, &lab, &gate, &gate_of_ipv6);
             openwrt::claims(report, &lab, &gate, &gate_of_ipv6);
+        }
+        Some("nft") => {
+            router::prepare(lab.card())?;
+            nft_mode::claims(report, &gate, &gate_of_ipv6);
         }
         Some("packages") => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
         Some("reboot") => reboot::comes_up(report, &lab, &gate),

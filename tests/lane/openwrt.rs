@@ -14,6 +14,7 @@ use crate::{
     firewall::Back,
     gate::{self, Gate},
     lab::{self, Lab, now, set_clock, shell, wait},
+    nft_mode,
     packet::{self, PORT},
     reboot,
     report::Report,
@@ -63,6 +64,7 @@ pub(crate) fn claims(report: &mut Report, lab: &Lab, v4: &Gate<'_>, v6: &Gate<'_
     report.claim("packages: disabling closes, and so does removing, which leaves nothing", || {
         removes(card, v4)
     });
+    nft_mode::claims(report, v4, v6);
 }
 
 fn another_kernel(card: &str) -> Result<String> {
@@ -238,7 +240,7 @@ fn card_flaps(card: &str, v4: &Gate<'_>) -> Result<String> {
 const WRONG: &[(&str, &str)] = &[
     ("set pkd.gate.enabled=yes", "gate: option enabled 'yes' is neither 0 nor 1"),
     ("set pkd.gate.mode=ebpf", "gate: option mode 'ebpf' is neither match nor nft"),
-    ("set pkd.gate.mode=nft", "gate: option mode 'nft' needs the daemon pkdd"),
+    ("set pkd.gate.rate=0", "gate: option rate '0' is no number of 1 to 1000000"),
     ("set pkd.gate.port=70000", "gate: option port '70000' is no number of 1 to 65535"),
     ("set pkd.gate.port=010", "gate: option port '010' is no number of 1 to 65535"),
     ("set pkd.gate.zone='a b'", "gate: option zone 'a b' is no name of a firewall zone"),

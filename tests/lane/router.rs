@@ -38,6 +38,8 @@ pub(crate) fn prepare(card: &str) -> Result<()> {
         ("iptables", "1"),
         ("firewall4", "1"),
         ("kmod-ipt-core", "1"),
+        ("kmod-nft-core", "1"),
+        ("kmod-nfnetlink-log", "1"),
         ("kernel", kernel.trim()),
     ] {
         shell(&format!("standin-opkg provide {name} '{version}'"))?;

@@ -37,6 +37,9 @@ const MODULES: &[&str] = &[
     "nf_tables",
     "nft_compat",
     "nft_ct",
+    "nft_limit",
+    "nft_log",
+    "nfnetlink_log",
     "nft_reject_inet",
     "xt_mark",
 ];
@@ -53,6 +56,7 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /tmp /etc/dropbear /root
 echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
+echo 'nobody:*:65534:65534:nobody:/var:/bin/false' >> /etc/passwd
 ip link set lo up
 for module in {card}; do modprobe $module; done
 exec /main </dev/null >/dev/console 2>&1

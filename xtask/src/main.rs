@@ -38,7 +38,7 @@ usage: cargo xtask VERB
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
   lane --packages MACHINE
-                    the tests of the packages alone
+                    the tests of the packages alone; --nft: those of them in mode nft
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind
@@ -69,6 +69,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["bench"] => sizes::run(),
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),
+        ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
         ["lane", "--packages", name] => lane::run_part(machine::find(name)?, "packages"),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
         ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),

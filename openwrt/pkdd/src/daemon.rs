@@ -24,7 +24,7 @@ use nix::{
 };
 use pkd_core::{UnixSeconds, Verdict};
 use pktables::Change;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
     config::{Config, Gate},
@@ -115,6 +115,7 @@ struct Trouble {
 struct Signals {
     end: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
+    look: Arc<AtomicBool>,
     /// Readable when one came, or a question.
     wake: UnixStream,
 }
@@ -125,12 +126,12 @@ impl Signals {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        let (end, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for (signal, flag) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, &reload)] {
+        let [end, reload, look] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        for (signal, flag) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, &reload), (SIGUSR1, &look)] {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok((Self { end, reload, wake }, waker))
+        Ok((Self { end, reload, look, wake }, waker))
     }
 
     fn drain(&mut self) {
@@ -217,6 +218,13 @@ impl Daemon {
         self.signals.drain();
         if self.signals.reload.swap(false, Ordering::Relaxed) {
             self.reload();
+        }
+        if self.signals.look.swap(false, Ordering::Relaxed) {
+            // Somebody has loaded the firewall anew.
+            let config = self.door.config().clone();
+            let done = self.keeper.prepare(&config, &services(&config.gate));
+            note(&mut self.trouble.firewall, done);
+            self.reconcile();
         }
         while let Ok(asked) = self.questions.try_recv() {
             let status = self.status();

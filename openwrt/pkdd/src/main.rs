@@ -25,7 +25,8 @@ const HELP: &str = "\
 Opens a port to the one address that has just knocked right.
 
 usage: pkdd [--config FILE] VERB
-  run              wait for knocks, until SIGTERM; SIGHUP reads the configuration again
+  run              wait for knocks, until SIGTERM; SIGHUP reads the configuration again, SIGUSR1 puts
+                   rules and grants back into a firewall that was loaded anew
   check            check the configuration, change nothing
   status [--json]  tell what the running daemon does: services, grants, counters
   metrics          the same for Prometheus

@@ -1,6 +1,10 @@
 //! What the daemon may do: change rules of this network, and write into its own folders.
 
-use std::path::Path;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown, lchown},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability};
@@ -10,13 +14,13 @@ use landlock::{
 };
 use nix::{
     sys::prctl,
-    unistd::{Uid, User, chown, setgid, setgroups, setuid},
+    unistd::{Uid, User, setgid, setgroups, setuid},
 };
 
 /// All that is kept of root's privileges.
 const KEPT: Capability = Capability::CAP_NET_ADMIN;
 
-/// Becomes this user, with `CAP_NET_ADMIN` for itself and for `nft`, and without all else. `places` become his.
+/// Becomes this user, with `CAP_NET_ADMIN` for itself and for `nft`, and without all else. `places`, files or folders, become his.
 ///
 /// Without root nothing is done: whoever started the daemon has decided.
 ///
@@ -29,8 +33,7 @@ pub fn become_user(name: &str, places: &[&Path]) -> Result<()> {
     let user =
         User::from_name(name)?.with_context(|| format!("gate: there is no user '{name}' on this machine"))?;
     for place in places {
-        chown(*place, Some(user.uid), Some(user.gid))
-            .with_context(|| format!("cannot give {} to {name}", place.display()))?;
+        give(place, &user).with_context(|| format!("cannot give {} to {name}", place.display()))?;
     }
     let change = || -> Result<()> {
         prctl::set_keepcaps(true)?;
@@ -50,6 +53,17 @@ pub fn become_user(name: &str, places: &[&Path]) -> Result<()> {
         bail!("the kernel let the user {name} become root again");
     }
     Ok(())
+}
+
+/// A folder with the files in it. In one that is no longer root's he may have put links to what is not his.
+fn give(place: &Path, user: &User) -> Result<()> {
+    let metadata = fs::metadata(place)?;
+    if metadata.is_dir() && metadata.uid() == 0 {
+        for entry in fs::read_dir(place)? {
+            lchown(entry?.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+    }
+    Ok(chown(place, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?)
 }
 
 /// Whether rules and sets of this network may be changed.

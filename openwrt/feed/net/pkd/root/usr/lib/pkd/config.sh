@@ -6,7 +6,7 @@
 #   services  NAME tcp|udp PORT SECONDS TAGS       (TAGS: 8 digits each, comma between; - for all)
 #   users     NAME TAG WINDOW KEY-FILE SERVICES    (those whose knocks count today)
 #   people    NAME TAG active|disabled|expired
-# and in pkd_enabled, pkd_port, pkd_zone, pkd_mask, pkd_clock. Nothing of it is a key.
+# and in pkd_enabled, pkd_mode, pkd_port, pkd_zone, pkd_mask, pkd_rate, pkd_clock. Nothing of it is a key.
 
 # shellcheck disable=SC3040
 set -f
@@ -80,7 +80,7 @@ pkd_tag() {
 pkd_check_names() {
 	uci -q show pkd | awk -F= '
 		BEGIN {
-			known["gate"] = " enabled mode port zone mark clock "
+			known["gate"] = " enabled mode port zone mark rate clock "
 			known["service"] = " protocol port seconds tag "
 			known["user"] = " enabled tag key key_file window service expires "
 		}
@@ -111,12 +111,13 @@ pkd_read_gate() {
 	[ "$value" = gate ] || pkd_bad "there is no section gate 'gate'"
 	config_get pkd_enabled gate enabled 0
 	pkd_flag "gate: option enabled" "$pkd_enabled"
-	config_get value gate mode match
-	case "$value" in
-	match) ;;
-	nft) pkd_bad "gate: option mode 'nft' needs the daemon pkdd, which this version of pkd does not have" ;;
-	*) pkd_bad "gate: option mode '$value' is neither match nor nft" ;;
+	config_get pkd_mode gate mode match
+	case "$pkd_mode" in
+	match | nft) ;;
+	*) pkd_bad "gate: option mode '$pkd_mode' is neither match nor nft" ;;
 	esac
+	config_get pkd_rate gate rate 20
+	pkd_number "gate: option rate" "$pkd_rate" 1 1000000
 	config_get pkd_port gate port any
 	[ "$pkd_port" = any ] || pkd_number "gate: option port" "$pkd_port" 1 65535
 	config_get pkd_zone gate zone wan
@@ -253,7 +254,7 @@ pkd_read_user() {
 		IFS=,
 		echo "$*"
 	)" >> "$pkd_to/users"
-	[ "$(grep -c . "$pkd_to/users")" -le "$pkd_most" ] ||
+	[ "$pkd_mode" = nft ] || [ "$(grep -c . "$pkd_to/users")" -le "$pkd_most" ] ||
 		pkd_bad "gate: option mark '$pkd_mask' has room for $pkd_most users only"
 }
 

@@ -8,13 +8,9 @@ PKD_FLOOR=/etc/pkd/floor
 # Seconds between two writes to flash while the machine runs.
 PKD_SELDOM=3600
 
+# The greatest that either mode has saved.
 pkd_saved_floor() {
-	local floor=
-	[ ! -e $PKD_FLOOR ] || read -r floor < $PKD_FLOOR
-	case "$floor" in
-	'' | *[!0-9]*) echo 0 ;;
-	*) echo "$floor" ;;
-	esac
+	cat "$PKD_FLOOR" "$PKD_DAEMON_STATE/floor" 2> /dev/null | grep -xE '[0-9]+' | sort -n | tail -n 1 | grep . || echo 0
 }
 
 pkd_uptime() {

@@ -1,6 +1,6 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-only
-# The rules of mode match. A rule of iptables asks the kernel about each knock and gives an accepted one its
+# The rules of both modes. In mode match a rule of iptables asks the kernel about each knock and gives an accepted one its
 # user's number as a mark; firewall4's table sees the mark, takes the sender into the sets of the user's
 # services, and lets those addresses begin connections while they are in.
 
@@ -30,12 +30,29 @@ pkd_render_iptables() {
 }
 
 pkd_render_table() {
-	local number=0 name tag services service protocol port seconds tags
+	local name protocol port
 	# shellcheck disable=SC2034
-	while read -r name protocol port seconds tags; do
+	while read -r name _; do
 		echo "set pkd_${name}_4 { type ipv4_addr; size 4096; flags dynamic,timeout; }"
 		echo "set pkd_${name}_6 { type ipv6_addr; size 4096; flags dynamic,timeout; }"
 	done < "$1/services"
+	if [ "$pkd_mode" = nft ]; then
+		pkd_render_handover "$1"
+	else
+		pkd_render_marks "$1"
+	fi
+	echo "chain pkd_input {"
+	echo "	jump pkd_knocks"
+	while read -r name protocol port _; do
+		echo "	meta nfproto ipv4 $protocol dport $port ct state new ip saddr @pkd_${name}_4 accept comment \"pkd: $name\""
+		echo "	meta nfproto ipv6 $protocol dport $port ct state new ip6 saddr @pkd_${name}_6 accept comment \"pkd: $name\""
+	done < "$1/services"
+	echo "}"
+}
+
+# What becomes of the marks.
+pkd_render_marks() {
+	local number=0 name tag services service protocol port seconds tags
 	while read -r name tag _ _ services; do
 		number=$((number + 1))
 		echo "chain pkd_user_$number {"
@@ -48,27 +65,22 @@ pkd_render_table() {
 		echo "	drop"
 		echo "}"
 	done < "$1/users"
-	echo "chain pkd_input {"
+	echo "chain pkd_knocks {"
 	number=0
 	while read -r name _; do
 		number=$((number + 1))
 		printf '\tmeta l4proto udp meta mark & %s == 0x%x goto pkd_user_%s comment "pkd: user %s"\n' \
 			"$pkd_mask" $((number * pkd_unit)) $number "$name"
 	done < "$1/users"
-	while read -r name protocol port _; do
-		echo "	meta nfproto ipv4 $protocol dport $port ct state new ip saddr @pkd_${name}_4 accept comment \"pkd: $name\""
-		echo "	meta nfproto ipv6 $protocol dport $port ct state new ip6 saddr @pkd_${name}_6 accept comment \"pkd: $name\""
-	done < "$1/services"
 	echo "}"
 }
 
-# Renders everything into FOLDER/fw4 and FOLDER/iptables, and has the tools read it before anything changes.
+# Renders everything into FOLDER/fw4 and, for mode match, FOLDER/iptables, and has the tools read it before anything changes.
 pkd_render() {
 	local command said
 	command -v nft > /dev/null && command -v fw4 > /dev/null || pkd_fail "nft is missing: pkd needs firewall4"
 	mkdir "$1/fw4" && pkd_render_table "$1" > "$1/fw4/table-pkd.nft" &&
-		echo "jump pkd_input" > "$1/fw4/chain-pkd.nft" &&
-		pkd_render_iptables "$1" > "$1/iptables" || pkd_fail "cannot write to $1"
+		echo "jump pkd_input" > "$1/fw4/chain-pkd.nft" || pkd_fail "cannot write to $1"
 	{
 		echo "table inet pkd_check {"
 		echo "	include \"$1/fw4/table-pkd.nft\""
@@ -78,6 +90,8 @@ pkd_render() {
 		echo "}"
 	} > "$1/check.nft"
 	said=$(nft -c -f "$1/check.nft" 2>&1) || pkd_fail "nft does not take the rules: $(pkd_first_line "$said")"
+	[ "$pkd_mode" = match ] || return 0
+	pkd_render_iptables "$1" > "$1/iptables" || pkd_fail "cannot write to $1"
 	for command in $(pkd_iptables); do
 		command -v "$command-restore" > /dev/null ||
 			pkd_fail "$command-restore is missing: install $command-nft and iptables-mod-pkd"

@@ -27,10 +27,28 @@ pkd_find_state() {
 		pkd_clock=$(uci -q get pkd.gate.clock)
 		pkd_state=open
 		pkd_time_is_known || pkd_state=waiting-for-time
+		if [ $pkd_state = open ] && pkd_is_daemons && [ -z "$(pkd_ask_daemon metrics)" ]; then
+			pkd_state=error
+			pkd_reason="the daemon pkdd does not answer; see the log"
+		fi
 	fi
 }
 
+pkd_is_daemons() {
+	[ "$(cat "$PKD_RUN/active/mode" 2> /dev/null)" = nft ]
+}
+
+# pkd_ask_daemon VERB [WORD]
+pkd_ask_daemon() {
+	$PKDD --config "$PKD_RUN/active/pkdd.toml" "$@" 2> /dev/null
+}
+
 pkd_json_counters() {
+	if pkd_is_daemons; then
+		pkd_ask_daemon metrics | sed -nE 's/^pkdd_datagrams_total\{verdict="(.)(.*)"\} (.*)/\1 \2 \3/p' |
+			awk '{ printf "%s\"%s%s\":%s", (NR > 1 ? "," : ""), toupper($1), $2, $3 }'
+		return
+	fi
 	[ -r "$PKD_STATUS" ] || return
 	sed -nE 's/^Good packets: /"Accept":/p; s/^Packets of another length: /"Length":/p
 		s/^Packets with another tag: /"Tag":/p; s/^Packets outside of time window: /"Window":/p
@@ -38,6 +56,13 @@ pkd_json_counters() {
 }
 
 pkd_json_guards() {
+	if pkd_is_daemons; then
+		# A user a line; what was never accepted is 0 here.
+		pkd_ask_daemon status --json | sed 's/.*"users":\[//; s/\],"services":.*//; s/},{/}\n{/g; s/"newest":null/"newest":0/g' |
+			sed -nE 's/.*"tag":("(\\.|[^"\\])*"),"state":"active","window":([0-9]+),"knocks":([0-9]+),"floor":([0-9]+),"newest":([0-9]+),"wait":([0-9]+).*/{"tag":\1,"rules":1,"window":\3,"knocks":\4,"capacity":256,"floor":\5,"newest":\6,"wait":\7}/p' |
+			pkd_join
+		return
+	fi
 	[ -r "$PKD_STATUS" ] || return
 	# The tag may hold anything that is printable.
 	sed -n '/^Guard: /{s/\\/\\\\/g; s/"/\\"/g; p;}' "$PKD_STATUS" | sed -nE \
@@ -106,8 +131,8 @@ pkd_status_json() {
 	local enabled=false
 	pkd_find_state
 	[ "$(uci -q get pkd.gate.enabled)" != 1 ] || enabled=true
-	printf '{"version":"%s","now":%s,"enabled":%s,"mode":"match","state":"%s","reason":"%s",' \
-		"$PKD_VERSION" "$(date +%s)" $enabled "$pkd_state" "$(pkd_json_text "$pkd_reason")"
+	printf '{"version":"%s","now":%s,"enabled":%s,"mode":"%s","state":"%s","reason":"%s",' \
+		"$PKD_VERSION" "$(date +%s)" $enabled "$(pkd_json_text "$(uci -q get pkd.gate.mode)")" "$pkd_state" "$(pkd_json_text "$pkd_reason")"
 	printf '"counters":{%s},"guards":[%s],' "$(pkd_json_counters)" "$(pkd_json_guards)"
 	printf '"grants":[%s],"users":[%s]}\n' "$(pkd_grants | awk '{
 		printf "%s{\"service\":\"%s\",\"protocol\":\"%s\",\"port\":%s,\"address\":\"%s\",\"family\":%s,\"seconds_left\":%s}",
@@ -124,6 +149,10 @@ pkd_status_text() {
 	waiting-for-time) echo "pkd waits: no knock counts before NTP has set the clock" ;;
 	open) echo "pkd is open for knocks" ;;
 	esac
+	if pkd_is_daemons; then
+		pkd_ask_daemon status
+		return
+	fi
 	[ ! -r "$PKD_STATUS" ] || cat "$PKD_STATUS"
 	pkd_grants | while read -r service protocol port address _ seconds; do
 		echo "Grant: $address to $service ($protocol $port) for another $seconds s"

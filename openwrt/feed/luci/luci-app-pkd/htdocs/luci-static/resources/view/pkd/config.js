@@ -329,7 +329,6 @@ return view.extend({
 		o.value('nft', _('nft: the daemon pkdd'));
 		o.default = 'match';
 		o.rmempty = false;
-		watch(o, (section_id, mode) => mode === 'match' || _('“nft” needs the daemon pkdd, which is not built yet: choose match.'));
 
 		o = s.taboption('advanced', form.Value, 'mark', _('Packet mark'),
 			_('Bits of the packet mark that pkd may use: a mask of 2 to 8 adjacent bits that neither mwan3 nor pbr uses.'));
