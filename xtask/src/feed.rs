@@ -23,7 +23,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const RECIPE: &str = "openwrt/feed/net/pkd";
 const LUCI_RECIPE: &str = "openwrt/feed/luci/luci-app-pkd";
 /// What the first of them defines, and all of them.
-const PACKAGES: [&str; 4] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd", "pkd-knock"];
+const PACKAGES: [&str; 5] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd", "pkdd", "pkd-knock"];
 /// How deep `OpenWrt` looks for recipes in a feed.
 const SCAN_DEPTH: usize = 5;
 
@@ -403,7 +403,7 @@ fn feeds_tests(bench: &Bench) -> Result<()> {
             passes(script, "pkd-other", VERSION).is_err(),
             "{script} passes for a package of no such name"
         );
-        for name in ["pkd", "pkd-knock"] {
+        for name in ["pkd", "pkdd", "pkd-knock"] {
             ensure!(passes(script, name, "9.9.9").is_err(), "{script} takes any version of {name}");
         }
     }

@@ -8,6 +8,9 @@ case "$1" in
 pkd)
 	[ "$(pkd --version)" = "pkd $2" ]
 	;;
+pkdd)
+	pkdd --version | grep -qxF "pkdd $2"
+	;;
 pkd-knock)
 	knock --version | grep -qxF "knock $2"
 	;;

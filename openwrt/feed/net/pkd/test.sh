@@ -45,7 +45,9 @@ test_service() {
 	done
 	grep -qx 'include "/var/run/pkd/fw4/table-\*.nft"' /usr/share/nftables.d/table-pre/20-pkd.nft ||
 		fail "firewall4 does not read our sets"
-	grep -qx /etc/pkd/ /lib/upgrade/keep.d/pkd || fail "keys would not outlive a new firmware"
+	for file in /etc/pkd/ /etc/pkdd/; do
+		grep -qx "$file" /lib/upgrade/keep.d/pkd || fail "$file would not outlive a new firmware"
+	done
 }
 
 test_client() {
@@ -68,9 +70,35 @@ test_client() {
 	return 0
 }
 
+test_daemon() {
+	local said
+	pkdd --version | grep -qxF "pkdd $1" || fail "pkdd says: $(pkdd --version)"
+	pkdd no-such-verb 2> /dev/null
+	[ $? = 2 ] || fail "a wrong verb is no error"
+	cat > /tmp/pkdd.toml <<- EOT
+		[gate]
+		firewall = 'fw4'
+		[service.ssh]
+		port = 22
+		[user.me]
+		tag = 'TEST'
+		key = 'nobody has this one'
+		services = ['ssh']
+	EOT
+	chmod 600 /tmp/pkdd.toml
+	said=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd does not take its configuration"
+	[ "$said" = "/tmp/pkdd.toml is right: 1 services, 1 users" ] || fail "pkdd says: $said"
+	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
+	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd takes port 0"
+	rm -f /tmp/pkdd.toml
+}
+
 case "$1" in
 pkd)
 	test_service "$2"
+	;;
+pkdd)
+	test_daemon "$2"
 	;;
 pkd-knock)
 	test_client "$2"

@@ -6,15 +6,8 @@ RUST_ARCH_DEPENDS := @(aarch64||arm||mips||mipsel||x86_64)
 # OpenWrt's own choice of profile, whatever the workspace says.
 RUST_PROFILE := CARGO_PROFILE_RELEASE_OPT_LEVEL=z CARGO_PROFILE_RELEASE_LTO=true CARGO_PROFILE_RELEASE_PANIC=unwind
 
-# Build/Compile/Cargo FOLDER
+# Build/Compile/Cargo FOLDER ARGUMENTS
 define Build/Compile/Cargo
 	+CARGO_HOME=$(CARGO_HOME) $(RUST_PROFILE) cargo install --quiet --locked --profile release \
-		--root $(PKG_INSTALL_DIR) --path "$(PKG_BUILD_DIR)/$(1)"
-endef
-
-define RustBinPackage
-  define Package/$(1)/install
-	$(INSTALL_DIR) $$(1)/usr/bin
-	$(INSTALL_BIN) $(PKG_INSTALL_DIR)/bin/* $$(1)/usr/bin/
-  endef
+		--root $(PKG_INSTALL_DIR) --path "$(PKG_BUILD_DIR)/$(1)" $(2)
 endef
