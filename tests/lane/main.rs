@@ -50,7 +50,7 @@ fn run(report: &mut Report) -> Result<()> {
         }
         Some("nft") => {
             router::prepare(lab.card())?;
-            nft_mode::claims(report, &gate, &gate_of_ipv6);
+            nft_mode::claims(report, lab.card(), &gate, &gate_of_ipv6);
         }
         Some("packages") => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
         Some("reboot") => reboot::comes_up(report, &lab, &gate),

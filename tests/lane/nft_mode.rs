@@ -18,8 +18,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes in RAM that the daemon may take on a router.
 const RESIDENT: u64 = 4 * 1024 * 1024;
 
-pub(crate) fn claims(report: &mut Report, v4: &Gate<'_>, v6: &Gate<'_>) {
-    report.claim("mode nft: without its daemon it does not start, and says what is missing", misses_daemon);
+pub(crate) fn claims(report: &mut Report, card: &str, v4: &Gate<'_>, v6: &Gate<'_>) {
+    report.claim("mode nft: without its daemon it does not start, and says what is missing", || {
+        misses_daemon(card, v6)
+    });
     report.claim("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
     report.claim("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.claim("mode nft: a grant ends, and a connection from before stays", || ends(v4));
@@ -35,7 +37,10 @@ pub(crate) fn claims(report: &mut Report, v4: &Gate<'_>, v6: &Gate<'_>) {
     report.claim("mode nft: removing leaves nothing", || removes(v4));
 }
 
-fn misses_daemon() -> Result<String> {
+fn misses_daemon(card: &str, v6: &Gate<'_>) -> Result<String> {
+    // It went when the card went down.
+    let address = v6.family.router();
+    shell(&format!("ip addr show dev {card} | grep -qF {address}/ || ip addr add {address}/64 dev {card}"))?;
     shell(
         "rm -rf /etc/pkd /etc/pkdd /etc/config/pkd /var/run/pkd /var/run/pkdd; ! rmmod xt_pkd 2>/dev/null; nft flush ruleset",
     )?;

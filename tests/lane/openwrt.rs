@@ -64,7 +64,7 @@ pub(crate) fn claims(report: &mut Report, lab: &Lab, v4: &Gate<'_>, v6: &Gate<'_
     report.claim("packages: disabling closes, and so does removing, which leaves nothing", || {
         removes(card, v4)
     });
-    nft_mode::claims(report, v4, v6);
+    nft_mode::claims(report, card, v4, v6);
 }
 
 fn another_kernel(card: &str) -> Result<String> {

@@ -66,6 +66,9 @@ pub(crate) fn inside(path: &str, body: fn(&Network) -> Result<()>) -> Result<()>
     let said = String::from_utf8_lossy(&said);
     ensure!(output.status.success(), "inside: {said}");
     ensure!(said.contains("1 passed"), "{name} did not run: {said}");
+    for line in said.lines().filter_map(|line| line.strip_prefix("row: ")) {
+        println!("{line}");
+    }
     Ok(())
 }
 
@@ -262,22 +265,28 @@ pub(crate) fn ssh_server(port: u16, folder: &Path) -> Result<Running> {
     Ok(running)
 }
 
-/// The client's program, built where this one was.
+/// The client's program.
 pub(crate) fn knock_program() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || -> Result<PathBuf> {
-        let pkdd = Path::new(env!("CARGO_BIN_EXE_pkdd"));
-        let folder = pkdd.parent().context("no folder")?;
-        let knock = folder.join("knock");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--package", "host-knock", "--target-dir"]);
-        cargo.arg(folder.parent().context("no target folder")?);
-        cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-        ensure!(cargo.status()?.success(), "host-knock is not built");
-        ensure!(knock.is_file(), "there is no {}", knock.display());
-        Ok(knock)
-    };
-    BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
+    let build = || built("host-knock", "knock").map_err(|error| format!("{error:#}"));
+    BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg)
+}
+
+/// A program of another package, built where ours was, and as ours was.
+pub(crate) fn built(package: &str, name: &str) -> Result<PathBuf> {
+    let pkdd = Path::new(env!("CARGO_BIN_EXE_pkdd"));
+    let folder = pkdd.parent().context("no folder")?;
+    let program = folder.join(name);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--package", package, "--bin", name, "--target-dir"]);
+    cargo.arg(folder.parent().context("no target folder")?);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    ensure!(cargo.status()?.success(), "{package} is not built");
+    ensure!(program.is_file(), "there is no {}", program.display());
+    Ok(program)
 }
 
 /// A folder of the test's own, which goes with the test.

@@ -1,0 +1,207 @@
+//! How long it takes from a knock to a connection, and what a flood does to that; beside knockd, where it is installed.
+//! Prints rows of a table. Everything happens in network namespaces, bounded in count and time.
+
+#[path = "../tests/net/gateway.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod gateway;
+#[path = "../tests/net/network.rs"]
+#[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
+mod network;
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use gateway::{Gateway, KEY, PORT, TAG, now, payload};
+use network::{Family, LIMIT, Network, Running, shell};
+
+const ROUNDS: usize = 100;
+/// Honest knocks during the flood, and how far apart they are.
+const HONEST: u32 = 150;
+const APART: Duration = Duration::from_micros(33_333);
+
+fn main() -> Result<()> {
+    network::inside("latency::main", |network| {
+        let server = TcpListener::bind(Family::V4.ssh())?;
+        thread::spawn(move || for _ in server.incoming() {});
+        println!("1 passed");
+        for back_end in ["nft", "iptables"] {
+            row(&format!("pkdd, {back_end}"), &pkdd(network, back_end)?);
+        }
+        match knockd(network)? {
+            Some(times) => row("knockd, its start_command is pktables add (nft)", &times),
+            None => println!("row: | knockd | not installed here | | |"),
+        }
+        flood(network)
+    })
+}
+
+/// Milliseconds: the least, the median, the most.
+fn row(name: &str, times: &[Duration]) {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = |place: usize| sorted.get(place).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    let (least, median, most) = (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)));
+    println!("row: | {name} | {least:.2} ms | {median:.2} ms | {most:.2} ms |");
+}
+
+/// From the moment before the knock is sent until a connection is there. A connection is begun anew as long as it
+/// is not let in: a first packet that was dropped would only be sent again after a second.
+fn until_open(from: IpAddr, knock: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let begin = Instant::now();
+    knock()?;
+    while !connects(from)? {
+        ensure!(begin.elapsed() < LIMIT, "it does not open");
+    }
+    Ok(begin.elapsed())
+}
+
+/// Whether a connection comes about at once. The clock of `poll` is too coarse to wait by.
+fn connects(from: IpAddr) -> Result<bool> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.set_nonblocking(true)?;
+    // It is under way, or it fails.
+    let _under_way = socket.connect(&Family::V4.ssh().into());
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_micros(100) {
+        if socket.peer_addr().is_ok() {
+            return Ok(true);
+        }
+        thread::yield_now();
+    }
+    Ok(false)
+}
+
+/// An address of the client for each round, so that each begins closed.
+fn addresses(network: &Network, count: u32) -> Result<Vec<IpAddr>> {
+    shell("ip addr replace 10.9.0.1/16 dev gw")?;
+    (0..count)
+        .map(|number| {
+            let address =
+                IpAddr::from([10, 9, 1 + u8::try_from(number / 200)?, 1 + u8::try_from(number % 200)?]);
+            network.at_client(|| shell(&format!("ip addr replace {address}/16 dev cl")))?;
+            Ok(address)
+        })
+        .collect()
+}
+
+fn pkdd(network: &Network, back_end: &'static str) -> Result<Vec<Duration>> {
+    let mut gateway = Gateway::new(network, back_end)?;
+    gateway.start()?;
+    let addresses = addresses(network, u32::try_from(ROUNDS)?)?;
+    let to = SocketAddr::new(Family::V4.gateway(), PORT);
+    let times = network.at_client(|| {
+        addresses
+            .iter()
+            .zip(0..)
+            .map(|(address, number)| {
+                let socket = UdpSocket::bind((*address, 0))?;
+                let knock = payload(KEY, TAG, now()?, number)?;
+                until_open(*address, || Ok(socket.send_to(&knock, to).map(drop)?))
+            })
+            .collect::<Result<Vec<_>>>()
+    })?;
+    gateway.stop(Signal::SIGTERM)?;
+    gateway.run(&["clear"])?;
+    Ok(times)
+}
+
+/// The same with port sequences, and a program that is started for each.
+fn knockd(network: &Network) -> Result<Option<Vec<Duration>>> {
+    if !std::path::Path::new("/usr/sbin/knockd").exists() {
+        return Ok(None);
+    }
+    let folder = network::folder()?;
+    let pktables = network::built("pktables", "pktables")?;
+    let pktables = pktables.display();
+    shell(&format!("{pktables} --backend nft init ssh --port 22"))?;
+    let config = folder.path().join("knockd.conf");
+    let text = format!(
+        "[options]\nlogfile = /dev/null\ninterface = gw\n[ssh]\nsequence = 7000:udp,8000:udp,9000:udp\nseq_timeout = 5\n\
+         command = {pktables} --backend nft add %IP% --service ssh\n"
+    );
+    fs::write(&config, text)?;
+    let log = folder.path().join("knockd.log");
+    let mut daemon = Command::new("/usr/sbin/knockd");
+    daemon.args(["-i", "gw", "-c"]).arg(&config).stdout(fs::File::create(&log)?).stderr(Stdio::null());
+    let _daemon = Running(daemon.spawn()?);
+    let addresses = addresses(network, 20)?;
+    let knock = |address: IpAddr| -> Result<()> {
+        let socket = UdpSocket::bind((address, 0))?;
+        for port in [7_000, 8_000, 9_000] {
+            socket.send_to(&[0], SocketAddr::new(Family::V4.gateway(), port))?;
+        }
+        Ok(())
+    };
+    // It listens once the first sequence gets through.
+    network.at_client(|| {
+        let begin = Instant::now();
+        while !connects(Family::V4.other())? {
+            knock(Family::V4.other())?;
+            ensure!(begin.elapsed() < LIMIT, "knockd does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    })?;
+    let times = network.at_client(|| {
+        addresses.iter().map(|address| until_open(*address, || knock(*address))).collect::<Result<Vec<_>>>()
+    })?;
+    shell(&format!("{pktables} --backend nft remove ssh"))?;
+    Ok(Some(times))
+}
+
+/// One thread sends forgeries with the right tag and time as fast as it can, from one address, while others knock.
+fn flood(network: &Network) -> Result<()> {
+    let mut gateway = Gateway::new(network, "nft")?;
+    gateway.start()?;
+    let addresses = addresses(network, HONEST)?;
+    let to = SocketAddr::new(Family::V4.gateway(), PORT);
+    let (stop, forged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let begin = Instant::now();
+    let times = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            network.at_client(|| {
+                let socket = UdpSocket::bind((Family::V4.other(), 0))?;
+                let forgery = payload("another key", TAG, now()?, 1)?;
+                while !stop.load(Ordering::Relaxed) && begin.elapsed() < LIMIT {
+                    socket.send_to(&forgery, to)?;
+                    forged.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        });
+        let times = network.at_client(|| {
+            addresses
+                .iter()
+                .zip(0..)
+                .map(|(address, number)| {
+                    let due = begin + APART * number;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let socket = UdpSocket::bind((*address, 0))?;
+                    let knock = payload(KEY, TAG, now()?, number + 1_000)?;
+                    until_open(*address, || Ok(socket.send_to(&knock, to).map(drop)?))
+                })
+                .collect::<Result<Vec<_>>>()
+        });
+        stop.store(true, Ordering::Relaxed);
+        flood.join().map_err(|_| anyhow::anyhow!("a panic of the flood"))?.context("the flood")?;
+        times
+    })?;
+    let rate = u128::from(forged.load(Ordering::Relaxed)) * 1_000 / begin.elapsed().as_millis().max(1);
+    let in_time = times.iter().filter(|time| **time < Duration::from_secs(1)).count();
+    row(&format!("pkdd, nft, during {rate} forgeries a second"), &times);
+    println!(
+        "row: | of {} honest knocks during the flood, granted within a second | {in_time} | | |",
+        times.len()
+    );
+    gateway.stop(Signal::SIGTERM).map(drop)
+}
