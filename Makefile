@@ -1,8 +1,8 @@
 # The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
 CARGO ?= cargo
 
-.PHONY: demo test bench packages need
-demo test bench: need
+.PHONY: demo test bench packages firmware test-firmware demo-firmware need
+demo test bench firmware test-firmware demo-firmware: need
 	@$(CARGO) xtask $@
 
 # ARCH: one of OpenWrt's architectures, or several; none: all. KERNEL: the built kernel that a module is packed for.
@@ -13,5 +13,5 @@ packages: need
 need:
 	@command -v $(CARGO) >/dev/null || { echo "pkd: cargo is missing: rustup brings it, or Debian's cargo-web and rustc-web" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "pkd: cargo links with a C compiler: sudo apt-get install gcc libc6-dev" >&2; exit 1; }
-	@$(CARGO) --version | awk '{ split($$2, v, "."); if (v[1] == 1 && v[2] < 88) { \
-	  print "pkd: cargo " $$2 " is too old, 1.88 is the oldest: rustup brings a newer one, or cargo-web and rustc-web" > "/dev/stderr"; exit 1 } }'
+	@$(CARGO) --version | awk '{ split($$2, v, "."); if (v[1] == 1 && v[2] < 91) { \
+	  print "pkd: cargo " $$2 " is too old, 1.91 is the oldest: rustup brings a newer one, or cargo-web and rustc-web" > "/dev/stderr"; exit 1 } }'

@@ -65,6 +65,7 @@ const TEST_ALONE: &[Need] = &[
     file!("nftables", "/usr/sbin/nft"),
     file!("iptables", "/usr/sbin/xtables-legacy-multi"),
     file!("knockd", "/usr/sbin/knockd"),
+    file!("dropbear-bin", "/usr/sbin/dropbear"),
     file!("iproute2", "/sbin/ip"),
     program!("util-linux", "unshare"),
     Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
@@ -86,13 +87,21 @@ const FEED: &[Need] = &[
     file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
 ];
 
-/// For what is tried in networks of its own, with this machine's kernel.
-const NETWORKS: &[Need] = &[
-    file!("nftables", "/usr/sbin/nft"),
-    file!("iptables", "/usr/sbin/iptables-restore"),
-    program!("iproute2", "ip"),
-    program!("util-linux", "nsenter"),
-    file!("dropbear-bin", "/usr/sbin/dropbear"),
+/// The linker of the gateway's boards, that of Debian's Rust.
+pub(crate) const LLD: &str = "ld.lld-22";
+
+/// For the gateway's boards; QEMU's riscv32 is in qemu-system-misc.
+const FIRMWARE: &[Need] = &[
+    program!("qemu-system-arm", "qemu-system-arm"),
+    program!("qemu-system-misc", "qemu-system-riscv32"),
+    program!("lld-22", "ld.lld-22"),
+    program!("openssh-client", "ssh"),
+    file!("openssh-server", "/usr/sbin/sshd"),
+    Need { package: "rustc-web", is_there: a_compiler_has_its_source },
+    Need { package: "cargo-web", is_there: a_compiler_has_its_source },
+    Need { package: "rust-web-src", is_there: a_compiler_has_its_source },
+    Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
+    Need { package: "rust-web-clippy", is_there: the_compiler_has_its_clippy },
 ];
 
 /// For the pages of `LuCI`; Node.js 18 or newer.
@@ -101,6 +110,13 @@ const LUCI: &[Need] =
 
 fn a_compiler_has_its_source() -> bool {
     Toolchain::find().is_ok()
+}
+
+/// The boards are checked by the clippy of the compiler that builds them.
+fn the_compiler_has_its_clippy() -> bool {
+    Toolchain::find()
+        .and_then(|toolchain| toolchain.programs())
+        .is_ok_and(|(_, cargo)| cargo.with_file_name("cargo-clippy").exists())
 }
 
 /// rustup has its own way to a missing component, and says which.
@@ -120,7 +136,12 @@ pub(crate) fn install_for_packages() -> Result<()> {
 
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI).chain(NETWORKS))
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI).chain(FIRMWARE))
+}
+
+/// Installs what the gateway's boards need and is not there.
+pub(crate) fn install_for_firmware() -> Result<()> {
+    install(FIRMWARE.iter())
 }
 
 /// Installs what the checks of the recipes need and is not there.

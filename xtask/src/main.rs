@@ -5,6 +5,7 @@ mod debian;
 mod demo;
 mod elf;
 mod feed;
+mod firmware;
 mod guest;
 mod host;
 mod kernel;
@@ -21,6 +22,7 @@ mod run;
 mod sizes;
 mod sources;
 mod test;
+mod times;
 mod toolchain;
 mod uci;
 mod userland;
@@ -33,7 +35,7 @@ const USAGE: &str = "\
 usage: cargo xtask VERB
   demo              a MIPS router in QEMU: closed, knock, open
   test              everything that has to hold before a change lands
-  bench             sizes of what goes onto a router, as built here
+  bench             sizes of what goes onto a router, times of pkdd beside knockd, instructions of the gateway
   feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
@@ -45,6 +47,11 @@ usage: cargo xtask VERB
   packages ARCH...  build what OpenWrt routers of these kinds install (no name: all)
   packages --kernel DIR ARCH
                     with the module for a built kernel of that kind
+  firmware          build the gateway's boards
+  test-firmware     the gateway on the host, and its boards in QEMU
+  demo-firmware     a gateway in QEMU: ssh does not get through, knock, it does
+  gateway-config FILE
+                    make the gateway's binary configuration of a TOML file
   uci ARCH          build OpenWrt's uci, to try what configures a router
   userland ARCH     build musl, busybox, dropbear and iptables, as guests have them
   setup VERB        install what demo or test needs, nothing else
@@ -66,7 +73,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
-        ["bench"] => sizes::run(),
+        ["bench"] => sizes::run().and_then(|()| times::run()).and_then(|()| firmware::bench()),
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
@@ -76,6 +83,10 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
         ["packages", "--kernel", kernel, names @ ..] => packages::run(names, Some(kernel)),
         ["packages", names @ ..] => packages::run(names, None),
+        ["firmware"] => firmware::build_all(),
+        ["test-firmware"] => firmware::test(),
+        ["demo-firmware"] => firmware::demo(),
+        ["gateway-config", file] => firmware::configure(file),
         ["uci", name] => openwrt::Zig::find()
             .and_then(|zig| uci::program(&zig, openwrt::find(name)?))
             .map(|program| println!("{}", program.display())),
@@ -84,6 +95,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
             .map(|root| println!("{}", root.display())),
         ["setup", "demo"] => host::install_for_demo(),
         ["setup", "test"] => host::install_for_test(),
+        ["setup", "firmware"] => host::install_for_firmware(),
         _ => bail!("no such verb\n{USAGE}"),
     }
 }

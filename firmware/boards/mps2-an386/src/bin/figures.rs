@@ -1,0 +1,234 @@
+//! What a frame costs: instructions of `Gateway::on_frame`, counted by QEMU.
+//!
+//! With `-icount shift=0` an instruction takes a nanosecond of the timer's. The timer ticks at 25 MHz, so it tells 40 of
+//! them apart, and a thousand frames tell one.
+
+#![no_std]
+#![no_main]
+
+// Its critical section is linked by name.
+use cortex_m as _;
+use defmt_semihosting as _;
+
+use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
+
+use cortex_m_rt::entry;
+use pkd_core::{Key, Knock, Port as UdpPort, Seal, Tag, UnixSeconds, Window};
+use pkd_gateway::{
+    Action, Address, Config, Drop, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant, Interface,
+    MARKS, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables, TimeServer, TimeSource,
+};
+use static_cell::{ConstStaticCell, StaticCell};
+
+const GATEWAY: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
+const NAS: [u8; 4] = [192, 168, 1, 20];
+const OURS: [u8; 4] = [192, 168, 1, 9];
+const CLIENT: [u8; 4] = [203, 0, 113, 7];
+const KNOCK_PORT: u16 = 40_000;
+const SSH: u16 = 2_222;
+const NOW: Instant = Instant(20_000);
+const START: UnixSeconds = UnixSeconds(1_800_000_000);
+/// Frames of each kind.
+const FRAMES: u32 = 1_000;
+/// Instructions in a tick of the timer.
+const TICK: u32 = 40;
+
+/// The dual timer's first counter (Arm DDI 0479, section 4.4), counting down.
+mod timer {
+    pub(super) const LOAD: usize = 0x4000_2000;
+    pub(super) const VALUE: usize = 0x4000_2004;
+    pub(super) const CONTROL: usize = 0x4000_2008;
+    /// 32 bits wide, on.
+    pub(super) const ON: u32 = 1 << 7 | 1 << 1;
+}
+
+/// No interrupt is unmasked; cortex-m-rt wants to see a table.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+#[used]
+static __INTERRUPTS: [usize; 1] = [0];
+
+fn counts() -> u32 {
+    // SAFETY: the timer is there on this board, and reading changes nothing.
+    !unsafe { ptr::read_volatile(ptr::with_exposed_provenance(timer::VALUE)) }
+}
+
+fn write(register: usize, value: u32) {
+    // SAFETY: the timer is there on this board, and does not write to memory.
+    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(register), value) }
+}
+
+/// Writes an IPv4 frame of `length` bytes, with its header's checksum and no other.
+fn ipv4(frame: &mut [u8], from: [u8; 4], to: [u8; 4], protocol: u8) {
+    let length = u16::try_from(frame.len() - 14).unwrap_or(0).to_be_bytes();
+    frame[..6].copy_from_slice(&GATEWAY.0);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 3]);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[14..34].copy_from_slice(&[
+        0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+    frame[26..30].copy_from_slice(&from);
+    frame[30..34].copy_from_slice(&to);
+    let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(0);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn ports(frame: &mut [u8], from: u16, to: u16) {
+    frame[34..36].copy_from_slice(&from.to_be_bytes());
+    frame[36..38].copy_from_slice(&to.to_be_bytes());
+}
+
+fn config() -> Config<RULES> {
+    let network = Network { address: Ipv4Addr::from(OURS), prefix: 24 };
+    let mut config = Config {
+        made: UnixSeconds(0),
+        mode: Mode::OneArm,
+        address: Address::Static(Interface { network, router: None }),
+        knock_port: KNOCK_PORT,
+        echo: false,
+        time: TimeSource::Sntp(TimeServer {
+            at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
+            every: 64,
+        }),
+        inside: None,
+        counters_port: 0,
+        services: heapless::Vec::new(),
+        rules: heapless::Vec::new(),
+    };
+    let service = Service {
+        name: heapless::String::new(),
+        protocol: Protocol::Tcp,
+        port: SSH,
+        inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
+    };
+    let rule = Rule {
+        key: Key::from_bytes([7; Key::LENGTH]),
+        tag: Tag(*b"SSHK"),
+        window: Window::from_secs(3_600),
+        ttl: 600,
+        services: Services::NONE.with(0),
+    };
+    if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
+        defmt::panic!("one of each fits");
+    }
+    config
+}
+
+type Usual = Gateway<'static, FLOWS, GRANTS, RULES, MARKS>;
+
+/// Instructions of a frame, on average. `make` writes the frame, whose cost is taken off.
+fn measure(
+    gateway: &mut Usual,
+    frame: &mut [u8],
+    numbers: Range<u32>,
+    expected: Action,
+    mut make: impl FnMut(&mut [u8], u32),
+) -> u32 {
+    let frames = numbers.end - numbers.start;
+    let start = counts();
+    for number in numbers.clone() {
+        make(frame, number);
+        core::hint::black_box(&mut *frame);
+    }
+    let alone = counts().wrapping_sub(start);
+    let start = counts();
+    for number in numbers.clone() {
+        make(frame, number);
+        let action = gateway.on_frame(NOW, Port::Outside, core::hint::black_box(&mut *frame));
+        if action != expected {
+            defmt::panic!("frame {}: {}", number, defmt::Debug2Format(&action));
+        }
+    }
+    let both = counts().wrapping_sub(start);
+    both.saturating_sub(alone) * TICK / frames
+}
+
+#[entry]
+fn main() -> ! {
+    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, MARKS>> = ConstStaticCell::new(Tables::new());
+    static CONFIG: StaticCell<Config<RULES>> = StaticCell::new();
+    static FRAME: ConstStaticCell<[u8; 1_400]> = ConstStaticCell::new([0; 1_400]);
+    write(timer::LOAD, u32::MAX);
+    write(timer::CONTROL, timer::ON);
+
+    let config = CONFIG.init(config());
+    let mut gateway = Gateway::new(TABLES.take(), config, GATEWAY, Some(UnixSeconds(1)));
+    if gateway.set_time(Instant(0), START).is_err() {
+        defmt::panic!("the time is not believed");
+    }
+    let frame = FRAME.take();
+    // The NAS answers who has its address.
+    let arp = &mut frame[..42];
+    arp[..6].copy_from_slice(&GATEWAY.0);
+    arp[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    arp[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    arp[28..32].copy_from_slice(&NAS);
+    arp[32..38].copy_from_slice(&GATEWAY.0);
+    arp[38..42].copy_from_slice(&OURS);
+    if gateway.on_frame(NOW, Port::Outside, arp) != (Action::Local { skip: 0 }) {
+        defmt::panic!("the NAS is not learned");
+    }
+
+    let accepted = Action::Drop(Drop::Knock(pkd_core::Verdict::Accept));
+    let key = Key::from_bytes([7; Key::LENGTH]);
+    let mut knock = |numbers: Range<u32>| {
+        measure(&mut gateway, &mut frame[..98], numbers, accepted, |frame, number| {
+            let mut nonce = [0; 12];
+            nonce[..4].copy_from_slice(&number.to_le_bytes());
+            let time = UnixSeconds(START.0 + u64::from(number));
+            let payload =
+                Knock::seal(&Seal { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
+            ipv4(frame, CLIENT, OURS, 17);
+            ports(frame, 5_000, KNOCK_PORT);
+            // No UDP checksum, as RFC 768 allows.
+            frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
+            frame[42..].copy_from_slice(&payload);
+        })
+    };
+    // As long as the guard has room, and when each has to let one go.
+    let room = u32::try_from(MARKS).unwrap_or(0);
+    let (first, later) = (knock(0..room), knock(room..FRAMES));
+    // A flow, with its grant.
+    let syn = |frame: &mut [u8], flags: u8| {
+        ipv4(frame, CLIENT, OURS, 6);
+        ports(frame, 5_001, SSH);
+        frame[46..48].copy_from_slice(&[0x50, flags]);
+    };
+    let mut forward = |length: usize| {
+        measure(
+            &mut gateway,
+            &mut frame[..length],
+            0..FRAMES,
+            Action::Forward(Port::Outside),
+            |frame, number| {
+                syn(frame, if number == 0 { 2 } else { 16 });
+            },
+        )
+    };
+    let (small, large) = (forward(68), forward(1_400));
+    // A stranger's SYN: the whole of the grants is looked through.
+    let stranger =
+        measure(&mut gateway, &mut frame[..68], 0..FRAMES, Action::Drop(Drop::NoGrant), |frame, _| {
+            ipv4(frame, [198, 51, 100, 1], OURS, 6);
+            ports(frame, 5_001, SSH);
+            frame[46..48].copy_from_slice(&[0x50, 2]);
+        });
+    defmt::info!(
+        "figures: knock {} full {} small {} large {} stranger {}",
+        first,
+        later,
+        small,
+        large,
+        stranger
+    );
+    semihosting::process::exit(0)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    defmt::error!("panic: {}", defmt::Display2Format(info));
+    semihosting::process::exit(101)
+}

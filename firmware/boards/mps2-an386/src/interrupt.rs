@@ -1,0 +1,60 @@
+//! The board's interrupts (AN386, table of interrupts).
+
+use cortex_m::peripheral::NVIC;
+
+use crate::{lan9118, time};
+
+/// What the vector table holds of the board's own interrupts.
+type Handler = unsafe extern "C" fn();
+
+/// Bound by number, as there is no device crate.
+#[derive(Clone, Copy)]
+struct Line(u16);
+
+// SAFETY: the numbers are below 32, which the table below has.
+unsafe impl cortex_m::interrupt::InterruptNumber for Line {
+    fn number(self) -> u16 {
+        self.0
+    }
+}
+
+const DUAL_TIMER: Line = Line(10);
+const ETHERNET: Line = Line(13);
+
+/// The vector table behind the core's own entries; cortex-m-rt finds it by section and name.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+#[used]
+static __INTERRUPTS: [Handler; 32] = {
+    let mut table: [Handler; 32] = [on_none; 32];
+    table[DUAL_TIMER.0 as usize] = on_dual_timer;
+    table[ETHERNET.0 as usize] = on_ethernet;
+    table
+};
+
+/// Lets the dual timer's interrupt through.
+pub(crate) fn enable_dual_timer() {
+    unmask(DUAL_TIMER);
+}
+
+/// Lets that of the Ethernet controller through, whose line must have its right level by now.
+pub(crate) fn enable_ethernet() {
+    unmask(ETHERNET);
+}
+
+fn unmask(line: Line) {
+    // SAFETY: no critical section relies on the mask of a single line, and the handlers are ready.
+    unsafe { NVIC::unmask(line) };
+}
+
+unsafe extern "C" fn on_none() {
+    defmt::panic!("an interrupt that nobody asked for");
+}
+
+unsafe extern "C" fn on_dual_timer() {
+    time::on_alarm();
+}
+
+unsafe extern "C" fn on_ethernet() {
+    lan9118::on_interrupt();
+}

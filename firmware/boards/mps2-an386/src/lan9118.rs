@@ -1,0 +1,251 @@
+//! The Ethernet controller LAN9118 (SMSC data sheet, revision 1.5; its sections are named below), 16 KiB of FIFO, by its bus.
+
+use core::{hint, ptr, task::Context};
+
+use critical_section::with as critical;
+use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
+use embassy_sync::waitqueue::AtomicWaker;
+use pkd_runtime::FRAME;
+use static_cell::StaticCell;
+
+use crate::interrupt;
+
+const BASE: usize = 0x4020_0000;
+
+/// Registers, as offsets (section 5.3).
+mod register {
+    pub(super) const RX_DATA: usize = 0x00;
+    pub(super) const TX_DATA: usize = 0x20;
+    pub(super) const RX_STATUS: usize = 0x40;
+    pub(super) const TX_STATUS: usize = 0x48;
+    pub(super) const IRQ_CFG: usize = 0x54;
+    pub(super) const INT_STS: usize = 0x58;
+    pub(super) const INT_EN: usize = 0x5c;
+    pub(super) const BYTE_TEST: usize = 0x64;
+    pub(super) const FIFO_INT: usize = 0x68;
+    pub(super) const TX_CFG: usize = 0x70;
+    pub(super) const HW_CFG: usize = 0x74;
+    pub(super) const RX_FIFO_INF: usize = 0x7c;
+    pub(super) const TX_FIFO_INF: usize = 0x80;
+    pub(super) const MAC_CSR_CMD: usize = 0xa4;
+    pub(super) const MAC_CSR_DATA: usize = 0xa8;
+}
+
+/// Registers of the MAC, behind two of those above (section 5.4).
+mod mac {
+    pub(super) const CONTROL: u32 = 1;
+    pub(super) const ADDRESS_HIGH: u32 = 2;
+    pub(super) const ADDRESS_LOW: u32 = 3;
+    pub(super) const MII_ACCESS: u32 = 6;
+    pub(super) const MII_DATA: u32 = 7;
+}
+
+/// What `BYTE_TEST` holds.
+const BYTE_TEST: u32 = 0x8765_4321;
+/// `IRQ_CFG`: enabled, active high, push-pull.
+const IRQ_ON: u32 = 1 << 8 | 1 << 4 | 1;
+/// `INT_STS`: the receive status FIFO is above its level.
+const RSFL: u32 = 1 << 3;
+/// `INT_STS`: the link changed, among others.
+const PHY: u32 = 1 << 18;
+/// `HW_CFG`: store and forward, which must be set, and 3 KiB for transmission; the rest of 16 is for reception.
+const HW_SETUP: u32 = 1 << 20 | 3 << 16;
+/// `TX_CFG`: on.
+const TX_ON: u32 = 1 << 1;
+/// MAC control: full duplex, all frames, receiver and transmitter on.
+const MAC_ON: u32 = 1 << 20 | 1 << 18 | 1 << 3 | 1 << 2;
+/// Receive status: the frame has an error.
+const RX_ERROR: u32 = 1 << 15;
+/// Bytes of the frame check sequence, which receive lengths count.
+const FCS: usize = 4;
+/// The basic status register of the PHY, and its link bit.
+const PHY_STATUS: u32 = 1;
+const PHY_LINK: u32 = 1 << 2;
+const PHY_BUSY: u32 = 1;
+
+static WAKER: AtomicWaker = AtomicWaker::new();
+
+fn read(register: usize) -> u32 {
+    // SAFETY: the controller is there on this board; what reading a FIFO changes is this module's.
+    unsafe { ptr::read_volatile(ptr::with_exposed_provenance(BASE + register)) }
+}
+
+fn write(register: usize, value: u32) {
+    // SAFETY: the controller is there on this board, and does not write to memory.
+    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(BASE + register), value) }
+}
+
+const CSR_BUSY: u32 = 1 << 31;
+const CSR_READ: u32 = 1 << 30;
+
+fn read_mac(index: u32) -> u32 {
+    write(register::MAC_CSR_CMD, CSR_BUSY | CSR_READ | index);
+    while read(register::MAC_CSR_CMD) & CSR_BUSY != 0 {
+        hint::spin_loop();
+    }
+    read(register::MAC_CSR_DATA)
+}
+
+fn write_mac(index: u32, value: u32) {
+    write(register::MAC_CSR_DATA, value);
+    write(register::MAC_CSR_CMD, CSR_BUSY | index);
+    while read(register::MAC_CSR_CMD) & CSR_BUSY != 0 {
+        hint::spin_loop();
+    }
+}
+
+/// The controller's interrupt: whoever waits for frames looks again, and lets the next one through.
+pub(crate) fn on_interrupt() {
+    write(register::INT_EN, 0);
+    WAKER.wake();
+}
+
+/// The controller, started.
+pub(crate) struct Lan9118 {
+    received: &'static mut [u8; FRAME],
+    /// The address that QEMU gave it.
+    hardware: [u8; 6],
+}
+
+impl Lan9118 {
+    /// Starts the controller; `None` if there is none. To be called once.
+    pub(crate) fn start() -> Option<Self> {
+        static RECEIVED: StaticCell<[u8; FRAME]> = StaticCell::new();
+        if read(register::BYTE_TEST) != BYTE_TEST {
+            return None;
+        }
+        write(register::HW_CFG, HW_SETUP);
+        write(register::INT_EN, 0);
+        write(register::INT_STS, u32::MAX);
+        // Until then the line has the wrong level.
+        write(register::IRQ_CFG, IRQ_ON);
+        interrupt::enable_ethernet();
+        write(register::FIFO_INT, 0);
+        write(register::TX_CFG, TX_ON);
+        write_mac(mac::CONTROL, MAC_ON);
+        let [a, b, c, d] = read_mac(mac::ADDRESS_LOW).to_le_bytes();
+        let [e, f, ..] = read_mac(mac::ADDRESS_HIGH).to_le_bytes();
+        Some(Self { received: RECEIVED.init([0; FRAME]), hardware: [a, b, c, d, e, f] })
+    }
+
+    /// Its address.
+    pub(crate) fn hardware(&self) -> [u8; 6] {
+        self.hardware
+    }
+
+    /// The length of the next frame that is whole; those that are not are taken out.
+    fn next(&mut self) -> Option<usize> {
+        loop {
+            let [_, _, statuses, _] = read(register::RX_FIFO_INF).to_le_bytes();
+            if statuses == 0 {
+                return None;
+            }
+            let status = read(register::RX_STATUS);
+            let length = usize::try_from((status >> 16) & 0x3fff).unwrap_or(0);
+            for word in 0..length.div_ceil(4) {
+                let bytes = read(register::RX_DATA).to_le_bytes();
+                let slots = self.received.iter_mut().skip(word * 4);
+                slots.zip(bytes).for_each(|(slot, byte)| *slot = byte);
+            }
+            let length = length.saturating_sub(FCS);
+            if status & RX_ERROR == 0 && length <= FRAME {
+                return Some(length);
+            }
+        }
+    }
+
+    /// Whether a frame fits into the transmit FIFO; what was sent before is acknowledged.
+    fn has_room() -> bool {
+        let state = read(register::TX_FIFO_INF);
+        for _ in 0..(state >> 16) & 0xff {
+            read(register::TX_STATUS);
+        }
+        usize::try_from(state & 0xffff).is_ok_and(|free| free >= FRAME + 2 * 4 + 3)
+    }
+}
+
+impl Driver for Lan9118 {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Free;
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Free)> {
+        WAKER.register(cx.waker());
+        if !Self::has_room() {
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        let mut length = self.next();
+        if length.is_none() {
+            critical(|_| {
+                write(register::INT_STS, RSFL | PHY);
+                write(register::INT_EN, RSFL);
+            });
+            // One that came in between has raised nothing.
+            length = self.next();
+        }
+        let frame = self.received.get_mut(..length?)?;
+        Some((Received(frame), Free))
+    }
+
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Free> {
+        if Self::has_room() {
+            return Some(Free);
+        }
+        // It sends by itself, so it has room soon.
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
+        // The PHY's address is 1; the gateway's tick asks often enough.
+        write_mac(mac::MII_ACCESS, 1 << 11 | PHY_STATUS << 6 | PHY_BUSY);
+        while read_mac(mac::MII_ACCESS) & PHY_BUSY != 0 {
+            hint::spin_loop();
+        }
+        if read_mac(mac::MII_DATA) & PHY_LINK == 0 { LinkState::Down } else { LinkState::Up }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = FRAME;
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.hardware())
+    }
+}
+
+/// A frame that came in.
+pub(crate) struct Received<'a>(&'a mut [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Room for a frame.
+pub(crate) struct Free;
+
+impl TxToken for Free {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut buffer = [0_u32; FRAME.div_ceil(4)];
+        let bytes = as_bytes(&mut buffer);
+        let length = len.min(FRAME);
+        let result = f(bytes.get_mut(..length).unwrap_or_default());
+        // Section 3.12: one buffer that is first and last, and the length again.
+        let bits = u32::try_from(length).unwrap_or(0);
+        write(register::TX_DATA, 1 << 13 | 1 << 12 | bits);
+        write(register::TX_DATA, bits);
+        for word in buffer.iter().take(length.div_ceil(4)) {
+            write(register::TX_DATA, *word);
+        }
+        result
+    }
+}
+
+fn as_bytes(words: &mut [u32]) -> &mut [u8] {
+    // SAFETY: any bytes are bytes, words are aligned for them, and the length is theirs.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}

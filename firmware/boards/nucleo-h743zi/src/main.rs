@@ -1,0 +1,153 @@
+//! The gateway on ST's NUCLEO-H743ZI (and -H743ZI2): Ethernet by RMII. Built in CI, and not run by the project: nobody of it has one.
+
+#![no_std]
+#![no_main]
+
+use defmt_rtt as _;
+
+use core::{cell::RefCell, panic::PanicInfo};
+
+use critical_section::Mutex;
+use embassy_executor::Spawner;
+use embassy_stm32::{
+    Config, bind_interrupts,
+    eth::{self, Ethernet, GenericPhy, PacketQueue, Sma},
+    flash::{Blocking, Flash},
+    gpio::{Level, Output, Speed},
+    peripherals::{ETH, ETH_SMA, IWDG1, RNG},
+    rcc::{
+        AHBPrescaler, APBPrescaler, HSIPrescaler, Pll, PllDiv, PllMul, PllPreDiv, PllSource, Sysclk,
+        VoltageScale,
+    },
+    rng::{self, Rng},
+    wdg::IndependentWatchdog,
+};
+use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
+use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use static_cell::StaticCell;
+
+bind_interrupts!(struct Interrupts {
+    ETH => eth::InterruptHandler;
+    RNG => rng::InterruptHandler<RNG>;
+});
+
+/// The last sector of the second bank, from the start of flash.
+const CONFIG_START: u32 = 0x001e_0000;
+/// The two sectors before it.
+const FLOOR_START: u32 = 0x001a_0000;
+const FLOOR_BYTES: u32 = 0x0004_0000;
+
+/// Longer than a sector takes to be erased: at most 4 s (data sheet DS12110, table 53).
+const WATCHDOG_MICROSECONDS: u32 = 8_000_000;
+
+type Nic = Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>;
+
+/// The hardware's random numbers, after start.
+static RANDOM: Mutex<RefCell<Option<Rng<'static, RNG>>>> = Mutex::new(RefCell::new(None));
+
+fn random() -> u64 {
+    critical_section::with(|section| match RANDOM.borrow(section).borrow_mut().as_mut() {
+        Some(random) => random.next_u64(),
+        None => defmt::panic!("random numbers are wanted too early"),
+    })
+}
+
+/// The green light and the independent watchdog.
+struct Front {
+    light: Output<'static>,
+    watchdog: IndependentWatchdog<'static, IWDG1>,
+}
+
+impl Panel for Front {
+    fn set_light(&mut self, on: bool) {
+        self.light.set_level(if on { Level::High } else { Level::Low });
+    }
+
+    fn feed_watchdog(&mut self) {
+        self.watchdog.pet();
+    }
+}
+
+/// 400 MHz from the internal oscillator; the USB's, 48 MHz, is for the random numbers.
+fn clocks() -> Config {
+    let mut config = Config::default();
+    let rcc = &mut config.rcc;
+    rcc.hsi = Some(HSIPrescaler::DIV1);
+    rcc.hsi48 = Some(embassy_stm32::rcc::Hsi48Config::default());
+    rcc.pll1 = Some(Pll {
+        source: PllSource::HSI,
+        prediv: PllPreDiv::DIV4,
+        mul: PllMul::MUL50,
+        fracn: None,
+        divp: Some(PllDiv::DIV2),
+        divq: None,
+        divr: None,
+    });
+    rcc.sys = Sysclk::PLL1_P;
+    rcc.ahb_pre = AHBPrescaler::DIV2;
+    rcc.apb1_pre = APBPrescaler::DIV2;
+    rcc.apb2_pre = APBPrescaler::DIV2;
+    rcc.apb3_pre = APBPrescaler::DIV2;
+    rcc.apb4_pre = APBPrescaler::DIV2;
+    rcc.voltage_scale = VoltageScale::Scale1;
+    config
+}
+
+/// A locally administered address made of the chip's own number.
+fn hardware() -> [u8; 6] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = embassy_stm32::uid::uid();
+    [0x02, a ^ f, b ^ g ^ k, c ^ h ^ l, d ^ i, e ^ j]
+}
+
+#[embassy_executor::main]
+async fn main(spawner: Spawner) {
+    static QUEUE: StaticCell<PacketQueue<4, 4>> = StaticCell::new();
+    static BYTES: StaticCell<[u8; CONFIG_LIMIT]> = StaticCell::new();
+
+    let p = embassy_stm32::init(clocks());
+    let mut watchdog = IndependentWatchdog::new(p.IWDG1, WATCHDOG_MICROSECONDS);
+    watchdog.unleash();
+    let panel = Front { light: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
+    critical_section::with(|section| RANDOM.borrow(section).replace(Some(Rng::new(p.RNG, Interrupts))));
+
+    let mut flash: Flash<'static, Blocking> = Flash::new_blocking(p.FLASH);
+    let bytes = BYTES.init([0; CONFIG_LIMIT]);
+    if flash.blocking_read(CONFIG_START, bytes).is_err() {
+        defmt::panic!("the flash cannot be read");
+    }
+    let config = match configure(bytes) {
+        Ok(config) => config,
+        Err(why) => refuse(why, panel).await,
+    };
+    let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
+        Ok(floor) => floor,
+        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+    };
+    let hardware = hardware();
+    // UM2407, table "Ethernet pins".
+    let nic: Nic = Ethernet::new(
+        QUEUE.init(PacketQueue::new()),
+        p.ETH,
+        Interrupts,
+        p.PA1,
+        p.PA7,
+        p.PC4,
+        p.PC5,
+        p.PG13,
+        p.PB13,
+        p.PG11,
+        hardware,
+        p.ETH_SMA,
+        p.PA2,
+        p.PC1,
+    );
+    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
+    let wire: Wire<Nic, Flash<'static, Blocking>, Front> = start(spawner, setup);
+    wire.run().await
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    defmt::error!("panic: {}", defmt::Display2Format(info));
+    cortex_m::peripheral::SCB::sys_reset()
+}

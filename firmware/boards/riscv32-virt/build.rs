@@ -1,0 +1,12 @@
+//! Tells the linker where this board's memory is.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    println!("cargo::rustc-link-search={}", folder.display());
+    println!("cargo::rerun-if-changed=memory.x");
+    for argument in ["-Tmemory.x", "-Tlink.x", "-Tdefmt.x"] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}

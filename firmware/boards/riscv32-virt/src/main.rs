@@ -1,0 +1,77 @@
+//! The gateway on QEMU's `virt` for 32-bit RISC-V: two virtio NICs, inline between them.
+
+#![no_std]
+#![no_main]
+
+use defmt_semihosting as _;
+
+mod executor;
+#[path = "../../mps2-an386/src/flash.rs"]
+mod flash;
+mod interrupt;
+mod nic;
+mod time;
+
+use core::panic::PanicInfo;
+
+use embassy_executor::Spawner;
+use pkd_gateway::FlashFloor;
+use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use riscv_rt::entry;
+
+use crate::{flash::HostFlash, nic::VirtioNic};
+
+/// RAM behind the program's, which is the flash here.
+const FLASH: usize = 0x8400_0000;
+
+/// QEMU shows no light and has no watchdog here.
+struct NoPanel;
+
+impl Panel for NoPanel {
+    fn set_light(&mut self, _on: bool) {}
+
+    fn feed_watchdog(&mut self) {}
+}
+
+/// Begins when riscv-rt has set up memory.
+#[entry]
+fn main() -> ! {
+    executor::run(|spawner| match run(spawner) {
+        Ok(task) => spawner.spawn(task),
+        Err(_) => defmt::panic!("the first task was started twice"),
+    })
+}
+
+#[embassy_executor::task]
+async fn run(spawner: Spawner) -> ! {
+    let Some(flash) = HostFlash::take() else { defmt::panic!("the flash is taken") };
+    let config = match configure(flash.config()) {
+        Ok(config) => config,
+        Err(why) => refuse(why, NoPanel).await,
+    };
+    let floor = match FlashFloor::open(flash, flash::FLOOR_START, flash::FLOOR_BYTES) {
+        Ok(floor) => floor,
+        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+    };
+    let Some((outside, inside)) = nic::find() else { defmt::panic!("there are no two NICs") };
+    let hardware = outside.hardware();
+    let nics = Nics::Two { outside, inside };
+    let setup = Setup { nics, floor, config, hardware, random: time::random, panel: NoPanel };
+    let wire: Wire<VirtioNic, HostFlash, NoPanel> = start(spawner, setup);
+    wire.run().await
+}
+
+/// Where QEMU's test finisher takes orders.
+const FINISHER: usize = 0x0010_0000;
+/// The order to reset.
+const RESET: u32 = 0x7777;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    defmt::error!("panic: {}", defmt::Display2Format(info));
+    // SAFETY: the finisher is there on this board, and after it nothing is.
+    unsafe { core::ptr::write_volatile(core::ptr::with_exposed_provenance_mut(FINISHER), RESET) };
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,228 @@
+//! NICs over virtio-mmio (VIRTIO 1.2, sections 4.2 and 5.1).
+
+use core::{
+    mem,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Context,
+};
+
+use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
+use embassy_sync::waitqueue::AtomicWaker;
+use pkd_runtime::FRAME;
+use static_cell::ConstStaticCell;
+use virtio_drivers::{
+    BufferDirection, Hal, PAGE_SIZE, PhysAddr,
+    device::net::VirtIONetRaw,
+    transport::{
+        DeviceType, Transport,
+        mmio::{MmioTransport, VirtIOHeader},
+    },
+};
+
+/// The first of the eight slots, each of which has a page; QEMU tells NICs apart by their addresses alone.
+const FIRST: usize = 0x1000_1000;
+const SLOTS: usize = 8;
+const SLOT: usize = 0x1000;
+/// Where a slot's interrupt is acknowledged (section 4.2.2).
+const STATUS: usize = 0x60;
+const ACKNOWLEDGE: usize = 0x64;
+
+/// Frames that a NIC takes in before it is looked at; also the length of its queues.
+const QUEUE: usize = 16;
+/// Bytes of a frame with virtio's header before it.
+const BUFFER: usize = 1_536;
+/// Pages that virtio shares with QEMU: three for each of four queues.
+const PAGES: usize = 12;
+
+static WAKER: AtomicWaker = AtomicWaker::new();
+
+#[repr(C, align(4096))]
+struct Arena([u8; PAGES * PAGE_SIZE]);
+
+/// Memory is where it says it is, and is never given back.
+struct Plain;
+
+// SAFETY: the pages are handed out once each, zeroed and aligned, and addresses are physical here.
+unsafe impl Hal for Plain {
+    fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        static ARENA: ConstStaticCell<Arena> = ConstStaticCell::new(Arena([0; PAGES * PAGE_SIZE]));
+        static BASE: AtomicUsize = AtomicUsize::new(0);
+        static USED: AtomicUsize = AtomicUsize::new(0);
+        if let Some(arena) = ARENA.try_take() {
+            BASE.store(arena.0.as_mut_ptr().expose_provenance(), Ordering::Relaxed);
+        }
+        let first = USED.fetch_add(pages, Ordering::Relaxed);
+        if first + pages > PAGES {
+            defmt::panic!("virtio wants more than {} pages", PAGES);
+        }
+        let address = BASE.load(Ordering::Relaxed) + first * PAGE_SIZE;
+        match NonNull::new(ptr::with_exposed_provenance_mut(address)) {
+            Some(pointer) => (PhysAddr::try_from(address).unwrap_or_default(), pointer),
+            None => defmt::panic!("no memory at 0"),
+        }
+    }
+
+    unsafe fn dma_dealloc(_paddr: PhysAddr, _vaddr: NonNull<u8>, _pages: usize) -> i32 {
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(paddr: PhysAddr, _size: usize) -> NonNull<u8> {
+        let address = usize::try_from(paddr).unwrap_or_default();
+        NonNull::new(ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
+        PhysAddr::try_from(buffer.as_ptr().expose_provenance()).unwrap_or_default()
+    }
+
+    unsafe fn unshare(_paddr: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
+}
+
+type Raw = VirtIONetRaw<Plain, MmioTransport<'static>, QUEUE>;
+
+/// The interrupt of a slot: whoever waits for frames looks again.
+pub(crate) fn on_interrupt(line: u32) {
+    let Some(slot) =
+        usize::try_from(line).ok().and_then(|line| line.checked_sub(1)).filter(|slot| *slot < SLOTS)
+    else {
+        return;
+    };
+    let base = FIRST + slot * SLOT;
+    // SAFETY: the slot is there; reading its interrupt status changes nothing.
+    let status = unsafe { ptr::read_volatile(ptr::with_exposed_provenance::<u32>(base + STATUS)) };
+    // SAFETY: acknowledging what was read only lowers the interrupt.
+    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(base + ACKNOWLEDGE), status) };
+    WAKER.wake();
+}
+
+/// A NIC, started.
+pub(crate) struct VirtioNic {
+    raw: Raw,
+    buffers: &'static mut [[u8; BUFFER]; QUEUE],
+    /// The buffer behind each token of the receive queue.
+    holders: [usize; QUEUE],
+}
+
+/// The two NICs, that with the lower address outside; `None` if there are not two. To be called once.
+pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
+    static FIRST_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> = ConstStaticCell::new([[0; BUFFER]; QUEUE]);
+    static SECOND_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> =
+        ConstStaticCell::new([[0; BUFFER]; QUEUE]);
+    let mut nics = (0..SLOTS).filter_map(raw);
+    let (one, other) = (nics.next()?, nics.next()?);
+    let one = VirtioNic::start(one, FIRST_BUFFERS.take())?;
+    let other = VirtioNic::start(other, SECOND_BUFFERS.take())?;
+    if one.hardware() < other.hardware() { Some((one, other)) } else { Some((other, one)) }
+}
+
+fn raw(slot: usize) -> Option<Raw> {
+    let header = NonNull::new(ptr::with_exposed_provenance_mut::<VirtIOHeader>(FIRST + slot * SLOT))?;
+    // SAFETY: the slot has its page on this board, and is used by nobody else but the interrupt, which acknowledges.
+    let transport = unsafe { MmioTransport::new(header, SLOT) }.ok()?;
+    if transport.device_type() != DeviceType::Network {
+        // Nobody drives it, and dropping it would reset it.
+        mem::forget(transport);
+        return None;
+    }
+    Raw::new(transport).ok()
+}
+
+impl VirtioNic {
+    fn start(raw: Raw, buffers: &'static mut [[u8; BUFFER]; QUEUE]) -> Option<Self> {
+        let mut nic = Self { raw, buffers, holders: [0; QUEUE] };
+        for index in 0..QUEUE {
+            nic.offer(index)?;
+        }
+        nic.raw.enable_interrupts();
+        Some(nic)
+    }
+
+    pub(crate) fn hardware(&self) -> [u8; 6] {
+        self.raw.mac_address()
+    }
+
+    /// Lets the NIC write a frame into a buffer.
+    fn offer(&mut self, index: usize) -> Option<()> {
+        let buffer = self.buffers.get_mut(index)?;
+        // SAFETY: the buffer lives for ever, and is not touched until the NIC gives it back.
+        let token = unsafe { self.raw.receive_begin(buffer) }.ok()?;
+        *self.holders.get_mut(usize::from(token))? = index;
+        Some(())
+    }
+
+    /// The next frame: its buffer, where it begins, and its length.
+    fn next(&mut self) -> Option<(usize, usize, usize)> {
+        let token = self.raw.poll_receive()?;
+        let index = *self.holders.get(usize::from(token))?;
+        let buffer = self.buffers.get_mut(index)?;
+        // SAFETY: it is the buffer that was offered with this token.
+        let (header, length) = unsafe { self.raw.receive_complete(token, buffer) }.ok()?;
+        Some((index, header, length))
+    }
+}
+
+impl Driver for VirtioNic {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Free<'a>;
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Free<'_>)> {
+        WAKER.register(cx.waker());
+        let (index, header, length) = self.next()?;
+        // What is sent in answer needs the NIC, so the frame is taken out of it first.
+        let mut frame = [0; FRAME];
+        let length = length.min(FRAME);
+        let bytes = self.buffers.get(index).and_then(|buffer| buffer.get(header..header + length))?;
+        frame.get_mut(..length)?.copy_from_slice(bytes);
+        self.offer(index)?;
+        Some((Received { frame, length, _nic: core::marker::PhantomData }, Free(&mut self.raw)))
+    }
+
+    fn transmit(&mut self, _cx: &mut Context<'_>) -> Option<Free<'_>> {
+        Some(Free(&mut self.raw))
+    }
+
+    fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
+        // QEMU's cable is always plugged in here.
+        LinkState::Up
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = FRAME;
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.hardware())
+    }
+}
+
+/// A frame that came in.
+pub(crate) struct Received<'a> {
+    frame: [u8; FRAME],
+    length: usize,
+    _nic: core::marker::PhantomData<&'a ()>,
+}
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, f: F) -> R {
+        f(self.frame.get_mut(..self.length).unwrap_or_default())
+    }
+}
+
+/// Leave to send a frame.
+pub(crate) struct Free<'a>(&'a mut Raw);
+
+impl TxToken for Free<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = [0; FRAME];
+        let frame = frame.get_mut(..len.min(FRAME)).unwrap_or_default();
+        let result = f(frame);
+        // It waits until QEMU has taken the frame, and fails only for lack of room, which there is then.
+        if self.0.send(frame).is_err() {
+            defmt::warn!("a frame was not sent");
+        }
+        result
+    }
+}

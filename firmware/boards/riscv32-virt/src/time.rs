@@ -1,0 +1,86 @@
+//! Time from the CLINT (SiFive FU540 manual, chapter 9): a 64-bit counter at 10 MHz, and what it is compared with.
+
+use core::{cell::RefCell, ptr, task::Waker};
+
+use critical_section::{CriticalSection, Mutex};
+use embassy_time_driver::{Driver, TICK_HZ};
+use embassy_time_queue_utils::Queue;
+
+const COMPARE: usize = 0x0200_4000;
+const COUNTER: usize = 0x0200_bff8;
+
+/// Ticks of the counter in one of embassy-time's.
+const COUNTS: u64 = 10_000_000 / TICK_HZ;
+
+fn read(register: usize) -> u32 {
+    // SAFETY: the CLINT is there on this board, and reading changes nothing.
+    unsafe { ptr::read_volatile(ptr::with_exposed_provenance(register)) }
+}
+
+fn write(register: usize, value: u32) {
+    // SAFETY: the CLINT is there on this board, and only this module writes to it.
+    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(register), value) }
+}
+
+fn counts() -> u64 {
+    loop {
+        let high = read(COUNTER + 4);
+        let low = read(COUNTER);
+        // The low half may have wrapped in between.
+        if read(COUNTER + 4) == high {
+            return u64::from(high) << 32 | u64::from(low);
+        }
+    }
+}
+
+/// The alarm goes off when the counter gets there.
+fn compare(counts: u64) {
+    let (high, low) =
+        (u32::try_from(counts >> 32).unwrap_or(u32::MAX), u32::try_from(counts & 0xffff_ffff).unwrap_or(0));
+    // Never with a value in between that has passed.
+    write(COMPARE, u32::MAX);
+    write(COMPARE + 4, high);
+    write(COMPARE, low);
+}
+
+struct Clint {
+    queue: Mutex<RefCell<Queue>>,
+}
+
+embassy_time_driver::time_driver_impl!(static DRIVER: Clint = Clint { queue: Mutex::new(RefCell::new(Queue::new())) });
+
+impl Clint {
+    fn set_alarm(&self, section: CriticalSection<'_>) {
+        let mut queue = self.queue.borrow(section).borrow_mut();
+        let next = queue.next_expiration(counts() / COUNTS);
+        // One that has passed meanwhile goes off at once.
+        compare(next.saturating_mul(COUNTS));
+    }
+}
+
+impl Driver for Clint {
+    fn now(&self) -> u64 {
+        counts() / COUNTS
+    }
+
+    fn schedule_wake(&self, at: u64, waker: &Waker) {
+        critical_section::with(|section| {
+            let sooner = self.queue.borrow(section).borrow_mut().schedule_wake(at, waker);
+            if sooner {
+                self.set_alarm(section);
+            }
+        });
+    }
+}
+
+/// The alarm's interrupt.
+pub(crate) fn on_alarm() {
+    critical_section::with(|section| DRIVER.set_alarm(section));
+}
+
+/// Numbers that differ from call to call. They can be guessed, and a gateway for people must not have them so.
+pub(crate) fn random() -> u64 {
+    // The steps of SplitMix64, over the counter.
+    let mixed = counts().wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}

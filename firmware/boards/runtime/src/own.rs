@@ -1,0 +1,212 @@
+//! The gateway's own stack: its address, the time, and the counters.
+
+use core::fmt::{self, Write};
+
+use embassy_executor::Spawner;
+use embassy_net::{
+    Config as NetConfig, DhcpConfig, IpEndpoint, Ipv4Cidr, Runner, Stack, StaticConfigV4,
+    tcp::TcpSocket,
+    udp::{PacketMetadata, UdpSocket},
+};
+use embassy_net_driver_channel::Device;
+use embassy_time::{Duration, Timer, with_timeout};
+use heapless::String;
+use pkd_gateway::{Address, TimeSource, sntp};
+
+use crate::{MTU, Shared, UsualConfig, now};
+
+/// A source of random numbers.
+pub type Random = fn() -> u64;
+
+/// DHCP, the time, and the counters over TCP and UDP.
+pub(crate) const SOCKETS: usize = 4;
+/// Bytes of all figures as text, and of the answer before them.
+const TEXT: usize = 2_048;
+
+/// Seconds after a question without an answer; doubled up to the usual.
+const ASK_SOON: u64 = 1;
+
+pub(crate) fn config(config: &UsualConfig) -> NetConfig {
+    match config.address {
+        Address::Dhcp => NetConfig::dhcpv4(DhcpConfig::default()),
+        Address::Static(interface) => NetConfig::ipv4_static(StaticConfigV4 {
+            address: Ipv4Cidr::new(interface.network.address, interface.network.prefix),
+            gateway: interface.router,
+            dns_servers: heapless::Vec::new(),
+        }),
+    }
+}
+
+pub(crate) fn spawn(
+    spawner: Spawner,
+    network: Runner<'static, Device<'static, MTU>>,
+    stack: Stack<'static>,
+    gateway: &'static Shared,
+    config: &'static UsualConfig,
+    random: Random,
+) {
+    let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
+        && keep_time(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
+        && serve_http(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok()
+        && serve_udp(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok();
+    if !started {
+        defmt::panic!("a task was started twice");
+    }
+}
+
+#[embassy_executor::task]
+async fn run_network(mut network: Runner<'static, Device<'static, MTU>>) -> ! {
+    network.run().await
+}
+
+#[embassy_executor::task]
+async fn keep_time(
+    stack: Stack<'static>,
+    gateway: &'static Shared,
+    config: &'static UsualConfig,
+    random: Random,
+) {
+    let TimeSource::Sntp(asked) = config.time else { return };
+    let (mut received, mut sent) = ([0; 128], [0; 64]);
+    let (mut received_slots, mut sent_slots) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 1]);
+    let mut socket = UdpSocket::new(stack, &mut received_slots, &mut received, &mut sent_slots, &mut sent);
+    if socket.bind(sntp::CLIENT_PORT).is_err() {
+        defmt::panic!("the port of SNTP is taken");
+    }
+    let server = IpEndpoint::new(asked.at.address.into(), asked.at.port);
+    let (mut pause, mut first) = (ASK_SOON, true);
+    loop {
+        stack.wait_config_up().await;
+        let cookie = random().to_be_bytes();
+        let answer = async {
+            socket.send_to(&sntp::question(cookie), server).await.ok()?;
+            let mut bytes = [0; 128];
+            loop {
+                // One that is too long for the buffer is no answer either.
+                let Ok((length, from)) = socket.recv_from(&mut bytes).await else { continue };
+                if from.endpoint == server
+                    && let Some(time) = sntp::answer(bytes.get(..length).unwrap_or_default(), cookie)
+                {
+                    return Some(time);
+                }
+            }
+        };
+        let told = with_timeout(Duration::from_secs(2), answer).await.ok().flatten();
+        let believed = told
+            .map(|told| gateway.lock(|gateway| gateway.borrow_mut().set_time(now(), told)).map(|()| told));
+        pause = match believed {
+            Some(Ok(told)) => {
+                defmt::debug!("the time is {}", told.0);
+                if first {
+                    defmt::info!("the time is known: {}", told.0);
+                    first = false;
+                }
+                asked.every.into()
+            }
+            Some(Err(error)) => {
+                defmt::warn!("the time server is not believed: {}", defmt::Display2Format(&error));
+                ASK_SOON
+            }
+            None => (pause * 2).min(asked.every.into()),
+        };
+        Timer::after_secs(pause).await;
+    }
+}
+
+/// Takes out the lines for machines that know Prometheus, so that the rest fits a datagram.
+fn shorten(text: &mut String<TEXT>) {
+    let mut from = 0;
+    while let Some(line) = text.as_str().get(from..).and_then(|rest| rest.split_inclusive('\n').next()) {
+        let length = line.len();
+        if line.starts_with('#') {
+            // Both ends lie between characters.
+            text.drain(from..from + length);
+        } else {
+            from += length;
+        }
+    }
+}
+
+fn figures(gateway: &Shared, text: &mut String<TEXT>) -> fmt::Result {
+    gateway.lock(|gateway| gateway.borrow().write_metrics(now(), text))
+}
+
+#[embassy_executor::task]
+async fn serve_http(stack: Stack<'static>, gateway: &'static Shared, port: u16) {
+    if port == 0 {
+        return;
+    }
+    let (mut received, mut sent) = ([0; 512], [0; 1_024]);
+    loop {
+        let mut socket = TcpSocket::new(stack, &mut received, &mut sent);
+        socket.set_timeout(Some(Duration::from_secs(5)));
+        if socket.accept(port).await.is_err() {
+            Timer::after_millis(100).await;
+            continue;
+        }
+        if let Err(error) = answer_http(&mut socket, gateway).await {
+            defmt::debug!("counters: {}", defmt::Debug2Format(&error));
+        }
+        socket.close();
+        // Until the client has it all, or the time is over.
+        let _gone = socket.flush().await;
+        socket.abort();
+        let _gone = socket.flush().await;
+    }
+}
+
+/// One answer to whatever is asked, and the end.
+async fn answer_http(socket: &mut TcpSocket<'_>, gateway: &Shared) -> Result<(), embassy_net::tcp::Error> {
+    let mut end = [0_u8; 4];
+    let mut byte = [0_u8; 1];
+    for _ in 0..2_048 {
+        if socket.read(&mut byte).await? == 0 {
+            break;
+        }
+        end.rotate_left(1);
+        end[3] = byte[0];
+        if end == *b"\r\n\r\n" {
+            break;
+        }
+    }
+    let mut text = String::<TEXT>::new();
+    let written = figures(gateway, &mut text);
+    let mut head = String::<160>::new();
+    let (status, length) =
+        if written.is_ok() { ("200 OK", text.len()) } else { ("500 Internal Server Error", 0) };
+    // It has room for the longest length.
+    let _fits = write!(
+        head,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    for mut rest in [head.as_bytes(), text.as_bytes().get(..length).unwrap_or_default()] {
+        while !rest.is_empty() {
+            let written = socket.write(rest).await?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+#[embassy_executor::task]
+async fn serve_udp(stack: Stack<'static>, gateway: &'static Shared, port: u16) {
+    if port == 0 {
+        return;
+    }
+    let (mut received, mut sent) = ([0; 64], [0; 1_536]);
+    let (mut received_slots, mut sent_slots) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 1]);
+    let mut socket = UdpSocket::new(stack, &mut received_slots, &mut received, &mut sent_slots, &mut sent);
+    if socket.bind(port).is_err() {
+        defmt::panic!("the port of the counters is taken");
+    }
+    let mut ignored = [0; 64];
+    loop {
+        let Ok((_, from)) = socket.recv_from(&mut ignored).await else { continue };
+        let mut text = String::<TEXT>::new();
+        if figures(gateway, &mut text).is_ok() {
+            shorten(&mut text);
+            // Who asked may have gone.
+            let _sent = socket.send_to(text.as_bytes(), from).await;
+        }
+    }
+}

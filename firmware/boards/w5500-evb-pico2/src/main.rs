@@ -1,0 +1,139 @@
+//! The gateway on WIZnet's W5500-EVB-Pico2: an RP2350 and a W5500 on SPI. Built in CI, and not run by the project: nobody of it
+//! has one.
+
+#![no_std]
+#![no_main]
+
+use defmt_rtt as _;
+
+use core::{cell::RefCell, panic::PanicInfo};
+
+use critical_section::Mutex;
+use embassy_executor::Spawner;
+use embassy_net_wiznet::{Device, Runner, State, chip::W5500};
+use embassy_rp::{
+    bind_interrupts, dma,
+    flash::{Blocking, Flash},
+    gpio::{Input, Level, Output, Pull},
+    peripherals::{DMA_CH0, DMA_CH1, FLASH, SPI0, TRNG},
+    spi::{Async, Config as SpiConfig, Spi},
+    trng::{self, Trng},
+    watchdog::Watchdog,
+};
+use embassy_time::{Delay, Duration};
+use embedded_hal_bus::spi::ExclusiveDevice;
+use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
+use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use static_cell::StaticCell;
+
+bind_interrupts!(struct Interrupts {
+    TRNG_IRQ => trng::InterruptHandler<TRNG>;
+    DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>;
+});
+
+/// Bytes of flash on the board.
+const FLASH_BYTES: usize = 2 << 20;
+/// The last sector, from the start of flash.
+const CONFIG_START: u32 = 0x001f_f000;
+/// Three sectors before it.
+const FLOOR_START: u32 = 0x001f_c000;
+const FLOOR_BYTES: u32 = 0x3000;
+
+/// A sector takes 0.4 s at most to be erased (data sheet of the W25Q16).
+const WATCHDOG: Duration = Duration::from_secs(4);
+/// The W5500 takes 80 MHz at most, and 33.3 for sure (data sheet, section 5.5.4).
+const SPI_HERTZ: u32 = 30_000_000;
+
+type Store = Flash<'static, FLASH, Blocking, FLASH_BYTES>;
+type Bus = ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>;
+
+/// The hardware's random numbers, after start.
+static RANDOM: Mutex<RefCell<Option<Trng<'static, TRNG>>>> = Mutex::new(RefCell::new(None));
+
+fn random() -> u64 {
+    critical_section::with(|section| match RANDOM.borrow(section).borrow_mut().as_mut() {
+        Some(random) => random.blocking_next_u64(),
+        None => defmt::panic!("random numbers are wanted too early"),
+    })
+}
+
+/// The light and the watchdog.
+struct Front {
+    light: Output<'static>,
+    watchdog: Watchdog,
+}
+
+impl Panel for Front {
+    fn set_light(&mut self, on: bool) {
+        self.light.set_level(if on { Level::High } else { Level::Low });
+    }
+
+    fn feed_watchdog(&mut self) {
+        self.watchdog.feed(WATCHDOG);
+    }
+}
+
+#[embassy_executor::task]
+async fn run_w5500(runner: Runner<'static, W5500, Bus, Input<'static>, Output<'static>>) -> ! {
+    runner.run().await
+}
+
+#[embassy_executor::main]
+async fn main(spawner: Spawner) {
+    static STATE: StaticCell<State<4, 4>> = StaticCell::new();
+    static BYTES: StaticCell<[u8; CONFIG_LIMIT]> = StaticCell::new();
+
+    let p = embassy_rp::init(embassy_rp::config::Config::default());
+    let mut watchdog = Watchdog::new(p.WATCHDOG);
+    watchdog.start(WATCHDOG);
+    let panel = Front { light: Output::new(p.PIN_25, Level::Low), watchdog };
+    let trng = Trng::new(p.TRNG, Interrupts, trng::Config::default());
+    critical_section::with(|section| RANDOM.borrow(section).replace(Some(trng)));
+
+    let mut flash: Store = Flash::new_blocking(p.FLASH);
+    let bytes = BYTES.init([0; CONFIG_LIMIT]);
+    if flash.blocking_read(CONFIG_START, bytes).is_err() {
+        defmt::panic!("the flash cannot be read");
+    }
+    let config = match configure(bytes) {
+        Ok(config) => config,
+        Err(why) => refuse(why, panel).await,
+    };
+    let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
+        Ok(floor) => floor,
+        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+    };
+    // A locally administered address made of the chip's own number.
+    let Ok(number) = embassy_rp::otp::get_chipid() else { defmt::panic!("the chip has no number") };
+    let [.., a, b, c, d, e] = number.to_be_bytes();
+    let hardware = [0x02, a, b, c, d, e];
+
+    // The board's schematic: SPI0 and two lines besides.
+    let mut settings = SpiConfig::default();
+    settings.frequency = SPI_HERTZ;
+    let spi = Spi::new(p.SPI0, p.PIN_18, p.PIN_19, p.PIN_16, p.DMA_CH0, p.DMA_CH1, Interrupts, settings);
+    let Ok(bus) = ExclusiveDevice::new(spi, Output::new(p.PIN_17, Level::High), Delay);
+    let interrupt = Input::new(p.PIN_21, Pull::Up);
+    let reset = Output::new(p.PIN_20, Level::High);
+    let started = embassy_net_wiznet::new::<4, 4, W5500, _, _, _>(
+        hardware,
+        STATE.init(State::new()),
+        bus,
+        interrupt,
+        reset,
+    );
+    let Ok((nic, runner)) = started.await else { defmt::panic!("the W5500 does not answer") };
+    match run_w5500(runner) {
+        Ok(task) => spawner.spawn(task),
+        Err(_) => defmt::panic!("the W5500's task was started twice"),
+    }
+    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
+    let wire: Wire<Device<'static>, Store, Front> = start(spawner, setup);
+    wire.run().await
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    defmt::error!("panic: {}", defmt::Display2Format(info));
+    cortex_m::peripheral::SCB::sys_reset()
+}

@@ -1,0 +1,230 @@
+//! The TOML file, as people write it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use pkd_core::{Key, Tag, UnixSeconds, Window};
+use pkd_gateway::{
+    Address, Config, Endpoint, Inline, Interface, Mode, Network, Pass, Protocol, RULES, Rule, Service,
+    Services, TimeServer, TimeSource, Vlans, sntp,
+};
+use serde::Deserialize;
+
+/// All of it. Words that nobody knows are errors.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    mode: ModeName,
+    address: String,
+    router: Option<Ipv4Addr>,
+    knock_port: u16,
+    #[serde(default)]
+    echo: bool,
+    #[serde(default)]
+    time: TimeTable,
+    counters: Option<Counters>,
+    inline: Option<InlineTable>,
+    #[serde(default)]
+    service: Vec<ServiceTable>,
+    #[serde(default)]
+    rule: Vec<RuleTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ModeName {
+    OneArm,
+    Inline,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeTable {
+    server: Option<Ipv4Addr>,
+    port: Option<u16>,
+    every: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counters {
+    port: u16,
+    from: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InlineTable {
+    outside_vlan: Option<u16>,
+    inside_vlan: Option<u16>,
+    #[serde(default)]
+    pass_ipv6: bool,
+    #[serde(default)]
+    pass_other: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    name: String,
+    protocol: ProtocolName,
+    port: Option<u16>,
+    inside: SocketAddrV4,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ProtocolName {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    tag: String,
+    key_file: PathBuf,
+    #[serde(default = "default_window")]
+    window: u32,
+    #[serde(default = "default_ttl")]
+    ttl: u32,
+    services: Vec<String>,
+}
+
+fn default_window() -> u32 {
+    Window::default().as_secs()
+}
+
+/// Seconds that the READMEs' rules give a knocker, too.
+fn default_ttl() -> u32 {
+    60
+}
+
+/// Reads the words; what they name is not looked at yet.
+pub(crate) fn parse(text: &str) -> Result<File> {
+    Ok(toml::from_str(text)?)
+}
+
+impl File {
+    /// The configuration it stands for; key files are looked for in `folder`.
+    pub(crate) fn resolve(&self, folder: &Path, made: UnixSeconds) -> Result<Config<RULES>> {
+        let mut config = Config {
+            made,
+            mode: self.mode()?,
+            address: self.address()?,
+            knock_port: self.knock_port,
+            echo: self.echo,
+            time: self.time.resolve()?,
+            inside: self
+                .counters
+                .as_ref()
+                .and_then(|counters| counters.from.as_deref())
+                .map(network)
+                .transpose()?,
+            counters_port: self.counters.as_ref().map_or(0, |counters| counters.port),
+            services: heapless::Vec::new(),
+            rules: heapless::Vec::new(),
+        };
+        for table in &self.service {
+            let service = table.resolve().with_context(|| format!("service {}", table.name))?;
+            config.services.push(service).map_err(|_| anyhow!("there are too many services"))?;
+        }
+        for table in &self.rule {
+            let rule = table.resolve(folder, &self.service).with_context(|| format!("rule {}", table.tag))?;
+            config.rules.push(rule).map_err(|_| anyhow!("there are too many rules"))?;
+        }
+        Ok(config)
+    }
+
+    fn mode(&self) -> Result<Mode> {
+        let table = match (&self.mode, &self.inline) {
+            (ModeName::OneArm, None) => return Ok(Mode::OneArm),
+            (ModeName::OneArm, Some(_)) => bail!("[inline] is for mode = \"inline\""),
+            (ModeName::Inline, None) => &InlineTable::default(),
+            (ModeName::Inline, Some(table)) => table,
+        };
+        let vlans = match (table.outside_vlan, table.inside_vlan) {
+            (None, None) => None,
+            (Some(outside), Some(inside)) => Some(Vlans { outside, inside }),
+            _ => bail!("outside_vlan and inside_vlan go together"),
+        };
+        Ok(Mode::Inline(Inline { vlans, pass: Pass { ipv6: table.pass_ipv6, other: table.pass_other } }))
+    }
+
+    fn address(&self) -> Result<Address> {
+        if self.address == "dhcp" {
+            ensure!(self.router.is_none(), "router: DHCP tells it");
+            return Ok(Address::Dhcp);
+        }
+        Ok(Address::Static(Interface { network: network(&self.address)?, router: self.router }))
+    }
+}
+
+impl TimeTable {
+    fn resolve(&self) -> Result<TimeSource> {
+        let Some(address) = self.server else {
+            ensure!(self.port.is_none() && self.every.is_none(), "[time] has no server");
+            return Ok(TimeSource::None);
+        };
+        let at = Endpoint { address, port: self.port.unwrap_or(sntp::SERVER_PORT) };
+        Ok(TimeSource::Sntp(TimeServer { at, every: self.every.unwrap_or(64) }))
+    }
+}
+
+impl ServiceTable {
+    fn resolve(&self) -> Result<Service> {
+        Ok(Service {
+            name: heapless::String::try_from(self.name.as_str())
+                .map_err(|_| anyhow!("its name has over 16 bytes"))?,
+            protocol: match self.protocol {
+                ProtocolName::Tcp => Protocol::Tcp,
+                ProtocolName::Udp => Protocol::Udp,
+            },
+            port: self.port.unwrap_or(self.inside.port()),
+            inside: Endpoint { address: *self.inside.ip(), port: self.inside.port() },
+        })
+    }
+}
+
+impl RuleTable {
+    fn resolve(&self, folder: &Path, services: &[ServiceTable]) -> Result<Rule> {
+        let path = folder.join(&self.key_file);
+        let context = || path.display().to_string();
+        let mode = fs::metadata(&path).with_context(context)?.permissions().mode();
+        // The bits of group and others.
+        ensure!(mode.trailing_zeros() >= 6, "{}: others can read it; chmod 600 it", path.display());
+        let text = fs::read_to_string(&path).with_context(context)?;
+        let mut opens = Services::NONE;
+        for name in &self.services {
+            let index = services.iter().position(|service| service.name == *name);
+            let index = index.with_context(|| format!("there is no service {name}"))?;
+            opens = opens.with(u8::try_from(index)?);
+        }
+        Ok(Rule {
+            key: Key::parse(text.trim_end_matches(['\n', '\r']))
+                .map_err(|e| anyhow!("{e}"))
+                .with_context(context)?,
+            tag: Tag::parse(&self.tag).map_err(|error| anyhow!("tag: {error}"))?,
+            window: Window::from_secs(self.window),
+            ttl: self.ttl,
+            services: opens,
+        })
+    }
+}
+
+/// `192.168.1.9/24`.
+fn network(text: &str) -> Result<Network> {
+    let (address, prefix) =
+        text.split_once('/').with_context(|| format!("{text}: no /BITS of its network"))?;
+    let network = Network {
+        address: address.parse().with_context(|| address.to_owned())?,
+        prefix: prefix.parse().with_context(|| prefix.to_owned())?,
+    };
+    ensure!(network.prefix <= 32, "{text}: a network has at most 32 bits");
+    Ok(network)
+}

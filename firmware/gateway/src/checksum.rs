@@ -1,0 +1,146 @@
+//! The Internet checksum, changed without reading what it covers (RFC 1624, equation 3).
+
+use core::net::Ipv4Addr;
+
+/// What changed in the bytes under a checksum.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change(u32);
+
+impl Change {
+    pub(crate) fn word(self, old: u16, new: u16) -> Self {
+        // At most a dozen words change, each adds less than 2¹⁷.
+        Self(self.0 + u32::from(!old) + u32::from(new))
+    }
+
+    pub(crate) fn address(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
+        let (old, new) = (halves(old), halves(new));
+        self.word(old.0, new.0).word(old.1, new.1)
+    }
+
+    /// The checksum after the change. A wrong one stays wrong.
+    pub(crate) fn of(self, checksum: u16) -> u16 {
+        let sum = self.0 + u32::from(!checksum);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        // Two folds leave 16 bits.
+        !u16::try_from(sum & 0xffff).unwrap_or_default()
+    }
+
+    /// As [`of`](Self::of) for UDP, where 0 means that there is no checksum (RFC 768).
+    pub(crate) fn of_udp(self, checksum: u16) -> u16 {
+        if checksum == 0 {
+            return 0;
+        }
+        match self.of(checksum) {
+            0 => 0xffff,
+            checksum => checksum,
+        }
+    }
+}
+
+/// The sum that a checksum completes (RFC 1071), over what may come in several pieces of even length.
+///
+/// smoltcp's takes two bytes at a time; every frame goes through here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum(u32);
+
+impl Sum {
+    /// At most 64 KiB in all.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+        let mut sum = u64::from(self.0);
+        let mut chunks = bytes.chunks_exact(4);
+        for chunk in &mut chunks {
+            if let Some(chunk) = chunk.first_chunk() {
+                sum += u64::from(u32::from_be_bytes(*chunk));
+            }
+        }
+        let mut rest = [0; 4];
+        rest.iter_mut().zip(chunks.remainder()).for_each(|(slot, byte)| *slot = *byte);
+        sum += u64::from(u32::from_be_bytes(rest));
+        // A carry out of any 16 bits is one more (RFC 1071, section 2).
+        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        Self(u32::try_from(sum).unwrap_or(0))
+    }
+
+    pub(crate) fn address(self, address: Ipv4Addr) -> Self {
+        let (high, low) = halves(address);
+        self.word(high).word(low)
+    }
+
+    pub(crate) fn word(self, word: u16) -> Self {
+        Self(self.0 + u32::from(word))
+    }
+
+    /// Whether the checksum among what was summed is right.
+    pub(crate) fn holds(self) -> bool {
+        let sum = (self.0 & 0xffff) + (self.0 >> 16);
+        (sum & 0xffff) + (sum >> 16) == 0xffff
+    }
+}
+
+fn halves(address: Ipv4Addr) -> (u16, u16) {
+    let [a, b, c, d] = address.octets();
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+/// CRC-32 as Ethernet has it (IEEE 802.3), over several pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crc32(u32);
+
+impl Crc32 {
+    pub(crate) const fn new() -> Self {
+        Self(!0)
+    }
+
+    pub(crate) fn update(mut self, bytes: &[u8]) -> Self {
+        for byte in bytes {
+            self.0 ^= u32::from(*byte);
+            for _ in 0..8 {
+                self.0 = (self.0 >> 1) ^ if self.0 & 1 == 1 { 0xedb8_8320 } else { 0 };
+            }
+        }
+        self
+    }
+
+    pub(crate) const fn finish(self) -> u32 {
+        !self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crc_is_that_of_ethernet() {
+        // The check value that catalogues of CRCs give for this one.
+        assert_eq!(Crc32::new().update(b"123456789").finish(), 0xcbf4_3926);
+        assert_eq!(Crc32::new().update(b"1234").update(b"56789").finish(), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn a_sum_is_that_of_rfc_1071_whatever_its_length() {
+        // The example of RFC 1071, section 3, and its complement.
+        let example = [0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert!(Sum::default().bytes(&example).word(!0xddf2).holds());
+        assert!(!Sum::default().bytes(&example).word(!0xddf3).holds());
+        for length in 0..70 {
+            let bytes: [u8; 70] = core::array::from_fn(|at| u8::try_from(at * 37 % 251).unwrap_or(0));
+            let piece = bytes.get(..length).unwrap();
+            let byte = |pair: &[u8], at: usize| u32::from(pair.get(at).copied().unwrap_or(0));
+            let slow: u32 = piece.chunks(2).map(|pair| byte(pair, 0) << 8 | byte(pair, 1)).sum();
+            let folded = u16::try_from((slow & 0xffff) + (slow >> 16)).unwrap();
+            assert!(Sum::default().bytes(piece).word(!folded).holds(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_changed_word_changes_the_checksum_as_rfc_1624_says() {
+        // The example of RFC 1624, section 4: equation 3 gives 0x0000 where RFC 1141 gave 0xffff.
+        assert_eq!(Change::default().word(0x5555, 0x3285).of(0xdd2f), 0x0000);
+        assert_eq!(Change::default().word(0x5555, 0x3285).of_udp(0xdd2f), 0xffff);
+        assert_eq!(Change::default().word(0x5555, 0x3285).of_udp(0), 0);
+    }
+}

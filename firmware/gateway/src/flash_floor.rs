@@ -1,0 +1,158 @@
+//! The floor in flash: what was accepted at the latest, kept through resets and power cuts.
+//!
+//! A log of records of 32 bytes, over two sectors or more, written one after the other: that is the wear levelling. As the
+//! floor only rises, the greatest record that holds is the newest, so nothing else has to tell their order. A record torn by
+//! a power cut fails its CRC and counts for nothing. A sector is erased only while another one holds the floor.
+
+use embedded_storage::nor_flash::NorFlash;
+use pkd_core::UnixSeconds;
+
+use crate::checksum::Crc32;
+
+/// Bytes of a record; a multiple of what flash can write at once (32 on an STM32H7).
+const RECORD: usize = 32;
+const MAGIC: [u8; 4] = *b"PKDf";
+/// What erased flash reads as.
+const ERASED: [u8; RECORD] = [0xff; RECORD];
+
+/// Why the floor could not be read or saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FloorError {
+    /// The region is not two sectors or more, or lies outside the flash.
+    Region,
+    /// The flash does not read, write or erase.
+    Flash,
+    /// No place holds what is written to it any more.
+    Worn,
+}
+
+/// The saved floor, and the flash it is saved in.
+#[derive(Debug)]
+pub struct FlashFloor<S> {
+    flash: S,
+    start: u32,
+    sectors: u32,
+    floor: Option<UnixSeconds>,
+    /// The sector of the greatest record.
+    holder: Option<u32>,
+    /// The record to write next, counted from the start.
+    next: u32,
+}
+
+/// `RECORD` as flash counts.
+#[allow(clippy::cast_possible_truncation)] // it is 32
+const RECORD_BYTES: u32 = RECORD as u32;
+
+impl<S: NorFlash> FlashFloor<S> {
+    const FITS: () = assert!(
+        RECORD.is_multiple_of(S::WRITE_SIZE)
+            && RECORD.is_multiple_of(S::READ_SIZE)
+            && S::ERASE_SIZE.is_multiple_of(RECORD),
+        "records of 32 bytes do not fit this flash"
+    );
+    #[allow(clippy::cast_possible_truncation)] // flash is addressed with 32 bits
+    const SECTOR: u32 = S::ERASE_SIZE as u32;
+    const PER_SECTOR: u32 = Self::SECTOR / RECORD_BYTES;
+
+    /// Reads what is saved in the `bytes` of flash from `start` on, both multiples of a sector.
+    ///
+    /// # Errors
+    /// [`FloorError::Region`], or [`FloorError::Flash`] where it cannot be read: then nobody knows what was accepted, and
+    /// the gateway must not pass anything.
+    pub fn open(flash: S, start: u32, bytes: u32) -> Result<Self, FloorError> {
+        let () = Self::FITS;
+        let end = start.checked_add(bytes).ok_or(FloorError::Region)?;
+        let fits = usize::try_from(end).is_ok_and(|end| end <= flash.capacity());
+        let sectors = bytes / Self::SECTOR;
+        let whole = start.is_multiple_of(Self::SECTOR) && bytes.is_multiple_of(Self::SECTOR);
+        if !fits || !whole || sectors < 2 {
+            return Err(FloorError::Region);
+        }
+        let mut this = Self { flash, start, sectors, floor: None, holder: None, next: 0 };
+        for record in 0..sectors * Self::PER_SECTOR {
+            if let Some(floor) = parse(&this.read(record)?)
+                && this.floor.is_none_or(|greatest| greatest < floor)
+            {
+                this.floor = Some(floor);
+                this.holder = Some(record / Self::PER_SECTOR);
+            }
+        }
+        if let Some(holder) = this.holder {
+            let first = holder * Self::PER_SECTOR;
+            for record in first..first + Self::PER_SECTOR {
+                if this.read(record)? != ERASED {
+                    this.next = record + 1;
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// What was saved; `None`: nothing ever was.
+    #[must_use]
+    pub fn floor(&self) -> Option<UnixSeconds> {
+        self.floor
+    }
+
+    /// Saves a floor; one that is not greater than the saved one changes nothing. When it returns, a reset finds it.
+    ///
+    /// It may erase a sector, which takes as long as the flash needs.
+    ///
+    /// # Errors
+    /// [`FloorError::Flash`] or [`FloorError::Worn`]; what was saved before still is.
+    pub fn save(&mut self, floor: UnixSeconds) -> Result<(), FloorError> {
+        if self.floor.is_some_and(|saved| saved >= floor) {
+            return Ok(());
+        }
+        let record = emit(floor);
+        // Every place once.
+        for _ in 0..self.sectors * Self::PER_SECTOR {
+            let place = self.next % (self.sectors * Self::PER_SECTOR);
+            let sector = place / Self::PER_SECTOR;
+            if place.is_multiple_of(Self::PER_SECTOR) {
+                if self.holder == Some(sector) {
+                    return Err(FloorError::Worn);
+                }
+                let from = self.start + sector * Self::SECTOR;
+                self.flash.erase(from, from + Self::SECTOR).map_err(|_| FloorError::Flash)?;
+            }
+            self.next = place + 1;
+            if self.read(place)? != ERASED {
+                continue;
+            }
+            self.flash.write(self.start + place * RECORD_BYTES, &record).map_err(|_| FloorError::Flash)?;
+            if self.read(place)? == record {
+                self.floor = Some(floor);
+                self.holder = Some(sector);
+                return Ok(());
+            }
+        }
+        Err(FloorError::Worn)
+    }
+
+    /// The flash, for what else lies in it.
+    pub fn into_flash(self) -> S {
+        self.flash
+    }
+
+    fn read(&mut self, record: u32) -> Result<[u8; RECORD], FloorError> {
+        let mut bytes = [0; RECORD];
+        self.flash.read(self.start + record * RECORD_BYTES, &mut bytes).map_err(|_| FloorError::Flash)?;
+        Ok(bytes)
+    }
+}
+
+/// Magic, floor, CRC over both, zeros.
+fn emit(floor: UnixSeconds) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    let crc = Crc32::new().update(&MAGIC).update(&floor.0.to_le_bytes()).finish();
+    let fields = MAGIC.into_iter().chain(floor.0.to_le_bytes()).chain(crc.to_le_bytes());
+    record.iter_mut().zip(fields).for_each(|(slot, byte)| *slot = byte);
+    record
+}
+
+fn parse(record: &[u8; RECORD]) -> Option<UnixSeconds> {
+    let floor = UnixSeconds(u64::from_le_bytes(*record.split_first_chunk::<4>()?.1.first_chunk()?));
+    (emit(floor) == *record).then_some(floor)
+}

@@ -1,0 +1,244 @@
+//! IPv4 packets as they lie in frames: read once, changed in place.
+
+use core::net::Ipv4Addr;
+
+use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+
+use crate::{
+    action::Drop,
+    checksum::{Change, Sum},
+    flow::{Endpoint, Flags, Protocol},
+};
+
+/// Bytes of an IPv4 header without options.
+pub(crate) const IPV4_HEADER: u8 = 20;
+/// Bytes of an ICMP header before the packet that it is about.
+pub(crate) const ICMP_HEADER: usize = 8;
+
+/// What is read of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) transport: Transport,
+}
+
+/// What it carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transport {
+    /// TCP or UDP, with both ports.
+    Ported { protocol: Protocol, source: u16, destination: u16, flags: Flags },
+    /// ICMP, its type.
+    Icmp(u8),
+    /// A fragment, whatever it carries.
+    Fragment,
+    /// Any other protocol.
+    Other,
+}
+
+impl Header {
+    /// Reads and checks a packet: lengths, version, the header's checksum.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Drop> {
+        let packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+        if packet.version() != 4 || packet.header_len() < IPV4_HEADER {
+            return Err(Drop::Malformed);
+        }
+        let header = bytes.get(..packet.header_len().into()).ok_or(Drop::Malformed)?;
+        if !Sum::default().bytes(header).holds() {
+            return Err(Drop::Checksum);
+        }
+        Ok(Self {
+            source: packet.src_addr(),
+            destination: packet.dst_addr(),
+            transport: Transport::read(&packet)?,
+        })
+    }
+
+    /// A client's end, where there are ports.
+    pub(crate) fn from(&self) -> Endpoint {
+        match self.transport {
+            Transport::Ported { source, .. } => Endpoint { address: self.source, port: source },
+            _ => Endpoint { address: self.source, port: 0 },
+        }
+    }
+
+    /// The other end.
+    pub(crate) fn to(&self) -> Endpoint {
+        match self.transport {
+            Transport::Ported { destination, .. } => {
+                Endpoint { address: self.destination, port: destination }
+            }
+            _ => Endpoint { address: self.destination, port: 0 },
+        }
+    }
+}
+
+impl Transport {
+    fn read(packet: &Ipv4Packet<&[u8]>) -> Result<Self, Drop> {
+        if packet.more_frags() || packet.frag_offset() != 0 {
+            return Ok(Self::Fragment);
+        }
+        let payload = packet.payload();
+        Ok(match packet.next_header() {
+            IpProtocol::Tcp => {
+                let segment = TcpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+                let flags =
+                    Flags { syn: segment.syn(), ack: segment.ack(), fin: segment.fin(), rst: segment.rst() };
+                Self::Ported {
+                    protocol: Protocol::Tcp,
+                    source: segment.src_port(),
+                    destination: segment.dst_port(),
+                    flags,
+                }
+            }
+            IpProtocol::Udp => {
+                let datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+                Self::Ported {
+                    protocol: Protocol::Udp,
+                    source: datagram.src_port(),
+                    destination: datagram.dst_port(),
+                    flags: Flags::default(),
+                }
+            }
+            IpProtocol::Icmp if payload.len() >= ICMP_HEADER => {
+                Self::Icmp(payload.first().copied().ok_or(Drop::Malformed)?)
+            }
+            IpProtocol::Icmp => return Err(Drop::Malformed),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// Whether a header asks to be routed by its sender (RFC 791: options 131 and 137): such a packet reaches another host than it says.
+pub(crate) fn is_source_routed(bytes: &[u8]) -> bool {
+    let Ok(packet) = Ipv4Packet::new_checked(bytes) else { return true };
+    let mut options = bytes.get(IPV4_HEADER.into()..packet.header_len().into()).unwrap_or_default();
+    while let Some((kind, rest)) = options.split_first() {
+        options = match kind {
+            0 => return false,
+            1 => rest,
+            131 | 137 => return true,
+            _ => match rest.first() {
+                Some(length) if *length >= 2 => options.get(usize::from(*length)..).unwrap_or_default(),
+                // Its length cannot be: nobody knows what a host makes of the rest.
+                _ => return true,
+            },
+        };
+    }
+    false
+}
+
+/// Where a packet is said to come from and to go to, from now on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) source: Endpoint,
+    pub(crate) destination: Endpoint,
+}
+
+/// Changes both ends of a packet that [`Header::read`] has read, and takes a hop from it; all its checksums change with it.
+pub(crate) fn rewrite(bytes: &mut [u8], protocol: Protocol, to: &Ends) -> Result<(), Drop> {
+    let mut packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+    let hops = packet.hop_limit();
+    if hops <= 1 {
+        return Err(Drop::Hops);
+    }
+    packet.set_hop_limit(hops - 1);
+    let hop = Change::default().word(u16::from(hops) << 8, u16::from(hops - 1) << 8);
+    let checksum = hop.of(packet.checksum());
+    packet.set_checksum(checksum);
+    let addresses = rename(&mut packet, to);
+    rename_transport(packet.payload_mut(), protocol, to, addresses)
+}
+
+/// Changes both ends of the packet inside an ICMP error, of which only the start is there.
+pub(crate) fn rewrite_quoted(bytes: &mut [u8], protocol: Protocol, to: &Ends) -> Result<(), Drop> {
+    // Its length is that of the whole packet.
+    let mut packet = Ipv4Packet::new_unchecked(&mut *bytes);
+    let header = usize::from(packet.header_len());
+    let addresses = rename(&mut packet, to);
+    let transport = bytes.get_mut(header..).ok_or(Drop::Malformed)?;
+    let (ports, rest) = transport.split_first_chunk_mut::<4>().ok_or(Drop::Malformed)?;
+    let [a, b, c, d] = *ports;
+    let change = addresses
+        .word(u16::from_be_bytes([a, b]), to.source.port)
+        .word(u16::from_be_bytes([c, d]), to.destination.port);
+    let ([a, b], [c, d]) = (to.source.port.to_be_bytes(), to.destination.port.to_be_bytes());
+    *ports = [a, b, c, d];
+    // Behind the ports lie 2 bytes of length and the checksum, or 12 bytes and the checksum.
+    let behind = match protocol {
+        Protocol::Udp => 2..4,
+        Protocol::Tcp => 12..14,
+    };
+    if let Some(checksum) = rest.get_mut(behind).and_then(|bytes| bytes.first_chunk_mut::<2>()) {
+        let old = u16::from_be_bytes(*checksum);
+        *checksum = match protocol {
+            Protocol::Udp => change.of_udp(old),
+            Protocol::Tcp => change.of(old),
+        }
+        .to_be_bytes();
+    }
+    Ok(())
+}
+
+/// Changes both addresses and the header's checksum; gives what changed under that of the transport.
+fn rename(packet: &mut Ipv4Packet<&mut [u8]>, to: &Ends) -> Change {
+    let change = Change::default()
+        .address(packet.src_addr(), to.source.address)
+        .address(packet.dst_addr(), to.destination.address);
+    packet.set_src_addr(to.source.address);
+    packet.set_dst_addr(to.destination.address);
+    let checksum = change.of(packet.checksum());
+    packet.set_checksum(checksum);
+    change
+}
+
+fn rename_transport(
+    payload: &mut [u8],
+    protocol: Protocol,
+    to: &Ends,
+    addresses: Change,
+) -> Result<(), Drop> {
+    let (source, destination) = (to.source.port, to.destination.port);
+    match protocol {
+        Protocol::Tcp => {
+            let mut segment = TcpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+            let change = addresses.word(segment.src_port(), source).word(segment.dst_port(), destination);
+            segment.set_src_port(source);
+            segment.set_dst_port(destination);
+            let checksum = change.of(segment.checksum());
+            segment.set_checksum(checksum);
+        }
+        Protocol::Udp => {
+            let mut datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+            let change = addresses.word(datagram.src_port(), source).word(datagram.dst_port(), destination);
+            datagram.set_src_port(source);
+            datagram.set_dst_port(destination);
+            let checksum = change.of_udp(datagram.checksum());
+            datagram.set_checksum(checksum);
+        }
+    }
+    Ok(())
+}
+
+/// The datagram in a packet that [`Header::read`] has read, if its checksum holds or there is none (RFC 768).
+pub(crate) fn datagram<'a>(header: &Header, bytes: &'a [u8]) -> Result<UdpPacket<&'a [u8]>, Drop> {
+    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+    let payload = packet.payload();
+    let datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+    let covered = payload.get(..datagram.len().into()).ok_or(Drop::Malformed)?;
+    let sum = Sum::default()
+        .address(header.source)
+        .address(header.destination)
+        .word(u8::from(IpProtocol::Udp).into())
+        .word(datagram.len())
+        .bytes(covered);
+    if datagram.checksum() != 0 && !sum.holds() {
+        return Err(Drop::Checksum);
+    }
+    Ok(datagram)
+}
+
+/// Whether frames can come from this address: it is one host's.
+pub(crate) fn is_host(hardware: EthernetAddress) -> bool {
+    hardware.is_unicast() && hardware.0 != [0; 6]
+}

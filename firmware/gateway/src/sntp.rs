@@ -1,0 +1,96 @@
+//! The questions and answers of SNTP (RFC 4330, RFC 5905), of which only the time is wanted.
+
+use pkd_core::UnixSeconds;
+
+/// Bytes of a question, and the least of an answer.
+pub const LENGTH: usize = 48;
+/// Where time servers listen.
+pub const SERVER_PORT: u16 = 123;
+/// Where the gateway asks from; below the ports of flows.
+pub const CLIENT_PORT: u16 = 12_300;
+
+/// Seconds from the start of NTP's era 0 (1900) to that of Unix time (1970).
+const EPOCH: u64 = 2_208_988_800;
+
+mod field {
+    use core::ops::Range;
+
+    pub(super) const FLAGS: usize = 0;
+    pub(super) const STRATUM: usize = 1;
+    pub(super) const ORIGINATE: Range<usize> = 24..32;
+    pub(super) const TRANSMIT: Range<usize> = 40..48;
+}
+
+/// Version 4, client.
+const QUESTION_FLAGS: u8 = 4 << 3 | 3;
+
+/// A question. `cookie`: random; the answer has to repeat it, so that only who saw the question can answer.
+#[must_use]
+pub fn question(cookie: [u8; 8]) -> [u8; LENGTH] {
+    let mut bytes = [0; LENGTH];
+    if let Some(flags) = bytes.get_mut(field::FLAGS) {
+        *flags = QUESTION_FLAGS;
+    }
+    if let Some(transmit) = bytes.get_mut(field::TRANSMIT) {
+        transmit.copy_from_slice(&cookie);
+    }
+    bytes
+}
+
+/// The time in an answer to the question with this cookie; `None`: no answer, not to us, or of a server that does not
+/// know the time itself.
+#[must_use]
+pub fn answer(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
+    let bytes = bytes.first_chunk::<LENGTH>()?;
+    let flags = bytes.get(field::FLAGS)?;
+    let (leap, mode) = (flags >> 6, flags & 7);
+    let synchronised = leap != 3 && (1..=15).contains(bytes.get(field::STRATUM)?);
+    if mode != 4 || !synchronised || bytes.get(field::ORIGINATE)? != cookie {
+        return None;
+    }
+    let seconds = u32::from_be_bytes(*bytes.get(field::TRANSMIT)?.first_chunk()?);
+    // 0 is no time. Era 1 begins in 2036 (RFC 4330, section 3): the highest bit tells the eras apart until 2104.
+    match seconds {
+        0 => None,
+        _ if seconds >> 31 == 1 => Some(UnixSeconds(u64::from(seconds) - EPOCH)),
+        _ => Some(UnixSeconds(u64::from(seconds) + (1 << 32) - EPOCH)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(flags: u8, stratum: u8, cookie: [u8; 8], seconds: u32) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[0] = flags;
+        bytes[1] = stratum;
+        bytes[24..32].copy_from_slice(&cookie);
+        bytes[40..44].copy_from_slice(&seconds.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn only_an_answer_to_our_question_from_a_server_that_knows_tells_the_time() {
+        let (ours, other) = ([7; 8], [8; 8]);
+        let unix = 1_800_000_000_u32;
+        let ntp = 4_008_988_800_u32;
+        let table: &[(&str, [u8; LENGTH], Option<u32>)] = &[
+            ("an answer", reply(0x24, 2, ours, ntp), Some(unix)),
+            ("version 3", reply(0x1c, 1, ours, ntp), Some(unix)),
+            ("another's answer", reply(0x24, 2, other, ntp), None),
+            ("a clock not set", reply(0xe4, 2, ours, ntp), None),
+            ("kiss of death", reply(0x24, 0, ours, ntp), None),
+            ("stratum 16", reply(0x24, 16, ours, ntp), None),
+            ("a question", reply(0x23, 2, ours, ntp), None),
+            ("no time", reply(0x24, 2, ours, 0), None),
+            ("the first second of era 1", reply(0x24, 2, ours, 1), Some(2_085_978_497)),
+        ];
+        for (name, bytes, expected) in table {
+            let expected = expected.map(|seconds| UnixSeconds(seconds.into()));
+            assert_eq!(answer(bytes, ours), expected, "{name}");
+        }
+        assert_eq!(answer(&[0; 47], ours), None);
+        assert_eq!(question(ours)[40..], ours);
+    }
+}

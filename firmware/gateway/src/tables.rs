@@ -1,0 +1,32 @@
+//! All that a gateway remembers, apart, so that a board can lay it where it has room.
+
+use heapless::Vec;
+use pkd_core::ReplayGuard;
+
+use crate::{flow::Flows, grant::Grants};
+
+/// Flows, grants, and a guard of `MARKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
+#[derive(Debug)]
+pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> {
+    pub(crate) flows: Flows<FLOWS>,
+    pub(crate) grants: Grants<GRANTS>,
+    pub(crate) guards: Vec<ReplayGuard<MARKS>, RULES>,
+}
+
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
+    Tables<FLOWS, GRANTS, RULES, MARKS>
+{
+    /// Empty ones.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { flows: Flows::new(), grants: Grants::new(), guards: Vec::new() }
+    }
+}
+
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> Default
+    for Tables<FLOWS, GRANTS, RULES, MARKS>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,160 @@
+//! The configuration's bytes: good ones come back, and bad ones are told apart.
+
+use pkd_core::{UnixSeconds, Window};
+use pkd_gateway::{
+    Address, CONFIG_LIMIT, Config, ConfigError, Inline, Interface, Mode, Network, Pass, Protocol, Services,
+    TimeSource, VERSION, Vlans,
+};
+
+use crate::rig::{GATEWAY, KNOCK_PORT, RULES, inline, one_arm, rule, service};
+
+fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
+    let mut bytes = vec![0xff; CONFIG_LIMIT];
+    let length = config.emit(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+#[test]
+fn every_configuration_comes_back_from_its_bytes_and_from_flash() {
+    let mut trunk = inline();
+    trunk.mode = Mode::Inline(Inline {
+        vlans: Some(Vlans { outside: 1, inside: 4_094 }),
+        pass: Pass { ipv6: true, other: true },
+    });
+    let mut bare = one_arm();
+    bare.address = Address::Dhcp;
+    bare.inside = None;
+    bare.counters_port = 0;
+    bare.echo = false;
+    bare.rules.clear();
+    bare.services.clear();
+    bare.time = TimeSource::None;
+    let mut lonely = one_arm();
+    lonely.address = Address::Static(Interface {
+        network: Network { address: GATEWAY.address, prefix: 24 },
+        router: None,
+    });
+    for (row, config) in [one_arm(), inline(), trunk, bare, lonely].iter().enumerate() {
+        let mut flash = bytes(config).unwrap();
+        assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}");
+        flash.resize(CONFIG_LIMIT, 0xff);
+        assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}: with the erased rest of a sector");
+    }
+}
+
+#[test]
+fn bytes_that_are_none_are_told_apart() {
+    let good = bytes(&one_arm()).unwrap();
+    let with = |at: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = value;
+        bytes
+    };
+    let newer = VERSION + 1;
+    let table: &[(&str, Vec<u8>, ConfigError)] = &[
+        ("erased", vec![0xff; 512], ConfigError::Missing),
+        ("zeros", vec![0; 512], ConfigError::Missing),
+        ("nothing", Vec::new(), ConfigError::Length),
+        ("another beginning", with(0, b'Q'), ConfigError::Magic),
+        ("a newer version", with(4, newer.to_le_bytes()[0]), ConfigError::Newer(newer)),
+        ("version 0", with(4, 0), ConfigError::Length),
+        ("torn", good[..good.len() - 1].to_vec(), ConfigError::Length),
+        ("a length over the limit", with(7, 0xff), ConfigError::Length),
+        ("a longer length", with(6, good[6].wrapping_add(1)), ConfigError::Length),
+        ("a wrong CRC", with(8, good[8] ^ 1), ConfigError::Crc),
+        ("another byte", with(20, good[20] ^ 1), ConfigError::Crc),
+    ];
+    for (row, (name, bytes, error)) in table.iter().enumerate() {
+        assert_eq!(Config::<RULES>::parse(bytes), Err(*error), "row {row}: {name}");
+    }
+    assert_eq!(
+        Config::<1>::parse(&good),
+        Err(ConfigError::TooMany),
+        "more rules than the gateway has room for"
+    );
+}
+
+#[test]
+fn no_single_bit_can_change_unseen() {
+    let good = bytes(&one_arm()).unwrap();
+    for bit in 0..good.len() * 8 {
+        let mut bytes = good.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(Config::<RULES>::parse(&bytes).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_neither_written_nor_read() {
+    type Change = fn(&mut Config<RULES>);
+    let table: &[(&str, Change, ConfigError)] = &[
+        (
+            "a port twice",
+            |c| c.services[1] = service("b", Protocol::Tcp, c.services[0].port, 80),
+            ConfigError::Port,
+        ),
+        ("the knock's port", |c| c.services[1].port = KNOCK_PORT, ConfigError::Port),
+        ("the counters' port", |c| c.services[0].port = 9_100, ConfigError::Port),
+        ("a flow's port", |c| c.services[0].port = 32_768, ConfigError::Port),
+        ("the last flow's port", |c| c.services[0].port = 49_151, ConfigError::Port),
+        ("DHCP's port", |c| c.services[1].port = 68, ConfigError::Port),
+        ("port 0", |c| c.services[0].port = 0, ConfigError::Port),
+        ("inside port 0", |c| c.services[0].inside.port = 0, ConfigError::Port),
+        ("the gateway itself", |c| c.services[0].inside.address = GATEWAY.address, ConfigError::Host),
+        ("another network", |c| c.services[0].inside.address = [10, 0, 0, 1].into(), ConfigError::Host),
+        ("a group of hosts", |c| c.services[0].inside.address = [224, 0, 0, 1].into(), ConfigError::Host),
+        (
+            "a service that is not there",
+            |c| c.rules[0].services = Services::NONE.with(2),
+            ConfigError::Service,
+        ),
+        ("no service", |c| c.rules[0].services = Services::NONE, ConfigError::Service),
+        ("a ttl of nothing", |c| c.rules[0].ttl = 0, ConfigError::Ttl),
+        ("tag and key twice", |c| c.rules[1] = rule("SSHK", Services::NONE.with(1)), ConfigError::SameKey),
+        ("a window without a clock", |c| c.time = TimeSource::None, ConfigError::Window),
+        ("a window over a day", |c| c.rules[0].window = Window::from_secs(86_401), ConfigError::Window),
+        (
+            "a network of 33 bits",
+            |c| c.inside = Some(Network { address: GATEWAY.address, prefix: 33 }),
+            ConfigError::Value,
+        ),
+        (
+            "one VLAN for both sides",
+            |c| {
+                c.services.clear();
+                c.rules.clear();
+                c.mode = Mode::Inline(Inline {
+                    vlans: Some(Vlans { outside: 5, inside: 5 }),
+                    pass: Pass::default(),
+                });
+            },
+            ConfigError::Vlan,
+        ),
+        (
+            "VLAN 4095",
+            |c| {
+                c.services.clear();
+                c.rules.clear();
+                c.mode = Mode::Inline(Inline {
+                    vlans: Some(Vlans { outside: 5, inside: 4_095 }),
+                    pass: Pass::default(),
+                });
+            },
+            ConfigError::Vlan,
+        ),
+        ("another port inline", |c| c.mode = inline().mode, ConfigError::Port),
+    ];
+    for (row, (name, change, error)) in table.iter().enumerate() {
+        let mut config = one_arm();
+        change(&mut config);
+        assert_eq!(bytes(&config), Err(*error), "row {row}: {name}");
+    }
+}
+
+#[test]
+fn it_does_not_show_its_keys() {
+    let mut config = one_arm();
+    config.made = UnixSeconds(0);
+    assert!(!format!("{config:?}").contains("116"), "the key is `test`, and t is 116");
+}

@@ -1,0 +1,201 @@
+//! The floor in flash, with the power cut at every step.
+
+use std::{cell::RefCell, rc::Rc};
+
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
+use pkd_core::UnixSeconds;
+use pkd_gateway::{FlashFloor, FloorError};
+
+const SECTOR: usize = 256;
+const SECTORS: usize = 3;
+const START: u32 = 256;
+const RECORDS: u64 = (SECTORS * SECTOR / 32) as u64;
+
+/// NOR flash: writing clears bits, erasing sets them. A clone is the same chip.
+#[derive(Clone, Debug)]
+struct Chip(Rc<RefCell<Inside>>);
+
+#[derive(Debug)]
+struct Inside {
+    bytes: Vec<u8>,
+    /// Bytes that may still be written or erased before the power fails.
+    power: usize,
+    erased: Vec<usize>,
+    /// Bytes that no longer take what is written to them.
+    worn: std::ops::Range<usize>,
+}
+
+#[derive(Debug)]
+struct NoPower;
+
+impl NorFlashError for NoPower {
+    fn kind(&self) -> NorFlashErrorKind {
+        NorFlashErrorKind::Other
+    }
+}
+
+impl Chip {
+    fn new() -> Self {
+        Self::with(0xff)
+    }
+
+    fn with(byte: u8) -> Self {
+        let length = SECTOR * (SECTORS + 2);
+        let inside =
+            Inside { bytes: vec![byte; length], power: usize::MAX, erased: vec![0; SECTORS + 2], worn: 0..0 };
+        Self(Rc::new(RefCell::new(inside)))
+    }
+
+    fn open(&self) -> Result<FlashFloor<Self>, FloorError> {
+        FlashFloor::open(self.clone(), START, u32::try_from(SECTORS * SECTOR).unwrap())
+    }
+
+    fn power(&self, bytes: usize) {
+        self.0.borrow_mut().power = bytes;
+    }
+}
+
+impl ErrorType for Chip {
+    type Error = NoPower;
+}
+
+impl ReadNorFlash for Chip {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NoPower> {
+        let start = usize::try_from(offset).unwrap();
+        bytes.copy_from_slice(&self.0.borrow().bytes[start..start + bytes.len()]);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.borrow().bytes.len()
+    }
+}
+
+impl NorFlash for Chip {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = SECTOR;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NoPower> {
+        let inside = &mut *self.0.borrow_mut();
+        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+        inside.erased[from / SECTOR] += 1;
+        for at in from..to {
+            inside.power = inside.power.checked_sub(1).ok_or(NoPower)?;
+            inside.bytes[at] = 0xff;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NoPower> {
+        let inside = &mut *self.0.borrow_mut();
+        for (at, byte) in (usize::try_from(offset).unwrap()..).zip(bytes) {
+            inside.power = inside.power.checked_sub(1).ok_or(NoPower)?;
+            if !inside.worn.contains(&at) {
+                inside.bytes[at] &= byte;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_floor_comes_back_and_never_falls() {
+    let chip = Chip::new();
+    let mut floor = chip.open().unwrap();
+    assert_eq!(floor.floor(), None);
+    for (row, (save, expected)) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)].into_iter().enumerate() {
+        floor.save(UnixSeconds(save)).unwrap();
+        assert_eq!(floor.floor(), Some(UnixSeconds(expected)), "row {row}");
+        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(expected)), "row {row}: after a reset");
+    }
+}
+
+#[test]
+fn a_cut_at_any_byte_of_any_save_loses_at_most_that_save() {
+    // Twice around all sectors, so that erases are cut, too.
+    for saves in 1..2 * RECORDS {
+        for bytes in 0..SECTOR + 32 {
+            let chip = Chip::new();
+            let mut floor = chip.open().unwrap();
+            for save in 1..saves {
+                floor.save(UnixSeconds(save * 1_000)).unwrap();
+            }
+            let before = floor.floor();
+            chip.power(bytes);
+            let saved = floor.save(UnixSeconds(saves * 1_000));
+            chip.power(usize::MAX);
+
+            let mut after = chip.open().unwrap();
+            let expected = if saved.is_ok() { Some(UnixSeconds(saves * 1_000)) } else { before };
+            // The last byte may have come before the cut was noticed.
+            let whole = after.floor() == Some(UnixSeconds(saves * 1_000));
+            assert!(
+                after.floor() == expected || whole,
+                "save {saves} cut after {bytes} bytes: {:?}",
+                after.floor()
+            );
+            after.save(UnixSeconds(saves * 1_000 + 1)).unwrap();
+            assert_eq!(
+                chip.open().unwrap().floor(),
+                Some(UnixSeconds(saves * 1_000 + 1)),
+                "{saves}, {bytes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_sectors_wear_alike_and_nothing_outside_is_touched() {
+    let chip = Chip::new();
+    let mut floor = chip.open().unwrap();
+    let rounds = 10;
+    for save in 1..=rounds * RECORDS {
+        floor.save(UnixSeconds(save)).unwrap();
+    }
+    let rounds = usize::try_from(rounds).unwrap();
+    assert_eq!(chip.0.borrow().erased, [0, rounds, rounds, rounds, 0]);
+    let inside = chip.0.borrow();
+    assert!(
+        inside.bytes[..SECTOR]
+            .iter()
+            .chain(&inside.bytes[SECTOR * (SECTORS + 1)..])
+            .all(|byte| *byte == 0xff)
+    );
+}
+
+#[test]
+fn worn_places_are_passed_over_until_none_is_left() {
+    let chip = Chip::new();
+    chip.0.borrow_mut().worn = 256 + 32..256 + 64;
+    let mut floor = chip.open().unwrap();
+    for save in 1..=3 {
+        floor.save(UnixSeconds(save)).unwrap();
+        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(save)));
+    }
+    chip.0.borrow_mut().worn = 0..SECTOR * (SECTORS + 2);
+    assert_eq!(floor.save(UnixSeconds(4)), Err(FloorError::Worn));
+    assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(3)), "what was saved still is");
+}
+
+#[test]
+fn flash_with_something_else_in_it_holds_no_floor_and_takes_one() {
+    for byte in [0, 0x5a] {
+        let chip = Chip::with(byte);
+        let mut floor = chip.open().unwrap();
+        assert_eq!(floor.floor(), None, "{byte:#x}");
+        floor.save(UnixSeconds(1)).unwrap();
+        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(1)), "{byte:#x}");
+    }
+}
+
+#[test]
+fn a_region_that_cannot_be_is_refused() {
+    let sector = u32::try_from(SECTOR).unwrap();
+    let table =
+        [(0, sector), (1, 2 * sector), (0, 2 * sector + 1), (4 * sector, 2 * sector), (u32::MAX, 2 * sector)];
+    for (row, (start, bytes)) in table.into_iter().enumerate() {
+        assert_eq!(FlashFloor::open(Chip::new(), start, bytes).err(), Some(FloorError::Region), "row {row}");
+    }
+}

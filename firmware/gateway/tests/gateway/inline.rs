@@ -1,0 +1,325 @@
+//! Two sides, and a bridge between them.
+
+use pkd_core::Verdict;
+use pkd_gateway::{Action, Drop, Inline, Mode, Pass, Port, TAG, Vlans, untag};
+use smoltcp::wire::{ArpOperation, EthernetAddress, Ipv4Packet};
+
+use crate::{
+    frame::{self, ACK, Host, Path, SYN, SYN_ACK},
+    rig::{
+        CLIENT, EVERYBODY, GATEWAY, NAS, READY, RULES, STRANGER, Small, SmallTables, inline, knock, ready,
+        seconds, send_knock,
+    },
+};
+
+/// From a client straight to the NAS, as a bridge sees it.
+fn to_nas(from: Host, from_port: u16, to_port: u16) -> Path {
+    Path { from, from_port, to: NAS, to_port }
+}
+
+fn to_client(from_port: u16, to_port: u16) -> Path {
+    Path { from: NAS, from_port, to: CLIENT, to_port }
+}
+
+fn through(gateway: &mut Small<'_>, port: Port, frame: &[u8]) -> Action {
+    let mut bytes = frame.to_vec();
+    let action = gateway.on_frame(READY, port, &mut bytes);
+    assert_eq!(bytes, frame, "a bridge changes nothing");
+    action
+}
+
+const IN: Action = Action::Forward(Port::Inside);
+const OUT: Action = Action::Forward(Port::Outside);
+
+#[test]
+fn everything_passes_but_new_flows_to_protected_services() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    let other = Host::new(9, [192, 168, 1, 21]);
+    let everybody = Host::new(0, [255, 255, 255, 255]);
+    let all = Host { hardware: EVERYBODY, ..everybody };
+    let subnet = Host { hardware: EVERYBODY, address: [192, 168, 1, 255].into() };
+    let group =
+        Host { hardware: EthernetAddress([1, 0, 0x5e, 0, 0, 0xfb]), address: [224, 0, 0, 251].into() };
+    let fragment = |to: Host| {
+        let mut frame = frame::udp(Path { from: CLIENT, from_port: 1, to, to_port: 9 }, b"12345678");
+        let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        packet.set_frag_offset(64);
+        packet.fill_checksum();
+        frame
+    };
+    let to = |to: Host, to_port: u16| frame::udp(Path { from: CLIENT, from_port: 1, to, to_port }, b"");
+    let table: &[(&str, Port, Vec<u8>, Action)] = &[
+        (
+            "a SYN to the service",
+            Port::Outside,
+            frame::tcp(SYN, to_nas(CLIENT, 1, 22), b""),
+            Action::Drop(Drop::NoGrant),
+        ),
+        (
+            "an ACK to it",
+            Port::Outside,
+            frame::tcp(ACK, to_nas(CLIENT, 1, 22), b""),
+            Action::Drop(Drop::NoGrant),
+        ),
+        ("a datagram to the service", Port::Outside, to(NAS, 53), Action::Drop(Drop::NoGrant)),
+        ("its datagram to all", Port::Outside, to(all, 53), Action::Drop(Drop::NoGrant)),
+        ("to all of the network", Port::Outside, to(subnet, 53), Action::Drop(Drop::NoGrant)),
+        ("to a group", Port::Outside, to(group, 53), Action::Drop(Drop::NoGrant)),
+        ("a fragment to the host", Port::Outside, fragment(NAS), Action::Drop(Drop::Fragment)),
+        ("a fragment to another", Port::Outside, fragment(other), IN),
+        ("another port of the host", Port::Outside, frame::tcp(SYN, to_nas(CLIENT, 1, 80), b""), IN),
+        (
+            "that port of another host",
+            Port::Outside,
+            frame::tcp(SYN, Path { to: other, ..to_nas(CLIENT, 1, 22) }, b""),
+            IN,
+        ),
+        ("a group's own port", Port::Outside, to(group, 5_353), IN),
+        ("a ping to the host", Port::Outside, frame::icmp(CLIENT, NAS, 8, b"12345678"), IN),
+        (
+            "who has the host",
+            Port::Outside,
+            frame::arp(ArpOperation::Request, CLIENT, Host { hardware: EVERYBODY, ..NAS }),
+            IN,
+        ),
+        ("the host's own flow", Port::Inside, frame::tcp(SYN, to_client(5_000, 443), b""), OUT),
+        ("the host's fragment", Port::Inside, frame::udp(to_client(1, 2), b""), OUT),
+    ];
+    for (row, (name, port, frame, action)) in table.iter().enumerate() {
+        assert_eq!(through(&mut gateway, *port, frame), *action, "row {row}: {name}");
+    }
+}
+
+#[test]
+fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
+    for (row, at) in [GATEWAY, NAS].into_iter().enumerate() {
+        let (mut tables, config) = (SmallTables::new(), inline());
+        let mut gateway = ready(&mut tables, &config);
+        let path = Path { from: CLIENT, from_port: 5_000, to: at, to_port: crate::rig::KNOCK_PORT };
+        let given = through(&mut gateway, Port::Outside, &frame::udp(path, &knock("SSHK", READY, 1)));
+        assert_eq!(given, Action::Drop(Drop::Knock(Verdict::Accept)), "row {row}");
+        let syn = |from| frame::tcp(SYN, to_nas(from, 5_001, 22), b"");
+        assert_eq!(through(&mut gateway, Port::Outside, &syn(CLIENT)), IN, "row {row}");
+        assert_eq!(
+            through(&mut gateway, Port::Outside, &syn(STRANGER)),
+            Action::Drop(Drop::NoGrant),
+            "row {row}"
+        );
+        let answer = frame::tcp(SYN_ACK, to_client(22, 5_001), b"");
+        assert_eq!(through(&mut gateway, Port::Inside, &answer), OUT, "row {row}");
+        // The flow is established, and outlives the grant.
+        let mut later = frame::tcp(ACK, to_nas(CLIENT, 5_001, 22), b"");
+        assert_eq!(gateway.on_frame(seconds(3_600), Port::Outside, &mut later), IN, "row {row}");
+        let mut new = frame::tcp(SYN, to_nas(CLIENT, 5_002, 22), b"");
+        assert_eq!(
+            gateway.on_frame(seconds(3_600), Port::Outside, &mut new),
+            Action::Drop(Drop::NoGrant),
+            "row {row}"
+        );
+    }
+}
+
+#[test]
+fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    assert_eq!(
+        send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1)),
+        Drop::Knock(Verdict::Accept)
+    );
+    let to = |address: [u8; 4]| {
+        let all = Host { hardware: EVERYBODY, address: address.into() };
+        frame::udp(Path { from: CLIENT, from_port: 1, to: all, to_port: 53 }, b"")
+    };
+    for (row, address) in [[255; 4], [192, 168, 1, 255], [224, 0, 0, 251]].into_iter().enumerate() {
+        assert_eq!(
+            through(&mut gateway, Port::Outside, &to(address)),
+            Action::Drop(Drop::NoGrant),
+            "row {row}"
+        );
+    }
+}
+
+#[test]
+fn a_knock_from_the_inside_is_an_ordinary_datagram() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    let path = Path { from: NAS, from_port: 5_000, to: CLIENT, to_port: crate::rig::KNOCK_PORT };
+    assert_eq!(through(&mut gateway, Port::Inside, &frame::udp(path, &knock("SSHK", READY, 1))), OUT);
+}
+
+#[test]
+fn a_source_routed_packet_reaches_nobody() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    let with = |options: [u8; 4]| {
+        let mut frame = frame::icmp(CLIENT, NAS, 8, b"12345678");
+        frame.splice(34..34, options);
+        let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        packet.set_header_len(24);
+        packet.set_total_len(40);
+        packet.fill_checksum();
+        frame
+    };
+    let malformed = Action::Drop(Drop::Malformed);
+    let table = [
+        ("padding", [1, 1, 1, 0], IN),
+        ("router alert (RFC 2113)", [148, 4, 0, 0], IN),
+        ("loose source route", [131, 3, 4, 0], malformed),
+        ("strict source route, behind padding", [1, 137, 3, 4], malformed),
+        ("an option without a length", [148, 0, 0, 0], malformed),
+    ];
+    for (row, (name, options, action)) in table.into_iter().enumerate() {
+        assert_eq!(through(&mut gateway, Port::Outside, &with(options)), action, "row {row}: {name}");
+    }
+}
+
+#[test]
+fn the_counters_are_read_from_the_inside_only() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    let syn = frame::tcp(SYN, Path { from: NAS, from_port: 5_000, to: GATEWAY, to_port: 9_100 }, b"");
+    assert_eq!(through(&mut gateway, Port::Inside, &syn), Action::Local { skip: 0 });
+    assert_eq!(through(&mut gateway, Port::Outside, &syn), Action::Drop(Drop::Silence));
+}
+
+#[test]
+fn what_cannot_be_judged_passes_only_if_it_may() {
+    let with = |kind: u16| {
+        let mut frame = frame::udp(to_nas(CLIENT, 1, 80), b"");
+        frame[12..14].copy_from_slice(&kind.to_be_bytes());
+        frame
+    };
+    let held = Action::Drop(Drop::Protocol);
+    let table = [
+        (Pass { ipv6: false, other: false }, held, held),
+        (Pass { ipv6: true, other: false }, IN, held),
+        (Pass { ipv6: false, other: true }, held, IN),
+    ];
+    for (row, (pass, ipv6, other)) in table.into_iter().enumerate() {
+        let (mut tables, mut config) = (SmallTables::new(), inline());
+        config.mode = Mode::Inline(Inline { vlans: None, pass });
+        let mut gateway = ready(&mut tables, &config);
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x86dd)), ipv6, "row {row}: IPv6");
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x88cc)), other, "row {row}: LLDP");
+        // A tag would hide what is behind it.
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x8100)), other, "row {row}: a VLAN");
+    }
+}
+
+const VLANS: Vlans = Vlans { outside: 10, inside: 20 };
+
+fn tagged(frame: &[u8], control: u16) -> Vec<u8> {
+    let mut tagged = frame.to_vec();
+    let [a, b] = control.to_be_bytes();
+    tagged.splice(12..12, [0x81, 0, a, b]);
+    tagged
+}
+
+fn trunk() -> pkd_gateway::Config<RULES> {
+    let mut config = inline();
+    config.mode = Mode::Inline(Inline { vlans: Some(VLANS), pass: Pass::default() });
+    config
+}
+
+/// A frame, what becomes of it, and its tag then.
+type Crossing = (&'static str, Vec<u8>, Result<Action, Drop>, u16);
+
+#[test]
+fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
+    let (mut tables, config) = (SmallTables::new(), trunk());
+    let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    gateway.set_time(pkd_gateway::Instant(0), crate::rig::START).unwrap();
+    let web = frame::tcp(SYN, to_nas(CLIENT, 1, 80), b"");
+    let ssh = frame::tcp(SYN, to_nas(CLIENT, 1, 22), b"");
+    let back = frame::tcp(SYN, to_client(5_000, 443), b"");
+    let crossed = Ok(Action::Forward(Port::Outside));
+    let table: &[Crossing] = &[
+        ("inwards", tagged(&web, 10), crossed, 20),
+        ("with a priority", tagged(&web, 0xe00a), crossed, 0xe014),
+        ("outwards", tagged(&back, 20), crossed, 10),
+        ("to the service", tagged(&ssh, 10), Err(Drop::NoGrant), 0),
+        ("to the service, from its own side", tagged(&ssh, 20), crossed, 10),
+        ("another VLAN", tagged(&web, 30), Err(Drop::NotOurs), 0),
+        ("no VLAN", web.clone(), Err(Drop::NotOurs), 0),
+    ];
+    for (row, (name, frame, action, control)) in table.iter().enumerate() {
+        let mut bytes = frame.clone();
+        let given = gateway.on_frame(READY, Port::Outside, &mut bytes);
+        assert_eq!(given, action.unwrap_or_else(Action::Drop), "row {row}: {name}");
+        if action.is_ok() {
+            let mut expected = frame.clone();
+            expected[14..16].copy_from_slice(&control.to_be_bytes());
+            assert_eq!(bytes, expected, "row {row}: {name}");
+        }
+    }
+}
+
+#[test]
+fn on_a_trunk_the_own_stack_gets_and_sends_frames_without_tags() {
+    let (mut tables, config) = (SmallTables::new(), trunk());
+    let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    let ping = frame::icmp(CLIENT, GATEWAY, 8, b"12345678");
+    let mut bytes = tagged(&ping, 10);
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::Local { skip: TAG });
+    assert_eq!(bytes[TAG..], ping);
+
+    let question = frame::arp(ArpOperation::Request, NAS, Host { hardware: EVERYBODY, ..GATEWAY });
+    let mut bytes = tagged(&question, 20);
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::ForwardAndUntagged(Port::Outside));
+    assert_eq!(bytes, tagged(&question, 10));
+    untag(&mut bytes);
+    assert_eq!(bytes[TAG..], question);
+
+    let mut out = [0; 128];
+    for (copy, vlan) in [(0, 10), (1, 20)] {
+        let (port, length) = gateway.on_own_frame(&ping, copy, &mut out).unwrap();
+        assert_eq!((port, &out[..length]), (Port::Outside, &tagged(&ping, vlan)[..]), "copy {copy}");
+    }
+    assert_eq!(gateway.on_own_frame(&ping, 2, &mut out), None);
+}
+
+#[test]
+fn own_frames_go_out_on_both_sides() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let gateway = ready(&mut tables, &config);
+    let mut out = [0; 64];
+    let sent = |copy, out: &mut [u8]| gateway.on_own_frame(b"a frame", copy, out);
+    assert_eq!(sent(0, &mut out), Some((Port::Outside, 7)));
+    assert_eq!(sent(1, &mut out), Some((Port::Inside, 7)));
+    assert_eq!(sent(2, &mut out), None);
+    assert_eq!(out[..7], *b"a frame");
+}
+
+#[test]
+fn what_is_for_an_inside_host_stays_inside() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    let mut out = [0; 128];
+    let mut sides = |gateway: &Small<'_>, to: Host| {
+        let answer = frame::icmp(GATEWAY, to, 0, b"counters");
+        [0, 1].map(|copy| gateway.on_own_frame(&answer, copy, &mut out).map(|(port, _)| port))
+    };
+    // `ready` has heard of the NAS.
+    assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
+    assert_eq!(sides(&gateway, CLIENT), [Some(Port::Outside), Some(Port::Inside)]);
+    // Strangers with all kinds of addresses, that of the NAS among them, change nothing.
+    for last in 0..=255 {
+        let stranger = Host::new(last, [203, 0, 113, last]);
+        gateway.on_frame(READY, Port::Outside, &mut frame::icmp(stranger, GATEWAY, 8, b"12345678"));
+    }
+    assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
+}
+
+#[test]
+fn a_knock_needs_no_answer_and_gets_none_in_either_mode() {
+    let (mut tables, config) = (SmallTables::new(), inline());
+    let mut gateway = ready(&mut tables, &config);
+    assert_eq!(
+        send_knock(&mut gateway, READY, CLIENT, &knock("SSHK", READY, 1)),
+        Drop::Knock(Verdict::Accept)
+    );
+    let mut out = [0; 64];
+    assert_eq!(gateway.on_tick(READY, &mut out), None);
+}

@@ -1,0 +1,18 @@
+//! The gateway on the host: frames in, actions out.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod flash;
+#[cfg(test)]
+mod frame;
+#[cfg(test)]
+mod inline;
+#[cfg(test)]
+mod one_arm;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod time;

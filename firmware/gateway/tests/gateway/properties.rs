@@ -1,0 +1,179 @@
+//! What holds for every frame.
+
+use pkd_gateway::{Action, Drop, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use proptest::prelude::*;
+use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, Ipv4Packet};
+
+use crate::{
+    frame::{self, Carrier, Flags, Host, Path, SYN},
+    rig::{
+        CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, knock, one_arm,
+        ready, send_knock, to_gateway,
+    },
+};
+
+/// Frames of strangers: random bytes, or a good frame with a few bytes turned and its end cut off.
+fn stranger() -> impl Strategy<Value = Vec<u8>> {
+    let noise = prop::collection::vec(any::<u8>(), 0..1_515);
+    let good =
+        (any::<bool>(), any::<u8>(), any::<u16>(), any::<u16>(), prop::collection::vec(any::<u8>(), 0..64))
+            .prop_map(|(tcp, flags, from_port, to_port, payload)| {
+                let ports = [SSH, DNS, 40_000, 9_100, 22, 53, 12_300];
+                let to_port = ports.get(usize::from(to_port) % 9).copied().unwrap_or(to_port);
+                let carrier = if tcp { Carrier::Tcp(Flags(flags)) } else { Carrier::Udp };
+                frame::carried(carrier, to_gateway(CLIENT, from_port, to_port), &payload)
+            });
+    let turned = (
+        good,
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        any::<prop::sample::Index>(),
+    )
+        .prop_map(|(mut frame, turns, end)| {
+            for (at, byte) in turns {
+                let at = at.index(frame.len());
+                frame[at] ^= byte;
+            }
+            // Most are whole.
+            let end = end.index(frame.len() * 4);
+            frame.truncate(end.max(1));
+            frame
+        });
+    prop_oneof![noise, turned]
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    let trunk = Some(Vlans { outside: 10, inside: 20 });
+    let pass = Pass { ipv6: true, other: true };
+    prop_oneof![
+        Just(Mode::OneArm),
+        Just(Mode::Inline(Inline { vlans: None, pass })),
+        Just(Mode::Inline(Inline { vlans: trunk, pass })),
+    ]
+}
+
+/// Where a VLAN's tag is, if there is one.
+fn plain(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame.len() > 18 && frame[12..14] == [0x81, 0] {
+        frame.drain(12..16);
+    }
+    frame
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_frame_panics_grows_or_leaves_with_a_wrong_checksum(
+        frames in prop::collection::vec((stranger(), any::<bool>()), 1..20),
+        mode in modes(),
+        granted in any::<bool>(),
+    ) {
+        let mut tables = SmallTables::new();
+        let mut config = if mode == Mode::OneArm { one_arm() } else { inline() };
+        config.mode = mode;
+        let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(START));
+        gateway.set_time(Instant(0), START).unwrap();
+        gateway.on_frame(READY, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
+        if granted && mode == Mode::OneArm {
+            send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1));
+        }
+        for (frame, inside) in frames {
+            let good = is_whole(&frame);
+            let mut bytes = frame.clone();
+            let action = gateway.on_frame(READY, if inside { Port::Inside } else { Port::Outside }, &mut bytes);
+            prop_assert_eq!(bytes.len(), frame.len());
+            if good && matches!(action, Action::Forward(_)) {
+                prop_assert!(is_whole(&bytes), "it had right checksums before: {:?}", frame);
+            }
+        }
+    }
+
+    #[test]
+    fn out_and_back_is_the_identity(
+        tcp in any::<bool>(),
+        from_port in 1_u16..,
+        payload in prop::collection::vec(any::<u8>(), 0..1_400),
+        checksum in any::<bool>(),
+    ) {
+        let (mut tables, config) = (SmallTables::new(), one_arm());
+        let mut gateway = ready(&mut tables, &config);
+        send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1));
+        let (carrier, port, inside) = if tcp { (Carrier::Tcp(SYN), SSH, 22) } else { (Carrier::Udp, DNS, 53) };
+        let sent = without_checksum(frame::carried(carrier, to_gateway(CLIENT, from_port, port), &payload), checksum || tcp);
+        let there = forwarded(&mut gateway, &sent);
+        // The NAS sends the same bytes back.
+        let echo = frame::carried(carrier, from_nas(inside, frame::seen(&there).unwrap().from.1), &payload);
+        let back = forwarded(&mut gateway, &without_checksum(echo, checksum || tcp));
+        let mut expected = frame::carried(
+            carrier,
+            Path { from: GATEWAY, from_port: port, to: CLIENT, to_port: from_port },
+            &payload,
+        );
+        let mut packet = Ipv4Packet::new_unchecked(&mut expected[14..]);
+        packet.set_hop_limit(frame::HOPS - 1);
+        packet.fill_checksum();
+        prop_assert_eq!(back, without_checksum(expected, checksum || tcp));
+        prop_assert!(there.len() == sent.len());
+    }
+
+    #[test]
+    fn a_stranger_never_gets_through(
+        frames in prop::collection::vec((any::<bool>(), any::<u8>(), any::<u16>(), any::<u16>()), 1..50),
+        bridge in any::<bool>(),
+    ) {
+        let mut tables = SmallTables::new();
+        let config = if bridge { inline() } else { one_arm() };
+        let mut gateway = ready(&mut tables, &config);
+        // Somebody else has a grant.
+        let honest = Host::new(3, [203, 0, 113, 200]);
+        send_knock(&mut gateway, READY, honest, &knock("BOTH", READY, 1));
+        for (tcp, flags, from_port, to_port) in frames {
+            let carrier = if tcp { Carrier::Tcp(Flags(flags)) } else { Carrier::Udp };
+            let (to, ports) = if bridge { (NAS, [22, 53]) } else { (GATEWAY, [SSH, DNS]) };
+            let to_port = if tcp { ports[0] } else if to_port.is_multiple_of(4) { to_port } else { ports[1] };
+            let path = Path { from: CLIENT, from_port, to, to_port };
+            let action = gateway.on_frame(READY, Port::Outside, &mut frame::carried(carrier, path, b""));
+            let to_service = !bridge || ports.contains(&to_port) || to_port == 40_000;
+            prop_assert!(!to_service || matches!(action, Action::Drop(_)), "{:?}", action);
+        }
+        prop_assert_eq!(gateway.counters().flows, 0);
+    }
+}
+
+/// UDP may go without (RFC 768).
+fn without_checksum(mut frame: Vec<u8>, keep: bool) -> Vec<u8> {
+    if !keep {
+        frame[14 + 20 + 6..14 + 20 + 8].fill(0);
+    }
+    frame
+}
+
+fn forwarded(gateway: &mut Small<'_>, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::Forward(Port::Outside));
+    bytes
+}
+
+/// Whether a frame is an IPv4 packet whose checksums hold.
+fn is_whole(frame: &[u8]) -> bool {
+    let frame = plain(frame);
+    let Ok(ethernet) = EthernetFrame::new_checked(&frame[..]) else { return false };
+    if ethernet.ethertype() != EthernetProtocol::Ipv4 {
+        return false;
+    }
+    // `seen` wants right checksums, and panics else.
+    std::panic::catch_unwind(|| frame::seen(&frame)).is_ok_and(|seen| seen.is_some())
+}
+
+#[test]
+fn a_frame_of_each_length_is_looked_at() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    let whole = frame::tcp(SYN, to_gateway(CLIENT, 1, SSH), &[0; 1_460]);
+    assert_eq!(whole.len(), 1_514);
+    for length in 0..whole.len() {
+        let given = gateway.on_frame(READY, Port::Outside, &mut whole[..length].to_vec());
+        assert_eq!(given, Action::Drop(Drop::Malformed), "{length}");
+    }
+}

@@ -1,0 +1,150 @@
+//! A gateway with small tables, hosts around it, and what tests ask of it.
+
+use std::net::Ipv4Addr;
+
+use pkd_core::{Key, Knock, LENGTH, Port as UdpPort, Seal, Tag, UnixSeconds, Window};
+use pkd_gateway::{
+    Action, Address, Config, Drop, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface, Mode,
+    Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
+};
+use smoltcp::wire::ArpOperation;
+
+use crate::frame::{self, Carrier, Host, Path};
+
+pub(crate) const FLOWS: usize = 8;
+pub(crate) const RULES: usize = 4;
+pub(crate) type Small<'a> = Gateway<'a, FLOWS, 4, RULES, 16>;
+pub(crate) type SmallTables = Tables<FLOWS, 4, RULES, 16>;
+
+pub(crate) const GATEWAY: Host = Host::new(1, [192, 168, 1, 9]);
+pub(crate) const NAS: Host = Host::new(2, [192, 168, 1, 20]);
+/// Strangers come by way of the router.
+pub(crate) const CLIENT: Host = Host::new(3, [203, 0, 113, 7]);
+pub(crate) const STRANGER: Host = Host::new(3, [203, 0, 113, 8]);
+pub(crate) const TIME_SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+pub(crate) const KNOCK_PORT: u16 = 40_000;
+pub(crate) const SSH: u16 = 2_222;
+pub(crate) const DNS: u16 = 5_353;
+pub(crate) const TTL: u32 = 60;
+
+/// When gateways are switched on here.
+pub(crate) const START: UnixSeconds = UnixSeconds(1_800_000_000);
+/// When they have waited for their window.
+pub(crate) const READY: Instant = Instant(20_000);
+
+pub(crate) fn rule(tag: &str, services: Services) -> Rule {
+    Rule {
+        key: Key::parse("test").unwrap(),
+        tag: Tag::parse(tag).unwrap(),
+        window: Window::from_secs(10),
+        ttl: TTL,
+        services,
+    }
+}
+
+pub(crate) fn service(name: &str, protocol: Protocol, port: u16, inside: u16) -> Service {
+    Service {
+        name: name.try_into().unwrap(),
+        protocol,
+        port,
+        inside: Endpoint { address: NAS.address, port: inside },
+    }
+}
+
+pub(crate) fn one_arm() -> Config<RULES> {
+    Config {
+        made: UnixSeconds(START.0 - 1_000),
+        mode: Mode::OneArm,
+        address: Address::Static(Interface {
+            network: Network { address: GATEWAY.address, prefix: 24 },
+            router: Some(TIME_SERVER),
+        }),
+        knock_port: KNOCK_PORT,
+        echo: true,
+        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: TIME_SERVER, port: 123 }, every: 64 }),
+        inside: Some(Network { address: GATEWAY.address, prefix: 24 }),
+        counters_port: 9_100,
+        services: [service("ssh", Protocol::Tcp, SSH, 22), service("dns", Protocol::Udp, DNS, 53)]
+            .into_iter()
+            .collect(),
+        rules: [rule("SSHK", Services::NONE.with(0)), rule("BOTH", Services::NONE.with(0).with(1))]
+            .into_iter()
+            .collect(),
+    }
+}
+
+pub(crate) fn inline() -> Config<RULES> {
+    let mut config = one_arm();
+    config.mode = Mode::Inline(Inline { vlans: None, pass: Pass::default() });
+    config.services =
+        [service("ssh", Protocol::Tcp, 22, 22), service("dns", Protocol::Udp, 53, 53)].into_iter().collect();
+    config
+}
+
+/// A gateway that knows the time, has waited, and knows the NAS.
+pub(crate) fn ready<'a>(tables: &'a mut SmallTables, config: &'a Config<RULES>) -> Small<'a> {
+    let mut gateway = Gateway::new(tables, config, GATEWAY.hardware, None);
+    gateway.set_time(Instant(0), START).unwrap();
+    let mut answer = frame::arp(ArpOperation::Reply, NAS, GATEWAY);
+    assert_eq!(gateway.on_frame(READY, Port::Inside, &mut answer), Action::Local { skip: 0 });
+    gateway
+}
+
+pub(crate) fn seconds(seconds: u64) -> Instant {
+    Instant(READY.0 + seconds * 1_000)
+}
+
+/// A good knock of a sender whose clock is right.
+pub(crate) fn knock(tag: &str, now: Instant, nonce: u8) -> [u8; LENGTH] {
+    knock_at(tag, UnixSeconds(START.0 + now.0 / 1_000), nonce)
+}
+
+pub(crate) fn knock_at(tag: &str, time: UnixSeconds, nonce: u8) -> [u8; LENGTH] {
+    let (key, tag) = (Key::parse("test").unwrap(), Tag::parse(tag).unwrap());
+    Knock::seal(&Seal { key: &key, tag, time, nonce: [nonce; 12] }, UdpPort(KNOCK_PORT))
+}
+
+/// Sends a knock from a client, and gives what becomes of it.
+pub(crate) fn send_knock(gateway: &mut Small<'_>, now: Instant, from: Host, payload: &[u8]) -> Drop {
+    let path = Path { from, from_port: 5_000, to: GATEWAY, to_port: KNOCK_PORT };
+    match gateway.on_frame(now, Port::Outside, &mut frame::udp(path, payload)) {
+        Action::Drop(why) => why,
+        other => panic!("a knock must never be seen again: {other:?}"),
+    }
+}
+
+/// From a client's port to the gateway's.
+pub(crate) fn to_gateway(from: Host, from_port: u16, to_port: u16) -> Path {
+    Path { from, from_port, to: GATEWAY, to_port }
+}
+
+/// From the NAS to a port of the gateway.
+pub(crate) fn from_nas(from_port: u16, to_port: u16) -> Path {
+    Path { from: NAS, from_port, to: GATEWAY, to_port }
+}
+
+/// What becomes of a segment or datagram: the frame as it goes out, or why not.
+pub(crate) fn pass(
+    gateway: &mut Small<'_>,
+    now: Instant,
+    port: Port,
+    carrier: Carrier,
+    path: Path,
+) -> Result<frame::Seen, Action> {
+    let mut bytes = frame::carried(carrier, path, b"payload");
+    match gateway.on_frame(now, port, &mut bytes) {
+        Action::Forward(_) => Ok(frame::seen(&bytes).unwrap()),
+        other => Err(other),
+    }
+}
+
+/// The address of all.
+pub(crate) const EVERYBODY: EthernetAddress = EthernetAddress([0xff; 6]);
+
+impl Path {
+    /// The same to another host's address, by the same hop.
+    pub(crate) fn with_to(self, host: Host) -> Self {
+        Self { to: Host { address: host.address, ..self.to }, ..self }
+    }
+}

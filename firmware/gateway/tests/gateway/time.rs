@@ -1,0 +1,150 @@
+//! The clock and the floor: what a time server can do, and what it cannot.
+
+use pkd_core::{Reason, UnixSeconds, Verdict, Window};
+use pkd_gateway::{Drop, Gateway, Instant, TimeError, TimeSource};
+
+use crate::rig::{CLIENT, GATEWAY, START, SmallTables, knock_at, one_arm, send_knock};
+
+const ACCEPT: Drop = Drop::Knock(Verdict::Accept);
+const REPLAY: Drop = Drop::Knock(Verdict::Ignore(Reason::Replay));
+const WINDOW: Drop = Drop::Knock(Verdict::Ignore(Reason::Window));
+
+fn at(seconds: u64) -> Instant {
+    Instant(seconds * 1_000)
+}
+
+fn unix(seconds: u64) -> UnixSeconds {
+    UnixSeconds(START.0 + seconds)
+}
+
+#[test]
+fn no_knock_is_accepted_before_the_time_is_known() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+    let knock = knock_at("SSHK", unix(5), 1);
+    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock), Drop::NoTime);
+    gateway.set_time(at(2), unix(4)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(3), CLIENT, &knock), ACCEPT);
+}
+
+#[test]
+fn a_gateway_with_nothing_in_flash_waits_for_a_window() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    gateway.set_time(at(0), unix(0)).unwrap();
+    let table = [(5, 5, REPLAY), (10, 10, REPLAY), (10, 11, ACCEPT)];
+    for (row, (now, time, verdict)) in table.into_iter().enumerate() {
+        let given = send_knock(&mut gateway, at(now), CLIENT, &knock_at("SSHK", unix(time), 1));
+        assert_eq!(given, verdict, "row {row}");
+    }
+    assert_eq!(gateway.floor_to_save(), Some(unix(11)));
+}
+
+#[test]
+fn the_saved_floor_outlives_a_restart_and_keeps_old_knocks_out() {
+    let config = one_arm();
+    let accepted = knock_at("SSHK", unix(20), 1);
+    let mut tables = SmallTables::new();
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+    gateway.set_time(at(0), unix(20)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &accepted), ACCEPT);
+    let saved = gateway.floor_to_save();
+    assert_eq!(saved, Some(unix(20)));
+    gateway.floor_saved(unix(20));
+    assert_eq!(gateway.floor_to_save(), None);
+
+    let mut tables = SmallTables::new();
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, saved);
+    gateway.set_time(at(0), unix(21)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &accepted), REPLAY);
+    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", unix(21), 2)), ACCEPT, "at once");
+}
+
+#[test]
+fn a_time_server_that_lies_about_the_past_is_not_believed() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(100)));
+    // What was accepted at the latest, less the window that its sender's clock may have been ahead.
+    let earliest = unix(90);
+    let table = [(0, false), (89, false), (90, true), (200, true), (89, false)];
+    for (row, (told, believed)) in table.into_iter().enumerate() {
+        let told = unix(told);
+        let expected = if believed { Ok(()) } else { Err(TimeError::Earlier { told, earliest }) };
+        assert_eq!(gateway.set_time(at(0), told), expected, "row {row}");
+    }
+    assert_eq!(gateway.time(at(3)), Some(unix(203)), "it goes on from the last that was believed");
+    assert_eq!(gateway.counters().time_refused, 3);
+}
+
+#[test]
+fn no_time_is_earlier_than_the_configuration() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    let told = UnixSeconds(config.made.0 - 1);
+    assert_eq!(gateway.set_time(at(0), told), Err(TimeError::Earlier { told, earliest: config.made }));
+    assert!(gateway.set_time(at(0), config.made).is_ok());
+}
+
+#[test]
+fn a_clock_set_back_brings_no_knock_back_and_one_set_ahead_shuts_nobody_out_for_good() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+    gateway.set_time(at(0), unix(50)).unwrap();
+    let knock = knock_at("SSHK", unix(50), 1);
+    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock), ACCEPT);
+    gateway.set_time(at(1), unix(1_000_000)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock_at("SSHK", unix(52), 2)), WINDOW);
+    gateway.set_time(at(2), unix(52)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(2), CLIENT, &knock), REPLAY);
+    assert_eq!(send_knock(&mut gateway, at(2), CLIENT, &knock_at("SSHK", unix(52), 3)), ACCEPT);
+}
+
+#[test]
+fn a_first_time_that_was_ahead_is_mended_by_the_next() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    gateway.set_time(at(0), unix(1_000_000)).unwrap();
+    gateway.set_time(at(1), unix(1)).unwrap();
+    assert_eq!(
+        send_knock(&mut gateway, at(2), CLIENT, &knock_at("SSHK", unix(2), 1)),
+        REPLAY,
+        "the wait is one window"
+    );
+    assert_eq!(send_knock(&mut gateway, at(12), CLIENT, &knock_at("SSHK", unix(12), 2)), ACCEPT);
+    // From now on there is something to remember, and no way back.
+    assert_eq!(send_knock(&mut gateway, at(12), CLIENT, &knock_at("SSHK", unix(12), 2)), REPLAY);
+    gateway.set_time(at(13), unix(3)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(13), CLIENT, &knock_at("SSHK", unix(12), 2)), REPLAY);
+}
+
+#[test]
+fn a_clock_that_is_set_back_a_little_makes_nobody_wait_again() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    for now in [0, 5, 10, 15] {
+        // Each time a second less has passed for the server.
+        gateway.set_time(at(now), unix(now - now / 5)).unwrap();
+    }
+    assert_eq!(send_knock(&mut gateway, at(15), CLIENT, &knock_at("SSHK", unix(12), 1)), ACCEPT);
+}
+
+#[test]
+fn without_a_clock_times_have_to_grow() {
+    let (mut tables, mut config) = (SmallTables::new(), one_arm());
+    config.time = TimeSource::None;
+    config.rules.iter_mut().for_each(|rule| rule.window = Window::NO_CLOCK);
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    let made = config.made.0;
+    let table = [
+        ("no later than the configuration", made, REPLAY),
+        ("later", made + 1, ACCEPT),
+        ("again", made + 1, REPLAY),
+        ("much later", made + 1_000, ACCEPT),
+        ("earlier than that", made + 999, REPLAY),
+    ];
+    for (row, (name, time, verdict)) in table.into_iter().enumerate() {
+        let given = send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", UnixSeconds(time), 1));
+        assert_eq!(given, verdict, "row {row}: {name}");
+    }
+    assert_eq!(gateway.floor_to_save(), Some(UnixSeconds(made + 1_000)));
+}

@@ -1,0 +1,339 @@
+//! The firmware in QEMU: its flash, its log, and the monitor.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::FileExt, net::UnixStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
+use pkd_core::UnixSeconds;
+use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloor, RULES};
+
+/// How long anything may take before it counts as failed; QEMU may have half a core.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the lane is made with.
+pub(crate) struct Tools {
+    /// The firmware, an ELF file.
+    pub(crate) image: PathBuf,
+    /// Decodes its log.
+    pub(crate) defmt_print: PathBuf,
+}
+
+/// A board of QEMU's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Board {
+    /// `mps2-an386`: its PSRAM is the flash.
+    Mps2,
+    /// `virt` for 32-bit RISC-V: RAM behind the program's is the flash.
+    Virt,
+}
+
+impl Board {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Mps2 => "qemu-system-arm",
+            Self::Virt => "qemu-system-riscv32",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Mps2 => &["-M", "mps2-an386,memory-backend=flash"],
+            Self::Virt => &[
+                "-M",
+                "virt,memory-backend=flash",
+                "-m",
+                "128M",
+                "-bios",
+                "none",
+                "-global",
+                "virtio-mmio.force-legacy=false",
+            ],
+        }
+    }
+
+    /// MiB of the memory that is a file, and where in it the flash begins.
+    fn memory(self) -> (u64, u64) {
+        match self {
+            Self::Mps2 => (16, 0),
+            Self::Virt => (128, 64 << 20),
+        }
+    }
+}
+/// Where the board keeps the floor, and in how many bytes.
+pub(crate) const FLOOR_START: u32 = 0x0001_0000;
+pub(crate) const FLOOR_BYTES: u32 = 0x2000;
+
+/// The file that the board takes for its flash.
+pub(crate) struct Flash {
+    file: File,
+    path: PathBuf,
+    /// Where it begins in the file.
+    base: u64,
+}
+
+impl Flash {
+    /// Flash that is erased as far as the board looks.
+    fn new(folder: &std::path::Path, board: Board) -> Result<Self> {
+        let path = folder.join("flash");
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+        let (size, base) = board.memory();
+        file.set_len(size << 20)?;
+        let flash = Self { file, path, base };
+        flash.put(0, &[0xff; CONFIG_LIMIT])?;
+        flash.erase_floor()?;
+        Ok(flash)
+    }
+
+    pub(crate) fn put(&self, offset: u32, bytes: &[u8]) -> Result<()> {
+        Ok(self.file.write_all_at(bytes, self.base + u64::from(offset))?)
+    }
+
+    pub(crate) fn bytes(&self, offset: u32, length: u32) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.file.read_exact_at(&mut bytes, self.base + u64::from(offset))?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn configure(&self, config: &Config<RULES>) -> Result<()> {
+        let mut bytes = [0xff; CONFIG_LIMIT];
+        config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+        self.put(0, &bytes)
+    }
+
+    pub(crate) fn erase_floor(&self) -> Result<()> {
+        self.put(FLOOR_START, &vec![0xff; usize::try_from(FLOOR_BYTES)?])
+    }
+
+    /// The floor that lies there.
+    pub(crate) fn floor(&self) -> Result<Option<UnixSeconds>> {
+        let floor = FlashFloor::open(Chip(self), FLOOR_START, FLOOR_BYTES);
+        Ok(floor.map_err(|error| anyhow::anyhow!("{error:?}"))?.floor())
+    }
+
+    pub(crate) fn save_floor(&self, floor: UnixSeconds) -> Result<()> {
+        let log = FlashFloor::open(Chip(self), FLOOR_START, FLOOR_BYTES);
+        let saved = log.and_then(|mut log| log.save(floor));
+        saved.map_err(|error| anyhow::anyhow!("{error:?}"))
+    }
+}
+
+/// The file, as flash of the kind that the board has.
+struct Chip<'a>(&'a Flash);
+
+#[derive(Debug)]
+struct ChipError;
+
+impl NorFlashError for ChipError {
+    fn kind(&self) -> NorFlashErrorKind {
+        NorFlashErrorKind::Other
+    }
+}
+
+impl ErrorType for Chip<'_> {
+    type Error = ChipError;
+}
+
+impl ReadNorFlash for Chip<'_> {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), ChipError> {
+        let bytes_there = self.0.bytes(offset, u32::try_from(bytes.len()).map_err(|_| ChipError)?);
+        bytes.copy_from_slice(&bytes_there.map_err(|_| ChipError)?);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        0x2_0000
+    }
+}
+
+impl NorFlash for Chip<'_> {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = 4_096;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), ChipError> {
+        let erased = vec![0xff; usize::try_from(to - from).map_err(|_| ChipError)?];
+        self.0.put(from, &erased).map_err(|_| ChipError)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), ChipError> {
+        self.0.put(offset, bytes).map_err(|_| ChipError)
+    }
+}
+
+/// A running QEMU; it ends when this is dropped.
+pub(crate) struct Machine {
+    qemu: Child,
+    printer: Child,
+    log: Receiver<String>,
+    /// All that was logged so far.
+    seen: Vec<String>,
+    monitor: PathBuf,
+    pub(crate) flash: Flash,
+    _folder: tempfile::TempDir,
+}
+
+impl Machine {
+    /// Starts the board with what `prepare` puts into its flash. `network`: QEMU's arguments for the NIC, made from a folder for sockets.
+    pub(crate) fn start(
+        tools: &Tools,
+        board: Board,
+        prepare: impl FnOnce(&Flash) -> Result<()>,
+        network: impl FnOnce(&std::path::Path) -> Vec<String>,
+    ) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let flash = Flash::new(folder.path(), board)?;
+        prepare(&flash)?;
+        let monitor = folder.path().join("monitor");
+        let mut command = Command::new(board.program());
+        command
+            .args(board.arguments())
+            .arg("-object")
+            .arg(format!(
+                "memory-backend-file,id=flash,mem-path={},size={}M,share=on",
+                flash.path.display(),
+                board.memory().0
+            ))
+            .arg("-kernel")
+            .arg(&tools.image)
+            .args(["-accel", "tcg", "-display", "none", "-monitor", "none", "-serial", "none"])
+            .args(["-semihosting-config", "enable=on,target=native"])
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()))
+            .args(network(folder.path()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // Its user network has much to say about connections that end.
+            .stderr(File::create(folder.path().join("errors"))?);
+        let mut qemu = command.spawn().context(board.program())?;
+        let output = qemu.stdout.take().context("no standard output")?;
+        let (printer, log) = print_log(tools, output)?;
+        Ok(Self { qemu, printer, log, seen: Vec::new(), monitor, flash, _folder: folder })
+    }
+
+    /// Waits for a line of the log with these words, and gives it.
+    pub(crate) fn said(&mut self, words: &str) -> Result<String> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            match self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    ensure!(!line.contains("panic"), "the firmware panicked: {line}");
+                    if line.contains(words) {
+                        return Ok(line);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("it ended before it said {words:?}: {}", self.last_words())
+                }
+                Err(RecvTimeoutError::Timeout) => bail!("it did not say {words:?}: {}", self.last_words()),
+            }
+        }
+    }
+
+    /// Reads what was logged until now; fails if there is a panic among it.
+    pub(crate) fn log(&mut self) -> Result<&[String]> {
+        self.seen.extend(self.log.try_iter());
+        ensure!(
+            !self.seen.iter().any(|line| line.contains("panic")),
+            "the firmware panicked: {}",
+            self.last_words()
+        );
+        Ok(&self.seen)
+    }
+
+    fn last_words(&self) -> String {
+        self.seen[self.seen.len().saturating_sub(10)..].join(" | ")
+    }
+
+    /// Presses the reset button. RAM that is no flash counts for nothing after it.
+    pub(crate) fn reset(&mut self) -> Result<()> {
+        // What it said until now is of the life that ends.
+        self.log()?;
+        self.ask("{\"execute\":\"system_reset\"}")
+    }
+
+    /// Pulls the cable, or puts it back.
+    pub(crate) fn set_link(&mut self, up: bool) -> Result<()> {
+        self.ask(&format!("{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"net\",\"up\":{up}}}}}"))
+    }
+
+    /// Seconds that QEMU has used of the processor.
+    pub(crate) fn processor_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id()))?;
+        // Fields 14 and 15 of proc(5), counted behind the name, in hundredths.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |at: usize| {
+            fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no processor time")
+        };
+        Ok((ticks(11)? + ticks(12)?) / 100.0)
+    }
+
+    fn ask(&mut self, command: &str) -> Result<()> {
+        let end = Instant::now() + LIMIT;
+        let mut stream = loop {
+            match UnixStream::connect(&self.monitor) {
+                Ok(stream) => break stream,
+                // QEMU has not made it yet.
+                Err(_) if Instant::now() < end => thread::yield_now(),
+                Err(error) => return Err(error).context("QEMU's monitor"),
+            }
+        };
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        lines.next().context("no greeting")??;
+        for command in ["{\"execute\":\"qmp_capabilities\"}", command] {
+            writeln!(stream, "{command}")?;
+            loop {
+                let line = lines.next().context("the monitor closed")??;
+                ensure!(!line.contains("\"error\""), "{command}: {line}");
+                if line.contains("\"return\"") {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Either may have ended by itself; there is nothing to do about a failure.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        let _ = self.printer.wait();
+    }
+}
+
+/// A program that turns what the firmware sends into lines, and those lines.
+fn print_log(tools: &Tools, output: std::process::ChildStdout) -> Result<(Child, Receiver<String>)> {
+    let mut printer = Command::new(&tools.defmt_print)
+        .arg("-e")
+        .arg(&tools.image)
+        .args(["--log-format", "{L} {s}"])
+        .stdin(output)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("defmt-print")?;
+    let lines = BufReader::new(printer.stdout.take().context("no standard output")?).lines();
+    let (sender, log) = channel();
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Ok((printer, log))
+}

@@ -1,0 +1,237 @@
+//! A one-arm gateway, the hosts around it, and what claims ask of them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use pkd_core::{Key, Knock, LENGTH, Port, Seal, Tag, UnixSeconds, Window};
+use pkd_gateway::{
+    Address, Config, Endpoint, Interface, Mode, Network, Protocol, RULES, Rule, Service, Services,
+    TimeServer, TimeSource,
+};
+use smoltcp::wire::{ArpOperation, EthernetAddress};
+
+use crate::{
+    frame::{self, ACK, Carrier, Flags, Host, Path, SYN, SYN_ACK, Seen},
+    machine::{Board, Flash, LIMIT, Machine, Tools},
+    wire::{Wire, plug},
+};
+
+/// As QEMU names it.
+pub(crate) const GATEWAY: Host =
+    Host { hardware: EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]), ..Host::new(1, [192, 168, 1, 9]) };
+pub(crate) const NAS: Host = Host::new(2, [192, 168, 1, 20]);
+/// Strangers come by way of the router, which is the time server besides.
+pub(crate) const ROUTER: Host = Host::new(3, [192, 168, 1, 1]);
+pub(crate) const CLIENT: Host = Host::new(3, [203, 0, 113, 7]);
+pub(crate) const STRANGER: Host = Host::new(3, [203, 0, 113, 8]);
+
+pub(crate) const KNOCK_PORT: u16 = 40_000;
+pub(crate) const SSH: u16 = 2_222;
+pub(crate) const COUNTERS: u16 = 9_100;
+/// When the story begins.
+pub(crate) const START: u64 = 1_800_000_000;
+/// How long nothing has to come before it counts as nothing; there is no event to wait for.
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
+
+pub(crate) fn config() -> Config<RULES> {
+    Config {
+        made: UnixSeconds(0),
+        mode: Mode::OneArm,
+        address: Address::Static(Interface {
+            network: Network { address: GATEWAY.address, prefix: 24 },
+            router: Some(ROUTER.address),
+        }),
+        knock_port: KNOCK_PORT,
+        echo: true,
+        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: ROUTER.address, port: 123 }, every: 1 }),
+        inside: Some(Network { address: GATEWAY.address, prefix: 24 }),
+        counters_port: COUNTERS,
+        services: [Service {
+            name: heapless::String::try_from("ssh").unwrap_or_default(),
+            protocol: Protocol::Tcp,
+            port: SSH,
+            inside: Endpoint { address: NAS.address, port: 22 },
+        }]
+        .into_iter()
+        .collect(),
+        rules: [Rule {
+            key: key(),
+            tag: Tag(*b"SSHK"),
+            window: Window::from_secs(10),
+            ttl: 600,
+            services: Services::NONE.with(0),
+        }]
+        .into_iter()
+        .collect(),
+    }
+}
+
+pub(crate) fn key() -> Key {
+    let mut bytes = [0; Key::LENGTH];
+    bytes[..4].copy_from_slice(b"test");
+    Key::from_bytes(bytes)
+}
+
+pub(crate) fn knock(time: u64, nonce: u64) -> [u8; LENGTH] {
+    let mut random = [0; 12];
+    random[..8].copy_from_slice(&nonce.to_le_bytes());
+    Knock::seal(
+        &Seal { key: &key(), tag: Tag(*b"SSHK"), time: UnixSeconds(time), nonce: random },
+        Port(KNOCK_PORT),
+    )
+}
+
+/// The board, its cable, and where the time server's clock began.
+pub(crate) struct Scene {
+    pub(crate) machine: Machine,
+    pub(crate) wire: Wire,
+    nonce: u64,
+}
+
+impl Scene {
+    /// A board with this flash, just switched on.
+    pub(crate) fn start(tools: &Tools, prepare: impl FnOnce(&Flash) -> Result<()>) -> Result<Self> {
+        let mut wire = None;
+        let machine = Machine::start(tools, Board::Mps2, prepare, |folder| {
+            wire = Some(Wire::new(folder, "net", vec![NAS, ROUTER], ROUTER));
+            vec![
+                "-netdev".to_owned(),
+                plug(folder, "net"),
+                "-net".to_owned(),
+                "nic,model=lan9118,netdev=net".to_owned(),
+            ]
+        })?;
+        let wire = wire.context("no cable")??;
+        Ok(Self { machine, wire, nonce: 0 })
+    }
+
+    /// One that remembers a floor before the story, and has been told the time: it accepts at once.
+    pub(crate) fn ready(tools: &Tools) -> Result<Self> {
+        let mut scene = Self::start(tools, |flash| {
+            flash.configure(&config())?;
+            flash.save_floor(UnixSeconds(START - 1_000))
+        })?;
+        scene.tell_time(START)?;
+        scene.wait_for_host()?;
+        Ok(scene)
+    }
+
+    /// Waits until the gateway has been told this time, in an answer to a question that it asks from now on.
+    pub(crate) fn tell_time(&mut self, time: u64) -> Result<()> {
+        self.wire.time.says = Some(time);
+        let before = self.wire.time.answers;
+        let end = Instant::now() + LIMIT;
+        while self.wire.time.answers == before {
+            ensure!(Instant::now() < end, "it does not ask for the time: {:?}", self.machine.log()?.last());
+            self.wire.next(Duration::from_millis(20))?;
+        }
+        // Whatever is asked from now on is behind the answer.
+        self.counters().map(drop)
+    }
+
+    /// Waits until the gateway knows where the inside host is.
+    pub(crate) fn wait_for_host(&mut self) -> Result<()> {
+        self.wire.send(&frame::arp(ArpOperation::Reply, NAS, GATEWAY))?;
+        self.counters().map(drop)
+    }
+
+    /// The counters, as an inside host reads them by datagram.
+    pub(crate) fn counters(&mut self) -> Result<Counters> {
+        self.nonce += 1;
+        let from_port = 20_000 + u16::try_from(self.nonce % 10_000)?;
+        let path = Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS };
+        // Asked again once: the first may come before the gateway knows where to send the answer.
+        for _ in 0..10 {
+            self.wire.send(&frame::udp(path, b"?"))?;
+            let answer = self.wire.find(LIMIT / 10, |seen| {
+                seen.to == (NAS.address, from_port) && seen.from == (GATEWAY.address, COUNTERS)
+            })?;
+            if let Some(answer) = answer {
+                return Ok(Counters(String::from_utf8(answer.payload)?));
+            }
+        }
+        bail!("the counters do not answer: {:?}", self.machine.log()?.last())
+    }
+
+    /// Sends a payload to the knock port, and gives the verdict that was counted.
+    pub(crate) fn verdict(&mut self, from: Host, port: u16, payload: &[u8]) -> Result<String> {
+        let before = self.counters()?;
+        self.wire.send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: port }, payload))?;
+        let after = self.counters()?;
+        let moved = after.moved(&before, |name| {
+            name.starts_with("pkd_knocks_total")
+                || name.contains("\"no_time\"")
+                || name.contains("\"silence\"")
+        });
+        let [one] = &moved[..] else { bail!("these counters moved: {moved:?}") };
+        Ok(one.split('"').nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// Knocks with a clock that shows `time`.
+    pub(crate) fn knock(&mut self, from: Host, time: u64) -> Result<String> {
+        self.nonce += 1;
+        let payload = knock(time, self.nonce);
+        self.verdict(from, KNOCK_PORT, &payload)
+    }
+
+    /// Sends a segment of a client's to SSH; what the inside host sees of it.
+    pub(crate) fn segment(
+        &mut self,
+        from: Host,
+        from_port: u16,
+        flags: Flags,
+        limit: Duration,
+    ) -> Result<Option<Seen>> {
+        let path = Path { from, from_port, to: GATEWAY, to_port: SSH };
+        self.wire.send(&frame::tcp(flags, path, b"in"))?;
+        self.wire.find(limit, |seen| seen.to == (NAS.address, 22) && seen.carrier == Carrier::Tcp(flags))
+    }
+
+    /// The inside host's answer in a flow; what the client sees of it.
+    pub(crate) fn answer(&mut self, nat_port: u16, flags: Flags) -> Result<Option<Seen>> {
+        let path = Path { from: NAS, from_port: 22, to: GATEWAY, to_port: nat_port };
+        self.wire.send(&frame::tcp(flags, path, b"out"))?;
+        self.wire
+            .find(LIMIT, |seen| seen.from == (GATEWAY.address, SSH) && seen.carrier == Carrier::Tcp(flags))
+    }
+
+    /// A whole handshake; gives the port that the inside host sees.
+    pub(crate) fn connect(&mut self, from: Host, from_port: u16) -> Result<u16> {
+        let syn = self.segment(from, from_port, SYN, LIMIT)?.context("the SYN does not come through")?;
+        ensure!(syn.from.0 == GATEWAY.address, "the inside host sees {syn:?}");
+        let nat_port = syn.from.1;
+        let answer = self.answer(nat_port, SYN_ACK)?.context("the answer does not come back")?;
+        ensure!(answer.to == (from.address, from_port), "the answer goes to {answer:?}");
+        self.segment(from, from_port, ACK, LIMIT)?.context("the ACK does not come through")?;
+        Ok(nat_port)
+    }
+
+    /// Whether a new flow gets through.
+    pub(crate) fn is_open(&mut self, from: Host, from_port: u16) -> Result<bool> {
+        Ok(self.segment(from, from_port, SYN, SILENCE)?.is_some())
+    }
+}
+
+/// The counters as text.
+pub(crate) struct Counters(pub(crate) String);
+
+impl Counters {
+    fn lines(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0
+            .lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+    }
+
+    pub(crate) fn of(&self, name: &str) -> u64 {
+        self.lines().find(|(known, _)| known.contains(name)).map_or(0, |(_, value)| value)
+    }
+
+    /// The names of those that grew since `before`.
+    fn moved(&self, before: &Self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        self.lines()
+            .filter(|(name, value)| wanted(name) && before.of(name) < *value)
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,273 @@
+//! Through QEMU's user network: a real SSH client reaches a real server on the host's loopback through the gateway, after `knock`.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use pkd_core::UnixSeconds;
+use pkd_gateway::{Address, Config, Endpoint, RULES, TimeServer, TimeSource};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    machine::{Board, LIMIT, Machine, Tools},
+    report::Report,
+    scene,
+};
+
+/// This computer, as the guest sees it.
+const US: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// Bytes that `scp` brings through.
+const BYTES: usize = 20 << 20;
+/// Seconds that a knock opens the door for.
+const TTL: u32 = 20;
+
+pub(crate) fn claims(report: &mut Report, tools: &Tools, knock: &Path) {
+    let mut stage = match Stage::set_up(tools, knock) {
+        Ok(stage) => stage,
+        Err(error) => return report.failed("slirp: setting up", &error),
+    };
+    report.claim("slirp: DHCP gives the gateway an address, and a time server the time", || {
+        let address = stage.machine.said("own address")?;
+        stage.machine.said("the time is known")?;
+        Ok(address)
+    });
+    report.claim("slirp: before a knock, ssh does not get through", || {
+        ensure!(!stage.is_open()?, "it does");
+        Ok("no banner".to_owned())
+    });
+    report.claim("slirp: after `knock`, ssh reaches the server", || {
+        stage.knock()?;
+        let said = stage.ssh("echo through the gateway")?;
+        ensure!(said == "through the gateway", "{said}");
+        Ok(said)
+    });
+    report.claim("slirp: scp of 20 MiB arrives whole", || stage.copy());
+}
+
+/// The job as a transcript.
+pub(crate) fn tell(tools: &Tools, knock: &Path) -> Result<()> {
+    let mut stage = Stage::set_up(tools, knock)?;
+    let address = stage.machine.said("own address")?;
+    println!("\nA gateway without an operating system: Cortex-M4, one Ethernet, in QEMU; {address}.");
+    println!("Behind it an SSH server, on this computer's loopback. In front of it, this computer.\n");
+    let line = stage.machine.said("the time is known")?;
+    println!("  gateway: {line}\n");
+    println!("  $ {}", stage.shown_ssh("uname -srm"));
+    ensure!(!stage.is_open()?, "it is open before the knock");
+    println!("  (no server answers)\n");
+    println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", stage.knock_port);
+    stage.knock()?;
+    let line = stage.machine.said("may pass")?;
+    println!("  gateway: {line}\n");
+    println!("  $ {}", stage.shown_ssh("uname -srm"));
+    println!("  {}\n", stage.ssh("uname -srm")?);
+    let copied = stage.copy()?;
+    println!("  $ scp -P {} 20-MiB {LOOPBACK}:copy", stage.ssh_port);
+    println!("  {copied}\n");
+    println!("  # {TTL} seconds later");
+    let end = Instant::now() + 2 * Duration::from_secs(TTL.into());
+    while stage.is_open()? {
+        ensure!(Instant::now() < end, "it stays open");
+    }
+    println!("  $ {}", stage.shown_ssh("uname -srm"));
+    println!("  (no server answers)\n");
+    Ok(())
+}
+
+struct Stage {
+    machine: Machine,
+    knock: PathBuf,
+    folder: tempfile::TempDir,
+    server: Child,
+    knock_port: u16,
+    ssh_port: u16,
+}
+
+impl Stage {
+    fn set_up(tools: &Tools, knock: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (server, server_port) = serve_ssh(folder.path())?;
+        let time_port = serve_time()?;
+        let knock_port = UdpSocket::bind((LOOPBACK, 0))?.local_addr()?.port();
+        let ssh_port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
+        let config = config(knock_port, server_port, time_port);
+        let key = folder.path().join("pkd.key");
+        fs::write(&key, "test\n")?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        let user = format!(
+            "user,id=net,hostfwd=udp:{LOOPBACK}:{knock_port}-:{knock_port},hostfwd=tcp:{LOOPBACK}:{ssh_port}-:{}",
+            scene::SSH
+        );
+        let prepare = |flash: &crate::machine::Flash| {
+            flash.configure(&config)?;
+            // The first installation: nothing was accepted before, so nobody has to wait.
+            flash.save_floor(UnixSeconds(1))
+        };
+        let network = |_: &Path| {
+            vec!["-netdev".to_owned(), user, "-net".to_owned(), "nic,model=lan9118,netdev=net".to_owned()]
+        };
+        let machine = Machine::start(tools, Board::Mps2, prepare, network)?;
+        Ok(Self { machine, knock: knock.to_owned(), folder, server, knock_port, ssh_port })
+    }
+
+    /// Whether an SSH server greets; QEMU itself takes the connection in any case.
+    fn is_open(&self) -> Result<bool> {
+        let address = SocketAddr::from((LOOPBACK, self.ssh_port));
+        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+        let mut banner = [0; 4];
+        Ok(stream.read_exact(&mut banner).is_ok() && banner == *b"SSH-")
+    }
+
+    fn knock(&self) -> Result<()> {
+        let port = self.knock_port.to_string();
+        let mut knock = Command::new(&self.knock);
+        knock.args(["--tag", "SSHK", "--port", &port, "--key-file"]).arg(self.folder.path().join("pkd.key"));
+        let output = knock.arg(LOOPBACK.to_string()).stdin(Stdio::null()).output().context("knock")?;
+        ensure!(output.status.success(), "knock: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn shown_ssh(&self, command: &str) -> String {
+        format!("ssh -p {} {LOOPBACK} {command}", self.ssh_port)
+    }
+
+    fn options(&self) -> Vec<String> {
+        let identity = self.folder.path().join("identity").display().to_string();
+        let mut options = vec!["-F".to_owned(), "none".to_owned(), "-i".to_owned(), identity];
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+        ] {
+            options.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        options
+    }
+
+    fn ssh(&self, command: &str) -> Result<String> {
+        let port = self.ssh_port.to_string();
+        let mut ssh = Command::new("ssh");
+        ssh.args(self.options()).args(["-p", &port, &LOOPBACK.to_string(), command]);
+        let output = ssh.stdin(Stdio::null()).output().context("ssh")?;
+        ensure!(output.status.success(), "ssh: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
+    fn copy(&self) -> Result<String> {
+        let (from, to) = (self.folder.path().join("from"), self.folder.path().join("to"));
+        let mut state = 0x9e37_79b9_u32;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        })
+        .take(BYTES)
+        .collect();
+        fs::write(&from, &bytes)?;
+        let start = Instant::now();
+        let mut scp = Command::new("scp");
+        scp.args(self.options()).args(["-P", &self.ssh_port.to_string()]).arg(&from);
+        scp.arg(format!("{LOOPBACK}:{}", to.display()));
+        let output = scp.stdin(Stdio::null()).output().context("scp")?;
+        ensure!(output.status.success(), "scp: {}", String::from_utf8_lossy(&output.stderr));
+        let seconds = start.elapsed().as_secs_f64();
+        ensure!(
+            Sha256::digest(&bytes) == Sha256::digest(fs::read(&to)?),
+            "other bytes arrive than were sent"
+        );
+        #[allow(clippy::cast_precision_loss)] // 20 MiB
+        let rate = BYTES as f64 / seconds / 1_048_576.0;
+        Ok(format!("{} bytes, {rate:.1} MiB/s", bytes.len()))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about either failure.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
+    let mut config = scene::config();
+    config.address = Address::Dhcp;
+    config.inside = None;
+    config.knock_port = knock_port;
+    config.time = TimeSource::Sntp(TimeServer { at: Endpoint { address: US, port: time_port }, every: 16 });
+    config.services[0].inside = Endpoint { address: US, port: server_port };
+    config.rules[0].ttl = TTL;
+    config
+}
+
+/// An SSH server on the loopback that lets in who has the identity in `folder`; it and its port.
+fn serve_ssh(folder: &Path) -> Result<(Child, u16)> {
+    for name in ["host", "identity"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name));
+        ensure!(keygen.status().context("ssh-keygen")?.success(), "ssh-keygen failed");
+    }
+    fs::copy(folder.join("identity.pub"), folder.join("authorized"))?;
+    // sshd wants it, also where nobody has started its service.
+    let _ = fs::create_dir_all("/run/sshd");
+    let port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
+    let mut sshd = Command::new("/usr/sbin/sshd");
+    sshd.args(["-D", "-e", "-f", "/dev/null", "-h"]).arg(folder.join("host"));
+    let options = [
+        format!("ListenAddress={LOOPBACK}:{port}"),
+        format!("AuthorizedKeysFile={}", folder.join("authorized").display()),
+        "StrictModes=no".to_owned(),
+        "UsePAM=no".to_owned(),
+        "PidFile=none".to_owned(),
+        "PermitRootLogin=yes".to_owned(),
+        "Subsystem=sftp internal-sftp".to_owned(),
+    ];
+    for option in &options {
+        sshd.args(["-o", option]);
+    }
+    let mut server = sshd.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("sshd")?;
+    let mut log = BufReader::new(server.stderr.take().context("no standard error")?);
+    let mut said = String::new();
+    while !said.contains("Server listening") {
+        if log.read_line(&mut said)? == 0 {
+            bail!("sshd ended: {said}");
+        }
+    }
+    // Its pipe must not fill.
+    let mut rest = File::create(folder.join("sshd.log"))?;
+    thread::spawn(move || std::io::copy(&mut log, &mut rest));
+    Ok((server, port))
+}
+
+/// A time server on the loopback that tells this computer's time; its port.
+fn serve_time() -> Result<u16> {
+    let socket = UdpSocket::bind((LOOPBACK, 0))?;
+    let port = socket.local_addr()?.port();
+    thread::spawn(move || -> Result<()> {
+        let mut question = [0; 128];
+        loop {
+            let (length, from) = socket.recv_from(&mut question)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            let mut answer = [0; 48];
+            answer[..2].copy_from_slice(&[0x24, 2]);
+            answer[24..32].copy_from_slice(question.get(40..length.min(48)).context("no question")?);
+            answer[40..44]
+                .copy_from_slice(&u32::try_from((now + 2_208_988_800) & 0xffff_ffff)?.to_be_bytes());
+            socket.send_to(&answer, from)?;
+        }
+    });
+    Ok(port)
+}

@@ -1,0 +1,271 @@
+//! Real TCP through the gateway: smoltcp on both ends, and a wire that loses and reorders.
+
+use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use smoltcp::{
+    iface::{Config as InterfaceConfig, Interface, SocketHandle, SocketSet},
+    phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
+    socket::tcp,
+    time::Instant,
+    wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, HardwareAddress, IpCidr},
+};
+
+use crate::{
+    frame::{self, Host},
+    machine::{LIMIT, Tools},
+    report::Report,
+    scene::{CLIENT, GATEWAY, NAS, SSH, START, Scene},
+};
+
+pub(crate) fn claims(report: &mut Report, tools: &Tools) {
+    report.claim("TCP: 2 MiB arrive whole both ways, with nothing lost", || {
+        whole(tools, 2 << 20, Trouble::none())
+    });
+    report.claim("TCP: 512 KiB arrive whole both ways, with 1 % lost and 2 % reordered", || {
+        whole(tools, 512 << 10, Trouble { lost: 10, late: 20, ..Trouble::none() })
+    });
+}
+
+/// What happens to frames on their way, in thousandths.
+struct Trouble {
+    lost: u32,
+    late: u32,
+    state: u32,
+    held: Option<Vec<u8>>,
+    count: (u32, u32),
+}
+
+impl Trouble {
+    fn none() -> Self {
+        Self { lost: 0, late: 0, state: 0x1234_5678, held: None, count: (0, 0) }
+    }
+
+    /// The same in each run: xorshift.
+    fn thousandth(&mut self) -> u32 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 17;
+        self.state ^= self.state << 5;
+        self.state % 1_000
+    }
+
+    /// The frames that arrive now, of those that were sent until now.
+    fn pass(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        let chance = self.thousandth();
+        if chance < self.lost {
+            self.count.0 += 1;
+            return Vec::new();
+        }
+        if chance < self.lost + self.late && self.held.is_none() {
+            self.count.1 += 1;
+            self.held = Some(frame);
+            return Vec::new();
+        }
+        std::iter::once(frame).chain(self.held.take()).collect()
+    }
+}
+
+/// The frames of one host.
+#[derive(Default)]
+struct Pipe {
+    received: VecDeque<Vec<u8>>,
+    sent: VecDeque<Vec<u8>>,
+}
+
+struct Frame(Vec<u8>);
+
+impl RxToken for Frame {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut frame = vec![0; length];
+        let result = f(&mut frame);
+        self.0.push_back(frame);
+        result
+    }
+}
+
+impl Device for Pipe {
+    type RxToken<'a> = Frame;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Frame, Sending<'_>)> {
+        Some((Frame(self.received.pop_front()?), Sending(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1_514;
+        capabilities
+    }
+}
+
+/// A host with a TCP of its own.
+pub(crate) struct Client {
+    host: Host,
+    pipe: Pipe,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+}
+
+impl Client {
+    pub(crate) fn new(host: Host) -> Self {
+        let mut pipe = Pipe::default();
+        let config = InterfaceConfig::new(HardwareAddress::Ethernet(host.hardware));
+        let mut interface = Interface::new(config, &mut pipe, Instant::now());
+        // Everybody is a neighbour; the harness says that all are where the gateway is.
+        interface.update_ip_addrs(|addresses| {
+            // It is the first, and there is room for one.
+            let _full = addresses.push(IpCidr::new(host.address.into(), 0));
+        });
+        // The LAN9118 holds 12 KiB of frames, and smoltcp's TCP does not slow down when it loses some.
+        let buffer = || tcp::SocketBuffer::new(vec![0; 4 * 1_460]);
+        let mut sockets = SocketSet::new(Vec::new());
+        let socket = sockets.add(tcp::Socket::new(buffer(), buffer()));
+        Self { host, pipe, interface, sockets, socket }
+    }
+
+    fn socket(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+
+    fn connect(&mut self, address: Ipv4Addr, port: u16, from_port: u16) -> Result<()> {
+        let context = self.interface.context();
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.socket);
+        socket.connect(context, (address, port), from_port).map_err(|error| anyhow::anyhow!("{error:?}"))
+    }
+
+    /// Has the host work, and sends what it has to say.
+    fn step(&mut self, scene: &mut Scene, trouble: &mut Trouble) -> Result<()> {
+        self.interface.poll(Instant::now(), &mut self.pipe, &mut self.sockets);
+        while let Some(frame) = self.pipe.sent.pop_front() {
+            if let Some(answer) = self.answer_arp(&frame) {
+                self.pipe.received.push_back(answer);
+                continue;
+            }
+            for frame in trouble.pass(frame) {
+                scene.wire.send(&frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_arp(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let ethernet = EthernetFrame::new_checked(frame).ok()?;
+        if ethernet.ethertype() != EthernetProtocol::Arp {
+            return None;
+        }
+        let ArpRepr::EthernetIpv4 { target_protocol_addr, .. } =
+            ArpRepr::parse(&ArpPacket::new_checked(ethernet.payload()).ok()?).ok()?
+        else {
+            return None;
+        };
+        Some(frame::arp(ArpOperation::Reply, Host { address: target_protocol_addr, ..GATEWAY }, self.host))
+    }
+
+    /// Sends a request, and gives all that comes until the other side closes.
+    pub(crate) fn ask(
+        &mut self,
+        scene: &mut Scene,
+        address: Ipv4Addr,
+        port: u16,
+        request: &[u8],
+    ) -> Result<String> {
+        self.connect(address, port, 45_000)?;
+        let mut answer = Vec::new();
+        let mut asked = false;
+        let end = std::time::Instant::now() + LIMIT;
+        let mut clear = Trouble::none();
+        loop {
+            ensure!(
+                std::time::Instant::now() < end,
+                "no whole answer: {:?}",
+                String::from_utf8_lossy(&answer)
+            );
+            self.step(scene, &mut clear)?;
+            deliver(scene, &mut [self], &mut clear)?;
+            let socket = self.socket();
+            if !asked && socket.may_send() {
+                asked = socket.send_slice(request).is_ok();
+            }
+            while socket.can_recv() {
+                let received = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
+                answer.extend(received.map_err(|error| anyhow::anyhow!("{error:?}"))?);
+            }
+            if asked && !socket.may_recv() {
+                break;
+            }
+        }
+        Ok(String::from_utf8(answer)?)
+    }
+}
+
+/// What has come over the wire, to the hosts that it is for.
+fn deliver(scene: &mut Scene, hosts: &mut [&mut Client], trouble: &mut Trouble) -> Result<()> {
+    // Waits for the first only.
+    let mut limit = Duration::from_millis(2);
+    while let Some(frame) = scene.wire.receive(limit)? {
+        limit = Duration::ZERO;
+        let Some(host) = hosts.iter_mut().find(|host| frame.get(..6) == Some(&host.host.hardware.0[..]))
+        else {
+            scene.wire.answer(&frame)?;
+            continue;
+        };
+        if frame.get(12..14) == Some(&[8, 6]) || frame::seen(&frame).is_some_and(|seen| seen.to.1 == 123) {
+            scene.wire.answer(&frame)?;
+            continue;
+        }
+        host.pipe.received.extend(trouble.pass(frame));
+    }
+    Ok(())
+}
+
+/// Sends `length` bytes each way at a time.
+fn whole(tools: &Tools, length: usize, mut trouble: Trouble) -> Result<String> {
+    let mut scene = Scene::ready(tools)?;
+    ensure!(scene.knock(CLIENT, START)? == "accept", "no knock is accepted");
+    let (mut client, mut server) = (Client::new(CLIENT), Client::new(NAS));
+    server.socket().listen(22).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    client.connect(GATEWAY.address, SSH, 46_000)?;
+    let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at * 7 / 3 % 251).unwrap_or_default()).collect();
+    // Sent and received by each.
+    let mut sent = [0, 0];
+    let mut received = [Vec::new(), Vec::new()];
+    let start = std::time::Instant::now();
+    while received.iter().any(|received| received.len() < length) {
+        if start.elapsed() > 8 * LIMIT {
+            bail!("after {} and {} bytes it goes no further", received[0].len(), received[1].len());
+        }
+        client.step(&mut scene, &mut trouble)?;
+        server.step(&mut scene, &mut trouble)?;
+        deliver(&mut scene, &mut [&mut client, &mut server], &mut trouble)?;
+        for (index, end) in [&mut client, &mut server].into_iter().enumerate() {
+            let socket = end.socket();
+            if socket.can_send() {
+                sent[index] +=
+                    socket.send_slice(&bytes[sent[index]..]).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            }
+            if socket.can_recv() {
+                let part = socket.recv(|part| (part.len(), part.to_vec()));
+                received[index].extend(part.map_err(|error| anyhow::anyhow!("{error:?}"))?);
+            }
+        }
+    }
+    ensure!(received.iter().all(|received| *received == bytes), "other bytes arrive than were sent");
+    scene.machine.log().context("in the end")?;
+    #[allow(clippy::cast_precision_loss)] // a few MiB
+    let rate = (2 * length) as f64 / start.elapsed().as_secs_f64() / 1_048_576.0;
+    Ok(format!("{rate:.1} MiB/s, {} frames lost, {} late", trouble.count.0, trouble.count.1))
+}

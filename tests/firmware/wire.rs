@@ -1,0 +1,156 @@
+//! The network around the gateway, made of datagrams on Unix sockets: one a frame.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    path::{Path as FilePath, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
+
+use crate::frame::{self, Carrier, Host, Path, Seen};
+
+/// What the harness knows beyond frames: who answers ARP, and what the time server says.
+pub(crate) struct Wire {
+    socket: UnixDatagram,
+    qemu: PathBuf,
+    /// Hosts that answer ARP.
+    pub(crate) hosts: Vec<Host>,
+    /// The time server; it answers as it is told to.
+    pub(crate) time: TimeServer,
+}
+
+/// A time server, and what it says.
+pub(crate) struct TimeServer {
+    pub(crate) host: Host,
+    /// What it tells; `None`: it is silent.
+    pub(crate) says: Option<u64>,
+    /// Makes its answer another one, in place.
+    pub(crate) bends: fn(&mut [u8; 48]),
+    /// Answers so far.
+    pub(crate) answers: usize,
+}
+
+/// QEMU's arguments for a NIC at the other end of [`Wire::new`].
+pub(crate) fn plug(folder: &FilePath, name: &str) -> String {
+    let path = |end| folder.join(format!("{name}-{end}")).display().to_string();
+    format!(
+        "dgram,id={name},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        path("qemu"),
+        path("here")
+    )
+}
+
+impl Wire {
+    /// The end in `folder` of the cable `name`.
+    pub(crate) fn new(folder: &FilePath, name: &str, hosts: Vec<Host>, time: Host) -> Result<Self> {
+        let socket = UnixDatagram::bind(folder.join(format!("{name}-here")))?;
+        socket.set_write_timeout(Some(crate::machine::LIMIT))?;
+        let time = TimeServer { host: time, says: None, bends: |_| {}, answers: 0 };
+        Ok(Self { socket, qemu: folder.join(format!("{name}-qemu")), hosts, time })
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
+        let end = Instant::now() + crate::machine::LIMIT;
+        loop {
+            match self.socket.send_to(frame, &self.qemu) {
+                Ok(_) => return Ok(()),
+                // QEMU has not made its end yet.
+                Err(error) if Instant::now() < end && is_early(&error) => std::thread::yield_now(),
+                Err(error) => return Err(error).context("sending a frame"),
+            }
+        }
+    }
+
+    /// The next frame, whatever it is; `None` after `limit`.
+    pub(crate) fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        let mut frame = vec![0; 2_048];
+        // A limit of 0 would mean none.
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
+        match self.socket.recv(&mut frame) {
+            Ok(length) => {
+                frame.truncate(length);
+                Ok(Some(frame))
+            }
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error).context("receiving a frame"),
+        }
+    }
+
+    /// The next frame that is neither ARP nor a question for the time; those are answered.
+    pub(crate) fn next(&mut self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        let end = Instant::now() + limit;
+        loop {
+            let Some(frame) = self.receive(end.saturating_duration_since(Instant::now()))? else {
+                return Ok(None);
+            };
+            if !self.answer(&frame)? {
+                return Ok(Some(frame));
+            }
+        }
+    }
+
+    /// The next segment or datagram for which `wanted` holds; `None` after `limit`.
+    pub(crate) fn find(&mut self, limit: Duration, wanted: impl Fn(&Seen) -> bool) -> Result<Option<Seen>> {
+        let end = Instant::now() + limit;
+        while let Some(frame) = self.next(end.saturating_duration_since(Instant::now()))? {
+            if let Some(seen) = frame::seen(&frame).filter(&wanted) {
+                return Ok(Some(seen));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Answers what hosts and time server are asked; `false`: the frame is about something else.
+    pub(crate) fn answer(&mut self, frame: &[u8]) -> Result<bool> {
+        let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return Ok(true) };
+        if ethernet.ethertype() == EthernetProtocol::Arp {
+            self.answer_arp(ethernet.payload())?;
+            return Ok(true);
+        }
+        let Some(seen) = frame::seen(frame) else { return Ok(false) };
+        if seen.carrier != Carrier::Udp || seen.to != (self.time.host.address, 123) {
+            return Ok(false);
+        }
+        let (Some(says), Some(cookie)) = (self.time.says, seen.payload.get(40..48)) else { return Ok(true) };
+        let mut answer = [0; 48];
+        // Version 4, server; stratum 2.
+        answer[..2].copy_from_slice(&[0x24, 2]);
+        answer[24..32].copy_from_slice(cookie);
+        let era = u32::try_from((says + 2_208_988_800) & 0xffff_ffff)?;
+        answer[40..44].copy_from_slice(&era.to_be_bytes());
+        (self.time.bends)(&mut answer);
+        let asker = Host { hardware: seen.hardware.0, address: seen.from.0 };
+        let path = Path { from: self.time.host, from_port: 123, to: asker, to_port: seen.from.1 };
+        self.send(&frame::udp(path, &answer))?;
+        self.time.answers += 1;
+        Ok(true)
+    }
+
+    fn answer_arp(&self, bytes: &[u8]) -> Result<()> {
+        let Ok(packet) = ArpPacket::new_checked(bytes) else { return Ok(()) };
+        let Ok(ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: hardware,
+            source_protocol_addr: address,
+            target_protocol_addr: asked,
+            ..
+        }) = ArpRepr::parse(&packet)
+        else {
+            return Ok(());
+        };
+        match self.hosts.iter().find(|host| host.address == asked) {
+            Some(host) => self.send(&frame::arp(ArpOperation::Reply, *host, Host { hardware, address })),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_early(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,289 @@
+//! The gateway's boards: building, trying and measuring them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    cache, host, run,
+    toolchain::{self, Toolchain},
+};
+
+/// A board: its folder, target and binaries.
+struct Board {
+    name: &'static str,
+    target: &'static str,
+    /// Whether QEMU runs it here; the others are only built.
+    runs: bool,
+}
+
+const BOARDS: &[Board] = &[
+    Board { name: "mps2-an386", target: "thumbv7em-none-eabi", runs: true },
+    Board { name: "riscv32-virt", target: "riscv32imac-unknown-none-elf", runs: true },
+    Board { name: "nucleo-h743zi", target: "thumbv7em-none-eabihf", runs: false },
+    Board { name: "w5500-evb-pico2", target: "thumbv8m.main-none-eabihf", runs: false },
+];
+
+/// The version of `defmt-print`, which decodes the firmware's log; it goes with that of defmt in the boards' lock.
+const DEFMT_PRINT: &str = "1.2.0";
+
+/// Bytes of flash and RAM that a gateway with the usual tables has to fit into.
+const MEMORY_LIMIT: u64 = 96 << 10;
+
+/// Instructions at most: a classic knock accepted, and frames of 68 and 1,400 bytes forwarded.
+const LIMITS: [(&str, u64); 3] = [("knock", 7_000), ("small", 1_500), ("large", 6_000)];
+
+/// `make firmware`: builds all boards, and prints what they take.
+pub(crate) fn build_all() -> Result<()> {
+    host::install_for_firmware()?;
+    lint()?;
+    table()
+}
+
+/// `make test-firmware`: the library on the host, and the boards in QEMU.
+pub(crate) fn test() -> Result<()> {
+    host::install_for_firmware()?;
+    run::progress("the gateway on the host");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "pkd-gateway",
+        "--package",
+        "pkd-gateway-config",
+    ]);
+    run::shown(cargo.current_dir(toolchain::root()))?;
+    test_in_qemu()
+}
+
+/// The boards in QEMU, on a host that has what it takes.
+pub(crate) fn test_in_qemu() -> Result<()> {
+    lint()?;
+    table()?;
+    let lane = Lane::build()?;
+    for part in ["one-arm", "load", "conformance", "slirp"] {
+        lane.run(part, find("mps2-an386")?)?;
+    }
+    lane.run("inline", find("riscv32-virt")?)?;
+    figures()
+}
+
+/// `make demo-firmware`: the job as a transcript.
+pub(crate) fn demo() -> Result<()> {
+    host::install_for_firmware()?;
+    Lane::build()?.run("demo", find("mps2-an386")?)
+}
+
+/// The firmware's part of `make bench`.
+pub(crate) fn bench() -> Result<()> {
+    host::install_for_firmware()?;
+    table()?;
+    figures()
+}
+
+/// `cargo xtask gateway-config FILE`: the binary configuration, beside the file.
+pub(crate) fn configure(file: &str) -> Result<()> {
+    let to = Path::new(file).with_extension("bin");
+    let mut cargo = run::command(env!("CARGO"));
+    // The caller's folder, which its paths begin in.
+    cargo.args(["run", "--quiet", "--package", "pkd-gateway-config", "--", file]).arg(&to);
+    run::shown(&mut cargo)?;
+    println!("{}: flash it with `probe-rs download`, as the board's README says", to.display());
+    Ok(())
+}
+
+fn find(name: &str) -> Result<&'static Board> {
+    BOARDS.iter().find(|board| board.name == name).with_context(|| format!("no board is called {name}"))
+}
+
+/// Formatting and clippy of the boards, which are a workspace of their own.
+fn lint() -> Result<()> {
+    run::progress("boards: formatting and clippy");
+    let mut cargo = run::command(env!("CARGO"));
+    run::shown(cargo.args(["fmt", "--all", "--check"]).current_dir(folder()))?;
+    BOARDS.iter().try_for_each(|board| cargo_for(board, "clippy", &["--", "--deny", "warnings"]).map(drop))
+}
+
+fn folder() -> PathBuf {
+    toolchain::root().join("firmware/boards")
+}
+
+/// Builds a board; gives the folder of its binaries.
+fn build(board: &Board) -> Result<PathBuf> {
+    cargo_for(board, "build", &[])
+}
+
+fn cargo_for(board: &Board, verb: &str, rest: &[&str]) -> Result<PathBuf> {
+    let toolchain = Toolchain::find()?;
+    let target = board.target;
+    let entry =
+        cache::entry(&format!("cargo-{target}"), &[target, toolchain.version(), "firmware"], |_, _| Ok(()))?;
+    let mut cargo = run::command(match verb {
+        // Cargo itself would take the clippy of another compiler, if that comes first in the PATH.
+        "clippy" => toolchain.programs()?.1.with_file_name("cargo-clippy"),
+        _ => toolchain.programs()?.1,
+    });
+    cargo.arg(verb).args(["--quiet", "--locked", "--release", "--package", &format!("pkd-{}", board.name)]);
+    cargo.args(["--target", target, "-Z", "build-std=core"]).args(rest).current_dir(folder());
+    toolchain.environment(&mut cargo, &entry, &[])?;
+    // Else only errors are logged.
+    cargo.env("DEFMT_LOG", "info");
+    if run::exists(host::LLD) {
+        let name = target.to_uppercase().replace(['-', '.'], "_");
+        cargo.env(format!("CARGO_TARGET_{name}_LINKER"), host::LLD);
+    }
+    run::quiet(&mut cargo).with_context(|| format!("cannot {verb} {}", board.name))?;
+    Ok(entry.join(target).join("release"))
+}
+
+/// What every board takes, and whether it is too much.
+fn table() -> Result<()> {
+    println!("| board | flash | RAM, without the stack | run here |");
+    println!("|---|---:|---:|---|");
+    for board in BOARDS {
+        run::progress(&format!("building {}", board.name));
+        let image = build(board)?.join(board.name);
+        let memory = Memory::of(&image)?;
+        let runs = if board.runs { "in QEMU" } else { "no: built only" };
+        println!("| {} | {} bytes | {} bytes | {runs} |", board.name, memory.flash, memory.ram);
+        for (what, bytes) in [("flash", memory.flash), ("RAM", memory.ram)] {
+            // What vendors' crates add is theirs; QEMU's Cortex-M4 is the measure.
+            let limited = board.name == "mps2-an386";
+            ensure!(
+                !limited || bytes <= MEMORY_LIMIT,
+                "{}: {bytes} bytes of {what} are too much",
+                board.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What an image takes.
+struct Memory {
+    flash: u64,
+    ram: u64,
+}
+
+impl Memory {
+    /// Of a 32-bit little endian ELF file (System V ABI, "Program Header"): what is loaded lies in flash, what is written
+    /// lies in RAM.
+    fn of(image: &Path) -> Result<Self> {
+        /// The segment is loaded.
+        const LOAD: u64 = 1;
+        /// It may be written to.
+        const WRITE: u64 = 2;
+        let bytes = fs::read(image).with_context(|| image.display().to_string())?;
+        let number = |at: usize, length: usize| -> Result<u64> {
+            let field = bytes.get(at..at + length).context("it ends too early")?;
+            Ok(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        };
+        ensure!(bytes.starts_with(b"\x7fELF\x01\x01"), "{} is no 32-bit ELF file", image.display());
+        let (table, size, count) = (number(28, 4)?, number(42, 2)?, number(44, 2)?);
+        let mut memory = Self { flash: 0, ram: 0 };
+        for index in 0..count {
+            let at = usize::try_from(table + index * size)?;
+            if number(at, 4)? == LOAD {
+                memory.flash += number(at + 16, 4)?;
+                if number(at + 24, 4)? & WRITE != 0 {
+                    memory.ram += number(at + 20, 4)?;
+                }
+            }
+        }
+        Ok(memory)
+    }
+}
+
+/// `defmt-print`, built once for all clones.
+fn defmt_print() -> Result<PathBuf> {
+    let folder = cache::entry("defmt-print", &[DEFMT_PRINT], |unfinished, _| {
+        run::progress("building defmt-print, which takes some minutes");
+        let mut cargo = run::command(env!("CARGO"));
+        cargo.args(["install", "--quiet", "--locked", "--version", DEFMT_PRINT, "--root"]).arg(unfinished);
+        let target = unfinished.join("target");
+        run::quiet(cargo.arg("--target-dir").arg(&target).arg("defmt-print"))?;
+        Ok(fs::remove_dir_all(target)?)
+    })?;
+    Ok(folder.join("bin/defmt-print"))
+}
+
+/// The program that is the world around a board in QEMU, and what it needs.
+struct Lane {
+    program: PathBuf,
+    knock: PathBuf,
+    defmt_print: PathBuf,
+}
+
+impl Lane {
+    fn build() -> Result<Self> {
+        run::progress("building the hosts around the boards, and knock");
+        let mut cargo = run::command(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-lane"]);
+        run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
+        let folder = std::env::current_exe()?.parent().context("no folder")?.to_owned();
+        Ok(Self {
+            program: folder.join("pkd-firmware-lane"),
+            knock: folder.join("knock"),
+            defmt_print: defmt_print()?,
+        })
+    }
+
+    fn run(&self, part: &str, board: &Board) -> Result<()> {
+        let image = build(board)?.join(board.name);
+        run::progress(&format!("firmware {part} on {}", board.name));
+        let mut lane = run::command(&self.program);
+        lane.arg(part).arg(image).arg(&self.defmt_print).arg(&self.knock).stdin(Stdio::null());
+        run::shown(&mut lane).with_context(|| format!("firmware {part}"))
+    }
+}
+
+/// Instructions of a frame, counted by QEMU.
+fn figures() -> Result<()> {
+    let board = find("mps2-an386")?;
+    let image = build(board)?.join("figures");
+    run::progress("counting instructions");
+    let mut qemu = run::command("qemu-system-arm");
+    qemu.args([
+        "-M",
+        "mps2-an386",
+        "-icount",
+        "shift=0",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-serial",
+        "none",
+    ]);
+    qemu.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(&image);
+    let output = qemu.output().context("qemu-system-arm")?;
+    let mut printer = run::command(defmt_print()?);
+    let log = run::output_of(printer.arg("-e").arg(&image).args(["--log-format", "{s}"]), &output.stdout)?;
+    let log = String::from_utf8(log)?;
+    let figures = log.lines().find_map(|line| line.strip_prefix("figures: "));
+    let Some(figures) = figures.filter(|_| output.status.success()) else { bail!("no figures: {log}") };
+    let words: Vec<&str> = figures.split(' ').collect();
+    let of = |name: &str| -> Result<u64> {
+        let at =
+            words.iter().position(|word| *word == name).with_context(|| format!("no figure for {name}"))?;
+        Ok(words.get(at + 1).context("no number")?.parse()?)
+    };
+    println!("| Cortex-M4, instructions of the gateway | measured | limit |");
+    println!("|---|---:|---:|");
+    for ((name, limit), what) in
+        LIMITS.into_iter().zip(["a classic knock accepted", "68 bytes forwarded", "1,400 bytes forwarded"])
+    {
+        let measured = of(name)?;
+        println!("| {what} | {measured} | {limit} |");
+        ensure!(measured <= limit, "{what}: {measured} instructions are too much");
+    }
+    println!("| a knock accepted while its guard is full | {} | |", of("full")?);
+    println!("| a stranger's SYN dropped | {} | |", of("stranger")?);
+    Ok(())
+}
