@@ -50,7 +50,8 @@ pub(crate) fn test() -> Result<()> {
     module(&bench)?;
     extension(&bench)?;
     removal(&bench)?;
-    feeds_tests(&bench)
+    feeds_tests(&bench)?;
+    real_opkg(&bench)
 }
 
 /// Every script that a router runs, and those that play a router's: `.shellcheckrc` has what is left out.
@@ -406,6 +407,67 @@ fn feeds_tests(bench: &Bench) -> Result<()> {
         for name in ["pkd", "pkdd", "pkd-knock"] {
             ensure!(passes(script, name, "9.9.9").is_err(), "{script} takes any version of {name}");
         }
+    }
+    Ok(())
+}
+
+/// The packages, installed into a folder and removed by the real opkg, where there is one.
+fn real_opkg(bench: &Bench) -> Result<()> {
+    if !run::exists("opkg") {
+        println!("---- opkg is not on the PATH: nothing is claimed about it");
+        return Ok(());
+    }
+    let root = bench.out.join("opkg");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    fs::create_dir_all(root.join("etc"))?;
+    fs::create_dir_all(root.join("tmp"))?;
+    let kernel = packages::kernel_version(&bench.kernel)?;
+    let info = root.join("usr/lib/opkg");
+    fs::create_dir_all(&info)?;
+    // What a router has already.
+    let there = [
+        "libc",
+        "iptables",
+        "firewall4",
+        "kmod-ipt-core",
+        "kmod-nft-core",
+        "kmod-nfnetlink-log",
+        "luci-base",
+    ];
+    let entry = |name: &str, version: &str| {
+        format!("Package: {name}\nVersion: {version}\nStatus: install ok installed\nArchitecture: all\n\n")
+    };
+    let mut status: String =
+        there.iter().map(|name| entry(name, "1")).fold(String::new(), |all, one| all + &one);
+    status += &entry("kernel", &kernel);
+    fs::write(info.join("status"), status)?;
+    let config = root.join("etc/opkg.conf");
+    fs::write(&config, "dest root /\nlists_dir ext /lists\narch all 1\narch x86_64 10\n")?;
+    let opkg = |words: &[&str]| {
+        let mut opkg = run::command("opkg");
+        opkg.arg("-f").arg(&config).arg("--offline-root").arg(&root).args(words).env("IPKG_INSTROOT", &root);
+        opkg
+    };
+    // Its exit code is 0 for what it refuses, so the list of what is installed counts.
+    let installed = || run::output(&mut opkg(&["list-installed"]));
+    let built = packages::build(openwrt::find("x86_64")?, Some(&bench.kernel))?;
+    for package in &built {
+        run::output(&mut opkg(&["install", &package.ipk.to_string_lossy()]))?;
+        ensure!(
+            installed()?.contains(&format!("{} - ", package.name)),
+            "opkg has not installed {}",
+            package.name
+        );
+    }
+    for package in built.iter().rev() {
+        run::output(&mut opkg(&["remove", "--force-depends", &package.name]))?;
+        ensure!(
+            !installed()?.contains(&format!("{} - ", package.name)),
+            "opkg has not removed {}",
+            package.name
+        );
     }
     Ok(())
 }

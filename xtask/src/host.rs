@@ -136,7 +136,7 @@ pub(crate) fn install_for_packages() -> Result<()> {
 
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI).chain(FIRMWARE))
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI))
 }
 
 /// Installs what the gateway's boards need and is not there.
