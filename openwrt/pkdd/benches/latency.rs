@@ -40,8 +40,41 @@ fn main() -> Result<()> {
             Some(times) => row("knockd, its start_command is pktables add (nft)", &times),
             None => println!("row: | knockd | not installed here | | |"),
         }
+        commands()?;
         flood(network)
     })
+}
+
+/// What `pktables add` takes, beside one bare call of the back end that it stands on.
+fn commands() -> Result<()> {
+    let pktables = network::built("pktables", "pktables")?;
+    let restore = |address: &str| format!("*filter\n-I pk-ssh 1 -s {address}/32 -j ACCEPT\nCOMMIT\n");
+    for back_end in ["nft", "iptables"] {
+        let run = |words: &[&str]| -> Result<()> {
+            let output = Command::new(&pktables).args(["--backend", back_end]).args(words).output()?;
+            ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        };
+        run(&["init", "ssh", "--port", "22"])?;
+        let (mut ours, mut bare) = (Vec::new(), Vec::new());
+        for number in 1..=50 {
+            let begin = Instant::now();
+            run(&["add", &format!("198.51.100.{number}"), "--service", "ssh"])?;
+            ours.push(begin.elapsed());
+            let address = format!("203.0.113.{number}");
+            let begin = Instant::now();
+            if back_end == "nft" {
+                shell(&format!("exec nft add element inet pktables pk-ssh-4 '{{ {address} }}'"))?;
+            } else {
+                shell(&format!("printf '{}' | iptables-restore --noflush -w", restore(&address)))?;
+            }
+            bare.push(begin.elapsed());
+        }
+        row(&format!("pktables add, {back_end}"), &ours);
+        row(&format!("a bare call of {}", if back_end == "nft" { "nft" } else { "iptables-restore" }), &bare);
+        run(&["remove", "ssh"])?;
+    }
+    Ok(())
 }
 
 /// Milliseconds: the least, the median, the most.

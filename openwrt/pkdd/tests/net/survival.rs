@@ -11,6 +11,17 @@ use crate::{
     network::{Family, net_test, shell, ssh_server, wait},
 };
 
+/// What a service manager is told, which the test below plays.
+#[test]
+fn its_unit_has_it_back_at_once_and_keeps_its_memory() {
+    let unit = include_str!("../../pkdd.service");
+    for line in
+        ["Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes"]
+    {
+        assert!(unit.lines().any(|given| given == line), "no line {line}");
+    }
+}
+
 /// Knocks a life; few enough that all lives of one second fit into a guard.
 const BURST: u32 = 8;
 
