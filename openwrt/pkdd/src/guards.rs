@@ -324,7 +324,7 @@ mod tests {
         assert!(record(&mut guards, "one", 1_001, 1));
         drop(guards);
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes.extend([1; 12]);
+        bytes.extend([1; 64]);
         std::fs::write(&path, bytes).unwrap();
         let mut guards = open(&path, FIRST);
         for name in ["one", "two"] {

@@ -1,8 +1,9 @@
 //! What was accepted, written down before it counts, in a file that outlives the process.
 //!
-//! An entry is one write at the end of the file: whoever is killed leaves it whole or not at all. A mapped
-//! file would save a microsecond a knock, and could be left half changed. The file lies where a reboot
-//! empties (`/run`): it is never flushed to a disk.
+//! An entry is one write at the end of the file, and counts once that has returned. It lies in one page, so whoever is
+//! killed leaves it whole or not at all: the kernel looks for a deadly signal between two pages of a write. A mapped
+//! file would save a microsecond a knock, and could be left half changed. The file lies where a reboot empties (`/run`):
+//! it is never flushed to a disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -66,10 +67,11 @@ pub enum Entry {
     Accepted(Accepted),
 }
 
-/// Bytes of an entry, and of the head of the file.
+/// Bytes of an entry, and of the head of the file. No entry lies in two pages.
 const ENTRY: usize = 64;
+const _: () = assert!(HEAD.len().is_multiple_of(ENTRY) && 4096_usize.is_multiple_of(ENTRY));
 const NOWHERE: &str = "/dev/null";
-const HEAD: &[u8; 16] = b"pkdd journal 01\n";
+const HEAD: &[u8; ENTRY] = b"pkdd journal 02\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// The file, open for more.
 #[derive(Debug)]
@@ -86,7 +88,8 @@ pub struct Opened {
     pub journal: Journal,
     /// All that could be read of it.
     pub entries: Vec<Entry>,
-    /// There was more that could not: something is missing.
+    /// There was an entry that could not: something that counted may be missing. A part of one at the end never
+    /// counted.
     pub damaged: bool,
 }
 
@@ -109,13 +112,13 @@ impl Journal {
         let Some(body) = bytes.strip_prefix(HEAD) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no journal of this version"));
         };
-        let (whole, rest) = body.as_chunks::<ENTRY>();
+        let (whole, _never_counted) = body.as_chunks::<ENTRY>();
         let entries: Vec<Entry> = whole.iter().map_while(decode).collect();
         let file = OpenOptions::new().append(true).open(path)?;
         let length = (HEAD.len() + entries.len() * ENTRY) as u64;
         // What follows an entry that cannot be read could not be found again.
         file.set_len(length)?;
-        let damaged = entries.len() < whole.len() || !rest.is_empty();
+        let damaged = entries.len() < whole.len();
         Ok(Opened { journal: Self { path: path.to_owned(), file, length }, entries, damaged })
     }
 
@@ -327,22 +330,22 @@ mod tests {
 
     #[test]
     fn damage_is_told_and_what_follows_it_is_left_out() {
-        // what is done to the bytes, entries left
+        // what is done to the bytes, entries left, whether something that counted may be missing
         type Harm = fn(&mut Vec<u8>);
-        let table: [(Harm, usize); 5] = [
-            (|bytes| bytes.truncate(bytes.len() - 1), 5),
-            (|bytes| bytes.extend([0; 30]), 6),
-            (|bytes| bytes.extend([0; 64]), 6),
-            (|bytes| bytes[16 + 64 + 20] ^= 1, 1),
-            (|bytes| bytes[16] ^= 4, 0),
+        let table: [(Harm, usize, bool); 5] = [
+            (|bytes| bytes.truncate(bytes.len() - 1), 5, false),
+            (|bytes| bytes.extend([0; 30]), 6, false),
+            (|bytes| bytes.extend([0; 64]), 6, true),
+            (|bytes| bytes[64 + 64 + 20] ^= 1, 1, true),
+            (|bytes| bytes[64] ^= 4, 0, true),
         ];
-        for (row, (harm, left)) in table.into_iter().enumerate() {
+        for (row, (harm, left, harmed)) in table.into_iter().enumerate() {
             let (_folder, path) = written();
             let mut bytes = fs::read(&path).unwrap();
             harm(&mut bytes);
             fs::write(&path, bytes).unwrap();
             let mut opened = Journal::open(&path).unwrap();
-            assert_eq!((&opened.entries[..], opened.damaged), (&some()[..left], true), "row {row}");
+            assert_eq!((&opened.entries[..], opened.damaged), (&some()[..left], harmed), "row {row}");
             opened.journal.write(&accepted(8, "::1")).unwrap();
             let again = Journal::open(&path).unwrap();
             assert_eq!((again.entries.len(), again.damaged), (left + 1, false), "row {row}");
