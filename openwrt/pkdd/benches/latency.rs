@@ -1,4 +1,5 @@
-//! How long it takes from a knock to a connection, and what a flood does to that; beside knockd, where it is installed.
+//! How long it takes from a knock to a connection, and what a flood does to that; beside knockd and fwknopd, where they
+//! are installed.
 //! Prints rows of a table. Everything happens in network namespaces, bounded in count and time.
 
 #[path = "../tests/net/gateway.rs"]
@@ -39,6 +40,10 @@ fn main() -> Result<()> {
         match knockd(network)? {
             Some(times) => row("knockd, its start_command is pktables add (nft)", &times),
             None => println!("row: | knockd | not installed here | | |"),
+        }
+        match fwknopd(network)? {
+            Some(times) => row("fwknopd (iptables), its packets made before", &times),
+            None => println!("row: | fwknopd | not installed here | | |"),
         }
         commands()?;
         flood(network)
@@ -189,6 +194,65 @@ fn knockd(network: &Network) -> Result<Option<Vec<Duration>>> {
         addresses.iter().map(|address| until_open(*address, || knock(*address))).collect::<Result<Vec<_>>>()
     })?;
     shell(&format!("{pktables} --backend nft remove ssh"))?;
+    Ok(Some(times))
+}
+
+/// The same with the packets of fwknop.
+fn fwknopd(network: &Network) -> Result<Option<Vec<Duration>>> {
+    const KEYS: [&str; 2] =
+        ["cGtkIGJlbmNoIHJpam5kYWVsIGtleSAwMTIzNDU2Nzg=", "cGtkIGJlbmNoIGhtYWMga2V5IDAxMjM0NTY3ODkwMTI="];
+    if !["/usr/sbin/fwknopd", "/usr/bin/fwknop"].iter().all(|path| std::path::Path::new(path).exists()) {
+        return Ok(None);
+    }
+    let folder = network::folder()?;
+    let path = |name: &str| folder.path().join(name);
+    let [key, hmac] = KEYS;
+    fs::write(
+        path("access.conf"),
+        format!("SOURCE ANY\nKEY_BASE64 {key}\nHMAC_KEY_BASE64 {hmac}\nFW_ACCESS_TIMEOUT 600\n"),
+    )?;
+    let place = folder.path().display();
+    fs::write(
+        path("fwknopd.conf"),
+        format!("PCAP_INTF gw;\nFWKNOP_RUN_DIR {place};\nFWKNOP_PID_FILE {place}/pid;\n"),
+    )?;
+    shell(&format!("chmod 600 {place}/*.conf && iptables -A INPUT -p tcp --dport 22 -j DROP"))?;
+    let mut daemon = Command::new("/usr/sbin/fwknopd");
+    daemon.arg("-f").arg("-c").arg(path("fwknopd.conf")).arg("-a").arg(path("access.conf"));
+    let log = fs::File::create(path("log"))?;
+    let _daemon = Running(daemon.stdout(log.try_clone()?).stderr(log).spawn()?);
+    let mut packets = Vec::new();
+    let addresses = addresses(network, 21)?;
+    for address in &addresses {
+        let file = path("packet");
+        shell(&format!(
+            "fwknop --test --save-packet {} --no-rc-file --no-save-args -A tcp/22 -a {address} -D {} --use-hmac \
+             --key-base64-rijndael {key} --key-base64-hmac {hmac}",
+            file.display(),
+            Family::V4.gateway()
+        ))?;
+        packets.push(fs::read(&file)?);
+        fs::remove_file(&file)?;
+    }
+    let to = SocketAddr::new(Family::V4.gateway(), 62_201);
+    let knock = |address: IpAddr, packet: &[u8]| -> Result<()> {
+        Ok(UdpSocket::bind((address, 0))?.send_to(packet.trim_ascii(), to).map(drop)?)
+    };
+    let rounds = || -> Result<Vec<Duration>> {
+        let mut rounds = addresses.iter().zip(&packets);
+        let (first, packet) = rounds.next().context("no address")?;
+        let begin = Instant::now();
+        // It listens once the first packet gets through.
+        while !connects(*first)? {
+            knock(*first, packet)?;
+            ensure!(begin.elapsed() < LIMIT, "fwknopd does not listen");
+            thread::sleep(Duration::from_millis(100));
+        }
+        rounds.map(|(address, packet)| until_open(*address, || knock(*address, packet))).collect()
+    };
+    let times =
+        network.at_client(rounds).with_context(|| fs::read_to_string(path("log")).unwrap_or_default())?;
+    shell("iptables -F && iptables -X")?;
     Ok(Some(times))
 }
 
