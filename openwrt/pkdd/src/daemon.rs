@@ -146,20 +146,20 @@ impl Daemon {
         let (signals, waker) = Signals::catch().context("cannot catch signals")?;
         let mut folders = vec![gate.run.as_path(), gate.state.as_path()];
         folders.iter().try_for_each(|folder| make_folder(folder))?;
-        let lock_of_all = keeper::lock(gate.firewall);
-        if let Some(path) = lock_of_all {
+        let locks = keeper::locks(gate.firewall);
+        for path in &locks {
             let made = OpenOptions::new().create(true).append(true).open(path);
             made.with_context(|| format!("cannot make {}", path.display()))?;
         }
         if let Some(user) = &gate.user {
-            privileges::become_user(user, &folders.iter().copied().chain(lock_of_all).collect::<Vec<_>>())?;
+            privileges::become_user(user, &[&folders[..], &locks].concat())?;
         }
         let lock = lock(&gate.run)?;
         if !privileges::may_change_rules() {
             bail!("pkdd needs CAP_NET_ADMIN, to change rules: start it as root, or by its unit");
         }
         folders.extend(gate.metrics.as_deref().and_then(Path::parent));
-        let files: Vec<&Path> = lock_of_all.into_iter().chain([Path::new("/dev/null")]).collect();
+        let files = [&locks[..], &[Path::new("/dev/null")]].concat();
         if privileges::enclose(&folders, &files)? == Enclosed::NotByThisKernel {
             say("this kernel has no Landlock, so nothing keeps pkdd from writing elsewhere");
         }

@@ -87,13 +87,15 @@ pub fn open(firewall: Firewall) -> Result<Box<dyn Keeper>> {
     })
 }
 
-/// The file that is locked before rules change, by all who change them.
+/// The files that are locked before rules change, by all who change them: pktables', and that of iptables' old kind.
 #[must_use]
-pub fn lock(firewall: Firewall) -> Option<&'static Path> {
+pub fn locks(firewall: Firewall) -> Vec<&'static Path> {
     match firewall {
-        Firewall::Firewall4 => None,
+        Firewall::Firewall4 => Vec::new(),
         #[cfg(feature = "rules")]
-        Firewall::Pktables(_) => Some(Path::new(pktables::LOCK)),
+        Firewall::Pktables(pktables::Backend::Nft) => vec![Path::new(pktables::LOCK)],
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(_) => vec![Path::new(pktables::LOCK), Path::new("/run/xtables.lock")],
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     pub(crate) folder: tempfile::TempDir,
     firewall: &'static str,
+    /// Looked into for programs before all others.
+    pub(crate) programs: Option<PathBuf>,
     daemon: Option<Daemon>,
 }
 
@@ -52,7 +54,7 @@ struct Daemon {
 impl<'a> Gateway<'a> {
     /// A gateway that has never accepted anything, and is not running yet.
     pub(crate) fn new(network: &'a Network, firewall: &'static str) -> Result<Self> {
-        let gateway = Self { network, folder: folder()?, firewall, daemon: None };
+        let gateway = Self { network, folder: folder()?, firewall, programs: None, daemon: None };
         fs::create_dir_all(gateway.path("state"))?;
         fs::write(gateway.path("state/floor"), "0\nclean\n")?;
         fs::write(gateway.path("me.key"), format!("{KEY}\n"))?;
@@ -82,6 +84,10 @@ impl<'a> Gateway<'a> {
     pub(crate) fn command_with(&self, config: &str, verb: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
         command.arg("--config").arg(self.path(config)).args(verb).stdin(Stdio::null());
+        if let Some(folder) = &self.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", folder.display()));
+        }
         command
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn inside(path: &str, body: fn(&Network) -> Result<()>) -> Result<()>
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         // Whoever is not root may lack these.
-        .env("PATH", format!("/usr/sbin:/sbin:{}", env::var("PATH").unwrap_or_default()))
+        .env("PATH", format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default()))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

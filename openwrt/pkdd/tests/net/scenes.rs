@@ -48,6 +48,28 @@ net_test!(a_knock_opens_the_port_for_its_sender_alone, |network| {
     })
 });
 
+net_test!(iptables_of_the_old_kind_opens_too, |network| {
+    let mut gateway = Gateway::new(network, "iptables")?;
+    let programs = gateway.path("programs");
+    fs::create_dir(&programs)?;
+    for family in ["iptables", "ip6tables"] {
+        for verb in ["", "-save", "-restore"] {
+            let program = format!("/usr/sbin/{family}-legacy{verb}");
+            std::os::unix::fs::symlink(program, programs.join(format!("{family}{verb}")))?;
+        }
+    }
+    gateway.programs = Some(programs);
+    let _server = ssh_server(22, gateway.folder.path())?;
+    gateway.start()?;
+    ensure!(shell("/usr/sbin/iptables-legacy -S")?.contains("pk-ssh"), "it is not of the old kind");
+    for family in Family::BOTH {
+        gateway.is_closed(family)?;
+        gateway.knock(family)?;
+        gateway.is_open(family)?;
+    }
+    Ok(())
+});
+
 net_test!(what_is_no_fresh_knock_opens_nothing, |network| {
     each_back_end(network, |gateway| {
         for family in Family::BOTH {
