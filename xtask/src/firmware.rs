@@ -1,6 +1,7 @@
 //! The gateway's boards: building, trying and measuring them.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    cache, host, run,
+    cache, document, host, run,
     toolchain::{self, Toolchain},
 };
 
@@ -34,14 +35,20 @@ const DEFMT_PRINT: &str = "1.2.0";
 /// Bytes of flash and RAM that a gateway with the usual tables has to fit into.
 const MEMORY_LIMIT: u64 = 96 << 10;
 
-/// Instructions at most: a classic knock accepted, and frames of 68 and 1,400 bytes forwarded.
-const LIMITS: [(&str, u64); 3] = [("knock", 7_000), ("small", 1_500), ("large", 6_000)];
+/// Figures by the name that the board gives them, what they are of, and the instructions that they may be at most.
+const FIGURES: [(&str, &str, Option<u64>); 5] = [
+    ("knock", "a classic knock accepted", Some(7_000)),
+    ("full", "a classic knock accepted while its guard is full", Some(7_000)),
+    ("small", "68 bytes forwarded", Some(1_500)),
+    ("large", "1,400 bytes forwarded", Some(6_000)),
+    ("stranger", "a stranger's SYN dropped", None),
+];
 
-/// `make firmware`: builds all boards, and prints what they take.
+/// `make firmware`: builds all boards, and writes what they take to the firmware's README.
 pub(crate) fn build_all() -> Result<()> {
     host::install_for_firmware()?;
     lint()?;
-    table()
+    document::write(&readme(), "memory", &memory()?)
 }
 
 /// `make test-firmware`: the library on the host, and the boards in QEMU.
@@ -65,13 +72,13 @@ pub(crate) fn test() -> Result<()> {
 /// The boards in QEMU, on a host that has what it takes.
 pub(crate) fn test_in_qemu() -> Result<()> {
     lint()?;
-    table()?;
+    memory()?;
     let lane = Lane::build()?;
     for part in ["one-arm", "load", "conformance", "slirp"] {
         lane.run(part, find("mps2-an386")?)?;
     }
     lane.run("inline", find("riscv32-virt")?)?;
-    figures()
+    figures().map(drop)
 }
 
 /// `make demo-firmware`: the job as a transcript.
@@ -80,11 +87,15 @@ pub(crate) fn demo() -> Result<()> {
     Lane::build()?.run("demo", find("mps2-an386")?)
 }
 
-/// The firmware's part of `make bench`.
+/// The firmware's part of `make bench`; its README has the same tables.
 pub(crate) fn bench() -> Result<()> {
     host::install_for_firmware()?;
-    table()?;
-    figures()
+    document::write(&readme(), "memory", &memory()?)?;
+    document::write(&readme(), "instructions", &figures()?)
+}
+
+fn readme() -> PathBuf {
+    toolchain::root().join("firmware/README.md")
 }
 
 /// `cargo xtask gateway-config FILE`: the binary configuration, beside the file.
@@ -142,16 +153,17 @@ fn cargo_for(board: &Board, verb: &str, rest: &[&str]) -> Result<PathBuf> {
     Ok(entry.join(target).join("release"))
 }
 
-/// What every board takes, and whether it is too much.
-fn table() -> Result<()> {
-    println!("| board | flash | RAM, without the stack | run here |");
-    println!("|---|---:|---:|---|");
+/// What every board takes, as a table that was printed; an error if it is too much.
+fn memory() -> Result<String> {
+    let mut table =
+        "| board | flash, bytes | RAM without the stack, bytes | run here |\n|---|---:|---:|---|\n"
+            .to_owned();
     for board in BOARDS {
         run::progress(&format!("building {}", board.name));
         let image = build(board)?.join(board.name);
         let memory = Memory::of(&image)?;
         let runs = if board.runs { "in QEMU" } else { "no: built only" };
-        println!("| {} | {} bytes | {} bytes | {runs} |", board.name, memory.flash, memory.ram);
+        writeln!(table, "| {} | {} | {} | {runs} |", board.name, memory.flash, memory.ram)?;
         for (what, bytes) in [("flash", memory.flash), ("RAM", memory.ram)] {
             // What vendors' crates add is theirs; QEMU's Cortex-M4 is the measure.
             let limited = board.name == "mps2-an386";
@@ -162,7 +174,8 @@ fn table() -> Result<()> {
             );
         }
     }
-    Ok(())
+    print!("{table}");
+    Ok(table)
 }
 
 /// What an image takes.
@@ -243,8 +256,8 @@ impl Lane {
     }
 }
 
-/// Instructions of a frame, counted by QEMU.
-fn figures() -> Result<()> {
+/// Instructions of a frame, counted by QEMU, as a table that was printed; an error if they are too many.
+fn figures() -> Result<String> {
     let board = find("mps2-an386")?;
     let image = build(board)?.join("figures");
     run::progress("counting instructions");
@@ -274,16 +287,17 @@ fn figures() -> Result<()> {
             words.iter().position(|word| *word == name).with_context(|| format!("no figure for {name}"))?;
         Ok(words.get(at + 1).context("no number")?.parse()?)
     };
-    println!("| Cortex-M4, instructions of the gateway | measured | limit |");
-    println!("|---|---:|---:|");
-    for ((name, limit), what) in
-        LIMITS.into_iter().zip(["a classic knock accepted", "68 bytes forwarded", "1,400 bytes forwarded"])
-    {
+    let mut table =
+        "| Cortex-M4, instructions of the gateway | measured | limit |\n|---|---:|---:|\n".to_owned();
+    for (name, what, limit) in FIGURES {
         let measured = of(name)?;
-        println!("| {what} | {measured} | {limit} |");
-        ensure!(measured <= limit, "{what}: {measured} instructions are too much");
+        writeln!(
+            table,
+            "| {what} | {measured} | {} |",
+            limit.map_or("none".to_owned(), |limit| limit.to_string())
+        )?;
+        ensure!(limit.is_none_or(|limit| measured <= limit), "{what}: {measured} instructions are too much");
     }
-    println!("| a knock accepted while its guard is full | {} | |", of("full")?);
-    println!("| a stranger's SYN dropped | {} | |", of("stranger")?);
-    Ok(())
+    print!("{table}");
+    Ok(table)
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod debian;
 mod demo;
+mod document;
 mod elf;
 mod feed;
 mod firmware;
@@ -36,6 +37,7 @@ usage: cargo xtask VERB
   demo              a MIPS router in QEMU: closed, knock, open
   test              everything that has to hold before a change lands
   bench             sizes of what goes onto a router, times of pkdd beside knockd, instructions of the gateway
+  bench firmware    the last of these alone
   feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
@@ -73,6 +75,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["bench", "firmware"] => firmware::bench(),
         ["bench"] => sizes::run().and_then(|()| times::run()).and_then(|()| firmware::bench()),
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),

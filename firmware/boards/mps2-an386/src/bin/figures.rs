@@ -69,10 +69,18 @@ fn ipv4(frame: &mut [u8], from: [u8; 4], to: [u8; 4], protocol: u8) {
     ]);
     frame[26..30].copy_from_slice(&from);
     frame[30..34].copy_from_slice(&to);
-    let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(0);
+    let checksum = !fold(sum(&frame[14..34]));
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Of an even number of bytes, as RFC 1071 has it.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum()
+}
+
+fn fold(sum: u32) -> u16 {
+    let folded = (sum & 0xffff) + (sum >> 16);
+    u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(0)
 }
 
 fn ports(frame: &mut [u8], from: u16, to: u16) {
@@ -183,9 +191,12 @@ fn main() -> ! {
                 Knock::seal(&Seal { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
             ipv4(frame, CLIENT, OURS, 17);
             ports(frame, 5_000, KNOCK_PORT);
-            // No UDP checksum, as RFC 768 allows.
             frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
             frame[42..].copy_from_slice(&payload);
+            // Both addresses, the protocol, the length, and all from the ports on (RFC 768).
+            let pseudo = 17 + 64 + sum(&frame[26..34]);
+            let checksum = !fold(pseudo + sum(&frame[34..]));
+            frame[40..42].copy_from_slice(&checksum.to_be_bytes());
         })
     };
     // As long as the guard has room, and when each has to let one go.
