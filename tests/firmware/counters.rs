@@ -8,12 +8,17 @@ use crate::{
     frame::{self, Path, SYN},
     machine::Tools,
     report::Report,
-    scene::{CLIENT, COUNTERS, GATEWAY, NAS, SILENCE, Scene},
+    scene::{CLIENT, COUNTERS, GATEWAY, NAS, SILENCE, START, Scene},
     transfer::Client,
 };
 
 pub(crate) fn claims(report: &mut Report, tools: &Tools) {
     report.claim("counters: an inside host reads them over HTTP, nobody else does", || http(tools));
+    report.claim("counters: the log has what changed", || {
+        let mut scene = Scene::ready(tools)?;
+        ensure!(scene.knock(CLIENT, START)? == "accept", "no knock is accepted");
+        scene.machine.said("so far accept 1")
+    });
     report.claim("idle: QEMU takes less than 5 % of a core", || {
         let mut scene = Scene::ready(tools)?;
         let before = scene.machine.processor_seconds()?;

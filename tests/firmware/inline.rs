@@ -1,10 +1,11 @@
-//! Two real ports, and the bridge between them: QEMU's `virt` for 32-bit RISC-V, with two virtio NICs.
+//! The bridge between two sides: two real ports of QEMU's `virt` for 32-bit RISC-V, and two VLANs of a trunk at the one NIC of
+//! `mps2-an386`.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::UnixSeconds;
-use pkd_gateway::{Config, Endpoint, Inline, Mode, Pass, RULES};
+use pkd_gateway::{Config, Endpoint, Inline, Mode, Pass, RULES, Vlans};
 use smoltcp::wire::EthernetAddress;
 
 use crate::{
@@ -21,18 +22,45 @@ const FRAMES: u32 = 2_000;
 /// The gateway as the hosts of this lane see it.
 const INLINE: Host = Host { hardware: EthernetAddress([0x52, 0x54, 0, 0, 0, 1]), ..GATEWAY };
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("inline: closed before a knock, open after it, and to its sender alone", || job(tools));
-    report.claim("inline: 2,000 frames cross each way, byte for byte", || cross(tools));
-    report.claim(
-        "inline: what cannot be judged does not cross, and the counters are read from the inside only",
-        || held(tools),
-    );
+/// How the two sides reach the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sides {
+    /// By a NIC each.
+    Nics,
+    /// By one NIC, as VLANs.
+    Trunk,
 }
 
-fn inline() -> Config<RULES> {
+/// Those of the trunk, and one that the gateway knows nothing of.
+const OUTSIDE_VLAN: u16 = 10;
+const INSIDE_VLAN: u16 = 20;
+const OTHER_VLAN: u16 = 30;
+
+pub(crate) fn claims(report: &mut Report, tools: &Tools, sides: Sides) {
+    let name = match sides {
+        Sides::Nics => "inline",
+        Sides::Trunk => "trunk",
+    };
+    report.claim(&format!("{name}: closed before a knock, open after it, and to its sender alone"), || {
+        job(tools, sides)
+    });
+    report.claim(&format!("{name}: 2,000 frames cross each way, byte for byte"), || cross(tools, sides));
+    report.claim(
+        &format!("{name}: what cannot be judged does not cross, and only the inside reads the counters"),
+        || held(tools, sides),
+    );
+    if sides == Sides::Trunk {
+        report.claim("trunk: what is of neither VLAN does not cross", || astray(tools));
+    }
+}
+
+fn inline(sides: Sides) -> Config<RULES> {
     let mut config = config();
-    config.mode = Mode::Inline(Inline { vlans: None, pass: Pass::default() });
+    let vlans = match sides {
+        Sides::Nics => None,
+        Sides::Trunk => Some(Vlans { outside: OUTSIDE_VLAN, inside: INSIDE_VLAN }),
+    };
+    config.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
     config.services[0].port = 22;
     config.services[0].inside = Endpoint { address: NAS.address, port: 22 };
     config
@@ -46,24 +74,35 @@ struct Bridge {
 
 impl Bridge {
     /// A bridge that accepts at once.
-    fn start(tools: &Tools) -> Result<Self> {
+    fn start(tools: &Tools, sides: Sides) -> Result<Self> {
         let mut wires = None;
         let prepare = |flash: &crate::machine::Flash| {
-            flash.configure(&inline())?;
+            flash.configure(&inline(sides))?;
             flash.save_floor(UnixSeconds(START - 1_000))
         };
-        let machine = Machine::start(tools, Board::Virt, prepare, |folder| {
+        let board = match sides {
+            Sides::Nics => Board::Virt,
+            Sides::Trunk => Board::Mps2,
+        };
+        let machine = Machine::start(tools, board, prepare, |folder| {
+            let mac = |last: u8| format!("52:54:00:00:00:0{last}");
+            if sides == Sides::Trunk {
+                let vlans = [(OUTSIDE_VLAN, vec![ROUTER]), (INSIDE_VLAN, vec![NAS])];
+                wires = Some(Wire::trunk(folder, "net", vlans, ROUTER));
+                let nic = format!("nic,model=lan9118,netdev=net,macaddr={}", mac(1));
+                return vec!["-netdev".to_owned(), plug(folder, "net"), "-net".to_owned(), nic];
+            }
             let outside = Wire::new(folder, "outside", vec![ROUTER], ROUTER);
             let inside = Wire::new(folder, "inside", vec![NAS], ROUTER);
-            wires = Some((outside, inside));
+            wires = Some(outside.and_then(|outside| Ok([outside, inside?])));
             let nic = |name, last| {
-                let device = format!("virtio-net-device,netdev={name},mac=52:54:00:00:00:0{last}");
+                let device = format!("virtio-net-device,netdev={name},mac={}", mac(last));
                 ["-netdev".to_owned(), plug(folder, name), "-device".to_owned(), device]
             };
             [nic("outside", 1), nic("inside", 2)].concat()
         })?;
-        let (outside, inside) = wires.context("no cables")?;
-        let mut bridge = Self { _machine: machine, outside: outside?, inside: inside? };
+        let [outside, inside] = wires.context("no cables")??;
+        let mut bridge = Self { _machine: machine, outside, inside };
         bridge.outside.time.says = Some(START);
         let end = Instant::now() + LIMIT;
         while bridge.outside.time.answers == 0 {
@@ -115,8 +154,8 @@ fn to_nas(from: Host, from_port: u16, flags: Flags) -> Vec<u8> {
     frame::tcp(flags, Path { from, from_port, to: NAS, to_port: 22 }, b"in")
 }
 
-fn job(tools: &Tools) -> Result<String> {
-    let mut bridge = Bridge::start(tools)?;
+fn job(tools: &Tools, sides: Sides) -> Result<String> {
+    let mut bridge = Bridge::start(tools, sides)?;
     ensure!(!bridge.inwards(&to_nas(CLIENT, 5_001, SYN), SILENCE)?, "it is open before the knock");
     let path = Path { from: CLIENT, from_port: 5_000, to: NAS, to_port: KNOCK_PORT };
     let datagram = frame::udp(path, &knock(START, 1));
@@ -131,11 +170,11 @@ fn job(tools: &Tools) -> Result<String> {
     Ok("a knock at the host itself".to_owned())
 }
 
-fn cross(tools: &Tools) -> Result<String> {
-    let mut bridge = Bridge::start(tools)?;
+fn cross(tools: &Tools, sides: Sides) -> Result<String> {
+    let mut bridge = Bridge::start(tools, sides)?;
     let start = Instant::now();
     for number in 0..FRAMES {
-        let length = usize::try_from(number * 37 % 1_458)?;
+        let length = usize::try_from(number * 37 % 1_473)?;
         let payload: Vec<u8> =
             (0..length).map(|at| u8::try_from((at * 7 + length) % 251).unwrap_or_default()).collect();
         let port = u16::try_from(number)? + 1_024;
@@ -147,8 +186,8 @@ fn cross(tools: &Tools) -> Result<String> {
     Ok(format!("{:.1} s for both ways", start.elapsed().as_secs_f64()))
 }
 
-fn held(tools: &Tools) -> Result<String> {
-    let mut bridge = Bridge::start(tools)?;
+fn held(tools: &Tools, sides: Sides) -> Result<String> {
+    let mut bridge = Bridge::start(tools, sides)?;
     let with = |kind: u16| {
         let mut frame = frame::udp(Path { from: CLIENT, from_port: 1, to: NAS, to_port: 80 }, b"");
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
@@ -162,4 +201,22 @@ fn held(tools: &Tools) -> Result<String> {
     let answer = bridge.outside.find(SILENCE, |seen| seen.from == (INLINE.address, COUNTERS))?;
     ensure!(answer.is_none(), "somebody from outside gets {answer:?}");
     Ok("IPv6, LLDP, a VLAN, PPPoE".to_owned())
+}
+
+fn astray(tools: &Tools) -> Result<String> {
+    let mut bridge = Bridge::start(tools, Sides::Trunk)?;
+    let path = |from_port| Path { from: CLIENT, from_port, to: NAS, to_port: 80 };
+    let (untagged, other) = (frame::udp(path(1), b"astray"), frame::udp(path(2), b"astray"));
+    bridge.outside.send_bare(&untagged)?;
+    let [high, low] = OTHER_VLAN.to_be_bytes();
+    bridge.outside.send_bare(&[&other[..12], &[0x81, 0, high, low], &other[12..]].concat())?;
+    let good = frame::udp(path(3), b"at home");
+    ensure!(bridge.inwards(&good, LIMIT)?, "a frame of the outside does not get in");
+    // What is left on the cable was for neither side.
+    let counters = bridge.counters()?;
+    let left: Vec<_> =
+        bridge.inside.astray().into_iter().filter(|frame| frame.ends_with(b"astray")).collect();
+    ensure!(left.is_empty(), "{left:02x?} came out");
+    ensure!(counters.contains("pkd_dropped_total{reason=\"not_ours\"} 2"), "{counters}");
+    Ok("2 kinds".to_owned())
 }

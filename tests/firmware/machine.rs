@@ -221,22 +221,28 @@ impl Machine {
         Ok(Self { qemu, printer, log, seen: Vec::new(), monitor, flash, _folder: folder })
     }
 
-    /// Waits for a line of the log with these words, and gives it.
+    /// Waits for a line of the log with these words, and gives it; fails at a panic.
     pub(crate) fn said(&mut self, words: &str) -> Result<String> {
+        self.line(|line| {
+            ensure!(!line.contains("panic"), "the firmware panicked: {line}");
+            Ok(line.contains(words))
+        })
+        .with_context(|| format!("waiting for {words:?}"))
+    }
+
+    /// Waits for a line of the log for which this holds, and gives it.
+    pub(crate) fn line(&mut self, is_it: impl Fn(&str) -> Result<bool>) -> Result<String> {
         let end = Instant::now() + LIMIT;
         loop {
             match self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    ensure!(!line.contains("panic"), "the firmware panicked: {line}");
-                    if line.contains(words) {
+                    if is_it(&line)? {
                         return Ok(line);
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => {
-                    bail!("it ended before it said {words:?}: {}", self.last_words())
-                }
-                Err(RecvTimeoutError::Timeout) => bail!("it did not say {words:?}: {}", self.last_words()),
+                Err(RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.last_words()),
+                Err(RecvTimeoutError::Timeout) => bail!("it did not come: {}", self.last_words()),
             }
         }
     }

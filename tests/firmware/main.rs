@@ -1,10 +1,11 @@
 //! The gateway's firmware in QEMU, with the host as everything around it: no root, no KVM, no network but Unix sockets and the loopback.
 //!
 //! `pkd-firmware-lane PART TOOLS…` prints a line a claim and ends with `lane: N passed, N failed`; `xtask` builds what it needs and
-//! calls it. Parts: `one-arm`, `load`, `conformance`, `inline`, `slirp`, and `demo`, which tells the job as a transcript.
+//! calls it. Parts: `one-arm`, `faults` (an image of its own), `load`, `conformance`, `inline`, `trunk`, `slirp`, and `demo`, which tells the job as a transcript.
 
 mod conformance;
 mod counters;
+mod faults;
 mod flood;
 mod flows;
 #[path = "../../firmware/gateway/tests/gateway/frame.rs"]
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use inline::Sides;
 use machine::Tools;
 use report::Report;
 
@@ -59,8 +61,10 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             transfer::claims(report, &tools);
             flood::claims(report, &tools);
         }
+        "faults" => faults::claims(report, &tools),
         "conformance" => conformance::claims(report, &tools),
-        "inline" => inline::claims(report, &tools),
+        "inline" => inline::claims(report, &tools, Sides::Nics),
+        "trunk" => inline::claims(report, &tools, Sides::Trunk),
         "slirp" => slirp::claims(report, &tools, &knock()?),
         "demo" => slirp::tell(&tools, &knock()?)?,
         other => bail!("no part is called {other}"),

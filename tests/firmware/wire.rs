@@ -1,8 +1,11 @@
 //! The network around the gateway, made of datagrams on Unix sockets: one a frame.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     os::unix::net::UnixDatagram,
     path::{Path as FilePath, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -13,12 +16,29 @@ use crate::frame::{self, Carrier, Host, Path, Seen};
 
 /// What the harness knows beyond frames: who answers ARP, and what the time server says.
 pub(crate) struct Wire {
-    socket: UnixDatagram,
-    qemu: PathBuf,
+    cable: Rc<Cable>,
+    /// The VLAN that this is, on a trunk.
+    vlan: Option<u16>,
     /// Hosts that answer ARP.
     pub(crate) hosts: Vec<Host>,
     /// The time server; it answers as it is told to.
     pub(crate) time: TimeServer,
+}
+
+/// What goes to one NIC.
+struct Cable {
+    socket: UnixDatagram,
+    qemu: PathBuf,
+    /// Frames of other VLANs than the one that was looked for.
+    waiting: RefCell<VecDeque<Vec<u8>>>,
+}
+
+/// Where a tag lies in a frame (802.1Q): behind both addresses.
+const TAG: std::ops::Range<usize> = 12..16;
+
+fn tag(vlan: u16) -> [u8; 4] {
+    let [high, low] = vlan.to_be_bytes();
+    [0x81, 0, high, low]
 }
 
 /// A time server, and what it says.
@@ -45,16 +65,42 @@ pub(crate) fn plug(folder: &FilePath, name: &str) -> String {
 impl Wire {
     /// The end in `folder` of the cable `name`.
     pub(crate) fn new(folder: &FilePath, name: &str, hosts: Vec<Host>, time: Host) -> Result<Self> {
-        let socket = UnixDatagram::bind(folder.join(format!("{name}-here")))?;
-        socket.set_write_timeout(Some(crate::machine::LIMIT))?;
-        let time = TimeServer { host: time, says: None, bends: |_| {}, answers: 0 };
-        Ok(Self { socket, qemu: folder.join(format!("{name}-qemu")), hosts, time })
+        let cable = Rc::new(Cable::new(folder, name)?);
+        Ok(Self { cable, vlan: None, hosts, time: TimeServer::silent(time) })
     }
 
+    /// Two VLANs of the cable `name`.
+    pub(crate) fn trunk(
+        folder: &FilePath,
+        name: &str,
+        sides: [(u16, Vec<Host>); 2],
+        time: Host,
+    ) -> Result<[Self; 2]> {
+        let cable = Rc::new(Cable::new(folder, name)?);
+        Ok(sides.map(|(vlan, hosts)| Self {
+            cable: Rc::clone(&cable),
+            vlan: Some(vlan),
+            hosts,
+            time: TimeServer::silent(time),
+        }))
+    }
+
+    /// Sends a frame, tagged on a trunk.
     pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
+        match self.vlan {
+            None => self.send_bare(frame),
+            Some(vlan) => {
+                let (addresses, rest) = frame.split_at(TAG.start);
+                self.send_bare(&[addresses, &tag(vlan), rest].concat())
+            }
+        }
+    }
+
+    /// Sends a frame as it is.
+    pub(crate) fn send_bare(&self, frame: &[u8]) -> Result<()> {
         let end = Instant::now() + crate::machine::LIMIT;
         loop {
-            match self.socket.send_to(frame, &self.qemu) {
+            match self.cable.socket.send_to(frame, &self.cable.qemu) {
                 Ok(_) => return Ok(()),
                 // QEMU has not made its end yet.
                 Err(error) if Instant::now() < end && is_early(&error) => std::thread::yield_now(),
@@ -63,23 +109,34 @@ impl Wire {
         }
     }
 
-    /// The next frame, whatever it is; `None` after `limit`.
+    /// The next frame, whatever it is, without its tag on a trunk; `None` after `limit`.
     pub(crate) fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
-        let mut frame = vec![0; 2_048];
-        // A limit of 0 would mean none.
-        self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
-        match self.socket.recv(&mut frame) {
-            Ok(length) => {
-                frame.truncate(length);
-                Ok(Some(frame))
+        let Some(vlan) = self.vlan else { return self.cable.receive(limit) };
+        let is_ours = |frame: &Vec<u8>| frame.get(TAG) == Some(&tag(vlan)[..]);
+        let waiting = {
+            let mut frames = self.cable.waiting.borrow_mut();
+            frames.iter().position(is_ours).and_then(|at| frames.remove(at))
+        };
+        let end = Instant::now() + limit;
+        let mut next = waiting;
+        loop {
+            if let Some(mut frame) = next {
+                if is_ours(&frame) {
+                    frame.drain(TAG);
+                    return Ok(Some(frame));
+                }
+                self.cable.waiting.borrow_mut().push_back(frame);
             }
-            Err(error)
-                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-            {
-                Ok(None)
+            next = self.cable.receive(end.saturating_duration_since(Instant::now()))?;
+            if next.is_none() {
+                return Ok(None);
             }
-            Err(error) => Err(error).context("receiving a frame"),
         }
+    }
+
+    /// Frames that came without a tag, or with that of no side.
+    pub(crate) fn astray(&self) -> Vec<Vec<u8>> {
+        self.cable.waiting.borrow().iter().cloned().collect()
     }
 
     /// The next frame that is neither ARP nor a question for the time; those are answered.
@@ -148,6 +205,38 @@ impl Wire {
             Some(host) => self.send(&frame::arp(ArpOperation::Reply, *host, Host { hardware, address })),
             None => Ok(()),
         }
+    }
+}
+
+impl Cable {
+    fn new(folder: &FilePath, name: &str) -> Result<Self> {
+        let socket = UnixDatagram::bind(folder.join(format!("{name}-here")))?;
+        socket.set_write_timeout(Some(crate::machine::LIMIT))?;
+        Ok(Self { socket, qemu: folder.join(format!("{name}-qemu")), waiting: RefCell::default() })
+    }
+
+    fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        let mut frame = vec![0; 2_048];
+        // A limit of 0 would mean none.
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
+        match self.socket.recv(&mut frame) {
+            Ok(length) => {
+                frame.truncate(length);
+                Ok(Some(frame))
+            }
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error).context("receiving a frame"),
+        }
+    }
+}
+
+impl TimeServer {
+    fn silent(host: Host) -> Self {
+        Self { host, says: None, bends: |_| {}, answers: 0 }
     }
 }
 

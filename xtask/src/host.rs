@@ -136,7 +136,7 @@ pub(crate) fn install_for_packages() -> Result<()> {
 
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(LUCI))
+    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(FIRMWARE).chain(LUCI))
 }
 
 /// Installs what the gateway's boards need and is not there.
@@ -155,7 +155,9 @@ pub(crate) fn install_for_luci() -> Result<()> {
 }
 
 fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
-    let missing: Vec<&str> = needs.filter(|need| !(need.is_there)()).map(|need| need.package).collect();
+    let mut missing: Vec<&str> = needs.filter(|need| !(need.is_there)()).map(|need| need.package).collect();
+    missing.sort_unstable();
+    missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{debian::Tree, feed, host, kmod, lane, luci, machine, packages, run, sizes, toolchain};
+use crate::{debian::Tree, feed, firmware, host, kmod, lane, luci, machine, packages, run, sizes, toolchain};
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
     luci::test()?;
     feed::test()?;
+    firmware::test_in_qemu()?;
     // Before the lanes, which install the same packages.
     packages::check_all()?;
     machine::named(&[])?.into_iter().try_for_each(lane::run)?;

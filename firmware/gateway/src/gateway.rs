@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
     counters::Counters,
-    flow::{Direction, Endpoint, Flags, NewFlow, Protocol, Tuple},
+    flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
     moment::Moment,
     neighbour::Neighbours,
     packet::{self, Header, Transport},
@@ -298,18 +298,18 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         now: Instant,
         tuple: Tuple,
         service: u8,
-        flags: Flags,
+        segment: Segment,
         client_hardware: EthernetAddress,
     ) -> Result<u16, Drop> {
         let now = Moment::from(now);
         if !self.tables.grants.has(now, tuple.client.address, service) {
             return Err(Drop::NoGrant);
         }
-        let begins = flags.syn && !flags.ack && !flags.rst && !flags.fin;
+        let begins = segment.syn && !segment.ack && !segment.rst && !segment.fin;
         if tuple.protocol == Protocol::Tcp && !begins {
             return Err(Drop::NoFlow);
         }
-        let new = NewFlow { tuple, service, client_hardware };
+        let new = NewFlow { tuple, service, client_hardware, sequence: segment.sequence };
         let Tables { flows, grants, .. } = &mut *self.tables;
         let flow = flows.insert(now, new, |address| grants.has_any(now, address)).ok_or(Drop::TableFull)?;
         self.counters.flows = self.counters.flows.saturating_add(1);
@@ -322,15 +322,15 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         &mut self,
         now: Instant,
         tuple: &Tuple,
-        flags: Flags,
+        segment: Segment,
         client_hardware: EthernetAddress,
     ) -> Option<u16> {
         let now = Moment::from(now);
         let flow = self.tables.flows.find(now, tuple)?;
-        if flags.syn && !flags.ack && flow.is_ending() {
+        if segment.syn && !segment.ack && flow.is_ending() {
             return None;
         }
-        flow.touch(now, Direction::In, flags);
+        flow.touch(now, Direction::In, segment);
         flow.client_hardware = client_hardware;
         Some(flow.nat_port)
     }

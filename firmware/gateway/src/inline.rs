@@ -6,7 +6,7 @@ use crate::{
     Instant,
     action::{Action, Drop, Port},
     config::{Inline, Pass, Vlans},
-    flow::{Direction, Flags, Protocol, Tuple},
+    flow::{Direction, Protocol, Tuple},
     gateway::Gateway,
     moment::Moment,
     packet::{self, Header, Transport},
@@ -192,7 +192,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
             {
                 Err(Drop::Fragment)
             }
-            Transport::Ported { protocol, destination, flags, .. } => {
+            Transport::Ported { protocol, destination, segment, .. } => {
                 let many = is_for_many(header.destination) || self.is_directed_broadcast(header.destination);
                 let Some((service, _)) = self.service_at(protocol, |service| {
                     service.port == destination && (many || service.inside.address == header.destination)
@@ -203,9 +203,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
                     return Err(Drop::NoGrant);
                 }
                 let tuple = Tuple { protocol, client: header.from(), server: header.to() };
-                match self.continue_flow(now, &tuple, flags, hardware) {
+                match self.continue_flow(now, &tuple, segment, hardware) {
                     Some(_) => Ok(()),
-                    None => self.begin_flow(now, tuple, service, flags, hardware).map(drop),
+                    None => self.begin_flow(now, tuple, service, segment, hardware).map(drop),
                 }
             }
             _ => Ok(()),
@@ -214,11 +214,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
 
     /// From the inside everything passes; replies keep their flow alive.
     fn bridge_outwards(&mut self, now: Instant, header: &Header) {
-        if let Transport::Ported { protocol, flags, .. } = header.transport {
+        if let Transport::Ported { protocol, segment, .. } = header.transport {
             let moment = Moment::from(now);
             let tuple = Tuple { protocol, client: header.to(), server: header.from() };
             if let Some(flow) = self.tables.flows.find(moment, &tuple) {
-                flow.touch(moment, Direction::Out, Flags { ..flags });
+                flow.touch(moment, Direction::Out, segment);
             }
         }
     }

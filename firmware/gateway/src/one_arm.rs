@@ -5,7 +5,7 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Pack
 use crate::{
     Instant,
     action::{Action, Drop, Port},
-    flow::{Direction, Endpoint, Flags, Protocol, Tuple},
+    flow::{Direction, Endpoint, Protocol, Segment, Tuple},
     gateway::Gateway,
     moment::Moment,
     packet::{self, Ends, Header, ICMP_HEADER, IPV4_HEADER, Transport},
@@ -73,12 +73,12 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
             {
                 Err(self.knock(now, &header, bytes))
             }
-            Transport::Ported { protocol, destination, flags, .. } => {
+            Transport::Ported { protocol, destination, segment, .. } => {
                 if let Some((service, inside)) =
                     self.service_at(protocol, |service| service.port == destination)
                 {
                     let tuple = Tuple { protocol, client: header.from(), server: header.to() };
-                    self.inwards(now, hardware, frame, tuple, service, inside, flags)
+                    self.inwards(now, hardware, frame, tuple, service, inside, segment)
                 } else if let Some(action) = self.outwards(now, frame, &header)? {
                     Ok(action)
                 } else {
@@ -101,9 +101,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         tuple: Tuple,
         service: u8,
         inside: Endpoint,
-        flags: Flags,
+        segment: Segment,
     ) -> Result<Action, Drop> {
-        let known = self.continue_flow(now, &tuple, flags, hardware);
+        let known = self.continue_flow(now, &tuple, segment, hardware);
         // Asked before a flow is made: without the host, there would be nothing in it.
         let host = self.neighbours.hardware(inside.address);
         let nat_port = match known {
@@ -112,7 +112,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
                 let granted = self.tables.grants.has(Moment::from(now), tuple.client.address, service);
                 return Err(if granted { Drop::NoNeighbour } else { Drop::NoGrant });
             }
-            None => self.begin_flow(now, tuple, service, flags, hardware)?,
+            None => self.begin_flow(now, tuple, service, segment, hardware)?,
         };
         let host = host.ok_or(Drop::NoNeighbour)?;
         let ends =
@@ -122,7 +122,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
 
     /// A host's frame to a client; `None`: it is no flow's.
     fn outwards(&mut self, now: Instant, frame: &mut [u8], header: &Header) -> Result<Option<Action>, Drop> {
-        let Transport::Ported { protocol, destination, flags, .. } = header.transport else {
+        let Transport::Ported { protocol, destination, segment, .. } = header.transport else {
             return Ok(None);
         };
         let moment = Moment::from(now);
@@ -133,7 +133,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         if inside != Some(header.from()) {
             return Err(Drop::NoFlow);
         }
-        flow.touch(moment, Direction::Out, flags);
+        flow.touch(moment, Direction::Out, segment);
         let (client, hardware) = (flow.client, flow.client_hardware);
         let ends = Ends { source: flow.server, destination: client };
         self.send(frame, hardware, protocol, &ends).map(Some)

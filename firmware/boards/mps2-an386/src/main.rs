@@ -6,32 +6,37 @@
 // Its critical section is linked by name.
 use cortex_m as _;
 use defmt_semihosting as _;
+use pkd_cortex_m as _;
 
 mod executor;
 mod flash;
 mod interrupt;
 mod lan9118;
 mod time;
-
-use core::panic::PanicInfo;
+mod watchdog;
 
 use cortex_m_rt::entry;
 use embassy_executor::Spawner;
 use pkd_gateway::FlashFloor;
 use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
 
-use crate::{flash::HostFlash, lan9118::Lan9118};
+use crate::{flash::HostFlash, lan9118::Lan9118, watchdog::Watchdog};
 
 /// The PSRAM, which is the flash here.
 const FLASH: usize = 0x2100_0000;
 
-/// QEMU shows no light and has no watchdog here.
-struct NoPanel;
+/// Milliseconds; far more than a frame takes, also where QEMU gets little of a processor.
+const WATCHDOG: u32 = 8_000;
 
-impl Panel for NoPanel {
+/// QEMU shows no light here.
+struct Front(Watchdog);
+
+impl Panel for Front {
     fn set_light(&mut self, _on: bool) {}
 
-    fn feed_watchdog(&mut self) {}
+    fn feed_watchdog(&mut self) {
+        self.0.feed();
+    }
 }
 
 #[entry]
@@ -46,10 +51,11 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
+    let panel = Front(Watchdog::start(WATCHDOG));
     let Some(flash) = HostFlash::take() else { defmt::panic!("the flash is taken") };
     let config = match configure(flash.config()) {
         Ok(config) => config,
-        Err(why) => refuse(why, NoPanel).await,
+        Err(why) => refuse(why, panel).await,
     };
     let floor = match FlashFloor::open(flash, flash::FLOOR_START, flash::FLOOR_BYTES) {
         Ok(floor) => floor,
@@ -57,13 +63,7 @@ async fn run(spawner: Spawner) -> ! {
     };
     let Some(nic) = Lan9118::start() else { defmt::panic!("there is no LAN9118") };
     let hardware = nic.hardware();
-    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random: time::random, panel: NoPanel };
-    let wire: Wire<Lan9118, HostFlash, NoPanel> = start(spawner, setup);
+    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random: time::random, panel };
+    let wire: Wire<Lan9118, HostFlash, Front> = start(spawner, setup);
     wire.run().await
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    defmt::error!("panic: {}", defmt::Display2Format(info));
-    cortex_m::peripheral::SCB::sys_reset()
 }

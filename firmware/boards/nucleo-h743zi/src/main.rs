@@ -4,15 +4,18 @@
 #![no_main]
 
 use defmt_rtt as _;
+use pkd_cortex_m as _;
 
-use core::{cell::RefCell, panic::PanicInfo};
+mod store;
+
+use core::cell::RefCell;
 
 use critical_section::Mutex;
 use embassy_executor::Spawner;
 use embassy_stm32::{
     Config, bind_interrupts,
     eth::{self, Ethernet, GenericPhy, PacketQueue, Sma},
-    flash::{Blocking, Flash},
+    flash::Flash,
     gpio::{Level, Output, Speed},
     peripherals::{ETH, ETH_SMA, IWDG1, RNG},
     rcc::{
@@ -22,9 +25,12 @@ use embassy_stm32::{
     rng::{self, Rng},
     wdg::IndependentWatchdog,
 };
+use embedded_storage::nor_flash::ReadNorFlash as _;
 use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
 use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
 use static_cell::StaticCell;
+
+use crate::store::Store;
 
 bind_interrupts!(struct Interrupts {
     ETH => eth::InterruptHandler;
@@ -110,9 +116,9 @@ async fn main(spawner: Spawner) {
     let panel = Front { light: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
     critical_section::with(|section| RANDOM.borrow(section).replace(Some(Rng::new(p.RNG, Interrupts))));
 
-    let mut flash: Flash<'static, Blocking> = Flash::new_blocking(p.FLASH);
+    let mut flash = Store::new(Flash::new_blocking(p.FLASH));
     let bytes = BYTES.init([0; CONFIG_LIMIT]);
-    if flash.blocking_read(CONFIG_START, bytes).is_err() {
+    if flash.read(CONFIG_START, bytes).is_err() {
         defmt::panic!("the flash cannot be read");
     }
     let config = match configure(bytes) {
@@ -142,12 +148,6 @@ async fn main(spawner: Spawner) {
         p.PC1,
     );
     let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
-    let wire: Wire<Nic, Flash<'static, Blocking>, Front> = start(spawner, setup);
+    let wire: Wire<Nic, Store, Front> = start(spawner, setup);
     wire.run().await
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    defmt::error!("panic: {}", defmt::Display2Format(info));
-    cortex_m::peripheral::SCB::sys_reset()
 }

@@ -15,8 +15,8 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
 use pkd_gateway::{
-    Action, Address, Drop, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, MARKS, Network,
-    Port, RULES, Tables,
+    Action, Address, Counters, Drop, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, MARKS,
+    Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -26,6 +26,8 @@ use crate::{FRAME, MTU, Panel, Random, Shared, UsualConfig, now, own};
 const BURST: usize = 16;
 /// Milliseconds between two looks at what is due.
 const TICK: u64 = 100;
+/// Ticks between two looks at counters, for the log.
+const LOOK: u32 = 100;
 
 /// The NICs of a board.
 pub enum Nics<D> {
@@ -73,6 +75,8 @@ struct Hub<S, P> {
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
     ticks: u32,
+    /// The counters as the log has them.
+    logged: Counters,
 }
 
 /// Starts the tasks of the own stack, and gives the wire to be run. To be called once.
@@ -99,8 +103,17 @@ pub fn start<D: Driver, S: NorFlash, P: Panel>(spawner: Spawner, setup: Setup<D,
     let (stack, network) =
         embassy_net::new(device, own::config(config), RESOURCES.init(StackResources::new()), random());
     own::spawn(spawner, network, stack, gateway, config, random);
-    let hub =
-        Hub { gateway, floor, own: runner, stack, panel, scratch: SCRATCH.take(), link: None, ticks: 0 };
+    let hub = Hub {
+        gateway,
+        floor,
+        own: runner,
+        stack,
+        panel,
+        scratch: SCRATCH.take(),
+        link: None,
+        ticks: 0,
+        logged: Counters::default(),
+    };
     Wire { nics, hub, ticker: Ticker::every(Duration::from_millis(TICK)) }
 }
 
@@ -260,6 +273,9 @@ impl<S: NorFlash, P: Panel> Hub<S, P> {
             }
             gateway.time(now()).is_none()
         });
+        if self.ticks.is_multiple_of(LOOK) {
+            self.log_counters();
+        }
         // Slowly while all is well, twice as fast while the time is not known.
         let turns = if waiting { 5 } else { 10 };
         self.panel.set_light((self.ticks / turns).is_multiple_of(2));
@@ -268,6 +284,29 @@ impl<S: NorFlash, P: Panel> Hub<S, P> {
         {
             send(nics, port, self.scratch.get(..length).unwrap_or_default(), context);
         }
+    }
+}
+
+impl<S, P> Hub<S, P> {
+    /// Logs what has changed since the last time.
+    fn log_counters(&mut self) {
+        let counters = self.gateway.lock(|gateway| *gateway.borrow().counters());
+        if counters == self.logged {
+            return;
+        }
+        defmt::info!(
+            "so far {} frames forwarded, {} local, {} flows",
+            counters.forwarded,
+            counters.local,
+            counters.flows
+        );
+        for why in Drop::ALL {
+            let count = counters.dropped(why);
+            if count != self.logged.dropped(why) {
+                defmt::info!("so far {=str} {}", why.word(), count);
+            }
+        }
+        self.logged = counters;
     }
 }
 

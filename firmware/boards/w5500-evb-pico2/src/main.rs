@@ -5,8 +5,9 @@
 #![no_main]
 
 use defmt_rtt as _;
+use pkd_cortex_m as _;
 
-use core::{cell::RefCell, panic::PanicInfo};
+use core::cell::RefCell;
 
 use critical_section::Mutex;
 use embassy_executor::Spawner;
@@ -130,10 +131,4 @@ async fn main(spawner: Spawner) {
     let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
     let wire: Wire<Device<'static>, Store, Front> = start(spawner, setup);
     wire.run().await
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    defmt::error!("panic: {}", defmt::Display2Format(info));
-    cortex_m::peripheral::SCB::sys_reset()
 }

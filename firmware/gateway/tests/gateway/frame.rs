@@ -10,6 +10,9 @@ use smoltcp::wire::{
 /// Hops that made packets may take.
 pub(crate) const HOPS: u8 = 64;
 
+/// The number of all made segments, and what they acknowledge.
+pub(crate) const SEQUENCE: i32 = 77;
+
 /// A host on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
@@ -101,8 +104,8 @@ pub(crate) fn carried(carrier: Carrier, path: Path, payload: &[u8]) -> Vec<u8> {
                 let mut segment = TcpPacket::new_unchecked(bytes);
                 segment.set_src_port(from_port);
                 segment.set_dst_port(to_port);
-                segment.set_seq_number(TcpSeqNumber(77));
-                segment.set_ack_number(TcpSeqNumber(88));
+                segment.set_seq_number(TcpSeqNumber(SEQUENCE));
+                segment.set_ack_number(TcpSeqNumber(SEQUENCE));
                 segment.set_header_len(20);
                 segment.clear_flags();
                 segment.set_fin(flags.0 & FIN.0 != 0);

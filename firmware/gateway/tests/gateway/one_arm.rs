@@ -2,10 +2,10 @@
 
 use pkd_core::{Reason, Verdict};
 use pkd_gateway::{Action, Drop, Gateway, Instant, Port};
-use smoltcp::wire::{ArpOperation, IpProtocol, Ipv4Packet};
+use smoltcp::wire::{ArpOperation, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 use crate::{
-    frame::{self, ACK, Carrier, FIN_ACK, HOPS, Host, Path, RST, SYN, SYN_ACK, Seen},
+    frame::{self, ACK, Carrier, FIN_ACK, HOPS, Host, Path, RST, SEQUENCE, SYN, SYN_ACK, Seen},
     rig::{
         CLIENT, DNS, EVERYBODY, FLOWS, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TIME_SERVER,
         TTL, from_nas, knock, one_arm, pass, ready, seconds, send_knock, to_gateway,
@@ -112,6 +112,29 @@ fn a_flow_ends_when_both_sides_have_closed_or_one_breaks_off() {
         // A closed flow counts on, whatever still comes.
         let late = client(&mut gateway, seconds(11), TCP_ACK, port);
         assert_eq!(late, Err(Action::Drop(Drop::NoFlow)), "row {row}: {name}");
+    }
+}
+
+#[test]
+fn only_who_sees_a_flow_can_end_it() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let beyond = SEQUENCE + (1 << 20) + 1;
+    let table =
+        [(RST, SEQUENCE - 1, true), (RST, beyond, true), (FIN_ACK, beyond, true), (RST, beyond - 1, false)];
+    for ((row, (flags, sequence, lives)), port) in table.into_iter().enumerate().zip(5_001..) {
+        establish(&mut gateway, READY, port);
+        let path = to_gateway(CLIENT, port, SSH);
+        let mut forged = frame::tcp(flags, path, b"");
+        let ends = (path.from.address.into(), path.to.address.into());
+        let mut segment = TcpPacket::new_unchecked(&mut forged[34..]);
+        segment.set_seq_number(TcpSeqNumber(sequence));
+        segment.fill_checksum(&ends.0, &ends.1);
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut forged), Action::Forward(Port::Outside));
+        // Longer than a side that has closed gives the other one.
+        let later = client(&mut gateway, seconds(700), TCP_ACK, port);
+        assert_eq!(later.is_ok(), lives, "row {row}: {flags:?} {sequence}");
     }
 }
 
