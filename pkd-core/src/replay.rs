@@ -4,6 +4,8 @@
 //! below the floor.* An entry leaves the set only when it is full, and only together with raising the
 //! floor to its time. So no step of any clock, forwards or back, brings an accepted knock back.
 
+use core::cell::Cell;
+
 use heapless::Vec;
 
 use crate::{Digest, UnixSeconds, Window};
@@ -178,23 +180,39 @@ impl<const N: usize> ReplayMemory for ReplayGuard<N> {
             self.forgotten = self.forgotten.max(mark.time);
             return true;
         }
-        // Every entry before the place of the new one moves by one towards the end that has room.
         let place = self.set.partition_point(|entry| *entry < mark);
-        let mut carried = mark;
         if self.set.is_full() {
-            for entry in self.set.iter_mut().take(place).rev() {
-                core::mem::swap(entry, &mut carried);
+            // The smallest leaves, which may be the new one; those up to the place of the new one move by one.
+            let moved = cells(self.set.get_mut(..place));
+            let leaves = moved.first().map_or(mark, Cell::get);
+            for pair in moved.windows(2) {
+                if let [to, from] = pair {
+                    to.set(from.get());
+                }
             }
-        } else {
-            for entry in self.set.iter_mut().skip(place) {
-                core::mem::swap(entry, &mut carried);
+            if let Some(last) = moved.last() {
+                last.set(mark);
             }
-        }
-        if let Err(smallest) = self.set.push(carried) {
-            self.forgotten = self.forgotten.max(smallest.time);
+            self.forgotten = self.forgotten.max(leaves.time);
+        } else if self.set.push(mark).is_ok() {
+            let moved = cells(self.set.get_mut(place..));
+            for pair in moved.windows(2).rev() {
+                if let [from, to] = pair {
+                    to.set(from.get());
+                }
+            }
+            if let Some(first) = moved.first() {
+                first.set(mark);
+            }
         }
         true
     }
+}
+
+/// Entries, so that one can be copied over its neighbour. Slices can do that too, by ways that may panic, which no
+/// kernel forgives.
+fn cells(entries: Option<&mut [Mark]>) -> &[Cell<Mark>] {
+    Cell::from_mut(entries.unwrap_or_default()).as_slice_of_cells()
 }
 
 /// What a verifier knows, at its start, of what earlier lives accepted. All its guards begin with it.

@@ -5,8 +5,10 @@
 //! it sets the clock, flushes rules and unloads the module. Without a word it makes all claims but
 //! those of `pkd-lane reboot`, which want a guest that an earlier boot has left something to;
 //! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft.
+//! `pkd-lane figures` measures for `make bench`.
 
 mod conformance;
+mod figures;
 mod firewall;
 mod flood;
 mod gate;
@@ -40,6 +42,10 @@ fn main() {
 }
 
 fn run(report: &mut Report) -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("figures") {
+        figures::show(report);
+        return Ok(());
+    }
     let lab = Lab::set_up()?;
     let gate = Gate::new(&lab, Family::V4, Back::Legacy);
     let gate_of_ipv6 = Gate::new(&lab, Family::V6, Back::Legacy);

@@ -1,6 +1,7 @@
 //! The gateway's boards: building, trying and measuring them.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    bench::Row,
     cache, document, host, run,
     toolchain::{self, Toolchain},
 };
@@ -20,6 +22,13 @@ struct Board {
     target: &'static str,
     /// Whether QEMU runs it here; the others are only built.
     runs: bool,
+}
+
+impl Board {
+    /// What vendors' crates add is theirs; QEMU's Cortex-M4 is the measure.
+    fn is_limited(&self) -> bool {
+        self.name == "mps2-an386"
+    }
 }
 
 const BOARDS: &[Board] = &[
@@ -96,11 +105,54 @@ pub(crate) fn demo() -> Result<()> {
     Lane::build()?.run("demo", find("mps2-an386")?)
 }
 
-/// The firmware's part of `make bench`; its README has the same tables.
+/// `cargo xtask bench firmware`: what the boards take, and what a frame does, as the firmware's README has it.
 pub(crate) fn bench() -> Result<()> {
     host::install_for_firmware()?;
+    write_figures()
+}
+
+/// The same on a host that has what it takes.
+pub(crate) fn write_figures() -> Result<()> {
     document::write(&readme(), "memory", &memory()?)?;
     document::write(&readme(), "instructions", &figures()?)
+}
+
+/// What the boards take, for `make bench`.
+pub(crate) fn memory_rows() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (board, Memory { flash, ram }) in memories()? {
+        let limit = if board.is_limited() { format!("at most {MEMORY_LIMIT}") } else { String::new() };
+        let place = if board.runs { board.name.to_owned() } else { format!("{}, built only", board.name) };
+        rows.push(Row::new("gateway, flash", format!("{flash} bytes"), &place).beside(&limit));
+        rows.push(Row::new("gateway, RAM without the stack", format!("{ram} bytes"), &place).beside(&limit));
+    }
+    Ok(rows)
+}
+
+/// `Verifier::check` on a Cortex-M4, and what it is a part of, for `make bench`.
+pub(crate) fn check_rows() -> Result<Vec<Row>> {
+    let counted = counted()?;
+    let of = |name: &str| counted.get(name).copied().with_context(|| format!("no figure for {name}"));
+    let bare = of("blocks")?;
+    let place = "Cortex-M4, QEMU";
+    let mut rows = vec![Row::new("two bare SHA-256 blocks", bare.to_string(), place)];
+    for (name, what) in [
+        ("core-accepted", "a knock that is accepted"),
+        ("core-forged", "a forgery with the right tag and time"),
+        ("core-other-tag", "another tag"),
+        ("core-no-knock", "another length"),
+    ] {
+        let value = of(name)?;
+        let hundredths = value * 100 / bare.max(1);
+        let beside = format!("{}.{:02} of the blocks", hundredths / 100, hundredths % 100);
+        rows.push(Row::new(what, value.to_string(), place).beside(beside));
+    }
+    for (name, what, limit) in FIGURES {
+        let limit = limit.map(|limit| format!("at most {limit}")).unwrap_or_default();
+        let place = "Cortex-M4, QEMU, the gateway";
+        rows.push(Row::new(what, of(name)?.to_string(), place).beside(limit));
+    }
+    Ok(rows)
 }
 
 fn readme() -> PathBuf {
@@ -162,26 +214,33 @@ fn cargo_for(board: &Board, verb: &str, rest: &[&str]) -> Result<PathBuf> {
     Ok(entry.join(target).join("release"))
 }
 
-/// What every board takes, as a table that was printed; an error if it is too much.
+/// What every board takes; an error if it is too much.
+fn memories() -> Result<Vec<(&'static Board, Memory)>> {
+    BOARDS
+        .iter()
+        .map(|board| {
+            run::progress(&format!("building {}", board.name));
+            let memory = Memory::of(&build(board)?.join(board.name))?;
+            for (what, bytes) in [("flash", memory.flash), ("RAM", memory.ram)] {
+                ensure!(
+                    !board.is_limited() || bytes <= MEMORY_LIMIT,
+                    "{}: {bytes} bytes of {what} are too much",
+                    board.name
+                );
+            }
+            Ok((board, memory))
+        })
+        .collect()
+}
+
+/// The same as a table that was printed.
 fn memory() -> Result<String> {
     let mut table =
         "| board | flash, bytes | RAM without the stack, bytes | run here |\n|---|---:|---:|---|\n"
             .to_owned();
-    for board in BOARDS {
-        run::progress(&format!("building {}", board.name));
-        let image = build(board)?.join(board.name);
-        let memory = Memory::of(&image)?;
+    for (board, Memory { flash, ram }) in memories()? {
         let runs = if board.runs { "in QEMU" } else { "no: built only" };
-        writeln!(table, "| {} | {} | {} | {runs} |", board.name, memory.flash, memory.ram)?;
-        for (what, bytes) in [("flash", memory.flash), ("RAM", memory.ram)] {
-            // What vendors' crates add is theirs; QEMU's Cortex-M4 is the measure.
-            let limited = board.name == "mps2-an386";
-            ensure!(
-                !limited || bytes <= MEMORY_LIMIT,
-                "{}: {bytes} bytes of {what} are too much",
-                board.name
-            );
-        }
+        writeln!(table, "| {} | {flash} | {ram} | {runs} |", board.name)?;
     }
     print!("{table}");
     Ok(table)
@@ -269,8 +328,8 @@ impl Lane {
     }
 }
 
-/// Instructions of a frame, counted by QEMU, as a table that was printed; an error if they are too many.
-fn figures() -> Result<String> {
+/// Instructions by the names that the board gives them, counted by QEMU.
+fn counted() -> Result<BTreeMap<String, u64>> {
     let board = find("mps2-an386")?;
     let image = build(board)?.join("figures");
     run::progress("counting instructions");
@@ -294,16 +353,21 @@ fn figures() -> Result<String> {
     let log = String::from_utf8(log)?;
     let figures = log.lines().find_map(|line| line.strip_prefix("figures: "));
     let Some(figures) = figures.filter(|_| output.status.success()) else { bail!("no figures: {log}") };
-    let words: Vec<&str> = figures.split(' ').collect();
-    let of = |name: &str| -> Result<u64> {
-        let at =
-            words.iter().position(|word| *word == name).with_context(|| format!("no figure for {name}"))?;
-        Ok(words.get(at + 1).context("no number")?.parse()?)
-    };
+    let mut words = figures.split(' ');
+    let mut counted = BTreeMap::new();
+    while let (Some(name), Some(number)) = (words.next(), words.next()) {
+        counted.insert(name.to_owned(), number.parse()?);
+    }
+    Ok(counted)
+}
+
+/// Those of a frame, as a table that was printed; an error if they are too many.
+fn figures() -> Result<String> {
+    let counted = counted()?;
     let mut table =
         "| Cortex-M4, instructions of the gateway | measured | limit |\n|---|---:|---:|\n".to_owned();
     for (name, what, limit) in FIGURES {
-        let measured = of(name)?;
+        let measured = *counted.get(name).with_context(|| format!("no figure for {name}"))?;
         writeln!(
             table,
             "| {what} | {measured} | {} |",

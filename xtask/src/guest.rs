@@ -101,8 +101,24 @@ impl Guest {
     }
 }
 
+/// What a guest has besides.
+#[derive(Default)]
+pub(crate) struct Extra<'a> {
+    /// Names of its kernel's modules.
+    pub(crate) needed: &'a [&'a str],
+    /// Modules that were built for its kernel.
+    pub(crate) modules: &'a [PathBuf],
+    /// Extensions of its iptables.
+    pub(crate) extensions: &'a [PathBuf],
+}
+
 /// Builds everything for `machine` and packs it, with the script `main` to run in it.
 pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Guest> {
+    build_with(machine, purpose, main, &Extra::default())
+}
+
+/// The same, with more in it.
+pub(crate) fn build_with(machine: &Machine, purpose: &str, main: &str, extra: &Extra<'_>) -> Result<Guest> {
     let tree = Tree::of(machine)?;
     let module = kmod::build(machine)?;
     let artefacts = artefacts(machine)?;
@@ -114,11 +130,14 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Gues
     }
     fs::create_dir_all(&root)?;
     userland(&tree, &root)?;
-    kernel_modules(&tree, &module, machine.card, &root)?;
+    kernel_modules(&tree, &module, machine.card, extra, &root)?;
     for name in ["knock", "pkd-lane"] {
         fs::copy(artefacts.programs.join(name), root.join("usr/bin").join(name))?;
     }
     fs::copy(&artefacts.extension, extensions(&root)?.join("libxt_pkd.so"))?;
+    for extension in extra.extensions {
+        fs::copy(extension, extensions(&root)?.join(extension.file_name().context("no name")?))?;
+    }
     fs::create_dir_all(root.join("usr/lib/pkd-revision-0"))?;
     fs::copy(&artefacts.old_extension, root.join("usr/lib/pkd-revision-0/libxt_pkd.so"))?;
     script(&root.join("init"), &INIT.replace("{card}", &machine.card.modules.join(" ")))?;
@@ -164,10 +183,10 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn kernel_modules(tree: &Tree, module: &Path, card: &Card, root: &Path) -> Result<()> {
+fn kernel_modules(tree: &Tree, module: &Path, card: &Card, extra: &Extra<'_>, root: &Path) -> Result<()> {
     let target = root.join("lib/modules").join(&tree.release);
     fs::create_dir_all(&target)?;
-    for file in needed(&tree.modules(), card)? {
+    for file in needed(&tree.modules(), card, extra.needed)? {
         let to = target.join(&file);
         fs::create_dir_all(to.parent().context("a module in no folder")?)?;
         fs::copy(tree.modules().join(&file), &to)?;
@@ -181,11 +200,14 @@ fn kernel_modules(tree: &Tree, module: &Path, card: &Card, root: &Path) -> Resul
     }
     fs::create_dir_all(target.join("extra"))?;
     fs::copy(module, target.join("extra/xt_pkd.ko"))?;
+    for module in extra.modules {
+        fs::copy(module, target.join("extra").join(module.file_name().context("no name")?))?;
+    }
     run::quiet(run::command("/sbin/depmod").arg("-b").arg(root).arg(&tree.release))
 }
 
-/// The files of [`MODULES`], of the card's driver, and of all that they depend on, relative to `folder`.
-fn needed(folder: &Path, card: &Card) -> Result<BTreeSet<String>> {
+/// The files of [`MODULES`], of the card's driver, of `extra`, and of all that they depend on, relative to `folder`.
+fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>> {
     // The package leaves the list of dependencies to its installation; depmod wants lib/modules.
     if !folder.join("modules.dep").exists() {
         let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
@@ -195,7 +217,7 @@ fn needed(folder: &Path, card: &Card) -> Result<BTreeSet<String>> {
     let dependencies = fs::read_to_string(folder.join("modules.dep"))?;
     let built_in = fs::read_to_string(folder.join("modules.builtin"))?;
     let mut needed = BTreeSet::new();
-    for name in MODULES.iter().chain(card.modules) {
+    for name in MODULES.iter().chain(card.modules).chain(extra) {
         let file = format!("/{name}.ko");
         let line = dependencies.lines().find(|line| {
             line.split(':').next().is_some_and(|own| own.trim_end_matches(".xz").ends_with(&file))

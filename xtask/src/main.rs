@@ -1,5 +1,6 @@
 //! The verbs behind the Makefile. Each calls existing tools; no product logic lives here.
 
+mod bench;
 mod cache;
 mod debian;
 mod demo;
@@ -20,10 +21,8 @@ mod pypi;
 mod qemu;
 mod router;
 mod run;
-mod sizes;
 mod sources;
 mod test;
-mod times;
 mod toolchain;
 mod uci;
 mod userland;
@@ -36,8 +35,8 @@ const USAGE: &str = "\
 usage: cargo xtask VERB
   demo              a MIPS router in QEMU: closed, knock, open
   test              everything that has to hold before a change lands
-  bench             sizes of what goes onto a router, times of pkdd beside knockd, instructions of the gateway
-  bench firmware    the last of these alone
+  bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
+  bench PART        checks, packets, times, constant-time, sizes or firmware alone
   feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
@@ -75,8 +74,9 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["bench"] => bench::run(),
         ["bench", "firmware"] => firmware::bench(),
-        ["bench"] => sizes::run().and_then(|()| times::run()).and_then(|()| firmware::bench()),
+        ["bench", part] => bench::part(part),
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),

@@ -99,6 +99,18 @@ pub(crate) fn run(names: &[&str], kernel: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The architecture, the name, and the bytes of every package, installed and as `.ipk`.
+pub(crate) fn sizes() -> Result<Vec<(&'static str, String, u64, u64)>> {
+    let mut sizes = Vec::new();
+    for architecture in ARCHITECTURES {
+        for package in build(architecture, None)? {
+            let packed = fs::metadata(&package.ipk)?.len();
+            sizes.push((architecture.name, package.name.clone(), package.installed, packed));
+        }
+    }
+    Ok(sizes)
+}
+
 /// Builds the packages of one architecture into `target/packages/NAME`, and checks their sizes.
 pub(crate) fn build(architecture: &'static Architecture, kernel: Option<&Path>) -> Result<Vec<Package>> {
     let folder = toolchain::root().join("target/packages").join(architecture.name);

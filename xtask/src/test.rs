@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{debian::Tree, feed, firmware, host, kmod, lane, luci, machine, packages, run, sizes, toolchain};
+use crate::{
+    bench::sizes, debian::Tree, feed, firmware, host, kmod, lane, luci, machine, packages, run, toolchain,
+};
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {

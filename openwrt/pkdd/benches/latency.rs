@@ -1,6 +1,6 @@
 //! How long it takes from a knock to a connection, and what a flood does to that; beside knockd and fwknopd, where they
 //! are installed.
-//! Prints rows of a table. Everything happens in network namespaces, bounded in count and time.
+//! Prints `row: WHAT | MEDIAN | LEAST, MOST`, and points of a plot. Everything happens in network namespaces, bounded in count and time.
 
 #[path = "../tests/net/gateway.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -25,9 +25,13 @@ use gateway::{Gateway, KEY, PORT, TAG, now, payload};
 use network::{Family, LIMIT, Network, Running, shell};
 
 const ROUNDS: usize = 100;
-/// Honest knocks during the flood, and how far apart they are.
+/// Honest knocks during the greatest flood, during lesser ones, and how far apart they are.
 const HONEST: u32 = 150;
+const FEW: u32 = 60;
 const APART: Duration = Duration::from_micros(33_333);
+
+/// Forgeries a second of the lesser floods.
+const RATES: [u32; 5] = [0, 25_000, 50_000, 100_000, 150_000];
 
 fn main() -> Result<()> {
     network::inside("latency::main", |network| {
@@ -39,14 +43,15 @@ fn main() -> Result<()> {
         }
         match knockd(network)? {
             Some(times) => row("knockd, its start_command is pktables add (nft)", &times),
-            None => println!("row: | knockd | not installed here | | |"),
+            None => println!("row: knockd | not installed here | "),
         }
         match fwknopd(network)? {
             Some(times) => row("fwknopd (iptables), its packets made before", &times),
-            None => println!("row: | fwknopd | not installed here | | |"),
+            None => println!("row: fwknopd | not installed here | "),
         }
         commands()?;
-        flood(network)
+        RATES.into_iter().try_for_each(|rate| flood(network, Some(rate), FEW))?;
+        flood(network, None, HONEST)
     })
 }
 
@@ -88,7 +93,7 @@ fn row(name: &str, times: &[Duration]) {
     sorted.sort_unstable();
     let at = |place: usize| sorted.get(place).copied().unwrap_or_default().as_secs_f64() * 1e3;
     let (least, median, most) = (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)));
-    println!("row: | {name} | {least:.2} ms | {median:.2} ms | {most:.2} ms |");
+    println!("row: {name} | {median:.2} ms | the median of {}; {least:.2} to {most:.2} ms", times.len());
 }
 
 /// From the moment before the knock is sent until a connection is there. A connection is begun anew as long as it
@@ -256,11 +261,12 @@ fn fwknopd(network: &Network) -> Result<Option<Vec<Duration>>> {
     Ok(Some(times))
 }
 
-/// One thread sends forgeries with the right tag and time as fast as it can, from one address, while others knock.
-fn flood(network: &Network) -> Result<()> {
+/// One thread sends forgeries with the right tag and time at this rate, or as fast as it can, from one address, while
+/// others knock.
+fn flood(network: &Network, limit: Option<u32>, honest: u32) -> Result<()> {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
-    let addresses = addresses(network, HONEST)?;
+    let addresses = addresses(network, honest)?;
     let to = SocketAddr::new(Family::V4.gateway(), PORT);
     let (stop, forged) = (AtomicBool::new(false), AtomicU64::new(0));
     let begin = Instant::now();
@@ -270,6 +276,13 @@ fn flood(network: &Network) -> Result<()> {
                 let socket = UdpSocket::bind((Family::V4.other(), 0))?;
                 let forgery = payload("another key", TAG, now()?, 1)?;
                 while !stop.load(Ordering::Relaxed) && begin.elapsed() < LIMIT {
+                    let sent = forged.load(Ordering::Relaxed);
+                    if limit.is_some_and(|limit| {
+                        u128::from(sent) >= begin.elapsed().as_micros() * u128::from(limit) / 1_000_000
+                    }) {
+                        thread::yield_now();
+                        continue;
+                    }
                     socket.send_to(&forgery, to)?;
                     forged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -295,10 +308,18 @@ fn flood(network: &Network) -> Result<()> {
     })?;
     let rate = u128::from(forged.load(Ordering::Relaxed)) * 1_000 / begin.elapsed().as_millis().max(1);
     let in_time = times.iter().filter(|time| **time < Duration::from_secs(1)).count();
-    row(&format!("pkdd, nft, during {rate} forgeries a second"), &times);
-    println!(
-        "row: | of {} honest knocks during the flood, granted within a second | {in_time} | | |",
-        times.len()
-    );
+    let mut sorted = times.clone();
+    sorted.sort_unstable();
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    println!("row: flood | {rate} | {in_time} | {} | {median:.3}", times.len());
+    if limit.is_none() {
+        row(&format!("pkdd, nft, during {rate} forgeries a second"), &times);
+        println!(
+            "row: honest knocks granted within a second, of {} during that flood | {in_time} | ",
+            times.len()
+        );
+    }
+    // A file of what was accepted would refuse the next flood's knocks of this second.
+    gateway.run(&["clear"])?;
     gateway.stop(Signal::SIGTERM).map(drop)
 }

@@ -13,11 +13,15 @@ use defmt_semihosting as _;
 use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
-use pkd_core::{Key, Knock, Port as UdpPort, Seal, Tag, UnixSeconds, Window};
+use pkd_core::{
+    Key, Knock, Packet, Port as UdpPort, Reason, ReplayGuard, Seal, Tag, UnixSeconds, Verdict, Verifier,
+    Window,
+};
 use pkd_gateway::{
     Action, Address, Config, Drop, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant, Interface,
     MARKS, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables, TimeServer, TimeSource,
 };
+use sha2::block_api::compress256;
 use static_cell::{ConstStaticCell, StaticCell};
 
 const GATEWAY: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
@@ -153,6 +157,73 @@ fn measure(
     both.saturating_sub(alone) * TICK / frames
 }
 
+/// Rounds of what goes by itself.
+const ROUNDS: u32 = 1_000;
+
+/// Instructions of each round.
+fn each(mut act: impl FnMut(u32)) -> u32 {
+    let start = counts();
+    for number in 0..ROUNDS {
+        core::hint::black_box(number);
+    }
+    let empty = counts().wrapping_sub(start);
+    let start = counts();
+    for number in 0..ROUNDS {
+        act(core::hint::black_box(number));
+    }
+    counts().wrapping_sub(start).saturating_sub(empty) * TICK / ROUNDS
+}
+
+/// `Verifier::check` by itself, beside the two SHA-256 blocks that it cannot do without.
+struct Checks {
+    blocks: u32,
+    accepted: u32,
+    forged: u32,
+    other_tag: u32,
+    no_knock: u32,
+}
+
+fn checks() -> Checks {
+    let rule = pkd_core::Rule {
+        key: Key::from_bytes([7; Key::LENGTH]),
+        tag: Tag(*b"SSHK"),
+        window: Window::from_secs(3_600),
+    };
+    let seal = |tag, number: u32| {
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&number.to_le_bytes());
+        let time = UnixSeconds(START.0 + u64::from(number));
+        Knock::seal(&Seal { key: &rule.key, tag, time, nonce }, UdpPort(KNOCK_PORT))
+    };
+    let mut guard = ReplayGuard::<MARKS>::new(UnixSeconds(0));
+    let mut check = |payload: &[u8], expected: Verdict| {
+        let packet =
+            Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
+        if Verifier::new(&rule, &mut guard).check(START, &packet) != expected {
+            defmt::panic!("another verdict");
+        }
+    };
+    let blocks = [[7; 64]; 2];
+    let blocks = each(|_| {
+        let mut state = core::hint::black_box([0; 8]);
+        compress256(&mut state, core::hint::black_box(&blocks));
+        core::hint::black_box(state);
+    });
+    let good = seal(rule.tag, 1);
+    let mut forgery = good;
+    forgery[55] ^= 1;
+    let other = seal(Tag(*b"none"), 1);
+    let forged = each(|_| check(&forgery, Verdict::Ignore(Reason::Digest)));
+    let other_tag = each(|_| check(&other, Verdict::Ignore(Reason::Tag)));
+    let no_knock = each(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
+    // What it takes to make them is taken off.
+    let made = each(|number| {
+        core::hint::black_box(seal(rule.tag, number));
+    });
+    let both = each(|number| check(&seal(rule.tag, number), Verdict::Accept));
+    Checks { blocks, accepted: both.saturating_sub(made), forged, other_tag, no_knock }
+}
+
 #[entry]
 fn main() -> ! {
     static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, MARKS>> = ConstStaticCell::new(Tables::new());
@@ -180,7 +251,7 @@ fn main() -> ! {
         defmt::panic!("the NAS is not learned");
     }
 
-    let accepted = Action::Drop(Drop::Knock(pkd_core::Verdict::Accept));
+    let accepted = Action::Drop(Drop::Knock(Verdict::Accept));
     let key = Key::from_bytes([7; Key::LENGTH]);
     let mut knock = |numbers: Range<u32>| {
         measure(&mut gateway, &mut frame[..98], numbers, accepted, |frame, number| {
@@ -227,13 +298,19 @@ fn main() -> ! {
             ports(frame, 5_001, SSH);
             frame[46..48].copy_from_slice(&[0x50, 2]);
         });
+    let checks = checks();
     defmt::info!(
-        "figures: knock {} full {} small {} large {} stranger {}",
+        "figures: knock {} full {} small {} large {} stranger {} blocks {} core-accepted {} core-forged {} core-other-tag {} core-no-knock {}",
         first,
         later,
         small,
         large,
-        stranger
+        stranger,
+        checks.blocks,
+        checks.accepted,
+        checks.forged,
+        checks.other_tag,
+        checks.no_knock
     );
     semihosting::process::exit(0)
 }

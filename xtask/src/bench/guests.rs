@@ -1,0 +1,127 @@
+//! Figures that are counted in guests, where an instruction takes a nanosecond.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Row, pknock};
+use crate::{
+    guest::{self, Extra},
+    machine,
+    qemu::Qemu,
+    run,
+};
+
+/// What the guest runs. The second module is what `hmac(sha256)` is made of.
+const MAIN: &str = "\
+#!/bin/sh
+for module in hmac sha256_generic; do modprobe $module; done
+pkd-lane figures
+reboot -f
+";
+
+/// All of one guest take less than this.
+const LIMIT: Duration = Duration::from_secs(600);
+
+type Figures = Rc<BTreeMap<String, f64>>;
+
+thread_local! {
+    /// A guest is booted once in a run.
+    static KNOWN: RefCell<BTreeMap<String, Figures>> = RefCell::default();
+}
+
+fn figures(name: &str) -> Result<Figures> {
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(name).cloned()) {
+        return Ok(known);
+    }
+    let machine = machine::find(name)?;
+    let pknock = pknock::build(machine)?;
+    let extra = match &pknock {
+        Some(built) => Extra {
+            needed: &["hmac", "sha256_generic"],
+            modules: std::slice::from_ref(&built.module),
+            extensions: std::slice::from_ref(&built.extension),
+        },
+        None => Extra::default(),
+    };
+    let guest = guest::build_with(machine, "bench", MAIN, &extra)?;
+    run::progress(&format!("counting instructions in {name}"));
+    // With the clock of the guest's own time, by which some kernels measure their timer.
+    let mut qemu =
+        Qemu::start(machine, &guest, "utc,clock=vm", &["-icount", "shift=0,sleep=off", "-smp", "1"])?;
+    let mut figures = BTreeMap::new();
+    while let Some(line) = qemu.line(LIMIT)? {
+        if let Some(figure) = line.strip_prefix("lane-figure: ") {
+            let words: Vec<&str> = figure.split(' ').collect();
+            let [name, value, _unit] = words[..] else { bail!("this is no figure: {line}") };
+            figures.insert(name.to_owned(), value.parse()?);
+        }
+        if let Some(text) = line.strip_prefix("lane: ") {
+            ensure!(!text.starts_with("FAIL"), "{name}: {text}");
+            if text.contains(" passed, ") {
+                break;
+            }
+        }
+    }
+    ensure!(!figures.is_empty(), "{name} ended without figures; its last words:\n{}", qemu.last_words());
+    let figures = Rc::new(figures);
+    KNOWN.with_borrow_mut(|known| known.insert(name.to_owned(), Rc::clone(&figures)));
+    Ok(figures)
+}
+
+fn of(figures: &Figures, name: &str) -> Result<f64> {
+    figures.get(name).copied().with_context(|| format!("no figure {name}"))
+}
+
+/// `Verifier::check` by verdict, beside two bare blocks.
+pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
+    let figures = figures(name)?;
+    let bare = of(&figures, "two-blocks")?;
+    let place = format!("{name}, QEMU");
+    let instructions = |value: f64| format!("{value:.0}");
+    let mut rows = vec![Row::new("two bare SHA-256 blocks", instructions(bare), &place)];
+    for (figure, what, limit) in [
+        ("check-accepted", "a knock that is accepted, its guard full", ""),
+        ("check-forged", "a forgery with the right tag and time", "at most 1.10"),
+        ("check-replayed", "a knock that was accepted before", ""),
+        ("check-other-tag", "another tag", "at most 60 instructions"),
+        ("check-no-knock", "another length", "at most 60 instructions"),
+    ] {
+        let value = of(&figures, figure)?;
+        let limit = if limit.is_empty() || name != "x86_64" { String::new() } else { format!(", {limit}") };
+        rows.push(
+            Row::new(what, instructions(value), &place)
+                .beside(format!("{:.2} of the blocks{limit}", value / bare)),
+        );
+    }
+    rows.push(Row::new(
+        "memory of a guard (256 knocks)",
+        format!("{:.0} bytes", of(&figures, "guard")?),
+        place,
+    ));
+    Ok(rows)
+}
+
+/// Packets through a rule, beside a rule that only drops.
+pub(super) fn packets(name: &str) -> Result<Vec<Row>> {
+    let figures = figures(name)?;
+    let bare = of(&figures, "packet-bare")?;
+    let place = format!("{name}, QEMU, loopback");
+    let mut rows = Vec::new();
+    for (figure, what) in [
+        ("packet-bare", "a rule that drops, alone"),
+        ("packet-short", "-m pkd before it: another length"),
+        ("packet-other-tag", "-m pkd before it: another tag"),
+        ("packet-forged", "-m pkd before it: forgeries with the right tag and time"),
+        ("pknock-short", "-m pknock (xtables-addons) before it: another length"),
+        ("pknock-forged", "-m pknock (xtables-addons) before it: forgeries"),
+    ] {
+        let Some(value) = figures.get(figure).copied() else { continue };
+        // Nanoseconds of the guest's clock are instructions.
+        rows.push(
+            Row::new(what, format!("{:.0} packets/s", 1e9 / value), &place)
+                .beside(format!("{value:.0} instructions each, {:.2} of the first", value / bare)),
+        );
+    }
+    Ok(rows)
+}

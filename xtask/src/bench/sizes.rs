@@ -1,0 +1,51 @@
+//! The sizes of what goes onto a router or a board.
+
+use std::fs;
+
+use anyhow::Result;
+
+use super::Row;
+use crate::{firmware, guest, kmod, machine, packages};
+
+/// The kernel's part alone, as a table; on a host that has what it takes.
+pub(crate) fn table() -> Result<()> {
+    print!("{}", super::table(&kernel()?));
+    Ok(())
+}
+
+/// Of every artefact.
+pub(super) fn rows() -> Result<Vec<Row>> {
+    let mut rows = kernel()?;
+    for (architecture, package, installed, packed) in packages::sizes()? {
+        rows.push(
+            Row::new(format!("package {package}"), format!("{installed} bytes"), architecture)
+                .beside(format!("installed; {packed} bytes as .ipk")),
+        );
+    }
+    rows.extend(firmware::memory_rows()?);
+    Ok(rows)
+}
+
+/// The module, the extension, and the programs that lanes run, for every machine.
+fn kernel() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for machine in machine::named(&[])? {
+        let module = kmod::build(machine)?;
+        let figures = kmod::Figures::of(machine, &module)?;
+        let artefacts = guest::artefacts(machine)?;
+        let extension = fs::metadata(&artefacts.extension)?.len();
+        let knock = fs::metadata(artefacts.programs.join("knock"))?.len();
+        let limit = match machine.text_limit {
+            0 => String::new(),
+            limit => format!("at most {limit}"),
+        };
+        let row = |what: &str, bytes: u64| Row::new(what, format!("{bytes} bytes"), machine.name);
+        rows.extend([
+            row("xt_pkd.ko, .text", figures.text).beside(limit),
+            row("stack of a packet's way through xt_pkd.ko", figures.stack).beside("at most 1024"),
+            row("libxt_pkd.so", extension),
+            row("knock, as the lane has it", knock),
+        ]);
+    }
+    Ok(rows)
+}

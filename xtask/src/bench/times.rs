@@ -1,0 +1,38 @@
+//! How long things take on this machine.
+
+use anyhow::{Context, Result};
+
+use super::{Row, plot, printed};
+use crate::{run, toolchain};
+
+/// How long a knock takes to open, in networks of their own; and how many honest knocks get through a flood, as a plot.
+pub(super) fn rows() -> Result<Vec<Row>> {
+    run::progress("knocking, in namespaces");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["bench", "--quiet", "--locked", "--package", "pkdd", "--bench", "latency"]);
+    let pieces = printed(cargo.current_dir(toolchain::root())).context("the times of pkdd")?;
+    let (points, rows): (Vec<_>, Vec<_>) =
+        pieces.into_iter().partition(|pieces| pieces.first().is_some_and(|first| first == "flood"));
+    plot::flood(&points)?;
+    rows.into_iter()
+        .map(|pieces| match &pieces[..] {
+            [what, value, beside] => Ok(Row::new(what, value, "this machine, namespaces").beside(beside)),
+            _ => anyhow::bail!("this is no row: {pieces:?}"),
+        })
+        .collect()
+}
+
+/// Welch's t of comparisons, see `pkd-core/benches/constant_time.rs`.
+pub(super) fn constant_time() -> Result<Vec<Row>> {
+    run::progress("comparing, for dudect's method");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["bench", "--quiet", "--locked", "--package", "pkd-core", "--bench", "constant_time"]);
+    let rows = printed(cargo.current_dir(toolchain::root()))?;
+    rows.into_iter()
+        .map(|pieces| match &pieces[..] {
+            [what, t] => Ok(Row::new(what, format!("t = {t}"), "this machine")
+                .beside("below 4.5: no difference is seen; above 10: there is one")),
+            _ => anyhow::bail!("this is no row: {pieces:?}"),
+        })
+        .collect()
+}
