@@ -149,8 +149,8 @@ fn pknock() -> Result<String> {
     }
     let rule =
         format!("-m pknock --knockports {PORT} --name bench --opensecret {KEY} --closesecret no -j ACCEPT");
-    // Its knocks are 64 hexadecimal digits.
-    rate("pknock-forged", through(&[&rule], &|row| format!("{row:064x}").into_bytes())?);
+    // Nothing of its knocks' own length, 65 bytes, is sent: in the version of Debian 12 (3.23), on Linux 6.1, the first one ends
+    // in a fault of `crypto_shash_update`, and the kernel stops.
     rate("pknock-short", through(&[&rule], &|_| vec![0; 20])?);
     Ok(format!("{PACKETS} of each kind"))
 }

@@ -64,8 +64,9 @@ exec /main </dev/null >/dev/console 2>&1
 
 /// What this workspace builds for a machine's userland.
 pub(crate) struct Artefacts {
-    /// The folder with `knock` and `pkd-lane`.
-    pub(crate) programs: PathBuf,
+    pub(crate) knock: PathBuf,
+    /// The tests' program.
+    pub(crate) lane: PathBuf,
     pub(crate) extension: PathBuf,
     /// One that knows revision 0 of the match only.
     pub(crate) old_extension: PathBuf,
@@ -76,8 +77,10 @@ pub(crate) fn artefacts(machine: &Machine) -> Result<Artefacts> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
     let folder = toolchain::root().join("target/extension").join(machine.name);
+    let [knock, lane] = programs(machine)?;
     Ok(Artefacts {
-        programs: programs(machine)?,
+        knock,
+        lane,
         extension: extension(machine, &tree, &folder, "")?,
         old_extension: extension(machine, &tree, &folder.join("revision-0"), "-DPKD_REVISIONS=1")?,
     })
@@ -131,8 +134,8 @@ pub(crate) fn build_with(machine: &Machine, purpose: &str, main: &str, extra: &E
     fs::create_dir_all(&root)?;
     userland(&tree, &root)?;
     kernel_modules(&tree, &module, machine.card, extra, &root)?;
-    for name in ["knock", "pkd-lane"] {
-        fs::copy(artefacts.programs.join(name), root.join("usr/bin").join(name))?;
+    for program in [&artefacts.knock, &artefacts.lane] {
+        fs::copy(program, root.join("usr/bin").join(program.file_name().context("no name")?))?;
     }
     fs::copy(&artefacts.extension, extensions(&root)?.join("libxt_pkd.so"))?;
     for extension in extra.extensions {
@@ -233,30 +236,32 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
     Ok(needed)
 }
 
-/// The folder with `knock` and `pkd-lane` for the machine.
-fn programs(machine: &Machine) -> Result<PathBuf> {
-    const PACKAGES: [&str; 2] = ["host-knock", "pkd-tests"];
-    if let System::Sources { architecture, .. } = machine.system {
-        let (zig, architecture) = (Zig::find()?, openwrt::find(architecture)?);
-        let mut folder = PathBuf::new();
-        for package in PACKAGES {
-            folder = zig.build(package, architecture, Panics::Described, None)?;
-        }
-        return Ok(folder);
-    }
-    let Some(target) = machine.user_target else {
-        let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--profile", "small", "--bins"]);
-        cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package])).current_dir(toolchain::root());
-        run::quiet(&mut cargo)?;
-        return Ok(toolchain::root().join("target/small"));
+/// `knock` and `pkd-lane` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
+/// as that is.
+fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
+    let build = |package: &str, program: &str, profile: &str| -> Result<PathBuf> {
+        let folder = match (&machine.system, machine.user_target) {
+            (System::Sources { architecture, .. }, _) => {
+                Zig::find()?.build(package, openwrt::find(architecture)?, Panics::Described, None)?
+            }
+            (System::Packages(_), None) => {
+                let mut cargo = run::command(env!("CARGO"));
+                cargo.args(["build", "--quiet", "--locked", "--profile", profile, "--bins"]);
+                run::quiet(cargo.args(["--package", package]).current_dir(toolchain::root()))?;
+                toolchain::root().join("target").join(profile)
+            }
+            (System::Packages(_), Some(target)) => toolchain::Toolchain::find()?.build(
+                package,
+                target,
+                profile,
+                "std,panic_abort",
+                &[],
+                machine,
+            )?,
+        };
+        Ok(folder.join(program))
     };
-    let toolchain = toolchain::Toolchain::find()?;
-    let mut folder = PathBuf::new();
-    for package in PACKAGES {
-        folder = toolchain.build(package, target, "small", "std,panic_abort", &[], machine)?;
-    }
-    Ok(folder)
+    Ok([build("host-knock", "knock", "small")?, build("pkd-tests", "pkd-lane", machine.kernel_profile)?])
 }
 
 /// Builds `libxt_pkd.so` into `out`.

@@ -34,7 +34,7 @@ fn kernel() -> Result<Vec<Row>> {
         let figures = kmod::Figures::of(machine, &module)?;
         let artefacts = guest::artefacts(machine)?;
         let extension = fs::metadata(&artefacts.extension)?.len();
-        let knock = fs::metadata(artefacts.programs.join("knock"))?.len();
+        let knock = fs::metadata(&artefacts.knock)?.len();
         let limit = match machine.text_limit {
             0 => String::new(),
             limit => format!("at most {limit}"),
