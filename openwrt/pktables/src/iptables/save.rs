@@ -17,11 +17,21 @@ type Table = BTreeMap<String, Vec<Rule>>;
 pub(crate) struct Rule {
     /// What follows `-A CHAIN`.
     pub(crate) text: String,
-    /// The text in words, without quotes.
-    words: Vec<String>,
+    options: Vec<Named>,
     /// Packets that it matched.
     pub(crate) packets: u64,
 }
+
+/// An option of a rule and what follows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Named {
+    negated: bool,
+    name: String,
+    values: Vec<String>,
+}
+
+/// Options that take one word of people's, whatever it begins with.
+const OF_PEOPLE: &[&str] = &["--comment", "--log-prefix"];
 
 impl Saved {
     /// Reads what `iptables-save -c` prints. Lines that are no tables, chains or rules are left out.
@@ -64,24 +74,53 @@ fn read(line: &str) -> Option<(&str, Rule)> {
         None => (0, line),
     };
     let (chain, text) = rest.strip_prefix("-A ")?.split_once(' ').unwrap_or((rest.strip_prefix("-A ")?, ""));
-    Some((chain, Rule { text: text.to_owned(), words: words(text), packets }))
+    Some((chain, Rule { text: text.to_owned(), options: options(text), packets }))
+}
+
+/// The options in their order. A word in quotes is none.
+fn options(text: &str) -> Vec<Named> {
+    let mut options: Vec<Named> = Vec::new();
+    let mut negated = false;
+    for Word { text, bare } in words(text) {
+        let of_people = |last: &&mut Named| last.values.is_empty() && OF_PEOPLE.contains(&last.name.as_str());
+        if let Some(last) = options.last_mut().filter(of_people) {
+            last.values.push(text);
+        } else if bare && text == "!" {
+            negated = true;
+        } else if (bare && text.starts_with('-')) || options.is_empty() {
+            options.push(Named { negated: std::mem::take(&mut negated), name: text, values: Vec::new() });
+        } else if let Some(last) = options.last_mut() {
+            last.values.push(text);
+        }
+    }
+    options
+}
+
+struct Word {
+    text: String,
+    /// Without quotes and backslashes.
+    bare: bool,
 }
 
 /// Words as iptables splits them: quotes hold spaces, a backslash holds a quote.
-fn words(text: &str) -> Vec<String> {
+fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
-    let mut word: Option<String> = None;
+    let mut word: Option<Word> = None;
     let mut quoted = false;
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
+        if letter == ' ' && !quoted {
+            words.extend(word.take());
+            continue;
+        }
+        let word = word.get_or_insert(Word { text: String::new(), bare: true });
         match letter {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
+            '"' => (quoted, word.bare) = (!quoted, false),
+            '\\' => {
+                word.text.extend(letters.next());
+                word.bare = false;
             }
-            '\\' => word.get_or_insert_default().extend(letters.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
+            letter => word.text.push(letter),
         }
     }
     words.extend(word);
@@ -91,27 +130,34 @@ fn words(text: &str) -> Vec<String> {
 impl Rule {
     /// The value of an option, where it comes once and is not negated.
     pub(crate) fn value(&self, option: &str) -> Option<&str> {
-        let mut found = None;
-        let mut before = "";
-        for pair in self.words.windows(2) {
-            let [name, value] = pair else { continue };
-            if name == option && before != "!" && found.replace(value.as_str()).is_some() {
-                return None;
-            }
-            before = name;
-        }
-        found
+        let mut found = self.options.iter().filter(|named| named.name == option && !named.negated);
+        let value = found.next()?.values.first()?;
+        found.next().is_none().then_some(value.as_str())
     }
 
     /// Whether all options are among these, each with one value; so nothing narrows the rule further.
     pub(crate) fn has_only(&self, options: &[&str]) -> bool {
-        self.words.chunks(2).all(|pair| pair.first().is_some_and(|name| options.contains(&name.as_str())))
+        let fits = |named: &Named| {
+            !named.negated && named.values.len() == 1 && options.contains(&named.name.as_str())
+        };
+        self.options.iter().all(fits)
     }
 
     /// The chain or target that it leads to.
     pub(crate) fn target(&self) -> Option<&str> {
         self.value("-j").or_else(|| self.value("-g"))
     }
+}
+
+/// A word of people's as `iptables-save` writes it (`xtables_save_string()`).
+#[cfg(fuzzing)]
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let escape = |letter: char| if "\"\\'".contains(letter) { vec!['\\', letter] } else { vec![letter] };
+    format!("\"{}\"", word.chars().flat_map(escape).collect::<String>())
 }
 
 #[cfg(test)]
@@ -133,6 +179,23 @@ mod tests {
         assert_eq!(own[0].text, "-m comment --comment \"a \\\"b\\\" c\" -j ACCEPT");
         assert_eq!(own[1].text, "-j DROP");
         assert_eq!(saved.rules("nat", "pk-ssh"), None);
+    }
+
+    #[test]
+    fn words_of_people_are_no_options() {
+        // a rule, an option, its value
+        let rows = [
+            ("-A c -j LOG --log-prefix \"!\" --log-level 3", "--log-level", Some("3")),
+            ("-A c -j LOG --log-prefix -j --log-level 3", "-j", Some("LOG")),
+            ("-A c -j LOG --log-prefix -j --log-level 3", "--log-prefix", Some("-j")),
+            ("-A c -s 1.2.3.4/32 -m comment --comment ! -j ACCEPT", "-j", Some("ACCEPT")),
+            ("-A c -m comment --comment \"-s 1.2.3.4/32\" -j ACCEPT", "-s", None),
+            ("-A c --rcheck -j ACCEPT", "--rcheck", None),
+        ];
+        for (row, (line, option, expected)) in rows.into_iter().enumerate() {
+            let (_, rule) = read(line).expect("a rule");
+            assert_eq!(rule.value(option), expected, "row {row}");
+        }
     }
 
     #[test]
