@@ -1,13 +1,17 @@
 # The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
 CARGO ?= cargo
 
-.PHONY: demo test bench packages firmware test-firmware demo-firmware need
-demo test bench firmware test-firmware demo-firmware: need
+.PHONY: demo test bench packages firmware test-firmware demo-firmware fuzz seeded need
+demo test bench firmware test-firmware demo-firmware seeded: need
 	@$(CARGO) xtask $@
 
 # ARCH: one of OpenWrt's architectures, or several; none: all. KERNEL: the built kernel that a module is packed for.
 packages: need
 	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(ARCH)
+
+# HOURS: how long each target runs; without it, a minute. TARGET: one of them, or several; none: all.
+fuzz: need
+	@$(CARGO) xtask fuzz $(if $(HOURS),--hours $(HOURS)) $(TARGET)
 
 # What xtask itself is built with.
 need:

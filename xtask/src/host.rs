@@ -104,6 +104,9 @@ const FIRMWARE: &[Need] = &[
     Need { package: "rust-web-clippy", is_there: the_compiler_has_its_clippy },
 ];
 
+/// For fuzzers: libFuzzer is C++.
+const FUZZ: &[Need] = &[program!("g++", "g++")];
+
 /// For the pages of `LuCI`; Node.js 18 or newer.
 const LUCI: &[Need] =
     &[program!("nodejs", "node"), program!("npm", "npm"), file!("chromium", "/usr/bin/chromium")];
@@ -136,12 +139,25 @@ pub(crate) fn install_for_packages() -> Result<()> {
 
 /// Installs what the tests need and is not there.
 pub(crate) fn install_for_test() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(TEST_ALONE).chain(FEED).chain(FIRMWARE).chain(LUCI))
+    install(
+        DEMO.iter()
+            .chain(PACKAGES_ALONE)
+            .chain(TEST_ALONE)
+            .chain(FEED)
+            .chain(FIRMWARE)
+            .chain(FUZZ)
+            .chain(LUCI),
+    )
 }
 
 /// Installs what the gateway's boards need and is not there.
 pub(crate) fn install_for_firmware() -> Result<()> {
     install(FIRMWARE.iter())
+}
+
+/// Installs what fuzzers need and is not there.
+pub(crate) fn install_for_fuzz() -> Result<()> {
+    install(FUZZ.iter())
 }
 
 /// Installs what the checks of the recipes need and is not there.

@@ -8,6 +8,7 @@ mod document;
 mod elf;
 mod feed;
 mod firmware;
+mod fuzz;
 mod guest;
 mod host;
 mod kernel;
@@ -21,15 +22,16 @@ mod pypi;
 mod qemu;
 mod router;
 mod run;
+mod seeded;
 mod sources;
 mod test;
 mod toolchain;
 mod uci;
 mod userland;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
@@ -51,6 +53,9 @@ usage: cargo xtask VERB
   firmware          build the gateway's boards
   test-firmware     the gateway on the host, and its boards in QEMU
   demo-firmware     a gateway in QEMU: ssh does not get through, knock, it does
+  fuzz [--seconds N | --hours N] TARGET...
+                    bytes of strangers against what reads them, 60 s each (no name: all)
+  seeded NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
   gateway-config FILE
                     make the gateway's binary configuration of a TOML file
   uci ARCH          build OpenWrt's uci, to try what configures a router
@@ -89,6 +94,10 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["firmware"] => firmware::build_all(),
         ["test-firmware"] => firmware::test(),
         ["demo-firmware"] => firmware::demo(),
+        ["fuzz", "--seconds", number, names @ ..] => fuzz::run(names, seconds(number, 1)?),
+        ["fuzz", "--hours", number, names @ ..] => fuzz::run(names, seconds(number, 3_600)?),
+        ["fuzz", names @ ..] => fuzz::run(names, fuzz::USUAL),
+        ["seeded", names @ ..] => seeded::run(names),
         ["gateway-config", file] => firmware::configure(file),
         ["uci", name] => openwrt::Zig::find()
             .and_then(|zig| uci::program(&zig, openwrt::find(name)?))
@@ -101,4 +110,10 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["setup", "firmware"] => host::install_for_firmware(),
         _ => bail!("no such verb\n{USAGE}"),
     }
+}
+
+/// So many times `unit` seconds.
+fn seconds(number: &str, unit: u64) -> Result<Duration> {
+    let number: u64 = number.parse().with_context(|| format!("{number:?} is no number"))?;
+    Ok(Duration::from_secs(number.saturating_mul(unit)))
 }

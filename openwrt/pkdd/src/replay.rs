@@ -25,6 +25,19 @@ const LONGEST: usize = 1024 * 1024;
 pub fn replay(config: Config, file: &Path, out: &mut impl Write) -> Result<()> {
     let name = file.display();
     let source = File::open(file).with_context(|| format!("cannot read {name}"))?;
+    replay_from(config, &name.to_string(), source, out)
+}
+
+/// The same for what a file holds; `name` is for errors.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_from(
+    config: Config,
+    name: &str,
+    source: impl io::Read + Send,
+    out: &mut impl Write,
+) -> Result<()> {
     let start = Saved { floor: UnixSeconds(0), clean: true };
     let widest = config.widest();
     let start = Saved::start(Some(start), UnixSeconds(0), widest);

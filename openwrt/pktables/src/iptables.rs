@@ -1,7 +1,7 @@
 //! The back end on iptables and ip6tables: one input of `iptables-restore` a change.
 
-mod save;
-mod shape;
+pub(crate) mod save;
+pub(crate) mod shape;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

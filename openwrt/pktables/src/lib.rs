@@ -13,6 +13,9 @@ pub mod address;
 mod backend;
 mod error;
 mod firewall;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "rules")]
 mod iptables;
 #[cfg(feature = "rules")]

@@ -1,7 +1,7 @@
 //! The back end on nftables: rules by `nft`, grants over netlink.
 
-mod layout;
-mod ruleset;
+pub(crate) mod layout;
+pub(crate) mod ruleset;
 
 use std::{
     collections::BTreeMap,

@@ -295,12 +295,12 @@ fn element(path: SetPath<'_>, address: IpAddr, rest: Vec<DefaultNla>) -> [Defaul
     [table, set, nested(attribute::ELEMENTS, &[nested(attribute::LIST_ITEM, &attributes)])]
 }
 
-fn elements(message: &Message) -> impl Iterator<Item = Attributes<'_>> {
+pub(crate) fn elements(message: &Message) -> impl Iterator<Item = Attributes<'_>> {
     let lists = message.attributes().all_nested(attribute::ELEMENTS);
     lists.flat_map(|list| list.all_nested(attribute::LIST_ITEM))
 }
 
-fn read(element: Attributes<'_>) -> Option<Element> {
+pub(crate) fn read(element: Attributes<'_>) -> Option<Element> {
     let key = element.nested(attribute::ELEMENT_KEY)?.bytes(attribute::VALUE)?;
     let v4 = <[u8; 4]>::try_from(key).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
     let address = v4.or_else(|_| <[u8; 16]>::try_from(key).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes))));

@@ -1,0 +1,197 @@
+//! The gateway's frame path: strangers get nothing through, lengths stay, and checksums that held hold still.
+
+#![no_main]
+
+use libfuzzer_sys::{
+    arbitrary::{Result, Unstructured},
+    fuzz_target,
+};
+use pkd_core::UnixSeconds;
+use pkd_gateway::{Action, Config, Drop, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use smoltcp::wire::ArpOperation;
+
+// What the gateway's own tests make frames and gateways with.
+#[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/frame.rs"]
+mod frame;
+#[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/rig.rs"]
+mod rig;
+
+use frame::{Carrier, Flags, Host, Path};
+use rig::{CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, STRANGER, SmallTables};
+
+fuzz_target!(|bytes: &[u8]| {
+    // What the bytes do not suffice for does not happen.
+    let _ = scene(Unstructured::new(bytes));
+});
+
+fn scene(mut own: Unstructured<'_>) -> Result<()> {
+    let bytes = &mut own;
+    let kind: u8 = bytes.arbitrary()?;
+    if kind.is_multiple_of(16) {
+        stored(own.take_rest());
+        return Ok(());
+    }
+    let one_arm = kind & 1 == 0;
+    let mut config = if one_arm { rig::one_arm() } else { rig::inline() };
+    if !one_arm {
+        let vlans = (kind & 2 != 0).then_some(Vlans { outside: 10, inside: 20 });
+        let pass = Pass { ipv6: kind & 4 != 0, other: kind & 8 != 0 };
+        config.mode = Mode::Inline(Inline { vlans, pass });
+    }
+    let mut tables = SmallTables::new();
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(START));
+    assert!(gateway.set_time(Instant(0), START).is_ok());
+    let mut now = READY;
+    gateway.on_frame(now, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
+    let mut knocked = false;
+    for _ in 0..32 {
+        if bytes.is_empty() {
+            break;
+        }
+        now = Instant(now.0 + u64::from(bytes.arbitrary::<u8>()?));
+        let (from, carrier) = (
+            *bytes.choose(&[CLIENT, STRANGER, NAS, GATEWAY])?,
+            if bytes.arbitrary()? { Carrier::Tcp(Flags(bytes.arbitrary()?)) } else { Carrier::Udp },
+        );
+        let to: Host = *bytes.choose(&[GATEWAY, NAS, CLIENT, STRANGER])?;
+        let ports = [22, 53, SSH, DNS, rig::KNOCK_PORT, 49_152, 49_153, bytes.arbitrary()?];
+        let path = Path { from, from_port: *bytes.choose(&ports)?, to, to_port: *bytes.choose(&ports)? };
+        let mut made = match bytes.arbitrary::<u8>()? % 8 {
+            0 => bytes.arbitrary::<Vec<u8>>()?,
+            1 => {
+                // Only who has the key can make one, and from the client alone.
+                knocked = true;
+                let knock = rig::knock("BOTH", now, bytes.arbitrary()?);
+                frame::udp(
+                    Path { from: CLIENT, from_port: 5_000, to: GATEWAY, to_port: rig::KNOCK_PORT },
+                    &knock,
+                )
+            }
+            2 => frame::arp(
+                if bytes.arbitrary()? { ArpOperation::Request } else { ArpOperation::Reply },
+                from,
+                to,
+            ),
+            3 => {
+                let about = frame::carried(carrier, path, b"12345678");
+                frame::icmp(from, to, bytes.arbitrary()?, &about[14..])
+            }
+            _ => frame::carried(carrier, path, &bytes.arbitrary::<Vec<u8>>()?),
+        };
+        if bytes.arbitrary::<u8>()? < 64 && !made.is_empty() {
+            let at = bytes.arbitrary::<u16>()? as usize % made.len();
+            made[at] ^= bytes.arbitrary::<u8>()?;
+        }
+        if bytes.arbitrary::<u8>()? < 16 {
+            made.truncate(bytes.arbitrary::<u16>()?.into());
+        }
+        let side = if bytes.arbitrary()? { Port::Outside } else { Port::Inside };
+        let good = is_whole(&made);
+        let mut sent = made.clone();
+        let action = gateway.on_frame(now, side, &mut sent);
+        assert_eq!(sent.len(), made.len(), "a frame has grown");
+        if good && matches!(action, Action::Forward(_)) {
+            assert!(is_whole(&sent), "it had right checksums before: {made:02x?}");
+        }
+        if matches!(action, Action::Drop(Drop::Knock(pkd_core::Verdict::Accept))) {
+            assert!(knocked, "nobody has made a knock");
+        }
+        if one_arm && !knocked {
+            assert!(
+                !matches!(action, Action::Forward(_) | Action::ForwardAndLocal(_)),
+                "a stranger gets through: {made:02x?}"
+            );
+        }
+        if gateway.floor_to_save().is_some() {
+            assert!(knocked, "a floor without a knock");
+            let floor = gateway.floor_to_save().unwrap_or(UnixSeconds(0));
+            gateway.floor_saved(floor);
+            assert_eq!(gateway.floor_to_save(), None);
+        }
+        let mut own = [0; 1_600];
+        if let Some((_, length)) = gateway.on_tick(now, &mut own) {
+            assert!(length <= own.len());
+        }
+    }
+    let mut text = String::new();
+    assert!(gateway.write_metrics(now, &mut text).is_ok() && text.len() < 2_048, "{} bytes", text.len());
+    Ok(())
+}
+
+/// A configuration in flash: what is read is written the same way.
+fn stored(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    for sealed in [false, true] {
+        if sealed && bytes.len() >= 12 {
+            // Behind a right head, so that the rest is read.
+            let length = (bytes.len().min(4_096) as u16).to_le_bytes();
+            bytes.truncate(4_096);
+            bytes[..8].copy_from_slice(&[b'P', b'K', b'D', b'g', 1, 0, length[0], length[1]]);
+            let crc = crc32(bytes[..8].iter().chain(&bytes[12..]));
+            bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        }
+        if let Ok(config) = Config::<4>::parse(&bytes) {
+            let mut again = [0; 4_096];
+            let length = config.emit(&mut again).unwrap_or_else(|error| panic!("{error:?} of {config:?}"));
+            assert_eq!(Config::<4>::parse(&again[..length]).as_ref(), Ok(&config));
+        }
+    }
+}
+
+/// CRC-32 as Ethernet has it, bit by bit.
+fn crc32<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+/// Whether a frame carries TCP or UDP over IPv4 and all its checksums hold.
+fn is_whole(frame: &[u8]) -> bool {
+    let mut frame = frame.to_vec();
+    if frame.len() > 18 && frame[12..14] == [0x81, 0] {
+        frame.drain(12..16);
+    }
+    if frame.len() < 34 || frame[12..14] != [8, 0] || frame[14] >> 4 != 4 {
+        return false;
+    }
+    let header = usize::from(frame[14] & 15) * 4;
+    let total = usize::from(frame[16]) * 256 + usize::from(frame[17]);
+    if header < 20
+        || total < header + 8
+        || frame.len() < 14 + total
+        || (frame[20] & 0x3f, frame[21]) != (0, 0)
+    {
+        return false;
+    }
+    let (packet, protocol) = (&frame[14..14 + total], frame[23]);
+    let sum = |words: &[u8], start: u32| {
+        let mut sum = start;
+        for pair in words.chunks(2) {
+            sum += u32::from(pair[0]) * 256 + u32::from(pair.get(1).copied().unwrap_or(0));
+        }
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum
+    };
+    if sum(&packet[..header], 0) != 0xffff {
+        return false;
+    }
+    let carried = &packet[header..];
+    let pseudo = sum(&packet[12..20], u32::from(protocol) + carried.len() as u32);
+    match protocol {
+        6 if carried.len() >= 20 => sum(carried, pseudo) == 0xffff,
+        17 => {
+            let length = usize::from(carried[4]) * 256 + usize::from(carried[5]);
+            length == carried.len() && (carried[6..8] == [0, 0] || sum(carried, pseudo) == 0xffff)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,160 @@
+//! Fuzzers, on the compiler that is there: libFuzzer's half of the instrumentation is in every rustc.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{host, run, toolchain};
+
+/// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
+pub(crate) const TARGETS: &[&str] =
+    &["knock", "guard", "secret", "words", "rules", "packets", "config", "capture", "state", "frame"];
+
+/// How long each target runs where nothing is said.
+pub(crate) const USUAL: Duration = Duration::from_secs(60);
+
+/// What cargo-fuzz gives to rustc, without the sanitizers, which only a nightly compiler has: none of our code can
+/// break the promises that they watch.
+const FLAGS: &[&str] = &[
+    "--cfg",
+    "fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    // Else some of a crate's units lack the counters that others expect.
+    "-Ccodegen-units=1",
+];
+
+/// Where one clone's targets are built, and what they find is kept.
+pub(crate) struct Fuzzers {
+    /// The clone.
+    root: PathBuf,
+    programs: PathBuf,
+    folder: PathBuf,
+}
+
+/// How a run ended.
+pub(crate) struct Outcome {
+    pub(crate) executions: u64,
+    /// What broke: the input, and what was said about it.
+    pub(crate) crash: Option<(PathBuf, String)>,
+}
+
+/// Runs these targets, all if none is named, as many at a time as there are processors.
+pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
+    host::install_for_fuzz()?;
+    let names = if names.is_empty() { TARGETS } else { names };
+    let fuzzers = Fuzzers::build(toolchain::root())?;
+    run::progress(&format!("fuzzing {} targets for {} s each", names.len(), time.as_secs()));
+    let waiting = Mutex::new(names.to_vec());
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() { None } else { Some(waiting.remove(0)) }
+    };
+    let work = || -> Result<()> {
+        while let Some(name) = next() {
+            let outcome = fuzzers.run(name, time)?;
+            if let Some((input, said)) = outcome.crash {
+                bail!("fuzz {name}: {} breaks it\n{said}", input.display());
+            }
+            println!("fuzz {name}: {} executions, nothing found", outcome.executions);
+        }
+        Ok(())
+    };
+    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let ends =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")));
+        // All have ended before the first error is told.
+        ends.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+impl Fuzzers {
+    /// Builds all targets of the clone in `root`.
+    pub(crate) fn build(root: &Path) -> Result<Self> {
+        run::progress("building what fuzzers run");
+        let root = root.canonicalize()?;
+        let folder = root.join("target/fuzz");
+        let target = host_target()?;
+        let mut cargo = run::command(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "--release", "--locked", "--target", &target, "--target-dir"])
+            .arg(&folder)
+            .arg("--manifest-path")
+            .arg(root.join("tests/fuzz/Cargo.toml"))
+            .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+            .current_dir(&root);
+        run::quiet(&mut cargo).context("building tests/fuzz")?;
+        Ok(Self { programs: folder.join(target).join("release"), folder, root })
+    }
+
+    /// Runs one target for a while.
+    pub(crate) fn run(&self, name: &str, time: Duration) -> Result<Outcome> {
+        ensure!(TARGETS.contains(&name), "there is no fuzz target {name}; there are {}", TARGETS.join(", "));
+        let (corpus, artifacts) = (self.folder.join("corpus").join(name), self.folder.join("artifacts"));
+        fs::create_dir_all(&corpus)?;
+        fs::create_dir_all(&artifacts)?;
+        let mut command = self.command(name);
+        command.arg(corpus);
+        let seeds = self.root.join("tests/fuzz/seeds").join(name);
+        if seeds.is_dir() {
+            command.arg(seeds);
+        }
+        command
+            .arg(format!("-max_total_time={}", time.as_secs()))
+            .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
+            .args(["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        self.outcome(name, &mut command)
+    }
+
+    /// Gives one input to a target.
+    pub(crate) fn try_input(&self, name: &str, input: &Path) -> Result<Outcome> {
+        let mut command = self.command(name);
+        command.arg("-print_final_stats=1").arg(input);
+        self.outcome(name, &mut command)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = run::command(self.programs.join(name));
+        command.stdout(Stdio::null()).current_dir(&self.folder);
+        command
+    }
+
+    fn outcome(&self, name: &str, command: &mut Command) -> Result<Outcome> {
+        let output = command.output().with_context(|| format!("cannot start the fuzz target {name}"))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        fs::write(self.folder.join(format!("{name}.log")), &said)?;
+        let value = |word: &str| said.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
+        let executions = value("stat::number_of_executed_units:").and_then(|n| n.parse().ok()).unwrap_or(0);
+        if output.status.success() {
+            return Ok(Outcome { executions, crash: None });
+        }
+        let input = said.lines().find_map(|line| line.split("Test unit written to ").nth(1));
+        let lines: Vec<&str> = said.lines().collect();
+        let start = lines
+            .iter()
+            .position(|line| line.contains("panicked at"))
+            .unwrap_or(lines.len().saturating_sub(30));
+        let end = lines.iter().position(|line| line.starts_with("stack backtrace")).unwrap_or(lines.len());
+        let told = lines.get(start..end.max(start)).unwrap_or_default().join("\n");
+        Ok(Outcome { executions, crash: Some((input.unwrap_or("an input").into(), told)) })
+    }
+}
+
+/// Rust's name of this machine: with it, what runs while something is built is not instrumented.
+fn host_target() -> Result<String> {
+    let said = run::output(run::command("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not say what machine this is")
+}

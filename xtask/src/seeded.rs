@@ -1,0 +1,178 @@
+//! Bugs that somebody could make, each a patch in `tests/seeded`, and what has to catch it.
+//!
+//! Before the patch a file says so:
+//!
+//! ```text
+//! Broken: what is wrong with it
+//! Caught by: fuzz TARGET
+//! ```
+//!
+//! or `Caught by: cargo ARGUMENTS`, or `Caught by: lane MACHINE PART`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    fuzz::{self, Fuzzers},
+    host, run, toolchain,
+};
+
+/// Fuzzers find each of these bugs within seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A patch, and what it says of itself.
+struct Bug {
+    name: String,
+    patch: PathBuf,
+    broken: String,
+    catcher: String,
+}
+
+/// Makes these bugs one after the other in a copy of the tree, all if none is named; fails if one is not caught.
+pub(crate) fn run(names: &[&str]) -> Result<()> {
+    host::install_for_fuzz()?;
+    let bugs = bugs()?;
+    for name in names {
+        ensure!(bugs.iter().any(|bug| bug.name == *name), "there is no tests/seeded/{name}.patch");
+    }
+    for target in fuzz::TARGETS {
+        let catcher = format!("fuzz {target}");
+        ensure!(
+            bugs.iter().any(|bug| bug.catcher == catcher),
+            "no bug is seeded for the fuzz target {target}"
+        );
+    }
+    let ours = toolchain::root().canonicalize()?;
+    let whole = Fuzzers::build(&ours)?;
+    let copy = ours.join("target/seeded/tree");
+    for bug in bugs.iter().filter(|bug| names.is_empty() || names.contains(&bug.name.as_str())) {
+        mirror(&ours, &copy)?;
+        let patch = |words: &[&str]| {
+            run::quiet(run::command("git").args(["apply"]).args(words).arg(&bug.patch).current_dir(&copy))
+                .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
+        };
+        patch(&[])?;
+        let start = Instant::now();
+        let caught = match bug.catcher.split_once(' ') {
+            Some(("fuzz", target)) => caught_by_fuzzer(&whole, &copy, target),
+            Some(("cargo", words)) => caught_by_cargo(&ours, &copy, words),
+            Some(("lane", words)) => caught_by_lane(&copy, words),
+            _ => bail!("{}: nothing is known that is called {:?}", bug.patch.display(), bug.catcher),
+        };
+        patch(&["--reverse"])?;
+        caught.with_context(|| format!("seeded {}: {}", bug.name, bug.broken))?;
+        println!(
+            "seeded {}: caught by {} after {} s ({})",
+            bug.name,
+            bug.catcher,
+            start.elapsed().as_secs(),
+            bug.broken
+        );
+    }
+    Ok(())
+}
+
+fn bugs() -> Result<Vec<Bug>> {
+    let folder = toolchain::root().join("tests/seeded").canonicalize()?;
+    let mut bugs = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let patch = entry?.path();
+        if patch.extension().is_none_or(|ending| ending != "patch") {
+            continue;
+        }
+        let text = fs::read_to_string(&patch)?;
+        let said = |word: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(word));
+            line.map(str::to_owned).with_context(|| format!("{} does not say \"{word}\"", patch.display()))
+        };
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        bugs.push(Bug {
+            name,
+            broken: said("Broken: ")?,
+            catcher: said("Caught by: ")?,
+            patch: patch.clone(),
+        });
+    }
+    bugs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(bugs)
+}
+
+/// What broke must hold in the tree as it is.
+fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
+    let broken = Fuzzers::build(copy)?;
+    let Some((input, _said)) = broken.run(target, PATIENCE)?.crash else {
+        bail!("the fuzz target {target} found nothing in {} s", PATIENCE.as_secs());
+    };
+    if let Some((_, said)) = whole.try_input(target, &input)?.crash {
+        bail!("what the fuzz target {target} found breaks the tree without the bug too\n{said}");
+    }
+    Ok(())
+}
+
+/// A command that passes in the tree as it is.
+fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
+    let cargo = |folder: &Path| -> Command {
+        let mut cargo = run::command(env!("CARGO"));
+        cargo.args(words.split(' ')).current_dir(folder);
+        cargo
+    };
+    run::quiet(&mut cargo(ours)).context("it fails without the bug")?;
+    // A tree that does not build shows nothing.
+    let builds = run::output(cargo(copy).arg("--no-run")).map(drop);
+    builds.context("with the bug it does not build")?;
+    ensure!(run::quiet(&mut cargo(copy)).is_err(), "`cargo {words}` passes with it");
+    Ok(())
+}
+
+/// A lane that passes in the tree as it is, which `make test` and its own verb show. A claim of it has to fail: a guest
+/// that does not come up shows nothing.
+fn caught_by_lane(copy: &Path, words: &str) -> Result<()> {
+    let (machine, part) = words.split_once(' ').context("a lane is a machine and a part")?;
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["xtask", "lane", "--part", part, machine]).current_dir(copy);
+    let output = cargo.output().context("cannot start cargo")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let claims = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
+    let failed = claims.filter(|line| line.contains(": FAIL ")).count();
+    ensure!(
+        !output.status.success() && failed > 0,
+        "no claim fails\n{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// Makes `copy` what git knows of `ours`. What is equal is not touched, so that cargo builds only what changed.
+fn mirror(ours: &Path, copy: &Path) -> Result<()> {
+    let mut git = run::command("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(ours);
+    let listed = run::output(&mut git)?;
+    let files: Vec<&str> = listed.split('\0').filter(|name| ours.join(name).is_file()).collect();
+    ensure!(files.len() > 100, "git knows only {} files here", files.len());
+    for name in &files {
+        let (from, to) = (ours.join(name), copy.join(name));
+        if !to.exists() || fs::read(&from)? != fs::read(&to)? {
+            fs::create_dir_all(to.parent().context("a file in no folder")?)?;
+            fs::copy(&from, &to)?;
+        }
+    }
+    // Files that went would be built on.
+    if copy.join(".git").exists() {
+        let listed = run::output(
+            run::command("git").args(["ls-files", "--others", "-z", "--exclude=target"]).current_dir(copy),
+        )?;
+        for name in listed.split('\0').filter(|name| !name.is_empty() && !files.contains(name)) {
+            fs::remove_file(copy.join(name))?;
+        }
+    } else {
+        // Without a repository of its own, git would apply patches to ours.
+        run::quiet(run::command("git").args(["init", "--quiet"]).current_dir(copy))?;
+    }
+    Ok(())
+}
