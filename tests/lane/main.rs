@@ -4,10 +4,13 @@
 //! Prints a line a claim and ends with `lane: N passed, N failed`. It takes the machine for itself:
 //! it sets the clock, flushes rules and unloads the module. Without a word it makes all claims but
 //! those of `pkd-lane reboot`, which want a guest that an earlier boot has left something to;
-//! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft.
-//! `pkd-lane figures` measures for `make bench`.
+//! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft. `pkd-lane debug`
+//! makes those about the match on a kernel that watches itself, `pkd-lane differential` holds its verdicts against pkd-core's,
+//! and `pkd-lane figures` measures for `make bench`.
 
 mod conformance;
+mod debug;
+mod differential;
 mod figures;
 mod firewall;
 mod flood;
@@ -58,6 +61,12 @@ fn run(report: &mut Report) -> Result<()> {
             router::prepare(lab.card())?;
             nft_mode::claims(report, lab.card(), &gate, &gate_of_ipv6);
         }
+        Some("debug") => {
+            debug::prepare()?;
+            the_match(report, &lab, &gate, &gate_of_ipv6);
+            debug::claims(report, &gate);
+        }
+        Some("differential") => differential::claims(report),
         Some("packages") => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
         Some("reboot") => reboot::comes_up(report, &lab, &gate),
         Some(other) => anyhow::bail!("no part is called {other}"),

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
+use pkd_core::{Key, SecretError, Tag};
 use tempfile::TempDir;
 
 const KEY_BYTES: usize = 40;
@@ -235,6 +236,49 @@ fn texts_are_read_as_the_vectors_say() -> Result<()> {
     assert_eq!(answers.len(), expected.len());
     for (row, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
         assert_eq!(answer, expected, "row {row}: {}", cases[row]);
+    }
+    Ok(())
+}
+
+#[test]
+fn random_texts_are_read_as_pkd_core_reads_them() -> Result<()> {
+    const TEXTS: usize = 100_000;
+    let mut random = Random(2026);
+    let (mut input, mut expected) = (String::new(), Vec::new());
+    let mut kinds = std::collections::BTreeMap::new();
+    for row in 0..TEXTS {
+        let size = [TAG_BYTES, KEY_BYTES][row % 2];
+        let text = random.text(size);
+        writeln!(input, "{size} {}", hexadecimal(text.as_bytes()))?;
+        let read = if size == TAG_BYTES {
+            Tag::parse(&text).map(|tag| tag.0.to_vec())
+        } else {
+            Key::parse(&text).map(|key| key.as_bytes().to_vec())
+        };
+        let answer = match read {
+            Ok(bytes) => format!("ok {}", hexadecimal(&bytes)),
+            Err(SecretError::Empty) => "Empty".to_owned(),
+            Err(SecretError::TooLong { given, .. }) => format!("TooLong {given}"),
+            Err(SecretError::NotHexadecimal { position }) => format!("NotHexadecimal {position}"),
+            Err(other) => bail!("unknown error {other}"),
+        };
+        *kinds.entry(answer.split(' ').next().unwrap_or_default().to_owned()).or_insert(0_usize) += 1;
+        expected.push((text, answer));
+    }
+    ensure!(
+        kinds.len() == 4 && kinds.values().all(|count| *count > 100),
+        "too little of some kind: {kinds:?}"
+    );
+
+    let folder = TempDir::new()?;
+    let path = folder.path().join("texts");
+    fs::write(&path, input)?;
+    let output = Command::new(built()?.text_harness()).stdin(fs::File::open(path)?).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = String::from_utf8(output.stdout)?;
+    assert_eq!(output.lines().count(), TEXTS);
+    for (row, (answer, (text, expected))) in output.lines().zip(&expected).enumerate() {
+        assert_eq!(answer, expected, "row {row}: {text:?}");
     }
     Ok(())
 }
@@ -545,6 +589,39 @@ impl Random {
 
     fn pick(&mut self, from: &[u8]) -> u8 {
         from[self.below(from.len())]
+    }
+
+    /// A tag or key as somebody might write it, often nearly right.
+    fn text(&mut self, size: usize) -> String {
+        const DIGITS: &[u8] = b"0123456789abcdefABCDEF";
+        // No word has a NUL, and no file's line an end.
+        let any = |random: &mut Self| match random.below(8) {
+            0 => char::from_u32(u32::try_from(random.below(0x11_0000)).unwrap_or(0)).unwrap_or('\u{7f}'),
+            _ => char::from(u8::try_from(1 + random.below(0x7f)).unwrap_or(1)),
+        };
+        let digits = |random: &mut Self, length| -> String {
+            (0..length).map(|_| char::from(DIGITS[random.below(DIGITS.len())])).collect()
+        };
+        let near = [size - 1, size, size + 1][self.below(3)];
+        let mut text = match self.below(4) {
+            0 => (0..near).map(|_| any(self)).collect(),
+            1 => format!("0x{}", digits(self, 2 * near)),
+            2 => {
+                let length = self.below(2 * size + 4);
+                format!("0x{}", digits(self, length))
+            }
+            _ => {
+                let length = self.below(size + 2);
+                (0..length).map(|_| any(self)).collect::<String>()
+            }
+        };
+        if self.below(4) == 0 {
+            let places: Vec<usize> =
+                text.char_indices().map(|(place, _)| place).chain([text.len()]).collect();
+            let letter = any(self);
+            text.insert(places[self.below(places.len())], letter);
+        }
+        text.replace('\0', "0")
     }
 
     /// A text to give as an option, and the bytes that it stands for.

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     cache,
@@ -41,6 +41,18 @@ impl Tree {
     pub(crate) fn of(machine: &Machine) -> Result<Self> {
         match &machine.system {
             System::Packages(packages) => Self::unpacked(machine.name, packages),
+            System::BuiltKernel { kernel, userland_of } => {
+                let Machine { name, system: System::Packages(packages), .. } = userland_of else {
+                    bail!("the userland of {} is not Debian's", userland_of.name);
+                };
+                let kernel = kernel.build(machine.kernel_arch, machine.cross)?;
+                let mut tree = Self::unpacked(name, packages)?;
+                tree.release = kernel.release;
+                tree.headers = kernel.tree;
+                tree.kernel = kernel.image;
+                tree.modules = kernel.modules;
+                Ok(tree)
+            }
             System::Sources { kernel, architecture } => {
                 let kernel = kernel.build(machine.kernel_arch, machine.cross)?;
                 Ok(Self {

@@ -20,6 +20,10 @@ pub(crate) struct Source {
 pub(crate) const MIPS_MALTA: Source =
     Source { package: "linux-source-6.12", fragment: include_str!("../kernel/mips-malta.config") };
 
+/// Complains of what others pass over: KASAN, UBSAN, lockdep, kmemleak, and memory that is refused when asked for.
+pub(crate) const X86_64_DEBUG: Source =
+    Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-debug.config") };
+
 /// A kernel that was built.
 pub(crate) struct Built {
     /// The folder that `make -C` builds modules in.
@@ -77,7 +81,8 @@ impl Source {
         make(&["olddefconfig"])?;
         self.survived(&fs::read_to_string(&config)?)?;
         let jobs = format!("-j{}", std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-        make(&[&jobs, "vmlinux", "modules"])?;
+        let built = image(arch);
+        make(&[&jobs, built.rsplit('/').next().unwrap_or(built), "modules"])?;
         let release = make(&["--silent", "kernelrelease"])?.trim().to_owned();
         let install = format!("INSTALL_MOD_PATH={}", folder.display());
         make(&[&install, "INSTALL_MOD_STRIP=1", "modules_install"])?;
@@ -90,7 +95,11 @@ impl Source {
             }
         }
         let image = folder.join("vmlinux");
-        run::quiet(run::command(format!("{cross}strip")).arg("-o").arg(&image).arg(tree.join("vmlinux")))?;
+        if built == "vmlinux" {
+            run::quiet(run::command(format!("{cross}strip")).arg("-o").arg(&image).arg(tree.join(built)))?;
+        } else {
+            fs::copy(tree.join(built), &image)?;
+        }
         keep_what_modules_need(&tree, arch)?;
         fs::write(folder.join("kernel-release"), release)?;
         Ok(())
@@ -111,6 +120,11 @@ fn is_remark(line: &str) -> bool {
     line.starts_with('#') && !line.ends_with(" is not set")
 }
 
+/// What QEMU loads of a kernel of this architecture, in the tree that it was built in.
+fn image(arch: &str) -> &'static str {
+    if arch == "x86" { "arch/x86/boot/bzImage" } else { "vmlinux" }
+}
+
 /// The one file of `folder` with this ending.
 fn only(folder: &Path, ending: &str) -> Result<PathBuf> {
     fs::read_dir(folder)?
@@ -121,22 +135,23 @@ fn only(folder: &Path, ending: &str) -> Result<PathBuf> {
 
 /// Of 3 GB of source and objects a module's build reads 100 MB.
 fn keep_what_modules_need(tree: &Path, arch: &str) -> Result<()> {
-    const FOLDERS: &[&str] = &["arch", "include", "scripts"];
-    for entry in fs::read_dir(tree)? {
-        let entry = entry?;
-        let is_needed = FOLDERS.iter().any(|name| entry.file_name() == *name);
-        if entry.file_type()?.is_dir() && !is_needed {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    for entry in fs::read_dir(tree.join("arch"))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() && entry.file_name() != arch {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
+    keep_folders(tree, &["arch", "include", "scripts", "tools"])?;
+    keep_folders(&tree.join("arch"), &[arch])?;
+    // What checks modules of x86_64.
+    keep_folders(&tree.join("tools"), &["objtool"])?;
     for file in ["vmlinux", "vmlinux.o", "vmlinux.a"] {
         fs::remove_file(tree.join(file)).with_context(|| format!("no {file} was built"))?;
+    }
+    Ok(())
+}
+
+/// Removes all folders in `folder` but these.
+fn keep_folders(folder: &Path, kept: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && !kept.iter().any(|name| entry.file_name() == *name) {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
     Ok(())
 }

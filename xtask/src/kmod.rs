@@ -22,9 +22,6 @@ pub(crate) const KERNEL_GIVES: &[&str] = &[
     "pkd_guard_unlock",
 ];
 
-/// Bytes of stack that a packet may take on its way through the module.
-const STACK_LIMIT: u64 = 1024;
-
 /// Builds the module and prints its figures.
 pub(crate) fn show(machine: &'static Machine) -> Result<()> {
     let module = build(machine)?;
@@ -62,9 +59,10 @@ impl Figures {
         if machine.text_limit != 0 && self.text >= machine.text_limit {
             bail!("the code of xt_pkd.ko takes {} bytes; {} are allowed", self.text, machine.text_limit);
         }
-        if self.stack >= STACK_LIMIT {
+        if machine.stack_limit != 0 && self.stack >= machine.stack_limit {
             let way = self.deepest.join(" > ");
-            bail!("a packet takes {} bytes of stack by way of {way}; {STACK_LIMIT} are allowed", self.stack);
+            let (stack, limit) = (self.stack, machine.stack_limit);
+            bail!("a packet takes {stack} bytes of stack by way of {way}; {limit} are allowed");
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     guest::{self, Guest},
-    machine::{Card, Machine, System},
+    machine::{self, Card, Machine, System},
     qemu::Qemu,
     run, toolchain,
 };
@@ -35,8 +35,14 @@ fn cable(card: &Card) -> Vec<String> {
     [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
 }
 
+/// Parts about the match alone.
+const MATCH_ALONE: &[&str] = &["debug", "differential"];
+
 /// A single test inside waits for less than this.
 const SILENCE: Duration = Duration::from_secs(240);
+
+/// The same where everything is watched.
+const SILENCE_OF_DEBUG: Duration = Duration::from_secs(900);
 
 /// The guest has ended this long after its last claim.
 const END: Duration = Duration::from_secs(60);
@@ -51,13 +57,20 @@ pub(crate) fn run(machine: &'static Machine) -> Result<()> {
 
 /// The same with one part of the claims (`packages`) or, without a word, all of them.
 pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
-    let mut guest = guest::build(machine, "lane", &MAIN.replace("{part}", part))?;
+    // A guest with another purpose has no packages to install.
+    let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "lane" };
+    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part))?;
     run::progress(&format!("lane {}: booting", machine.name));
     let flash = boot(machine, &guest, "utc")?;
     let text = match flash {
         Some(text) => text,
         // Its userland lacks what the service needs, and the lane has said so.
-        None if matches!(machine.system, System::Sources { .. }) || part == "nft" => return Ok(()),
+        None if matches!(machine.system, System::Sources { .. })
+            || part == "nft"
+            || MATCH_ALONE.contains(&part) =>
+        {
+            return Ok(());
+        }
         None => bail!("lane {}: the first boot left nothing for the second", machine.name),
     };
     let bytes = run::output_of(Command::new("base64").arg("--decode"), text.as_bytes())?;
@@ -84,7 +97,8 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
 
 /// Shows what the program in the guest says; its last line, if it comes to that.
 fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Option<String>> {
-    while let Some(line) = qemu.line(SILENCE)? {
+    let silence = if machine.name == machine::DEBUG.name { SILENCE_OF_DEBUG } else { SILENCE };
+    while let Some(line) = qemu.line(silence)? {
         if let Some(text) = line.strip_prefix("lane-flash: ") {
             flash.push_str(text);
             flash.push('\n');

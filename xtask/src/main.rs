@@ -44,6 +44,8 @@ usage: cargo xtask VERB
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
   lane --packages MACHINE
                     the tests of the packages alone; --nft: those of them in mode nft
+  lane --part PART MACHINE
+                    debug or differential
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind
@@ -56,6 +58,8 @@ usage: cargo xtask VERB
   fuzz [--seconds N | --hours N] TARGET...
                     bytes of strangers against what reads them, 60 s each (no name: all)
   seeded NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
+  differential      the kernel's verdicts, and the extension's reading of texts, against pkd-core's
+  test-kernel-debug the match on a kernel that is built to complain: KASAN, UBSAN, lockdep, kmemleak
   gateway-config FILE
                     make the gateway's binary configuration of a TOML file
   uci ARCH          build OpenWrt's uci, to try what configures a router
@@ -85,6 +89,9 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
+        ["differential"] => differential(),
+        ["test-kernel-debug"] => lane::run_part(&machine::DEBUG, "debug"),
+        ["lane", "--part", part, name] => lane::run_part(machine::find(name)?, part),
         ["lane", "--packages", name] => lane::run_part(machine::find(name)?, "packages"),
         ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
         ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),
@@ -116,4 +123,21 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
 fn seconds(number: &str, unit: u64) -> Result<Duration> {
     let number: u64 = number.parse().with_context(|| format!("{number:?} is no number"))?;
     Ok(Duration::from_secs(number.saturating_mul(unit)))
+}
+
+/// Two that have to say the same, about much that is made at random.
+fn differential() -> Result<()> {
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "pkd-tests",
+        "--test",
+        "iptables_extension",
+        "random_texts",
+    ]);
+    run::shown(cargo.current_dir(toolchain::root())).context("the extension against pkd-core")?;
+    lane::run_part(machine::find("x86_64")?, "differential")
 }

@@ -1,0 +1,240 @@
+//! What only a kernel that watches itself can tell (`xtask/kernel/x86_64-debug.config`): rules, namespaces and the module
+//! come and go under floods, memory is refused, and nothing is lost, raced for or touched that is gone.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    unistd::Pid,
+};
+
+use crate::{
+    gate::{self, Gate},
+    lab::{self, now, wait},
+    packet::{self, PORT, knock},
+    report::Report,
+    status::Status,
+};
+
+const DEBUG: &str = "/sys/kernel/debug";
+
+/// Instrumented code on an emulated CPU.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Most that a flood sends by itself.
+const MOST_PACKETS: u64 = 50_000_000;
+
+/// Lets the kernel watch from here on.
+pub(crate) fn prepare() -> Result<()> {
+    lab::shell(&format!("mount -t debugfs debugfs {DEBUG}"))?;
+    // What the kernel's own start has lost is not ours.
+    fs::write(format!("{DEBUG}/kmemleak"), "scan")?;
+    fs::write(format!("{DEBUG}/kmemleak"), "clear")?;
+    Ok(())
+}
+
+pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
+    report.claim("rules are replaced 1,000 times during a flood", || churn(gate));
+    report.claim("namespaces with rules come and go during a flood", || namespaces(gate));
+    report.claim("the module comes and goes during floods from two CPUs", || reloads(gate));
+    report.claim("where memory is refused a rule is refused whole", || refused_rules(gate));
+    report.claim("where memory is refused a namespace is refused whole", || refused_namespaces(gate));
+    report.claim("no memory is lost", || no_leak(gate));
+    report.claim("the kernel has watched its locks to the end", watched);
+}
+
+/// Does `act` while good, replayed and forged knocks come in, from a thread on each of these CPUs.
+fn during_floods(gate: &Gate<'_>, cpus: &[usize], act: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let flood = |cpu: usize| {
+            let (done, sent) = (&done, &sent);
+            move || {
+                gate.lab.at_client(|| {
+                    let mut own = CpuSet::new();
+                    own.set(cpu)?;
+                    sched_setaffinity(Pid::from_raw(0), &own)?;
+                    let socket = packet::udp(gate.family.client())?;
+                    let router = SocketAddr::new(gate.family.router(), PORT).into();
+                    while !done.load(Ordering::Relaxed) && sent.load(Ordering::Relaxed) < MOST_PACKETS {
+                        let mut payload = knock(now()?)?;
+                        // Twice as it is, then altered in its digest, its time and its tag.
+                        for at in [None, None, Some(40), Some(8), Some(0)] {
+                            if let Some(byte) = at.and_then(|at| payload.get_mut::<usize>(at)) {
+                                *byte ^= 0x55;
+                            }
+                            // A full queue is what a flood is about; the next one goes.
+                            sent.fetch_add(
+                                u64::from(socket.send_to(&payload, &router).is_ok()),
+                                Ordering::Relaxed,
+                            );
+                        }
+                    }
+                    Ok(())
+                })
+            }
+        };
+        let floods: Vec<_> = cpus.iter().map(|cpu| scope.spawn(flood(*cpu))).collect();
+        let acted = act();
+        done.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.join().map_err(|_| anyhow::anyhow!("a flood panicked"))??;
+        }
+        acted
+    })?;
+    Ok(sent.into_inner())
+}
+
+fn churn(gate: &Gate<'_>) -> Result<String> {
+    const TIMES: usize = 1_000;
+    gate.only("--key test --tag SSHK")?;
+    let rules = (0..TIMES).map(|turn| {
+        // A guard that stays, one of seven that come and go, and sometimes none.
+        let own = ["-A INPUT -p udp -m pkd --key test --tag SSHK\n", ""][usize::from(turn % 5 == 4)];
+        let other =
+            format!("-A INPUT -p udp -m pkd --key other{} --tag SSHK --window {}\n", turn % 7, turn % 3);
+        format!("*filter\n:INPUT ACCEPT [0:0]\n{own}{other}COMMIT\n")
+    });
+    let rules: String = rules.collect();
+    let before = Status::read()?.total();
+    let sent = during_floods(gate, &[0], || gate.firewall.restore(&rules))?;
+    let counted = Status::read()?.total() - before;
+    ensure!(counted > 0, "no packet met a rule");
+    gate.firewall.flush()?;
+    Ok(format!("{sent} sent, {counted} counted"))
+}
+
+fn namespaces(gate: &Gate<'_>) -> Result<String> {
+    const TIMES: usize = 50;
+    gate.only("--key test --tag SSHK")?;
+    let sent = during_floods(gate, &[0], || {
+        for _ in 0..TIMES {
+            in_a_namespace(|| gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK").map(drop))?;
+        }
+        Ok(())
+    })?;
+    // The kernel clears namespaces away later; their rules hold the module until then.
+    wait(LIMIT, gate::users, |users| *users == 1)?;
+    Ok(format!("{TIMES} times, {sent} sent"))
+}
+
+/// The namespace goes once `act` is done, with what is in it.
+fn in_a_namespace(act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            act()
+        });
+        inside.join().map_err(|_| anyhow::anyhow!("panicked"))?
+    })
+}
+
+fn reloads(gate: &Gate<'_>) -> Result<String> {
+    const TIMES: usize = 20;
+    gate.only("--key test --tag SSHK")?;
+    let sent = during_floods(gate, &[0, 1], || {
+        for _ in 0..TIMES {
+            gate.only("--key test --tag SSHK")?;
+            wait(LIMIT, || Ok(Status::read()?.total()), |total| *total > 50)?;
+        }
+        Ok(())
+    })?;
+    Ok(format!("{TIMES} times, {sent} sent"))
+}
+
+/// Refuses memory that the module asks for, each time another request of one turn, until nothing is refused any more.
+fn refusing(mut turn: impl FnMut() -> Result<bool>) -> Result<usize> {
+    const MOST: usize = 100;
+    let failslab = |name: &str, value: &str| {
+        fs::write(format!("{DEBUG}/failslab/{name}"), value).with_context(|| format!("{name} {value}"))
+    };
+    // From the module's first byte of code to the end of all that it has.
+    let start = fs::read_to_string("/sys/module/xt_pkd/sections/.text")?;
+    let start = u64::from_str_radix(start.trim().trim_start_matches("0x"), 16)?;
+    let size: u64 = fs::read_to_string("/sys/module/xt_pkd/coresize")?.trim().parse()?;
+    for (name, value) in [
+        ("probability", "100".to_owned()),
+        ("verbose", "0".to_owned()),
+        ("ignore-gfp-wait", "N".to_owned()),
+        ("stacktrace-depth", "32".to_owned()),
+        ("require-start", format!("{start}")),
+        ("require-end", format!("{}", start + size)),
+    ] {
+        failslab(name, &value)?;
+    }
+    for nth in 1..=MOST {
+        failslab("interval", &nth.to_string())?;
+        failslab("times", "1")?;
+        let done = turn();
+        let left: i64 = fs::read_to_string(format!("{DEBUG}/failslab/times"))?.trim().parse()?;
+        failslab("times", "0")?;
+        ensure!(done? == (left != 0), "request {nth}: {left} refusals are left");
+        if left != 0 {
+            return Ok(nth - 1);
+        }
+    }
+    anyhow::bail!("after {MOST} turns something is refused still")
+}
+
+fn refused_rules(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let held = gate::users()?;
+    let mut turn = 0;
+    let refused = refusing(|| {
+        turn += 1;
+        let rule = format!("INPUT -p udp -m pkd --key new{turn} --tag SSHK");
+        let done = gate.firewall.run(&format!("-A {rule}")).is_ok();
+        let rules = gate::users()? - held;
+        ensure!(rules == u32::from(done), "{rules} more rules hold the module");
+        if done {
+            gate.firewall.run(&format!("-D {rule}"))?;
+        }
+        Ok(done)
+    })?;
+    ensure!(refused > 0, "nothing was refused: the module asks for no memory?");
+    gate.expect("Accept", &knock(now()?)?)?;
+    Ok(format!("{refused} requests refused one by one"))
+}
+
+fn refused_namespaces(gate: &Gate<'_>) -> Result<String> {
+    gate.only("--key test --tag SSHK")?;
+    let refused = refusing(|| Ok(in_a_namespace(|| Ok(())).is_ok()))?;
+    ensure!(refused > 0, "nothing was refused: the module asks for no memory?");
+    gate.expect("Accept", &knock(now()?)?)?;
+    Ok(format!("{refused} requests refused one by one"))
+}
+
+fn no_leak(gate: &Gate<'_>) -> Result<String> {
+    // kmemleak passes over what is younger than 5 s (MSECS_MIN_AGE), and wants to see it twice.
+    const AGE: Duration = Duration::from_secs(6);
+    gate.firewall.flush()?;
+    let start = Instant::now();
+    let mut scans = 0;
+    wait(
+        LIMIT,
+        || {
+            fs::write(format!("{DEBUG}/kmemleak"), "scan")?;
+            scans += 1;
+            Ok(start.elapsed())
+        },
+        |age| *age > 2 * AGE,
+    )?;
+    let found = fs::read_to_string(format!("{DEBUG}/kmemleak"))?;
+    ensure!(found.is_empty(), "{found}");
+    Ok(format!("{scans} scans"))
+}
+
+fn watched() -> Result<String> {
+    let stats = fs::read_to_string("/proc/lockdep_stats")?;
+    let line = stats.lines().find(|line| line.contains("debug_locks")).context("no word of debug_locks")?;
+    ensure!(line.trim().ends_with('1'), "lockdep has given up: {line}");
+    let classes = stats.lines().find(|line| line.contains("lock-classes")).unwrap_or_default();
+    Ok(classes.split_whitespace().collect::<Vec<_>>().join(" "))
+}
