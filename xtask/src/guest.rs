@@ -244,20 +244,14 @@ fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
             (System::Sources { architecture, .. }, _) => {
                 Zig::find()?.build(package, openwrt::find(architecture)?, Panics::Described, None)?
             }
-            (System::Packages(_), None) => {
+            (System::Packages(_) | System::BuiltKernel { .. }, None) => {
                 let mut cargo = run::command(env!("CARGO"));
                 cargo.args(["build", "--quiet", "--locked", "--profile", profile, "--bins"]);
                 run::quiet(cargo.args(["--package", package]).current_dir(toolchain::root()))?;
                 toolchain::root().join("target").join(profile)
             }
-            (System::Packages(_), Some(target)) => toolchain::Toolchain::find()?.build(
-                package,
-                target,
-                profile,
-                "std,panic_abort",
-                &[],
-                machine,
-            )?,
+            (System::Packages(_) | System::BuiltKernel { .. }, Some(target)) => toolchain::Toolchain::find()?
+                .build(package, target, profile, "std,panic_abort", &[], machine)?,
         };
         Ok(folder.join(program))
     };
