@@ -198,3 +198,26 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+/// Workspaces of the project: what one brings is in no other's lock.
+const WORKSPACES: &[&str] = &["Cargo.toml", "firmware/boards/Cargo.toml", "tests/fuzz/Cargo.toml"];
+
+#[test]
+fn every_dependency_has_its_reason_and_every_reason_its_dependency() -> Result<()> {
+    let mut named = BTreeSet::new();
+    for workspace in WORKSPACES {
+        let metadata =
+            cargo(&["metadata", "--format-version", "1", "--no-deps", "--manifest-path", workspace])?;
+        let metadata: Value = serde_json::from_str(&metadata)?;
+        for package in metadata["packages"].as_array().context("no packages")? {
+            let dependencies = package["dependencies"].as_array().context("no dependencies")?;
+            let foreign = dependencies.iter().filter(|dependency| dependency["path"].is_null());
+            named.extend(foreign.filter_map(|dependency| dependency["name"].as_str().map(str::to_owned)));
+        }
+    }
+    let page = fs::read_to_string(root().join("docs/dependencies.md"))?;
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let explained: BTreeSet<String> = rows.filter(|name| *name != "crate").map(str::to_owned).collect();
+    assert_eq!(named, explained, "what manifests name, and what docs/dependencies.md has");
+    Ok(())
+}
