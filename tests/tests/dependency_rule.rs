@@ -13,16 +13,20 @@ use serde_json::Value;
 /// Every member of the workspace, and the members it may know. Nobody but tests may know `pkd-tests`, and nobody `xtask`.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
-    ("host-knock", &["pkd-core"]),
+    ("host-knock", &["pkd-core", "pkd-netns"]),
     ("pkd-firmware-lane", &["pkd-core", "pkd-gateway", "pkd-tests"]),
     ("pkd-gateway", &["pkd-core"]),
     ("pkd-gateway-config", &["pkd-core", "pkd-gateway"]),
     ("pkd-kmod", &["pkd-core"]),
-    ("pkdd", &["pkd-core", "pktables"]),
-    ("pktables", &[]),
+    ("pkd-netns", &[]),
+    ("pkdd", &["pkd-core", "pkd-netns", "pktables"]),
+    ("pktables", &["pkd-netns"]),
     ("pkd-tests", &["pkd-core"]),
     ("xtask", &[]),
 ];
+
+/// What tests stand in, and no program.
+const ONLY_FOR_TESTS: &str = "pkd-netns";
 
 /// What `pkd-core` is built on. The crates below these are theirs to choose.
 const CORE_MAY_USE: &[&str] = &["heapless", "sha2", "subtle"];
@@ -82,6 +86,10 @@ fn every_member_has_a_rule_and_knows_only_whom_it_may() -> Result<()> {
         for (known, kind, _) in &members[*name].dependencies {
             let allowed = !members.contains_key(known) || may_know.contains(&known.as_str());
             assert!(allowed, "{name} must not know {known}, not even as a {kind} dependency");
+            assert!(
+                known != ONLY_FOR_TESTS || kind == "dev",
+                "{name} knows {known}, and not only in its tests"
+            );
         }
     }
     Ok(())

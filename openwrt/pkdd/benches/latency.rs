@@ -5,9 +5,6 @@
 #[path = "../tests/net/gateway.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod gateway;
-#[path = "../tests/net/network.rs"]
-#[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
-mod network;
 
 use std::{
     fs,
@@ -22,7 +19,10 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use gateway::{Gateway, KEY, PORT, TAG, now, payload};
-use network::{Family, LIMIT, Network, Running, shell};
+use pkd_netns::{
+    network::{self, Family, Network},
+    process::{LIMIT, Running, built, shell},
+};
 
 const ROUNDS: usize = 100;
 /// Honest knocks during the greatest flood, during lesser ones, and how far apart they are.
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
 
 /// What `pktables add` takes, beside one bare call of the back end that it stands on.
 fn commands() -> Result<()> {
-    let pktables = network::built("pktables", "pktables")?;
+    let pktables = built("pktables", "pktables")?;
     let restore = |address: &str| format!("*filter\n-I pk-ssh 1 -s {address}/32 -j ACCEPT\nCOMMIT\n");
     for back_end in ["nft", "iptables"] {
         let run = |words: &[&str]| -> Result<()> {
@@ -164,7 +164,7 @@ fn knockd(network: &Network) -> Result<Option<Vec<Duration>>> {
         return Ok(None);
     }
     let folder = network::folder()?;
-    let pktables = network::built("pktables", "pktables")?;
+    let pktables = built("pktables", "pktables")?;
     let pktables = pktables.display();
     shell(&format!("{pktables} --backend nft init ssh --port 22"))?;
     let config = folder.path().join("knockd.conf");

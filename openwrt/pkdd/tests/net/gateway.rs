@@ -20,7 +20,10 @@ use nix::{
 use pkd_core::{Key, Knock, LENGTH, Port, Seal, Tag, UnixSeconds};
 use serde_json::Value;
 
-use crate::network::{Family, Network, Running, folder, wait};
+use pkd_netns::{
+    network::{Family, Network, folder},
+    process::{Running, wait},
+};
 
 pub(crate) const KEY: &str = "open sesame";
 pub(crate) const TAG: &str = "SSHK";

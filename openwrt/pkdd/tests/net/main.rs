@@ -2,6 +2,5 @@
 //! real `nft` and `iptables`, the real `knock`, and a real SSH server. Nothing of it needs root.
 
 mod gateway;
-mod network;
 mod scenes;
 mod survival;

@@ -5,10 +5,12 @@ use std::{fs, net::SocketAddr};
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::{
-    gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload},
-    network::{Family, Network, net_test, shell, ssh_server, still_speaks, wait},
+use pkd_netns::{
+    network::{Family, Network, net_test, ssh_server, still_speaks},
+    process::{shell, wait},
 };
+
+use crate::gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload};
 
 const BACK_ENDS: [&str; 2] = ["nft", "iptables"];
 

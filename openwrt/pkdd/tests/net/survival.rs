@@ -4,12 +4,13 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use pkd_netns::{
+    network::{Family, net_test, ssh_server},
+    process::{shell, wait},
+};
 use pkdd::journal::{Entry, Journal};
 
-use crate::{
-    gateway::{Gateway, KEY, PORT, TAG, now, payload},
-    network::{Family, net_test, shell, ssh_server, wait},
-};
+use crate::gateway::{Gateway, KEY, PORT, TAG, now, payload};
 
 /// What a service manager is told, which the test below plays.
 #[test]

@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CloneFlags, setns};
+pub(crate) use pkd_netns::room::at;
 
 use crate::room::{LIMIT, run, wait};
 
@@ -62,17 +62,6 @@ pub(crate) fn connect() -> Result<()> {
         expect(from, UNGUARDED, Some("gateway"))?;
     }
     Ok(())
-}
-
-/// Does something where another host is.
-pub(crate) fn at<T: Send>(host: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let there = scope.spawn(|| {
-            setns(File::open(format!("/run/netns/{host}"))?, CloneFlags::CLONE_NEWNET)?;
-            act()
-        });
-        there.join().expect("it does not panic")
-    })
 }
 
 /// Answers each line of each connection to a port with a name, until the room is closed.

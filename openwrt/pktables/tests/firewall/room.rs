@@ -1,26 +1,22 @@
-//! A room of its own for each test: a network, mounts and processes that nobody else sees, and that end with it.
-//!
-//! The test starts itself again inside, by `unshare`. Who is not root becomes root of a user namespace.
+//! A test's room, furnished with a firewall of a kind. Who is not root becomes root of a user namespace.
 
 use std::{
-    env,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs,
     io::{self, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+pub(crate) use pkd_netns::process::{LIMIT, wait};
+use pkd_netns::{
+    process::text,
+    room::{self, As},
+};
 use pktables::{Backend, Firewall, ServiceName};
 
-/// How long anything may take before a test gives up.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-/// Names the test that is to be held inside.
-const INSIDE: &str = "PKTABLES_ROOM";
 /// Where the programs of a room are found first.
 const PROGRAMS: &str = "/run/bin";
 
@@ -81,8 +77,7 @@ pub(crate) use on_each_firewall;
 impl Room {
     /// Holds a test in a room of its own; `path` is the test's, with the crate's name before it.
     pub(crate) fn enter(path: &str, kind: Kind, test: fn(&Self) -> Result<()>) -> Result<()> {
-        let (_, path) = path.split_once("::").context("a path without a crate")?;
-        if env::var_os(INSIDE).is_some_and(|inside| inside == path) {
+        let Some(told) = room::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
             let Some(room) = Self::furnish(kind)? else {
                 // Seen by people, because nothing is claimed here.
                 writeln!(
@@ -92,25 +87,10 @@ impl Room {
                 return Ok(());
             };
             return test(&room);
-        }
-        let mut unshare = Command::new("unshare");
-        if !is_root()? {
-            unshare.args(["--user", "--map-root-user"]);
-        }
-        unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        unshare.arg(env::current_exe()?).args([path, "--exact", "--nocapture", "--test-threads=1"]);
-        let output = unshare
-            .env(INSIDE, path)
-            .env("PATH", self::path()?)
-            .stdin(Stdio::null())
-            .output()
-            .context("unshare")?;
-        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        };
         for line in told.lines().filter(|line| line.starts_with("---- ")) {
             writeln!(io::stderr(), "{line}")?;
         }
-        ensure!(output.status.success(), "{path} inside: {}\n{told}", output.status);
-        ensure!(told.contains("test result: ok. 1 passed"), "{path} was not held:\n{told}");
         Ok(())
     }
 
@@ -204,13 +184,6 @@ pub(crate) fn command(program: &str) -> Command {
     command
 }
 
-/// The room's programs come first; firewalls are where root looks.
-fn path() -> Result<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [PROGRAMS, "/usr/sbin", "/sbin"].map(PathBuf::from).into_iter();
-    Ok(env::join_paths(folders.chain(env::split_paths(&path)))?)
-}
-
 /// Runs a program that must end well; gives what it prints.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, words: impl IntoIterator<Item = S>) -> Result<String> {
     let mut command = command(program);
@@ -230,34 +203,8 @@ pub(crate) fn feed(program: &str, words: &[&str], input: &str) -> Result<()> {
     Ok(())
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn is_root() -> Result<bool> {
-    Ok(text(&Command::new("id").arg("-u").output()?.stdout).trim() == "0")
-}
-
 fn find(program: &str) -> Result<PathBuf> {
     let folders = ["/usr/sbin", "/sbin", "/usr/bin"];
     let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
     found.with_context(|| format!("{program} is missing; Debian's iptables brings it"))
-}
-
-/// Asks again until the answer is good.
-pub(crate) fn wait<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl FnMut() -> Result<T>,
-    good: impl Fn(&T) -> bool,
-) -> Result<T> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let answer = ask()?;
-        if good(&answer) {
-            return Ok(answer);
-        }
-        ensure!(Instant::now() < end, "{what}: after {} s it is still {answer:?}", LIMIT.as_secs());
-        // The pause between two questions, so that what is waited for gets the processor.
-        thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -1,0 +1,96 @@
+//! Programs, and waiting for what they do.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long anything may take before a test gives up.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks again until the answer is the one that is waited for.
+///
+/// # Errors
+/// Asking failed, or it took longer than [`LIMIT`].
+pub fn wait<T: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl FnMut() -> Result<T>,
+    is_it: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let begin = Instant::now();
+    loop {
+        let answer = ask()?;
+        if is_it(&answer) {
+            return Ok(answer);
+        }
+        ensure!(begin.elapsed() < LIMIT, "{what}: after {} s it is still {answer:?}", LIMIT.as_secs());
+        // The pause between two questions, so that what is waited for gets the processor.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a line of sh; what it printed.
+///
+/// # Errors
+/// It did not end well.
+pub fn shell(line: &str) -> Result<String> {
+    let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{line}: {}", text(&output.stderr));
+    }
+    Ok(text(&output.stdout))
+}
+
+/// What a program printed.
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Ends with what it belongs to.
+#[derive(Debug)]
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// The client's program.
+///
+/// # Errors
+/// It cannot be built.
+pub fn knock_program() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || built("host-knock", "knock").map_err(|error| format!("{error:#}"));
+    BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg)
+}
+
+/// A program of a package, built where the test was, and as the test was.
+///
+/// # Errors
+/// It cannot be built.
+pub fn built(package: &str, name: &str) -> Result<PathBuf> {
+    let test = env::current_exe()?;
+    // Tests lie in `deps`.
+    let folder = test.parent().and_then(|deps| deps.parent()).context("no folder")?;
+    let program = folder.join(name);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--package", package, "--bin", name, "--target-dir"]);
+    cargo.arg(folder.parent().context("no target folder")?);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    ensure!(cargo.status()?.success(), "{package} is not built");
+    ensure!(program.is_file(), "there is no {}", program.display());
+    Ok(program)
+}
