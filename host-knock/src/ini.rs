@@ -20,10 +20,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{
+    host::Host,
+    key,
+    notice::Notices,
+    profile::{KeySource, Profile},
+    request::Format,
+    secret_file, value,
+};
 use anyhow::{Context as _, Result, anyhow, bail};
-use pkd_core::{Key, Port, Tag};
-
-use crate::{host::Host, key, notice::Notices, secret_file, value};
 
 const DEFAULTS: &str = "DEFAULT";
 
@@ -45,21 +50,6 @@ struct Entry {
     option: String,
     value: String,
     line: usize,
-}
-
-/// What a section says, checked.
-#[derive(Debug)]
-pub(crate) struct Profile {
-    /// The host; the section's name, if it gives none.
-    pub(crate) host: Host,
-    /// The key.
-    pub(crate) key: Key,
-    /// The tag, if it gives one.
-    pub(crate) tag: Option<Tag>,
-    /// The port, if it gives one.
-    pub(crate) port: Option<Port>,
-    /// Whether the host wants the knock of before 1.0.
-    pub(crate) before_1_0: bool,
 }
 
 impl Ini {
@@ -109,12 +99,13 @@ impl Ini {
             let mut entries = sections.into_iter().flatten().flat_map(|section| &section.entries);
             entries.find(|entry| entry.option == option).map(|entry| entry.value.as_str())
         };
+        let before_1_0 = value("old").map(parse_flag).transpose()?.unwrap_or(false);
         Ok(Profile {
-            host: Host::parse(value("host").unwrap_or(&section.name))?,
-            key: key::parse(value("key").context("key is missing")?, "key")?,
+            key: KeySource::Known(key::parse(value("key").context("key is missing")?, "key")?),
             tag: value("tag").map(value::tag).transpose()?,
             port: value("port").map(value::port).transpose()?,
-            before_1_0: value("old").map(parse_flag).transpose()?.unwrap_or(false),
+            format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
+            ..Profile::of_host(Host::parse(value("host").unwrap_or(&section.name))?)
         })
     }
 

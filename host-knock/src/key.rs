@@ -12,12 +12,13 @@ use crate::{notice::Notices, secret_file, terminal};
 /// The key in a file: one line, with or without its line end. `-` is standard input.
 ///
 /// # Errors
-/// The file cannot be read, or its text is no key; the error names the file.
-pub(crate) fn from_file(path: &Path, notices: Notices) -> Result<Key> {
+/// The file cannot be read, others can read it and `may_be_loose` is not set, or its text is no key; the
+/// error names the file.
+pub(crate) fn from_file(path: &Path, notices: Notices, may_be_loose: bool) -> Result<Key> {
     let (name, text) = if path.as_os_str() == "-" {
         ("standard input".to_owned(), secret_file::read_standard_input()?)
     } else {
-        (path.display().to_string(), secret_file::read(path, notices)?)
+        (path.display().to_string(), secret_file::read_key(path, notices, may_be_loose)?)
     };
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     parse(line, &format!("key in {name}"))

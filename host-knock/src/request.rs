@@ -1,20 +1,23 @@
 //! From what was typed to what is to be sent. Everything is checked here, before the first datagram.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use pkd_core::{Key, Port, Tag};
 
 use crate::{
-    args::Args,
+    args::{Args, Knocking},
     host::Host,
-    ini::{Ini, Profile},
     key,
     notice::Notices,
+    profile::{Book, KeySource, Profile},
+    service::Service,
     value::{self, is_number},
 };
 
 /// One host to knock at, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
+    /// What was typed for it.
+    pub(crate) name: String,
     /// Where.
     pub(crate) host: Host,
     /// The addresses of the host that count.
@@ -29,6 +32,10 @@ pub(crate) struct Request {
     pub(crate) format: Format,
     /// Where the datagram comes from.
     pub(crate) source: Source,
+    /// Seconds to add to this computer's time.
+    pub(crate) time_offset: i64,
+    /// What it opens.
+    pub(crate) services: Vec<Service>,
 }
 
 /// Address families to use.
@@ -78,7 +85,7 @@ struct Words<'a> {
     port: Option<&'a str>,
 }
 
-/// What the command line and the ini file ask for, one request a host, in their order.
+/// What the command line and the files ask for, one request a host, in their order.
 ///
 /// Files are read, and the terminal is asked with `ask` for a key that nothing else gives: last, and
 /// at most once. Its argument says what the key is for.
@@ -87,61 +94,135 @@ struct Words<'a> {
 /// Something is wrong with an argument, a key or a file.
 pub(crate) fn requests(
     args: &Args,
-    ini: &Ini,
+    book: &Book,
     notices: Notices,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
-    let words = sort(args, ini);
-    let tag = args.tag.as_deref().or(words.tag).map(value::tag).transpose()?;
-    let port = args.port.as_deref().or(words.port).map(value::port).transpose()?;
-    let families = Families::of(args.ipv4, args.ipv6);
-
+    let words = sort(args, book);
+    let knocking = Options::of(&args.knocking, words.tag, words.port)?;
     let mut targets = Vec::new();
     for word in words.hosts {
-        let profile = ini.profile(word).transpose()?;
-        let host = match &profile {
-            Some(profile) => profile.host.clone(),
-            None => Host::parse(word)?,
+        for name in book.expand(word)? {
+            let profile = book.profile(&name).transpose()?;
+            targets.push(Target::of(name, profile, &knocking)?);
+        }
+    }
+    finish(targets, &knocking, notices, words.tag, ask)
+}
+
+/// One request, for a host that ssh may have named: a profile, the address of one, or any host.
+///
+/// # Errors
+/// As for [`requests`].
+pub(crate) fn single(
+    host: &str,
+    knocking: &Knocking,
+    book: &Book,
+    notices: Notices,
+    ask: impl FnOnce(&str) -> Result<Key>,
+) -> Result<Request> {
+    let options = Options::of(knocking, None, None)?;
+    let target = Target::of(host.to_owned(), book.profile_at(host).transpose()?, &options)?;
+    let request = finish(vec![target], &options, notices, None, ask)?.pop();
+    request.with_context(|| format!("host {host:?} is no host"))
+}
+
+/// The options, checked; they come before what profiles say.
+struct Options<'a> {
+    given: &'a Knocking,
+    tag: Option<Tag>,
+    port: Option<Port>,
+    families: Families,
+    time_offset: Option<i64>,
+}
+
+impl<'a> Options<'a> {
+    fn of(given: &'a Knocking, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+        Ok(Self {
+            given,
+            tag: given.tag.as_deref().or(tag).map(value::tag).transpose()?,
+            port: given.port.as_deref().or(port).map(value::port).transpose()?,
+            families: Families::of(given.ipv4, given.ipv6),
+            time_offset: given.time_offset.as_deref().map(value::time_offset).transpose()?,
+        })
+    }
+}
+
+/// A host before its key is known.
+struct Target {
+    name: String,
+    is_known: bool,
+    profile: Profile,
+}
+
+impl Target {
+    fn of(name: String, profile: Option<Profile>, options: &Options<'_>) -> Result<Self> {
+        let is_known = profile.is_some();
+        let mut profile = match profile {
+            Some(profile) => profile,
+            None => Profile::of_host(Host::parse(&name)?),
         };
-        let wrong_family = match (families, host.address()) {
+        if options.families != Families::Both {
+            profile.families = options.families;
+        }
+        let wrong_family = match (profile.families, profile.host.address()) {
             (Families::V4, Some(address)) if address.is_ipv6() => Some("-4 allows no IPv6 address"),
             (Families::V6, Some(address)) if address.is_ipv4() => Some("-6 allows no IPv4 address"),
             _ => None,
         };
         if let Some(wrong) = wrong_family {
-            bail!("host {word:?}: {wrong}");
+            bail!("host {name:?}: {wrong}");
         }
-        targets.push((host, profile));
+        Ok(Self { name, is_known, profile })
     }
+}
 
-    let given = match (&args.key, &args.key_file) {
+fn finish(
+    targets: Vec<Target>,
+    options: &Options<'_>,
+    notices: Notices,
+    tag: Option<&str>,
+    ask: impl FnOnce(&str) -> Result<Key>,
+) -> Result<Vec<Request>> {
+    let may_be_loose = options.given.insecure_key_mode;
+    let given = match (&options.given.key, &options.given.key_file) {
         (Some(text), _) => Some(key::from_command_line(text, notices)?),
-        (None, Some(path)) => Some(key::from_file(path, notices)?),
+        (None, Some(path)) => Some(key::from_file(path, notices, may_be_loose)?),
         (None, None) => None,
     };
-    let keyless: Vec<_> =
-        targets.iter().filter(|(_, profile)| profile.is_none()).map(|(host, _)| host.to_string()).collect();
-    let fallback = match given {
-        Some(_) => None,
-        None if keyless.is_empty() => None,
-        None => Some(ask(&purpose(&keyless, words.tag))?),
-    };
-
-    let request = |(host, profile): (Host, Option<Profile>)| {
-        let section = profile.as_ref();
-        let key = given.as_ref().or(section.map(|section| &section.key)).or(fallback.as_ref());
-        let before_1_0 = args.before_1_0 || section.is_some_and(|section| section.before_1_0);
+    let mut keys = Vec::new();
+    for target in &targets {
+        keys.push(match (&given, &target.profile.key) {
+            (Some(key), _) | (None, KeySource::Known(key)) => Some(key.clone()),
+            (None, KeySource::File(path)) => Some(key::from_file(path, notices, may_be_loose)?),
+            (None, KeySource::Asked) => None,
+        });
+    }
+    let keyless = targets.iter().zip(&keys).filter(|(_, key)| key.is_none());
+    let keyless: Vec<_> = keyless
+        .map(
+            |(target, _)| if target.is_known { target.name.clone() } else { target.profile.host.to_string() },
+        )
+        .collect();
+    let fallback = if keyless.is_empty() { None } else { Some(ask(&purpose(&keyless, tag))?) };
+    let request = |(target, key): (Target, Option<Key>)| {
+        let Target { name, profile, .. } = target;
+        let before_1_0 = options.given.before_1_0 || profile.format == Format::Before1_0;
+        let same_port = options.given.same_source_port || profile.same_source_port;
         Ok(Request {
-            families,
-            key: key.ok_or_else(|| anyhow!("no key for {host}"))?.clone(),
-            tag: tag.or(section.and_then(|section| section.tag)).unwrap_or_default(),
-            port: port.or(section.and_then(|section| section.port)),
+            key: key.or_else(|| fallback.clone()).with_context(|| format!("no key for {name}"))?,
+            name,
+            families: profile.families,
+            tag: options.tag.or(profile.tag).unwrap_or_default(),
+            port: options.port.or(profile.port),
             format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
-            source: if args.same_source_port { Source::SamePort } else { Source::Any },
-            host,
+            source: if same_port { Source::SamePort } else { Source::Any },
+            time_offset: options.time_offset.unwrap_or(profile.time_offset),
+            services: profile.services,
+            host: profile.host,
         })
     };
-    targets.into_iter().map(request).collect()
+    targets.into_iter().zip(keys).map(request).collect()
 }
 
 /// Tells `HOST [TAG [PORT]]` from a list of hosts. `--help` states the rule.
@@ -149,15 +230,16 @@ pub(crate) fn requests(
 /// A tag that is taken for a host is asked for a key by that name; a host that is taken for a tag is
 /// named as one in the question. So neither mistake goes unseen: both ask, because both come without a
 /// key.
-fn sort<'a>(args: &'a Args, ini: &Ini) -> Words<'a> {
-    let told = args.tag.is_some() || args.port.is_some() || args.key.is_some() || args.key_file.is_some();
-    let no_host = |word: &str| !word.is_empty() && !word.contains(['.', ':']) && !ini.has(word);
+fn sort<'a>(args: &'a Args, book: &Book) -> Words<'a> {
+    let Knocking { tag, port, key, key_file, .. } = &args.knocking;
+    let told = tag.is_some() || port.is_some() || key.is_some() || key_file.is_some();
+    let no_host = |word: &str| !word.is_empty() && !word.contains(['.', ':', '@']) && !book.has(word);
     let short = |word: &str| word.starts_with("0x") || word.len() <= Tag::LENGTH && !is_number(word);
     match args.words.as_slice() {
         [host, tag, port] if !told && no_host(tag) && is_number(port) => {
             Words { hosts: std::slice::from_ref(host), tag: Some(tag), port: Some(port) }
         }
-        [host, tag] if !told && no_host(tag) && short(tag) && !ini.has(host) => {
+        [host, tag] if !told && no_host(tag) && short(tag) && !book.has(host) => {
             Words { hosts: std::slice::from_ref(host), tag: Some(tag), port: None }
         }
         hosts => Words { hosts, tag: None, port: None },

@@ -32,14 +32,15 @@ fn random_port(random: u64) -> Port {
     Port(u16::try_from(step).map_or(last, |step| first + step))
 }
 
-/// A payload with the present time and a new nonce.
+/// A payload with the present time, as the host has it, and a new nonce.
 ///
 /// # Errors
 /// The clock stands before 1970, or the system has no random bytes.
 pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
     let mut nonce = [0; NONCE_LENGTH];
     getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
-    let time = unix_seconds(SystemTime::now())?;
+    let UnixSeconds(time) = unix_seconds(SystemTime::now())?;
+    let time = UnixSeconds(time.saturating_add_signed(request.time_offset));
     let seal = Seal { key: &request.key, tag: request.tag, time, nonce };
     Ok(match request.format {
         Format::Classic => Knock::seal(&seal, port),
@@ -53,8 +54,16 @@ pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
 pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
+    deliver(request, &addresses(request, port)?)
+}
+
+/// The host's first address of each family that the request allows, with this port.
+///
+/// # Errors
+/// The name cannot be resolved.
+pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     let found = (request.host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    deliver(request, &choose(found, request.families)?)
+    choose(found, request.families)
 }
 
 /// The host's first address of each family that counts.
@@ -81,7 +90,7 @@ pub(crate) fn choose(found: impl Iterator<Item = SocketAddr>, families: Families
 
 /// Each knock has its own nonce: a second copy of the first would be a replay. One address that can
 /// be sent to is enough: a computer without IPv6 is no reason to complain about a host with it.
-fn deliver(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+pub(crate) fn deliver(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     let mut reached = Vec::new();
     let mut failures = Vec::new();
     for &address in addresses {
@@ -191,6 +200,9 @@ mod tests {
             port: None,
             format: Format::Classic,
             source: Source::Any,
+            name: "gw".to_owned(),
+            time_offset: 0,
+            services: Vec::new(),
         };
         let rows = [
             (vec![open, closed], Some(vec![open])),

@@ -1,7 +1,6 @@
 //! `knock seq`: a sequence of ports, as knockd waits for it. No key is in it: whoever sees it can repeat it.
 
 use std::{
-    ffi::OsString,
     fmt::Write as _,
     io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
@@ -10,61 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::Parser;
 
-use crate::{
-    args::{Instead, instead},
-    host::Host,
-    request::Families,
-    send, value,
-};
+use crate::{args, host::Host, request::Families, send, service::Protocol, value};
 
 /// How long a TCP connection may take to come about. Its first packet is the knock; nobody waits for more.
 const AT_MOST: Duration = Duration::from_millis(1);
-
-/// Sends a packet to each port in turn, as knockd waits for it.
-///
-/// Whoever sees such a sequence can repeat it; a gateway with pkd wants `knock HOST`.
-#[derive(Debug, Parser)]
-#[command(
-    name = "knock seq",
-    after_help = "Exit codes: 0 all was sent, 1 something could not be sent, 2 nothing was sent."
-)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
-pub(crate) struct Args {
-    /// Where; for a host that is called seq, knock -- seq
-    host: String,
-
-    /// A port, or PORT:tcp or PORT:udp
-    #[arg(value_name = "PORT[:PROTOCOL]", required = true)]
-    ports: Vec<String>,
-
-    /// Ports without a protocol are of UDP, not of TCP
-    #[arg(short, long)]
-    udp: bool,
-
-    /// Milliseconds from one packet to the next, so that none overtakes another
-    #[arg(short, long, value_name = "MS", default_value = "20")]
-    delay: u16,
-
-    /// Use IPv4 only
-    #[arg(short = '4', conflicts_with = "ipv6")]
-    ipv4: bool,
-
-    /// Use IPv6 only
-    #[arg(short = '6')]
-    ipv6: bool,
-
-    /// Print where each packet went
-    #[arg(short, long)]
-    verbose: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Tcp,
-    Udp,
-}
 
 /// A sequence that can be sent.
 #[derive(Debug)]
@@ -77,16 +26,11 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// Reads the command line behind `knock`.
+    /// What was typed, checked.
     ///
     /// # Errors
-    /// Help was asked for, or something is wrong.
-    pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Instead> {
-        let args = Args::try_parse_from(line).map_err(|error| instead(&error, "knock seq"))?;
-        Self::of(&args).map_err(|error| Instead::Mistake(format!("{error:#}")))
-    }
-
-    fn of(args: &Args) -> Result<Self> {
+    /// Something of it is wrong.
+    pub(crate) fn of(args: &args::Sequence) -> Result<Self> {
         let usual = if args.udp { Protocol::Udp } else { Protocol::Tcp };
         Ok(Self {
             host: Host::parse(&args.host)?,

@@ -1,5 +1,7 @@
 //! The small texts that an argument and an ini file have in common.
 
+use std::time::Duration;
+
 use anyhow::{Result, anyhow, bail};
 use pkd_core::{Port, Tag};
 
@@ -26,4 +28,41 @@ pub(crate) fn port(text: &str) -> Result<Port> {
         Some(port @ 1..) => Ok(Port(port)),
         _ => bail!("port {text:?} is no number of 1 to 65535"),
     }
+}
+
+/// Reads how long to wait.
+///
+/// # Errors
+/// The text is no number of 1 to 86400.
+pub(crate) fn seconds(text: &str) -> Result<Duration> {
+    let number = Some(text).filter(|text| is_number(text)).and_then(|text| text.parse().ok());
+    match number {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => bail!("timeout {text:?} is no number of seconds, 1 to 86400"),
+    }
+}
+
+/// Reads how far a clock is ahead; negative: behind. A hundred years are enough for a clock without battery.
+///
+/// # Errors
+/// The text is no such number of seconds.
+pub(crate) fn time_offset(text: &str) -> Result<i64> {
+    const MOST: i64 = 100 * 366 * 86_400;
+    match text.parse::<i64>() {
+        Ok(seconds) if (-MOST..=MOST).contains(&seconds) => Ok(seconds),
+        _ => bail!("time offset {text:?} is no number of seconds, of at most a hundred years"),
+    }
+}
+
+/// A profile's name becomes a word on the command line and a part of a file's name.
+///
+/// # Errors
+/// It has other letters than that allows.
+pub(crate) fn profile_name(name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !begins || name.len() > 64 || !name.bytes().all(fits) {
+        bail!("name {name:?} does not fit: letters, digits, and inside also - . _, at most 64 of them");
+    }
+    Ok(())
 }

@@ -150,7 +150,7 @@ impl Desk {
     fn command<S: AsRef<OsStr>>(&self, session: &str, args: &[S]) -> Command {
         let mut command = Command::new("setsid");
         command.arg(session).arg(env!("CARGO_BIN_EXE_knock")).args(args);
-        command.env("HOME", &self.home).current_dir(&self.home);
+        command.env("HOME", &self.home).env_remove("XDG_CONFIG_HOME").current_dir(&self.home);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -52,7 +52,7 @@ fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
     let rows: [(&[&str], String); 8] = [
         (&["--key-file", &tight], String::new()),
         (&["--key-file", &owner_reads], String::new()),
-        (&["--key-file", &group_reads], loose("group_reads")),
+        (&["--insecure-key-mode", "--key-file", &group_reads], loose("group_reads")),
         (&["--key-file", &all_write], loose("all_write")),
         (&["--key-file", &tight, "-c", "/dev/null"], String::new()),
         (&["-c", &tight_ini], String::new()),
@@ -70,4 +70,18 @@ fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
     let outcome = desk.knock(&["-q", "-p", "0", "gw"])?;
     assert_eq!(outcome.stderr, "knock: port \"0\" is no number of 1 to 65535\n", "errors are never quiet");
     Ok(())
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
+    let desk = Desk::new("a_key_file_that_others_can_read_is_refused")?;
+    for mode in [0o640, 0o604, 0o660, 0o644, 0o666] {
+        let file = desk.file_of_mode("key", KEY, mode)?;
+        let outcome = desk.knock(&["-q", "-n", "--key-file", &file, "gw"])?;
+        let said = format!("knock: {file} can be read by others; chmod 600 it, or use --insecure-key-mode\n");
+        assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr), (Some(2), "", said), "{mode:o}");
+    }
+    // Only files have a mode that tells something: a pipe of the shell has one, too.
+    let outcome = desk.knock_with_input(&["-n", "--key-file", "/dev/stdin", "gw"], KEY.as_bytes())?;
+    outcome.knocks()?[0].verify(KEY, "PKD0")
 }

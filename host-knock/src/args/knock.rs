@@ -1,0 +1,124 @@
+//! `knock HOST...`, and the verbs that may stand in the place of a host.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use super::ways::{Proxy, Sequence, Ssh, Wait};
+
+/// What stands below the options in `--help`.
+const WORDS: &str = "\
+HOST is a profile, an IPv4 or IPv6 address, a name, or a section of the ini file. Several hosts may be
+given; @GROUP stands for those of a group. For a host that is called like a command write
+knock -- HOST.
+
+Two shapes of the original knock are understood as well, when none of --tag, --port, --key and
+--key-file is given:
+  HOST TAG PORT  three words, the last a number, the second neither a section, an address nor dotted
+  HOST TAG       two words, the first no section, the second neither a section, an address, dotted
+                 nor a number, and of at most 4 bytes or beginning with 0x
+Everything else is a list of hosts. A bare number is never a host.
+
+Without a key from --key-file, --key, a profile or the ini file, the terminal asks for one.
+
+Exit codes: 0 all knocks were sent, 1 at least one could not be sent, 2 nothing was sent because
+an argument, a key or a file is wrong.";
+
+/// Knocks: sends each host one datagram that opens the door for this computer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "knock",
+    version,
+    after_help = WORDS,
+    override_usage = "knock [OPTIONS] HOST...\n       knock [OPTIONS] HOST TAG [PORT]\n       knock COMMAND ...",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "COMMAND"
+)]
+pub(crate) struct Args {
+    /// Hosts to knock at
+    #[arg(value_name = "HOST", required = true)]
+    pub(crate) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) knocking: Knocking,
+
+    /// Send nothing; print host, port and payload in hexadecimal, one line a host
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What may stand in the place of a host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Ssh(Ssh),
+    Proxy(Proxy),
+    Wait(Wait),
+    Seq(Sequence),
+}
+
+/// How to knock: the options that all ways in have in common.
+#[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+pub(crate) struct Knocking {
+    /// Read the key from FILE, one line, text or 0x and hexadecimal; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// The key itself; every user of this computer can see it while knock runs
+    #[arg(long, value_name = "KEY", conflicts_with = "key_file", allow_hyphen_values = true)]
+    pub(crate) key: Option<String>,
+
+    /// Which key the host shall check with, up to 4 bytes, text or 0x and hexadecimal [default: PKD0]
+    #[arg(short, long)]
+    pub(crate) tag: Option<String>,
+
+    /// Destination port of the knock [default: random, 1024 to 50000]
+    #[arg(short, long)]
+    pub(crate) port: Option<String>,
+
+    /// Make the knock of versions before 1.0 of the original
+    #[arg(short = 'o', long = "pre-1.0")]
+    pub(crate) before_1_0: bool,
+
+    /// Send from the port that is knocked at, as the original did
+    #[arg(long)]
+    pub(crate) same_source_port: bool,
+
+    /// Add SECONDS to this computer's time, for a host whose clock is wrong; may be negative
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub(crate) time_offset: Option<String>,
+
+    /// The file of profiles or sections
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        help = "Read profiles (FILE.toml) or sections of an ini file from FILE, and from no other file"
+    )]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Use IPv4 only
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6')]
+    pub(crate) ipv6: bool,
+
+    /// Use a key file that others can read, with a warning
+    #[arg(long)]
+    pub(crate) insecure_key_mode: bool,
+
+    /// Print where each knock went
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// Print no warnings
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}

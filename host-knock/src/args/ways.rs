@@ -1,0 +1,114 @@
+//! Ways to get in: the verbs that wait for a port, and sequences of ports.
+
+use std::ffi::OsString;
+
+use clap::Args as ClapArgs;
+
+use super::knock::Knocking;
+
+/// How long to wait.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Waiting {
+    /// Seconds until it is given up, 1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "15")]
+    pub(crate) timeout: String,
+}
+
+/// Knocks, waits until the port for SSH answers, and becomes ssh
+///
+/// Options before HOST are knock's, all behind it are ssh's. HOST is a profile, or what ssh takes for a
+/// host; `ssh -G` tells which address and port are meant.
+#[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "knock ssh [OPTIONS] [USER@]HOST [SSH ARGUMENT]...",
+    after_help = "Exit codes: 1 the port did not open, 2 an argument, a key or a file is wrong; else ssh's own."
+)]
+pub(crate) struct Ssh {
+    #[command(flatten)]
+    pub(crate) knocking: Knocking,
+
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+
+    /// Where to, and what else ssh is given
+    #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
+    pub(crate) words: Vec<OsString>,
+}
+
+/// Knocks, waits until the port answers, and relays bytes between it and standard input and output
+///
+/// For ssh: `ProxyCommand knock proxy %h %p`
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit codes: 0 the connection has ended, 1 it did not come about or broke, 2 an argument, \
+                        a key or a file is wrong."
+)]
+pub(crate) struct Proxy {
+    #[command(flatten)]
+    pub(crate) knocking: Knocking,
+
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+
+    /// A profile, the address of one, or any host
+    pub(crate) host: String,
+
+    /// TCP port to connect to, or a service of the profile
+    #[arg(value_name = "PORT")]
+    pub(crate) service: String,
+}
+
+/// Knocks, and waits until the port answers; knocks again from time to time
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit codes: 0 the port is open, 1 it is not, 2 an argument, a key or a file is wrong."
+)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) knocking: Knocking,
+
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+
+    /// A profile, the address of one, or any host
+    pub(crate) host: String,
+
+    /// TCP port, or a service of the profile [default: each TCP service of the profile]
+    #[arg(value_name = "PORT")]
+    pub(crate) service: Option<String>,
+}
+
+/// Sends a packet to each port in turn, as knockd waits for it
+///
+/// Whoever sees such a sequence can repeat it; a gateway with pkd wants `knock HOST`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exit codes: 0 all was sent, 1 something could not be sent, 2 nothing was sent.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+pub(crate) struct Sequence {
+    /// Where
+    pub(crate) host: String,
+
+    /// A port, or PORT:tcp or PORT:udp
+    #[arg(value_name = "PORT[:PROTOCOL]", required = true)]
+    pub(crate) ports: Vec<String>,
+
+    /// Ports without a protocol are of UDP, not of TCP
+    #[arg(short, long)]
+    pub(crate) udp: bool,
+
+    /// Milliseconds from one packet to the next, so that none overtakes another
+    #[arg(short, long, value_name = "MS", default_value = "20")]
+    pub(crate) delay: u16,
+
+    /// Use IPv4 only
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6')]
+    pub(crate) ipv6: bool,
+
+    /// Print where each packet went
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}

@@ -1,0 +1,136 @@
+//! From a knock to an open port.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use pkd_core::Port;
+
+use crate::{progress::Progress, request::Request, send};
+
+/// How long the first try to connect may take, and the longest: each is twice as long as the one before. A packet that
+/// a closed door has dropped would be sent again by the system after a second only.
+const FIRST_TRY: Duration = Duration::from_millis(25);
+const LONGEST_TRY: Duration = Duration::from_secs(2);
+/// The pause before the second knock; it doubles, too. Gateways without a clock accept one knock a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(1500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// How often somebody who waits is told that it goes on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What keeps a port from being reached.
+struct Obstacle {
+    address: SocketAddr,
+    what: String,
+}
+
+/// Knocks at the first address of each family, and again from time to time, until one of them answers at the TCP port;
+/// gives that connection.
+///
+/// # Errors
+/// The name cannot be resolved, or nothing answers within `limit`.
+pub(crate) fn knock_until_open(
+    request: &Request,
+    port: Port,
+    limit: Duration,
+    quiet: bool,
+) -> Result<TcpStream> {
+    let addresses = send::addresses(request, port)?;
+    let begin = Instant::now();
+    let request = Arc::new(request.clone());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (sender, answers) = mpsc::channel();
+    for address in addresses {
+        let (request, is_over, sender) = (Arc::clone(&request), Arc::clone(&is_over), sender.clone());
+        // Nobody waits for the slower ones.
+        thread::spawn(move || sender.send(one_address(&request, address, begin + limit, &is_over)));
+    }
+    drop(sender);
+    let mut progress = Progress::new(quiet);
+    let mut obstacles = Vec::new();
+    loop {
+        match answers.recv_timeout(TICK) {
+            Ok(Ok(stream)) => {
+                is_over.store(true, Ordering::Relaxed);
+                return Ok(stream);
+            }
+            Ok(Err(obstacle)) => obstacles.push(obstacle),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let waited = begin.elapsed().as_secs();
+                progress.say(&format!("waiting for {} port {}, {waited} s", request.host, port.0));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                progress.clear();
+                bail!("{}", summary(port, limit, &obstacles))
+            }
+        }
+    }
+}
+
+fn summary(port: Port, limit: Duration, obstacles: &[Obstacle]) -> String {
+    let mut text = format!("port {} did not open within {} s", port.0, limit.as_secs());
+    for (row, Obstacle { address, what }) in obstacles.iter().enumerate() {
+        let join = if row == 0 { ':' } else { ';' };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{join} {}: {what}", address.ip());
+    }
+    text
+}
+
+/// Knocks and tries by turns, as long as nobody else has succeeded.
+fn one_address(
+    request: &Request,
+    address: SocketAddr,
+    end: Instant,
+    is_over: &AtomicBool,
+) -> Result<TcpStream, Obstacle> {
+    let (mut try_for, mut pause) = (FIRST_TRY, FIRST_PAUSE);
+    let mut due = Instant::now();
+    let mut what = "nothing answers".to_owned();
+    while !is_over.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now >= end {
+            break;
+        }
+        if now >= due {
+            due = now + pause;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if let Err(error) = knock(request, address) {
+                what = format!("{error:#}");
+                break;
+            }
+        }
+        let begin = Instant::now();
+        let time = try_for.min(end.saturating_duration_since(begin)).max(Duration::from_millis(1));
+        try_for = (try_for * 2).min(LONGEST_TRY);
+        match TcpStream::connect_timeout(&address, time) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                what = match error.kind() {
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing answers".to_owned(),
+                    io::ErrorKind::ConnectionRefused => "the connection is refused".to_owned(),
+                    _ => error.to_string(),
+                };
+                // Who refuses does so at once.
+                thread::sleep(time.saturating_sub(begin.elapsed()));
+            }
+        }
+    }
+    Err(Obstacle { address, what })
+}
+
+/// One knock at this address, at the request's port or a new random one.
+fn knock(request: &Request, mut address: SocketAddr) -> Result<()> {
+    address.set_port(send::destination_port(request).context("cannot knock")?.0);
+    send::deliver(request, &[address]).map(drop)
+}

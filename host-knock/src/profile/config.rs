@@ -1,0 +1,260 @@
+//! The file of the profiles.
+//!
+//! ```toml
+//! [host.office]
+//! address = "gw.example.net"
+//! tag = "SSHK"
+//! key_file = "keys/office.key"
+//! services = { ssh = 22 }
+//!
+//! [group]
+//! all = ["office", "nas.example.net"]
+//! ```
+//!
+//! No key is ever in it. What is not looked at need not be right.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use pkd_core::Window;
+use toml_edit::{DocumentMut, Item, TableLike};
+
+use super::{KeySource, Profile};
+use crate::{
+    host::Host,
+    request::{Families, Format},
+    service::Service,
+    value,
+};
+
+/// What may stand in a profile.
+const OPTIONS: [&str; 11] = [
+    "address",
+    "family",
+    "format",
+    "key_file",
+    "port",
+    "same_source_port",
+    "services",
+    "tag",
+    "time_offset",
+    "window",
+    "note",
+];
+
+/// Groups in groups, at most.
+const DEEPEST: usize = 8;
+
+/// The file's tables; what they hold has not been looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    path: PathBuf,
+    document: DocumentMut,
+}
+
+impl Config {
+    /// Reads a file that must exist.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, or has other tables at its top than `host` and `group`.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a file that may be missing.
+    ///
+    /// # Errors
+    /// As for [`Config::read`].
+    pub(crate) fn read_if_there(path: &Path) -> Result<Self> {
+        match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self { path: path.to_owned(), document: DocumentMut::new() })
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Ok(text) => Self::parse(path, &text),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let name = path.display();
+        let document = text.parse::<DocumentMut>().map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let what = error.message().lines().collect::<Vec<_>>().join("; ");
+            anyhow!("{name}, line {line}: {what}")
+        })?;
+        for (table, item) in document.iter() {
+            ensure!(["host", "group"].contains(&table), "{name}: [{table}] is none of [host.NAME], [group]");
+            ensure!(item.is_table_like(), "{name}: {table} is no table");
+        }
+        Ok(Self { path: path.to_owned(), document })
+    }
+
+    fn table(&self, name: &str) -> Option<&dyn TableLike> {
+        self.document.get(name)?.as_table_like()
+    }
+
+    #[expect(dead_code, reason = "knock list is not there yet")]
+    /// The names of all profiles, in the order in which they stand.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.table("host").into_iter().flat_map(TableLike::iter).map(|(name, _)| name).collect()
+    }
+
+    /// Whether there is a profile of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.table("host").is_some_and(|hosts| hosts.contains_key(name))
+    }
+
+    /// The profile of this name.
+    ///
+    /// # Errors
+    /// An option is unknown or wrong; the error names file, profile and option.
+    pub(crate) fn profile(&self, name: &str) -> Option<Result<Profile>> {
+        let item = self.table("host")?.get(name)?;
+        Some(self.check(name, item).with_context(|| format!("{}, [host.{name}]", self.path.display())))
+    }
+
+    /// The one profile with this address.
+    ///
+    /// # Errors
+    /// There are several, or it is wrong.
+    pub(crate) fn profile_at(&self, address: &str) -> Option<Result<Profile>> {
+        let hosts = self.table("host")?;
+        let has_it = |item: &Item| {
+            item.as_table_like()
+                .and_then(|table| table.get("address"))
+                .and_then(Item::as_str)
+                .is_some_and(|given| given.eq_ignore_ascii_case(address))
+        };
+        let mut found = hosts.iter().filter(|(_, item)| has_it(item)).map(|(name, _)| name);
+        let first = found.next()?;
+        if let Some(second) = found.next() {
+            return Some(Err(anyhow!(
+                "{}: {first} and {second} both have the address {address:?}; give a profile's name",
+                self.path.display()
+            )));
+        }
+        self.profile(first)
+    }
+
+    fn check(&self, name: &str, item: &Item) -> Result<Profile> {
+        value::profile_name(name)?;
+        let table = item.as_table_like().context("is no table")?;
+        if let Some((option, _)) = table.iter().find(|(option, _)| !OPTIONS.contains(option)) {
+            bail!("{option:?} is none of {}", OPTIONS.join(", "));
+        }
+        let options = Options(table);
+        let mut profile = Profile::of_host(Host::parse(options.text("address")?.unwrap_or(name))?);
+        profile.tag = options.text("tag")?.map(value::tag).transpose()?;
+        profile.port = options.whole("port")?.map(|port| value::port(&port.to_string())).transpose()?;
+        profile.same_source_port = options.flag("same_source_port")?;
+        profile.time_offset = options.whole("time_offset")?.unwrap_or(0);
+        value::time_offset(&profile.time_offset.to_string())?;
+        if let Some(seconds) = options.whole("window")? {
+            let seconds =
+                u32::try_from(seconds).map_err(|_| anyhow!("window {seconds} is no number of seconds"))?;
+            profile.window = Window::from_secs(seconds);
+        }
+        profile.format = match options.text("format")? {
+            None | Some("classic") => Format::Classic,
+            Some("pre-1.0") => Format::Before1_0,
+            Some(other) => bail!("format {other:?} is neither classic nor pre-1.0"),
+        };
+        profile.families = match options.text("family")? {
+            None | Some("both") => Families::Both,
+            Some("ipv4") => Families::V4,
+            Some("ipv6") => Families::V6,
+            Some(other) => bail!("family {other:?} is none of both, ipv4, ipv6"),
+        };
+        options.text("note")?;
+        if let Some(file) = options.text("key_file")? {
+            profile.key = KeySource::File(self.beside(file));
+        }
+        profile.services = options.services()?;
+        Ok(profile)
+    }
+
+    /// A path is meant from the folder of the file.
+    fn beside(&self, file: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(file)
+    }
+
+    /// The hosts of a group, each once, in the order in which they stand.
+    ///
+    /// # Errors
+    /// There is no such group, or it is wrong.
+    pub(crate) fn group(&self, name: &str) -> Result<Vec<String>> {
+        let mut hosts = Vec::new();
+        self.collect(name, DEEPEST, &mut hosts)?;
+        Ok(hosts)
+    }
+
+    fn collect(&self, name: &str, depth: usize, hosts: &mut Vec<String>) -> Result<()> {
+        let file = self.path.display();
+        let group = self.table("group").and_then(|groups| groups.get(name));
+        let Some(group) = group else {
+            bail!(
+                "there is no group {name:?}{}",
+                if self.path.as_os_str().is_empty() { String::new() } else { format!(" in {file}") }
+            )
+        };
+        let members =
+            group.as_array().with_context(|| format!("{file}: group {name} is no list of hosts"))?;
+        ensure!(depth > 0, "{file}: group {name} lies too deep in others, or in itself");
+        for member in members {
+            let member = member
+                .as_str()
+                .with_context(|| format!("{file}: group {name} has a member that is no text"))?;
+            match member.strip_prefix('@') {
+                Some(inner) => self.collect(inner, depth - 1, hosts)?,
+                None if hosts.iter().any(|host| host == member) => {}
+                None => hosts.push(member.to_owned()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The values of a profile, by their kinds.
+struct Options<'a>(&'a dyn TableLike);
+
+impl<'a> Options<'a> {
+    fn text(&self, option: &str) -> Result<Option<&'a str>> {
+        self.as_kind(option, "text in quotes", Item::as_str)
+    }
+
+    fn whole(&self, option: &str) -> Result<Option<i64>> {
+        self.as_kind(option, "a whole number", Item::as_integer)
+    }
+
+    fn flag(&self, option: &str) -> Result<bool> {
+        Ok(self.as_kind(option, "true or false", Item::as_bool)?.unwrap_or(false))
+    }
+
+    fn services(&self) -> Result<Vec<Service>> {
+        let table = self.as_kind("services", "a table such as { ssh = 22 }", Item::as_table_like)?;
+        let entries = table.into_iter().flat_map(TableLike::iter);
+        entries
+            .map(|(name, item)| {
+                let number = item.as_integer().map(|port| port.to_string());
+                let text = number.as_deref().or(item.as_str());
+                let text = text.with_context(|| format!("service {name} is neither 22 nor \"22/tcp\""))?;
+                Service::parse(name, text).with_context(|| format!("service {name}"))
+            })
+            .collect()
+    }
+
+    fn as_kind<T>(
+        &self,
+        option: &str,
+        kind: &str,
+        take: impl FnOnce(&'a Item) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(item) = self.0.get(option) else { return Ok(None) };
+        Ok(Some(take(item).with_context(|| format!("{option} is not {kind}"))?))
+    }
+}

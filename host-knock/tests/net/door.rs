@@ -1,0 +1,177 @@
+//! A gateway with a closed port, and whoever wants in.
+
+use std::{
+    fs::{self, File},
+    net::TcpStream,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pkd_netns::{
+    network::{Family, Network, folder},
+    process::{LIMIT, Running, built, shell, text, wait},
+};
+
+/// The key; no output may contain it.
+pub(crate) const KEY: &str = "open sesame";
+/// Where the gateway's SSH server is; no port of root's, so that anybody may run it.
+pub(crate) const SSH: u16 = 2222;
+
+/// The gateway's programs, and a folder for all files.
+pub(crate) struct Door<'a> {
+    pub(crate) network: &'a Network,
+    folder: tempfile::TempDir,
+    user: String,
+    running: Vec<Running>,
+}
+
+impl<'a> Door<'a> {
+    /// A closed door: pkdd guards the port of a real sshd.
+    pub(crate) fn closed(network: &'a Network) -> Result<Self> {
+        let folder = folder()?;
+        let mut door = Self { network, folder, user: String::new(), running: Vec::new() };
+        door.secret("me.key", KEY)?;
+        // First of all, because a closed port is closed for whoever looks whether it is there, too.
+        door.start_sshd()?;
+        door.start_pkdd(600)?;
+        door.write_client()?;
+        Ok(door)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn secret(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().context("no folder")?)?;
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(())
+    }
+
+    fn start_pkdd(&mut self, seconds: u32) -> Result<()> {
+        let place = self.folder.path().display();
+        fs::create_dir(self.path("state"))?;
+        // Nothing was ever accepted, so that it need not wait for a window.
+        fs::write(self.path("state/floor"), "0\nclean\n")?;
+        let config = format!(
+            "[gate]\nfirewall = 'nft'\nrun = '{place}/run'\nstate = '{place}/state'\n[service.ssh]\nport = {SSH}\n\
+             seconds = {seconds}\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
+        );
+        fs::write(self.path("pkdd.toml"), config)?;
+        let log = self.path("pkdd.log");
+        let mut pkdd = Command::new(built("pkdd", "pkdd")?);
+        pkdd.arg("--config").arg(self.path("pkdd.toml")).arg("run");
+        let running = Running(pkdd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?);
+        self.running.push(running);
+        wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("is open for knocks")).map(drop)
+    }
+
+    /// As root where root runs the test, and else as who does: sshd then lets in nobody else, which is enough.
+    fn start_sshd(&mut self) -> Result<()> {
+        let place = self.folder.path().display().to_string();
+        for key in ["host", "login"] {
+            shell(&format!("ssh-keygen -q -t ed25519 -N '' -f {place}/{key}"))?;
+        }
+        shell(&format!(
+            "cp {place}/login.pub {place}/authorized_keys; mkdir -p /run/sshd; chmod 755 /run/sshd; \
+             echo \"* $(cat {place}/host.pub)\" > {place}/known_hosts"
+        ))?;
+        let config = format!(
+            "Port {SSH}\nHostKey {place}/host\nAuthorizedKeysFile {place}/authorized_keys\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n\
+             Subsystem sftp internal-sftp\n"
+        );
+        fs::write(self.path("sshd_config"), config)?;
+        let outside = |map: &str| -> Result<String> {
+            let map = fs::read_to_string(map)?;
+            Ok(map.split_whitespace().nth(1).context("an empty map")?.to_owned())
+        };
+        let (user, group) = (outside("/proc/self/uid_map")?, outside("/proc/self/gid_map")?);
+        let mut sshd = Command::new("/usr/sbin/sshd");
+        if user != "0" {
+            sshd = Command::new("unshare");
+            sshd.args(["--user", "--map-user", &user, "--map-group", &group, "/usr/sbin/sshd"]);
+        }
+        let log = self.path("sshd.log");
+        sshd.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
+        self.running.push(Running(sshd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
+        shell(&format!("getent passwd {user} | cut -d: -f1"))?.trim().clone_into(&mut self.user);
+        let local = ("127.0.0.1", SSH);
+        wait("sshd", || Ok(TcpStream::connect(local).is_ok()), |up| *up)
+            .with_context(|| fs::read_to_string(&log).unwrap_or_default())
+            .map(drop)
+    }
+
+    /// What the client has: a profile, and ssh's own configuration.
+    fn write_client(&self) -> Result<()> {
+        let config = format!(
+            "[host.office]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n\
+             [host.office6]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n",
+            Family::V4.gateway(),
+            Family::V6.gateway()
+        );
+        self.secret("config/knock/office.key", KEY)?;
+        self.secret("config/knock/config.toml", &config)?;
+        let place = self.folder.path().display();
+        let ssh = format!(
+            "Host *\n  User {}\n  IdentityFile {place}/login\n  IdentitiesOnly yes\n  UserKnownHostsFile {place}/known_hosts\n\
+             \x20 StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n",
+            self.user
+        );
+        fs::write(self.path("ssh_config"), ssh)?;
+        fs::create_dir(self.path("bin"))?;
+        symlink(env!("CARGO_BIN_EXE_knock"), self.path("bin/knock"))?;
+        Ok(())
+    }
+
+    /// Starts a program at the client, with its profile, `knock` on its PATH and no terminal.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(program.as_ref());
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.path("bin").display()));
+        command.env("XDG_CONFIG_HOME", self.path("config")).env("HOME", self.folder.path());
+        command.current_dir(self.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it at the client to its end.
+    pub(crate) fn run(&self, command: &mut Command) -> Result<Output> {
+        let child = self.network.at_client(|| Ok(command.spawn()?))?;
+        let (sender, finished) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = finished.recv_timeout(LIMIT) else { bail!("{command:?} hangs") };
+        let output = output?;
+        let shown = [text(&output.stdout), text(&output.stderr)].concat();
+        ensure!(!shown.contains("sesame"), "a key is shown: {shown}");
+        Ok(output)
+    }
+
+    /// The same; it must end well. Gives what it printed.
+    pub(crate) fn succeed(&self, command: &mut Command) -> Result<String> {
+        let output = self.run(command)?;
+        ensure!(
+            output.status.success(),
+            "{command:?}: {} {}\nsshd: {}",
+            text(&output.stdout),
+            text(&output.stderr),
+            fs::read_to_string(self.path("sshd.log")).unwrap_or_default()
+        );
+        Ok(text(&output.stdout))
+    }
+
+    /// The port is silent for the client.
+    pub(crate) fn is_closed(&self, family: Family) -> Result<()> {
+        let to = std::net::SocketAddr::new(family.gateway(), SSH);
+        let banner = self.network.banner(family.client(), to)?;
+        ensure!(banner.is_none(), "{family:?}: it is open");
+        Ok(())
+    }
+}
