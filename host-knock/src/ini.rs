@@ -58,9 +58,16 @@ impl Ini {
     /// # Errors
     /// The file cannot be read, or a line of it cannot be understood.
     pub(crate) fn read(path: &Path, notices: Notices) -> Result<Self> {
-        let text = secret_file::read(path, notices)?;
+        Self::parse(path, &secret_file::read(path, notices)?)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// A line of it cannot be understood.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
         let sections =
-            parse(&text).map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
+            parse(text).map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
         Ok(Self { path: path.to_owned(), sections })
     }
 
@@ -73,6 +80,12 @@ impl Ini {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             _ => Self::read(path, notices),
         }
+    }
+
+    /// The names of all sections that stand for a host.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.sections.iter().map(|section| section.name.as_str()).filter(|name| *name != DEFAULTS)
     }
 
     /// Whether the file has a section of this name.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Key;
 
-use crate::{notice::Notices, secret_file, terminal};
+use crate::{notice::Notices, profile::KeySource, secret_file, terminal};
 
 /// The key in a file: one line, with or without its line end. `-` is standard input.
 ///
@@ -22,6 +22,28 @@ pub(crate) fn from_file(path: &Path, notices: Notices, may_be_loose: bool) -> Re
     };
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     parse(line, &format!("key in {name}"))
+}
+
+/// The key of a profile; `None`: the terminal has to be asked for it.
+///
+/// # Errors
+/// It cannot be had from where the profile says that it is.
+pub(crate) fn from_source(
+    source: &KeySource,
+    #[cfg_attr(not(feature = "desktop"), expect(unused_variables, reason = "only questions name it"))]
+    name: &str,
+    notices: Notices,
+    may_be_loose: bool,
+) -> Result<Option<Key>> {
+    Ok(match source {
+        KeySource::Known(key) => Some(key.clone()),
+        KeySource::File(path) => Some(from_file(path, notices, may_be_loose)?),
+        #[cfg(feature = "desktop")]
+        KeySource::Keyring(entry) => Some(crate::keyring::key(entry)?),
+        #[cfg(feature = "desktop")]
+        KeySource::Passphrase(salt) => Some(crate::passphrase::asked(name, salt)?),
+        KeySource::Asked => None,
+    })
 }
 
 /// The key on the command line, with a warning, because `ps` shows it to everyone.

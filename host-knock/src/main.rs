@@ -4,34 +4,63 @@
 //! [`args`] is what was typed, [`request`] what it means, [`send`] what is done about it.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "desktop"),
+    allow(
+        dead_code,
+        clippy::needless_update,
+        clippy::unused_self,
+        reason = "what profiles alone say or have"
+    )
+)]
 
 mod args;
+mod batch;
+#[cfg(feature = "desktop")]
+mod doctor;
+mod hexadecimal;
 mod host;
 mod ini;
 mod key;
+#[cfg(feature = "desktop")]
+mod keygen;
+#[cfg(feature = "desktop")]
+mod keyring;
 mod notice;
 mod open;
+#[cfg(feature = "desktop")]
+mod passphrase;
 mod profile;
 mod program;
 mod progress;
 mod relay;
+mod report;
 mod request;
+#[cfg(feature = "desktop")]
+mod safe_file;
 mod secret_file;
 mod send;
 mod sequence;
 mod service;
+#[cfg(feature = "desktop")]
+mod share;
 mod ssh;
+#[cfg(feature = "desktop")]
+mod table;
 mod terminal;
 mod value;
+#[cfg(feature = "desktop")]
+mod verify;
 
 use std::{
     env,
-    fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use pkd_core::Port;
 
 use args::{Args, Instead, Knocking, Verb};
 use notice::Notices;
@@ -90,6 +119,8 @@ fn main() -> ExitCode {
         Some(Verb::Proxy(args)) => proxy(args),
         Some(Verb::Wait(args)) => wait(args),
         Some(Verb::Seq(args)) => sequence(args),
+        #[cfg(feature = "desktop")]
+        Some(verb) => at_the_desk(verb),
     })
 }
 
@@ -116,43 +147,45 @@ fn book(knocking: &Knocking) -> Result<Book> {
 
 fn knock(args: &Args) -> Outcome {
     let book = book(&args.knocking).before()?;
+    let limit = value::seconds(&args.timeout).before()?;
+    let parallel = value::parallel(&args.parallel).before()?;
     let requests = request::requests(args, &book, notices(&args.knocking), key::from_prompt).before()?;
-    knock_all(args, &requests).map(|all_sent| if all_sent { 0 } else { UNSENT }).meanwhile()
+    let results = batch::each(&requests, parallel, |request| report::knock(request, args.dry_run));
+    let style = style(args);
+    report::print(style, &requests, &results).meanwhile()?;
+    if results.iter().any(Result::is_err) {
+        return Ok(UNSENT);
+    }
+    match &args.then {
+        Some(command) if !args.dry_run => then(command, &requests, limit, args.knocking.quiet),
+        _ => Ok(0),
+    }
 }
 
-/// Knocks at every host, whatever happens at those before it; whether all went well.
-fn knock_all(args: &Args, requests: &[Request]) -> Result<bool> {
-    let mut all_sent = true;
+/// How it is told what came of it.
+fn style(args: &Args) -> report::Style {
+    #[cfg(feature = "desktop")]
+    if !args.dry_run && args.json {
+        return report::Style::Json;
+    }
+    #[cfg(feature = "desktop")]
+    if !args.dry_run && !args.knocking.quiet && args.words.iter().any(|word| word.starts_with('@')) {
+        return report::Style::Table;
+    }
+    // On a dry run the payload is what is told.
+    if args.knocking.verbose || args.dry_run { report::Style::Lines } else { report::Style::Silence }
+}
+
+/// Waits for all ports that can be waited for, and becomes the shell's command.
+fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
     for request in requests {
-        match knock_one(args, request) {
-            Ok(report) if report.is_empty() => {}
-            Ok(report) => print(&report)?,
-            Err(error) => {
-                all_sent = false;
-                Notices::error(&format!("{}: {error:#}", request.host));
-            }
+        for port in tcp_services(request) {
+            open::knock_until_open(request, port, limit, quiet)
+                .with_context(|| request.host.to_string())
+                .meanwhile()?;
         }
     }
-    Ok(all_sent)
-}
-
-/// Knocks at one host; gives the lines to print.
-fn knock_one(args: &Args, request: &Request) -> Result<String> {
-    let port = send::destination_port(request)?;
-    let host = &request.host;
-    if args.dry_run {
-        let mut line = format!("{host} {} ", port.0);
-        for byte in send::payload(request, port)? {
-            write!(line, "{byte:02x}")?;
-        }
-        return Ok(line);
-    }
-    let reached = send::send(request, port)?;
-    if !args.knocking.verbose {
-        return Ok(String::new());
-    }
-    let lines = reached.iter().map(|address| format!("knocked {host} ({} port {})", address.ip(), port.0));
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    program::become_it(&mut program::shell(command)).context("cannot run the shell").meanwhile()
 }
 
 fn ssh(args: &args::Ssh) -> Outcome {
@@ -190,10 +223,7 @@ fn wait(args: &args::Wait) -> Outcome {
     let limit = value::seconds(&args.waiting.timeout).before()?;
     let request =
         request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
-    let ports = match &args.service {
-        Some(service) => vec![Service::find(&request.services, service).before()?],
-        None => tcp_services(&request).before()?,
-    };
+    let ports = ports(&request, args.service.as_deref()).before()?;
     for port in ports {
         open::knock_until_open(&request, port, limit, knocking.quiet)
             .with_context(|| request.host.to_string())
@@ -203,15 +233,61 @@ fn wait(args: &args::Wait) -> Outcome {
 }
 
 /// The ports of which can be told whether they are open.
-fn tcp_services(request: &Request) -> Result<Vec<pkd_core::Port>> {
-    let ports = request.services.iter().filter(|service| service.protocol == Protocol::Tcp);
-    let ports: Vec<_> = ports.map(|service| service.port).collect();
+fn tcp_services(request: &Request) -> Vec<Port> {
+    let services = request.services.iter().filter(|service| service.protocol == Protocol::Tcp);
+    services.map(|service| service.port).collect()
+}
+
+/// The port that was asked for, or all TCP services of the profile.
+fn ports(request: &Request, service: Option<&str>) -> Result<Vec<Port>> {
+    let ports = match service {
+        Some(service) => vec![Service::find(&request.services, service)?],
+        None => tcp_services(request),
+    };
     anyhow::ensure!(
         !ports.is_empty(),
-        "{}: no port is given, and no profile names a TCP service",
+        "no port is given, and no profile of {} names a TCP service",
         request.name
     );
     Ok(ports)
+}
+
+#[cfg(feature = "desktop")]
+fn at_the_desk(verb: &Verb) -> Outcome {
+    let text = match verb {
+        Verb::List(args) => profile::show::list(args),
+        Verb::Show(args) => profile::show::show(args),
+        Verb::Import(args) => profile::import::import(args),
+        Verb::Keygen(args) => keygen::keygen(args),
+        Verb::Share(args) => share::share(args),
+        Verb::Doctor(args) => return doctor(args),
+        Verb::Verify(args) => return verify(args),
+        Verb::Ssh(_) | Verb::Proxy(_) | Verb::Wait(_) | Verb::Seq(_) => Ok(String::new()),
+    };
+    print(text.before()?.trim_end()).map(|()| 0).meanwhile()
+}
+
+#[cfg(feature = "desktop")]
+fn doctor(args: &args::Doctor) -> Outcome {
+    let knocking = &args.knocking;
+    let book = book(knocking).before()?;
+    let limit = value::seconds(&args.waiting.timeout).before()?;
+    let request =
+        request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
+    let port = ports(&request, args.service.as_deref()).before()?;
+    let patient = doctor::Patient {
+        port: port.first().copied().unwrap_or(Port(22)),
+        request: &request,
+        limit,
+        time_server: args.time_server.as_deref(),
+    };
+    doctor::examine(&patient).map(|is_open| u8::from(!is_open)).meanwhile()
+}
+
+#[cfg(feature = "desktop")]
+fn verify(args: &args::Verify) -> Outcome {
+    let (text, is_accepted) = verify::Case::of(args).before()?.explain().meanwhile()?;
+    print(text.trim_end()).map(|()| u8::from(!is_accepted)).meanwhile()
 }
 
 fn sequence(args: &args::Sequence) -> Outcome {

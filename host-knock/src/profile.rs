@@ -4,6 +4,12 @@
 pub(crate) mod config;
 #[cfg(feature = "desktop")]
 pub(crate) mod folder;
+#[cfg(feature = "desktop")]
+pub(crate) mod import;
+#[cfg(feature = "desktop")]
+pub(crate) mod show;
+#[cfg(feature = "desktop")]
+pub(crate) mod uri;
 
 use std::{
     env,
@@ -53,6 +59,12 @@ pub(crate) enum KeySource {
     Known(Key),
     /// In a file.
     File(PathBuf),
+    /// In the system's keyring, under this name.
+    #[cfg(feature = "desktop")]
+    Keyring(String),
+    /// In somebody's head; this is mixed in.
+    #[cfg(feature = "desktop")]
+    Passphrase(crate::passphrase::Salt),
     /// Nowhere that is known: the terminal is asked.
     Asked,
 }

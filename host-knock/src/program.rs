@@ -15,3 +15,11 @@ pub(crate) fn become_it(command: &mut Command) -> io::Result<u8> {
     let code = command.status()?.code().unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }
+
+/// The system's shell with a command.
+pub(crate) fn shell(text: &str) -> Command {
+    let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let mut command = Command::new(shell);
+    command.args([option, text]);
+    command
+}

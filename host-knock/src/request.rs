@@ -8,7 +8,7 @@ use crate::{
     host::Host,
     key,
     notice::Notices,
-    profile::{Book, KeySource, Profile},
+    profile::{Book, Profile},
     service::Service,
     value::{self, is_number},
 };
@@ -34,6 +34,9 @@ pub(crate) struct Request {
     pub(crate) source: Source,
     /// Seconds to add to this computer's time.
     pub(crate) time_offset: i64,
+    /// How many seconds the host lets a knock's time be off, as far as is known.
+    #[cfg(feature = "desktop")]
+    pub(crate) window: pkd_core::Window,
     /// What it opens.
     pub(crate) services: Vec<Service>,
 }
@@ -192,10 +195,9 @@ fn finish(
     };
     let mut keys = Vec::new();
     for target in &targets {
-        keys.push(match (&given, &target.profile.key) {
-            (Some(key), _) | (None, KeySource::Known(key)) => Some(key.clone()),
-            (None, KeySource::File(path)) => Some(key::from_file(path, notices, may_be_loose)?),
-            (None, KeySource::Asked) => None,
+        keys.push(match &given {
+            Some(key) => Some(key.clone()),
+            None => key::from_source(&target.profile.key, &target.name, notices, may_be_loose)?,
         });
     }
     let keyless = targets.iter().zip(&keys).filter(|(_, key)| key.is_none());
@@ -218,6 +220,8 @@ fn finish(
             format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
             source: if same_port { Source::SamePort } else { Source::Any },
             time_offset: options.time_offset.unwrap_or(profile.time_offset),
+            #[cfg(feature = "desktop")]
+            window: profile.window,
             services: profile.services,
             host: profile.host,
         })

@@ -202,6 +202,8 @@ mod tests {
             source: Source::Any,
             name: "gw".to_owned(),
             time_offset: 0,
+            #[cfg(feature = "desktop")]
+            window: pkd_core::Window::default(),
             services: Vec::new(),
         };
         let rows = [

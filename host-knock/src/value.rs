@@ -42,6 +42,18 @@ pub(crate) fn seconds(text: &str) -> Result<Duration> {
     }
 }
 
+/// Reads how many hosts are knocked at at the same time.
+///
+/// # Errors
+/// The text is no number of 1 to 256.
+pub(crate) fn parallel(text: &str) -> Result<usize> {
+    let number = Some(text).filter(|text| is_number(text)).and_then(|text| text.parse().ok());
+    match number {
+        Some(number @ 1..=256) => Ok(number),
+        _ => bail!("number {text:?} of hosts at the same time is none of 1 to 256"),
+    }
+}
+
 /// Reads how far a clock is ahead; negative: behind. A hundred years are enough for a clock without battery.
 ///
 /// # Errors

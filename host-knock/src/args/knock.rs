@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+#[cfg(feature = "desktop")]
+use super::desk::{Doctor, Import, Keygen, List, Share, Show, Verify};
 use super::ways::{Proxy, Sequence, Ssh, Wait};
 
 /// What stands below the options in `--help`.
@@ -48,6 +50,23 @@ pub(crate) struct Args {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
+    /// When all is sent, wait for the TCP services of the profiles, and become the shell's CMD
+    #[arg(long, value_name = "CMD")]
+    pub(crate) then: Option<String>,
+
+    /// Seconds that --then waits for a port, 1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "15")]
+    pub(crate) timeout: String,
+
+    /// How many hosts are knocked at at the same time, 1 to 256
+    #[arg(long, value_name = "NUMBER", default_value = "32")]
+    pub(crate) parallel: String,
+
+    /// Print a JSON array, one object a host, and no other messages about hosts
+    #[cfg(feature = "desktop")]
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
 }
@@ -59,6 +78,20 @@ pub(crate) enum Verb {
     Proxy(Proxy),
     Wait(Wait),
     Seq(Sequence),
+    #[cfg(feature = "desktop")]
+    List(List),
+    #[cfg(feature = "desktop")]
+    Show(Show),
+    #[cfg(feature = "desktop")]
+    Import(Import),
+    #[cfg(feature = "desktop")]
+    Keygen(Keygen),
+    #[cfg(feature = "desktop")]
+    Share(Share),
+    #[cfg(feature = "desktop")]
+    Doctor(Doctor),
+    #[cfg(feature = "desktop")]
+    Verify(Verify),
 }
 
 /// How to knock: the options that all ways in have in common.

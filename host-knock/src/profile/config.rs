@@ -20,22 +20,26 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::Window;
-use toml_edit::{DocumentMut, Item, TableLike};
+use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::{KeySource, Profile};
 use crate::{
     host::Host,
+    passphrase::Salt,
     request::{Families, Format},
+    safe_file,
     service::Service,
     value,
 };
 
 /// What may stand in a profile.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 13] = [
     "address",
     "family",
     "format",
     "key_file",
+    "keyring",
+    "passphrase_salt",
     "port",
     "same_source_port",
     "services",
@@ -53,9 +57,21 @@ const DEEPEST: usize = 8;
 pub(crate) struct Config {
     path: PathBuf,
     document: DocumentMut,
+    /// What was read; saving compares.
+    text: Option<String>,
 }
 
 impl Config {
+    /// Reads a file that is going to be changed; it may be missing.
+    ///
+    /// # Errors
+    /// As for [`Config::read`]; or there is no place for it.
+    pub(crate) fn to_change(path: Option<&Path>) -> Result<Self> {
+        let usual = super::folder::config_file();
+        let path = path.or(usual.as_deref()).context("there is no home folder; give a file with --config")?;
+        Self::read_if_there(path)
+    }
+
     /// Reads a file that must exist.
     ///
     /// # Errors
@@ -72,7 +88,7 @@ impl Config {
     pub(crate) fn read_if_there(path: &Path) -> Result<Self> {
         match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { path: path.to_owned(), document: DocumentMut::new() })
+                Ok(Self { path: path.to_owned(), ..Self::default() })
             }
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
             Ok(text) => Self::parse(path, &text),
@@ -91,14 +107,13 @@ impl Config {
             ensure!(["host", "group"].contains(&table), "{name}: [{table}] is none of [host.NAME], [group]");
             ensure!(item.is_table_like(), "{name}: {table} is no table");
         }
-        Ok(Self { path: path.to_owned(), document })
+        Ok(Self { path: path.to_owned(), document, text: Some(text.to_owned()) })
     }
 
     fn table(&self, name: &str) -> Option<&dyn TableLike> {
         self.document.get(name)?.as_table_like()
     }
 
-    #[expect(dead_code, reason = "knock list is not there yet")]
     /// The names of all profiles, in the order in which they stand.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.table("host").into_iter().flat_map(TableLike::iter).map(|(name, _)| name).collect()
@@ -171,11 +186,72 @@ impl Config {
             Some(other) => bail!("family {other:?} is none of both, ipv4, ipv6"),
         };
         options.text("note")?;
-        if let Some(file) = options.text("key_file")? {
-            profile.key = KeySource::File(self.beside(file));
-        }
+        let salt = options.text("passphrase_salt")?.map(Salt::parse).transpose()?;
+        profile.key = match (options.text("key_file")?, options.flag("keyring")?, salt) {
+            (None, false, None) => KeySource::Asked,
+            (Some(file), false, None) => KeySource::File(self.beside(file)),
+            (None, true, None) => KeySource::Keyring(name.to_owned()),
+            (None, false, Some(salt)) => KeySource::Passphrase(salt),
+            _ => bail!("of key_file, keyring and passphrase_salt only one can be"),
+        };
         profile.services = options.services()?;
         Ok(profile)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a profile's key is kept, and how the profile names that place.
+    pub(crate) fn key_file(&self, name: &str) -> (PathBuf, String) {
+        let file = format!("keys/{name}.key");
+        (self.beside(&file), file)
+    }
+
+    /// Puts options into a profile, which is made if it is not there; `None` takes an option away. Comments stay.
+    ///
+    /// # Errors
+    /// The name does not fit, or what is there is no table.
+    pub(crate) fn set<'a>(
+        &mut self,
+        name: &str,
+        options: impl IntoIterator<Item = (&'a str, Option<Value>)>,
+    ) -> Result<()> {
+        value::profile_name(name)?;
+        let hosts = self.document.entry("host").or_insert_with(|| {
+            let mut hosts = toml_edit::Table::new();
+            hosts.set_implicit(true);
+            Item::Table(hosts)
+        });
+        let hosts = hosts.as_table_like_mut().context("host is no table")?;
+        if !hosts.contains_key(name) {
+            hosts.insert(name, Item::Table(toml_edit::Table::new()));
+        }
+        let host = hosts.get_mut(name).and_then(Item::as_table_like_mut);
+        let host = host.with_context(|| format!("host {name} is no table"))?;
+        for (option, value) in options {
+            match value {
+                Some(value) => drop(host.insert(option, Item::Value(value))),
+                None => drop(host.remove(option)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written, or somebody else has changed it since it was read.
+    pub(crate) fn save(&self) -> Result<()> {
+        let name = self.path.display();
+        let there = match fs::read_to_string(&self.path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
+        };
+        ensure!(there == self.text, "{name} has been changed by somebody else in the meantime; try again");
+        safe_file::replace(&self.path, self.document.to_string().as_bytes())
     }
 
     /// A path is meant from the folder of the file.
@@ -190,6 +266,7 @@ impl Config {
     pub(crate) fn group(&self, name: &str) -> Result<Vec<String>> {
         let mut hosts = Vec::new();
         self.collect(name, DEEPEST, &mut hosts)?;
+        ensure!(!hosts.is_empty(), "{}: group {name} has no members", self.path.display());
         Ok(hosts)
     }
 

@@ -95,6 +95,14 @@ impl Desk {
         Outcome::of(finish(command.env("HOME", home).stdin(Stdio::null()).spawn()?)?, String::new())
     }
 
+    /// The same, with programs from elsewhere.
+    pub(crate) fn knock_with_path(&self, path: &str, args: &[&str]) -> Result<Outcome> {
+        let mut command = Command::new("/usr/bin/setsid");
+        command.args(self.command("--wait", args).get_args()).env("PATH", path).env("HOME", &self.home);
+        command.current_dir(&self.home).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Outcome::of(finish(command.stdin(Stdio::null()).spawn()?)?, String::new())
+    }
+
     /// The same, with something to read on standard input.
     pub(crate) fn knock_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Result<Outcome> {
         let mut child = self.command("--wait", args).stdin(Stdio::piped()).spawn()?;
@@ -105,6 +113,20 @@ impl Desk {
 
     /// Calls the command on a terminal, and types `text` once the terminal has stopped to echo.
     pub(crate) fn knock_on_terminal(&self, args: &[&str], text: &str) -> Result<Outcome> {
+        self.knock_on_terminal_with_answers(args, &[text])
+    }
+
+    /// The same, with an answer to each question.
+    pub(crate) fn knock_on_terminal_with_answers(&self, args: &[&str], answers: &[&str]) -> Result<Outcome> {
+        self.terminal(args, answers, false)
+    }
+
+    /// The same, with standard output and error on the terminal, too.
+    pub(crate) fn knock_seen(&self, args: &[&str]) -> Result<Outcome> {
+        self.terminal(args, &[], true)
+    }
+
+    fn terminal(&self, args: &[&str], answers: &[&str], is_seen: bool) -> Result<Outcome> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -112,14 +134,19 @@ impl Desk {
         // Kept open to the end: a terminal that nobody has open forgets what it shows.
         let slave = OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
         let mut master = File::from(master);
-        let child = self.command("--ctty", args).stdin(slave.try_clone()?).spawn()?;
+        let mut command = self.command("--ctty", args);
+        if is_seen {
+            command.stdout(slave.try_clone()?).stderr(slave.try_clone()?);
+        }
+        let child = command.stdin(slave.try_clone()?).spawn()?;
         let shown = read_in_background(master.try_clone()?);
         let finished = finish_in_background(child);
 
         let start = Instant::now();
         let mut terminal = Vec::new();
         let mut output = None;
-        let mut typed = false;
+        let mut answers = answers.iter();
+        let mut asked = 0;
         while output.is_none() {
             ensure!(
                 start.elapsed() < LIMIT,
@@ -129,9 +156,14 @@ impl Desk {
             output = finished.recv_timeout(Duration::from_millis(1)).ok().transpose()?;
             terminal.extend(shown.try_iter().flatten());
             let hidden = !tcgetattr(&slave)?.local_modes.contains(LocalModes::ECHO);
-            if !typed && hidden && terminal.ends_with(b": ") {
-                master.write_all(text.as_bytes())?;
-                typed = true;
+            // A question that was answered stays where it is until the next one.
+            if hidden
+                && terminal.ends_with(b": ")
+                && terminal.len() > asked
+                && let Some(answer) = answers.next()
+            {
+                asked = terminal.len();
+                master.write_all(answer.as_bytes())?;
             }
         }
         ensure!(
@@ -151,6 +183,8 @@ impl Desk {
         let mut command = Command::new("setsid");
         command.arg(session).arg(env!("CARGO_BIN_EXE_knock")).args(args);
         command.env("HOME", &self.home).env_remove("XDG_CONFIG_HOME").current_dir(&self.home);
+        // No desktop's keyring, whoever runs the tests.
+        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere").env_remove("XDG_RUNTIME_DIR");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -202,6 +202,281 @@ const ROWS: &[(Content, &[&str], &str, i32)] = &[
         "host \"gw\": -4 allows no IPv6 address",
         2,
     ),
+    // Profiles, and what is done with them.
+    (
+        None,
+        &["-n", "--time-offset", "soon", "gw"],
+        "time offset \"soon\" is no number of seconds, of at most a hundred years",
+        2,
+    ),
+    (None, &["--parallel", "0", "gw"], "number \"0\" of hosts at the same time is none of 1 to 256", 2),
+    (None, &["--timeout", "0", "gw"], "timeout \"0\" is no number of seconds, 1 to 86400", 2),
+    (Some(b"host = 1\nhost = 2\n"), &["-c", "FILE.toml", "gw"], "FILE.toml, line 2: duplicate key", 2),
+    (
+        Some(b"[hots.gw]\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [hots] is none of [host.NAME], [group]",
+        2,
+    ),
+    (Some(b"host = 1\n"), &["-c", "FILE.toml", "gw"], "FILE.toml: host is no table", 2),
+    (Some(b"[host]\ngw = 1\n"), &["-c", "FILE.toml", "gw"], "FILE.toml, [host.gw]: is no table", 2),
+    (
+        Some(b"[host.gw]\nadress = 'a'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: \"adress\" is none of address, family, format, key_file, keyring, passphrase_salt, port, same_source_port, services, tag, time_offset, window, note",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nport = '22'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: port is not a whole number",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\naddress = 1\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: address is not text in quotes",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nkeyring = 1\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: keyring is not true or false",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = ['ssh']\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: services is not a table such as { ssh = 22 }",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = { ssh = true }\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: service ssh is neither 22 nor \"22/tcp\"",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = { ssh = 0 }\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: service ssh: port \"0\" is no number of 1 to 65535",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = { ssh = '22/sctp' }\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: service ssh: port \"22/sctp\": \"sctp\" is neither tcp nor udp",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nformat = '2'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: format \"2\" is neither classic nor pre-1.0",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nfamily = 'ipx'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: family \"ipx\" is none of both, ipv4, ipv6",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nwindow = -1\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: window -1 is no number of seconds",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\npassphrase_salt = 'ab'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: passphrase_salt \"ab\" is no 32 hexadecimal digits",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nkeyring = true\nkey_file = 'a'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml, [host.gw]: of key_file, keyring and passphrase_salt only one can be",
+        2,
+    ),
+    (
+        Some(b"[host.'a b']\n"),
+        &["-c", "FILE.toml", "a b"],
+        "FILE.toml, [host.a b]: name \"a b\" does not fit: letters, digits, and inside also - . _, at most 64 of them",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nkey_file = 'FILE.key'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "cannot read FILE.key: No such file or directory (os error 2)",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nkeyring = true\n"),
+        &["-c", "FILE.toml", "gw"],
+        "there is no keyring here; it is in a desktop session's D-Bus",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\npassphrase_salt = '00112233445566778899aabbccddeeff'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "no key for gw, cannot ask for its passphrase on the terminal: No such device or address (os error 6)",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = 'gw.example.net'\n[host.b]\naddress = 'gw.example.net'\n"),
+        &["wait", "-c", "FILE.toml", "gw.example.net", "22"],
+        "FILE.toml: a and b both have the address \"gw.example.net\"; give a profile's name",
+        2,
+    ),
+    (Some(b""), &["-c", "FILE.toml", "@all"], "there is no group \"all\" in FILE.toml", 2),
+    (None, &["-c", "/dev/null", "@all"], "there is no group \"all\"", 2),
+    (
+        Some(b"[group]\nall = 'a'\n"),
+        &["-c", "FILE.toml", "@all"],
+        "FILE.toml: group all is no list of hosts",
+        2,
+    ),
+    (
+        Some(b"[group]\nall = [1]\n"),
+        &["-c", "FILE.toml", "@all"],
+        "FILE.toml: group all has a member that is no text",
+        2,
+    ),
+    (
+        Some(b"[group]\nall = ['@all']\n"),
+        &["-c", "FILE.toml", "@all"],
+        "FILE.toml: group all lies too deep in others, or in itself",
+        2,
+    ),
+    (Some(b"[group]\nall = []\n"), &["-c", "FILE.toml", "@all"], "FILE.toml: group all has no members", 2),
+    (
+        None,
+        &["wait", "-q", "--key", KEY, "gw", "ssh"],
+        "port \"ssh\" is no number of 1 to 65535, and no profile names services",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = { ssh = 22 }\n"),
+        &["wait", "-c", "FILE.toml", "-q", "--key", KEY, "gw", "web"],
+        "port \"web\" is no number of 1 to 65535, and no service of ssh",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nservices = { dns = '53/udp' }\n"),
+        &["wait", "-c", "FILE.toml", "-q", "--key", KEY, "gw", "dns"],
+        "service \"dns\" is of UDP; nobody can tell whether it is open",
+        2,
+    ),
+    (
+        None,
+        &["wait", "-q", "--key", KEY, "gw"],
+        "no port is given, and no profile of gw names a TCP service",
+        2,
+    ),
+    (
+        None,
+        &["wait", "-q", "--key", KEY, "--timeout", "1", "127.0.0.1", "1"],
+        "127.0.0.1: port 1 did not open within 1 s: 127.0.0.1: the connection is refused",
+        1,
+    ),
+    (None, &["ssh", "-q", "--key", KEY, "--", "-x"], "host \"-x\" is no address and no host name", 2),
+    (
+        None,
+        &["ssh", "-q", "--key", KEY, "127.0.0.1", "-o", "Nonsense=1"],
+        "ssh -G: command-line: line 0: Bad configuration option: nonsense",
+        2,
+    ),
+    (Some(b""), &["show", "-c", "FILE.toml", "gw"], "FILE.toml has no profile gw", 2),
+    (
+        Some(b"[host.gw]\n"),
+        &["share", "-c", "FILE.toml", "--uri", "gw"],
+        "profile gw has no key; make one with knock keygen gw",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\n"),
+        &["share", "-c", "FILE.toml", "gw"],
+        "standard output is no terminal; use --png FILE, or --uri where the key may be seen",
+        2,
+    ),
+    (
+        Some(b"[a]\nkey = sesame\n[b]\nkey = sesame\n"),
+        &["import", "--name", "c", "FILE"],
+        "--name is for a source with one profile, and this one has 2",
+        2,
+    ),
+    (Some(b"# nothing\n"), &["import", "FILE"], "FILE has no section that names a host", 2),
+    (
+        Some(b"[a b]\nhost = gw\nkey = sesame\n"),
+        &["import", "FILE"],
+        "name \"a b\" does not fit: letters, digits, and inside also - . _, at most 64 of them",
+        2,
+    ),
+    (Some(b"[gw]\nport = 22\n"), &["import", "FILE"], "FILE: FILE, [gw]: key is missing", 2),
+    (
+        Some(b"SPA_SERVER gw\n"),
+        &["import", "FILE"],
+        "FILE: line 1: an option stands before the first [section]",
+        2,
+    ),
+    (
+        Some(b"[gw]\nSPA_SERVER gw\nUSE_HMAC\n"),
+        &["import", "FILE"],
+        "FILE: line 3: neither a [section] nor an option and its value",
+        2,
+    ),
+    (
+        Some(b"[gw]\nSPA_SERVER gw\nACCESS 22\n"),
+        &["import", "FILE"],
+        "FILE: line 3: ACCESS is not like tcp/22,udp/53",
+        2,
+    ),
+    (None, &["import", "-q", "knock://gw?services=ssh:22"], "URI has no ?key=", 2),
+    (
+        Some(b"[host.gw]\n"),
+        &["keygen", "-c", "FILE.toml", "--address", "a", "gw"],
+        "--address is for a new profile, and FILE.toml has a profile gw",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["keygen", "-o", "FILE", "gw"],
+        "FILE is there already; whoever uses it would be shut out",
+        2,
+    ),
+    (Some(b"sesame"), &["keygen", "-o", "FILE"], "cannot make FILE: File exists (os error 17)", 2),
+    (
+        None,
+        &["keygen", "--passphrase", "gw"],
+        "cannot ask for a passphrase on the terminal: No such device or address (os error 6)",
+        2,
+    ),
+    (None, &["keygen", "--keyring", "gw"], "there is no keyring here; it is in a desktop session's D-Bus", 2),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "abc"],
+        "HEX has an odd number of hexadecimal digits",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "FILE"],
+        "FILE is neither a capture (pcap or pcapng) nor hexadecimal",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "--window", "x", "00"],
+        "window \"x\" is no number of seconds",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "--at", "now", "00"],
+        "time \"now\" is no number of Unix seconds",
+        2,
+    ),
+    (None, &["verify", "--key-file", "-", "-"], "key and knock cannot both come from standard input", 2),
     // The network.
     (
         None,
@@ -219,6 +494,12 @@ const TYPED_NOTHING: &str = "key is empty";
 const UNKNOWN_NAME: &str = "gw.invalid: cannot resolve: ";
 const PORT_IN_USE: &str = "127.0.0.1: cannot send from 127.0.0.1:40000: Address already in use (os error 98)";
 const FULL: &str = "cannot write to standard output: No space left on device (os error 28)";
+const READABLE: &str = "FILE can be read by others; chmod 600 it, or use --insecure-key-mode";
+const NO_PASSPHRASE: &str = "passphrase is empty";
+const SHORT: &str = "passphrase has 5 characters, at least 12 are needed: whoever catches one knock can try passphrases as long as he likes";
+const TYPED_DIFFERENTLY: &str = "the passphrases differ";
+const NO_HOME: &str = "there is no home folder; give a file with --config";
+const NO_SSH: &str = "cannot run ssh: No such file or directory (os error 2)";
 const CLOCK: &str = "gw: the clock of this computer stands before 1970; set it";
 
 fn check(outcome: &Outcome, desk: &Desk, message: &str, code: i32) -> Result<()> {
@@ -232,12 +513,13 @@ fn check(outcome: &Outcome, desk: &Desk, message: &str, code: i32) -> Result<()>
 fn a_mistake_is_one_line_and_an_exit_code() -> Result<()> {
     for (row, (content, args, message, code)) in ROWS.iter().enumerate() {
         let desk = Desk::new("a_mistake_is_one_line_and_an_exit_code")?;
+        let name = if args.contains(&"FILE.toml") { "FILE.toml" } else { "FILE" };
         if let Some(content) = content {
-            desk.file("FILE", content)?;
+            desk.file(name, content)?;
         }
-        let path = desk.home().join("FILE");
+        let path = desk.home().join(name);
         let path = path.to_str().context("path")?;
-        let args: Vec<_> = args.iter().map(|&arg| if arg == "FILE" { path } else { arg }).collect();
+        let args: Vec<_> = args.iter().map(|&arg| if arg == name { path } else { arg }).collect();
         check(&desk.knock(&args)?, &desk, message, *code).with_context(|| format!("row {row}: {args:?}"))?;
     }
     Ok(())
@@ -282,6 +564,47 @@ fn a_source_port_in_use_is_an_error() -> Result<()> {
 }
 
 #[test]
+fn a_key_file_that_others_can_read_is_an_error() -> Result<()> {
+    let desk = Desk::new("a_key_file_that_others_can_read_is_an_error")?;
+    let file = desk.file_of_mode("FILE", KEY, 0o644)?;
+    check(&desk.knock(&["--key-file", &file, "gw"])?, &desk, READABLE, 2)?;
+    desk.file("p.toml", "[host.gw]\nkey_file = 'FILE'\n")?;
+    check(
+        &desk.knock(&["-c", "p.toml", "gw"])?,
+        &desk,
+        "FILE can be read by others; chmod 600 it, or use --insecure-key-mode",
+        2,
+    )
+}
+
+#[test]
+fn passphrases_that_are_no_good_are_errors() -> Result<()> {
+    let desk = Desk::new("passphrases_that_are_no_good_are_errors")?;
+    let keygen = ["keygen", "--passphrase", "gw"];
+    check(&desk.knock_on_terminal_with_answers(&keygen, &["short\n"])?, &desk, SHORT, 2)?;
+    let differently = ["long open sesame\n", "long open sesama\n"];
+    check(&desk.knock_on_terminal_with_answers(&keygen, &differently)?, &desk, TYPED_DIFFERENTLY, 2)?;
+    ensure!(!desk.home().join(".config/knock/config.toml").exists(), "half a profile is left");
+    ensure!(!desk.home().join("gw.key").exists(), "a key is left");
+    let profile = "[host.gw]\npassphrase_salt = '00112233445566778899aabbccddeeff'\n";
+    let file = desk.file("p.toml", profile)?;
+    check(&desk.knock_on_terminal(&["-c", &file, "gw"], "\n")?, &desk, NO_PASSPHRASE, 2)
+}
+
+#[test]
+fn who_has_no_home_has_to_name_a_file() -> Result<()> {
+    let desk = Desk::new("who_has_no_home_has_to_name_a_file")?;
+    check(&desk.knock_with_home(".", &["list"])?, &desk, NO_HOME, 2)
+}
+
+#[test]
+fn without_ssh_nothing_is_sent() -> Result<()> {
+    let desk = Desk::new("without_ssh_nothing_is_sent")?;
+    let outcome = desk.knock_with_path("/nowhere", &["ssh", "-q", "--key", KEY, "127.0.0.1"])?;
+    check(&outcome, &desk, NO_SSH, 2)
+}
+
+#[test]
 fn output_that_cannot_be_written_is_an_error() -> Result<()> {
     let desk = Desk::new("output_that_cannot_be_written_is_an_error")?;
     for args in [["-qn", "--key=sesame", "gw"], ["-q", "--help", "gw"]] {
@@ -306,6 +629,12 @@ fn the_readme_lists_these_messages_and_no_others() -> Result<()> {
         (TYPED_NOTHING.to_owned(), 2),
         (format!("{UNKNOWN_NAME}…"), 1),
         (PORT_IN_USE.to_owned(), 1),
+        (READABLE.to_owned(), 2),
+        (NO_PASSPHRASE.to_owned(), 2),
+        (SHORT.to_owned(), 2),
+        (TYPED_DIFFERENTLY.to_owned(), 2),
+        (NO_HOME.to_owned(), 2),
+        (NO_SSH.to_owned(), 2),
         (FULL.to_owned(), 1),
         (CLOCK.to_owned(), 1),
     ];

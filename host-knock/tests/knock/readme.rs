@@ -40,6 +40,7 @@ fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
             .current_dir(folder)
             .env("HOME", home)
             .env("PATH", &programs)
+            .env_remove("XDG_CONFIG_HOME")
             .env("CARGO_HOME", cargo_home()?)
             .env("RUSTUP_HOME", rustup_home()?)
             .env("CARGO_INSTALL_ROOT", home.join("root"))
@@ -56,7 +57,32 @@ fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
         }
         commands += 1;
     }
-    assert_eq!(commands, 8, "lines of sh in the README");
+    assert_eq!(commands, 13, "lines of sh in the README");
+    Ok(())
+}
+
+#[test]
+fn the_profiles_work() -> Result<()> {
+    let desk = Desk::new("the_profiles_work")?;
+    let text: Vec<_> = lines("toml").collect();
+    desk.file("p.toml", text.join("\n"))?;
+    std::fs::create_dir(desk.home().join("keys"))?;
+    desk.file("keys/office.key", "0x9a3c51\n")?;
+    let knocks = desk.knock(&["-n", "-c", "p.toml", "office"])?.knocks()?;
+    assert_eq!(knocks[0].host, "gw.example.net");
+    knocks[0].verify("0x9a3c51", "SSHK")?;
+    // The table names the options that there are, as the error for an unknown one does.
+    let (_, section) = README.split_once("\n## Profiles\n").context("no section")?;
+    let (section, _) = section.split_once("\n## ").context("no end")?;
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut listed: Vec<_> = rows.map(|(option, _)| option).collect();
+    listed.sort_unstable();
+    desk.file("wrong.toml", "[host.gw]\nwrong = 1\n")?;
+    let told = desk.knock(&["-c", "wrong.toml", "gw"])?.stderr;
+    let (_, known) = told.trim_end().split_once(" is none of ").context("no list")?;
+    let mut known: Vec<_> = known.split(", ").collect();
+    known.sort_unstable();
+    assert_eq!(listed, known);
     Ok(())
 }
 

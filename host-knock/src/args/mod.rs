@@ -2,6 +2,8 @@
 //!
 //! The build script reads these files too, for man pages and completions: they know nothing but clap.
 
+#[cfg(feature = "desktop")]
+mod desk;
 mod knock;
 mod ways;
 
@@ -9,6 +11,8 @@ use std::ffi::OsString;
 
 use clap::{Parser as _, error::ErrorKind};
 
+#[cfg(feature = "desktop")]
+pub(crate) use desk::{Doctor, Import, Keygen, List, Share, Show, Verify};
 pub(crate) use knock::{Args, Knocking, Verb};
 pub(crate) use ways::{Proxy, Sequence, Ssh, Wait};
 

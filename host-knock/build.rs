@@ -1,0 +1,99 @@
+//! Writes man pages and completions into `share` beside the program, in the folders that packages have them in:
+//! `target/release/share/man/man1/knock-ssh.1`.
+
+#[cfg(feature = "pages")]
+#[allow(dead_code, unused_imports, reason = "the program uses more of it")]
+#[path = "src/args/mod.rs"]
+mod args;
+
+#[cfg(feature = "pages")]
+mod pages {
+    use std::{
+        env,
+        error::Error,
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use clap::{Command, CommandFactory as _};
+    use clap_complete::{Generator, Shell, generate_to};
+    use clap_mangen::Man;
+
+    type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+    /// Shells, and where packages put completions for them.
+    const SHELLS: [(Shell, &str, &str); 4] = [
+        (Shell::Bash, "bash-completion/completions", "knock"),
+        (Shell::Zsh, "zsh/site-functions", "_knock"),
+        (Shell::Fish, "fish/vendor_completions.d", "knock.fish"),
+        (Shell::PowerShell, "powershell", "_knock.ps1"),
+    ];
+
+    pub(crate) fn write() -> Result {
+        let own = PathBuf::from(env::var("OUT_DIR")?).join("share");
+        let command = crate::args::Args::command();
+        let manual = own.join("man/man1");
+        fs::create_dir_all(&manual)?;
+        for (name, page) in man_pages(&command)? {
+            fs::write(manual.join(name), page)?;
+        }
+        for (shell, folder, name) in SHELLS {
+            let folder = own.join(folder);
+            fs::create_dir_all(&folder)?;
+            generate_to(shell, &mut command.clone(), "knock", &folder)?;
+            fs::rename(folder.join(shell.file_name("knock")), folder.join(name))?;
+        }
+        // OUT_DIR is PROFILE/build/PACKAGE-HASH/out, and packagers know PROFILE alone.
+        let profile = own.ancestors().nth(4).ok_or("OUT_DIR is not where cargo has it")?;
+        copy(&own, &profile.join("share"))
+    }
+
+    /// One for knock, and one for each verb.
+    fn man_pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut pages = Vec::new();
+        let mut page = |command: Command, name: String| -> Result {
+            let mut bytes = Vec::new();
+            Man::new(command).title(name.to_uppercase()).render(&mut bytes)?;
+            pages.push((format!("{name}.1"), bytes));
+            Ok(())
+        };
+        let mut whole = command.clone();
+        whole.build();
+        for verb in whole.get_subcommands() {
+            let name = format!("knock-{}", verb.get_name());
+            // The page's name, and how it is typed.
+            let verb = verb.clone().display_name(&name).bin_name(name.replacen('-', " ", 1));
+            page(verb, name)?;
+        }
+        page(whole.version(env!("CARGO_PKG_VERSION")), "knock".to_owned())?;
+        Ok(pages)
+    }
+
+    /// A file that is written by two builds at the same time is whole at each moment.
+    fn copy(from: &Path, to: &Path) -> Result {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            if from.is_dir() {
+                copy(&from, &to)?;
+                continue;
+            }
+            let unfinished = to.with_extension(format!("unfinished-{}", std::process::id()));
+            fs::copy(&from, &unfinished)?;
+            fs::rename(&unfinished, &to)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "pages")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=src/args");
+    pages::write()
+}
+
+#[cfg(not(feature = "pages"))]
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+}

@@ -1,0 +1,166 @@
+//! `knock doctor`: what comes before an open port, one after the other.
+
+mod clock;
+
+use std::{
+    io::{self, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use pkd_core::{Port, Window};
+
+use crate::{open, request::Request, send};
+
+/// How long a port may take to answer a first look.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a port does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Refused,
+    Silent,
+    Unreachable,
+}
+
+/// What is to be examined.
+pub(crate) struct Patient<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) port: Port,
+    pub(crate) limit: Duration,
+    /// Who knows the time; `-`: nobody is asked.
+    pub(crate) time_server: Option<&'a str>,
+}
+
+/// Prints a line for each check as it is done, and one sentence; whether the port is open in the end.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn examine(patient: &Patient<'_>) -> Result<bool> {
+    let (is_open, cause) = checks(patient)?;
+    line("", &cause)?;
+    Ok(is_open)
+}
+
+fn checks(patient: &Patient<'_>) -> Result<(bool, String)> {
+    let Patient { request, port, limit, time_server } = *patient;
+    let host = &request.host;
+    let addresses = match send::addresses(request, port) {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            line("FAIL", &format!("name: {host}: {error:#}"))?;
+            return Ok((
+                false,
+                format!("The name {host} does not resolve: it is misspelt, or this computer has no network."),
+            ));
+        }
+    };
+    let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    line("ok", &format!("name: {host} is {}", list.join(", ")))?;
+    // It was read before: without it nothing could be asked of anybody.
+    line("ok", &format!("key: it is there, for tag {}", request.tag))?;
+    let clock = check_clock(request, time_server)?;
+
+    let before = look_at_all(&addresses);
+    line(
+        if before == State::Open { "----" } else { "ok" },
+        &format!("port {} before: {}", port.0, word(before)),
+    )?;
+    let knock_port = send::destination_port(request)?;
+    match send::send(request, knock_port) {
+        Ok(sent) => {
+            let list: Vec<_> = sent.iter().map(|address| address.ip().to_string()).collect();
+            line("ok", &format!("knock: sent to {} port {}", list.join(", "), knock_port.0))?;
+        }
+        Err(error) => {
+            line("FAIL", &format!("knock: {error:#}"))?;
+            return Ok((false, "The knock did not leave this computer: it has no route to the host, or a firewall of its own is in the way.".to_owned()));
+        }
+    }
+    let after = match open::knock_until_open(request, port, limit, false) {
+        Ok(_) => State::Open,
+        Err(_) => look_at_all(&addresses),
+    };
+    line(
+        if after == State::Open { "ok" } else { "FAIL" },
+        &format!("port {} after: {}", port.0, word(after)),
+    )?;
+    Ok((after == State::Open, cause(before, after, clock.as_deref(), port)))
+}
+
+/// `Some`: what is wrong with it.
+fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>> {
+    let window = request.window;
+    if server == Some("-") {
+        line("----", "clock: nobody was asked")?;
+        return Ok(None);
+    }
+    let offset = match clock::offset(server) {
+        Ok(offset) => offset,
+        Err(error) => {
+            line("----", &format!("clock: nobody tells the time: {error:#}"))?;
+            return Ok(None);
+        }
+    };
+    let which = |seconds: f64| if seconds < 0.0 { "behind" } else { "ahead of" };
+    let told = format!("{:.1} s {} {}", offset.seconds.abs(), which(offset.seconds), offset.server);
+    let limit = f64::from(window.as_secs());
+    // The offset that a profile gives is for the host's clock, which nobody can ask.
+    let is_off = window != Window::NO_CLOCK && offset.seconds.abs() > limit && request.time_offset == 0;
+    if is_off {
+        line("FAIL", &format!("clock: {told}, beyond the window of {limit} s"))?;
+        return Ok(Some(told));
+    }
+    line("ok", &format!("clock: {told}; the window is {limit} s"))?;
+    Ok(None)
+}
+
+fn cause(before: State, after: State, clock: Option<&str>, port: Port) -> String {
+    let port = port.0;
+    match (before, after, clock) {
+        (State::Open, State::Open, _) => format!("Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts."),
+        (_, State::Open, Some(_)) => format!("The knock opens port {port}, although this computer's clock is wrong; set it before that changes."),
+        (_, State::Open, None) => format!("All is well: the knock opens port {port}."),
+        (_, _, Some(told)) => format!("This computer's clock is wrong, {told}; set it, and knock again."),
+        (State::Silent, State::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or at another port."),
+        (_, State::Unreachable, None) => "There is no way to the host: its network is down, or a router in between says no.".to_owned(),
+        (_, State::Refused, None) => format!("The host refuses port {port} before and after: the knock's key, tag or port is not the gateway's, its clock is wrong, or nothing listens at the port."),
+        (_, State::Silent, None) => "The host stays silent: the knock's key, tag or port is not the gateway's, its clock is wrong, or the knock is lost on the way.".to_owned(),
+    }
+}
+
+/// The best of what all addresses do.
+fn look_at_all(addresses: &[SocketAddr]) -> State {
+    let looks: Vec<_> = addresses.iter().map(look).collect();
+    [State::Open, State::Refused, State::Silent]
+        .into_iter()
+        .find(|port| looks.contains(port))
+        .unwrap_or(State::Unreachable)
+}
+
+fn look(address: &SocketAddr) -> State {
+    match TcpStream::connect_timeout(address, LOOK) {
+        Ok(_) => State::Open,
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => State::Refused,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => State::Silent,
+            _ => State::Unreachable,
+        },
+    }
+}
+
+fn word(port: State) -> &'static str {
+    match port {
+        State::Open => "open",
+        State::Refused => "refused",
+        State::Silent => "silent",
+        State::Unreachable => "unreachable",
+    }
+}
+
+fn line(mark: &str, text: &str) -> Result<()> {
+    let text = if mark.is_empty() { text.to_owned() } else { format!("{mark:4}  {text}") };
+    writeln!(io::stdout(), "{text}").context("cannot write to standard output")
+}

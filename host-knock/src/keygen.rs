@@ -1,0 +1,136 @@
+//! `knock keygen`: a new key, and what the gateway has to be told.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pkd_core::{Key, Tag};
+
+use crate::{
+    args, hexadecimal, host::Host, keyring, passphrase, passphrase::Salt, profile::config::Config, safe_file,
+    value,
+};
+
+/// Makes the key, writes it, tells the profile; gives the lines to print.
+///
+/// # Errors
+/// Something is wrong with what was typed, or something is there already. No key is lost or replaced.
+pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
+    let tag = args.tag.as_deref().map(value::tag).transpose()?;
+    let Some(name) = &args.name else {
+        let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
+        write(&file, &random()?)?;
+        return Ok(report(&file, "me", tag.unwrap_or_default(), ""));
+    };
+    value::profile_name(name)?;
+    let mut config = Config::to_change(args.config.as_deref())?;
+    let before = config.profile(name).transpose()?;
+    ensure!(
+        before.is_none() || args.address.is_none(),
+        "--address is for a new profile, and {} has a profile {name}",
+        config.path().display()
+    );
+    let address = args.address.as_deref().map(Host::parse).transpose()?;
+    if before.is_none() && address.is_none() {
+        Host::parse(name)?;
+    }
+    let is_elsewhere = args.passphrase || args.keyring;
+    let (usual, relative) = config.key_file(name);
+    let file = match &args.output {
+        Some(file) => file.clone(),
+        None if is_elsewhere => PathBuf::from(format!("{name}.key")),
+        None => usual,
+    };
+    if file.exists() {
+        bail!("{} is there already; whoever uses it would be shut out", file.display());
+    }
+    let salt = if args.passphrase { Some(Salt::random()?) } else { None };
+    let key = match &salt {
+        Some(salt) => passphrase::chosen(name, salt)?,
+        None => random()?,
+    };
+    // Where the file is a way to the gateway only, the profile knows nothing of it.
+    let in_profile = match &args.output {
+        _ if is_elsewhere => None,
+        Some(file) => {
+            Some(std::path::absolute(file).context("there is no working directory")?.display().to_string())
+        }
+        None => Some(relative),
+    };
+    let mut options = vec![
+        ("key_file", in_profile.map(Into::into)),
+        ("keyring", args.keyring.then(|| true.into())),
+        ("passphrase_salt", salt.map(|salt| salt.to_string().into())),
+    ];
+    if let Some(tag) = tag {
+        options.push(("tag", Some(tag.to_string().into())));
+    }
+    if let Some(address) = address {
+        options.push(("address", Some(address.as_str().into())));
+    }
+    config.set(name, options)?;
+    if args.keyring {
+        keyring::keep(name, &key)?;
+    }
+    // The key first: a profile without one would be worse than a key without a profile.
+    write(&file, &key)?;
+    config.save()?;
+    let tag = tag.or(before.and_then(|profile| profile.tag)).unwrap_or_default();
+    let note =
+        if is_elsewhere { "It is for the gateway alone: copy it there, then delete it here.\n" } else { "" };
+    Ok(report(&file, name, tag, note))
+}
+
+/// 32 bytes of the system's.
+fn random() -> Result<Key> {
+    let mut bytes = [0; Key::LENGTH];
+    let (random, _filling) = bytes.split_at_mut(passphrase::KEY_LENGTH);
+    getrandom::fill(random).context("the system gives no random bytes")?;
+    Ok(Key::from_bytes(bytes))
+}
+
+fn write(file: &std::path::Path, key: &Key) -> Result<()> {
+    let bytes = key.as_bytes().get(..passphrase::KEY_LENGTH).unwrap_or_default();
+    safe_file::create(file, format!("0x{}\n", hexadecimal::digits(bytes)).as_bytes())
+}
+
+/// The gateway's side, for each kind of gateway. The key is in none of it: it goes there as a file.
+fn report(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
+    let file = file.display();
+    // What UCI, nft and iptables take for a name.
+    let user: String =
+        name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+    let mut text = format!("The key is in {file}, which only you can read.\n{note}");
+    let _ = write!(
+        text,
+        "
+The gateway needs the file too; over ssh:
+  scp {file} root@GATEWAY:/etc/pkd.key
+
+iptables with xt_pkd, port 22 for a minute after a knock:
+  iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name {user} --set -j DROP
+  iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+  iptables -A INPUT -p tcp --dport 22 -m recent --name {user} --rcheck --seconds 60 -j ACCEPT
+  iptables -A INPUT -p tcp --dport 22 -j DROP
+
+OpenWrt, /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
+  config user '{user}'
+  \toption tag '{tag}'
+  \tlist service 'ssh'
+
+pkdd, /etc/pkdd/pkdd.toml:
+  [user.{user}]
+  tag = '{tag}'
+  key_file = '/etc/pkd.key'
+  services = ['ssh']
+
+the firmware's TOML file, with the file beside it:
+  [[rule]]
+  tag = \"{tag}\"
+  key_file = \"pkd.key\"
+  window = 10
+  ttl = 60
+  services = [\"ssh\"]
+"
+    );
+    text
+}

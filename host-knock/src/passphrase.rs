@@ -1,0 +1,107 @@
+//! Keys that are derived from what somebody can remember.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use argon2::{Algorithm, Argon2, Params, Version};
+use pkd_core::Key;
+
+use crate::{hexadecimal, terminal};
+
+/// The second of the two choices that RFC 9106, section 4, recommends: 64 MiB, 3 passes, 4 lanes. They are a part of
+/// what a salt in a profile means; others would make another key.
+const KIBIBYTES: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+const LANES: u32 = 4;
+/// Bytes of a key.
+pub(crate) const KEY_LENGTH: usize = 32;
+/// Whoever catches one knock can try passphrases as long as he likes.
+const SHORTEST: usize = 12;
+
+/// 16 random bytes, so that the same passphrase makes another key for another profile. They are no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Salt([u8; 16]);
+
+impl Salt {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub(crate) fn random() -> Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+        Ok(Self(bytes))
+    }
+
+    /// Reads 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// The text is not that.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let bytes = hexadecimal::bytes(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).with_context(|| format!("passphrase_salt {text:?} is no 32 hexadecimal digits"))
+    }
+}
+
+impl fmt::Display for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hexadecimal::digits(&self.0))
+    }
+}
+
+/// The key of a profile, from the passphrase that the terminal asks for.
+///
+/// # Errors
+/// There is no terminal, or nothing was typed.
+pub(crate) fn asked(name: &str, salt: &Salt) -> Result<Key> {
+    let passphrase = terminal::ask(&format!("Passphrase for {name}: "))
+        .with_context(|| format!("no key for {name}, cannot ask for its passphrase on the terminal"))?;
+    ensure!(!passphrase.is_empty(), "passphrase is empty");
+    derive(&passphrase, salt)
+}
+
+/// The key of a new passphrase, typed twice.
+///
+/// # Errors
+/// There is no terminal, it was typed differently, or it is too short.
+pub(crate) fn chosen(name: &str, salt: &Salt) -> Result<Key> {
+    let ask = |question: &str| terminal::ask(question).context("cannot ask for a passphrase on the terminal");
+    let passphrase = ask(&format!("New passphrase for {name}: "))?;
+    let length = passphrase.chars().count();
+    if length < SHORTEST {
+        bail!(
+            "passphrase has {length} characters, at least {SHORTEST} are needed: whoever catches one knock can \
+             try passphrases as long as he likes"
+        );
+    }
+    ensure!(ask("The same again: ")? == passphrase, "the passphrases differ");
+    derive(&passphrase, salt)
+}
+
+fn derive(passphrase: &str, salt: &Salt) -> Result<Key> {
+    let wrong = |error| anyhow!("cannot derive a key: {error}");
+    let params = Params::new(KIBIBYTES, PASSES, LANES, Some(KEY_LENGTH)).map_err(wrong)?;
+    let mut bytes = [0; Key::LENGTH];
+    let (key, _filling) = bytes.split_at_mut(KEY_LENGTH);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.as_bytes(), &salt.0, key)
+        .map_err(wrong)?;
+    Ok(Key::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_passphrase_never_changes() -> Result<()> {
+        // What the reference implementation makes of them, by way of argon2-cffi.
+        let salt = Salt::parse(&hexadecimal::digits(b"0123456789abcdef"))?;
+        let key = derive("correct horse battery", &salt)?;
+        assert_eq!(hexadecimal::digits(&key.as_bytes()[..KEY_LENGTH]), KNOWN);
+        assert_eq!(key.as_bytes()[KEY_LENGTH..], [0; 8]);
+        Ok(())
+    }
+
+    const KNOWN: &str = "5220483d4ba1637c5d5df43b377a7f6aed39a6159693d0029a3e4f76d50669ab";
+}

@@ -1,0 +1,162 @@
+//! Profiles from what other programs, and other people, have.
+
+mod fwknop;
+
+use std::{fmt::Write as _, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pkd_core::{Key, Window};
+use toml_edit::{InlineTable, Value};
+
+use super::{KeySource, Profile, config::Config, uri};
+use crate::{
+    args, hexadecimal,
+    ini::Ini,
+    notice::Notices,
+    request::{Families, Format},
+    safe_file, secret_file,
+    service::{Protocol, Service},
+    value,
+};
+
+/// A profile that is not in the file yet.
+pub(crate) struct Found {
+    name: String,
+    profile: Profile,
+    key: Option<Key>,
+    /// What of it cannot be said in a profile.
+    lost: Vec<String>,
+}
+
+/// Reads the source and adds its profiles; gives the lines to print.
+///
+/// # Errors
+/// It cannot be read or understood, or a profile of a name is there already. Nothing is changed then.
+pub(crate) fn import(args: &args::Import) -> Result<String> {
+    let notices = Notices { quiet: args.quiet };
+    let mut found = read(&args.source, notices)?;
+    if let Some(name) = &args.name {
+        ensure!(
+            found.len() == 1,
+            "--name is for a source with one profile, and this one has {}",
+            found.len()
+        );
+        name.clone_into(&mut found[0].name);
+    }
+    let mut config = Config::to_change(args.config.as_deref())?;
+    for found in &found {
+        value::profile_name(&found.name)?;
+        let name = &found.name;
+        ensure!(!config.has(name), "{} has a profile {name} already", config.path().display());
+        let (file, _) = config.key_file(name);
+        ensure!(found.key.is_none() || !file.exists(), "{} is there already", file.display());
+    }
+    let mut report = String::new();
+    for Found { name, profile, key, lost } in &found {
+        let mut options = options(name, profile);
+        if let Some(key) = key {
+            let (file, relative) = config.key_file(name);
+            safe_file::create(&file, format!("0x{}\n", hexadecimal::digits(trimmed(key))).as_bytes())?;
+            options.push(("key_file", Some(relative.into())));
+        }
+        config.set(name, options)?;
+        let _ = writeln!(report, "imported {name}");
+        for lost in lost {
+            notices.warn(&format!("{name}: {lost}"));
+        }
+    }
+    config.save()?;
+    Ok(report)
+}
+
+/// Without the zero bytes that fill it.
+pub(crate) fn trimmed(key: &Key) -> &[u8] {
+    let bytes = key.as_bytes();
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    bytes.get(..length).unwrap_or(bytes)
+}
+
+fn read(source: &str, notices: Notices) -> Result<Vec<Found>> {
+    if source.starts_with(uri::SCHEME) {
+        notices.warn("a URI on the command line can be seen by every user of this computer; use -");
+        return of_uri(source);
+    }
+    let (name, text) = if source == "-" {
+        ("standard input".to_owned(), secret_file::read_standard_input()?)
+    } else {
+        (source.to_owned(), secret_file::read(Path::new(source), notices)?)
+    };
+    if text.starts_with(uri::SCHEME) {
+        return of_uri(text.trim_end()).context(name);
+    }
+    let found = if fwknop::is_likely(&text) { fwknop::read(&text) } else { of_ini(&text, Path::new(&name)) };
+    let found = found.with_context(|| name.clone())?;
+    ensure!(!found.is_empty(), "{name} has no section that names a host");
+    Ok(found)
+}
+
+fn of_uri(text: &str) -> Result<Vec<Found>> {
+    let (name, profile, key) = uri::read(text)?;
+    let name = name.unwrap_or_else(|| profile.host.to_string());
+    Ok(vec![Found { name, profile, key: Some(key), lost: Vec::new() }])
+}
+
+fn of_ini(text: &str, path: &Path) -> Result<Vec<Found>> {
+    let ini = Ini::parse(path, text)?;
+    ini.names()
+        .map(|name| {
+            let mut profile = ini.profile(name).context("no section")??;
+            let KeySource::Known(key) = std::mem::replace(&mut profile.key, KeySource::Asked) else {
+                bail!("[{name}] has no key")
+            };
+            Ok(Found { name: name.to_owned(), profile, key: Some(key), lost: Vec::new() })
+        })
+        .collect()
+}
+
+/// What of a profile is not as it would be without being said.
+pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Option<Value>)> {
+    let mut options: Vec<(&'static str, Option<Value>)> = Vec::new();
+    if profile.host.as_str() != name {
+        options.push(("address", Some(profile.host.as_str().into())));
+    }
+    if let Some(tag) = profile.tag {
+        options.push(("tag", Some(tag.to_string().into())));
+    }
+    if let Some(port) = profile.port {
+        options.push(("port", Some(i64::from(port.0).into())));
+    }
+    if profile.format == Format::Before1_0 {
+        options.push(("format", Some("pre-1.0".into())));
+    }
+    match profile.families {
+        Families::Both => {}
+        Families::V4 => options.push(("family", Some("ipv4".into()))),
+        Families::V6 => options.push(("family", Some("ipv6".into()))),
+    }
+    if profile.same_source_port {
+        options.push(("same_source_port", Some(true.into())));
+    }
+    if profile.time_offset != 0 {
+        options.push(("time_offset", Some(profile.time_offset.into())));
+    }
+    if profile.window != Window::default() {
+        options.push(("window", Some(i64::from(profile.window.as_secs()).into())));
+    }
+    if !profile.services.is_empty() {
+        options.push(("services", Some(Value::InlineTable(services(&profile.services)))));
+    }
+    options
+}
+
+fn services(services: &[Service]) -> InlineTable {
+    let mut table = InlineTable::new();
+    for service in services {
+        let value: Value = match service.protocol {
+            Protocol::Tcp => i64::from(service.port.0).into(),
+            Protocol::Udp => format!("{}/udp", service.port.0).into(),
+        };
+        table.insert(&service.name, value);
+    }
+    table
+}

@@ -1,0 +1,88 @@
+//! Profiles for people and for programs, without keys.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::{KeySource, Profile, config::Config};
+use crate::{
+    args,
+    request::{Families, Format},
+};
+
+/// All profiles, a line or an object each; those that are wrong say so in their place.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn list(args: &args::List) -> Result<String> {
+    let config = Config::to_change(args.config.as_deref())?;
+    let profiles: Vec<_> =
+        config.names().into_iter().filter_map(|name| Some((name, config.profile(name)?))).collect();
+    if args.json {
+        let objects: Vec<Value> = profiles
+            .into_iter()
+            .map(|(name, profile)| match profile {
+                Ok(profile) => object(name, &profile),
+                Err(error) => json!({ "name": name, "error": format!("{error:#}") }),
+            })
+            .collect();
+        return Ok(format!("{:#}", Value::from(objects)));
+    }
+    let rows = profiles.iter().map(|(name, profile)| match profile {
+        Ok(profile) => vec![
+            (*name).to_owned(),
+            profile.host.to_string(),
+            profile.tag.unwrap_or_default().to_string(),
+            key(profile),
+            profile.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        ],
+        Err(error) => vec![(*name).to_owned(), format!("{error:#}")],
+    });
+    Ok(crate::table::table(&["NAME", "ADDRESS", "TAG", "KEY", "OPENS"], rows))
+}
+
+/// One profile.
+///
+/// # Errors
+/// It is not there, or wrong.
+pub(crate) fn show(args: &args::Show) -> Result<String> {
+    let config = Config::to_change(args.config.as_deref())?;
+    let name = &args.name;
+    let Some(profile) = config.profile(name) else {
+        bail!("{} has no profile {name}", config.path().display())
+    };
+    let object = object(name, &profile?);
+    if args.json {
+        return Ok(format!("{object:#}"));
+    }
+    let lines = object.as_object().into_iter().flatten().map(|(option, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{option}: {text}")
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Where the key is, not what it is.
+fn key(profile: &Profile) -> String {
+    match &profile.key {
+        KeySource::File(path) => path.display().to_string(),
+        KeySource::Keyring(_) => "in the keyring".to_owned(),
+        KeySource::Passphrase(_) => "of a passphrase".to_owned(),
+        KeySource::Known(_) | KeySource::Asked => "asked for".to_owned(),
+    }
+}
+
+fn object(name: &str, profile: &Profile) -> Value {
+    json!({
+        "name": name,
+        "address": profile.host.as_str(),
+        "tag": profile.tag.unwrap_or_default().to_string(),
+        "key": key(profile),
+        "port": profile.port.map_or_else(|| Value::from("random"), |port| Value::from(port.0)),
+        "format": match profile.format { Format::Classic => "classic", Format::Before1_0 => "pre-1.0" },
+        "family": match profile.families { Families::Both => "both", Families::V4 => "ipv4", Families::V6 => "ipv6" },
+        "same_source_port": profile.same_source_port,
+        "time_offset": profile.time_offset,
+        "window": profile.window.as_secs(),
+        "services": profile.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,122 @@
+//! What came of knocking at some hosts.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+};
+
+use anyhow::{Context as _, Result};
+use pkd_core::{LENGTH, Port};
+
+use crate::{hexadecimal, notice::Notices, request::Request, send};
+
+/// How it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Errors only.
+    Silence,
+    /// A line for each address, or one with the payload.
+    Lines,
+    /// Columns.
+    #[cfg(feature = "desktop")]
+    Table,
+    /// An array.
+    #[cfg(feature = "desktop")]
+    Json,
+}
+
+/// One knock.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    port: Port,
+    /// Where it went; nowhere on a dry run.
+    addresses: Vec<SocketAddr>,
+    /// What would have been sent on a dry run.
+    payload: Option<[u8; LENGTH]>,
+}
+
+/// Knocks at one host, or, on a dry run, does as if.
+///
+/// # Errors
+/// It could not be sent.
+pub(crate) fn knock(request: &Request, is_dry: bool) -> Result<Sent> {
+    let port = send::destination_port(request)?;
+    if is_dry {
+        let payload = Some(send::payload(request, port)?);
+        return Ok(Sent { port, addresses: Vec::new(), payload });
+    }
+    Ok(Sent { port, addresses: send::send(request, port)?, payload: None })
+}
+
+/// Prints what came of each request; errors go to standard error, except where the style has a place for them.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]) -> Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut told = || -> io::Result<()> {
+        match style {
+            Style::Silence | Style::Lines => {
+                for (request, result) in requests.iter().zip(results) {
+                    match result {
+                        Ok(sent) => write!(out, "{}", lines(style, request, sent))?,
+                        Err(error) => Notices::error(&format!("{}: {error:#}", request.host)),
+                    }
+                }
+            }
+            #[cfg(feature = "desktop")]
+            Style::Table => writeln!(out, "{}", table(requests, results))?,
+            #[cfg(feature = "desktop")]
+            Style::Json => writeln!(out, "{:#}", json(requests, results))?,
+        }
+        out.flush()
+    };
+    told().context("cannot write to standard output")
+}
+
+fn lines(style: Style, request: &Request, sent: &Sent) -> String {
+    let (host, port) = (&request.host, sent.port.0);
+    match (style, &sent.payload) {
+        (_, Some(payload)) => format!("{host} {port} {}\n", hexadecimal::digits(payload)),
+        (Style::Lines, None) => {
+            let lines = sent
+                .addresses
+                .iter()
+                .map(|address| format!("knocked {host} ({} port {port})\n", address.ip()));
+            lines.collect()
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(feature = "desktop")]
+fn addresses(sent: &Sent) -> Vec<String> {
+    sent.addresses.iter().map(|address| address.ip().to_string()).collect()
+}
+
+#[cfg(feature = "desktop")]
+fn table(requests: &[Request], results: &[Result<Sent>]) -> String {
+    let rows = requests.iter().zip(results).map(|(request, result)| match result {
+        Ok(sent) => {
+            vec![request.name.clone(), "sent".to_owned(), sent.port.0.to_string(), addresses(sent).join(", ")]
+        }
+        Err(error) => vec![request.name.clone(), "failed".to_owned(), "-".to_owned(), format!("{error:#}")],
+    });
+    crate::table::table(&["HOST", "KNOCK", "PORT", "WHERE"], rows)
+}
+
+#[cfg(feature = "desktop")]
+fn json(requests: &[Request], results: &[Result<Sent>]) -> serde_json::Value {
+    let objects = requests.iter().zip(results).map(|(request, result)| {
+        let (name, host) = (&request.name, request.host.as_str());
+        match result {
+            Ok(sent) => serde_json::json!({
+                "name": name, "host": host, "sent": true, "port": sent.port.0, "addresses": addresses(sent),
+            }),
+            Err(error) => serde_json::json!({
+                "name": name, "host": host, "sent": false, "error": format!("{error:#}"),
+            }),
+        }
+    });
+    objects.collect()
+}

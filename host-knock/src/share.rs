@@ -1,0 +1,101 @@
+//! `knock share`: a profile with its key for another computer, as a picture.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use qrcodegen::{QrCode, QrCodeEcc};
+
+use crate::{
+    args, key,
+    notice::Notices,
+    profile::{KeySource, config::Config, uri},
+    safe_file,
+};
+
+/// Modules of white around the code (ISO/IEC 18004, section 6.3.8).
+const QUIET_ZONE: i32 = 4;
+/// Pixels a module of an image.
+const SCALE: u32 = 8;
+
+/// Gives the lines to print: the code for a terminal, or nothing where it is written to a file.
+///
+/// # Errors
+/// There is no such profile, its key cannot be had, or standard output is no terminal: who reads a pipe is not known.
+pub(crate) fn share(args: &args::Share) -> Result<String> {
+    let config = Config::to_change(args.config.as_deref())?;
+    let name = &args.name;
+    let Some(profile) = config.profile(name).transpose()? else {
+        bail!("{} has no profile {name}", config.path().display())
+    };
+    if args.png.is_none() && !args.uri {
+        ensure!(
+            io::stdout().is_terminal(),
+            "standard output is no terminal; use --png FILE, or --uri where the key may be seen"
+        );
+    }
+    let notices = Notices { quiet: false };
+    let key = match &profile.key {
+        KeySource::Asked => bail!("profile {name} has no key; make one with knock keygen {name}"),
+        source => key::from_source(source, name, notices, args.insecure_key_mode)?,
+    };
+    let text = uri::write(name, &profile, &key.context("no key")?);
+    if args.uri {
+        return Ok(text);
+    }
+    let code = QrCode::encode_text(&text, QrCodeEcc::Medium)
+        .map_err(|_| anyhow!("profile {name} does not fit into a QR code"))?;
+    match &args.png {
+        Some(path) => image(&code, path).map(|()| String::new()),
+        None => Ok(blocks(&code)),
+    }
+}
+
+/// Two modules a letter, one above the other; light on dark or dark on light, readers take both, but most want dark
+/// codes on light: colours are set.
+fn blocks(code: &QrCode) -> String {
+    let (first, last) = (-QUIET_ZONE, code.size() + QUIET_ZONE);
+    let mut text = String::new();
+    for y in (first..last).step_by(2) {
+        text += "\x1b[30;107m";
+        for x in first..last {
+            text.push(match (code.get_module(x, y), code.get_module(x, y + 1)) {
+                (false, false) => ' ',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (true, true) => '█',
+            });
+        }
+        let _ = writeln!(text, "\x1b[0m");
+    }
+    text
+}
+
+/// A picture of two greys, 1 bit a pixel.
+fn image(code: &QrCode, path: &Path) -> Result<()> {
+    let side = u32::try_from(code.size() + 2 * QUIET_ZONE)? * SCALE;
+    let mut rows = Vec::new();
+    for y in 0..side {
+        let mut row = vec![0_u8; side.div_ceil(8) as usize];
+        for x in 0..side {
+            let module = |pixel: u32| i32::try_from(pixel / SCALE).map(|module| module - QUIET_ZONE);
+            if !code.get_module(module(x)?, module(y)?)
+                && let Some(byte) = row.get_mut((x / 8) as usize)
+            {
+                *byte |= 0x80 >> (x % 8);
+            }
+        }
+        rows.extend(row);
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    let mut writer = encoder.write_header().context("cannot make an image")?;
+    writer.write_image_data(&rows).context("cannot make an image")?;
+    writer.finish().context("cannot make an image")?;
+    safe_file::create(path, &bytes)
+}

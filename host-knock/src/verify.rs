@@ -1,0 +1,226 @@
+//! `knock verify`: what a captured knock says, and what a gateway would say to it.
+
+mod capture;
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    io::{IsTerminal as _, Read as _},
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use pkd_core::{
+    Key, Knock, LENGTH, Packet, Port, Reason, ReplayGuard, Rule, Seal, Start, UnixSeconds, Verdict, Verifier,
+    Window,
+};
+
+use crate::{args, hexadecimal, key, notice::Notices, value};
+
+/// Bytes of the largest capture.
+const LIMIT: u64 = 256 * 1024 * 1024;
+/// The last second that a date is written for, the end of the year 9999.
+const LAST_DATE: u64 = 253_402_300_799;
+
+/// What a gateway has.
+pub(crate) struct Gateway {
+    rule: Rule,
+    guard: ReplayGuard<256>,
+    /// Its clock, where that is given.
+    at: Option<UnixSeconds>,
+}
+
+/// What was typed, read and checked.
+pub(crate) struct Case {
+    gateway: Gateway,
+    port: Option<Port>,
+    source: Source,
+}
+
+enum Source {
+    Payload(Vec<u8>),
+    Datagrams(Vec<capture::Datagram>),
+}
+
+impl Case {
+    /// Reads key and source.
+    ///
+    /// # Errors
+    /// Something of it is wrong.
+    pub(crate) fn of(args: &args::Verify) -> Result<Self> {
+        let tag = args.tag.as_deref().map(value::tag).transpose()?.unwrap_or_default();
+        let port = args.port.as_deref().map(value::port).transpose()?;
+        let window =
+            args.window.parse().map_err(|_| anyhow!("window {:?} is no number of seconds", args.window))?;
+        let window = Window::from_secs(window);
+        let at = args.at.as_deref().map(|text| {
+            text.parse().map(UnixSeconds).map_err(|_| anyhow!("time {text:?} is no number of Unix seconds"))
+        });
+        let at = at.transpose()?;
+        ensure!(
+            args.key_file.as_os_str() != "-" || args.source != "-",
+            "key and knock cannot both come from standard input"
+        );
+        let key = key::from_file(&args.key_file, Notices { quiet: false }, args.insecure_key_mode)?;
+        let source = read(&args.source)?;
+        let start = Start::with_memory(UnixSeconds(0));
+        let guard = ReplayGuard::new(start.floor(window));
+        Ok(Self { gateway: Gateway { rule: Rule { key, tag, window }, guard, at }, port, source })
+    }
+
+    /// The lines to print, and whether a gateway would accept all knocks.
+    ///
+    /// # Errors
+    /// This computer's clock stands before 1970.
+    pub(crate) fn explain(mut self) -> Result<(String, bool)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| UnixSeconds(since.as_secs()));
+        let now = now.context("the clock of this computer stands before 1970; set it")?;
+        let gateway = &mut self.gateway;
+        let mut text = String::new();
+        match &self.source {
+            Source::Payload(payload) => {
+                let at = gateway.at.unwrap_or(now);
+                let is_accepted = gateway.explain(&mut text, at, self.port, payload);
+                Ok((text, is_accepted))
+            }
+            Source::Datagrams(datagrams) => {
+                let (mut knocks, mut accepted) = (0_usize, 0_usize);
+                for datagram in datagrams {
+                    let is_elsewhere = self.port.is_some_and(|port| port.0 != datagram.destination_port);
+                    if datagram.payload.len() != LENGTH || is_elsewhere {
+                        continue;
+                    }
+                    let capture::Datagram { number, source, destination_port, .. } = datagram;
+                    let _ = writeln!(text, "packet {number}, from {source} to port {destination_port}");
+                    let at = gateway.at.unwrap_or(datagram.time);
+                    let port = Some(Port(*destination_port));
+                    knocks += 1;
+                    accepted += usize::from(gateway.explain(&mut text, at, port, &datagram.payload));
+                }
+                let _ = writeln!(
+                    text,
+                    "{} UDP datagrams, {knocks} with the length of a knock, {accepted} accepted",
+                    datagrams.len()
+                );
+                Ok((text, knocks > 0 && accepted == knocks))
+            }
+        }
+    }
+}
+
+impl Gateway {
+    fn explain(&mut self, text: &mut String, now: UnixSeconds, port: Option<Port>, payload: &[u8]) -> bool {
+        let Some(knock) = Knock::parse(payload) else {
+            let _ = writeln!(
+                text,
+                "length   {} bytes, a knock has {LENGTH}\nverdict  ignore: length",
+                payload.len()
+            );
+            return false;
+        };
+        let Rule { key, tag, window } = &self.rule;
+        let fits = |port: Port| knock.sealed_with(key, port).matches(&knock.digest());
+        let port = port.or_else(|| (1..=u16::MAX).map(Port).find(|port| fits(*port)));
+        let digest = match port {
+            Some(port) if fits(port) => format!("made with this key for port {}", port.0),
+            _ if is_before_1_0(&knock, key, payload) => {
+                "made with this key as before 1.0, without the port; gateways of today refuse it".to_owned()
+            }
+            Some(given) => match (1..=u16::MAX).map(Port).find(|port| fits(*port)) {
+                Some(port) => format!("made with this key for port {}, not for {}", port.0, given.0),
+                None => "not made with this key, or altered".to_owned(),
+            },
+            None => "not made with this key, for no port, or altered".to_owned(),
+        };
+        let carried = knock.tag();
+        let _ = writeln!(
+            text,
+            "tag      {carried}{}",
+            if carried == *tag { String::new() } else { format!(", the gateway's is {tag}") }
+        );
+        let _ = writeln!(text, "time     {}, {}", date(knock.time()), distance(knock.time(), now, *window));
+        let _ = writeln!(text, "nonce    {}", hexadecimal::digits(knock.nonce()));
+        let _ = writeln!(text, "digest   {digest}");
+        let packet = Packet { destination_port: port.unwrap_or(Port(1)), payload };
+        let verdict = Verifier::new(&self.rule, &mut self.guard).check(now, &packet);
+        let _ = writeln!(text, "verdict  {}", sentence(verdict));
+        verdict == Verdict::Accept
+    }
+}
+
+fn sentence(verdict: Verdict) -> String {
+    let Verdict::Ignore(reason) = verdict else { return "accept".to_owned() };
+    let why = match reason {
+        Reason::Length => "it has another length",
+        Reason::Tag => "another tag",
+        Reason::Window => "its time is outside the window",
+        Reason::Replay => "it was here before, or a gateway without a clock has seen a later one",
+        Reason::Digest => "another key, another port, or altered",
+    };
+    format!("ignore: {reason}: {why}")
+}
+
+/// Whether the digest leaves the port out.
+fn is_before_1_0(knock: &Knock<'_>, key: &Key, payload: &[u8]) -> bool {
+    let seal = Seal { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
+    Knock::seal_before_1_0(&seal) == payload
+}
+
+fn date(UnixSeconds(seconds): UnixSeconds) -> String {
+    if seconds > LAST_DATE {
+        return format!("{seconds}, after the year 9999");
+    }
+    format!("{seconds}, {}", httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)))
+}
+
+fn distance(time: UnixSeconds, now: UnixSeconds, window: Window) -> String {
+    let off = if time >= now {
+        format!("{} s ahead of", time.since(now))
+    } else {
+        format!("{} s behind", now.since(time))
+    };
+    let side = match window {
+        Window::NO_CLOCK => "which does not count".to_owned(),
+        _ if window.admits(now, time) => format!("within {} s", window.as_secs()),
+        _ => format!("beyond {} s", window.as_secs()),
+    };
+    format!("{off} the gateway, {side}")
+}
+
+fn read(source: &str) -> Result<Source> {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = source.strip_prefix("0x").unwrap_or(source);
+    if source != "-" && is_digits(digits) && !Path::new(source).exists() {
+        return payload(digits, "HEX");
+    }
+    let (name, bytes) = if source == "-" {
+        ensure!(!io::stdin().is_terminal(), "standard input is a terminal; give the knock as an argument");
+        ("standard input".to_owned(), limited(io::stdin().lock(), "standard input")?)
+    } else {
+        let file = fs::File::open(source).with_context(|| format!("cannot read {source}"))?;
+        (source.to_owned(), limited(file, source)?)
+    };
+    if capture::is_one(&bytes) {
+        let datagrams = capture::datagrams(&bytes).with_context(|| format!("cannot read {name}"))?;
+        return Ok(Source::Datagrams(datagrams));
+    }
+    let text = String::from_utf8(bytes).ok().filter(|text| is_digits(text.trim().trim_start_matches("0x")));
+    match text {
+        // The last word of a line of --dry-run would do, too, but is not guessed at.
+        Some(text) => payload(text.trim().trim_start_matches("0x"), &name),
+        None => bail!("{name} is neither a capture (pcap or pcapng) nor hexadecimal"),
+    }
+}
+
+fn payload(digits: &str, name: &str) -> Result<Source> {
+    let bytes = hexadecimal::bytes(digits);
+    bytes.map(Source::Payload).with_context(|| format!("{name} has an odd number of hexadecimal digits"))
+}
+
+fn limited(source: impl io::Read, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(LIMIT + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    ensure!(bytes.len() as u64 <= LIMIT, "{name} is larger than 256 MiB");
+    Ok(bytes)
+}
