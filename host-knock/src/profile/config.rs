@@ -219,6 +219,8 @@ impl Config {
         options: impl IntoIterator<Item = (&'a str, Option<Value>)>,
     ) -> Result<()> {
         value::profile_name(name)?;
+        // What stands behind the last table stays before what is new.
+        let end = self.document.trailing().as_str().unwrap_or_default().to_owned();
         let hosts = self.document.entry("host").or_insert_with(|| {
             let mut hosts = toml_edit::Table::new();
             hosts.set_implicit(true);
@@ -226,9 +228,14 @@ impl Config {
         });
         let hosts = hosts.as_table_like_mut().context("host is no table")?;
         if !hosts.contains_key(name) {
-            hosts.insert(name, Item::Table(toml_edit::Table::new()));
+            let mut table = toml_edit::Table::new();
+            let begin = if self.text.as_deref().is_none_or(str::is_empty) { end } else { format!("{end}\n") };
+            table.decor_mut().set_prefix(begin);
+            hosts.insert(name, Item::Table(table));
+            self.document.set_trailing("");
         }
-        let host = hosts.get_mut(name).and_then(Item::as_table_like_mut);
+        let hosts = self.document.get_mut("host").and_then(Item::as_table_like_mut);
+        let host = hosts.and_then(|hosts| hosts.get_mut(name)).and_then(Item::as_table_like_mut);
         let host = host.with_context(|| format!("host {name} is no table"))?;
         for (option, value) in options {
             match value {

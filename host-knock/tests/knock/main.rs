@@ -8,9 +8,13 @@
 mod datagram;
 mod desk;
 mod ini;
+mod keys;
 mod mistakes;
+mod pages;
+mod profiles;
 mod prompt;
 mod readme;
 mod secrets;
 mod sequence;
+mod verify;
 mod words;

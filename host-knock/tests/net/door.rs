@@ -26,14 +26,15 @@ pub(crate) struct Door<'a> {
     pub(crate) network: &'a Network,
     folder: tempfile::TempDir,
     user: String,
-    running: Vec<Running>,
+    sshd: Option<Running>,
+    pkdd: Option<Running>,
 }
 
 impl<'a> Door<'a> {
     /// A closed door: pkdd guards the port of a real sshd.
     pub(crate) fn closed(network: &'a Network) -> Result<Self> {
         let folder = folder()?;
-        let mut door = Self { network, folder, user: String::new(), running: Vec::new() };
+        let mut door = Self { network, folder, user: String::new(), sshd: None, pkdd: None };
         door.secret("me.key", KEY)?;
         // First of all, because a closed port is closed for whoever looks whether it is there, too.
         door.start_sshd()?;
@@ -67,8 +68,7 @@ impl<'a> Door<'a> {
         let log = self.path("pkdd.log");
         let mut pkdd = Command::new(built("pkdd", "pkdd")?);
         pkdd.arg("--config").arg(self.path("pkdd.toml")).arg("run");
-        let running = Running(pkdd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?);
-        self.running.push(running);
+        self.pkdd = Some(Running(pkdd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
         wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("is open for knocks")).map(drop)
     }
 
@@ -100,12 +100,18 @@ impl<'a> Door<'a> {
         }
         let log = self.path("sshd.log");
         sshd.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
-        self.running.push(Running(sshd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
+        self.sshd = Some(Running(sshd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
         shell(&format!("getent passwd {user} | cut -d: -f1"))?.trim().clone_into(&mut self.user);
         let local = ("127.0.0.1", SSH);
         wait("sshd", || Ok(TcpStream::connect(local).is_ok()), |up| *up)
             .with_context(|| fs::read_to_string(&log).unwrap_or_default())
             .map(drop)
+    }
+
+    /// From now on nobody listens there.
+    pub(crate) fn stop_sshd(&mut self) -> Result<()> {
+        self.sshd.take().context("it does not run")?;
+        Ok(())
     }
 
     /// What the client has: a profile, and ssh's own configuration.

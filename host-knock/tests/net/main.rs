@@ -2,5 +2,6 @@
 
 #![cfg(target_os = "linux")]
 
+mod doctor;
 mod door;
 mod ssh;

@@ -1,0 +1,81 @@
+//! What the build writes for packagers.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// The folder with the program.
+fn profile() -> Result<&'static Path> {
+    Path::new(env!("CARGO_BIN_EXE_knock")).parent().context("no folder")
+}
+
+/// The verbs that `--help` lists.
+fn verbs() -> Result<Vec<String>> {
+    let help = Command::new(env!("CARGO_BIN_EXE_knock")).arg("--help").output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let (_, rest) = help.split_once("\nCommands:\n").context("no commands")?;
+    let (list, _) = rest.split_once("\n\n").context("no end")?;
+    Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+#[test]
+fn each_verb_has_its_page_and_each_shell_its_completions() -> Result<()> {
+    let share = profile()?.join("share");
+    let verbs = verbs()?;
+    ensure!(verbs.len() == 11, "{verbs:?}");
+    let page =
+        |name: &str| fs::read_to_string(share.join(format!("man/man1/{name}.1"))).context(name.to_owned());
+    let whole = page("knock")?;
+    for verb in &verbs {
+        let text = page(&format!("knock-{verb}"))?;
+        assert!(text.contains(&format!("knock\\-{verb} \\- ")), "{text}");
+        assert!(whole.contains(&format!("knock\\-{verb}(1)")), "knock(1) does not name {verb}");
+    }
+    for file in [
+        "bash-completion/completions/knock",
+        "zsh/site-functions/_knock",
+        "fish/vendor_completions.d/knock.fish",
+        "powershell/_knock.ps1",
+    ] {
+        let text = fs::read_to_string(share.join(file)).with_context(|| file.to_owned())?;
+        for verb in &verbs {
+            assert!(text.contains(verb.as_str()), "{file} does not know {verb}");
+        }
+        assert!(text.contains("time-offset"), "{file} knows no options");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_debian_package_is_made_of_is_there() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"])
+        .current_dir(folder)
+        .output()?;
+    let metadata: Value = serde_json::from_slice(&metadata.stdout)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let ours = packages.iter().find(|package| package["name"] == "host-knock").context("not there")?;
+    let deb = &ours["metadata"]["deb"];
+    let licence = folder.join(deb["license-file"][0].as_str().context("no licence")?);
+    ensure!(licence.is_file(), "{}", licence.display());
+    let assets = deb["assets"].as_array().context("no assets")?;
+    ensure!(assets.len() > 5, "{assets:?}");
+    for asset in assets {
+        let from = asset[0].as_str().context("no path")?;
+        // cargo-deb builds with the profile release, where the tests have theirs.
+        let path = match from.strip_prefix("target/release/") {
+            Some(built) => profile()?.join(built),
+            None => folder.join(from),
+        };
+        let is_there = match path.file_name().and_then(|name| name.to_str()) {
+            Some("*.1") => {
+                path.parent().is_some_and(|folder| fs::read_dir(folder).is_ok_and(|dir| dir.count() > 11))
+            }
+            _ => path.is_file(),
+        };
+        ensure!(is_there, "{from} is not there");
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Profiles: what list, show, import and groups make of them.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, UdpSocket},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::desk::{Desk, KEY, LIMIT, verify};
+
+const PROFILES: &str = "\
+# mine
+[host.office]   # the first
+address = \"127.0.0.1\"
+tag = \"SSHK\"
+key_file = \"office.key\"
+port = 40000
+services = { ssh = 22, dns = \"53/udp\" }
+
+[host.old]
+address = \"::1\"
+key_file = \"office.key\"
+format = \"pre-1.0\"
+time_offset = -3600
+
+[group]
+all = [\"office\", \"@more\"]
+more = [\"old\", \"office\", \"::1\"]
+";
+
+fn desk(name: &str) -> Result<Desk> {
+    let desk = Desk::new(name)?;
+    fs::create_dir_all(desk.home().join(".config/knock"))?;
+    desk.file(".config/knock/config.toml", PROFILES)?;
+    desk.file(".config/knock/office.key", KEY)?;
+    Ok(desk)
+}
+
+#[test]
+fn a_profile_says_all_that_a_knock_needs() -> Result<()> {
+    let desk = desk("a_profile_says_all_that_a_knock_needs")?;
+    let knocks = desk.knock(&["-n", "office"])?.knocks()?;
+    assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("127.0.0.1", 40_000));
+    knocks[0].verify(KEY, "SSHK")?;
+    // The command line comes first, and a section of the ini file last.
+    desk.file(".ipt_pkd.ini", format!("[office]\nkey = x\n[nas]\nkey = {KEY}\n"))?;
+    let knocks = desk.knock(&["-n", "-p", "9", "-t", "ABCD", "office", "nas"])?.knocks()?;
+    assert_eq!((knocks[0].port, knocks[1].host.as_str()), (9, "nas"));
+    knocks[0].verify(KEY, "ABCD")?;
+    knocks[1].verify(KEY, "ABCD")
+}
+
+#[test]
+fn a_time_offset_is_added() -> Result<()> {
+    let desk = desk("a_time_offset_is_added")?;
+    let time = |args: &[&str]| -> Result<i64> {
+        let knocks = desk.knock(&[&["-n"], args].concat())?.knocks()?;
+        let bytes: [u8; 8] = knocks[0].payload[4..12].try_into()?;
+        Ok(i64::from_le_bytes(bytes))
+    };
+    let now = time(&["office"])?;
+    for (args, offset) in [
+        (&["old"][..], -3600),
+        (&["--time-offset", "7200", "old"], 7200),
+        (&["--time-offset=-60", "office"], -60),
+        (&["--time-offset", "-60", "office"], -60),
+    ] {
+        let off = time(args)? - now - offset;
+        assert!((0..20).contains(&off), "{args:?}: {off}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_group_is_all_its_members_once() -> Result<()> {
+    let desk = desk("a_group_is_all_its_members_once")?;
+    let outcome = desk.knock(&["-n", "--key-file", ".config/knock/office.key", "@all"])?;
+    let hosts: Vec<_> = outcome.knocks()?.into_iter().map(|knock| knock.host).collect();
+    assert_eq!(hosts, ["127.0.0.1", "::1", "::1"]);
+    let outcome = desk.knock(&["-p", "40000", "--key-file", ".config/knock/office.key", "@all"])?;
+    let table = "\
+HOST    KNOCK  PORT   WHERE
+office  sent   40000  127.0.0.1
+old     sent   40000  ::1
+::1     sent   40000  ::1
+";
+    assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), table, ""));
+    let outcome = desk.knock(&["-q", "--key-file", ".config/knock/office.key", "@all"])?;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""));
+    Ok(())
+}
+
+#[test]
+fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
+    let desk = desk("a_host_that_fails_is_told_in_its_place")?;
+    let args =
+        ["--json", "-p", "40000", "--key-file", ".config/knock/office.key", "office", "255.255.255.255"];
+    let outcome = desk.knock(&args)?;
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), ""));
+    let told: Value = serde_json::from_str(&outcome.stdout)?;
+    assert_eq!(told[0]["sent"], true);
+    assert_eq!(told[0]["addresses"][0], "127.0.0.1");
+    assert_eq!(told[1]["sent"], false);
+    let error = "cannot send to 255.255.255.255:40000: Permission denied (os error 13)";
+    assert_eq!(told[1]["error"], error);
+    Ok(())
+}
+
+#[test]
+fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
+    let desk = Desk::new("a_thousand_hosts_are_all_knocked_at")?;
+    desk.file("key", KEY)?;
+    // No socket has room for a thousand datagrams that nobody reads yet, so there are a hundred.
+    let first = UdpSocket::bind("127.1.0.1:0")?;
+    let port = first.local_addr()?.port();
+    let others = (2..=100).map(|last| UdpSocket::bind(SocketAddr::from(([127, 1, 0, last], port))));
+    let gateways = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
+    let mut profiles = String::new();
+    for number in 0..1000 {
+        let last = number % 100 + 1;
+        writeln!(profiles, "[host.h{number}]\naddress = '127.1.0.{last}'\nport = {port}\nkey_file = 'key'")?;
+    }
+    let names: Vec<_> = (0..1000).map(|number| format!("h{number}")).collect();
+    desk.file("p.toml", format!("{profiles}[group]\nall = {names:?}\n"))?;
+    let outcome = desk.knock(&["-c", "p.toml", "--json", "@all"])?;
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let told: Value = serde_json::from_str(&outcome.stdout)?;
+    let told = told.as_array().context("no array")?;
+    assert!(told.iter().map(|host| &host["name"]).eq(names.iter()), "the order is another");
+    let mut nonces = BTreeSet::new();
+    for gateway in gateways {
+        gateway.set_read_timeout(Some(LIMIT))?;
+        for number in 0..10 {
+            let mut buffer = [0; 64];
+            let length = gateway.recv(&mut buffer).with_context(|| format!("{number} arrived"))?;
+            verify(&buffer[..length], KEY, "PKD0", port)?;
+            nonces.insert(buffer[12..24].to_vec());
+        }
+    }
+    ensure!(nonces.len() == 1000, "some are the same");
+    Ok(())
+}
+
+#[test]
+fn list_and_show_tell_all_but_the_key() -> Result<()> {
+    let desk = desk("list_and_show_tell_all_but_the_key")?;
+    let key = desk.home().join(".config/knock/office.key");
+    let outcome = desk.knock(&["list"])?;
+    assert_eq!(outcome.code, Some(0));
+    let lines: Vec<Vec<&str>> =
+        outcome.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let key = key.to_str().context("path")?;
+    assert_eq!(lines[1], ["office", "127.0.0.1", "SSHK", key, "ssh", "22/tcp,", "dns", "53/udp"]);
+    assert_eq!(lines[2], ["old", "::1", "PKD0", key]);
+    // On a terminal it is the same.
+    let seen = desk.knock_seen(&["list"])?;
+    assert_eq!(seen.terminal.replace("\r\n", "\n"), outcome.stdout);
+    let list: Value = serde_json::from_str(&desk.knock(&["list", "--json"])?.stdout)?;
+    let show: Value = serde_json::from_str(&desk.knock(&["show", "--json", "old"])?.stdout)?;
+    assert_eq!(list[1], show);
+    assert_eq!((&show["format"], &show["time_offset"]), (&Value::from("pre-1.0"), &Value::from(-3600)));
+    let lines = desk.knock(&["show", "office"])?.stdout;
+    assert!(lines.contains("port: 40000\n") && lines.contains("tag: SSHK\n"), "{lines}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
+    let desk = Desk::new("a_wrong_profile_is_told_in_its_place_of_the_list")?;
+    desk.file("p.toml", "[host.a]\nport = 0\n[host.b]\n")?;
+    let outcome = desk.knock(&["list", "-c", "p.toml"])?;
+    assert_eq!(outcome.code, Some(0));
+    assert!(outcome.stdout.contains("port \"0\" is no number of 1 to 65535"), "{outcome:?}");
+    assert!(outcome.stdout.lines().any(|line| line.starts_with("b ")), "{outcome:?}");
+    Ok(())
+}
+
+#[test]
+fn sections_of_the_original_become_profiles() -> Result<()> {
+    let desk = desk("sections_of_the_original_become_profiles")?;
+    let ini =
+        format!("[DEFAULT]\nkey = {KEY}\n[gw]\nhost = 10.0.0.1\ntag = OFFC\nport = 7\nold = 1\n[nas]\n");
+    let ini = desk.file("ini", ini)?;
+    let outcome = desk.knock(&["import", &ini])?;
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    assert_eq!(outcome.stdout, "imported gw\nimported nas\n");
+    // What was there stays, comments and all.
+    let file = desk.home().join(".config/knock/config.toml");
+    let text = fs::read_to_string(&file)?;
+    assert!(text.starts_with("# mine\n[host.office]   # the first\n"), "{text}");
+    assert!(text.contains("format = \"pre-1.0\"") && !text.contains("sesame"), "{text}");
+    assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600);
+    let key = desk.home().join(".config/knock/keys/gw.key");
+    assert_eq!(key.metadata()?.permissions().mode() & 0o777, 0o600);
+    let knocks = desk.knock(&["-n", "nas"])?.knocks()?;
+    knocks[0].verify(KEY, "PKD0")?;
+    let gw: Value = serde_json::from_str(&desk.knock(&["show", "--json", "gw"])?.stdout)?;
+    assert_eq!((&gw["address"], &gw["tag"], &gw["port"]), (&"10.0.0.1".into(), &"OFFC".into(), &7.into()));
+    // A second time nothing happens.
+    let outcome = desk.knock(&["import", &ini])?;
+    assert_eq!(outcome.code, Some(2));
+    assert!(outcome.stderr.ends_with("config.toml has a profile gw already\n"), "{outcome:?}");
+    assert_eq!(fs::read_to_string(&file)?, text);
+    Ok(())
+}
+
+#[test]
+fn what_fwknop_has_is_taken_as_far_as_it_goes() -> Result<()> {
+    let desk = Desk::new("what_fwknop_has_is_taken_as_far_as_it_goes")?;
+    let text = "\
+[default]
+VERBOSE 1
+[gw]
+SPA_SERVER         10.0.0.1
+SPA_SERVER_PORT    40000
+ACCESS             tcp/22,tcp/8443,udp/53
+ALLOW_IP           resolve
+TIME_OFFSET        60
+KEY_BASE64         c2VzYW1l
+HMAC_KEY_BASE64    c2VzYW1l
+USE_HMAC           Y
+";
+    let file = desk.file(".fwknoprc", text)?;
+    let outcome = desk.knock(&["import", &file])?;
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported gw\n"));
+    let warnings = "\
+knock: warning: gw: ALLOW_IP of line 7 cannot be said in a profile, and is left out
+knock: warning: gw: fwknop's keys are not for knock; make one with knock keygen gw
+";
+    assert_eq!(outcome.stderr, warnings);
+    let gw: Value = serde_json::from_str(&desk.knock(&["show", "--json", "gw"])?.stdout)?;
+    assert_eq!(
+        (&gw["address"], &gw["port"], &gw["time_offset"]),
+        (&"10.0.0.1".into(), &40000.into(), &60.into())
+    );
+    let services = ["ssh 22/tcp", "tcp-8443 8443/tcp", "udp-53 53/udp"].map(Value::from);
+    assert_eq!(gw["services"].as_array().context("no services")?, &services);
+    Ok(())
+}
+
+#[test]
+fn the_configuration_may_be_a_link() -> Result<()> {
+    let desk = Desk::new("the_configuration_may_be_a_link")?;
+    fs::create_dir_all(desk.home().join(".config/knock"))?;
+    desk.file("dotfile", "# mine\n")?;
+    let link = desk.home().join(".config/knock/config.toml");
+    std::os::unix::fs::symlink(desk.home().join("dotfile"), &link)?;
+    let outcome = desk.knock(&["keygen", "gw"])?;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(link.symlink_metadata()?.is_symlink());
+    let text = fs::read_to_string(desk.home().join("dotfile"))?;
+    assert!(text.starts_with("# mine\n") && text.contains("[host.gw]"), "{text}");
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `knock doctor`, with each of the causes that it can tell.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, UdpSocket},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Result, ensure};
+use pkd_netns::{
+    network::{Family, Network, inside_as},
+    process::text,
+    room::As,
+};
+
+use crate::door::{Door, SSH};
+
+/// Unix time to NTP's.
+const EPOCH: u64 = 2_208_988_800;
+
+/// A server of SNTP on the gateway whose clock is off by so many seconds.
+fn time_server(port: u16, off: i64) -> Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", port))?;
+    thread::spawn(move || -> Result<()> {
+        loop {
+            let mut question = [0; 48];
+            let (_, from) = socket.recv_from(&mut question)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            let seconds = u32::try_from((now.as_secs() + EPOCH).saturating_add_signed(off))?;
+            let fraction = u32::try_from((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000)?;
+            let stamp = [seconds.to_be_bytes(), fraction.to_be_bytes()].concat();
+            let mut answer = vec![4 << 3 | 4, 2, 0, 0];
+            answer.resize(24, 0);
+            answer.extend(&question[40..]);
+            answer.extend([stamp.as_slice(), &stamp].concat());
+            socket.send_to(&answer, from)?;
+        }
+    });
+    Ok(())
+}
+
+/// A server of HTTP on the gateway that has this Date.
+fn web_server(date: &'static str) -> Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", 80))?;
+    thread::spawn(move || -> Result<()> {
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            let mut lines = BufReader::new(stream.try_clone()?).lines();
+            while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+            write!(stream, "HTTP/1.1 301 Moved\r\ndate: {date}\r\nLocation: https://x/\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
+/// What it prints in the end, and its exit code.
+fn examine(door: &Door<'_>, args: &[&str]) -> Result<(Vec<String>, Option<i32>)> {
+    let mut doctor = door.command("knock");
+    let output = door.run(doctor.arg("doctor").args(args))?;
+    ensure!(output.stderr.is_empty(), "{output:?}");
+    Ok((text(&output.stdout).lines().map(str::to_owned).collect(), output.status.code()))
+}
+
+fn holds(network: &Network) -> Result<()> {
+    let door = Door::closed(network)?;
+    let gateway = Family::V4.gateway().to_string();
+    time_server(123, 0)?;
+    time_server(1123, 3600)?;
+    web_server("Thu, 01 Jan 2026 00:00:00 GMT")?;
+    // A port that is refused and not guarded; and a name that nobody knows.
+    let (right, wrong, web) = (gateway.clone(), format!("{gateway}:1123"), format!("{gateway}:1"));
+
+    let (lines, code) = examine(&door, &["--time-server", "-", "--key-file", "me.key", "gw.invalid", "22"])?;
+    ensure!(code == Some(1) && lines[0].starts_with("FAIL  name: gw.invalid: cannot resolve"), "{lines:?}");
+    ensure!(
+        lines.last().is_some_and(|last| last.starts_with("The name gw.invalid does not resolve")),
+        "{lines:?}"
+    );
+
+    let wrong_key = ["--timeout", "1", "--time-server", &right, "--key-file", "login.pub.key", "office"];
+    door.secret("login.pub.key", "another sesame")?;
+    let (lines, code) = examine(&door, &wrong_key)?;
+    ensure!(code == Some(1) && lines[2].starts_with("ok    clock: 0.0 s "), "{lines:?}");
+    ensure!(lines[5] == format!("FAIL  port {SSH} after: silent"), "{lines:?}");
+    ensure!(lines[6].starts_with("The host stays silent: "), "{lines:?}");
+
+    // Whoever's clock is wrong is told so, whatever the port does.
+    let clock = ["--timeout", "1", "--time-server", &wrong, "--key-file", "login.pub.key", "office"];
+    let (lines, code) = examine(&door, &clock)?;
+    let told = format!("3600.0 s behind {gateway}");
+    ensure!(
+        code == Some(1) && lines[2] == format!("FAIL  clock: {told}, beyond the window of 10 s"),
+        "{lines:?}"
+    );
+    ensure!(
+        lines[6] == format!("This computer's clock is wrong, {told}; set it, and knock again."),
+        "{lines:?}"
+    );
+
+    let (lines, code) = examine(&door, &["--timeout", "1", "--time-server", "-", "office", "9"])?;
+    ensure!(code == Some(1) && lines[3] == "ok    port 9 before: refused", "{lines:?}");
+    ensure!(lines[6].starts_with("The host refuses port 9 before and after: "), "{lines:?}");
+
+    // No SNTP at this port, so HTTP tells.
+    let (lines, code) = examine(&door, &["--time-server", &web, "office6"])?;
+    ensure!(code == Some(0), "{lines:?}");
+    ensure!(
+        lines[2].starts_with("FAIL  clock: ") && lines[2].contains("ahead of 192.0.2.1 (HTTP, to a second)"),
+        "{lines:?}"
+    );
+    ensure!(lines[6].starts_with(&format!("The knock opens port {SSH}, although")), "{lines:?}");
+
+    let (lines, code) = examine(&door, &["--time-server", &right, "office"])?;
+    ensure!(code == Some(0) && lines[3] == format!("----  port {SSH} before: open"), "{lines:?}");
+    ensure!(lines[6].starts_with(&format!("Port {SSH} was open before the knock: ")), "{lines:?}");
+
+    Ok(())
+}
+
+fn ends_well(network: &Network) -> Result<()> {
+    let mut door = Door::closed(network)?;
+    let six = Family::V6.gateway().to_string();
+    let (lines, code) = examine(&door, &["--time-server", "-", "office6"])?;
+    ensure!(code == Some(0) && lines[0] == format!("ok    name: {six} is {six}"), "{lines:?}");
+    ensure!(lines[6] == format!("All is well: the knock opens port {SSH}."), "{lines:?}");
+    door.stop_sshd()?;
+    let (lines, code) = examine(&door, &["--timeout", "1", "--time-server", "-", "office"])?;
+    ensure!(code == Some(1) && lines[3] == format!("ok    port {SSH} before: silent"), "{lines:?}");
+    let nobody = "but nothing listens there: the service is down, or at another port.";
+    ensure!(lines[6] == format!("The knock opens port {SSH}, {nobody}"), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn an_open_port_and_one_with_nobody_behind_it_are_told() -> Result<()> {
+    let path = concat!(module_path!(), "::an_open_port_and_one_with_nobody_behind_it_are_told");
+    inside_as(As::RootIfPossible, path, ends_well)
+}
+
+#[test]
+fn each_cause_is_told() -> Result<()> {
+    inside_as(As::RootIfPossible, concat!(module_path!(), "::each_cause_is_told"), holds)
+}
