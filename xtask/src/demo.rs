@@ -270,6 +270,7 @@ fn build_knock() -> Result<PathBuf> {
     run::progress("building knock for this computer");
     let mut cargo = run::command(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked", "--release", "--package", "host-knock"]);
+    cargo.arg("--no-default-features");
     run::quiet(cargo.current_dir(toolchain::root()))?;
     Ok(toolchain::root().join("target/release/knock"))
 }

@@ -236,17 +236,25 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
     Ok(needed)
 }
 
-/// `knock` and `pkd-lane` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
+/// `knock`, as routers have it, and `pkd-lane` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
 /// as that is.
 fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
     let build = |package: &str, program: &str, profile: &str| -> Result<PathBuf> {
         let folder = match (&machine.system, machine.user_target) {
             (System::Sources { architecture, .. }, _) => {
-                Zig::find()?.build(package, openwrt::find(architecture)?, Panics::Described, None)?
+                Zig::find()?.build(package, openwrt::find(architecture)?, Panics::Described, Some(""))?
             }
             (System::Packages(_) | System::BuiltKernel { .. }, None) => {
                 let mut cargo = run::command(env!("CARGO"));
-                cargo.args(["build", "--quiet", "--locked", "--profile", profile, "--bins"]);
+                cargo.args([
+                    "build",
+                    "--quiet",
+                    "--locked",
+                    "--no-default-features",
+                    "--profile",
+                    profile,
+                    "--bins",
+                ]);
                 run::quiet(cargo.args(["--package", package]).current_dir(toolchain::root()))?;
                 toolchain::root().join("target").join(profile)
             }

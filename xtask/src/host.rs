@@ -68,6 +68,10 @@ const TEST_ALONE: &[Need] = &[
     file!("dropbear-bin", "/usr/sbin/dropbear"),
     file!("iproute2", "/sbin/ip"),
     program!("util-linux", "unshare"),
+    // knock gets in by ssh, and its tests have somebody who lets it; script(1) shows them a terminal
+    program!("openssh-client", "ssh"),
+    file!("openssh-server", "/usr/sbin/sshd"),
+    program!("bsdutils", "script"),
     Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
     Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
 ];

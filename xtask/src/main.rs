@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod clients;
 mod debian;
 mod demo;
 mod document;
@@ -52,6 +53,7 @@ usage: cargo xtask VERB
   packages ARCH...  build what OpenWrt routers of these kinds install (no name: all)
   packages --kernel DIR ARCH
                     with the module for a built kernel of that kind
+  clients ARCH...   build knock as one static file, for desks (no name: all)
   firmware          build the gateway's boards
   test-firmware     the gateway on the host, and its boards in QEMU
   demo-firmware     a gateway in QEMU: ssh does not get through, knock, it does
@@ -98,6 +100,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
         ["packages", "--kernel", kernel, names @ ..] => packages::run(names, Some(kernel)),
         ["packages", names @ ..] => packages::run(names, None),
+        ["clients", names @ ..] => clients::run(names),
         ["firmware"] => firmware::build_all(),
         ["test-firmware"] => firmware::test(),
         ["demo-firmware"] => firmware::demo(),

@@ -246,8 +246,9 @@ fn program(
     Ok(program)
 }
 
+/// The client, without what people have at a desk.
 fn client(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
-    let built = program("host-knock", "knock", architecture, None, work)?;
+    let built = program("host-knock", "knock", architecture, Some(""), work)?;
     Ok(Recipe {
         name: "pkd-knock",
         description: "The knock command: opens a port that pkd guards elsewhere",

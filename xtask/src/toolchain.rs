@@ -36,7 +36,7 @@ impl Toolchain {
         )
     }
 
-    /// `cargo build` of one package for `target`. `crates`: what to build of the standard library.
+    /// `cargo build` of one package, as routers have it, for `target`. `crates`: what to build of the standard library.
     /// Answers with the folder of the artefacts.
     pub(crate) fn build(
         &self,
@@ -53,7 +53,16 @@ impl Toolchain {
         let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
         let mut cargo: Command = run::command(&self.cargo);
         cargo
-            .args(["build", "--quiet", "--locked", "--package", package, "--profile", profile])
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--package",
+                package,
+                "--profile",
+                profile,
+                "--no-default-features",
+            ])
             .args(["--target", target, "-Z", &format!("build-std={crates}")])
             .current_dir(root())
             .env(linker, format!("{}gcc", machine.cross));

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::Row;
-use crate::{firmware, guest, kmod, machine, packages};
+use crate::{clients, firmware, guest, kmod, machine, packages};
 
 /// The kernel's part alone, as a table; on a host that has what it takes.
 pub(crate) fn table() -> Result<()> {
@@ -20,6 +20,11 @@ pub(super) fn rows() -> Result<Vec<Row>> {
         rows.push(
             Row::new(format!("package {package}"), format!("{installed} bytes"), architecture)
                 .beside(format!("installed; {packed} bytes as .ipk")),
+        );
+    }
+    for (target, bytes) in clients::sizes()? {
+        rows.push(
+            Row::new("knock, static, for desks", format!("{bytes} bytes"), target).beside("at most 2097152"),
         );
     }
     rows.extend(firmware::memory_rows()?);

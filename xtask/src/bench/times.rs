@@ -5,8 +5,18 @@ use anyhow::{Context, Result};
 use super::{Row, plot, printed};
 use crate::{run, toolchain};
 
-/// How long a knock takes to open, in networks of their own; and how many honest knocks get through a flood, as a plot.
+/// How long a knock takes to open, and knock to knock, in networks of their own; and how many honest knocks get through a
+/// flood, as a plot.
 pub(super) fn rows() -> Result<Vec<Row>> {
+    let mut rows = knocks()?;
+    run::progress("getting in, in namespaces");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["bench", "--quiet", "--locked", "--package", "host-knock", "--bench", "getting_in"]);
+    rows.extend(in_namespaces(printed(cargo.current_dir(toolchain::root())).context("the times of knock")?)?);
+    Ok(rows)
+}
+
+fn knocks() -> Result<Vec<Row>> {
     run::progress("knocking, in namespaces");
     let mut cargo = run::command(env!("CARGO"));
     cargo.args(["bench", "--quiet", "--locked", "--package", "pkdd", "--bench", "latency"]);
@@ -14,6 +24,10 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let (points, rows): (Vec<_>, Vec<_>) =
         pieces.into_iter().partition(|pieces| pieces.first().is_some_and(|first| first == "flood"));
     plot::flood(&points)?;
+    in_namespaces(rows)
+}
+
+fn in_namespaces(rows: Vec<Vec<String>>) -> Result<Vec<Row>> {
     rows.into_iter()
         .map(|pieces| match &pieces[..] {
             [what, value, beside] => Ok(Row::new(what, value, "this machine, namespaces").beside(beside)),

@@ -1,0 +1,139 @@
+//! How long knock takes from its start until its datagrams are there, and what is left of ssh's rate behind it. Prints
+//! `row: WHAT | MEDIAN | LEAST, MOST`; everything happens in network namespaces, bounded in count.
+
+#[path = "../tests/net/door.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod door;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::UdpSocket,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use pkd_netns::{
+    network::{self, Family, Network},
+    process::{LIMIT, shell},
+    room::As,
+};
+
+use door::{Door, SSH};
+
+const ROUNDS: usize = 100;
+const HOSTS: usize = 1000;
+/// How often the file is copied, each way in turn.
+const COPIES: usize = 5;
+
+fn main() -> Result<()> {
+    network::inside_as(As::RootIfPossible, "getting_in::main", |network| {
+        println!("1 passed");
+        let folder = network::folder()?;
+        one_host(folder.path())?;
+        many_hosts(folder.path())?;
+        large_file(network)
+    })
+}
+
+fn row(name: &str, times: &[Duration]) {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = |place: usize| sorted.get(place).copied().unwrap_or_default().as_secs_f64() * 1e3;
+    let (least, median, most) = (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)));
+    println!("row: {name} | {median:.2} ms | the median of {}; {least:.2} to {most:.2} ms", times.len());
+}
+
+fn secret(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    shell(&format!("chmod 600 {}", path.display())).map(drop)
+}
+
+/// The command with profiles of its own.
+fn knock(folder: &Path, config: &str) -> Result<Command> {
+    secret(&folder.join("key"), door::KEY)?;
+    secret(&folder.join("p.toml"), config)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_knock"));
+    command.arg("-c").arg(folder.join("p.toml")).stdin(Stdio::null()).stdout(Stdio::null());
+    Ok(command)
+}
+
+fn one_host(folder: &Path) -> Result<()> {
+    let gateway = UdpSocket::bind("127.0.0.1:0")?;
+    gateway.set_read_timeout(Some(LIMIT))?;
+    let port = gateway.local_addr()?.port();
+    let config = format!("[host.gw]\naddress = '127.0.0.1'\nport = {port}\nkey_file = 'key'\n");
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut command = knock(folder, &config)?;
+        let begin = Instant::now();
+        let mut child = command.arg("gw").spawn()?;
+        gateway.recv(&mut [0; 64]).context("no datagram")?;
+        times.push(begin.elapsed());
+        ensure!(child.wait()?.success());
+    }
+    row("knock: from its start until the datagram is there (at most 5 ms)", &times);
+    Ok(())
+}
+
+fn many_hosts(folder: &Path) -> Result<()> {
+    let first = UdpSocket::bind("127.1.0.1:0")?;
+    let port = first.local_addr()?.port();
+    let others = (2..=100).map(|last| UdpSocket::bind((std::net::Ipv4Addr::new(127, 1, 0, last), port)));
+    let gateways = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
+    let mut config = String::new();
+    for number in 0..HOSTS {
+        let last = number % 100 + 1;
+        writeln!(config, "[host.h{number}]\naddress = '127.1.0.{last}'\nport = {port}\nkey_file = 'key'")?;
+    }
+    let names: Vec<_> = (0..HOSTS).map(|number| format!("h{number}")).collect();
+    write!(config, "[group]\nall = {names:?}\n")?;
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let mut command = knock(folder, &config)?;
+        let begin = Instant::now();
+        ensure!(command.arg("@all").status()?.success());
+        times.push(begin.elapsed());
+        for gateway in &gateways {
+            gateway.set_read_timeout(Some(LIMIT))?;
+            for _ in 0..HOSTS / 100 {
+                gateway.recv(&mut [0; 64]).context("a datagram is missing")?;
+            }
+        }
+    }
+    row("knock: until 1,000 hosts of a group have theirs, table and all (at most 2,000 ms)", &times);
+    Ok(())
+}
+
+/// scp of 100 MiB, with knock between ssh and the network and without.
+fn large_file(network: &Network) -> Result<()> {
+    let door = Door::closed(network)?;
+    let (from, to) = (door.path("large"), door.path("arrived"));
+    shell(&format!("head -c 104857600 /dev/urandom > {}", from.display()))?;
+    let (mut direct, mut proxied) = (Vec::new(), Vec::new());
+    for round in 0..2 * COPIES {
+        let mut scp = door.command("scp");
+        scp.arg("-F").arg(door.path("ssh_config")).args(["-P", &SSH.to_string()]);
+        // The first opens the port for all that come later.
+        let by_knock = round % 2 == 0;
+        if by_knock {
+            scp.args(["-o", "ProxyCommand=knock proxy %h %p"]);
+        }
+        scp.arg(&from).arg(format!("{}:{}", Family::V4.gateway(), to.display()));
+        let begin = Instant::now();
+        door.succeed(&mut scp)?;
+        let times = if by_knock { &mut proxied } else { &mut direct };
+        times.push(begin.elapsed());
+    }
+    row("scp of 100 MiB without it", &direct);
+    row("scp of 100 MiB through knock proxy", &proxied);
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64()
+    };
+    let rate = median(&mut direct) / median(&mut proxied) * 100.0;
+    println!("row: of scp's rate without it, knock proxy keeps | {rate:.0} % | at least 90 %");
+    Ok(())
+}
