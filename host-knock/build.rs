@@ -53,7 +53,8 @@ mod pages {
         let mut pages = Vec::new();
         let mut page = |command: Command, name: String| -> Result {
             let mut bytes = Vec::new();
-            Man::new(command).title(name.to_uppercase()).render(&mut bytes)?;
+            let source = concat!("knock ", env!("CARGO_PKG_VERSION"));
+            Man::new(command).title(name.to_uppercase()).source(source).render(&mut bytes)?;
             pages.push((format!("{name}.1"), bytes));
             Ok(())
         };

@@ -11,7 +11,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use pkd_core::{Port, Window};
 
-use crate::{open, request::Request, send};
+use crate::{
+    host::Host,
+    open,
+    request::{Families, Request},
+    send,
+};
 
 /// How long a port may take to answer a first look.
 const LOOK: Duration = Duration::from_secs(2);
@@ -27,39 +32,45 @@ enum State {
 
 /// What is to be examined.
 pub(crate) struct Patient<'a> {
-    pub(crate) request: &'a Request,
+    pub(crate) host: &'a Host,
+    pub(crate) families: Families,
     pub(crate) port: Port,
     pub(crate) limit: Duration,
     /// Who knows the time; `-`: nobody is asked.
     pub(crate) time_server: Option<&'a str>,
 }
 
-/// Prints a line for each check as it is done, and one sentence; whether the port is open in the end.
+/// Prints a line for each check as it is done, and one sentence; whether the port is open in the end. `request` reads the
+/// key.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn examine(patient: &Patient<'_>) -> Result<bool> {
-    let (is_open, cause) = checks(patient)?;
+pub(crate) fn examine(patient: &Patient<'_>, request: impl FnOnce() -> Result<Request>) -> Result<bool> {
+    let (is_open, cause) = checks(patient, request)?;
     line("", &cause)?;
     Ok(is_open)
 }
 
-fn checks(patient: &Patient<'_>) -> Result<(bool, String)> {
-    let Patient { request, port, limit, time_server } = *patient;
-    let host = &request.host;
-    let addresses = match send::addresses(request, port) {
+fn checks(patient: &Patient<'_>, request: impl FnOnce() -> Result<Request>) -> Result<(bool, String)> {
+    let Patient { host, families, port, limit, time_server } = *patient;
+    let addresses = match send::resolve(host, port, families) {
         Ok(addresses) => addresses,
         Err(error) => {
             line("FAIL", &format!("name: {host}: {error:#}"))?;
-            return Ok((
-                false,
-                format!("The name {host} does not resolve: it is misspelt, or this computer has no network."),
-            ));
+            let why = "it is misspelt, or this computer has no network.";
+            return Ok((false, format!("The name {host} does not resolve: {why}")));
         }
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
     line("ok", &format!("name: {host} is {}", list.join(", ")))?;
-    // It was read before: without it nothing could be asked of anybody.
+    let request = match request() {
+        Ok(request) => request,
+        Err(error) => {
+            line("FAIL", &format!("key: {error:#}"))?;
+            return Ok((false, "Without a key there is no knock: see the line above.".to_owned()));
+        }
+    };
+    let request = &request;
     line("ok", &format!("key: it is there, for tag {}", request.tag))?;
     let clock = check_clock(request, time_server)?;
 

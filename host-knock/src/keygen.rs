@@ -18,7 +18,7 @@ pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
     let tag = args.tag.as_deref().map(value::tag).transpose()?;
     let Some(name) = &args.name else {
         let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
-        write(&file, &random()?)?;
+        safe_file::create(&file, &line(&random()?))?;
         return Ok(report(&file, "me", tag.unwrap_or_default(), ""));
     };
     value::profile_name(name)?;
@@ -72,8 +72,10 @@ pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
         keyring::keep(name, &key)?;
     }
     // The key first: a profile without one would be worse than a key without a profile.
-    write(&file, &key)?;
+    let mut unfinished = safe_file::Unfinished::default();
+    unfinished.create(&file, &line(&key))?;
     config.save()?;
+    unfinished.finish();
     let tag = tag.or(before.and_then(|profile| profile.tag)).unwrap_or_default();
     let note =
         if is_elsewhere { "It is for the gateway alone: copy it there, then delete it here.\n" } else { "" };
@@ -88,9 +90,10 @@ fn random() -> Result<Key> {
     Ok(Key::from_bytes(bytes))
 }
 
-fn write(file: &std::path::Path, key: &Key) -> Result<()> {
+/// What stands in a key file.
+fn line(key: &Key) -> Vec<u8> {
     let bytes = key.as_bytes().get(..passphrase::KEY_LENGTH).unwrap_or_default();
-    safe_file::create(file, format!("0x{}\n", hexadecimal::digits(bytes)).as_bytes())
+    format!("0x{}\n", hexadecimal::digits(bytes)).into_bytes()
 }
 
 /// The gateway's side, for each kind of gateway. The key is in none of it: it goes there as a file.

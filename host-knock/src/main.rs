@@ -179,7 +179,7 @@ fn style(args: &Args) -> report::Style {
 /// Waits for all ports that can be waited for, and becomes the shell's command.
 fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
     for request in requests {
-        for port in tcp_services(request) {
+        for port in tcp_services(&request.services) {
             open::knock_until_open(request, port, limit, quiet)
                 .with_context(|| request.host.to_string())
                 .meanwhile()?;
@@ -223,7 +223,7 @@ fn wait(args: &args::Wait) -> Outcome {
     let limit = value::seconds(&args.waiting.timeout).before()?;
     let request =
         request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
-    let ports = ports(&request, args.service.as_deref()).before()?;
+    let ports = ports(&request.name, &request.services, args.service.as_deref()).before()?;
     for port in ports {
         open::knock_until_open(&request, port, limit, knocking.quiet)
             .with_context(|| request.host.to_string())
@@ -233,22 +233,18 @@ fn wait(args: &args::Wait) -> Outcome {
 }
 
 /// The ports of which can be told whether they are open.
-fn tcp_services(request: &Request) -> Vec<Port> {
-    let services = request.services.iter().filter(|service| service.protocol == Protocol::Tcp);
+fn tcp_services(services: &[Service]) -> Vec<Port> {
+    let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
     services.map(|service| service.port).collect()
 }
 
 /// The port that was asked for, or all TCP services of the profile.
-fn ports(request: &Request, service: Option<&str>) -> Result<Vec<Port>> {
+fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<Port>> {
     let ports = match service {
-        Some(service) => vec![Service::find(&request.services, service)?],
-        None => tcp_services(request),
+        Some(service) => vec![Service::find(services, service)?],
+        None => tcp_services(services),
     };
-    anyhow::ensure!(
-        !ports.is_empty(),
-        "no port is given, and no profile of {} names a TCP service",
-        request.name
-    );
+    anyhow::ensure!(!ports.is_empty(), "no port is given, and no profile of {name} names a TCP service");
     Ok(ports)
 }
 
@@ -272,16 +268,23 @@ fn doctor(args: &args::Doctor) -> Outcome {
     let knocking = &args.knocking;
     let book = book(knocking).before()?;
     let limit = value::seconds(&args.waiting.timeout).before()?;
-    let request =
-        request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
-    let port = ports(&request, args.service.as_deref()).before()?;
+    let profile = book.profile_at(&args.host).transpose().before()?;
+    let profile = match profile {
+        Some(profile) => profile,
+        None => profile::Profile::of_host(host::Host::parse(&args.host).before()?),
+    };
+    let of_options = request::Families::of(knocking.ipv4, knocking.ipv6);
+    let families = if of_options == request::Families::Both { profile.families } else { of_options };
+    let ports = ports(&args.host, &profile.services, args.service.as_deref()).before()?;
     let patient = doctor::Patient {
-        port: port.first().copied().unwrap_or(Port(22)),
-        request: &request,
+        host: &profile.host,
+        families,
+        port: ports.first().copied().unwrap_or(Port(22)),
         limit,
         time_server: args.time_server.as_deref(),
     };
-    doctor::examine(&patient).map(|is_open| u8::from(!is_open)).meanwhile()
+    let request = || request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt);
+    doctor::examine(&patient, request).map(|is_open| u8::from(!is_open)).meanwhile()
 }
 
 #[cfg(feature = "desktop")]

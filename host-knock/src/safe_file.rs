@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -79,5 +79,35 @@ fn options() -> OpenOptions {
 fn sync_folder(path: &Path) {
     if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
         let _ = folder.sync_all();
+    }
+}
+
+/// New files that go again unless all that belongs to them is done.
+#[derive(Debug, Default)]
+pub(crate) struct Unfinished(Vec<PathBuf>);
+
+impl Unfinished {
+    /// Makes a file, as [`create`] does.
+    ///
+    /// # Errors
+    /// As for [`create`].
+    pub(crate) fn create(&mut self, path: &Path, content: &[u8]) -> Result<()> {
+        create(path, content)?;
+        self.0.push(path.to_owned());
+        Ok(())
+    }
+
+    /// They stay.
+    pub(crate) fn finish(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Nothing knows of them; what stands in the way is reported.
+            let _ = fs::remove_file(path);
+        }
     }
 }

@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use pkd_core::{Knock, LENGTH, NONCE_LENGTH, Port, Seal, UnixSeconds};
 
-use crate::request::{Families, Format, Request, Source};
+use crate::{
+    host::Host,
+    request::{Families, Format, Request, Source},
+};
 
 /// The first and the last of the random ports, as in the original.
 const RANDOM_PORTS: (u16, u16) = (1024, 50_000);
@@ -62,8 +65,16 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
 /// # Errors
 /// The name cannot be resolved.
 pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
-    let found = (request.host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    choose(found, request.families)
+    resolve(&request.host, port, request.families)
+}
+
+/// The same for a host alone.
+///
+/// # Errors
+/// The name cannot be resolved.
+pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
+    let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
+    choose(found, families)
 }
 
 /// The host's first address of each family that counts.
@@ -143,7 +154,6 @@ mod tests {
     use pkd_core::{Key, Tag};
 
     use super::*;
-    use crate::host::Host;
 
     #[test]
     fn a_clock_before_1970_is_an_error() {

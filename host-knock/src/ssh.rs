@@ -1,7 +1,7 @@
 //! `knock ssh`: knock, wait for the port, become ssh.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     process::{Command, Stdio},
 };
 
@@ -36,7 +36,7 @@ impl Call {
         if let Some(profile) = book.profile(name).transpose()? {
             arguments.push(OsString::from(format!("-oHostName={}", profile.host)));
             if let Some(service) = profile.services.iter().find(|service| service.name == "ssh")
-                && !rest.iter().any(|word| names_a_port(word))
+                && !names_a_port(rest)
             {
                 arguments.push(OsString::from(format!("-oPort={}", service.port.0)));
             }
@@ -68,11 +68,23 @@ impl Call {
     }
 }
 
-/// Whether ssh is told a port: `-p`, or `-o Port`.
-fn names_a_port(word: &OsStr) -> bool {
-    let word = word.to_string_lossy();
-    word.starts_with("-p")
-        || word.trim_start_matches("-o").trim_start().to_ascii_lowercase().starts_with("port")
+/// ssh's options that have a value.
+const WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
+
+/// Whether ssh is told a port, by `-p` or `-o Port`. What stands behind the options is for the host.
+fn names_a_port(words: &[OsString]) -> bool {
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-').filter(|letters| *letters != "-") else { return false };
+        // Switches may come before an option in the same word.
+        let Some(place) = letters.find(|letter| WITH_VALUE.contains(letter)) else { continue };
+        let (option, value) = letters[place..].split_at(1);
+        let value = if value.is_empty() { words.next().unwrap_or_default() } else { value.into() };
+        if option == "p" || option == "o" && value.trim_start().to_ascii_lowercase().starts_with("port") {
+            return true;
+        }
+    }
+    false
 }
 
 fn ask(arguments: &[OsString]) -> Result<String> {
@@ -87,4 +99,29 @@ fn ask(arguments: &[OsString]) -> Result<String> {
         bail!("ssh -G: {}", said.lines().next().unwrap_or("it failed").trim());
     }
     String::from_utf8(output.stdout).context("ssh -G says what is not UTF-8 text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_found_among_the_options_alone() {
+        let rows: [(&[&str], bool); 10] = [
+            (&[], false),
+            (&["-p", "22"], true),
+            (&["-p22"], true),
+            (&["-o", "Port=22"], true),
+            (&["-oport 22"], true),
+            (&["-Aqp", "22"], true),
+            (&["-l", "-p", "ls"], false),
+            (&["-F", "file", "-4p22"], true),
+            (&["ls", "-p"], false),
+            (&["--", "port"], false),
+        ];
+        for (row, (words, expected)) in rows.into_iter().enumerate() {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            assert_eq!(names_a_port(&words), expected, "row {row}");
+        }
+    }
 }

@@ -44,19 +44,21 @@ pub(crate) fn import(args: &args::Import) -> Result<String> {
         name.clone_into(&mut found[0].name);
     }
     let mut config = Config::to_change(args.config.as_deref())?;
-    for found in &found {
-        value::profile_name(&found.name)?;
-        let name = &found.name;
+    for (row, one) in found.iter().enumerate() {
+        let name = &one.name;
+        value::profile_name(name)?;
+        ensure!(found.iter().take(row).all(|other| other.name != *name), "section [{name}] comes twice");
         ensure!(!config.has(name), "{} has a profile {name} already", config.path().display());
         let (file, _) = config.key_file(name);
-        ensure!(found.key.is_none() || !file.exists(), "{} is there already", file.display());
+        ensure!(one.key.is_none() || !file.exists(), "{} is there already", file.display());
     }
     let mut report = String::new();
+    let mut unfinished = safe_file::Unfinished::default();
     for Found { name, profile, key, lost } in &found {
         let mut options = options(name, profile);
         if let Some(key) = key {
             let (file, relative) = config.key_file(name);
-            safe_file::create(&file, format!("0x{}\n", hexadecimal::digits(trimmed(key))).as_bytes())?;
+            unfinished.create(&file, format!("0x{}\n", hexadecimal::digits(trimmed(key))).as_bytes())?;
             options.push(("key_file", Some(relative.into())));
         }
         config.set(name, options)?;
@@ -66,6 +68,7 @@ pub(crate) fn import(args: &args::Import) -> Result<String> {
         }
     }
     config.save()?;
+    unfinished.finish();
     Ok(report)
 }
 

@@ -16,5 +16,6 @@ mod prompt;
 mod readme;
 mod secrets;
 mod sequence;
+mod verbs;
 mod verify;
 mod words;

@@ -477,6 +477,7 @@ const ROWS: &[(Content, &[&str], &str, i32)] = &[
         2,
     ),
     (None, &["verify", "--key-file", "-", "-"], "key and knock cannot both come from standard input", 2),
+    (Some(b"[gw]\nSPA_SERVER a\n[gw]\nSPA_SERVER b\n"), &["import", "FILE"], "section [gw] comes twice", 2),
     // The network.
     (
         None,

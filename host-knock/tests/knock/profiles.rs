@@ -19,7 +19,7 @@ const PROFILES: &str = "\
 address = \"127.0.0.1\"
 tag = \"SSHK\"
 key_file = \"office.key\"
-port = 40000
+port = 40017
 services = { ssh = 22, dns = \"53/udp\" }
 
 [host.old]
@@ -45,7 +45,7 @@ fn desk(name: &str) -> Result<Desk> {
 fn a_profile_says_all_that_a_knock_needs() -> Result<()> {
     let desk = desk("a_profile_says_all_that_a_knock_needs")?;
     let knocks = desk.knock(&["-n", "office"])?.knocks()?;
-    assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("127.0.0.1", 40_000));
+    assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("127.0.0.1", 40_017));
     knocks[0].verify(KEY, "SSHK")?;
     // The command line comes first, and a section of the ini file last.
     desk.file(".ipt_pkd.ini", format!("[office]\nkey = x\n[nas]\nkey = {KEY}\n"))?;
@@ -82,12 +82,12 @@ fn a_group_is_all_its_members_once() -> Result<()> {
     let outcome = desk.knock(&["-n", "--key-file", ".config/knock/office.key", "@all"])?;
     let hosts: Vec<_> = outcome.knocks()?.into_iter().map(|knock| knock.host).collect();
     assert_eq!(hosts, ["127.0.0.1", "::1", "::1"]);
-    let outcome = desk.knock(&["-p", "40000", "--key-file", ".config/knock/office.key", "@all"])?;
+    let outcome = desk.knock(&["-p", "40017", "--key-file", ".config/knock/office.key", "@all"])?;
     let table = "\
 HOST    KNOCK  PORT   WHERE
-office  sent   40000  127.0.0.1
-old     sent   40000  ::1
-::1     sent   40000  ::1
+office  sent   40017  127.0.0.1
+old     sent   40017  ::1
+::1     sent   40017  ::1
 ";
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), table, ""));
     let outcome = desk.knock(&["-q", "--key-file", ".config/knock/office.key", "@all"])?;
@@ -99,14 +99,14 @@ old     sent   40000  ::1
 fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
     let desk = desk("a_host_that_fails_is_told_in_its_place")?;
     let args =
-        ["--json", "-p", "40000", "--key-file", ".config/knock/office.key", "office", "255.255.255.255"];
+        ["--json", "-p", "40017", "--key-file", ".config/knock/office.key", "office", "255.255.255.255"];
     let outcome = desk.knock(&args)?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), ""));
     let told: Value = serde_json::from_str(&outcome.stdout)?;
     assert_eq!(told[0]["sent"], true);
     assert_eq!(told[0]["addresses"][0], "127.0.0.1");
     assert_eq!(told[1]["sent"], false);
-    let error = "cannot send to 255.255.255.255:40000: Permission denied (os error 13)";
+    let error = "cannot send to 255.255.255.255:40017: Permission denied (os error 13)";
     assert_eq!(told[1]["error"], error);
     Ok(())
 }
@@ -165,7 +165,7 @@ fn list_and_show_tell_all_but_the_key() -> Result<()> {
     assert_eq!(list[1], show);
     assert_eq!((&show["format"], &show["time_offset"]), (&Value::from("pre-1.0"), &Value::from(-3600)));
     let lines = desk.knock(&["show", "office"])?.stdout;
-    assert!(lines.contains("port: 40000\n") && lines.contains("tag: SSHK\n"), "{lines}");
+    assert!(lines.contains("port: 40017\n") && lines.contains("tag: SSHK\n"), "{lines}");
     Ok(())
 }
 
@@ -217,7 +217,7 @@ fn what_fwknop_has_is_taken_as_far_as_it_goes() -> Result<()> {
 VERBOSE 1
 [gw]
 SPA_SERVER         10.0.0.1
-SPA_SERVER_PORT    40000
+SPA_SERVER_PORT    40017
 ACCESS             tcp/22,tcp/8443,udp/53
 ALLOW_IP           resolve
 TIME_OFFSET        60
@@ -236,7 +236,7 @@ knock: warning: gw: fwknop's keys are not for knock; make one with knock keygen 
     let gw: Value = serde_json::from_str(&desk.knock(&["show", "--json", "gw"])?.stdout)?;
     assert_eq!(
         (&gw["address"], &gw["port"], &gw["time_offset"]),
-        (&"10.0.0.1".into(), &40000.into(), &60.into())
+        (&"10.0.0.1".into(), &40017.into(), &60.into())
     );
     let services = ["ssh 22/tcp", "tcp-8443 8443/tcp", "udp-53 53/udp"].map(Value::from);
     assert_eq!(gw["services"].as_array().context("no services")?, &services);

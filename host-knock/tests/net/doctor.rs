@@ -79,6 +79,10 @@ fn holds(network: &Network) -> Result<()> {
         "{lines:?}"
     );
 
+    let (lines, code) = examine(&door, &["--time-server", "-", "--key-file", "nowhere.key", "office"])?;
+    ensure!(code == Some(1) && lines[1].starts_with("FAIL  key: cannot read nowhere.key: "), "{lines:?}");
+    ensure!(lines.len() == 3 && lines[2].starts_with("Without a key there is no knock"), "{lines:?}");
+
     let wrong_key = ["--timeout", "1", "--time-server", &right, "--key-file", "login.pub.key", "office"];
     door.secret("login.pub.key", "another sesame")?;
     let (lines, code) = examine(&door, &wrong_key)?;

@@ -59,6 +59,10 @@ fn knock_becomes_ssh() -> Result<()> {
             ensure!(output.status.code() == Some(7) && output.stdout == b"inside\n", "{output:?}");
             ensure!(output.stderr.is_empty(), "{output:?}");
         }
+        // From a terminal to a terminal.
+        let line = format!("knock ssh office -t -F {} tty", door.path("ssh_config").display());
+        let shown = door.succeed(door.command("script").args(["-q", "-e", "-c", &line, "/dev/null"]))?;
+        ensure!(shown.contains("/dev/pts/"), "{shown:?}");
         Ok(())
     })
 }
