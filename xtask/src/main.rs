@@ -5,6 +5,7 @@ mod cache;
 mod clients;
 mod debian;
 mod demo;
+mod deny;
 mod document;
 mod elf;
 mod feed;
@@ -40,6 +41,7 @@ usage: cargo xtask VERB
   test              everything that has to hold before a change lands
   bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
   bench PART        checks, packets, times, constant-time, sizes or firmware alone
+  deny              licences, sources and versions of what is built on, by cargo-deny
   feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
@@ -88,6 +90,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["bench"] => bench::run(),
         ["bench", "firmware"] => firmware::bench(),
         ["bench", part] => bench::part(part),
+        ["deny"] => deny::run(),
         ["feed"] => feed::run(),
         ["luci"] => luci::run(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
