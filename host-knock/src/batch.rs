@@ -48,4 +48,19 @@ mod tests {
         }
         assert_eq!(each(&[0_u32; 0], 4, |item| *item), [0_u32; 0]);
     }
+
+    #[test]
+    fn the_first_may_be_ready_last() {
+        let (is_ready, others) = std::sync::mpsc::channel();
+        let (is_ready, others) = (Mutex::new(is_ready), Mutex::new(others));
+        let answers = each(&[0, 1], 2, |item| {
+            // Each at its own time: the first waits for the second.
+            let told = match item {
+                0 => others.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20)).is_ok(),
+                _ => is_ready.lock().unwrap().send(()).is_ok(),
+            };
+            (*item, told)
+        });
+        assert_eq!(answers, [(0, true), (1, true)]);
+    }
 }
