@@ -38,11 +38,13 @@ impl Saved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut lines = text.lines();
-        let floor = lines.next().and_then(|line| line.parse().ok());
+        // Without its end the line may be cut off, and a part of a number is a smaller one.
+        let (first, rest) = text.split_once('\n').unwrap_or_default();
+        let digits = first.bytes().all(|byte| byte.is_ascii_digit());
+        let floor = Some(first).filter(|_| digits).and_then(|line| line.parse().ok());
         let floor =
             floor.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its first line is no time"))?;
-        Ok(Some(Self { floor: UnixSeconds(floor), clean: lines.next() == Some("clean") }))
+        Ok(Some(Self { floor: UnixSeconds(floor), clean: rest.lines().next() == Some("clean") }))
     }
 
     /// Writes the file anew: after a power failure it is the old one or the new one.
@@ -147,7 +149,7 @@ mod tests {
             saved.write(&path).unwrap();
             assert_eq!(Saved::read(&path).unwrap(), Some(saved));
         }
-        for text in ["", "x", "-1", "1x\n", "clean\n1\n"] {
+        for text in ["", "x", "-1", "1x\n", "+1\n", "18000", "clean\n1\n"] {
             fs::write(&path, text).unwrap();
             assert!(Saved::read(&path).is_err(), "{text:?}");
         }
