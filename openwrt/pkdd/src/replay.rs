@@ -161,7 +161,12 @@ fn each_packet(
     };
     let mut legacy: Option<PcapHeader> = None;
     let mut interfaces: Vec<(Linktype, u64, u64)> = Vec::new();
+    let mut in_section = false;
     loop {
+        // The reader takes 12 from the length of some kinds of blocks before it looks at it.
+        if in_section && is_shorter_than_its_frame(reader.data()) {
+            bail!("it is damaged: a block is shorter than its own frame");
+        }
         match reader.next() {
             Ok((offset, block)) => {
                 match block {
@@ -171,7 +176,10 @@ fn each_packet(
                         let time = UnixSeconds(packet.ts_sec.into());
                         each(time, link.map(|link| Captured { link, bytes: packet.data }));
                     }
-                    PcapBlockOwned::NG(Block::SectionHeader(_)) => interfaces.clear(),
+                    PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+                        interfaces.clear();
+                        in_section = true;
+                    }
                     PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
                         let resolution = interface.ts_resolution().unwrap_or(1_000_000);
                         let offset = u64::try_from(interface.ts_offset()).unwrap_or(0);
@@ -196,5 +204,36 @@ fn each_packet(
             },
             Err(error) => bail!("it is damaged: {error:?}"),
         }
+    }
+}
+
+/// Whether a block of pcapng begins here whose length, 4 bytes behind 4 of its kind, has no room for these and for the
+/// length once more. No block that [`LONGEST`] lets in looks so in the other order of bytes.
+fn is_shorter_than_its_frame(block: &[u8]) -> bool {
+    const FRAME: u32 = 12;
+    let length = block.split_first_chunk::<4>().and_then(|(_kind, rest)| rest.first_chunk::<4>());
+    length.is_some_and(|length| u32::from_le_bytes(*length) < FRAME || u32::from_be_bytes(*length) < FRAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section of pcapng, and a block of this kind behind it that says this length.
+    fn section(kind: u32, length: u32) -> Vec<u8> {
+        let words = [0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, kind, length, 0, length];
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_block_that_is_shorter_than_its_frame_is_damage() {
+        // Process information, Apple's own, and one that nobody knows.
+        for kind in [0x8000_0001, 0x7777_7777] {
+            for length in [0, 4, 8, 11, 1 << 24] {
+                let told = each_packet(&section(kind, length)[..], |_, _| {}).unwrap_err().to_string();
+                assert!(told.starts_with("it is damaged: "), "{kind:x} of {length}: {told}");
+            }
+        }
+        each_packet(&section(0x7777_7777, 16)[..], |_, _| {}).unwrap();
     }
 }
