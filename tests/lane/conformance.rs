@@ -44,7 +44,7 @@ fn walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<String> {
     bail!("in {TRIES} tries the clock never stood still for a step")
 }
 
-/// `false`: the second passed during a step, and nothing is known.
+/// `false`: the second passed during a step, or many of them at the start, and nothing is known.
 fn try_walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<bool> {
     let without_clock = scenario.rule()?.window.as_secs() == 0;
     let rule = format!(
@@ -55,15 +55,19 @@ fn try_walk(gate: &Gate<'_>, scenario: &Scenario) -> Result<bool> {
     );
     let start = |at: u64| {
         gate.firewall.flush()?;
-        set_clock(settable(at, without_clock)?)?;
-        gate::reload_without_memory()?;
-        gate.firewall.run(&rule)?;
+        gate::unload()?;
         // Only the module's load reads the clock here.
-        Ok::<bool, anyhow::Error>(now()? == settable(at, without_clock)?)
+        set_clock(settable(at, without_clock)?)?;
+        gate::load()?;
+        let loaded = now()?;
+        gate.firewall.run(&rule)?;
+        Ok::<bool, anyhow::Error>(loaded == settable(at, without_clock)?)
     };
     if !start(scenario.start)? {
         // What matters is the floor, which the file shows; scenarios start long before they knock.
-        ensure!(crate::status::Status::read()?.guard()?.floor < scenario.start + 15, "a slow start");
+        if crate::status::Status::read()?.guard()?.floor >= scenario.start + 15 {
+            return Ok(false);
+        }
     }
     for (row, step) in scenario.steps.iter().enumerate() {
         match step {

@@ -155,10 +155,14 @@ fn refusing(mut turn: impl FnMut() -> Result<bool>) -> Result<usize> {
     let failslab = |name: &str, value: &str| {
         fs::write(format!("{DEBUG}/failslab/{name}"), value).with_context(|| format!("{name} {value}"))
     };
-    // From the module's first byte of code to the end of all that it has.
-    let start = fs::read_to_string("/sys/module/xt_pkd/sections/.text")?;
-    let start = u64::from_str_radix(start.trim().trim_start_matches("0x"), 16)?;
-    let size: u64 = fs::read_to_string("/sys/module/xt_pkd/coresize")?.trim().parse()?;
+    // The module's code and as much behind it as all of it has: name, bytes, users, who, state, address.
+    let modules = fs::read_to_string("/proc/modules")?;
+    let ours = modules.lines().find(|line| line.starts_with("xt_pkd ")).context("the module is not there")?;
+    let words: Vec<&str> = ours.split(' ').collect();
+    let size: u64 = words.get(1).context("no size")?.parse()?;
+    let start = words.get(5).and_then(|word| word.strip_prefix("0x")).with_context(|| ours.to_owned())?;
+    let start = u64::from_str_radix(start, 16)?;
+    ensure!(start > 0, "addresses are hidden: {ours}");
     for (name, value) in [
         ("probability", "100".to_owned()),
         ("verbose", "0".to_owned()),

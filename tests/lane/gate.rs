@@ -124,6 +124,16 @@ pub(crate) fn reload() -> Result<()> {
 
 /// Unloads and loads the module, with whatever rules still use it out of the way.
 pub(crate) fn reload_without_memory() -> Result<()> {
+    unload()?;
+    load()
+}
+
+pub(crate) fn load() -> Result<()> {
+    lab::shell("modprobe xt_pkd").map(drop)
+}
+
+/// Unloads the module, with whatever rules still use it out of the way.
+pub(crate) fn unload() -> Result<()> {
     const USERS: [(Family, Back); 4] = [
         (Family::V4, Back::Legacy),
         (Family::V6, Back::Legacy),
@@ -135,7 +145,7 @@ pub(crate) fn reload_without_memory() -> Result<()> {
             Firewall::new(family, back).flush()?;
         }
     }
-    lab::shell("rmmod xt_pkd && modprobe xt_pkd").map(drop)
+    lab::shell("rmmod xt_pkd").map(drop)
 }
 
 /// How many rules hold the module.

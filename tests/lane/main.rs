@@ -55,6 +55,8 @@ fn run(report: &mut Report) -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         None => {
             the_match(report, &lab, &gate, &gate_of_ipv6);
+            flood::claims(report, &gate);
+            flood::claims(report, &gate_of_ipv6);
             openwrt::claims(report, &lab, &gate, &gate_of_ipv6);
         }
         Some("nft") => {
@@ -95,7 +97,5 @@ fn the_match(report: &mut Report, lab: &Lab, gate: &Gate<'_>, gate_of_ipv6: &Gat
     readme::claims(report, gate);
     options::claims(report, gate);
     lives::claims(report, gate, gate_of_ipv6);
-    flood::claims(report, gate);
-    flood::claims(report, gate_of_ipv6);
     conformance::claims(report, gate);
 }

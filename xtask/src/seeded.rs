@@ -49,7 +49,7 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
         );
     }
     let ours = toolchain::root().canonicalize()?;
-    let whole = Fuzzers::build(&ours)?;
+    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
     let copy = ours.join("target/seeded/tree");
     for bug in bugs.iter().filter(|bug| names.is_empty() || names.contains(&bug.name.as_str())) {
         mirror(&ours, &copy)?;
@@ -105,7 +105,7 @@ fn bugs() -> Result<Vec<Bug>> {
 
 /// What broke must hold in the tree as it is.
 fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
-    let broken = Fuzzers::build(copy)?;
+    let broken = Fuzzers::build(copy, &[target])?;
     let Some((input, _said)) = broken.run(target, PATIENCE)?.crash else {
         bail!("the fuzz target {target} found nothing in {} s", PATIENCE.as_secs());
     };

@@ -1,12 +1,15 @@
 //! `make test`: everything that has to hold before a change lands.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::{
-    bench::sizes, debian::Tree, feed, firmware, host, kmod, lane, luci, machine, packages, run, toolchain,
+    bench::sizes, debian::Tree, feed, firmware, fuzz, host, kmod, lane, luci, machine, packages, run, seeded, toolchain,
 };
+
+/// How long each fuzz target runs here; by itself `make fuzz` takes longer.
+const FUZZED: Duration = Duration::from_secs(20);
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -20,12 +23,16 @@ pub(crate) fn run() -> Result<()> {
         &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
     )?;
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
+    fuzz::run(&[], FUZZED)?;
     luci::test()?;
     feed::test()?;
     firmware::test_in_qemu()?;
     // Before the lanes, which install the same packages.
     packages::check_all()?;
     machine::named(&[])?.into_iter().try_for_each(lane::run)?;
+    lane::run_part(machine::find("x86_64")?, "differential")?;
+    // After what it shows the worth of.
+    seeded::run(&[])?;
     own_kernel()?;
     sizes::table()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
