@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -29,7 +29,7 @@ const DEBUG: &str = "/sys/kernel/debug";
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Most that a flood sends by itself.
-const MOST_PACKETS: u64 = 50_000_000;
+const MOST_PACKETS: usize = 50_000_000;
 
 /// Lets the kernel watch from here on.
 pub(crate) fn prepare() -> Result<()> {
@@ -51,8 +51,8 @@ pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
 }
 
 /// Does `act` while good, replayed and forged knocks come in, from a thread on each of these CPUs.
-fn during_floods(gate: &Gate<'_>, cpus: &[usize], act: impl FnOnce() -> Result<()>) -> Result<u64> {
-    let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+fn during_floods(gate: &Gate<'_>, cpus: &[usize], act: impl FnOnce() -> Result<()>) -> Result<usize> {
+    let (done, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let flood = |cpu: usize| {
             let (done, sent) = (&done, &sent);
@@ -72,7 +72,7 @@ fn during_floods(gate: &Gate<'_>, cpus: &[usize], act: impl FnOnce() -> Result<(
                             }
                             // A full queue is what a flood is about; the next one goes.
                             sent.fetch_add(
-                                u64::from(socket.send_to(&payload, &router).is_ok()),
+                                usize::from(socket.send_to(&payload, &router).is_ok()),
                                 Ordering::Relaxed,
                             );
                         }

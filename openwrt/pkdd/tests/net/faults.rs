@@ -12,11 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-
-use crate::{
-    gateway::{Gateway, KEY, PORT, TAG, now, payload},
-    network::{Family, Running, net_test, shell, ssh_server, wait},
+use pkd_netns::{
+    network::{Family, net_test, ssh_server},
+    process::{Running, shell, wait},
 };
+
+use crate::gateway::{Gateway, KEY, PORT, TAG, now, payload};
 
 /// Puts a small file system of its own over a folder, and what was in it into that.
 fn disk(folder: &Path) -> Result<()> {
