@@ -7,11 +7,11 @@ mod plot;
 pub(crate) mod sizes;
 mod times;
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{firmware, host, run, toolchain};
+use crate::{document, firmware, host, run, toolchain};
 
 /// One figure.
 pub(crate) struct Row {
@@ -34,61 +34,49 @@ impl Row {
     }
 }
 
-/// Figures that one command makes.
+/// Figures that one command makes, `cargo xtask bench NAME`; the document has a place of that name.
 struct Part {
-    title: &'static str,
-    command: &'static str,
+    name: &'static str,
+    /// What stands below its table.
+    below: &'static str,
     rows: fn() -> Result<Vec<Row>>,
 }
 
 const PARTS: &[Part] = &[
-    Part { title: "A check, in instructions", command: "cargo xtask bench checks", rows: checks },
-    Part { title: "A packet through an iptables rule", command: "cargo xtask bench packets", rows: packets },
-    Part { title: "From a knock to a connection", command: "cargo xtask bench times", rows: times::rows },
-    Part {
-        title: "Whether time tells a secret",
-        command: "cargo xtask bench constant-time",
-        rows: times::constant_time,
-    },
-    Part { title: "Sizes", command: "cargo xtask bench sizes", rows: sizes::rows },
+    Part { name: "checks", below: "", rows: checks },
+    Part { name: "packets", below: "", rows: packets },
+    Part { name: "times", below: plot::SHOWN, rows: times::rows },
+    Part { name: "constant-time", below: "", rows: times::constant_time },
+    Part { name: "sizes", below: "", rows: sizes::rows },
 ];
 
 /// All of it, to `docs/benchmarks.md`.
 pub(crate) fn run() -> Result<()> {
     host::install_for_test()?;
-    let mut text = format!(
-        "# Benchmarks\n\nWritten by `make bench` on {}, on {}. Figures of other machines differ; the ratios, of one run each, differ less.\n",
-        machine::date()?,
-        machine::description()?
-    );
-    text.push_str(
-        "\nInstructions are counted by QEMU (`-icount shift=0`), so a busy machine does not change them. Times are of network namespaces on \
-         the machine above.\n",
-    );
-    for part in PARTS {
-        write!(text, "\n## {}\n\n`{}`\n\n{}", part.title, part.command, table(&(part.rows)()?))?;
-        if part.title.starts_with("From a knock") {
-            text.push_str(
-                "\n![Honest knocks granted within a second, against forgeries a second](flood.svg)\n",
-            );
-        }
-    }
-    fs::write(toolchain::root().join("docs/benchmarks.md"), &text)?;
-    firmware::write_figures()?;
-    println!("{text}\nthis is docs/benchmarks.md now");
-    Ok(())
+    PARTS.iter().try_for_each(measure)?;
+    firmware::write_figures()
 }
 
-/// One part, printed.
+/// One part; its place in the document is new, the others stay.
 pub(crate) fn part(name: &str) -> Result<()> {
     host::install_for_test()?;
-    let part = PARTS.iter().find(|part| part.command.ends_with(&format!(" {name}")));
-    let part = part.with_context(|| {
-        let names: Vec<_> = PARTS.iter().filter_map(|part| part.command.rsplit(' ').next()).collect();
-        format!("bench has no part {name:?}; there are {}", names.join(", "))
+    let part = PARTS.iter().find(|part| part.name == name).with_context(|| {
+        let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        format!("bench has no part {name:?}; there are {}, firmware", names.join(", "))
     })?;
-    print!("{}", table(&(part.rows)()?));
-    Ok(())
+    measure(part)
+}
+
+fn measure(part: &Part) -> Result<()> {
+    let table = table(&(part.rows)()?);
+    print!("{table}");
+    let text = format!(
+        "Measured on {}, on {}.\n\n{table}\n{}",
+        machine::date()?,
+        machine::description()?,
+        part.below
+    );
+    document::write(&toolchain::root().join("docs/benchmarks.md"), part.name, &text)
 }
 
 fn table(rows: &[Row]) -> String {
