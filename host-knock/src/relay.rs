@@ -16,8 +16,9 @@ enum End {
     Output(io::Result<()>),
 }
 
-/// Bytes that are copied in one go; as many as a pipe of Linux holds.
-const BUFFER: usize = 64 * 1024;
+/// Bytes that are copied in one go, and that a pipe may hold: with the 64 KiB that Linux gives it by itself, ssh and knock
+/// wait for each other all the time.
+const BUFFER: usize = 1024 * 1024;
 
 /// Copies standard input to the connection and the connection to standard output, until the other side has said its
 /// last.
@@ -28,6 +29,8 @@ pub(crate) fn relay(stream: &TcpStream) -> Result<()> {
     // ssh sends many small messages, and each is waited for.
     stream.set_nodelay(true).context("cannot relay")?;
     let (mut input, mut output) = (standard_input()?, standard_output()?);
+    widen(&input);
+    widen(&output);
     let (mut to, mut from) = (stream.try_clone()?, stream.try_clone()?);
     let (sender, ends) = mpsc::channel();
     let other = sender.clone();
@@ -66,6 +69,16 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
         }
     }
 }
+
+/// Makes room in a pipe, as far as the system lets us; what is no pipe stays as it is.
+#[cfg(target_os = "linux")]
+fn widen(file: &File) {
+    let _ = rustix::pipe::fcntl_setpipe_size(file, BUFFER);
+}
+
+/// Other systems see to it by themselves.
+#[cfg(not(target_os = "linux"))]
+fn widen(_: &File) {}
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
