@@ -27,12 +27,16 @@ mod keygen;
 #[cfg(feature = "desktop")]
 mod keyring;
 mod notice;
+#[cfg(feature = "desktop")]
 mod open;
 #[cfg(feature = "desktop")]
 mod passphrase;
 mod profile;
+#[cfg(feature = "desktop")]
 mod program;
+#[cfg(feature = "desktop")]
 mod progress;
+#[cfg(feature = "desktop")]
 mod relay;
 mod report;
 mod request;
@@ -44,6 +48,7 @@ mod sequence;
 mod service;
 #[cfg(feature = "desktop")]
 mod share;
+#[cfg(feature = "desktop")]
 mod ssh;
 #[cfg(feature = "desktop")]
 mod table;
@@ -52,21 +57,25 @@ mod value;
 #[cfg(feature = "desktop")]
 mod verify;
 
+#[cfg(feature = "desktop")]
+use std::time::Duration;
 use std::{
     env,
     io::{self, Write as _},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+#[cfg(feature = "desktop")]
 use pkd_core::Port;
 
 use args::{Args, Instead, Knocking, Verb};
 use notice::Notices;
 use profile::Book;
+#[cfg(feature = "desktop")]
 use request::Request;
 use sequence::Sequence;
+#[cfg(feature = "desktop")]
 use service::{Protocol, Service};
 
 /// Not everything was sent.
@@ -115,8 +124,11 @@ fn main() -> ExitCode {
     };
     finish(match &args.verb {
         None => knock(&args),
+        #[cfg(feature = "desktop")]
         Some(Verb::Ssh(args)) => ssh(args),
+        #[cfg(feature = "desktop")]
         Some(Verb::Proxy(args)) => proxy(args),
+        #[cfg(feature = "desktop")]
         Some(Verb::Wait(args)) => wait(args),
         Some(Verb::Seq(args)) => sequence(args),
         #[cfg(feature = "desktop")]
@@ -147,19 +159,20 @@ fn book(knocking: &Knocking) -> Result<Book> {
 
 fn knock(args: &Args) -> Outcome {
     let book = book(&args.knocking).before()?;
-    let limit = value::seconds(&args.timeout).before()?;
     let parallel = value::parallel(&args.parallel).before()?;
+    #[cfg(feature = "desktop")]
+    let limit = value::seconds(&args.timeout).before()?;
     let requests = request::requests(args, &book, notices(&args.knocking), key::from_prompt).before()?;
     let results = batch::each(&requests, parallel, |request| report::knock(request, args.dry_run));
-    let style = style(args);
-    report::print(style, &requests, &results).meanwhile()?;
+    report::print(style(args), &requests, &results).meanwhile()?;
     if results.iter().any(Result::is_err) {
         return Ok(UNSENT);
     }
-    match &args.then {
-        Some(command) if !args.dry_run => then(command, &requests, limit, args.knocking.quiet),
-        _ => Ok(0),
+    #[cfg(feature = "desktop")]
+    if let Some(command) = args.then.as_ref().filter(|_| !args.dry_run) {
+        return then(command, &requests, limit, args.knocking.quiet);
     }
+    Ok(0)
 }
 
 /// How it is told what came of it.
@@ -176,6 +189,7 @@ fn style(args: &Args) -> report::Style {
     if args.knocking.verbose || args.dry_run { report::Style::Lines } else { report::Style::Silence }
 }
 
+#[cfg(feature = "desktop")]
 /// Waits for all ports that can be waited for, and becomes the shell's command.
 fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
     for request in requests {
@@ -188,6 +202,7 @@ fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Ou
     program::become_it(&mut program::shell(command)).context("cannot run the shell").meanwhile()
 }
 
+#[cfg(feature = "desktop")]
 fn ssh(args: &args::Ssh) -> Outcome {
     let knocking = &args.knocking;
     let book = book(knocking).before()?;
@@ -205,6 +220,7 @@ fn ssh(args: &args::Ssh) -> Outcome {
     call.run().meanwhile()
 }
 
+#[cfg(feature = "desktop")]
 fn proxy(args: &args::Proxy) -> Outcome {
     let knocking = &args.knocking;
     let book = book(knocking).before()?;
@@ -217,6 +233,7 @@ fn proxy(args: &args::Proxy) -> Outcome {
     relayed.with_context(|| request.host.to_string()).map(|()| 0).meanwhile()
 }
 
+#[cfg(feature = "desktop")]
 fn wait(args: &args::Wait) -> Outcome {
     let knocking = &args.knocking;
     let book = book(knocking).before()?;
@@ -232,12 +249,14 @@ fn wait(args: &args::Wait) -> Outcome {
     Ok(0)
 }
 
+#[cfg(feature = "desktop")]
 /// The ports of which can be told whether they are open.
 fn tcp_services(services: &[Service]) -> Vec<Port> {
     let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
     services.map(|service| service.port).collect()
 }
 
+#[cfg(feature = "desktop")]
 /// The port that was asked for, or all TCP services of the profile.
 fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<Port>> {
     let ports = match service {

@@ -6,7 +6,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 #[cfg(feature = "desktop")]
 use super::desk::{Doctor, Import, Keygen, List, Share, Show, Verify};
-use super::ways::{Proxy, Sequence, Ssh, Wait};
+use super::sequence::Sequence;
+#[cfg(feature = "desktop")]
+use super::ways::{Proxy, Ssh, Wait};
 
 /// What stands below the options in `--help`.
 const WORDS: &str = "\
@@ -51,10 +53,12 @@ pub(crate) struct Args {
     pub(crate) dry_run: bool,
 
     /// When all is sent, wait for the TCP services of the profiles, and become the shell's CMD
+    #[cfg(feature = "desktop")]
     #[arg(long, value_name = "CMD")]
     pub(crate) then: Option<String>,
 
     /// Seconds that --then waits for a port, 1 to 86400
+    #[cfg(feature = "desktop")]
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
 
@@ -74,8 +78,11 @@ pub(crate) struct Args {
 /// What may stand in the place of a host.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    #[cfg(feature = "desktop")]
     Ssh(Ssh),
+    #[cfg(feature = "desktop")]
     Proxy(Proxy),
+    #[cfg(feature = "desktop")]
     Wait(Wait),
     Seq(Sequence),
     #[cfg(feature = "desktop")]

@@ -5,6 +5,8 @@
 #[cfg(feature = "desktop")]
 mod desk;
 mod knock;
+mod sequence;
+#[cfg(feature = "desktop")]
 mod ways;
 
 use std::ffi::OsString;
@@ -14,7 +16,9 @@ use clap::{Parser as _, error::ErrorKind};
 #[cfg(feature = "desktop")]
 pub(crate) use desk::{Doctor, Import, Keygen, List, Share, Show, Verify};
 pub(crate) use knock::{Args, Knocking, Verb};
-pub(crate) use ways::{Proxy, Sequence, Ssh, Wait};
+pub(crate) use sequence::Sequence;
+#[cfg(feature = "desktop")]
+pub(crate) use ways::{Proxy, Ssh, Wait};
 
 /// Why there are no [`Args`].
 pub(crate) enum Instead {
