@@ -1,8 +1,8 @@
 # The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
 CARGO ?= cargo
 
-.PHONY: demo test bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny need
-demo test bench deny firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
+.PHONY: demo test bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny clients need
+demo test bench deny clients firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
 	@$(CARGO) xtask $@
 
 # ARCH: one of OpenWrt's architectures, or several; none: all. KERNEL: the built kernel that a module is packed for.
