@@ -15,11 +15,14 @@
 //! way nobody can mean (two values for one option, values of several lines, comments behind values)
 //! is an error. Errors give line numbers and repeat no values, which may be keys.
 
+mod text;
+
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
+use self::text::{Flaw, Section};
 use crate::{
     host::Host,
     key,
@@ -39,19 +42,6 @@ pub(crate) struct Ini {
     sections: Vec<Section>,
 }
 
-#[derive(Debug)]
-struct Section {
-    name: String,
-    entries: Vec<Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    option: String,
-    value: String,
-    line: usize,
-}
-
 impl Ini {
     /// Reads a file that must exist.
     ///
@@ -66,8 +56,8 @@ impl Ini {
     /// # Errors
     /// A line of it cannot be understood.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
-        let sections =
-            parse(text).map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
+        let sections = text::parse(text)
+            .map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
         Ok(Self { path: path.to_owned(), sections })
     }
 
@@ -125,50 +115,6 @@ impl Ini {
     fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }
-}
-
-/// A line that cannot be understood. `what` holds nothing of its value.
-struct Flaw {
-    line: usize,
-    what: String,
-}
-
-fn parse(text: &str) -> Result<Vec<Section>, Flaw> {
-    let mut sections: Vec<Section> = Vec::new();
-    for (line, content) in (1..).zip(text.lines()) {
-        let flaw = |what: &str| Flaw { line, what: what.to_owned() };
-        let content = content.trim();
-        if content.is_empty() || content.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(rest) = content.strip_prefix('[') {
-            let (name, rest) = rest.split_once(']').ok_or_else(|| flaw("the section's ] is missing"))?;
-            let rest = rest.trim_start();
-            if name.is_empty() || !(rest.is_empty() || rest.starts_with(['#', ';'])) {
-                return Err(flaw("a section is a name in brackets, alone on its line"));
-            }
-            if sections.iter().any(|section| section.name == name) {
-                return Err(flaw(&format!("section [{name}] comes twice")));
-            }
-            sections.push(Section { name: name.to_owned(), entries: Vec::new() });
-            continue;
-        }
-        let (option, value) =
-            content.split_once(['=', ':']).ok_or_else(|| flaw("neither a [section] nor option = value"))?;
-        let (option, value) = (option.trim_end().to_ascii_lowercase(), value.trim_start());
-        let section =
-            sections.last_mut().ok_or_else(|| flaw("an option stands before the first [section]"))?;
-        if section.entries.iter().any(|entry| entry.option == option) {
-            return Err(flaw(&format!("section [{}] gives this option twice", section.name)));
-        }
-        if value.contains([' ', '\t']) && value.split([' ', '\t']).skip(1).any(|word| word.starts_with(';')) {
-            return Err(flaw(
-                "a ; behind white space began a comment for some programs; put comments on lines of their own and write such a key in hexadecimal",
-            ));
-        }
-        section.entries.push(Entry { option, value: value.to_owned(), line });
-    }
-    Ok(sections)
 }
 
 fn parse_flag(text: &str) -> Result<bool> {

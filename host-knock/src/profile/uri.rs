@@ -206,4 +206,24 @@ mod tests {
             assert_eq!(error.as_deref(), Some(expected), "{text}");
         }
     }
+
+    proptest::proptest! {
+        /// Texts that are nearly URIs: what is read is written so that the same is read again, and no error tells the key.
+        #[test]
+        fn any_text_is_read_or_refused(
+            before in "(knock://)?[A-Z%:@\\[\\]0-9.a-z/]{0,24}",
+            options in proptest::collection::vec(
+                "(services=|format=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),
+        ) {
+            let text = format!("{before}?key=sesame-sesame&{}", options.join("&"));
+            match read(text.trim_end_matches('&')) {
+                Ok((name, profile, key)) => {
+                    let written = write(&name.unwrap_or_default(), &profile, &key);
+                    let again = read(&written).map(|(name, profile, key)| write(&name.unwrap_or_default(), &profile, &key));
+                    proptest::prop_assert_eq!(again.ok(), Some(written));
+                }
+                Err(error) => proptest::prop_assert!(!format!("{error:#}").contains("sesame-sesame"), "{error:#}"),
+            }
+        }
+    }
 }
