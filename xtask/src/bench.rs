@@ -86,10 +86,12 @@ fn table(rows: &[Row]) -> String {
     })
 }
 
-/// Lines that a program prints behind `row: `, in pieces.
+/// Lines of several pieces that a program prints.
 fn printed(command: &mut Command) -> Result<Vec<Vec<String>>> {
     let text = run::output(command)?;
-    let rows = text.lines().filter_map(|line| line.strip_prefix("row: "));
+    // Network namespaces take `row: ` off the lines that they hand out.
+    let rows = text.lines().map(|line| line.strip_prefix("row: ").unwrap_or(line));
+    let rows = rows.filter(|line| line.contains(" | "));
     Ok(rows.map(|row| row.split('|').map(|piece| piece.trim().to_owned()).collect()).collect())
 }
 

@@ -319,7 +319,6 @@ fn flood(network: &Network, limit: Option<u32>, honest: u32) -> Result<()> {
             times.len()
         );
     }
-    // A file of what was accepted would refuse the next flood's knocks of this second.
-    gateway.run(&["clear"])?;
-    gateway.stop(Signal::SIGTERM).map(drop)
+    gateway.stop(Signal::SIGTERM)?;
+    gateway.run(&["clear"]).map(drop)
 }
