@@ -201,6 +201,10 @@ pub(crate) fn set_clock(seconds: u64) -> Result<()> {
     clock_settime(ClockId::CLOCK_REALTIME, time).with_context(|| format!("setting the clock to {seconds}"))
 }
 
+/// How much of the log is shown around a complaint.
+const LINES_BEFORE: usize = 20;
+const LINES_AFTER: usize = 100;
+
 /// Whether the kernel has logged anything that should not be there.
 pub(crate) fn kernel_is_content() -> Result<String> {
     const COMPLAINTS: &[&str] = &[
@@ -226,24 +230,31 @@ pub(crate) fn kernel_is_content() -> Result<String> {
         "Reserved instruction",
         "segfault",
     ];
+    let log = kernel_log()?;
+    ensure!(!log.is_empty(), "dmesg is empty");
+    let complains = |line: &String| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
+    if let Some(first) = log.iter().position(complains) {
+        let around = first.saturating_sub(LINES_BEFORE)..log.len().min(first + LINES_AFTER);
+        // Each by itself on the console, whose log is kept; the claim names the first alone.
+        log[around].iter().for_each(|line| println!("dmesg: {line}"));
+        let count = log.iter().filter(|line| complains(line)).count();
+        bail!("{count} of {} lines of dmesg complain, first: {}", log.len(), log[first]);
+    }
+    Ok(format!("{} lines of dmesg", log.len()))
+}
+
+/// What the kernel still has of its log, a record each: `level,number,microseconds,flags;text`.
+fn kernel_log() -> Result<Vec<String>> {
     let mut log = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg")?;
     let mut record = [0; 8192];
-    let mut lines = 0;
+    let mut lines = Vec::new();
     loop {
         match log.read(&mut record) {
-            Ok(length) => {
-                lines += 1;
-                let line = text(&record[..length]);
-                if let Some(complaint) = COMPLAINTS.iter().find(|complaint| line.contains(**complaint)) {
-                    bail!("dmesg has {complaint:?} in {line}");
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Ok(length) => lines.push(text(&record[..length])),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(lines),
             // Records were overwritten before they were read; the next one is there.
             Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    ensure!(lines > 0, "dmesg is empty");
-    Ok(format!("{lines} lines of dmesg"))
 }
