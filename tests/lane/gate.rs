@@ -111,6 +111,19 @@ impl<'a> Gate<'a> {
         Ok("connection refused".to_owned())
     }
 
+    /// Waits until the door is closed. It may close between two packets of a connection, which is reset then.
+    pub(crate) fn closes(&self, limit: Duration) -> Result<()> {
+        let is_reset = |error: &anyhow::Error| {
+            let error = error.downcast_ref::<std::io::Error>();
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        };
+        let ssh = || match self.ssh() {
+            Err(error) if is_reset(&error) => Ok(None),
+            other => other,
+        };
+        wait(limit, ssh, Option::is_none).map(drop)
+    }
+
     pub(crate) fn ssh_answers(&self) -> Result<String> {
         self.ssh()?.context("connection refused")
     }

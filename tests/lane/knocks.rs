@@ -7,7 +7,7 @@ use pkd_core::{Packet, Port, ReplayGuard, UnixSeconds, Verifier};
 
 use crate::{
     gate::{self, Gate},
-    lab::{now, wait},
+    lab::now,
     packet::{KEY, PORT, TAG, knock, knock_with},
     report::Report,
     status::Status,
@@ -176,7 +176,7 @@ fn closes(gate: &Gate<'_>) -> Result<String> {
     let start = std::time::Instant::now();
     gate.knock(&good())?;
     gate.ssh_answers()?;
-    wait(limit, || gate.ssh(), Option::is_none)?;
+    gate.closes(limit)?;
     let open = start.elapsed();
     ensure!(open + Duration::from_secs(1) >= Duration::from_secs(OPEN.into()), "closed after {open:?}");
     Ok(format!("after {} s", open.as_secs()))

@@ -120,7 +120,7 @@ pub(crate) fn is_closed(gate: &Gate<'_>) -> Result<()> {
 
 /// Waits until the client's grant is over.
 pub(crate) fn closes(gate: &Gate<'_>) -> Result<()> {
-    wait(LIMIT, || gate.ssh(), Option::is_none).map(drop)
+    gate.closes(LIMIT)
 }
 
 /// A connection to the router's SSH server that stays open.
