@@ -21,7 +21,7 @@ pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
         safe_file::create(&file, &line(&random()?))?;
         return Ok(report(&file, "me", tag.unwrap_or_default(), ""));
     };
-    value::profile_name(name)?;
+    value::name(name)?;
     let mut config = Config::to_change(args.config.as_deref())?;
     let before = config.profile(name).transpose()?;
     ensure!(

@@ -29,8 +29,9 @@ impl Service {
     /// Reads `22`, `22/tcp` or `53/udp`.
     ///
     /// # Errors
-    /// The text is none of these.
+    /// The text is none of these, or the name cannot be typed as a word and written into a URI.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+        value::name(name)?;
         let (number, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
             Some((number, "tcp")) => (number, Protocol::Tcp),

@@ -66,11 +66,11 @@ pub(crate) fn time_offset(text: &str) -> Result<i64> {
     }
 }
 
-/// A profile's name becomes a word on the command line and a part of a file's name.
+/// The name of a profile or of a service becomes a word on the command line and a part of a URI or a file's name.
 ///
 /// # Errors
 /// It has other letters than that allows.
-pub(crate) fn profile_name(name: &str) -> Result<()> {
+pub(crate) fn name(name: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !begins || name.len() > 64 || !name.bytes().all(fits) {

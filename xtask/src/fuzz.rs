@@ -14,8 +14,10 @@ use anyhow::{Context, Result, bail};
 use crate::{host, run, toolchain};
 
 /// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
-pub(crate) const TARGETS: &[&str] =
-    &["knock", "guard", "secret", "words", "rules", "packets", "config", "ini", "capture", "state", "frame"];
+pub(crate) const TARGETS: &[&str] = &[
+    "knock", "guard", "secret", "words", "rules", "packets", "config", "ini", "uri", "capture", "state",
+    "frame",
+];
 
 /// How long each target runs where nothing is said.
 pub(crate) const USUAL: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! `make test`: everything that has to hold before a change lands.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -8,9 +8,6 @@ use crate::{
     bench::sizes, debian::Tree, feed, firmware, fuzz, host, kmod, lane, luci, machine, packages, run, seeded,
     toolchain,
 };
-
-/// How long each fuzz target runs here; by itself `make fuzz` takes longer.
-const FUZZED: Duration = Duration::from_secs(20);
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
@@ -24,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
         &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
     )?;
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
-    fuzz::run(&[], FUZZED)?;
+    fuzz::run(&[], fuzz::USUAL)?;
     luci::test()?;
     feed::test()?;
     firmware::test_in_qemu()?;

@@ -157,7 +157,7 @@ impl Config {
     }
 
     fn check(&self, name: &str, item: &Item) -> Result<Profile> {
-        value::profile_name(name)?;
+        value::name(name)?;
         let table = item.as_table_like().context("is no table")?;
         if let Some((option, _)) = table.iter().find(|(option, _)| !OPTIONS.contains(option)) {
             bail!("{option:?} is none of {}", OPTIONS.join(", "));
@@ -218,7 +218,7 @@ impl Config {
         name: &str,
         options: impl IntoIterator<Item = (&'a str, Option<Value>)>,
     ) -> Result<()> {
-        value::profile_name(name)?;
+        value::name(name)?;
         // What stands behind the last table stays before what is new.
         let end = self.document.trailing().as_str().unwrap_or_default().to_owned();
         let hosts = self.document.entry("host").or_insert_with(|| {

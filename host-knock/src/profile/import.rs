@@ -46,7 +46,7 @@ pub(crate) fn import(args: &args::Import) -> Result<String> {
     let mut config = Config::to_change(args.config.as_deref())?;
     for (row, one) in found.iter().enumerate() {
         let name = &one.name;
-        value::profile_name(name)?;
+        value::name(name)?;
         ensure!(found.iter().take(row).all(|other| other.name != *name), "section [{name}] comes twice");
         ensure!(!config.has(name), "{} has a profile {name} already", config.path().display());
         let (file, _) = config.key_file(name);

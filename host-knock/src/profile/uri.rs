@@ -7,11 +7,13 @@
 //! The tag stands where other URIs have the user, the profile's name where they have the path. What is left out has
 //! its default. Letters other than `A-Z a-z 0-9 - . _ ~` are written as `%` and two hexadecimal digits (RFC 3986).
 
-use std::fmt::Write as _;
+mod text;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use pkd_core::{Key, Port, Tag};
 
+pub(crate) use self::text::SCHEME;
+use self::text::Uri;
 use super::Profile;
 use crate::{
     hexadecimal,
@@ -22,51 +24,49 @@ use crate::{
     value,
 };
 
-/// What a URI begins with.
-pub(crate) const SCHEME: &str = "knock://";
-
 /// The URI of a profile with this key.
 pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     let host = profile.host.as_str();
-    let host = if host.contains(':') { format!("[{}]", escape_zone(host)) } else { host.to_owned() };
-    let tag = profile.tag.unwrap_or_default().to_string();
-    let mut text = format!("{SCHEME}{}@{host}", escape(&tag));
-    if let Some(Port(port)) = profile.port {
-        let _ = write!(text, ":{port}");
-    }
     let length = key.as_bytes().iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let digits = hexadecimal::digits(key.as_bytes().get(..length).unwrap_or_default());
-    let _ = write!(text, "/{}?key=0x{digits}", escape(name));
+    let mut options = vec![("key", format!("0x{digits}"))];
     let services: Vec<_> = profile
         .services
         .iter()
         .map(|service| {
             let text = service.to_string();
             let (_, port) = text.split_once(' ').unwrap_or_default();
-            format!("{}:{}", escape(&service.name), port.trim_end_matches("/tcp"))
+            format!("{}:{}", service.name, port.trim_end_matches("/tcp"))
         })
         .collect();
     if !services.is_empty() {
-        let _ = write!(text, "&services={}", services.join(","));
+        options.push(("services", services.join(",")));
     }
     if profile.format == Format::Before1_0 {
-        text += "&format=pre-1.0";
+        options.push(("format", "pre-1.0".to_owned()));
     }
     match profile.families {
         Families::Both => {}
-        Families::V4 => text += "&family=ipv4",
-        Families::V6 => text += "&family=ipv6",
+        Families::V4 => options.push(("family", "ipv4".to_owned())),
+        Families::V6 => options.push(("family", "ipv6".to_owned())),
     }
     if profile.same_source_port {
-        text += "&same_source_port=1";
+        options.push(("same_source_port", "1".to_owned()));
     }
     if profile.time_offset != 0 {
-        let _ = write!(text, "&time_offset={}", profile.time_offset);
+        options.push(("time_offset", profile.time_offset.to_string()));
     }
     if profile.window != pkd_core::Window::default() {
-        let _ = write!(text, "&window={}", profile.window.as_secs());
+        options.push(("window", profile.window.as_secs().to_string()));
     }
-    text
+    let uri = Uri {
+        tag: Some(profile.tag.unwrap_or_default().to_string()),
+        host: if host.contains(':') { format!("[{host}]") } else { host.to_owned() },
+        port: profile.port.map(|Port(port)| port.to_string()),
+        name: name.to_owned(),
+        options: options.into_iter().map(|(option, value)| (option.to_owned(), value)).collect(),
+    };
+    uri.to_string()
 }
 
 /// What a URI says: the profile's name, the profile and its key.
@@ -74,43 +74,31 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
 /// # Errors
 /// It is no such URI. No part of the key is in an error.
 pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
-    let rest = text.strip_prefix(SCHEME).context("URI does not begin with knock://")?;
-    let (rest, query) = rest.split_once('?').context("URI has no ?key=")?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (tag, place) = match authority.rsplit_once('@') {
-        Some((tag, place)) => (Some(value::tag(&unescape(tag)?)?), place),
-        None => (None, authority),
-    };
-    let after_brackets = place.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match place.get(after_brackets..).and_then(|rest| rest.rfind(':')) {
-        Some(colon) => (&place[..after_brackets + colon], Some(&place[after_brackets + colon + 1..])),
-        None => (place, None),
-    };
-    let mut profile = Profile::of_host(Host::parse(&unescape(host)?)?);
+    let uri = Uri::read(text)?;
+    let mut profile = Profile::of_host(Host::parse(&uri.host)?);
+    let tag = uri.tag.as_deref().map(value::tag).transpose()?;
     profile.tag = tag.filter(|tag| *tag != Tag::default());
-    profile.port = port.map(value::port).transpose()?;
-    let name = Some(unescape(path)?).filter(|name| !name.is_empty());
+    profile.port = uri.port.as_deref().map(value::port).transpose()?;
+    let name = Some(uri.name).filter(|name| !name.is_empty());
     if let Some(name) = &name {
-        value::profile_name(name)?;
+        value::name(name)?;
     }
     let mut secret = None;
-    for pair in query.split('&') {
-        let (option, given) = pair.split_once('=').context("URI has an option without a value")?;
-        let given = unescape(given)?;
-        match option {
-            "key" => secret = Some(key::parse(&given, "key of the URI")?),
-            "services" => profile.services = services(&given)?,
-            "format" if given == "pre-1.0" => profile.format = Format::Before1_0,
-            "family" if given == "ipv4" => profile.families = Families::V4,
-            "family" if given == "ipv6" => profile.families = Families::V6,
-            "same_source_port" if given == "1" => profile.same_source_port = true,
-            "time_offset" => profile.time_offset = value::time_offset(&given)?,
-            "window" => {
+    for (option, given) in &uri.options {
+        match (option.as_str(), given.as_str()) {
+            ("key", given) => secret = Some(key::parse(given, "key of the URI")?),
+            ("services", given) => profile.services = services(given)?,
+            ("format", "pre-1.0") => profile.format = Format::Before1_0,
+            ("family", "ipv4") => profile.families = Families::V4,
+            ("family", "ipv6") => profile.families = Families::V6,
+            ("same_source_port", "1") => profile.same_source_port = true,
+            ("time_offset", given) => profile.time_offset = value::time_offset(given)?,
+            ("window", given) => {
                 let seconds =
                     given.parse().map_err(|_| anyhow!("window {given:?} is no number of seconds"))?;
                 profile.window = pkd_core::Window::from_secs(seconds);
             }
-            "format" | "family" | "same_source_port" => {
+            ("format" | "family" | "same_source_port", _) => {
                 bail!("URI has {option}={given:?}, which nobody knows")
             }
             _ => bail!("URI has an option {option:?}, which nobody knows"),
@@ -129,35 +117,6 @@ fn services(text: &str) -> Result<Vec<Service>> {
         .collect()
 }
 
-/// A zone's `%` is `%25` in a URI (RFC 6874).
-fn escape_zone(host: &str) -> String {
-    host.replace('%', "%25")
-}
-
-fn escape(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
-}
-
-fn unescape(text: &str) -> Result<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let byte = part.get(..2).and_then(hexadecimal::bytes);
-        bytes.extend(byte.context("URI has a % without two hexadecimal digits")?);
-        bytes.extend(part.bytes().skip(2));
-    }
-    let text = String::from_utf8(bytes);
-    ensure!(text.is_ok(), "URI is not UTF-8 text");
-    Ok(text.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +128,7 @@ mod tests {
             "knock://SSHK@gw.example.net:40000/office?key=0x5ec7e7&services=ssh:22,dns:53/udp",
             "knock://0x00ff0000@[fe80::1%25eth0]:1/a?key=0x00&format=pre-1.0&family=ipv6&same_source_port=1&time_offset=-3600&window=0",
             "knock://a%3Ab@192.0.2.1/a?key=0x5ec7e7&family=ipv4",
+            "knock://PKD0@[fe80::1%25a%3F%2F%40%5D]/a?key=0x5ec7e7",
         ];
         for row in rows {
             let (name, profile, key) = read(row)?;
@@ -199,6 +159,10 @@ mod tests {
             ),
             ("knock://gw?key=%ff", "URI is not UTF-8 text"),
             ("knock://gw?key=sesame&services=ssh", "service \"ssh\" has no port"),
+            (
+                "knock://gw?key=sesame&services=a%20b:22",
+                "name \"a b\" does not fit: letters, digits, and inside also - . _, at most 64 of them",
+            ),
             ("knock://gw?key=sesame&window=-1", "window \"-1\" is no number of seconds"),
         ];
         for (text, expected) in rows {
