@@ -1,11 +1,10 @@
 //! `knock verify`: what a captured knock says, and what a gateway would say to it.
 
-mod capture;
-
 use std::{
     fmt::Write as _,
     fs, io,
     io::{IsTerminal as _, Read as _},
+    net::IpAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -40,7 +39,17 @@ pub(crate) struct Case {
 
 enum Source {
     Payload(Vec<u8>),
-    Datagrams(Vec<capture::Datagram>),
+    Datagrams(Vec<Datagram>),
+}
+
+/// A datagram of a capture.
+struct Datagram {
+    /// Which packet of the file it is, from 1.
+    number: u64,
+    time: UnixSeconds,
+    source: IpAddr,
+    port: Port,
+    payload: Vec<u8>,
 }
 
 impl Case {
@@ -87,16 +96,15 @@ impl Case {
             Source::Datagrams(datagrams) => {
                 let (mut knocks, mut accepted) = (0_usize, 0_usize);
                 for datagram in datagrams {
-                    let is_elsewhere = self.port.is_some_and(|port| port.0 != datagram.destination_port);
-                    if datagram.payload.len() != LENGTH || is_elsewhere {
+                    let Datagram { number, time, source, port, payload } = datagram;
+                    let is_elsewhere = self.port.is_some_and(|wanted| wanted != *port);
+                    if payload.len() != LENGTH || is_elsewhere {
                         continue;
                     }
-                    let capture::Datagram { number, source, destination_port, .. } = datagram;
-                    let _ = writeln!(text, "packet {number}, from {source} to port {destination_port}");
-                    let at = gateway.at.unwrap_or(datagram.time);
-                    let port = Some(Port(*destination_port));
+                    let _ = writeln!(text, "packet {number}, from {source} to port {}", port.0);
+                    let at = gateway.at.unwrap_or(*time);
                     knocks += 1;
-                    accepted += usize::from(gateway.explain(&mut text, at, port, &datagram.payload));
+                    accepted += usize::from(gateway.explain(&mut text, at, Some(*port), payload));
                 }
                 let _ = writeln!(
                     text,
@@ -201,8 +209,18 @@ fn read(source: &str) -> Result<Source> {
         let file = fs::File::open(source).with_context(|| format!("cannot read {source}"))?;
         (source.to_owned(), limited(file, source)?)
     };
-    if capture::is_one(&bytes) {
-        let datagrams = capture::datagrams(&bytes).with_context(|| format!("cannot read {name}"))?;
+    if pkd_capture::is_file(&bytes) {
+        let mut datagrams = Vec::new();
+        pkd_capture::each_datagram(&bytes[..], |number, time, datagram| {
+            datagrams.extend(datagram.parts().map(|(port, payload)| Datagram {
+                number,
+                time,
+                source: datagram.source,
+                port,
+                payload: payload.to_vec(),
+            }));
+        })
+        .with_context(|| format!("cannot read {name}"))?;
         return Ok(Source::Datagrams(datagrams));
     }
     let text = String::from_utf8(bytes).ok().filter(|text| is_digits(text.trim().trim_start_matches("0x")));

@@ -5,7 +5,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     gate::{self, Gate},
-    lab::{self, now, wait},
+    lab::{self, now, set_clock, wait},
     packet::{self, PORT, knock},
     report::Report,
     status::Status,
@@ -33,8 +33,50 @@ pub(crate) fn claims(report: &mut Report, v4: &Gate<'_>, v6: &Gate<'_>) {
     report.claim("a guard that waits is not dropped with its rules", || waits_without_rules(v4));
     report.claim("a guard that goes leaves the others alone", || leaves_others(v4));
     report.claim("a window wider than before waits for its own time", || wider(v4));
+    far_times(report, v4);
     report.claim("no replay while the module is unloaded and loaded under knocks", || reloads(v4));
     report.claim("a namespace has its own guards and counters, and may go with its rules", || namespaces(v4));
+}
+
+/// The ends of 31 and of 32 bits: in 2038 and 2106.
+const ENDS: [u64; 2] = [1 << 31, 1 << 32];
+
+/// A knock counts seconds in 64 bits, and so does the kernel.
+fn far_times(report: &mut Report, gate: &Gate<'_>) {
+    let (clock, start) = match now() {
+        Ok(clock) => (clock, Instant::now()),
+        Err(error) => return report.failed("reading the clock", &error),
+    };
+    let set_back = || set_clock(clock + start.elapsed().as_secs());
+    if cfg!(target_pointer_width = "32") {
+        // Its C library cannot set one, or Rust's standard library cannot read it.
+        return Report::not_here("a clock beyond 2038, in programs of 32 bits");
+    }
+    report.claim("the ends of 31 and of 32 bits, in 2038 and 2106, are seconds like others", || {
+        ENDS.into_iter().try_for_each(|end| {
+            set_back()?;
+            gate.only("--key test --tag SSHK --window 30")?;
+            walk_over(gate, end)
+        })?;
+        Ok("accepted before and after".to_owned())
+    });
+    report.claim("the clock is set back from there", || {
+        set_back()?;
+        Ok(format!("{}", now()?))
+    });
+}
+
+fn walk_over(gate: &Gate<'_>, end: u64) -> Result<()> {
+    let mut used = Vec::new();
+    for at in [end - 2, end + 2] {
+        set_clock(at)?;
+        let payload = knock(now()?)?;
+        gate.expect("Accept", &payload).with_context(|| format!("at {at}"))?;
+        used.push(payload);
+    }
+    // What a clock of 31 bits would show now.
+    gate.expect("Window", &knock((end + 2) % ENDS[0])?)?;
+    used.iter().try_for_each(|payload| gate.expect("Replay", payload))
 }
 
 fn shared(v4: &Gate<'_>, v6: &Gate<'_>) -> Result<String> {

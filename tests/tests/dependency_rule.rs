@@ -13,13 +13,14 @@ use serde_json::Value;
 /// Every member of the workspace, and the members it may know. Nobody but tests may know `pkd-tests`, and nobody `xtask`.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
-    ("host-knock", &["pkd-core", "pkd-netns"]),
+    ("host-knock", &["pkd-capture", "pkd-core", "pkd-netns"]),
+    ("pkd-capture", &["pkd-core"]),
     ("pkd-firmware-lane", &["pkd-core", "pkd-gateway", "pkd-tests"]),
     ("pkd-gateway", &["pkd-core"]),
     ("pkd-gateway-config", &["pkd-core", "pkd-gateway"]),
     ("pkd-kmod", &["pkd-core"]),
     ("pkd-netns", &[]),
-    ("pkdd", &["pkd-core", "pkd-netns", "pktables"]),
+    ("pkdd", &["pkd-capture", "pkd-core", "pkd-netns", "pktables"]),
     ("pktables", &["pkd-netns"]),
     ("pkd-tests", &["pkd-core"]),
     ("xtask", &[]),

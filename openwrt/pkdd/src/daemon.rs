@@ -22,6 +22,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use pkd_capture::Datagram;
 use pkd_core::{UnixSeconds, Verdict};
 use pktables::Change;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -29,7 +30,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::{
     config::{Config, Gate},
     control::{self, Asked, Question},
-    datagram::Datagram,
     door::Door,
     floor::{Saved, Saver},
     guards::Guards,

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use pkd_capture::Datagram;
 use pkd_core::{Counters, Knock, Packet, Reason, UnixSeconds, Verdict, Verifier};
 
-use crate::{config::Config, datagram::Datagram, guards::Guards, journal::GuardId};
+use crate::{config::Config, guards::Guards, journal::GuardId};
 
 /// The users, what was accepted of them, and what was counted.
 pub struct Door {

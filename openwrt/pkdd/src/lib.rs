@@ -9,7 +9,6 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod datagram;
 pub mod day;
 pub mod door;
 pub mod firewall4;

@@ -6,16 +6,11 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, bail};
-use pcap_parser::{
-    Block, Linktype, PcapBlockOwned, PcapError, PcapHeader, create_reader, traits::PcapNGPacketBlock,
-};
+use anyhow::{Context, Result};
+use pkd_capture::Datagram;
 use pkd_core::{Knock, Reason, UnixSeconds, Verdict};
 
-use crate::{config::Config, datagram::Datagram, door::Door, floor::Saved, guards::Guards, journal::Journal};
-
-/// Bytes of the longest packet that can be read.
-const LONGEST: usize = 1024 * 1024;
+use crate::{config::Config, door::Door, floor::Saved, guards::Guards, journal::Journal};
 
 /// Prints a line for each UDP datagram that a rule would hand over or that nearly is a knock, and a summary. Each is
 /// held against the clock of its capture, by a door that remembers nothing from before.
@@ -44,15 +39,12 @@ pub fn replay_from(
     let guards = Guards::open(Journal::nowhere()?, start, UnixSeconds(0), widest)?;
     let port = config.gate.port;
     let mut door = Door::new(config, guards)?;
-    let (mut packets, mut datagrams) = (0_u64, 0_u64);
+    let mut datagrams = 0_u64;
     let mut wrong = Ok(());
-    each_packet(source, |time, packet| {
-        packets += 1;
-        if let Some(datagram) = packet.and_then(Captured::datagram)
-            && wrong.is_ok()
-        {
+    let packets = pkd_capture::each_datagram(source, |number, time, datagram| {
+        if wrong.is_ok() {
             datagrams += 1;
-            wrong = explain(&mut door, packets, time, port, &datagram, out);
+            wrong = explain(&mut door, number, time, port, datagram, out);
         }
     })
     .with_context(|| format!("cannot read {name}"))?;
@@ -103,137 +95,4 @@ fn explain(
         }
     };
     writeln!(out, "{begin}{why}")
-}
-
-/// A packet, and what it begins with.
-#[derive(Clone, Copy)]
-struct Captured<'a> {
-    link: Linktype,
-    bytes: &'a [u8],
-}
-
-impl<'a> Captured<'a> {
-    fn datagram(self) -> Option<Datagram<'a>> {
-        match self.link {
-            Linktype::ETHERNET => Datagram::from_ethernet(self.bytes),
-            Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 => Datagram::from_ip(self.bytes),
-            // Before the IP header they have 4, 16 and 20 bytes: loopback of BSD, and `-i any` of Linux.
-            Linktype::NULL | Linktype::LOOP => Datagram::from_ip(self.bytes.get(4..)?),
-            Linktype::LINUX_SLL => Datagram::from_ip(self.bytes.get(16..)?),
-            LINUX_SLL2 => Datagram::from_ip(self.bytes.get(20..)?),
-            // NFLOG's own captures have attributes, as netlink has them.
-            Linktype::NFLOG => Datagram::from_ip(nflog_payload(self.bytes)?),
-            _ => None,
-        }
-    }
-}
-
-/// `LINKTYPE_LINUX_SLL2`.
-const LINUX_SLL2: Linktype = Linktype(276);
-
-/// The attribute `NFULA_PAYLOAD` behind the 4 bytes of the header: length and kind in the order of the machine that
-/// captured, which is taken for ours; then the bytes.
-fn nflog_payload(bytes: &[u8]) -> Option<&[u8]> {
-    const PAYLOAD: u16 = 9;
-    let mut rest = bytes.get(4..)?;
-    loop {
-        let (length, behind) = rest.split_first_chunk::<2>()?;
-        let (kind, _) = behind.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_ne_bytes(*length));
-        if u16::from_ne_bytes(*kind) == PAYLOAD {
-            return rest.get(4..length);
-        }
-        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-/// Reads the file from begin to end. A packet whose interface is not known is `None`.
-fn each_packet(
-    source: impl io::Read + Send,
-    mut each: impl FnMut(UnixSeconds, Option<Captured<'_>>),
-) -> Result<()> {
-    let mut reader = match create_reader(LONGEST, source) {
-        Ok(reader) => reader,
-        Err(PcapError::HeaderNotRecognized | PcapError::Eof | PcapError::Incomplete(_)) => {
-            bail!("it is no capture file (pcap or pcapng)")
-        }
-        Err(error) => bail!("it is no capture file: {error:?}"),
-    };
-    let mut legacy: Option<PcapHeader> = None;
-    let mut interfaces: Vec<(Linktype, u64, u64)> = Vec::new();
-    let mut in_section = false;
-    loop {
-        // The reader takes 12 from the length of some kinds of blocks before it looks at it.
-        if in_section && is_shorter_than_its_frame(reader.data()) {
-            bail!("it is damaged: a block is shorter than its own frame");
-        }
-        match reader.next() {
-            Ok((offset, block)) => {
-                match block {
-                    PcapBlockOwned::LegacyHeader(header) => legacy = Some(header),
-                    PcapBlockOwned::Legacy(packet) => {
-                        let link = legacy.as_ref().map(|header| header.network);
-                        let time = UnixSeconds(packet.ts_sec.into());
-                        each(time, link.map(|link| Captured { link, bytes: packet.data }));
-                    }
-                    PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-                        interfaces.clear();
-                        in_section = true;
-                    }
-                    PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                        let resolution = interface.ts_resolution().unwrap_or(1_000_000);
-                        let offset = u64::try_from(interface.ts_offset()).unwrap_or(0);
-                        interfaces.push((interface.linktype, resolution, offset));
-                    }
-                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-                        let found = usize::try_from(packet.if_id).ok().and_then(|at| interfaces.get(at));
-                        let time = found.map_or(0, |&(_, resolution, offset)| {
-                            u64::from(packet.decode_ts(offset, resolution).0)
-                        });
-                        let bytes = packet.packet_data();
-                        each(UnixSeconds(time), found.map(|&(link, ..)| Captured { link, bytes }));
-                    }
-                    PcapBlockOwned::NG(_) => {}
-                }
-                reader.consume(offset);
-            }
-            Err(PcapError::Eof) => return Ok(()),
-            Err(PcapError::Incomplete(_)) => match reader.refill() {
-                Ok(()) => {}
-                Err(error) => bail!("it ends in the middle of a packet: {error:?}"),
-            },
-            Err(error) => bail!("it is damaged: {error:?}"),
-        }
-    }
-}
-
-/// Whether a block of pcapng begins here whose length, 4 bytes behind 4 of its kind, has no room for these and for the
-/// length once more. No block that [`LONGEST`] lets in looks so in the other order of bytes.
-fn is_shorter_than_its_frame(block: &[u8]) -> bool {
-    const FRAME: u32 = 12;
-    let length = block.split_first_chunk::<4>().and_then(|(_kind, rest)| rest.first_chunk::<4>());
-    length.is_some_and(|length| u32::from_le_bytes(*length) < FRAME || u32::from_be_bytes(*length) < FRAME)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A section of pcapng, and a block of this kind behind it that says this length.
-    fn section(kind: u32, length: u32) -> Vec<u8> {
-        let words = [0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, kind, length, 0, length];
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn a_block_that_is_shorter_than_its_frame_is_damage() {
-        // Process information, Apple's own, and one that nobody knows.
-        for kind in [0x8000_0001, 0x7777_7777] {
-            for length in [0, 4, 8, 11, 1 << 24] {
-                let told = each_packet(&section(kind, length)[..], |_, _| {}).unwrap_err().to_string();
-                assert!(told.starts_with("it is damaged: "), "{kind:x} of {length}: {told}");
-            }
-        }
-        each_packet(&section(0x7777_7777, 16)[..], |_, _| {}).unwrap();
-    }
 }

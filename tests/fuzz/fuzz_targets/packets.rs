@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use pkdd::{datagram::Datagram, nflog};
+use pkd_capture::Datagram;
+use pkdd::nflog;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else { return };

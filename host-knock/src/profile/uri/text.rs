@@ -4,7 +4,7 @@
 //! knock://TAG@HOST:PORT/NAME?OPTION=VALUE&OPTION=VALUE
 //! ```
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// What a URI begins with.
 pub(crate) const SCHEME: &str = "knock://";
@@ -97,7 +97,8 @@ fn escape(text: &str, harmless: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || harmless.as_bytes().contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped += &format!("%{byte:02X}");
+            // Writing to a String does not fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
         escaped
     })

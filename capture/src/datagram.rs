@@ -1,9 +1,9 @@
-//! What a packet is that the kernel or a capture file hands over.
+//! What a packet is.
 
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
-use pkd_core::Packet;
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
+use pkd_core::{Packet, Port};
 
 /// A UDP datagram, and where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,13 @@ impl<'a> Datagram<'a> {
             TransportSlice::Udp(udp) => Some(Self { source, udp: udp.slice() }),
             _ => None,
         }
+    }
+
+    /// Where it goes, and what it carries, as far as that is there.
+    #[must_use]
+    pub fn parts(&self) -> Option<(Port, &'a [u8])> {
+        let udp = UdpSlice::from_slice_lax(self.udp).ok()?;
+        Some((Port(udp.destination_port()), udp.payload()))
     }
 
     /// What a verifier looks at; `None` where the length is not that of a knock.
@@ -99,6 +106,7 @@ mod tests {
             let bytes = ipv4(&vec![7; length]);
             let datagram = Datagram::from_ip(&bytes).unwrap();
             assert!(datagram.packet().is_none(), "{length} bytes");
+            assert_eq!(datagram.parts(), Some((Port(40_000), &vec![7; length][..])));
         }
         let whole = ipv4(&PAYLOAD);
         for missing in 1..=56 {
@@ -127,7 +135,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for datagram in [Datagram::from_ip(&bytes), Datagram::from_ethernet(&bytes)].into_iter().flatten() {
-                let _ = datagram.packet();
+                let _ = (datagram.packet(), datagram.parts());
             }
         }
     }
