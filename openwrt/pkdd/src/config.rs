@@ -4,7 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt::{self, Write as _},
+    fs,
     num::NonZeroU16,
     ops::RangeInclusive,
     os::unix::fs::PermissionsExt,
@@ -107,11 +108,25 @@ pub struct Error(String);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        // What it quotes may have more than one, or steer a terminal.
+        self.0.chars().try_for_each(|letter| {
+            if letter.is_control() { write!(f, "{}", letter.escape_default()) } else { f.write_char(letter) }
+        })
     }
 }
 
 impl std::error::Error for Error {}
+
+/// A message of serde about a value of a wrong kind, without the value, which is a key that stands in a wrong place.
+fn without_value(message: &str) -> String {
+    let is_of_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_of_value && value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
 
 macro_rules! wrong {
     ($($text:tt)*) => { Error(format!($($text)*)) };
@@ -217,11 +232,16 @@ impl Config {
     /// As [`read`](Self::read).
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
         let file: File = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map_or(1, |span| 1 + text.get(..span.start).unwrap_or(text).matches('\n').count());
-            // The quoted text might be a key.
-            wrong!(":{line}: {}", error.message().replace('\n', ", "))
+            let start = error.span().map_or(0, |span| span.start);
+            let number = 1 + text.get(..start).unwrap_or(text).matches('\n').count();
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            // The text that toml would show around it, and the value, might be a key.
+            let message = if line.contains("key") {
+                without_value(error.message())
+            } else {
+                error.message().to_owned()
+            };
+            wrong!(":{number}: {}", message.replace('\n', ", "))
         })?;
         let gate = file.gate.check()?;
         let mut services = BTreeMap::new();
@@ -520,8 +540,19 @@ enabled = false
             ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: group 65536 is no number"),
             ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: rate 0 is no number"),
             ("[service.ssh]", "[gate]\nfirewall = 'pf'\n[service.ssh]", "gate: firewall 'pf' is none of"),
+            (
+                "[service.ssh]",
+                "[gate]\nfirewall = \"p\\nf\\u001b\"\n[service.ssh]",
+                "gate: firewall 'p\\nf\\u{1b}' is none of",
+            ),
             ("[service.ssh]", "[gate]\nrun = 'run'\n[service.ssh]", "gate: run 'run' does not begin with /"),
             ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
+            (
+                "[service.ssh]",
+                "[service]\nkey = 'a good key'\n[service.ssh]",
+                ":2: invalid type: string, expected struct",
+            ),
+            ("key = 'a good key'", "key = 17", "invalid type: integer, expected a string"),
         ];
         for (from, to, said) in table {
             assert!(GOOD.contains(from), "{from}");

@@ -16,6 +16,13 @@ fuzz_target!(|text: &str| {
         return;
     }
     let text = text.replace("KEY", KEY);
+    // Where it is the value of key, and no part of a path, a name or a text of several lines.
+    let is_secret = !text.contains("\"\"\"")
+        && !text.contains("'''")
+        && text
+            .lines()
+            .filter(|line| line.contains(KEY))
+            .all(|line| line == format!("key = \"{KEY}\"") || line == format!("key = '{KEY}'"));
     match Config::parse(&text, Path::new("/nonexistent")) {
         Ok(config) => {
             for (name, user) in &config.users {
@@ -37,17 +44,12 @@ fuzz_target!(|text: &str| {
             assert!(config.gate.run.is_absolute() && config.gate.state.is_absolute());
             assert!(config.gate.rate > 0 && !config.gate.save.is_zero());
             assert!(config.users.values().all(|user| user.rule.window <= config.widest()));
-            assert!(!format!("{config:?}").contains(KEY), "Debug shows a key");
+            assert!(!is_secret || !format!("{config:?}").contains(KEY), "Debug shows a key");
         }
         Err(error) => {
             let said = error.to_string();
             assert!(!said.contains('\n'), "more than a line: {said}");
-            // Where it is the value of key, and nothing else is called so.
-            let keys = text
-                .lines()
-                .filter(|line| line.contains(KEY))
-                .all(|line| line == format!("key = \"{KEY}\"") || line == format!("key = '{KEY}'"));
-            assert!(!keys || !said.contains(KEY), "it tells a key: {said}");
+            assert!(!is_secret || !said.contains(KEY), "it tells a key: {said}");
         }
     }
 });
