@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{document, firmware, host, run, toolchain};
+use crate::{document, firmware, run, toolchain};
 
 /// One figure.
 pub(crate) struct Row {
@@ -52,14 +52,12 @@ const PARTS: &[Part] = &[
 
 /// All of it, to `docs/benchmarks.md`.
 pub(crate) fn run() -> Result<()> {
-    host::install_for_test()?;
     PARTS.iter().try_for_each(measure)?;
     firmware::write_figures()
 }
 
 /// One part; its place in the document is new, the others stay.
 pub(crate) fn part(name: &str) -> Result<()> {
-    host::install_for_test()?;
     let part = PARTS.iter().find(|part| part.name == name).with_context(|| {
         let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
         format!("bench has no part {name:?}; there are {}, firmware", names.join(", "))

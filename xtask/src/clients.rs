@@ -6,7 +6,6 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    host,
     openwrt::{self, ARCHITECTURES, Architecture, Panics, Zig},
     run, toolchain,
 };
@@ -18,7 +17,6 @@ const LIMIT: u64 = 2 * 1024 * 1024;
 
 /// Builds them into `target/clients`, pages beside them, and prints a table of sizes. No name: all.
 pub(crate) fn run(names: &[&str]) -> Result<()> {
-    host::install_for_packages()?;
     let architectures: Vec<&Architecture> = if names.is_empty() {
         ARCHITECTURES.iter().collect()
     } else {

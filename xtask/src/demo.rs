@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    guest, host,
+    guest,
     machine::{self, Machine},
     qemu::Qemu,
     run, toolchain,
@@ -74,7 +74,6 @@ done
 
 /// Shows the job as a transcript; an error where a step does not come out as it should.
 pub(crate) fn run() -> Result<()> {
-    host::install_for_demo()?;
     let machine = machine::find("mipsel")?;
     let key = key()?;
     let guest = guest::build(machine, "demo", &router(&key))?;

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     debian::Tree,
-    host,
     kmod::{self, Figures},
     machine, openwrt, packages, run,
     toolchain::{self, Toolchain},
@@ -27,13 +26,7 @@ const PACKAGES: [&str; 5] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd", "pkdd", 
 /// How deep `OpenWrt` looks for recipes in a feed.
 const SCAN_DEPTH: usize = 5;
 
-/// Installs what is missing, and runs the checks.
-pub(crate) fn run() -> Result<()> {
-    host::install_for_feed()?;
-    test()
-}
-
-/// The checks alone, on a host that has what they take.
+/// Runs the checks.
 pub(crate) fn test() -> Result<()> {
     run::progress("OpenWrt's recipes, and scripts of routers");
     scripts()?;

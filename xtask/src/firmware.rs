@@ -55,7 +55,6 @@ const FIGURES: [(&str, &str, Option<u64>); 5] = [
 
 /// `make firmware`: builds all boards into `target/firmware`, and writes what they take to the firmware's README.
 pub(crate) fn build_all() -> Result<()> {
-    host::install_for_firmware()?;
     lint()?;
     document::write(&readme(), "memory", &memory()?)?;
     let folder = toolchain::root().join("target/firmware");
@@ -69,7 +68,6 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// `make test-firmware`: the library on the host, and the boards in QEMU.
 pub(crate) fn test() -> Result<()> {
-    host::install_for_firmware()?;
     run::progress("the gateway on the host");
     let mut cargo = run::command(env!("CARGO"));
     cargo.args([
@@ -101,17 +99,10 @@ pub(crate) fn test_in_qemu() -> Result<()> {
 
 /// `make demo-firmware`: the job as a transcript.
 pub(crate) fn demo() -> Result<()> {
-    host::install_for_firmware()?;
     Lane::build()?.run("demo", find("mps2-an386")?)
 }
 
 /// `cargo xtask bench firmware`: what the boards take, and what a frame does, as the firmware's README has it.
-pub(crate) fn bench() -> Result<()> {
-    host::install_for_firmware()?;
-    write_figures()
-}
-
-/// The same on a host that has what it takes.
 pub(crate) fn write_figures() -> Result<()> {
     document::write(&readme(), "memory", &memory()?)?;
     document::write(&readme(), "instructions", &figures()?)

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host, run, toolchain};
+use crate::{run, toolchain};
 
 /// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
 pub(crate) const TARGETS: &[&str] = &[
@@ -53,7 +53,6 @@ pub(crate) struct Outcome {
 
 /// Runs these targets, all if none is named, as many at a time as there are processors.
 pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
-    host::install_for_fuzz()?;
     let names = if names.is_empty() { TARGETS } else { names };
     let fuzzers = Fuzzers::build(toolchain::root(), names)?;
     run::progress(&format!("fuzzing {} targets for {} s each", names.len(), time.as_secs()));

@@ -131,47 +131,26 @@ fn cargo_has(verb: &str) -> bool {
     run::exists("rustup") || run::output(run::command(env!("CARGO")).args([verb, "--version"])).is_ok()
 }
 
-/// Installs what the demo needs and is not there.
-pub(crate) fn install_for_demo() -> Result<()> {
-    install(DEMO.iter())
+/// Installs what a verb of the command line needs and is not there, before it begins.
+pub(crate) fn install_for(verb: &str) -> Result<()> {
+    install(needs(verb)?.iter().copied().flatten())
 }
 
-/// Installs what the packages need and is not there.
-pub(crate) fn install_for_packages() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE))
-}
-
-/// Installs what the tests need and is not there.
-pub(crate) fn install_for_test() -> Result<()> {
-    install(
-        DEMO.iter()
-            .chain(PACKAGES_ALONE)
-            .chain(TEST_ALONE)
-            .chain(FEED)
-            .chain(FIRMWARE)
-            .chain(FUZZ)
-            .chain(LUCI),
-    )
-}
-
-/// Installs what the gateway's boards need and is not there.
-pub(crate) fn install_for_firmware() -> Result<()> {
-    install(FIRMWARE.iter())
-}
-
-/// Installs what fuzzers need and is not there.
-pub(crate) fn install_for_fuzz() -> Result<()> {
-    install(FUZZ.iter())
-}
-
-/// Installs what the checks of the recipes need and is not there.
-pub(crate) fn install_for_feed() -> Result<()> {
-    install(DEMO.iter().chain(PACKAGES_ALONE).chain(FEED))
-}
-
-/// Installs what the tests of the `LuCI` pages need and is not there.
-pub(crate) fn install_for_luci() -> Result<()> {
-    install(LUCI.iter())
+/// A verb that is not named here does not exist, so that none can forget what it needs.
+fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
+    Ok(match verb {
+        // Cargo and a C compiler, which built this program.
+        "deny" | "gateway-config" => &[],
+        "demo" => &[DEMO],
+        "packages" | "clients" => &[DEMO, PACKAGES_ALONE],
+        "feed" => &[DEMO, PACKAGES_ALONE, FEED],
+        "luci" => &[LUCI],
+        "fuzz" => &[FUZZ],
+        "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
+        "test" | "bench" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci"
+        | "userland" => &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
+        _ => bail!("there is no verb {verb:?}; `cargo xtask` alone tells which there are"),
+    })
 }
 
 fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
@@ -272,4 +251,22 @@ fn backports(root: &Root) -> Result<Vec<String>> {
     words.push("update");
     run::quiet(&mut root.apt_get(&words))?;
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_verb_needs_is_known() {
+        let told = crate::USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let told: Vec<&str> = told.filter(|word| !word.is_empty() && *word != "setup").collect();
+        assert!(told.len() > 15, "{told:?}");
+        let makefile = include_str!("../../Makefile");
+        let made = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
+        for verb in told.into_iter().chain(made.split(' ')).filter(|verb| *verb != "need") {
+            assert!(needs(verb).is_ok(), "{verb}");
+        }
+        assert!(needs("tset").is_err());
+    }
 }

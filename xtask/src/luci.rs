@@ -7,18 +7,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cache, host, run, toolchain};
+use crate::{cache, run, toolchain};
 
 /// Seconds. Each wait inside has a limit of its own; this one ends what got stuck between them.
 const LIMIT: &str = "900";
 
-/// Installs what is missing, and runs the tests.
-pub(crate) fn run() -> Result<()> {
-    host::install_for_luci()?;
-    test()
-}
-
-/// The tests alone, on a host that has what it takes. Pictures of the pages lie in `target/luci` then.
+/// Runs the tests. Pictures of the pages lie in `target/luci` then.
 pub(crate) fn test() -> Result<()> {
     let folder = toolchain::root().join("tests/luci");
     let modules = modules(&folder)?;

@@ -85,14 +85,18 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
+        [] | ["setup"] => bail!("a verb is missing\n{USAGE}"),
+        ["setup", verb] | [verb, ..] => host::install_for(verb)?,
+    }
+    match arguments {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["bench"] => bench::run(),
-        ["bench", "firmware"] => firmware::bench(),
+        ["bench", "firmware"] => firmware::write_figures(),
         ["bench", part] => bench::part(part),
         ["deny"] => deny::run(),
-        ["feed"] => feed::run(),
-        ["luci"] => luci::run(),
+        ["feed"] => feed::test(),
+        ["luci"] => luci::test(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
         ["differential"] => differential(),
         ["test-kernel-debug"] => lane::run_part(&machine::DEBUG, "debug"),
@@ -118,10 +122,8 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["userland", name] => openwrt::Zig::find()
             .and_then(|zig| userland::build(&zig, openwrt::find(name)?))
             .map(|root| println!("{}", root.display())),
-        ["setup", "demo"] => host::install_for_demo(),
-        ["setup", "test"] => host::install_for_test(),
-        ["setup", "firmware"] => host::install_for_firmware(),
-        _ => bail!("no such verb\n{USAGE}"),
+        ["setup", _] => Ok(()),
+        _ => bail!("this is no way to say it: {}\n{USAGE}", arguments.join(" ")),
     }
 }
 

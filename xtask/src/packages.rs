@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     debian::Tree,
-    host, kmod, machine,
+    kmod, machine,
     openwrt::{self, ARCHITECTURES, Architecture, Panics, Zig},
     pypi, run, toolchain,
 };
@@ -73,7 +73,6 @@ struct File {
 /// `packages ARCH...`: builds them and prints a table of sizes. `kernel`: a built kernel of the one
 /// architecture that is named, for which there is a kernel module too.
 pub(crate) fn run(names: &[&str], kernel: Option<&str>) -> Result<()> {
-    host::install_for_packages()?;
     let architectures: Vec<&Architecture> = if names.is_empty() {
         ARCHITECTURES.iter().collect()
     } else {

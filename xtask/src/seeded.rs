@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     fuzz::{self, Fuzzers},
-    host, run, toolchain,
+    run, toolchain,
 };
 
 /// Fuzzers find each of these bugs within seconds.
@@ -36,7 +36,6 @@ struct Bug {
 
 /// Makes these bugs one after the other in a copy of the tree, all if none is named; fails if one is not caught.
 pub(crate) fn run(names: &[&str]) -> Result<()> {
-    host::install_for_fuzz()?;
     let bugs = bugs()?;
     for name in names {
         ensure!(bugs.iter().any(|bug| bug.name == *name), "there is no tests/seeded/{name}.patch");

@@ -5,14 +5,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::{
-    bench::sizes, debian::Tree, feed, firmware, fuzz, host, kmod, lane, luci, machine, packages, run, seeded,
+    bench::sizes, debian::Tree, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded,
     toolchain,
 };
 
 /// Runs all of it; ends at the first step that fails.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    host::install_for_test()?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("clippy", &["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"])?;
     // It has a panic handler of its own, so it is no default member.
