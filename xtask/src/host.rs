@@ -57,6 +57,8 @@ const TEST_ALONE: &[Need] = &[
     program!("bc", "bc"),
     program!("bison", "bison"),
     program!("flex", "flex"),
+    // objtool, which the build of a kernel of x86_64 makes for itself
+    file!("libelf-dev", "/usr/include/gelf.h"),
     // what the userland that is built from source comes as
     program!("dpkg-dev", "dpkg-source"),
     // objtool, with which kernels of x86_64 check modules
@@ -111,6 +113,9 @@ const FIRMWARE: &[Need] = &[
 /// For fuzzers: libFuzzer is C++.
 const FUZZ: &[Need] = &[program!("g++", "g++")];
 
+/// For `make bench`: who else lets in after a knock.
+const BENCH: &[Need] = &[program!("fwknop-client", "fwknop"), file!("fwknop-server", "/usr/sbin/fwknopd")];
+
 /// For the pages of `LuCI`; Node.js 18 or newer.
 const LUCI: &[Need] =
     &[program!("nodejs", "node"), program!("npm", "npm"), file!("chromium", "/usr/bin/chromium")];
@@ -147,8 +152,10 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
         "luci" => &[LUCI],
         "fuzz" => &[FUZZ],
         "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
-        "test" | "bench" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci"
-        | "userland" => &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
+        "bench" => &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
+        "test" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci" | "userland" => {
+            &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI]
+        }
         _ => bail!("there is no verb {verb:?}; `cargo xtask` alone tells which there are"),
     })
 }
