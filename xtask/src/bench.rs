@@ -4,7 +4,7 @@ mod guests;
 mod machine;
 mod pknock;
 mod plot;
-pub(crate) mod sizes;
+mod sizes;
 mod times;
 
 use std::process::Command;
@@ -91,6 +91,18 @@ fn printed(command: &mut Command) -> Result<Vec<Vec<String>>> {
     let rows = text.lines().map(|line| line.strip_prefix("row: ").unwrap_or(line));
     let rows = rows.filter(|line| line.contains(" | "));
     Ok(rows.map(|row| row.split('|').map(|piece| piece.trim().to_owned()).collect()).collect())
+}
+
+/// The quick form, for `make test`: what is counted is held to its limits, and what is timed runs to its end. The boards' limits
+/// are a part of their own tests.
+pub(crate) fn test() -> Result<()> {
+    print!("{}", table(&guests::checks(guests::LIMITED)?));
+    print!("{}", table(&sizes::kernel()?));
+    run::progress("benchmarks, a few rounds of each");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["test", "--quiet", "--locked"]);
+    cargo.args(["constant_time", "latency", "getting_in"].iter().flat_map(|name| ["--bench", name]));
+    run::shown(cargo.current_dir(toolchain::root())).context("a benchmark does not run")
 }
 
 fn checks() -> Result<Vec<Row>> {

@@ -5,8 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::{
-    bench::sizes, debian::Tree, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded,
-    toolchain,
+    bench, debian::Tree, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded, toolchain,
 };
 
 /// Runs all of it; ends at the first step that fails.
@@ -31,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     // `make seeded` makes them all, which takes as long as the rest of this.
     seeded::run(&["guard-floor"])?;
     own_kernel()?;
-    sizes::table()?;
+    bench::test()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
     println!("all of `make test` holds, after {minutes:.1} minutes");
     Ok(())

@@ -7,12 +7,6 @@ use anyhow::Result;
 use super::Row;
 use crate::{clients, firmware, guest, kmod, machine, packages};
 
-/// The kernel's part alone, as a table; on a host that has what it takes.
-pub(crate) fn table() -> Result<()> {
-    print!("{}", super::table(&kernel()?));
-    Ok(())
-}
-
 /// Of every artefact.
 pub(super) fn rows() -> Result<Vec<Row>> {
     let mut rows = kernel()?;
@@ -32,7 +26,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
 }
 
 /// The module, the extension, and the programs that lanes run, for every machine.
-fn kernel() -> Result<Vec<Row>> {
+pub(super) fn kernel() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for machine in machine::named(&[])? {
         let module = kmod::build(machine)?;
