@@ -40,12 +40,27 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>) {
-    report.claim("rules are replaced 1,000 times during a flood", || churn(gate));
-    report.claim("namespaces with rules come and go during a flood", || namespaces(gate));
-    report.claim("the module comes and goes during floods from two CPUs", || reloads(gate));
-    report.claim("where memory is refused a rule is refused whole", || refused_rules(gate));
-    report.claim("where memory is refused a namespace is refused whole", || refused_namespaces(gate));
+/// How often each thing is done.
+pub(crate) struct Times {
+    replacements: usize,
+    namespaces: usize,
+    reloads: usize,
+    refusals: usize,
+}
+
+pub(crate) const WHOLE: Times = Times { replacements: 1_000, namespaces: 50, reloads: 20, refusals: 48 };
+
+/// For `make test`: what goes wrong each time is seen, a race perhaps not.
+pub(crate) const QUICK: Times = Times { replacements: 100, namespaces: 5, reloads: 3, refusals: 16 };
+
+pub(crate) fn claims(report: &mut Report, gate: &Gate<'_>, times: &Times) {
+    report.claim("rules are replaced during a flood", || churn(gate, times.replacements));
+    report.claim("namespaces with rules come and go during a flood", || namespaces(gate, times.namespaces));
+    report.claim("the module comes and goes during floods from two CPUs", || reloads(gate, times.reloads));
+    report.claim("where memory is refused a rule is refused whole", || refused_rules(gate, times.refusals));
+    report.claim("where memory is refused a namespace is refused whole", || {
+        refused_namespaces(gate, times.refusals)
+    });
     report.claim("no memory is lost", || no_leak(gate));
     report.claim("the kernel has watched its locks to the end", watched);
 }
@@ -92,10 +107,9 @@ fn during_floods(gate: &Gate<'_>, cpus: &[usize], act: impl FnOnce() -> Result<(
     Ok(sent.into_inner())
 }
 
-fn churn(gate: &Gate<'_>) -> Result<String> {
-    const TIMES: usize = 1_000;
+fn churn(gate: &Gate<'_>, times: usize) -> Result<String> {
     gate.only("--key test --tag SSHK")?;
-    let rules = (0..TIMES).map(|turn| {
+    let rules = (0..times).map(|turn| {
         // A guard that stays, one of seven that come and go, and sometimes none.
         let own = ["-A INPUT -p udp -m pkd --key test --tag SSHK\n", ""][usize::from(turn % 5 == 4)];
         let other =
@@ -108,21 +122,20 @@ fn churn(gate: &Gate<'_>) -> Result<String> {
     let counted = Status::read()?.total() - before;
     ensure!(counted > 0, "no packet met a rule");
     gate.firewall.flush()?;
-    Ok(format!("{sent} sent, {counted} counted"))
+    Ok(format!("{times} times, {sent} sent, {counted} counted"))
 }
 
-fn namespaces(gate: &Gate<'_>) -> Result<String> {
-    const TIMES: usize = 50;
+fn namespaces(gate: &Gate<'_>, times: usize) -> Result<String> {
     gate.only("--key test --tag SSHK")?;
     let sent = during_floods(gate, &[0], || {
-        for _ in 0..TIMES {
+        for _ in 0..times {
             in_a_namespace(|| gate.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK").map(drop))?;
         }
         Ok(())
     })?;
     // The kernel clears namespaces away later; their rules hold the module until then.
     wait(LIMIT, gate::users, |users| *users == 1)?;
-    Ok(format!("{TIMES} times, {sent} sent"))
+    Ok(format!("{times} times, {sent} sent"))
 }
 
 /// The namespace goes once `act` is done, with what is in it.
@@ -136,17 +149,16 @@ fn in_a_namespace(act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     })
 }
 
-fn reloads(gate: &Gate<'_>) -> Result<String> {
-    const TIMES: usize = 20;
+fn reloads(gate: &Gate<'_>, times: usize) -> Result<String> {
     gate.only("--key test --tag SSHK")?;
     let sent = during_floods(gate, &[0, 1], || {
-        for _ in 0..TIMES {
+        for _ in 0..times {
             gate.only("--key test --tag SSHK")?;
             wait(LIMIT, || Ok(Status::read()?.total()), |total| *total > 50)?;
         }
         Ok(())
     })?;
-    Ok(format!("{TIMES} times, {sent} sent"))
+    Ok(format!("{times} times, {sent} sent"))
 }
 
 /// What became of turns in which one request for memory was refused.
@@ -158,8 +170,7 @@ struct Refusals {
 }
 
 /// Refuses one request for memory that is made on the module's way, each turn another one.
-fn refusing(mut turn: impl FnMut() -> Result<bool>) -> Result<Refusals> {
-    const TURNS: usize = 48;
+fn refusing(turns: usize, mut turn: impl FnMut() -> Result<bool>) -> Result<Refusals> {
     let failslab = |name: &str, value: &str| {
         fs::write(format!("{DEBUG}/failslab/{name}"), value).with_context(|| format!("{name} {value}"))
     };
@@ -182,7 +193,7 @@ fn refusing(mut turn: impl FnMut() -> Result<bool>) -> Result<Refusals> {
         failslab(name, &value)?;
     }
     let mut refusals = Refusals { refused: 0, done: 0 };
-    for nth in 1..=TURNS {
+    for nth in 1..=turns {
         // Counts all requests of the machine; only those on our way are refused.
         failslab("interval", &nth.to_string())?;
         failslab("times", "1")?;
@@ -200,11 +211,11 @@ fn refusing(mut turn: impl FnMut() -> Result<bool>) -> Result<Refusals> {
     Ok(refusals)
 }
 
-fn refused_rules(gate: &Gate<'_>) -> Result<String> {
+fn refused_rules(gate: &Gate<'_>, turns: usize) -> Result<String> {
     gate.only("--key test --tag SSHK")?;
     let held = gate::users()?;
     let mut turn = 0;
-    let Refusals { refused, done } = refusing(|| {
+    let Refusals { refused, done } = refusing(turns, || {
         turn += 1;
         let rule = format!("INPUT -p udp -m pkd --key new{turn} --tag SSHK");
         let done = gate.firewall.run(&format!("-A {rule}")).is_ok();
@@ -219,9 +230,9 @@ fn refused_rules(gate: &Gate<'_>) -> Result<String> {
     Ok(format!("{refused} refused, {done} done"))
 }
 
-fn refused_namespaces(gate: &Gate<'_>) -> Result<String> {
+fn refused_namespaces(gate: &Gate<'_>, turns: usize) -> Result<String> {
     gate.only("--key test --tag SSHK")?;
-    let Refusals { refused, done } = refusing(|| Ok(in_a_namespace(|| Ok(())).is_ok()))?;
+    let Refusals { refused, done } = refusing(turns, || Ok(in_a_namespace(|| Ok(())).is_ok()))?;
     gate.expect("Accept", &knock(now()?)?)?;
     Ok(format!("{refused} refused, {done} done"))
 }

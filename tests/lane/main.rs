@@ -5,8 +5,8 @@
 //! it sets the clock, flushes rules and unloads the module. Without a word it makes all claims but
 //! those of `pkd-lane reboot`, which want a guest that an earlier boot has left something to;
 //! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft. `pkd-lane debug`
-//! makes those about the match on a kernel that watches itself, `pkd-lane differential` holds its verdicts against pkd-core's,
-//! and `pkd-lane figures` measures for `make bench`.
+//! makes those about the match on a kernel that watches itself, `pkd-lane debug-quick` a part of them, `pkd-lane differential`
+//! holds its verdicts against pkd-core's, and `pkd-lane figures` measures for `make bench`.
 
 mod conformance;
 mod debug;
@@ -66,7 +66,14 @@ fn run(report: &mut Report) -> Result<()> {
         Some("debug") => {
             debug::prepare()?;
             the_match(report, &lab, &gate, &gate_of_ipv6);
-            debug::claims(report, &gate);
+            debug::claims(report, &gate, &debug::WHOLE);
+        }
+        Some("debug-quick") => {
+            debug::prepare()?;
+            loads(report);
+            knocks::claims(report, &gate);
+            malformed::claims(report, &gate_of_ipv6);
+            debug::claims(report, &gate, &debug::QUICK);
         }
         Some("differential") => differential::claims(report),
         Some("packages") => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
@@ -77,12 +84,16 @@ fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The match by itself, with rules typed by hand.
-fn the_match(report: &mut Report, lab: &Lab, gate: &Gate<'_>, gate_of_ipv6: &Gate<'_>) {
+fn loads(report: &mut Report) {
     report.claim("the module loads under the original's names", || {
         lab::shell("modprobe ip6t_pkd && rmmod xt_pkd && modprobe ipt_pkd")?;
         Ok("ip6t_pkd, ipt_pkd".to_owned())
     });
+}
+
+/// The match by itself, with rules typed by hand.
+fn the_match(report: &mut Report, lab: &Lab, gate: &Gate<'_>, gate_of_ipv6: &Gate<'_>) {
+    loads(report);
     for family in [Family::V4, Family::V6] {
         let gate = Gate::new(lab, family, Back::Legacy);
         knocks::claims(report, &gate);

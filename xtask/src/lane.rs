@@ -36,7 +36,7 @@ fn cable(card: &Card) -> Vec<String> {
 }
 
 /// Parts about the match alone.
-const MATCH_ALONE: &[&str] = &["debug", "differential"];
+const MATCH_ALONE: &[&str] = &["debug", "debug-quick", "differential"];
 
 /// A single test inside waits for less than this.
 const SILENCE: Duration = Duration::from_secs(240);

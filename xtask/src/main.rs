@@ -48,7 +48,7 @@ usage: cargo xtask VERB
   lane --packages MACHINE
                     the tests of the packages alone; --nft: those of them in mode nft
   lane --part PART MACHINE
-                    debug or differential
+                    debug, debug-quick or differential
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind

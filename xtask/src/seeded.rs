@@ -48,15 +48,18 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
         );
     }
     let ours = toolchain::root().canonicalize()?;
-    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
     let copy = ours.join("target/seeded/tree");
+    let patch = |bug: &Bug, words: &[&str]| {
+        run::quiet(run::command("git").args(["apply"]).args(words).arg(&bug.patch).current_dir(&copy))
+            .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
+    };
+    mirror(&ours, &copy)?;
+    // Those that are not made now are not forgotten.
+    bugs.iter().try_for_each(|bug| patch(bug, &["--check"]))?;
+    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
     for bug in bugs.iter().filter(|bug| names.is_empty() || names.contains(&bug.name.as_str())) {
         mirror(&ours, &copy)?;
-        let patch = |words: &[&str]| {
-            run::quiet(run::command("git").args(["apply"]).args(words).arg(&bug.patch).current_dir(&copy))
-                .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
-        };
-        patch(&[])?;
+        patch(bug, &[])?;
         let start = Instant::now();
         let caught = match bug.catcher.split_once(' ') {
             Some(("fuzz", target)) => caught_by_fuzzer(&whole, &copy, target),
@@ -64,7 +67,7 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
             Some(("lane", words)) => caught_by_lane(&copy, words),
             _ => bail!("{}: nothing is known that is called {:?}", bug.patch.display(), bug.catcher),
         };
-        patch(&["--reverse"])?;
+        patch(bug, &["--reverse"])?;
         caught.with_context(|| format!("seeded {}: {}", bug.name, bug.broken))?;
         println!(
             "seeded {}: caught by {} after {} s ({})",

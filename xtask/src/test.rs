@@ -5,7 +5,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::{
-    bench, debian::Tree, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded, toolchain,
+    bench, debian::Tree, deny, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded,
+    toolchain,
 };
 
 /// Runs all of it; ends at the first step that fails.
@@ -19,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
         &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
     )?;
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
+    deny::run()?;
     fuzz::run(&[], fuzz::USUAL)?;
     luci::test()?;
     feed::test()?;
@@ -27,6 +29,8 @@ pub(crate) fn run() -> Result<()> {
     packages::check_all()?;
     machine::named(&[])?.into_iter().try_for_each(lane::run)?;
     lane::run_part(machine::find("x86_64")?, "differential")?;
+    // `make test-kernel-debug` makes all of it, which takes a quarter of an hour.
+    lane::run_part(&machine::DEBUG, "debug-quick")?;
     // `make seeded` makes them all, which takes as long as the rest of this.
     seeded::run(&["guard-floor"])?;
     own_kernel()?;
