@@ -1,5 +1,5 @@
-//! What goes wrong on a machine: disks that are full or may only be read, damaged files, a firewall that refuses or takes
-//! long.
+//! What goes wrong on a machine: disks that are full or may only be read, damaged files, a firewall that is missing, refuses
+//! or takes long.
 
 use std::{
     fs::{self, OpenOptions},
@@ -154,8 +154,7 @@ fn programs(gateway: &mut Gateway<'_>, program: &str, script: &str) -> Result<()
         fs::write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
-    gateway.programs = Some(folder);
-    Ok(())
+    gateway.look_first_in(&folder)
 }
 
 net_test!(a_firewall_that_fails_is_told_of_and_gets_what_it_missed, |network| {
@@ -181,6 +180,16 @@ net_test!(a_firewall_that_fails_is_told_of_and_gets_what_it_missed, |network| {
         gateway.start()?;
         gateway.is_closed(Family::V4)?;
     }
+    Ok(())
+});
+
+net_test!(a_firewall_that_is_missing_is_named_before_anything_is_opened, |network| {
+    let mut gateway = Gateway::new(network, "iptables")?;
+    let nowhere = gateway.path("nowhere");
+    fs::create_dir_all(&nowhere)?;
+    gateway.programs = Some(nowhere.display().to_string());
+    let said = refuses_to_start(&gateway)?;
+    ensure!(said.lines().count() == 1 && said.contains("cannot run iptables"), "{said}");
     Ok(())
 });
 

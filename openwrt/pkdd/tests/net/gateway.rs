@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -44,8 +44,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     pub(crate) folder: tempfile::TempDir,
     firewall: &'static str,
-    /// Looked into for programs before all others.
-    pub(crate) programs: Option<PathBuf>,
+    /// Where the daemon looks for programs, a `PATH`; `None`: where everybody does.
+    pub(crate) programs: Option<String>,
     daemon: Option<Daemon>,
 }
 
@@ -64,6 +64,12 @@ impl<'a> Gateway<'a> {
         fs::set_permissions(gateway.path("me.key"), fs::Permissions::from_mode(0o600))?;
         gateway.configure(USERS)?;
         Ok(gateway)
+    }
+
+    /// Lets the daemon look into a folder before all others.
+    pub(crate) fn look_first_in(&mut self, folder: &Path) -> Result<()> {
+        self.programs = Some(format!("{}:{}", folder.display(), std::env::var("PATH")?));
+        Ok(())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -87,10 +93,7 @@ impl<'a> Gateway<'a> {
     pub(crate) fn command_with(&self, config: &str, verb: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
         command.arg("--config").arg(self.path(config)).args(verb).stdin(Stdio::null());
-        if let Some(folder) = &self.programs {
-            let path = std::env::var("PATH").unwrap_or_default();
-            command.env("PATH", format!("{}:{path}", folder.display()));
-        }
+        command.envs(self.programs.iter().map(|path| ("PATH", path)));
         command
     }
 

@@ -60,7 +60,7 @@ net_test!(iptables_of_the_old_kind_opens_too, |network| {
             std::os::unix::fs::symlink(program, programs.join(format!("{family}{verb}")))?;
         }
     }
-    gateway.programs = Some(programs);
+    gateway.look_first_in(&programs)?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
     ensure!(shell("/usr/sbin/iptables-legacy -S")?.contains("pk-ssh"), "it is not of the old kind");
