@@ -40,6 +40,15 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
     for name in names {
         ensure!(bugs.iter().any(|bug| bug.name == *name), "there is no tests/seeded/{name}.patch");
     }
+    make(&bugs, |bug| names.is_empty() || names.contains(&bug.name.as_str()))
+}
+
+/// All but those that take a guest, which is built anew for each.
+pub(crate) fn run_without_lanes() -> Result<()> {
+    make(&bugs()?, |bug| !bug.catcher.starts_with("lane "))
+}
+
+fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
     for target in fuzz::TARGETS {
         let catcher = format!("fuzz {target}");
         ensure!(
@@ -57,7 +66,7 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
     // Those that are not made now are not forgotten.
     bugs.iter().try_for_each(|bug| patch(bug, &["--check"]))?;
     let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
-    for bug in bugs.iter().filter(|bug| names.is_empty() || names.contains(&bug.name.as_str())) {
+    for bug in bugs.iter().filter(|bug| is_wanted(bug)) {
         mirror(&ours, &copy)?;
         patch(bug, &[])?;
         let start = Instant::now();

@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
     cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
     deny::run()?;
     fuzz::run(&[], fuzz::USUAL)?;
+    seeded::run_without_lanes()?;
     luci::test()?;
     feed::test()?;
     firmware::test_in_qemu()?;
@@ -31,8 +32,6 @@ pub(crate) fn run() -> Result<()> {
     lane::run_part(machine::find("x86_64")?, "differential")?;
     // `make test-kernel-debug` makes all of it, which takes a quarter of an hour.
     lane::run_part(&machine::DEBUG, "debug-quick")?;
-    // `make seeded` makes them all, which takes as long as the rest of this.
-    seeded::run(&["guard-floor"])?;
     own_kernel()?;
     bench::test()?;
     let minutes = start.elapsed().as_secs_f32() / 60.0;
