@@ -175,6 +175,9 @@ impl Zig {
             .arg("-Zbuild-std-features=optimize_for_size")
             .args(features.iter().flat_map(|features| ["--no-default-features", "--features", features]))
             .current_dir(toolchain::root())
+            // Since 1.2.3 musl has 64 bits of time on every machine; without this word the crate libc, and the standard library
+            // on it, ask for 32, and a clock beyond January 2038 is a panic.
+            .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
             .env("CARGO_ZIGBUILD_ZIG_PATH", self.program())
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));
         Self::environment(&mut cargo)?;
