@@ -72,6 +72,9 @@ fn walk_over(gate: &Gate<'_>, end: u64) -> Result<()> {
         set_clock(at)?;
         let payload = knock(now()?)?;
         gate.expect("Accept", &payload).with_context(|| format!("at {at}"))?;
+        // The program has a clock of its own to read, and its C library.
+        let verdict = gate.knock(&["--tag", "SSHK", "--key", "test"]).with_context(|| format!("at {at}"))?;
+        ensure!(verdict == "Accept", "at {at} what knock sends is counted as {verdict}");
         used.push(payload);
     }
     // What a clock of 31 bits would show now.
