@@ -104,6 +104,16 @@ impl Fuzzers {
         Ok(Self { programs: folder.join(target).join("release"), folder, root })
     }
 
+    /// Gives another clone that has built nothing yet what was built here: of that, crates from elsewhere are the same there.
+    pub(crate) fn lend_to(&self, other: &Path) -> Result<()> {
+        let theirs = other.join("target/fuzz");
+        if theirs.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(other.join("target"))?;
+        run::quiet(run::command("cp").arg("-a").arg(&self.folder).arg(theirs))
+    }
+
     /// Runs one target for a while.
     pub(crate) fn run(&self, name: &str, time: Duration) -> Result<Outcome> {
         let (corpus, artifacts) = (self.folder.join("corpus").join(name), self.folder.join("artifacts"));

@@ -63,9 +63,10 @@ fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
             .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
     };
     mirror(&ours, &copy)?;
+    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
+    whole.lend_to(&copy)?;
     // Those that are not made now are not forgotten.
     bugs.iter().try_for_each(|bug| patch(bug, &["--check"]))?;
-    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
     for bug in bugs.iter().filter(|bug| is_wanted(bug)) {
         mirror(&ours, &copy)?;
         patch(bug, &[])?;
