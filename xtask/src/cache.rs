@@ -47,11 +47,6 @@ pub(crate) fn entry(
     result.map(|()| entry)
 }
 
-/// Whether that entry is there already.
-pub(crate) fn has(name: &str, inputs: &[&str]) -> Result<bool> {
-    Ok(folder()?.join(format!("{name}-{}", key(inputs))).is_dir())
-}
-
 fn key(inputs: &[&str]) -> String {
     let mut hash = Sha256::new();
     for input in inputs {

@@ -38,12 +38,11 @@ pub(crate) struct Built {
 impl Source {
     /// Builds the kernel for `arch` with the compiler `{cross}gcc`, or takes it from the cache.
     pub(crate) fn build(&self, arch: &str, cross: &str) -> Result<Built> {
-        let compiler = compiler(cross)?;
-        let entry = cache::entry(
-            &format!("kernel-{arch}"),
-            &self.inputs(arch, cross, &compiler),
-            |unfinished, _| self.fill(unfinished, arch, cross),
-        )?;
+        let compiler = run::output(run::command(format!("{cross}gcc")).arg("--version"))?;
+        let inputs = [self.package, self.fragment, arch, cross, compiler.lines().next().unwrap_or(""), "1"];
+        let entry = cache::entry(&format!("kernel-{arch}"), &inputs, |unfinished, _| {
+            self.fill(unfinished, arch, cross)
+        })?;
         let release = fs::read_to_string(entry.join("kernel-release"))?;
         Ok(Built {
             tree: entry.join("tree"),
@@ -51,15 +50,6 @@ impl Source {
             image: entry.join("vmlinux"),
             release,
         })
-    }
-
-    /// Whether it is in the cache.
-    pub(crate) fn is_built(&self, arch: &str, cross: &str) -> Result<bool> {
-        cache::has(&format!("kernel-{arch}"), &self.inputs(arch, cross, &compiler(cross)?))
-    }
-
-    fn inputs<'a>(&'a self, arch: &'a str, cross: &'a str, compiler: &'a str) -> [&'a str; 6] {
-        [self.package, self.fragment, arch, cross, compiler, "1"]
     }
 
     fn fill(&self, folder: &Path, arch: &str, cross: &str) -> Result<()> {
@@ -124,12 +114,6 @@ impl Source {
         }
         Ok(())
     }
-}
-
-/// What `{cross}gcc` says of itself.
-fn compiler(cross: &str) -> Result<String> {
-    let told = run::output(run::command(format!("{cross}gcc")).arg("--version"))?;
-    Ok(told.lines().next().unwrap_or("").to_owned())
 }
 
 fn is_remark(line: &str) -> bool {

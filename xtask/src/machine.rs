@@ -203,16 +203,6 @@ pub(crate) const DEBUG: Machine = Machine {
 };
 
 impl Machine {
-    /// Whether its kernel is at hand, or would be built first.
-    pub(crate) fn has_its_kernel(&self) -> Result<bool> {
-        match &self.system {
-            System::Packages(_) => Ok(true),
-            System::BuiltKernel { kernel, .. } | System::Sources { kernel, .. } => {
-                kernel.is_built(self.kernel_arch, self.cross)
-            }
-        }
-    }
-
     /// All compiler flags for code inside this machine's kernel.
     pub(crate) fn all_kernel_flags(&self) -> Vec<&'static str> {
         ANY_KERNEL.iter().chain(self.kernel_flags).copied().collect()
