@@ -1,21 +1,33 @@
-# The verbs people type; each is a verb of xtask. They install what they need, or say what it is.
+# Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo test bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny clients need
-demo test bench deny clients firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
+.PHONY: demo demo-router test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny clients need
+demo demo-router bench deny firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
 	@$(CARGO) xtask $@
 
-# ARCH: one of OpenWrt's architectures, or several; none: all. KERNEL: the built kernel that a module is packed for.
+# FROM: the step to start at, after one that failed.
+test test-all: need
+	@$(CARGO) xtask $@ $(if $(FROM),--from $(FROM))
+
+# COMMANDS: commands of this file to run on an empty Debian 12; without it, those that README.md names.
+test-fresh: need
+	@$(CARGO) xtask test-fresh $(COMMANDS)
+
+# ARCH: one or more of OpenWrt's architectures; without it, all. KERNEL: the built kernel to pack a module for.
 packages: need
 	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(ARCH)
 
-# HOURS: how long each target runs; without it, a minute. TARGET: one of them, or several; none: all.
-fuzz: need
-	@$(CARGO) xtask fuzz $(if $(HOURS),--hours $(HOURS)) $(TARGET)
+clients: need
+	@$(CARGO) xtask clients $(ARCH)
 
-# What xtask itself is built with.
+# SECONDS or HOURS: how long each target runs; without either, a minute. TARGET: one or more targets; without it, all.
+fuzz: need
+	@$(CARGO) xtask fuzz $(if $(HOURS),--hours $(HOURS),$(if $(SECONDS),--seconds $(SECONDS))) $(TARGET)
+
+# What xtask itself is built with. Debian 12's own cargo is too old.
+TOOLCHAIN = sudo apt-get install cargo-web rustc-web gcc libc6-dev (Debian 12), or rustup
 need:
-	@command -v $(CARGO) >/dev/null || { echo "pkd: cargo is missing: rustup brings it, or Debian's cargo-web and rustc-web" >&2; exit 1; }
-	@command -v cc >/dev/null || { echo "pkd: cargo links with a C compiler: sudo apt-get install gcc libc6-dev" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "pkd: cargo is missing: $(TOOLCHAIN)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "pkd: a C compiler is missing, cargo links with it: $(TOOLCHAIN)" >&2; exit 1; }
 	@$(CARGO) --version | awk '{ split($$2, v, "."); if (v[1] == 1 && v[2] < 91) { \
-	  print "pkd: cargo " $$2 " is too old, 1.91 is the oldest: rustup brings a newer one, or cargo-web and rustc-web" > "/dev/stderr"; exit 1 } }'
+	  print "pkd: cargo " $$2 " is too old, at least 1.91 is needed: $(TOOLCHAIN)" > "/dev/stderr"; exit 1 } }'

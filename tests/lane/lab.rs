@@ -231,7 +231,7 @@ pub(crate) fn kernel_is_content() -> Result<String> {
         "segfault",
     ];
     let log = kernel_log()?;
-    ensure!(!log.is_empty(), "dmesg is empty");
+    is_whole(&log)?;
     let complains = |line: &String| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
     if let Some(first) = log.iter().position(complains) {
         let around = first.saturating_sub(LINES_BEFORE)..log.len().min(first + LINES_AFTER);
@@ -243,6 +243,16 @@ pub(crate) fn kernel_is_content() -> Result<String> {
     Ok(format!("{} lines of dmesg", log.len()))
 }
 
+/// Whether no record of the log is missing: they are numbered from 0, and the oldest are overwritten.
+fn is_whole(log: &[String]) -> Result<()> {
+    ensure!(!log.is_empty(), "dmesg is empty");
+    for (number, line) in log.iter().enumerate() {
+        let own = line.split(',').nth(1).and_then(|own| own.parse::<usize>().ok());
+        ensure!(own == Some(number), "record {number} of dmesg is missing; in its place is {line:?}");
+    }
+    Ok(())
+}
+
 /// What the kernel still has of its log, a record each: `level,number,microseconds,flags;text`.
 fn kernel_log() -> Result<Vec<String>> {
     let mut log = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open("/dev/kmsg")?;
@@ -252,9 +262,27 @@ fn kernel_log() -> Result<Vec<String>> {
         match log.read(&mut record) {
             Ok(length) => lines.push(text(&record[..length])),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(lines),
-            // Records were overwritten before they were read; the next one is there.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
+            Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
+                bail!("records of dmesg were overwritten before they were read")
+            }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_with_a_gap_is_not_whole() {
+        let log = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        is_whole(&log(&["6,0,0,-;Linux", "4,1,12,-;warning"])).unwrap();
+        for (row, lines) in [&[][..], &["6,1,0,-;late"], &["6,0,0,-;Linux", "4,2,12,-;gap"], &["no record"]]
+            .iter()
+            .enumerate()
+        {
+            assert!(is_whole(&log(lines)).is_err(), "row {row}");
         }
     }
 }

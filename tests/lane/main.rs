@@ -2,11 +2,11 @@
 //! of its own, and every claim about the netfilter match held against the real kernel.
 //!
 //! Prints a line a claim and ends with `lane: N passed, N failed`. It takes the machine for itself:
-//! it sets the clock, flushes rules and unloads the module. Without a word it makes all claims but
-//! those of `pkd-lane reboot`, which want a guest that an earlier boot has left something to;
-//! `pkd-lane packages` makes those about the packages alone, `pkd-lane nft` those of them in mode nft. `pkd-lane debug`
-//! makes those about the match on a kernel that watches itself, `pkd-lane debug-quick` a part of them, `pkd-lane differential`
-//! holds its verdicts against pkd-core's, and `pkd-lane figures` measures for `make bench`.
+//! it sets the clock, flushes rules and unloads the module. The words on
+//! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
+//! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `debug` and `debug-quick` are
+//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `figures`
+//! measures for `make bench`.
 
 mod conformance;
 mod debug;
@@ -52,33 +52,44 @@ fn run(report: &mut Report) -> Result<()> {
     let lab = Lab::set_up()?;
     let gate = Gate::new(&lab, Family::V4, Back::Legacy);
     let gate_of_ipv6 = Gate::new(&lab, Family::V6, Back::Legacy);
-    match std::env::args().nth(1).as_deref() {
-        None => {
-            the_match(report, &lab, &gate, &gate_of_ipv6);
-            flood::claims(report, &gate);
-            flood::claims(report, &gate_of_ipv6);
-            openwrt::claims(report, &lab, &gate, &gate_of_ipv6);
+    let mut parts: Vec<String> = std::env::args().skip(1).collect();
+    if parts.is_empty() {
+        parts = ["match", "flood", "packages"].map(str::to_owned).into();
+    }
+    for part in parts {
+        match part.as_str() {
+            "match" => the_match(report, &lab, &gate, &gate_of_ipv6),
+            "flood" => {
+                flood::claims(report, &gate);
+                flood::claims(report, &gate_of_ipv6);
+            }
+            "packages" => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
+            "short" => {
+                loads(report);
+                knocks::claims(report, &gate);
+                malformed::claims(report, &gate_of_ipv6);
+                conformance::claims(report, &gate);
+            }
+            "nft" => {
+                router::prepare(lab.card())?;
+                nft_mode::claims(report, lab.card(), &gate, &gate_of_ipv6);
+            }
+            "debug" => {
+                debug::prepare()?;
+                the_match(report, &lab, &gate, &gate_of_ipv6);
+                debug::claims(report, &gate, &debug::WHOLE);
+            }
+            "debug-quick" => {
+                debug::prepare()?;
+                loads(report);
+                knocks::claims(report, &gate);
+                malformed::claims(report, &gate_of_ipv6);
+                debug::claims(report, &gate, &debug::QUICK);
+            }
+            "differential" => differential::claims(report),
+            "reboot" => reboot::comes_up(report, &lab, &gate),
+            other => anyhow::bail!("unknown part {other:?}"),
         }
-        Some("nft") => {
-            router::prepare(lab.card())?;
-            nft_mode::claims(report, lab.card(), &gate, &gate_of_ipv6);
-        }
-        Some("debug") => {
-            debug::prepare()?;
-            the_match(report, &lab, &gate, &gate_of_ipv6);
-            debug::claims(report, &gate, &debug::WHOLE);
-        }
-        Some("debug-quick") => {
-            debug::prepare()?;
-            loads(report);
-            knocks::claims(report, &gate);
-            malformed::claims(report, &gate_of_ipv6);
-            debug::claims(report, &gate, &debug::QUICK);
-        }
-        Some("differential") => differential::claims(report),
-        Some("packages") => openwrt::claims(report, &lab, &gate, &gate_of_ipv6),
-        Some("reboot") => reboot::comes_up(report, &lab, &gate),
-        Some(other) => anyhow::bail!("no part is called {other}"),
     }
     report.claim("the kernel has nothing to complain about", lab::kernel_is_content);
     Ok(())

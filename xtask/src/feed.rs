@@ -105,7 +105,7 @@ impl Bench {
         for (name, program) in [("rustc", rustc), ("cargo", cargo)] {
             script(&tools.join(name), &format!("exec '{}' \"$@\"", program.display()))?;
         }
-        let kernel = Tree::of(machine::find("x86_64")?)?.headers();
+        let kernel = Tree::of(machine::find("x86_64-6.12")?)?.headers();
         let (release, _) = packages::kernel_release(&kernel)?;
         let version = packages::kernel_version(&kernel)?;
         let (version, rest) = version.split_once('~').context("a kernel's version without ~")?;
@@ -350,7 +350,7 @@ fn feeds_tests(bench: &Bench) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    let tree = Tree::of(machine::find("x86_64")?)?.root;
+    let tree = Tree::of(machine::find("x86_64-6.12")?)?.root;
     for folder in ["bin", "ci", "tmp", "dev", "etc", "usr/bin"] {
         fs::create_dir_all(root.join(folder))?;
     }

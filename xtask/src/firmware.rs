@@ -97,6 +97,19 @@ pub(crate) fn test_in_qemu() -> Result<()> {
     figures().map(drop)
 }
 
+/// The three parts that a change is most likely to break.
+pub(crate) fn test_quick() -> Result<()> {
+    lint()?;
+    memory()?;
+    let lane = Lane::build()?;
+    let mps2 = find("mps2-an386")?;
+    for part in ["one-arm", "conformance"] {
+        lane.run(part, mps2)?;
+    }
+    lane.run("inline", find("riscv32-virt")?)?;
+    figures().map(drop)
+}
+
 /// `make demo-firmware`: the job as a transcript.
 pub(crate) fn demo() -> Result<()> {
     Lane::build()?.run("demo", find("mps2-an386")?)
@@ -298,7 +311,7 @@ impl Lane {
         let mut cargo = run::command(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-lane"]);
         run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
-        let folder = std::env::current_exe()?.parent().context("no folder")?.to_owned();
+        let folder = toolchain::built()?;
         Ok(Self {
             program: folder.join("pkd-firmware-lane"),
             knock: folder.join("knock"),

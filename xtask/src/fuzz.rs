@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{run, toolchain};
 
@@ -51,6 +51,25 @@ pub(crate) struct Outcome {
     pub(crate) crash: Option<(PathBuf, String)>,
 }
 
+/// Runs each target once over its committed corpus. A target without inputs tests nothing and is an error.
+pub(crate) fn run_corpora() -> Result<()> {
+    let fuzzers = Fuzzers::build(toolchain::root(), TARGETS)?;
+    run::progress("fuzz targets over their committed corpora");
+    for name in TARGETS {
+        let (inputs, outcome) = fuzzers.run_corpus(name)?;
+        if let Some((input, said)) = outcome.crash {
+            bail!("fuzz {name}: {} breaks it\n{said}", input.display());
+        }
+        ensure!(
+            inputs > 0 && outcome.executions >= inputs,
+            "fuzz {name}: {} executions for {inputs} inputs",
+            outcome.executions
+        );
+        println!("fuzz {name}: {inputs} inputs, nothing found");
+    }
+    Ok(())
+}
+
 /// Runs these targets, all if none is named, as many at a time as there are processors.
 pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
     let names = if names.is_empty() { TARGETS } else { names };
@@ -67,6 +86,7 @@ pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
             if let Some((input, said)) = outcome.crash {
                 bail!("fuzz {name}: {} breaks it\n{said}", input.display());
             }
+            ensure!(outcome.executions > 0, "fuzz {name}: nothing was executed");
             println!("fuzz {name}: {} executions, nothing found", outcome.executions);
         }
         Ok(())
@@ -121,15 +141,30 @@ impl Fuzzers {
         fs::create_dir_all(&artifacts)?;
         let mut command = self.command(name);
         command.arg(corpus);
-        let seeds = self.root.join("tests/fuzz/seeds").join(name);
-        if seeds.is_dir() {
-            command.arg(seeds);
-        }
+        command.args(self.committed(name));
         command
             .arg(format!("-max_total_time={}", time.as_secs()))
             .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
             .args(["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
         self.outcome(name, &mut command)
+    }
+
+    /// Runs one target over its committed inputs alone; also returns how many they are.
+    fn run_corpus(&self, name: &str) -> Result<(u64, Outcome)> {
+        let folders = self.committed(name);
+        let mut inputs = 0;
+        for folder in &folders {
+            inputs += u64::try_from(fs::read_dir(folder)?.count())?;
+        }
+        let mut command = self.command(name);
+        command.args(folders).args(["-runs=0", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        Ok((inputs, self.outcome(name, &mut command)?))
+    }
+
+    /// What a target begins with: the minimised corpus of earlier runs, and inputs that people wrote.
+    fn committed(&self, name: &str) -> Vec<PathBuf> {
+        let folders = ["corpus", "seeds"].map(|kind| self.root.join("tests/fuzz").join(kind).join(name));
+        folders.into_iter().filter(|folder| folder.is_dir()).collect()
     }
 
     /// Gives one input to a target.

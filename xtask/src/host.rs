@@ -28,8 +28,18 @@ macro_rules! file {
     };
 }
 
-/// For `make demo`.
+/// For `make demo`: what a gateway and a client in network namespaces run.
 const DEMO: &[Need] = &[
+    file!("nftables", "/usr/sbin/nft"),
+    file!("iproute2", "/sbin/ip"),
+    program!("openssh-client", "ssh"),
+    file!("openssh-server", "/usr/sbin/sshd"),
+    program!("util-linux", "unshare"),
+    file!("mount", "/bin/mount"),
+];
+
+/// For a guest of MIPS, and what all builds for other machines need.
+const GUEST: &[Need] = &[
     program!("gcc", "gcc"),
     program!("gcc-12", "gcc-12"),
     program!("make", "make"),
@@ -44,7 +54,7 @@ const DEMO: &[Need] = &[
     Need { package: "rust-web-src", is_there: a_compiler_has_its_source },
 ];
 
-/// For `make test`, besides what the demo needs.
+/// For all guests, and the tests on this computer.
 const TEST_ALONE: &[Need] = &[
     program!("qemu-system-x86", "qemu-system-x86_64"),
     program!("qemu-system-arm", "qemu-system-aarch64"),
@@ -78,13 +88,13 @@ const TEST_ALONE: &[Need] = &[
     Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
 ];
 
-/// For `make packages`, besides what the demo needs.
+/// For `make packages`, besides what a guest needs.
 const PACKAGES_ALONE: &[Need] = &[Need {
     package: "python3-pip",
     is_there: || run::output(run::command("python3").args(["-m", "pip", "--version"])).is_ok(),
 }];
 
-/// For the recipes of `OpenWrt`'s packages, besides what the demo and the packages need.
+/// For the recipes of `OpenWrt`'s packages, besides what packages need.
 const FEED: &[Need] = &[
     program!("shellcheck", "shellcheck"),
     program!("shfmt", "shfmt"),
@@ -112,6 +122,9 @@ const FIRMWARE: &[Need] = &[
 
 /// For fuzzers: libFuzzer is C++.
 const FUZZ: &[Need] = &[program!("g++", "g++")];
+
+/// For a root of a fresh Debian.
+const FRESH: &[Need] = &[program!("mmdebstrap", "mmdebstrap")];
 
 /// For `make bench`: who else lets in after a knock.
 const BENCH: &[Need] = &[program!("fwknop-client", "fwknop"), file!("fwknop-server", "/usr/sbin/fwknopd")];
@@ -147,16 +160,18 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
         // Cargo and a C compiler, which built this program.
         "deny" | "gateway-config" => &[],
         "demo" => &[DEMO],
-        "packages" | "clients" => &[DEMO, PACKAGES_ALONE],
-        "feed" => &[DEMO, PACKAGES_ALONE, FEED],
+        "demo-router" => &[GUEST],
+        "test-fresh" => &[FRESH],
+        "packages" | "clients" => &[GUEST, PACKAGES_ALONE],
+        "feed" => &[GUEST, PACKAGES_ALONE, FEED],
         "luci" => &[LUCI],
         "fuzz" => &[FUZZ],
         "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
-        "bench" => &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
-        "test" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci" | "userland" => {
-            &[DEMO, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI]
-        }
-        _ => bail!("there is no verb {verb:?}; `cargo xtask` alone tells which there are"),
+        "bench" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
+        "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH],
+        "ci" | "test" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci"
+        | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
+        _ => bail!("unknown command {verb:?}: `cargo xtask` lists the commands"),
     })
 }
 
@@ -176,7 +191,13 @@ fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
         bail!("there is neither root nor sudo here; have these installed, then come again:\n  {by_hand}");
     };
     if stdin().is_terminal() {
-        print!("To be installed: {list}\nInstall with apt-get now? [Y/n] ");
+        println!("To be installed: {list}");
+        if missing.contains(&"openssh-server") {
+            println!(
+                "Note: Debian starts the SSH server of openssh-server at once; `sudo systemctl disable --now ssh` stops it."
+            );
+        }
+        print!("Install with apt-get now? [Y/n] ");
         stdout().flush()?;
         let mut answer = String::new();
         stdin().read_line(&mut answer)?;

@@ -25,7 +25,10 @@ pub(crate) fn test() -> Result<()> {
         .current_dir(&folder)
         .env("PKD_LUCI_MODULES", modules)
         .env("PKD_LUCI_SHOTS", toolchain::root().join("target/luci"));
-    run::shown(&mut node).context("the tests of the LuCI pages")
+    let said = run::shown_and_kept(&mut node).context("the tests of the LuCI pages")?;
+    let passed = said.lines().rev().find_map(|line| line.split_once("pass ")?.1.trim().parse::<u32>().ok());
+    ensure!(passed.is_some_and(|count| count > 0), "no test of the LuCI pages ran");
+    Ok(())
 }
 
 /// What the lock file names, fetched by npm and checked against its hashes. No script of a package is run.

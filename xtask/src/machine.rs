@@ -53,13 +53,14 @@ pub(crate) struct Packages {
 
 /// A network card that QEMU plays.
 pub(crate) struct Card {
-    /// QEMU's name of it.
+    /// QEMU's name of it. Without an option ROM: nothing boots from the network, and the file is in a package
+    /// of its own.
     pub(crate) device: &'static str,
     /// The kernel modules that drive it, in the order in which they are loaded.
     pub(crate) modules: &'static [&'static str],
 }
 
-const E1000: Card = Card { device: "e1000", modules: &["e1000"] };
+const E1000: Card = Card { device: "e1000,romfile=", modules: &["e1000"] };
 
 /// Machines of QEMU's own make, without a real one's PCI.
 const VIRTIO: Card = Card { device: "virtio-net-device", modules: &["virtio_mmio", "virtio_net"] };

@@ -5,11 +5,13 @@ mod cache;
 mod clients;
 mod debian;
 mod demo;
+mod demo_router;
 mod deny;
 mod document;
 mod elf;
 mod feed;
 mod firmware;
+mod fresh;
 mod fuzz;
 mod guest;
 mod host;
@@ -26,6 +28,7 @@ mod router;
 mod run;
 mod seeded;
 mod sources;
+mod steps;
 mod test;
 mod toolchain;
 mod uci;
@@ -34,11 +37,20 @@ mod userland;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use steps::Stamps;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
-  demo              a MIPS router in QEMU: closed, knock, open
-  test              everything that has to hold before a change lands
+  demo              a gateway in network namespaces: closed, knock, open
+  demo-router       the same with the kernel module on a MIPS router in QEMU
+  test [--all-steps] [--from STEP]
+                    what has to hold before a change lands; steps whose inputs are unchanged
+                    since they passed are skipped unless --all-steps is given
+  test-all [--from STEP]
+                    everything, whatever passed before
+  test-fresh COMMAND...
+                    commands of make on an empty Debian 12 (no name: those of the README)
+  ci                what judges a landing: test, or test-all where the last commit asks for it
   bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
   bench PART        checks, packets, times, constant-time, sizes or firmware alone
   deny              licences, sources and versions of what is built on, by cargo-deny
@@ -90,7 +102,14 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
     }
     match arguments {
         ["demo"] => demo::run(),
-        ["test"] => test::run(),
+        ["demo-router"] => demo_router::run(),
+        ["test"] => test::run(None, Stamps::Heed),
+        ["test", "--all-steps"] => test::run(None, Stamps::Ignore),
+        ["test", "--from", step] => test::run(Some(step), Stamps::Heed),
+        ["test-all"] => test::run_all(None),
+        ["test-all", "--from", step] => test::run_all(Some(step)),
+        ["test-fresh", commands @ ..] => fresh::run(commands),
+        ["ci"] => test::run_ci(),
         ["bench"] => bench::run(),
         ["bench", "firmware"] => firmware::write_figures(),
         ["bench", part] => bench::part(part),

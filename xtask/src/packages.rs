@@ -297,7 +297,7 @@ fn module(architecture: &'static Architecture, kernel: &Path, work: &Path) -> Re
     let kernel = kernel.canonicalize().with_context(|| format!("no kernel in {}", kernel.display()))?;
     let machine = machine::find(architecture.machine)?;
     let built = work.join("xt_pkd.ko");
-    fs::copy(kmod::build_for(machine, &kernel, "package")?, &built)?;
+    fs::copy(kmod::build_for(machine, &kernel, &format!("package-{}", architecture.name))?, &built)?;
     // Kernels with debug information make modules with ten times their size of it.
     run::quiet(run::command(format!("{}strip", machine.cross)).arg("--strip-debug").arg(&built))?;
     let (release, version) = kernel_release(&kernel)?;

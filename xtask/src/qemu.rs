@@ -38,7 +38,7 @@ impl Qemu {
             .arg(&guest.kernel)
             .arg("-initrd")
             .arg(&guest.initrd)
-            .args(["-append", &format!("{} panic=-1 loglevel=4", machine.console)])
+            .args(["-append", &format!("{} panic=-1 loglevel=4 log_buf_len=4M", machine.console)])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -52,7 +52,7 @@ pub(crate) fn output_of(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> 
     Ok(output.stdout)
 }
 
-/// Runs with its output going where ours goes.
+/// Runs with its output shown.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let name = name(command);
     let status = command.status().with_context(|| format!("cannot start {name}"))?;
@@ -60,6 +60,33 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
         bail!("{name} failed ({status})");
     }
     Ok(())
+}
+
+/// The same, and its standard output is returned as well.
+pub(crate) fn shown_and_kept(command: &mut Command) -> Result<String> {
+    let name = name(command);
+    // Both outputs share a pipe, so that their lines keep their order.
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("cannot start {name}"))?;
+    // The command holds the pipe's other end until it is replaced.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut said = String::new();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        std::io::stdout().write_all(&line)?;
+        said.push_str(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    Ok(said)
 }
 
 /// Whether `program` is on the PATH.

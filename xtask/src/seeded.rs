@@ -43,11 +43,6 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
     make(&bugs, |bug| names.is_empty() || names.contains(&bug.name.as_str()))
 }
 
-/// All but those that take a guest, which is built anew for each.
-pub(crate) fn run_without_lanes() -> Result<()> {
-    make(&bugs()?, |bug| !bug.catcher.starts_with("lane "))
-}
-
 fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
     for target in fuzz::TARGETS {
         let catcher = format!("fuzz {target}");
@@ -161,7 +156,7 @@ fn caught_by_lane(copy: &Path, words: &str) -> Result<()> {
 }
 
 /// Makes `copy` what git knows of `ours`. What is equal is not touched, so that cargo builds only what changed.
-fn mirror(ours: &Path, copy: &Path) -> Result<()> {
+pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
     let mut git = run::command("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(ours);
     let listed = run::output(&mut git)?;

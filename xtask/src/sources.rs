@@ -63,7 +63,7 @@ fn with_source(text: &str) -> String {
 }
 
 /// The host's lists of sources, in either of apt's formats.
-fn files() -> Result<Vec<PathBuf>> {
+pub(crate) fn files() -> Result<Vec<PathBuf>> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         for entry in entries {

@@ -1,77 +1,245 @@
-//! `make test`: everything that has to hold before a change lands.
+//! `make test` and `make test-all`: what has to hold before a change lands, and everything there is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
-    bench, debian::Tree, deny, feed, firmware, fuzz, kmod, lane, luci, machine, packages, run, seeded,
+    bench,
+    debian::Tree,
+    deny, feed, firmware, fresh, fuzz, kmod, lane, luci, machine, openwrt, packages, run, seeded,
+    steps::{self, Stamps, Step},
     toolchain,
 };
 
-/// Runs all of it; ends at the first step that fails.
-pub(crate) fn run() -> Result<()> {
-    let start = Instant::now();
-    cargo("formatting", &["fmt", "--all", "--check"])?;
+/// All code that is built for the host.
+const HOST: &[&str] =
+    &["pkd-core/", "capture/", "host-knock/", "openwrt/", "firmware/", "tests/", "rustfmt.toml"];
+
+/// What a virtual machine is made of.
+const VM: &[&str] = &[
+    "pkd-core/",
+    "capture/",
+    "host-knock/",
+    "openwrt/",
+    "README.md",
+    "tests/Cargo.toml",
+    "tests/lane/",
+    "tests/src/",
+    "tests/vectors/",
+    "tests/openwrt/",
+];
+
+/// What programs for routers are made of.
+const PACKAGES: &[&str] = &["pkd-core/", "capture/", "host-knock/", "openwrt/"];
+
+const FIRMWARE: &[&str] = &[
+    "pkd-core/",
+    "firmware/",
+    "host-knock/",
+    "tests/firmware/",
+    "tests/src/",
+    "tests/vectors/",
+    "rustfmt.toml",
+];
+
+const FUZZ: &[&str] = &[
+    "pkd-core/",
+    "capture/",
+    "host-knock/",
+    "firmware/gateway/",
+    "openwrt/pkdd/",
+    "openwrt/pktables/",
+    "tests/fuzz/",
+];
+
+/// `make test`: at most 15 minutes on two cores with a filled cache, 40 with an empty one.
+pub(crate) const QUICK: &[Step] = &[
+    FORMAT,
+    DOCUMENTS,
+    CLIPPY,
+    UNIT,
+    Step { name: "corpora", inputs: FUZZ, run: fuzz::run_corpora },
+    LUCI,
+    FEED,
+    Step { name: "packages", inputs: PACKAGES, run: two_packages },
+    Step { name: "firmware", inputs: FIRMWARE, run: firmware::test_quick },
+    Step { name: "vm", inputs: VM, run: two_machines },
+    Step { name: "vm-mips", inputs: VM, run: || lane::run_part(machine::find("mips")?, lane::SHORT) },
+    Step { name: "counted", inputs: VM, run: bench::counted },
+];
+
+const FORMAT: Step = Step { name: "format", inputs: HOST, run: format };
+const DOCUMENTS: Step = Step { name: "documents", inputs: &[""], run: documents };
+const CLIPPY: Step = Step { name: "clippy", inputs: HOST, run: clippy };
+const UNIT: Step = Step { name: "unit", inputs: HOST, run: unit };
+const LUCI: Step = Step { name: "luci", inputs: &["openwrt/feed/", "tests/luci/"], run: luci::test };
+const FEED: Step = Step {
+    name: "feed",
+    inputs: &[
+        "pkd-core/",
+        "capture/",
+        "host-knock/",
+        "openwrt/",
+        "tests/feed/",
+        "tests/openwrt/",
+        ".shellcheckrc",
+    ],
+    run: feed::test,
+};
+
+/// `make test-all`: everything, whatever passed before.
+pub(crate) const ALL: &[Step] = &[
+    FORMAT,
+    DOCUMENTS,
+    CLIPPY,
+    UNIT,
+    LUCI,
+    FEED,
+    Step { name: "deny", inputs: &["deny.toml"], run: deny::run },
+    Step { name: "own-kernel", inputs: VM, run: own_kernel },
+    Step { name: "fuzz", inputs: FUZZ, run: || fuzz::run(&[], fuzz::USUAL) },
+    Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
+    Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
+    Step { name: "vm-all", inputs: VM, run: all_machines },
+    Step { name: "sanitizers", inputs: VM, run: || lane::run_part(&machine::DEBUG, "debug") },
+    Step { name: "mutants", inputs: &[""], run: || seeded::run(&[]) },
+    Step { name: "bench", inputs: &[""], run: bench::test },
+    Step { name: "fresh", inputs: &[""], run: || fresh::run(&[]) },
+];
+
+/// `make test`.
+pub(crate) fn run(from: Option<&str>, stamps: Stamps) -> Result<()> {
+    steps::run(QUICK, from, stamps)
+}
+
+/// `make test-all`.
+pub(crate) fn run_all(from: Option<&str>) -> Result<()> {
+    steps::run(ALL, from, Stamps::Ignore)
+}
+
+/// What a landing is judged by ends within 90 minutes.
+const LANDING: Duration = Duration::from_secs(80 * 60);
+
+/// The word in a commit's message that asks for `make test-all`.
+const ASKS_FOR_ALL: &str = "[test-all]";
+
+/// `.ci/run`: `make test` without stamps, or `make test-all` if the last commit asks for it and it is known to end in time.
+pub(crate) fn run_ci() -> Result<()> {
+    let mut git = run::command("git");
+    let message = run::output(git.args(["log", "-1", "--format=%B"]).current_dir(toolchain::root()))?;
+    if message.contains(ASKS_FOR_ALL) {
+        match steps::known_time(ALL)? {
+            Some(time) if time < LANDING => return run_all(None),
+            Some(time) => run::progress(&format!(
+                "`make test-all` took {} minutes here and does not fit into {}: running `make test`",
+                time.as_secs() / 60,
+                LANDING.as_secs() / 60
+            )),
+            None => run::progress("how long `make test-all` takes here is unknown: running `make test`"),
+        }
+    }
+    run(None, Stamps::Ignore)
+}
+
+fn format() -> Result<()> {
+    cargo("formatting", &["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<()> {
     cargo("clippy", &["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"])?;
-    // It has a panic handler of its own, so it is no default member.
+    // It has its own panic handler, so it is not a default member.
     cargo(
-        "clippy of the kernel's part",
+        "clippy for the kernel module",
         &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
-    )?;
-    cargo("unit tests, properties, vectors, dependency rule", &["test", "--locked"])?;
-    fuzz::run(&[], fuzz::USUAL)?;
-    luci::test()?;
-    feed::test()?;
-    firmware::test_in_qemu()?;
-    // Before the lanes, which install the same packages.
-    packages::check_all()?;
-    machine::named(&[])?.into_iter().try_for_each(lane::run)?;
-    lane::run_part(machine::find("x86_64")?, "differential")?;
-    own_kernel()?;
-    let left_out = quick_forms(QUICK_FORMS, || start.elapsed())?;
-    let minutes = start.elapsed().as_secs_f32() / 60.0;
-    if left_out.is_empty() {
-        println!("all of `make test` holds, after {minutes:.1} minutes");
-    } else {
-        println!(
-            "`make test` holds, after {minutes:.1} minutes; NOT run, as it was late: {}",
-            left_out.join(", ")
-        );
+    )
+}
+
+/// The texts of the project, and which crate uses which.
+fn documents() -> Result<()> {
+    tests(
+        "documents and dependency rules",
+        &["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule"],
+    )
+}
+
+fn unit() -> Result<()> {
+    tests("unit, property and namespace tests, known answers", &[])
+}
+
+fn tests(what: &str, arguments: &[&str]) -> Result<()> {
+    run::progress(what);
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["test", "--locked"]).args(arguments).current_dir(toolchain::root());
+    let said = run::shown_and_kept(&mut cargo).with_context(|| what.to_owned())?;
+    let passed = passed(&said)?;
+    println!("{what}: {passed} passed, 0 failed");
+    Ok(())
+}
+
+/// How many tests passed by cargo's own output. An error if a file of tests has none: it tests nothing.
+fn passed(said: &str) -> Result<u64> {
+    let (mut total, mut program) = (0, "");
+    for line in said.lines() {
+        if let Some(rest) = line.trim_start().strip_prefix("Running ") {
+            program = rest.split(' ').next().unwrap_or_default();
+        } else if line.trim_start().starts_with("Doc-tests ") {
+            program = "";
+        } else if let Some(rest) = line.strip_prefix("test result: ok. ") {
+            let count: u64 = rest.split(' ').next().unwrap_or_default().parse().context(line.to_owned())?;
+            ensure!(count > 0 || !program.starts_with("tests/"), "{program} has no tests that ran");
+            total += count;
+        }
+    }
+    ensure!(total > 0, "no test ran");
+    Ok(total)
+}
+
+/// One for each order of bytes.
+fn two_packages() -> Result<()> {
+    for name in ["mips_24kc", "mipsel_24kc"] {
+        packages::build(openwrt::find(name)?, None)?;
     }
     Ok(())
 }
 
-/// A run that begins with nothing ends within 90 minutes; after this, no further quick form is begun.
-const LATEST: Duration = Duration::from_secs(70 * 60);
-
-/// The verb of a whole form, and its quick one.
-type QuickForm = (&'static str, fn() -> Result<()>);
-
-/// What runs last.
-const QUICK_FORMS: &[QuickForm] = &[
-    ("deny", deny::run),
-    ("bench", bench::test),
-    ("seeded", seeded::run_without_lanes),
-    ("test-kernel-debug", || lane::run_part(&machine::DEBUG, "debug-quick")),
-];
-
-/// Runs these as long as there is time; gives the verbs of those that were not begun.
-fn quick_forms(forms: &[QuickForm], elapsed: impl Fn() -> Duration) -> Result<Vec<&'static str>> {
-    let mut left_out = Vec::new();
-    for (verb, run) in forms {
-        if elapsed() < LATEST {
-            run()?;
-        } else {
-            left_out.push(*verb);
-        }
+/// The two kernels, and the two orders of building for them, that differ most.
+fn two_machines() -> Result<()> {
+    let (mipsel, x86_64) = (machine::find("mipsel")?, machine::find("x86_64-6.12")?);
+    // What they fetch is fetched one after the other.
+    for machine in [mipsel, x86_64] {
+        Tree::of(machine)?;
     }
-    Ok(left_out)
+    steps::at_once(vec![
+        Box::new(|| lane::run(mipsel)),
+        Box::new(|| lane::run_part(x86_64, lane::WITH_DIFFERENTIAL)),
+    ])
 }
 
-/// The way to a module for a kernel that no lane boots, with one that is at hand.
+fn all_machines() -> Result<()> {
+    let machines = machine::named(&[])?;
+    for machine in &machines {
+        Tree::of(machine)?;
+    }
+    for pair in machines.chunks(2) {
+        steps::at_once(
+            pair.iter()
+                .map(|machine| -> Box<dyn FnOnce() -> Result<()> + Send> {
+                    let machine = *machine;
+                    Box::new(move || match machine.name {
+                        "x86_64-6.12" => lane::run_part(machine, lane::WITH_DIFFERENTIAL),
+                        _ => lane::run(machine),
+                    })
+                })
+                .collect(),
+        )?;
+    }
+    Ok(())
+}
+
+/// Builds a module for a kernel that is already on the host, as its users do.
 fn own_kernel() -> Result<()> {
-    run::progress("building xt_pkd.ko for a kernel of one's own");
+    run::progress("building xt_pkd.ko for a given kernel");
     let machine = machine::find("x86_64")?;
     kmod::build_for_own(machine, &Tree::of(machine)?.headers().to_string_lossy())
 }
@@ -84,15 +252,38 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::bail;
-
     use super::*;
 
     #[test]
-    fn no_quick_form_is_begun_late_and_one_that_fails_is_the_end() {
-        let forms: &[QuickForm] = &[("one", || bail!("one fails")), ("two", || Ok(()))];
-        assert_eq!(quick_forms(forms, || LATEST).unwrap(), ["one", "two"]);
-        quick_forms(forms, || Duration::ZERO).unwrap_err();
-        assert!(quick_forms(&forms[1..], || Duration::ZERO).unwrap().is_empty());
+    fn a_file_of_tests_that_runs_none_is_an_error() {
+        let good = "     Running unittests src/main.rs (target/debug/deps/a-1)\ntest result: ok. 0 passed; 0 failed;\n     \
+                    Running tests/a.rs (target/debug/deps/a-2)\ntest result: ok. 7 passed; 0 failed;\n   Doc-tests a\n\
+                    test result: ok. 0 passed;\n";
+        assert_eq!(passed(good).unwrap(), 7);
+        for broken in ["", &good.replace("7 passed", "0 passed"), "test result: ok. x passed"] {
+            assert!(passed(broken).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn both_tiers_know_their_steps_by_name_and_all_has_what_quick_has() {
+        for steps in [QUICK, ALL] {
+            let names: std::collections::BTreeSet<_> = steps.iter().map(|step| step.name).collect();
+            assert_eq!(names.len(), steps.len(), "two steps have one name");
+        }
+        // Where the full tier has a step by another name, it does more.
+        let wider = [
+            ("corpora", "fuzz"),
+            ("packages", "packages-twice"),
+            ("firmware", "firmware-all"),
+            ("vm", "vm-all"),
+            ("vm-mips", "vm-all"),
+            ("counted", "bench"),
+        ];
+        for step in QUICK {
+            let name = wider.iter().find(|(own, _)| *own == step.name).map_or(step.name, |(_, other)| other);
+            assert!(ALL.iter().any(|step| step.name == name), "test-all lacks {name}");
+        }
+        assert_eq!(openwrt::ARCHITECTURES.len(), 5, "two_packages covers both orders of bytes");
     }
 }

@@ -128,6 +128,11 @@ fn forget(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where cargo puts what it builds for this computer without a profile's name, as it did with this program.
+pub(crate) fn built() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("this program lies in no folder")?.to_owned())
+}
+
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpStream,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -13,7 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use pkd_netns::{
     network::{Family, Network, folder},
-    process::{LIMIT, Running, built, shell, text, wait},
+    process::{LIMIT, Running, built, text, wait},
+    sshd::Sshd,
 };
 
 /// The key; no output may contain it.
@@ -25,8 +25,7 @@ pub(crate) const SSH: u16 = 2222;
 pub(crate) struct Door<'a> {
     pub(crate) network: &'a Network,
     folder: tempfile::TempDir,
-    user: String,
-    sshd: Option<Running>,
+    sshd: Option<Sshd>,
     pkdd: Option<Running>,
 }
 
@@ -34,10 +33,10 @@ impl<'a> Door<'a> {
     /// A closed door: pkdd guards the port of a real sshd.
     pub(crate) fn closed(network: &'a Network) -> Result<Self> {
         let folder = folder()?;
-        let mut door = Self { network, folder, user: String::new(), sshd: None, pkdd: None };
+        let mut door = Self { network, folder, sshd: None, pkdd: None };
         door.secret("me.key", KEY)?;
         // First of all, because a closed port is closed for whoever looks whether it is there, too.
-        door.start_sshd()?;
+        door.sshd = Some(Sshd::start(SSH, door.folder.path())?);
         door.start_pkdd(600)?;
         door.write_client()?;
         Ok(door)
@@ -72,49 +71,13 @@ impl<'a> Door<'a> {
         wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("is open for knocks")).map(drop)
     }
 
-    /// As root where root runs the test, and else as who does: sshd then lets in nobody else, which is enough.
-    fn start_sshd(&mut self) -> Result<()> {
-        let place = self.folder.path().display().to_string();
-        for key in ["host", "login"] {
-            shell(&format!("ssh-keygen -q -t ed25519 -N '' -f {place}/{key}"))?;
-        }
-        shell(&format!(
-            "cp {place}/login.pub {place}/authorized_keys; mkdir -p /run/sshd; chmod 755 /run/sshd; \
-             echo \"* $(cat {place}/host.pub)\" > {place}/known_hosts"
-        ))?;
-        let config = format!(
-            "Port {SSH}\nHostKey {place}/host\nAuthorizedKeysFile {place}/authorized_keys\nPidFile none\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n\
-             Subsystem sftp internal-sftp\n"
-        );
-        fs::write(self.path("sshd_config"), config)?;
-        let outside = |map: &str| -> Result<String> {
-            let map = fs::read_to_string(map)?;
-            Ok(map.split_whitespace().nth(1).context("an empty map")?.to_owned())
-        };
-        let (user, group) = (outside("/proc/self/uid_map")?, outside("/proc/self/gid_map")?);
-        let mut sshd = Command::new("/usr/sbin/sshd");
-        if user != "0" {
-            sshd = Command::new("unshare");
-            sshd.args(["--user", "--map-user", &user, "--map-group", &group, "/usr/sbin/sshd"]);
-        }
-        let log = self.path("sshd.log");
-        sshd.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
-        self.sshd = Some(Running(sshd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
-        shell(&format!("getent passwd {user} | cut -d: -f1"))?.trim().clone_into(&mut self.user);
-        let local = ("127.0.0.1", SSH);
-        wait("sshd", || Ok(TcpStream::connect(local).is_ok()), |up| *up)
-            .with_context(|| fs::read_to_string(&log).unwrap_or_default())
-            .map(drop)
-    }
-
     /// From now on nobody listens there.
     pub(crate) fn stop_sshd(&mut self) -> Result<()> {
-        self.sshd.take().context("it does not run")?;
+        self.sshd.take().context("it does not run")?.stop();
         Ok(())
     }
 
-    /// What the client has: a profile, and ssh's own configuration.
+    /// The client's profile; ssh's own configuration comes with sshd.
     fn write_client(&self) -> Result<()> {
         let config = format!(
             "[host.office]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n\
@@ -124,13 +87,6 @@ impl<'a> Door<'a> {
         );
         self.secret("config/knock/office.key", KEY)?;
         self.secret("config/knock/config.toml", &config)?;
-        let place = self.folder.path().display();
-        let ssh = format!(
-            "Host *\n  User {}\n  IdentityFile {place}/login\n  IdentitiesOnly yes\n  UserKnownHostsFile {place}/known_hosts\n\
-             \x20 StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n",
-            self.user
-        );
-        fs::write(self.path("ssh_config"), ssh)?;
         fs::create_dir(self.path("bin"))?;
         symlink(env!("CARGO_BIN_EXE_knock"), self.path("bin/knock"))?;
         Ok(())
@@ -168,7 +124,7 @@ impl<'a> Door<'a> {
             "{command:?}: {} {}\nsshd: {}",
             text(&output.stdout),
             text(&output.stderr),
-            fs::read_to_string(self.path("sshd.log")).unwrap_or_default()
+            self.sshd.as_ref().map(Sshd::log).unwrap_or_default()
         );
         Ok(text(&output.stdout))
     }

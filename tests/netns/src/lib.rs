@@ -6,3 +6,4 @@
 pub mod network;
 pub mod process;
 pub mod room;
+pub mod sshd;

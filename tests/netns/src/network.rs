@@ -46,6 +46,7 @@ pub fn inside(path: &str, body: fn(&Network) -> Result<()>) -> Result<()> {
 /// As for [`inside`].
 pub fn inside_as(who: As, path: &str, body: fn(&Network) -> Result<()>) -> Result<()> {
     let Some(said) = room::enter(path, who, None)? else {
+        shell("mount -t tmpfs tmpfs /run")?;
         return body(&Network::set_up()?);
     };
     for line in said.lines().filter_map(|line| line.strip_prefix("row: ")) {
@@ -104,8 +105,12 @@ impl Family {
 }
 
 impl Network {
-    fn set_up() -> Result<Self> {
-        shell("mount -t tmpfs tmpfs /run && ip link set lo up && ip netns add client")?;
+    /// Makes the network in the namespace that this process is in, with its own `/run`.
+    ///
+    /// # Errors
+    /// Returns an error if a command fails.
+    pub fn set_up() -> Result<Self> {
+        shell("ip link set lo up && ip netns add client")?;
         shell("ip link add gw type veth peer name cl && ip link set cl netns client && ip link set gw up")?;
         let inside = |line: &str| shell(&format!("nsenter --net=/run/netns/{CLIENT} {line}"));
         inside("ip link set lo up")?;

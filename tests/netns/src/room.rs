@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -18,6 +18,9 @@ use crate::process::text;
 
 /// Names the test that is to be held inside.
 const INSIDE: &str = "PKD_ROOM";
+
+/// What it names where a whole program runs inside.
+const PROGRAM: &str = "program";
 
 /// Who the test is inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +42,10 @@ pub fn enter(path: &str, who: As, programs: Option<&Path>) -> Result<Option<Stri
     if env::var_os(INSIDE).is_some_and(|inside| inside == path) {
         return Ok(None);
     }
-    let mut unshare = Command::new("unshare");
-    if who == As::RootOfTheRoom || !is_root()? {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-    unshare.arg(env::current_exe()?).args([path, "--exact", "--nocapture", "--test-threads=1"]);
+    let mut unshare = unshare(who, programs)?;
+    unshare.args([path, "--exact", "--nocapture", "--test-threads=1"]);
     let output = unshare
         .env(INSIDE, path)
-        .env("PATH", self::path(programs)?)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .output()
@@ -56,6 +54,34 @@ pub fn enter(path: &str, who: As, programs: Option<&Path>) -> Result<Option<Stri
     ensure!(output.status.success(), "{path} inside: {}\n{told}", output.status);
     ensure!(told.contains("1 passed"), "{path} was not held:\n{told}");
     Ok(Some(told))
+}
+
+/// Whether this process is a program that [`enter_program`] started.
+#[must_use]
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some_and(|inside| inside == PROGRAM)
+}
+
+/// Runs this program once more, in namespaces of its own, with these arguments and with its output shown.
+///
+/// # Errors
+/// Returns an error if there are no namespaces here or if the program fails.
+pub fn enter_program(who: As, arguments: &[&OsStr]) -> Result<()> {
+    let mut unshare = unshare(who, None)?;
+    let status = unshare.args(arguments).env(INSIDE, PROGRAM).status().context("cannot run unshare")?;
+    ensure!(status.success(), "it failed inside its namespaces ({status})");
+    Ok(())
+}
+
+/// This program in new namespaces, to which its arguments are still to be added.
+fn unshare(who: As, programs: Option<&Path>) -> Result<Command> {
+    let mut unshare = Command::new("unshare");
+    if who == As::RootOfTheRoom || !is_root()? {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    unshare.arg(env::current_exe()?).env("PATH", path(programs)?);
+    Ok(unshare)
 }
 
 /// Does something where another host is, one that `ip netns` knows; programs that it starts are there too.

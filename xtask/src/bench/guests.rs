@@ -74,9 +74,6 @@ fn of(figures: &Figures, name: &str) -> Result<f64> {
     figures.get(name).copied().with_context(|| format!("no figure {name}"))
 }
 
-/// The machine whose instructions are limited.
-pub(super) const LIMITED: &str = "x86_64";
-
 /// What a check may take.
 #[derive(Clone, Copy)]
 enum Limit {
@@ -119,7 +116,8 @@ pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
         let value = of(&figures, figure)?;
         let ratio = format!("{:.2} of the blocks", value / bare);
         // A number of instructions is one machine's.
-        let limit = limit.filter(|limit| matches!(limit, Limit::OfTheBlocks(_)) || name == LIMITED);
+        let is_x86 = machine::find(name)?.kernel_arch == "x86";
+        let limit = limit.filter(|limit| matches!(limit, Limit::OfTheBlocks(_)) || is_x86);
         let beside = match limit {
             None => ratio,
             Some(limit) if limit.holds(value, bare) => format!("{ratio}, {limit}"),

@@ -1,0 +1,264 @@
+//! `make test-fresh`: the README's commands on an empty Debian 12, each in a new root with only what the README names.
+//!
+//! What a command needs and does not install shows only where nothing else is installed. The root is entered by
+//! `pivot_root` in a mount namespace: a plain chroot forbids the user namespaces that tests and demo need.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{cache, run, seeded::mirror, toolchain};
+
+/// What the README has people install, besides what any Debian with a user has.
+const NAMED_BY_THE_README: &str = "cargo-web rustc-web gcc libc6-dev make git";
+const ANY_DEBIAN: &str = "ca-certificates sudo";
+const SUITE: &str = "bookworm";
+
+/// Who types the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Root,
+    /// A user who may become root by sudo.
+    User,
+}
+
+/// The README's commands, cut to one architecture where they build for several.
+const COMMANDS: &[(&str, Who)] = &[
+    ("demo", Who::User),
+    ("demo", Who::Root),
+    ("demo-router", Who::User),
+    ("packages ARCH=mipsel_24kc", Who::User),
+    ("clients ARCH=x86_64", Who::User),
+    ("firmware", Who::User),
+    ("deny", Who::User),
+    ("fuzz SECONDS=1", Who::User),
+    ("test", Who::Root),
+];
+
+/// A user of the root; the name is in no package.
+const USER: &str = "newcomer";
+
+/// The script that becomes the root's first process. `$1`: the root; `$2`: who; the rest: the command.
+const ENTER: &str = r#"
+set -e
+root=$1 who=$2
+shift 2
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys"
+mkdir -p "$root/.old"
+cd "$root"
+pivot_root . .old
+umount -l /.old
+rmdir /.old
+cd /
+exec setpriv --reuid "$who" --regid "$who" --init-groups -- "$@"
+"#;
+
+/// Runs these commands of make, all of [`COMMANDS`] if none is named, and prints the minutes that each took.
+pub(crate) fn run(names: &[&str]) -> Result<()> {
+    ensure!(
+        run::output(run::command("id").arg("-u"))?.trim() == "0",
+        "test-fresh makes a root file system and enters it: run it as root"
+    );
+    let chosen: Vec<(&str, Who)> = if names.is_empty() {
+        COMMANDS.to_vec()
+    } else {
+        names.iter().flat_map(|name| chosen(name)).collect()
+    };
+    let base = base()?;
+    let mut table = "\n| command on an empty Debian 12 | as | minutes |\n|---|---|---:|\n".to_owned();
+    for (command, who) in chosen {
+        let time = one(&base, command, who)
+            .with_context(|| format!("`make {command}` as {who:?} fails on a fresh machine"))?;
+        let minutes = time.as_secs_f32() / 60.0;
+        let row = format!("| make {command} | {who:?} | {minutes:.1} |\n");
+        print!("{row}");
+        table += &row;
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// The rows of the table for a command; one that is not in it is run as a user.
+fn chosen(name: &str) -> Vec<(&str, Who)> {
+    let known: Vec<_> =
+        COMMANDS.iter().filter(|(command, _)| command.split(' ').next() == Some(name)).copied().collect();
+    if known.is_empty() { vec![(name, Who::User)] } else { known }
+}
+
+/// Runs one command in a new root, which is removed if it succeeds.
+fn one(base: &Path, command: &str, who: Who) -> Result<Duration> {
+    let (user, home) = match who {
+        Who::Root => ("root", "root".to_owned()),
+        Who::User => (USER, format!("home/{USER}")),
+    };
+    run::progress(&format!("an empty Debian 12: make {command}, as {user}"));
+    let root = cache::folder()?.join(format!("fresh-root-{}", std::process::id()));
+    run::quiet(run::command("cp").args(["-a", "--reflink=auto"]).arg(base).arg(&root))?;
+    let checkout = root.join(&home).join("pkd");
+    mirror(&toolchain::root().canonicalize()?, &checkout)?;
+    for file in [".npmrc", ".cargo/config.toml", ".config/pip/pip.conf"] {
+        if let Some(own) =
+            env::var_os("HOME").map(|own| Path::new(&own).join(file)).filter(|own| own.exists())
+        {
+            let copy = root.join(&home).join(file);
+            fs::create_dir_all(copy.parent().context("a file in no folder")?)?;
+            fs::copy(own, copy)?;
+        }
+    }
+    run::quiet(run::command("chroot").arg(&root).args([
+        "chown",
+        "-R",
+        &format!("{user}:{user}"),
+        &format!("/{home}"),
+    ]))?;
+
+    let start = Instant::now();
+    let mut make = run::command("unshare");
+    make.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        ENTER,
+        "sh",
+    ]);
+    make.arg(&root).arg(user).args(["sh", "-c", &format!("cd /{home}/pkd && exec make {command}")]);
+    make.env_clear().envs(network()).envs([
+        ("HOME", format!("/{home}")),
+        ("USER", user.to_owned()),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+    ]);
+    run::shown(&mut make).with_context(|| format!("the root stays in {}", root.display()))?;
+    let time = start.elapsed();
+    fs::remove_dir_all(&root)?;
+    Ok(time)
+}
+
+/// A minimal Debian with what the README names, made once.
+fn base() -> Result<PathBuf> {
+    let packages = format!("{ANY_DEBIAN} {NAMED_BY_THE_README}");
+    cache::entry("fresh-base", &[SUITE, &packages, "1"], |unfinished, _| {
+        run::progress("making an empty Debian 12");
+        let mut mmdebstrap = run::command("mmdebstrap");
+        mmdebstrap.args([
+            "--variant=minbase",
+            "--quiet",
+            &format!("--include={}", packages.replace(' ', ",")),
+        ]);
+        mmdebstrap.arg(SUITE).arg(unfinished).args(crate::sources::files()?);
+        run::quiet(&mut mmdebstrap)?;
+        // apt and others are to reach what they reach here, in the same way.
+        for path in [
+            "/etc/apt",
+            "/usr/local/share/ca-certificates",
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/etc/pip.conf",
+            "/etc/resolv.conf",
+        ] {
+            copy(Path::new(path), unfinished)?;
+        }
+        for (_, value) in network() {
+            let path = Path::new(&value);
+            if path.is_absolute() && path.is_file() {
+                copy(path, unfinished)?;
+            }
+        }
+        let chroot = |words: &[&str]| run::quiet(run::command("chroot").arg(unfinished).args(words));
+        chroot(&["update-ca-certificates"])?;
+        chroot(&["useradd", "--create-home", "--shell", "/bin/bash", USER])?;
+        let sudoers = unfinished.join("etc/sudoers.d").join(USER);
+        fs::write(&sudoers, format!("{USER} ALL=(ALL) NOPASSWD: ALL\n"))?;
+        fs::set_permissions(&sudoers, fs::Permissions::from_mode(0o440))?;
+        Ok(())
+    })
+}
+
+/// Copies a file or a folder of the host to the same place in a root.
+fn copy(path: &Path, root: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let to = root.join(path.strip_prefix("/")?);
+    let parent = to.parent().context("it lies in no folder")?;
+    fs::create_dir_all(parent)?;
+    let mut cp: Command = run::command("cp");
+    // Links are followed: what they lead to is not in the root.
+    cp.args(["--recursive", "--dereference", "--remove-destination", "--no-target-directory"])
+        .arg(path)
+        .arg(&to);
+    run::quiet(&mut cp)
+}
+
+/// The host's variables that say how the network is reached: proxies and certificates.
+fn network() -> Vec<(String, String)> {
+    env::vars().filter(|(name, _)| is_about_the_network(name)).collect()
+}
+
+fn is_about_the_network(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name.ends_with("_PROXY")
+        || name.starts_with("PIP_")
+        || ["CERT", "CA_BUNDLE", "CAINFO", "CA_CERTS"].iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn every_command_of_the_first_page_is_run_or_named_here() -> Result<()> {
+        /// They take hours, and need nothing that `make test` does not install.
+        const LEFT_OUT: &[&str] = &[
+            "test-all",
+            "test-fresh",
+            "bench",
+            "mutants-sample",
+            "coverage",
+            "seeded",
+            "differential",
+            "test-kernel-debug",
+        ];
+        let page = fs::read_to_string(toolchain::root().join("README.md"))?;
+        let mut count = 0;
+        for line in page.lines().filter_map(|line| line.strip_prefix("make ")) {
+            let name = line.split(' ').next().unwrap_or_default();
+            let known = COMMANDS.iter().any(|(command, _)| command.split(' ').next() == Some(name));
+            if !known && !LEFT_OUT.contains(&name) {
+                bail!("no fresh machine runs `make {name}` of README.md");
+            }
+            count += usize::from(known);
+        }
+        ensure!(count > 4, "only {count} commands");
+        ensure!(page.contains(NAMED_BY_THE_README), "README.md does not name {NAMED_BY_THE_README}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_fresh_machine_inherits_is_how_to_reach_the_network() {
+        for (name, expected) in [
+            ("https_proxy", true),
+            ("SSL_CERT_FILE", true),
+            ("PIP_INDEX_URL", true),
+            ("CARGO_HOME", false),
+            ("PATH", false),
+        ] {
+            assert_eq!(is_about_the_network(name), expected, "{name}");
+        }
+    }
+}
