@@ -1,8 +1,8 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny clients need
-demo demo-router bench deny firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
+.PHONY: demo demo-router test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz seeded test-kernel-debug differential deny coverage mutants-sample clients need
+demo demo-router bench deny coverage firmware test-firmware demo-firmware seeded test-kernel-debug differential: need
 	@$(CARGO) xtask $@
 
 # FROM: the step to start at, after one that failed.
@@ -16,6 +16,10 @@ test-fresh: need
 # ARCH: one or more of OpenWrt's architectures; without it, all. KERNEL: the built kernel to pack a module for.
 packages: need
 	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(ARCH)
+
+# SEED: another sample. CRATE: one or more crates; without it, all.
+mutants-sample: need
+	@$(CARGO) xtask mutants-sample $(if $(SEED),--seed $(SEED)) $(CRATE)
 
 clients: need
 	@$(CARGO) xtask clients $(ARCH)

@@ -1,17 +1,14 @@
 //! Licences, sources and versions of all that is built on, by cargo-deny and `deny.toml`.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 
-use crate::{cache, run, toolchain};
+use crate::{installed::Program, run, toolchain};
 
-/// The version of cargo-deny, which is built once for all clones.
-const VERSION: &str = "0.20.2";
+const CARGO_DENY: Program = Program { name: "cargo-deny", version: "0.20.2" };
 
 /// `make deny`. Advisories are looked at where their database can be fetched; where not, that is said.
 pub(crate) fn run() -> Result<()> {
-    let program = program()?;
+    let program = CARGO_DENY.path()?;
     let check = |what: &[&str]| {
         let mut deny = run::command(&program);
         run::shown(deny.arg("check").args(what).current_dir(toolchain::root()))
@@ -32,16 +29,4 @@ pub(crate) fn run() -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn program() -> Result<PathBuf> {
-    let folder = cache::entry("cargo-deny", &[VERSION], |unfinished, _| {
-        run::progress("building cargo-deny, which takes some minutes");
-        let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["install", "--quiet", "--locked", "--version", VERSION, "--root"]).arg(unfinished);
-        let target = unfinished.join("target");
-        run::quiet(cargo.arg("--target-dir").arg(&target).arg("cargo-deny"))?;
-        Ok(std::fs::remove_dir_all(target)?)
-    })?;
-    Ok(folder.join("bin/cargo-deny"))
 }

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     bench::Row,
-    cache, document, host, run,
+    cache, document, host,
+    installed::Program,
+    run,
     toolchain::{self, Toolchain},
 };
 
@@ -39,7 +41,7 @@ const BOARDS: &[Board] = &[
 ];
 
 /// The version of `defmt-print`, which decodes the firmware's log; it goes with that of defmt in the boards' lock.
-const DEFMT_PRINT: &str = "1.2.0";
+const DEFMT_PRINT: Program = Program { name: "defmt-print", version: "1.2.0" };
 
 /// Bytes of flash and RAM that a gateway with the usual tables has to fit into.
 const MEMORY_LIMIT: u64 = 96 << 10;
@@ -285,19 +287,6 @@ impl Memory {
     }
 }
 
-/// `defmt-print`, built once for all clones.
-fn defmt_print() -> Result<PathBuf> {
-    let folder = cache::entry("defmt-print", &[DEFMT_PRINT], |unfinished, _| {
-        run::progress("building defmt-print, which takes some minutes");
-        let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["install", "--quiet", "--locked", "--version", DEFMT_PRINT, "--root"]).arg(unfinished);
-        let target = unfinished.join("target");
-        run::quiet(cargo.arg("--target-dir").arg(&target).arg("defmt-print"))?;
-        Ok(fs::remove_dir_all(target)?)
-    })?;
-    Ok(folder.join("bin/defmt-print"))
-}
-
 /// The program that is the world around a board in QEMU, and what it needs.
 struct Lane {
     program: PathBuf,
@@ -315,7 +304,7 @@ impl Lane {
         Ok(Self {
             program: folder.join("pkd-firmware-lane"),
             knock: folder.join("knock"),
-            defmt_print: defmt_print()?,
+            defmt_print: DEFMT_PRINT.path()?,
         })
     }
 
@@ -352,7 +341,7 @@ fn counted() -> Result<BTreeMap<String, u64>> {
     ]);
     qemu.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(&image);
     let output = qemu.output().context("qemu-system-arm")?;
-    let mut printer = run::command(defmt_print()?);
+    let mut printer = run::command(DEFMT_PRINT.path()?);
     let log = run::output_of(printer.arg("-e").arg(&image).args(["--log-format", "{s}"]), &output.stdout)?;
     let log = String::from_utf8(log)?;
     let figures = log.lines().find_map(|line| line.strip_prefix("figures: "));

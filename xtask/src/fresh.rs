@@ -103,6 +103,9 @@ fn one(base: &Path, command: &str, who: Who) -> Result<Duration> {
     run::progress(&format!("an empty Debian 12: make {command}, as {user}"));
     let root = cache::folder()?.join(format!("fresh-root-{}", std::process::id()));
     run::quiet(run::command("cp").args(["-a", "--reflink=auto"]).arg(base).arg(&root))?;
+    // sudo looks the computer's name up.
+    let name = run::output(&mut run::command("hostname"))?;
+    fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n127.0.1.1 {name}"))?;
     let checkout = root.join(&home).join("pkd");
     mirror(&toolchain::root().canonicalize()?, &checkout)?;
     for file in [".npmrc", ".cargo/config.toml", ".config/pip/pip.conf"] {

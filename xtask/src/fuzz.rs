@@ -70,6 +70,17 @@ pub(crate) fn run_corpora() -> Result<()> {
     Ok(())
 }
 
+/// Runs each of these targets for `time` and replaces its committed corpus by the fewest inputs that reach as much.
+pub(crate) fn keep(names: &[&str], time: Duration) -> Result<()> {
+    run(names, time)?;
+    let names = if names.is_empty() { TARGETS } else { names };
+    let fuzzers = Fuzzers::build(toolchain::root(), names)?;
+    for name in names {
+        println!("fuzz {name}: {} inputs kept", fuzzers.minimise(name)?);
+    }
+    Ok(())
+}
+
 /// Runs these targets, all if none is named, as many at a time as there are processors.
 pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
     let names = if names.is_empty() { TARGETS } else { names };
@@ -159,6 +170,29 @@ impl Fuzzers {
         let mut command = self.command(name);
         command.args(folders).args(["-runs=0", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
         Ok((inputs, self.outcome(name, &mut command)?))
+    }
+
+    /// Writes the committed corpus anew; returns how many inputs it has.
+    fn minimise(&self, name: &str) -> Result<usize> {
+        let (new, committed) =
+            (self.folder.join("minimised").join(name), self.root.join("tests/fuzz/corpus").join(name));
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::create_dir_all(&new)?;
+        let mut command = self.command(name);
+        // Long inputs reach little that short ones do not, and all of them are in git.
+        command.args(["-merge=1", "-max_len=600"]).arg(&new).arg(self.folder.join("corpus").join(name));
+        command.args(self.committed(name));
+        self.outcome(name, &mut command)?;
+        let count = fs::read_dir(&new)?.count();
+        ensure!(count > 0, "fuzz {name}: no input was kept");
+        if committed.exists() {
+            fs::remove_dir_all(&committed)?;
+        }
+        fs::create_dir_all(committed.parent().context("a corpus in no folder")?)?;
+        run::quiet(run::command("cp").arg("-r").arg(new).arg(committed))?;
+        Ok(count)
     }
 
     /// What a target begins with: the minimised corpus of earlier runs, and inputs that people wrote.

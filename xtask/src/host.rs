@@ -123,6 +123,9 @@ const FIRMWARE: &[Need] = &[
 /// For fuzzers: libFuzzer is C++.
 const FUZZ: &[Need] = &[program!("g++", "g++")];
 
+/// For `make coverage`: LLVM's tools, of Debian's Rust or of the one that is in use.
+const COVERAGE: &[Need] = &[program!("llvm-22", "llvm-cov-22")];
+
 /// For a root of a fresh Debian.
 const FRESH: &[Need] = &[program!("mmdebstrap", "mmdebstrap")];
 
@@ -159,6 +162,7 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
     Ok(match verb {
         // Cargo and a C compiler, which built this program.
         "deny" | "gateway-config" => &[],
+        "mutants-sample" => &[GUEST, TEST_ALONE],
         "demo" => &[DEMO],
         "demo-router" => &[GUEST],
         "test-fresh" => &[FRESH],
@@ -168,6 +172,7 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
         "fuzz" => &[FUZZ],
         "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
         "bench" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
+        "coverage" => &[DEMO, TEST_ALONE, COVERAGE],
         "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH],
         "ci" | "test" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci"
         | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],

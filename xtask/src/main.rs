@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod clients;
+mod coverage;
 mod debian;
 mod demo;
 mod demo_router;
@@ -15,11 +16,13 @@ mod fresh;
 mod fuzz;
 mod guest;
 mod host;
+mod installed;
 mod kernel;
 mod kmod;
 mod lane;
 mod luci;
 mod machine;
+mod mutants;
 mod openwrt;
 mod packages;
 mod pypi;
@@ -50,11 +53,16 @@ usage: cargo xtask VERB
                     everything, whatever passed before
   test-fresh COMMAND...
                     commands of make on an empty Debian 12 (no name: those of the README)
+  coverage          lines that the tests run, by crate; written to docs/testing.md
+  mutants-sample [--seed N] CRATE...
+                    how many small changes of the code the tests notice; written to docs/testing.md
   ci                what judges a landing: test, or test-all where the last commit asks for it
   bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
   bench PART        checks, packets, times, constant-time, sizes or firmware alone
   deny              licences, sources and versions of what is built on, by cargo-deny
   feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
+  feed --opkg PROGRAM
+                    the packages, installed and removed by a given opkg
   luci              the pages of LuCI, in a headless browser
   lane MACHINE...   boot the machine and run the tests inside it (no name: all)
   lane --packages MACHINE
@@ -73,6 +81,8 @@ usage: cargo xtask VERB
   demo-firmware     a gateway in QEMU: ssh does not get through, knock, it does
   fuzz [--seconds N | --hours N] TARGET...
                     bytes of strangers against what reads them, 60 s each (no name: all)
+  fuzz --keep --seconds N TARGET...
+                    the same, and the inputs that reach most become tests/fuzz/corpus
   seeded NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
   differential      the kernel's verdicts, and the extension's reading of texts, against pkd-core's
   test-kernel-debug the match on a kernel that is built to complain: KASAN, UBSAN, lockdep, kmemleak
@@ -109,12 +119,18 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["test-all"] => test::run_all(None),
         ["test-all", "--from", step] => test::run_all(Some(step)),
         ["test-fresh", commands @ ..] => fresh::run(commands),
+        ["coverage"] => coverage::run(),
+        ["mutants-sample", "--seed", number, names @ ..] => {
+            mutants::sample(number.parse().with_context(|| format!("invalid seed {number:?}"))?, names)
+        }
+        ["mutants-sample", names @ ..] => mutants::sample(0, names),
         ["ci"] => test::run_ci(),
         ["bench"] => bench::run(),
         ["bench", "firmware"] => firmware::write_figures(),
         ["bench", part] => bench::part(part),
         ["deny"] => deny::run(),
         ["feed"] => feed::test(),
+        ["feed", "--opkg", program] => feed::test_with_opkg(program),
         ["luci"] => luci::test(),
         ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
         ["differential"] => differential(),
@@ -132,6 +148,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["demo-firmware"] => firmware::demo(),
         ["fuzz", "--seconds", number, names @ ..] => fuzz::run(names, seconds(number, 1)?),
         ["fuzz", "--hours", number, names @ ..] => fuzz::run(names, seconds(number, 3_600)?),
+        ["fuzz", "--keep", "--seconds", number, names @ ..] => fuzz::keep(names, seconds(number, 1)?),
         ["fuzz", names @ ..] => fuzz::run(names, fuzz::USUAL),
         ["seeded", names @ ..] => seeded::run(names),
         ["gateway-config", file] => firmware::configure(file),
