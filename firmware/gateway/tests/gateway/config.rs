@@ -153,6 +153,26 @@ fn what_cannot_work_is_neither_written_nor_read() {
 }
 
 #[test]
+fn a_service_needs_the_address_of_a_single_host() {
+    let impossible = [[0; 4], [255; 4], [224, 0, 0, 1], [239, 255, 255, 255], [127, 0, 0, 1], [127, 9, 8, 7]];
+    let possible = [[10, 0, 0, 1], [223, 255, 255, 255], [240, 0, 0, 1], [128, 0, 0, 1]];
+    let mut dhcp = one_arm();
+    dhcp.address = Address::Dhcp;
+    // Neither knows a network that the host has to be in.
+    for (name, config) in [("one-arm with DHCP", dhcp), ("inline", inline())] {
+        for (address, expected) in impossible
+            .into_iter()
+            .map(|address| (address, Err(ConfigError::Host)))
+            .chain(possible.into_iter().map(|address| (address, Ok(()))))
+        {
+            let mut config = config.clone();
+            config.services[0].inside.address = address.into();
+            assert_eq!(bytes(&config).map(drop), expected, "{name}: {address:?}");
+        }
+    }
+}
+
+#[test]
 fn it_does_not_show_its_keys() {
     let mut config = one_arm();
     config.made = UnixSeconds(0);

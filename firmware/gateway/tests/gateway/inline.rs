@@ -1,6 +1,6 @@
 //! Two sides, and a bridge between them.
 
-use pkd_core::Verdict;
+use pkd_core::{Reason, Verdict};
 use pkd_gateway::{Action, Drop, Inline, Mode, Pass, Port, TAG, Vlans, untag};
 use smoltcp::wire::{ArpOperation, EthernetAddress, Ipv4Packet};
 
@@ -121,6 +121,38 @@ fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
 }
 
 #[test]
+fn each_of_two_protected_hosts_is_protected() {
+    let second = Host::new(9, [192, 168, 1, 21]);
+    let (mut tables, mut config) = (SmallTables::new(), inline());
+    config.services[1].inside.address = second.address;
+    let mut gateway = ready(&mut tables, &config);
+    let held = Action::Drop(Drop::NoGrant);
+    for (row, host) in [NAS, second].into_iter().enumerate() {
+        let path = Path { from: CLIENT, from_port: 5_000, to: host, to_port: crate::rig::KNOCK_PORT };
+        let mut fragment = frame::udp(path, b"12345678");
+        let mut packet = Ipv4Packet::new_unchecked(&mut fragment[14..]);
+        packet.set_frag_offset(64);
+        packet.fill_checksum();
+        assert_eq!(
+            through(&mut gateway, Port::Outside, &fragment),
+            Action::Drop(Drop::Fragment),
+            "row {row}"
+        );
+        let wrong = frame::udp(path, b"a knock that is too short");
+        assert_eq!(
+            through(&mut gateway, Port::Outside, &wrong),
+            Action::Drop(Drop::Knock(Verdict::Ignore(Reason::Length))),
+            "row {row}: knocks at its address are for the gateway"
+        );
+        let (ssh, dns) = if host == NAS { (held, IN) } else { (IN, held) };
+        let syn = frame::tcp(SYN, Path { to_port: 22, ..path }, b"");
+        assert_eq!(through(&mut gateway, Port::Outside, &syn), ssh, "row {row}: only the NAS has SSH");
+        let query = frame::udp(Path { to_port: 53, ..path }, b"");
+        assert_eq!(through(&mut gateway, Port::Outside, &query), dns, "row {row}: only the second has DNS");
+    }
+}
+
+#[test]
 fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
@@ -217,6 +249,13 @@ fn tagged(frame: &[u8], control: u16) -> Vec<u8> {
     tagged
 }
 
+/// The frame with another type behind its addresses.
+fn typed(frame: &[u8], kind: u16) -> Vec<u8> {
+    let mut typed = frame.to_vec();
+    typed[12..14].copy_from_slice(&kind.to_be_bytes());
+    typed
+}
+
 fn trunk() -> pkd_gateway::Config<RULES> {
     let mut config = inline();
     config.mode = Mode::Inline(Inline { vlans: Some(VLANS), pass: Pass::default() });
@@ -243,6 +282,8 @@ fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
         ("to the service, from its own side", tagged(&ssh, 20), crossed, 10),
         ("another VLAN", tagged(&web, 30), Err(Drop::NotOurs), 0),
         ("no VLAN", web.clone(), Err(Drop::NotOurs), 0),
+        ("a provider's tag (802.1ad)", typed(&tagged(&web, 10), 0x88a8), Err(Drop::NotOurs), 0),
+        ("no tag, and a VLAN's number by chance", typed(&tagged(&web, 20), 0x88cc), Err(Drop::NotOurs), 0),
     ];
     for (row, (name, frame, action, control)) in table.iter().enumerate() {
         let mut bytes = frame.clone();
@@ -310,6 +351,38 @@ fn what_is_for_an_inside_host_stays_inside() {
         gateway.on_frame(READY, Port::Outside, &mut frame::icmp(stranger, GATEWAY, 8, b"12345678"));
     }
     assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
+}
+
+#[test]
+fn the_gateway_remembers_the_last_eight_inside_hosts_that_spoke_to_it() {
+    let speaker = |number: u8| Host::new(100 + number, [192, 168, 1, 100 + number]);
+    // who speaks to the gateway, one after the other; who is remembered then, and who is not
+    let table: [(&str, Vec<u8>, Vec<u8>, Vec<u8>); 4] = [
+        ("nobody", vec![], vec![], vec![1]),
+        ("eight", (1..=8).collect(), (1..=8).collect(), vec![9]),
+        ("nine: the first is forgotten", (1..=9).collect(), (2..=9).collect(), vec![1]),
+        ("one host nine times takes one place", [vec![1], vec![2; 9]].concat(), vec![1, 2], vec![3]),
+    ];
+    for (row, (name, speaking, known, unknown)) in table.into_iter().enumerate() {
+        let (mut tables, config) = (SmallTables::new(), inline());
+        let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
+        for number in speaking {
+            let mut question = frame::icmp(speaker(number), GATEWAY, 8, b"12345678");
+            let given = gateway.on_frame(READY, Port::Inside, &mut question);
+            assert_eq!(given, Action::Local { skip: 0 }, "row {row}: {name}");
+        }
+        let both = [Some(Port::Outside), Some(Port::Inside)];
+        let expected = known
+            .into_iter()
+            .map(|number| (number, [Some(Port::Inside), None]))
+            .chain(unknown.into_iter().map(|number| (number, both)));
+        for (number, sides) in expected {
+            let answer = frame::icmp(GATEWAY, speaker(number), 0, b"counters");
+            let mut out = [0; 128];
+            let sent = [0, 1].map(|copy| gateway.on_own_frame(&answer, copy, &mut out).map(|(port, _)| port));
+            assert_eq!(sent, sides, "row {row}: {name}: host {number}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use pkd_core::{Reason, Verdict};
 use pkd_gateway::{Action, Drop, Gateway, Instant, Port};
-use smoltcp::wire::{ArpOperation, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
+use smoltcp::wire::{ArpOperation, EthernetAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 use crate::{
     frame::{self, ACK, Carrier, FIN_ACK, HOPS, Host, Path, RST, SEQUENCE, SYN, SYN_ACK, Seen},
@@ -299,7 +299,7 @@ fn an_inside_host_is_asked_for_and_only_one_that_answers_gets_flows() {
     let question =
         |gateway: &mut Small<'_>, now, out: &mut [u8]| gateway.on_tick(now, out).map(|(_, length)| length);
     assert_eq!(question(&mut gateway, READY, &mut out), Some(42));
-    let nobody = Host { hardware: smoltcp::wire::EthernetAddress([0; 6]), ..NAS };
+    let nobody = Host { hardware: EthernetAddress([0; 6]), ..NAS };
     let mut expected = frame::arp(ArpOperation::Request, GATEWAY, nobody);
     expected[..6].fill(0xff);
     assert_eq!(out[..42], expected, "two services of one host make one question");
@@ -309,6 +309,48 @@ fn an_inside_host_is_asked_for_and_only_one_that_answers_gets_flows() {
     assert!(client(&mut gateway, seconds(1), TCP_SYN, 5_001).is_ok());
     assert_eq!(question(&mut gateway, seconds(30), &mut out), None);
     assert_eq!(question(&mut gateway, seconds(31), &mut out), Some(42), "whether it is still there");
+}
+
+#[test]
+fn an_arp_answer_with_an_impossible_hardware_address_does_not_redirect_a_service() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let new_card = Host::new(9, [192, 168, 1, 20]).hardware;
+    let table = [
+        ("the gateway's own", GATEWAY.hardware, NAS.hardware),
+        ("broadcast", EVERYBODY, NAS.hardware),
+        ("a group's", EthernetAddress([1, 0, 0x5e, 0, 0, 1]), NAS.hardware),
+        ("none", EthernetAddress([0; 6]), NAS.hardware),
+        ("a new card's", new_card, new_card),
+    ];
+    for ((row, (name, claimed, reached)), port) in table.into_iter().enumerate().zip(5_001..) {
+        let mut answer = frame::arp(ArpOperation::Reply, Host { hardware: claimed, ..NAS }, GATEWAY);
+        // The frame itself has a good source, so only the claim in it is wrong.
+        answer[6..12].copy_from_slice(&NAS.hardware.0);
+        assert_eq!(
+            gateway.on_frame(READY, Port::Outside, &mut answer),
+            Action::Local { skip: 0 },
+            "row {row}: {name}"
+        );
+        let inwards = client(&mut gateway, READY, TCP_SYN, port).unwrap();
+        assert_eq!(inwards.hardware, (GATEWAY.hardware, reached), "row {row}: {name}");
+    }
+}
+
+#[test]
+fn answers_go_to_the_hardware_address_that_the_client_used_last() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = establish(&mut gateway, READY, 5_001);
+    // Another router takes over.
+    let moved = Host { hardware: Host::new(9, [0; 4]).hardware, ..CLIENT };
+    for (row, from) in [CLIENT, moved, CLIENT].into_iter().enumerate() {
+        pass(&mut gateway, READY, Port::Outside, TCP_ACK, to_gateway(from, 5_001, SSH)).unwrap();
+        let answer = pass(&mut gateway, READY, Port::Outside, TCP_ACK, from_nas(22, nat_port)).unwrap();
+        assert_eq!(answer.hardware, (GATEWAY.hardware, from.hardware), "row {row}");
+    }
 }
 
 #[test]
@@ -356,6 +398,40 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
         let mut strange = frame::icmp(router, GATEWAY, 3, &sent[14..]);
         let given = gateway.on_frame(READY, Port::Outside, &mut strange);
         assert_eq!(given, Action::Drop(Drop::NoFlow), "row {row}: about a packet that we never sent");
+    }
+}
+
+#[test]
+fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flow() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap().from.1;
+    let other = Host::new(9, [192, 168, 1, 21]);
+    let ours = Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 };
+    let forwarded = Action::Forward(Port::Outside);
+    let hops = Action::Drop(Drop::Hops);
+    let no_flow = Action::Drop(Drop::NoFlow);
+    let table = [
+        ("the gateway's own packet", HOPS, ours, forwarded),
+        ("with two hops left", 2, ours, forwarded),
+        ("with its last hop", 1, ours, hops),
+        ("with no hop", 0, ours, hops),
+        ("a packet from another address", HOPS, Path { from: STRANGER, ..ours }, no_flow),
+        ("a packet to another host", HOPS, Path { to: other, ..ours }, no_flow),
+        ("a packet to another port", HOPS, Path { to_port: 23, ..ours }, no_flow),
+        ("a packet from another port", HOPS, Path { from_port: nat_port + 1, ..ours }, no_flow),
+    ];
+    for (row, (name, hops, about, action)) in table.into_iter().enumerate() {
+        let mut error = frame::icmp(NAS, GATEWAY, 3, &frame::tcp(SYN, about, b"")[14..]);
+        let mut packet = Ipv4Packet::new_unchecked(&mut error[14..]);
+        packet.set_hop_limit(hops);
+        packet.fill_checksum();
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
+        if action == forwarded {
+            let left = Ipv4Packet::new_unchecked(&error[14..]).hop_limit();
+            assert_eq!(left, hops - 1, "row {row}: {name}");
+        }
     }
 }
 

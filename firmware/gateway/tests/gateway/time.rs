@@ -61,6 +61,28 @@ fn the_saved_floor_outlives_a_restart_and_keeps_old_knocks_out() {
 }
 
 #[test]
+fn a_floor_that_rose_while_the_last_was_being_saved_still_has_to_be_saved() {
+    // floors by the seconds of accepted knocks; what was saved meanwhile; what is left to save
+    let table: [(&str, &[u64], u64, Option<u64>); 4] = [
+        ("the same", &[20], 20, None),
+        ("a later one came", &[20, 21], 20, Some(21)),
+        ("both are below the saved one", &[20, 21], 21, None),
+        ("an earlier one was saved", &[20], 19, Some(20)),
+    ];
+    for (row, (name, knocks, saved, left)) in table.into_iter().enumerate() {
+        let (mut tables, config) = (SmallTables::new(), one_arm());
+        let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+        gateway.set_time(at(0), unix(20)).unwrap();
+        for time in knocks {
+            let knock = knock_at("SSHK", unix(*time), 1);
+            assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock), ACCEPT, "row {row}: {name}");
+        }
+        gateway.floor_saved(unix(saved));
+        assert_eq!(gateway.floor_to_save(), left.map(unix), "row {row}: {name}");
+    }
+}
+
+#[test]
 fn a_time_server_that_lies_about_the_past_is_not_believed() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(100)));
