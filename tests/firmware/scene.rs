@@ -129,6 +129,31 @@ impl Scene {
         self.counters().map(drop)
     }
 
+    /// Makes the gateway's clock show this time, and waits only if it does not yet; `false`: it does not believe so early a
+    /// time.
+    pub(crate) fn set_clock(&mut self, time: u64) -> Result<bool> {
+        self.wire.time.says = Some(time);
+        let end = Instant::now() + LIMIT;
+        loop {
+            let before = self.counters()?;
+            if before.clock() == time {
+                return Ok(true);
+            }
+            ensure!(Instant::now() < end, "the clock shows {}, not {time}", before.clock());
+            self.tell_time(time)?;
+            let after = self.counters()?;
+            if after.clock() != time && after.of("time_refused") > before.of("time_refused") {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Waits until a gateway that has just been switched on sends and receives.
+    pub(crate) fn wait_for_link(&mut self) -> Result<()> {
+        self.machine.said("link up")?;
+        self.wait_for_host()
+    }
+
     /// Waits until the gateway knows where the inside host is.
     pub(crate) fn wait_for_host(&mut self) -> Result<()> {
         self.wire.send(&frame::arp(ArpOperation::Reply, NAS, GATEWAY))?;
@@ -225,6 +250,11 @@ impl Counters {
 
     pub(crate) fn of(&self, name: &str) -> u64 {
         self.lines().find(|(known, _)| known.contains(name)).map_or(0, |(_, value)| value)
+    }
+
+    /// The time of day that the gateway's clock shows; 0: none.
+    pub(crate) fn clock(&self) -> u64 {
+        self.of("pkd_clock_seconds")
     }
 
     /// The names of those that grew since `before`.
