@@ -1,7 +1,7 @@
 //! The firmware in QEMU: its flash, its log, and the monitor.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufRead, BufReader, Write},
     os::unix::{fs::FileExt, net::UnixStream},
     path::PathBuf,
@@ -68,6 +68,12 @@ impl Board {
         }
     }
 }
+
+/// QEMU's arguments that make the board's time depend on its instructions: each takes 32 ns, and only sleep takes more.
+pub(crate) const COUNTED: [&str; 2] = ["-icount", "shift=5"];
+/// Instructions a second of the board's time, with [`COUNTED`], if it never sleeps.
+pub(crate) const COUNTED_A_SECOND: u64 = 1_000_000_000 / 32;
+
 /// Where the board keeps the floor, and in how many bytes.
 pub(crate) const FLOOR_START: u32 = 0x0001_0000;
 pub(crate) const FLOOR_BYTES: u32 = 0x2000;
@@ -266,26 +272,27 @@ impl Machine {
     pub(crate) fn reset(&mut self) -> Result<()> {
         // What it said until now is of the life that ends.
         self.log()?;
-        self.ask("{\"execute\":\"system_reset\"}")
+        self.ask("{\"execute\":\"system_reset\"}").map(drop)
     }
 
     /// Pulls the cable, or puts it back.
     pub(crate) fn set_link(&mut self, up: bool) -> Result<()> {
         self.ask(&format!("{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"net\",\"up\":{up}}}}}"))
+            .map(drop)
     }
 
-    /// Seconds that QEMU has used of the processor.
-    pub(crate) fn processor_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id()))?;
-        // Fields 14 and 15 of proc(5), counted behind the name, in hundredths.
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |at: usize| {
-            fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no processor time")
-        };
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
+    /// Instructions that the board has executed so far; it has to be started with [`COUNTED`].
+    pub(crate) fn instructions(&mut self) -> Result<u64> {
+        // {"return": {"icount": 83940, "mode": "none"}}
+        let answer = self.ask("{\"execute\":\"query-replay\"}")?;
+        let (_, number) =
+            answer.split_once("\"icount\": ").with_context(|| format!("no count in {answer}"))?;
+        let digits = number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().with_context(|| format!("no count in {answer}"))
     }
 
-    fn ask(&mut self, command: &str) -> Result<()> {
+    /// Gives a command to the monitor, and returns its answer.
+    fn ask(&mut self, command: &str) -> Result<String> {
         let end = Instant::now() + LIMIT;
         let mut stream = loop {
             match UnixStream::connect(&self.monitor) {
@@ -298,17 +305,18 @@ impl Machine {
         stream.set_read_timeout(Some(LIMIT))?;
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         lines.next().context("no greeting")??;
+        let mut answer = String::new();
         for command in ["{\"execute\":\"qmp_capabilities\"}", command] {
             writeln!(stream, "{command}")?;
-            loop {
+            answer = loop {
                 let line = lines.next().context("the monitor closed")??;
                 ensure!(!line.contains("\"error\""), "{command}: {line}");
                 if line.contains("\"return\"") {
-                    break;
+                    break line;
                 }
-            }
+            };
         }
-        Ok(())
+        Ok(answer)
     }
 }
 

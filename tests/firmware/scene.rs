@@ -91,15 +91,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// A board with this flash, just switched on.
     pub(crate) fn start(tools: &Tools, prepare: impl FnOnce(&Flash) -> Result<()>) -> Result<Self> {
+        Self::start_with(tools, &[], prepare)
+    }
+
+    fn start_with(
+        tools: &Tools,
+        arguments: &[&str],
+        prepare: impl FnOnce(&Flash) -> Result<()>,
+    ) -> Result<Self> {
         let mut wire = None;
         let machine = Machine::start(tools, Board::Mps2, prepare, |folder| {
             wire = Some(Wire::new(folder, "net", vec![NAS, ROUTER], ROUTER));
-            vec![
-                "-netdev".to_owned(),
-                plug(folder, "net"),
-                "-net".to_owned(),
-                "nic,model=lan9118,netdev=net".to_owned(),
-            ]
+            let net = ["-netdev", &plug(folder, "net"), "-net", "nic,model=lan9118,netdev=net"];
+            net.iter().chain(arguments).map(|&argument| argument.to_owned()).collect()
         })?;
         let wire = wire.context("no cable")??;
         Ok(Self { machine, wire, nonce: 0 })
@@ -107,7 +111,12 @@ impl Scene {
 
     /// One that remembers a floor before the story, and has been told the time: it accepts at once.
     pub(crate) fn ready(tools: &Tools) -> Result<Self> {
-        let mut scene = Self::start(tools, |flash| {
+        Self::ready_with(tools, &[])
+    }
+
+    /// The same, with more arguments for QEMU.
+    pub(crate) fn ready_with(tools: &Tools, arguments: &[&str]) -> Result<Self> {
+        let mut scene = Self::start_with(tools, arguments, |flash| {
             flash.configure(&config())?;
             flash.save_floor(UnixSeconds(START - 1_000))
         })?;
