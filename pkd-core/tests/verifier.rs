@@ -108,3 +108,17 @@ fn a_mark_is_the_time_and_the_first_8_bytes_of_the_digest() {
     assert_ne!(Mark::new(UnixSeconds(6), &Digest([9; 32])), mark);
     assert!(Digest([9; 32]).matches(&Digest([9; 32])));
 }
+
+#[test]
+fn a_mark_is_the_same_again_from_the_time_and_id_that_were_kept_of_it() {
+    let digest = Digest(std::array::from_fn(|at| u8::try_from(at + 1).unwrap()));
+    let table = [
+        ("a digest", Mark::new(NOW, &digest), NOW, 0x0102_0304_0506_0708),
+        ("all ones", Mark::new(UnixSeconds(u64::MAX), &Digest([0xff; 32])), UnixSeconds(u64::MAX), u64::MAX),
+        ("all zeros", Mark::new(UnixSeconds(0), &Digest([0; 32])), UnixSeconds(0), 0),
+    ];
+    for (name, mark, time, id) in table {
+        assert_eq!((mark.time(), mark.id()), (time, id), "{name}");
+        assert_eq!(Mark::kept(mark.time(), mark.id()), mark, "{name}");
+    }
+}
