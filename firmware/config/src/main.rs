@@ -97,6 +97,16 @@ mod tests {
             ("a host elsewhere", "192.168.1.20:443", "10.0.0.20:443", "outside its network"),
             ("no number", "port = 8443", "port = 80443", "80443"),
             ("a window without a clock", "server = \"192.168.1.1\"", "", "window"),
+            ("a time server's port without a server", "server = \"192.168.1.1\"", "port = 123", "[time]"),
+            ("a pause without a time server", "server = \"192.168.1.1\"", "every = 64", "[time]"),
+            ("a router beside DHCP", "address = \"192.168.1.9/24\"", "address = \"dhcp\"", "router"),
+            ("sides of a gateway with one interface", "[counters]", "[inline]\n[counters]", "[inline]"),
+            ("one VLAN", "mode = \"one-arm\"", "inline.inside_vlan = 2\nmode = \"inline\"", "outside_vlan"),
+            ("an address without its network", "192.168.1.9/24", "192.168.1.9", "192.168.1.9"),
+            ("a network of 33 bits", "192.168.1.0/24", "192.168.1.0/33", "192.168.1.0/33"),
+            ("bits that are no number", "192.168.1.0/24", "192.168.1.0/x", "x"),
+            ("an address of three numbers", "192.168.1.0/24", "192.168.1/24", "192.168.1"),
+            ("a name of 17 bytes", "name = \"web\"", "name = \"seventeen letters\"", "seventeen letters"),
         ];
         for (row, (name, from, to, says)) in table.into_iter().enumerate() {
             assert!(GOOD.contains(from), "row {row}: {name}");
@@ -104,6 +114,123 @@ mod tests {
             let text = format!("{error:#}");
             assert!(text.contains(says), "row {row}: {name}: {text}");
             assert!(!text.contains("00112233"), "row {row}: it shows the key");
+        }
+    }
+
+    /// Changes of the example, and what they change in its configuration.
+    type Row = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config<RULES>));
+
+    #[test]
+    fn every_setting_reaches_the_configuration() {
+        use pkd_gateway::{Address, Inline, Mode, Pass, Protocol, TimeSource, Vlans};
+        const PORTS: [(&str, &str); 2] = [("port = 2222", ""), ("port = 8443", "")];
+        fn inline(config: &mut Config<RULES>, vlans: Option<Vlans>, pass: Pass) {
+            config.mode = Mode::Inline(Inline { vlans, pass });
+            config.services[0].port = 22;
+            config.services[1].port = 443;
+        }
+        let table: [Row; 9] = [
+            (
+                "the knock port, and no pings",
+                &[("40000", "40001"), ("echo = true", "echo = false")],
+                |config| {
+                    (config.knock_port, config.echo) = (40_001, false);
+                },
+            ),
+            ("the counters' port", &[("9100", "9101")], |config| config.counters_port = 9_101),
+            (
+                "inline, with the ports of the hosts",
+                &[("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
+                |config| inline(config, None, Pass::default()),
+            ),
+            (
+                "a trunk",
+                &[
+                    (
+                        "mode = \"one-arm\"",
+                        "inline = { outside_vlan = 2, inside_vlan = 3 }\nmode = \"inline\"",
+                    ),
+                    PORTS[0],
+                    PORTS[1],
+                ],
+                |config| inline(config, Some(Vlans { outside: 2, inside: 3 }), Pass::default()),
+            ),
+            (
+                "protocols that pass",
+                &[
+                    ("mode = \"one-arm\"", "inline = { pass_ipv6 = true }\nmode = \"inline\""),
+                    PORTS[0],
+                    PORTS[1],
+                ],
+                |config| inline(config, None, Pass { ipv6: true, other: false }),
+            ),
+            ("DHCP", &[("\"192.168.1.9/24\"", "\"dhcp\""), ("router = \"192.168.1.1\"", "")], |config| {
+                config.address = Address::Dhcp
+            }),
+            (
+                "the time server's port and pause",
+                &[("server = \"192.168.1.1\"", "server = \"192.168.1.1\"\nport = 1123\nevery = 17")],
+                |config| {
+                    if let TimeSource::Sntp(server) = &mut config.time {
+                        (server.at.port, server.every) = (1_123, 17);
+                    }
+                },
+            ),
+            (
+                "no counters",
+                &[("[counters]", ""), ("port = 9100", ""), ("from = \"192.168.1.0/24\"", "")],
+                |config| (config.counters_port, config.inside) = (0, None),
+            ),
+            ("a UDP service", &[("protocol = \"tcp\"", "protocol = \"udp\"")], |config| {
+                config.services[0].protocol = Protocol::Udp;
+            }),
+        ];
+        let example = made(GOOD, "setting").unwrap();
+        for (row, (name, changes, changed)) in table.into_iter().enumerate() {
+            let mut text = GOOD.to_owned();
+            for (from, to) in changes {
+                assert!(text.contains(from), "row {row}: {name}: {from}");
+                text = text.replacen(from, to, 1);
+            }
+            let mut expected = example.clone();
+            changed(&mut expected);
+            assert_ne!(expected, example, "row {row}: {name}");
+            assert_eq!(made(&text, &format!("setting-{row}")).unwrap(), expected, "row {row}: {name}");
+        }
+    }
+
+    #[test]
+    fn as_many_services_and_rules_as_fit_are_taken_and_one_more_is_refused() {
+        use std::fmt::Write as _;
+        // services and rules beside the example's two and one
+        let table = [
+            (pkd_gateway::SERVICES - 2, RULES - 1, None),
+            (pkd_gateway::SERVICES - 1, 0, Some("services")),
+            (0, RULES, Some("rules")),
+        ];
+        for (row, (services, rules, says)) in table.into_iter().enumerate() {
+            let mut text = GOOD.to_owned();
+            for (number, port) in (0..services).zip(10_000..) {
+                let inside = "192.168.1.20:80";
+                write!(text, "\n[[service]]\nname = \"s{number}\"\nprotocol = \"tcp\"\nport = {port}")
+                    .unwrap();
+                write!(text, "\ninside = \"{inside}\"\n").unwrap();
+            }
+            for number in 0..rules {
+                write!(text, "\n[[rule]]\ntag = \"{number}\"\nkey_file = \"pkd.key\"\n").unwrap();
+                text.push_str("services = [\"ssh\"]\n");
+            }
+            let given = made(&text, &format!("many-{row}"));
+            match (given, says) {
+                (Ok(config), None) => {
+                    assert_eq!((config.services.len(), config.rules.len()), (services + 2, rules + 1));
+                    assert_eq!((config.rules[1].ttl, config.rules[1].window.as_secs()), (60, 10), "defaults");
+                }
+                (Err(error), Some(says)) => {
+                    assert!(format!("{error:#}").contains(says), "row {row}: {error:#}");
+                }
+                (given, _) => panic!("row {row}: {given:?}"),
+            }
         }
     }
 

@@ -1,0 +1,84 @@
+//! The program: its arguments, its exit codes, and the file that it leaves.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use pkd_gateway::{Config, RULES};
+
+const GOOD: &str = include_str!("../example.toml");
+
+/// A folder with a good file and its key; it goes when this is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pkd-config-program-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("gateway.toml"), GOOD).unwrap();
+        let key = path.join("pkd.key");
+        fs::write(&key, "test").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        Self(path)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pkd-gateway-config"))
+            .args(arguments)
+            .current_dir(&self.0)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_file_can_be_read_by_its_owner_only_whatever_was_there_before() {
+    for (row, before) in [None, Some(0o600), Some(0o644)].into_iter().enumerate() {
+        let folder = Folder::new(&format!("mode-{row}"));
+        let out = folder.0.join("gateway.bin");
+        if let Some(mode) = before {
+            // Longer than any configuration: nothing of it may be left.
+            fs::write(&out, [b'x'; 5_000]).unwrap();
+            fs::set_permissions(&out, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let output = folder.run(&["gateway.toml", "gateway.bin"]);
+        assert!(output.status.success(), "row {row}: {output:?}");
+        assert!(output.stderr.is_empty(), "row {row}: {output:?}");
+        assert_eq!(mode(&out), 0o600, "row {row}");
+        let config = Config::<RULES>::parse(&fs::read(&out).unwrap()).unwrap();
+        assert_eq!(config.services.len(), 2, "row {row}");
+        assert!(!fs::read(&out).unwrap().contains(&b'x'), "row {row}");
+    }
+}
+
+#[test]
+fn a_failure_names_the_file_and_leaves_none() {
+    let table: [(&str, &[&str], &str); 5] = [
+        ("no arguments", &[], "usage"),
+        ("one argument", &["gateway.toml"], "usage"),
+        ("three arguments", &["gateway.toml", "gateway.bin", "more"], "usage"),
+        ("no such file", &["other.toml", "gateway.bin"], "other.toml"),
+        ("a folder that is not there", &["gateway.toml", "nowhere/gateway.bin"], "nowhere/gateway.bin"),
+    ];
+    let folder = Folder::new("failure");
+    for (name, arguments, says) in table {
+        let output = folder.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.starts_with("pkd-gateway-config: ") && text.contains(says), "{name}: {text}");
+        assert!(!folder.0.join("gateway.bin").exists(), "{name}");
+    }
+}
