@@ -479,6 +479,59 @@ enabled = false
     }
 
     #[test]
+    fn a_service_guards_the_beginning_of_connections_and_drops_what_is_not_granted() {
+        let config = parse(GOOD).unwrap();
+        let service = |name: &str, port: u16, forward: &[&str]| Service {
+            name: name.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: Port(NonZeroU16::new(port).unwrap()),
+            only_new: true,
+            policy: Policy::Drop,
+            log: None,
+            forward: forward.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let services: Vec<&Service> = config.services.values().map(|opening| &opening.service).collect();
+        assert_eq!(services, [&service("ssh", 22, &[]), &service("web", 8443, &["192.168.1.10:443"])]);
+    }
+
+    #[test]
+    fn the_first_and_the_last_of_a_range_are_accepted_and_their_neighbours_are_not() {
+        let (longest, one_more) = ("n".repeat(32), "n".repeat(33));
+        // what is replaced, by what, whether it is accepted
+        let table = [
+            ("port = 22", "port = 1", true),
+            ("port = 22", "port = 65535", true),
+            ("port = 22", "port = 65536", false),
+            ("seconds = 600", "seconds = 0", false),
+            ("seconds = 600", "seconds = 1", true),
+            ("seconds = 600", "seconds = 86400", true),
+            ("seconds = 600", "seconds = 86401", false),
+            ("window = 0", "window = 86400", true),
+            ("window = 0", "window = 86401", false),
+            ("[service.ssh]", "[gate]\nport = 65535\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\ngroup = -1\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\ngroup = 0\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\ngroup = 65535\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1000000\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1000001\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\nsave = 0\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\nsave = 1\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nsave = 86400\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nsave = 86401\n[service.ssh]", false),
+            ("user.me", &format!("user.{longest}"), true),
+            ("user.me", &format!("user.{one_more}"), false),
+            ("user.me", "user.''", false),
+            ("user.me", "user.'a_-.@9'", true),
+            ("user.me", "user.'a/b'", false),
+        ];
+        for (from, to, is_accepted) in table {
+            let read = parse(&GOOD.replacen(from, to, 1)).map(drop);
+            assert_eq!(read.is_ok(), is_accepted, "{to:?}: {read:?}");
+        }
+    }
+
+    #[test]
     fn a_knock_opens_what_is_the_users_and_takes_his_tag() {
         let config = parse(GOOD).unwrap();
         let opened = |user: &str| {

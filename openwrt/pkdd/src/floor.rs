@@ -207,6 +207,32 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_that_is_no_later_is_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("floor");
+        let (sender, complaints) = mpsc::channel();
+        let complain = move |error: &io::Error| sender.send(error.to_string()).unwrap();
+        let saver = Saver::start(path.clone(), Duration::ZERO, complain);
+        // Nothing was accepted yet, so there is nothing to write.
+        saver.save(UnixSeconds(0));
+        saver.save(UnixSeconds(5));
+        let limit = Instant::now() + Duration::from_secs(20);
+        while Saved::read(&path).unwrap().map(|saved| saved.floor) != Some(UnixSeconds(5)) {
+            assert!(Instant::now() < limit, "nothing was written");
+            thread::yield_now();
+        }
+        // From now on each writing fails, and is complained of.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        for floor in [5, 4, 0] {
+            saver.save(UnixSeconds(floor));
+        }
+        // It ends when all that it was told has been looked at.
+        assert!(saver.finish(UnixSeconds(5)).is_err());
+        assert_eq!(complaints.try_iter().collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
     fn a_disk_that_takes_nothing_is_complained_of() {
         let (sender, complaints) = mpsc::channel();
         let path = PathBuf::from("/proc/floor");

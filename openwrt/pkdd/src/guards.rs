@@ -379,4 +379,71 @@ mod tests {
         let mut guards = open(&path, FIRST);
         assert!(!record(&mut guards, "one", 7_999, 1) && record(&mut guards, "one", 8_000, 1));
     }
+
+    #[test]
+    fn a_journal_without_a_beginning_makes_everybody_wait_one_window() {
+        let folder = tempfile::tempdir().unwrap();
+        // what the journal holds, the first time that counts
+        let old = Accepted {
+            guard: id("one"),
+            mark: Mark::kept(UnixSeconds(900), 1),
+            window: WINDOW,
+            source: "192.0.2.7".parse().unwrap(),
+            at: UnixSeconds(900),
+        };
+        let guard = Entry::Guard { guard: id("one"), floor: UnixSeconds(5), widest: WINDOW };
+        let table: [(&str, &[Entry], u64); 5] = [
+            ("nothing", &[], 1),
+            ("its beginning alone", &[FIRST], 1),
+            ("its beginning, and a knock", &[FIRST, Entry::Accepted(old)], 1),
+            ("a knock alone", &[Entry::Accepted(old)], 1_011),
+            ("a guard and what went, but no beginning", &[Entry::Dropped(UnixSeconds(7)), guard], 1_011),
+        ];
+        for (row, (name, entries, first)) in table.into_iter().enumerate() {
+            let path = folder.path().join(format!("journal-{row}"));
+            Journal::open(&path).unwrap().journal.replace(entries.iter().copied()).unwrap();
+            let mut guards = open(&path, FIRST);
+            for key in ["one", "two"] {
+                assert!(!record(&mut guards, key, first - 1, 2), "{name}: {key} at {}", first - 1);
+                assert!(record(&mut guards, key, first, 2), "{name}: {key} at {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_widest_window_of_a_guard_never_shrinks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (wide, narrow) = (Window::from_secs(100), WINDOW);
+        let mut guards = open(&path, FIRST);
+        guards.take_rules([(id("one"), wide), (id("two"), WINDOW)]).unwrap();
+        assert!(record(&mut guards, "one", 1_001, 1));
+        guards.take_rules([(id("one"), narrow), (id("two"), WINDOW)]).unwrap();
+        for life in 0..2 {
+            guards.take_rules([(id("two"), WINDOW)]).unwrap();
+            // The narrow window is over, the wide one is not: its rule may come back, and the knock with it.
+            guards.tidy(UnixSeconds(1_101), |_| false).unwrap();
+            assert!(guards.report(id("one"), NOW).is_some(), "life {life}");
+            drop(guards);
+            guards = open(&path, FIRST);
+        }
+        guards.take_rules([(id("two"), WINDOW)]).unwrap();
+        guards.tidy(UnixSeconds(1_102), |_| false).unwrap();
+        assert!(guards.report(id("one"), NOW).is_none(), "the wide one is over");
+    }
+
+    #[test]
+    fn a_knock_at_the_floor_is_forgotten_unless_its_grant_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guards = open(&folder.path().join("journal"), FIRST);
+        let knocks = SUPERFLUOUS + CAPACITY as u64 + 10;
+        for number in 0..knocks {
+            assert!(record(&mut guards, "one", 2_000 + number, 1), "{number}");
+        }
+        let floor = guards.report(id("one"), NOW).unwrap().floor;
+        guards.tidy(NOW, |knock| knock.mark.time() == UnixSeconds(2_000)).unwrap();
+        let kept: Vec<u64> = guards.accepted().iter().map(|knock| knock.mark.time().0).collect();
+        let above = floor.0 + 1..2_000 + knocks;
+        assert_eq!(kept, [2_000].into_iter().chain(above).collect::<Vec<_>>());
+    }
 }

@@ -361,6 +361,35 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "root:x:0:0");
     }
 
+    /// A file size limit in the middle of an entry makes the kernel take a part of it. The limit is one of the
+    /// process, so the test runs itself once more, with it.
+    #[test]
+    fn a_part_of_an_entry_is_taken_back() {
+        const PATH: &str = "PKDD_LIMITED_JOURNAL";
+        if let Some(path) = std::env::var_os(PATH) {
+            let mut journal = Journal::open(Path::new(&path)).unwrap().journal;
+            let error = journal.write(&accepted(8, "::1")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+            assert_eq!(journal.len(), 6);
+            return;
+        }
+        let (_folder, path) = written();
+        let whole = fs::metadata(&path).unwrap().len();
+        // Beyond the limit a signal would come, which is ignored, so that there is an error.
+        let line = format!("trap '' XFSZ; exec prlimit --fsize={} -- \"$0\" \"$@\"", whole + 40);
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .arg(std::env::current_exe().unwrap())
+            .args(["journal::tests::a_part_of_an_entry_is_taken_back", "--exact", "--nocapture"])
+            .env(PATH, &path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole);
+        assert_eq!(Journal::open(&path).unwrap().entries, some());
+    }
+
     #[test]
     fn where_there_is_no_room_nothing_of_an_entry_stays() {
         let (_folder, path) = written();

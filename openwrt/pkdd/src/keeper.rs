@@ -251,4 +251,30 @@ services = ['ssh']
                 && !is_in_use(&config, &knocks[0], UnixSeconds(1_600))
         );
     }
+
+    #[test]
+    fn a_knock_counts_for_as_long_as_the_longest_grant_and_no_second_more() {
+        let text = CONFIG.replace("seconds = 600", "seconds = 86400");
+        let config = Config::parse(&text, Path::new("/")).unwrap();
+        let (vpn, address) = ("vpn".parse::<ServiceName>().unwrap(), "192.0.2.1");
+        // user, age, seconds that are left, whether it is taken back
+        let table = [
+            ("a", 0, Some(86_400), false),
+            ("a", 86_399, Some(1), false),
+            ("a", 86_400, None, false),
+            ("a", 86_401, None, false),
+            // He may not open it, and somebody may have let him while he could.
+            ("b", 86_399, None, true),
+            ("b", 86_400, None, false),
+        ];
+        for (user, age, left, is_taken_back) in table {
+            let accepted = knock(config.users[user].guard, address, 1_000);
+            let now = UnixSeconds(1_000 + age);
+            let (wanted, unwanted) = due(&config, &[accepted], now);
+            let passing = (vpn.clone(), accepted.source);
+            assert_eq!(wanted.get(&passing).map(Duration::as_secs), left, "{user} after {age} s");
+            assert_eq!(unwanted.contains(&passing), is_taken_back, "{user} after {age} s");
+            assert_eq!(is_in_use(&config, &accepted, now), age < 86_400, "{user} after {age} s");
+        }
+    }
 }
