@@ -55,3 +55,69 @@ pub(crate) fn is_single(address: IpNet) -> bool {
 pub fn short(address: IpNet) -> String {
     if is_single(address) { address.addr().to_string() } else { address.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_prefixes_are_read_and_shown() {
+        // what people write, how it is shown
+        let rows = [
+            ("192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7/32", "192.0.2.7"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("128.0.0.0/1", "128.0.0.0/1"),
+            ("2001:DB8::7", "2001:db8::7"),
+            ("2001:db8::7/128", "2001:db8::7"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            // IPv4 in IPv6 is IPv4, if no bit before it is missing.
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("::fffe:0:0/95", "::fffe:0:0/95"),
+        ];
+        for (text, shown) in rows {
+            let read = parse(text).map(short);
+            assert_eq!(read.as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_why() {
+        let rows = [
+            ("", "is empty before the length of the prefix, or altogether"),
+            ("/24", "is empty before the length of the prefix, or altogether"),
+            ("fe80::1%eth0", "has a zone, which rules cannot hold"),
+            ("192.0.2", "is no complete IPv4 or IPv6 address"),
+            ("gw.example", "is no complete IPv4 or IPv6 address"),
+            ("192.0.2.0/", "is no number of 0 to 32"),
+            ("192.0.2.0/33", "is no number of 0 to 32"),
+            ("192.0.2.0/+24", "is no number of 0 to 32"),
+            ("2001:db8::/129", "is no number of 0 to 128"),
+            ("2001:db8::/x", "is no number of 0 to 128"),
+            ("192.0.2.7/24", "has bits behind the length of its prefix"),
+            ("2001:db8::7/64", "has bits behind the length of its prefix"),
+            ("0.0.0.0/0", "is everybody; pktables init --accept lets everybody in"),
+            ("::/0", "is everybody; pktables init --accept lets everybody in"),
+        ];
+        for (text, why) in rows {
+            assert_eq!(parse(text).map_err(|invalid| invalid.why), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bits_behind_the_length_go() {
+        let rows = [
+            ("192.0.2.7/24", "192.0.2.0/24", false),
+            ("192.0.2.7/32", "192.0.2.7/32", true),
+            ("2001:db8::7/32", "2001:db8::/32", false),
+            ("2001:db8::7/128", "2001:db8::7/128", true),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24", false),
+        ];
+        for (from, to, single) in rows {
+            let address = canonical(from.parse().expect("a prefix"));
+            assert_eq!((address.to_string().as_str(), is_single(address)), (to, single), "{from}");
+        }
+    }
+}

@@ -167,3 +167,60 @@ fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_back_end_has_one_name() {
+        let rows = [
+            ("iptables", Some(Backend::Iptables)),
+            ("nft", Some(Backend::Nft)),
+            ("auto", Some(Backend::Auto)),
+            ("", None),
+            ("NFT", None),
+            ("nftables", None),
+            ("ip6tables", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(text.parse::<Backend>().ok(), expected, "{text:?}");
+        }
+        assert_eq!(Backend::default(), Backend::Auto);
+    }
+
+    #[test]
+    fn what_is_named_is_what_it_is() {
+        for backend in [Backend::Iptables, Backend::Nft] {
+            assert_eq!(backend.resolve().ok(), Some(backend));
+        }
+    }
+
+    #[test]
+    fn a_host_without_iptables_has_nothing_in_it() {
+        let program =
+            |kind: ErrorKind| Error::Program { program: "iptables-save", error: io::Error::from(kind) };
+        // what iptables says, what comes of it
+        let rows = [
+            (Ok(7), Ok(7)),
+            (Err(program(ErrorKind::NotFound)), Ok(0)),
+            (Err(program(ErrorKind::PermissionDenied)), Err("cannot run iptables-save: permission denied")),
+            (Err(Error::NotPermitted), Err("the firewall can be changed by root only (CAP_NET_ADMIN)")),
+        ];
+        for (row, (answer, expected)) in rows.into_iter().enumerate() {
+            let found = or(answer, || Ok(0)).map_err(|error| error.to_string());
+            assert_eq!(found, expected.map_err(str::to_owned), "row {row}");
+        }
+        let refused = or(Err(program(ErrorKind::NotFound)), || Err::<(), _>(Error::NotPermitted));
+        assert!(matches!(refused, Err(Error::NotPermitted)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_program_is_installed_where_the_path_has_it() {
+        for (program, expected) in [("sh", true), ("pktables-has-no-such-program", false), ("", false)] {
+            assert_eq!(is_installed(program), expected, "{program:?}");
+        }
+    }
+}

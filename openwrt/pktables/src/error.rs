@@ -137,3 +137,40 @@ impl From<Invalid> for Error {
         Self::Invalid(invalid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_line_that_names_what_is_wrong() {
+        let name: ServiceName = "ssh".parse().expect("a name");
+        let told = || io::Error::other("told");
+        let invalid = Invalid::new("port", "70\n", "is wrong");
+        let rows = [
+            (invalid.clone().into(), "port \"70\\n\" is wrong"),
+            (Error::NoService(name), "no service ssh; pktables init makes one"),
+            (Error::NoSet { table: "fw4".into(), set: "s".into() }, "no set s in table inet fw4"),
+            (Error::UnfitSet { set: "s".into(), why: "is unfit" }, "set s is unfit"),
+            (Error::NotPermitted, "the firewall can be changed by root only (CAP_NET_ADMIN)"),
+            (Error::Kernel { action: "look", error: told() }, "cannot look: told"),
+            (
+                Error::Busy(Duration::from_secs(10)),
+                "others change the firewall all the time; gave up after 10 s",
+            ),
+            (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is held by me; gave up waiting"),
+            (Error::Lock { path: "/l".into(), error: told() }, "cannot lock /l: told"),
+            (Error::Program { program: "nft", error: told() }, "cannot run nft: told"),
+            (Error::Refused { program: "nft", message: "no".into() }, "nft: no"),
+            (
+                Error::HalfDone { cause: Error::NotPermitted.into(), restoring: Error::NotPermitted.into() },
+                "the firewall can be changed by root only (CAP_NET_ADMIN); and only one of IPv4 and IPv6 is changed, \
+                 because: the firewall can be changed by root only (CAP_NET_ADMIN)",
+            ),
+            (Error::NotUnderstood { program: "nft", part: "it".into() }, "cannot understand nft: it"),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

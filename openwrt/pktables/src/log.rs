@@ -179,3 +179,103 @@ impl fmt::Display for LogLimit {
         write!(f, "{}/{}", self.lines, self.per.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_has_up_to_29_printable_characters() {
+        let character = Err("has a character that is no printable ASCII, a quotation mark or a backslash");
+        let (longest, one_more) = ("p".repeat(29), "p".repeat(30));
+        let rows = [
+            ("", Ok(())),
+            (" ", Ok(())),
+            ("knock: ~!'", Ok(())),
+            (&longest, Ok(())),
+            (&one_more, Err("is longer than 29 bytes")),
+            ("a\"b", character),
+            ("a\\b", character),
+            ("a\u{7f}", character),
+            ("a\u{1f}", character),
+            ("ä", character),
+        ];
+        for (text, expected) in rows {
+            let read = text.parse::<LogPrefix>();
+            assert_eq!(read.as_ref().map(drop).map_err(|invalid| invalid.why), expected, "{text:?}");
+            if let Ok(prefix) = read {
+                assert_eq!(prefix.as_str(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_has_the_words_and_the_number_of_the_kernel() {
+        let rows: [(LogLevel, u8, &[&str]); 8] = [
+            (LogLevel::Emergency, 0, &["emerg", "panic", "0"]),
+            (LogLevel::Alert, 1, &["alert", "1"]),
+            (LogLevel::Critical, 2, &["crit", "2"]),
+            (LogLevel::Error, 3, &["error", "err", "3"]),
+            (LogLevel::Warning, 4, &["warning", "warn", "4"]),
+            (LogLevel::Notice, 5, &["notice", "5"]),
+            (LogLevel::Info, 6, &["info", "6"]),
+            (LogLevel::Debug, 7, &["debug", "7"]),
+        ];
+        for (level, number, words) in rows {
+            assert_eq!((level.number(), level.as_str()), (number, words[0]), "{level:?}");
+            for word in words {
+                assert_eq!(word.parse(), Ok(level), "{word}");
+            }
+        }
+        assert_eq!(LogLevel::default(), LogLevel::Warning);
+        for text in ["", "8", "WARN", "war"] {
+            assert!(text.parse::<LogLevel>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_of_lines_in_a_time() {
+        let number = Err("is no number of 1 to 10000");
+        let unit = Err("is none of second, minute, hour, day");
+        let rows = [
+            ("3/second", Ok("3/second")),
+            ("3/sec", Ok("3/second")),
+            ("3", Ok("3/second")),
+            ("3/minute", Ok("3/minute")),
+            ("3/min", Ok("3/minute")),
+            ("3/m", Ok("3/minute")),
+            ("1/hour", Ok("1/hour")),
+            ("10000/day", Ok("10000/day")),
+            ("10001/day", number),
+            ("0/day", number),
+            ("/day", number),
+            ("-1/day", number),
+            ("3/", unit),
+            ("3/week", unit),
+            ("3/minutes", unit),
+        ];
+        for (text, expected) in rows {
+            let read = text.parse::<LogLimit>();
+            assert!(
+                read.as_ref().is_ok_and(|limit| limit.burst == LogLimit::BURST) == expected.is_ok(),
+                "{text}"
+            );
+            let shown = read.map(|limit| limit.to_string()).map_err(|invalid| invalid.why);
+            assert_eq!(shown, expected.map(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_a_number_of_1_to_10000() {
+        let limit: LogLimit = "3/minute".parse().expect("a limit");
+        for (text, expected) in
+            [("1", Some(1)), ("10000", Some(10_000)), ("10001", None), ("0", None), ("x", None)]
+        {
+            let read = limit.with_burst(text);
+            assert_eq!(read.as_ref().ok().map(|limit| limit.burst.get()), expected, "{text}");
+            if let Ok(read) = read {
+                assert_eq!(LogLimit { burst: limit.burst, ..read }, limit, "{text}");
+            }
+        }
+    }
+}

@@ -179,3 +179,98 @@ fn emitted(attributes: &[DefaultNla]) -> Vec<u8> {
     attributes.emit(&mut bytes);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attribute as the kernel's headers have it: length, kind, value, padding to a multiple of 4.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).expect("it is short");
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn bytes(message: &Message) -> Vec<u8> {
+        let mut bytes = vec![0xff; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_message_is_its_header_and_its_attributes() {
+        let one = text(1, "fw4");
+        let list = nested(3, &[DefaultNla::new(5, vec![1, 2])]);
+        let attributes = [attribute(1, b"fw4\0"), attribute(3 | 0x8000, &attribute(5, &[1, 2]))].concat();
+        // the message, its kind, its header: family inet, or none and nftables
+        let rows = [
+            (Message::new(0x0a0a, &[one.clone(), list.clone()]), 0x0a0a, [1, 0, 0, 0]),
+            (Message::frame(16, &[one, list]), 16, [0, 0, 0, 10]),
+        ];
+        for (message, kind, header) in rows {
+            assert_eq!(
+                (message.message_type(), bytes(&message)),
+                (kind, [&header[..], &attributes].concat())
+            );
+            let mut head = NetlinkHeader::default();
+            head.message_type = kind;
+            assert_eq!(Message::deserialize(&head, &bytes(&message)).ok(), Some(message));
+        }
+        assert!(Message::deserialize(&NetlinkHeader::default(), &[1, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn attributes_are_found_by_their_kind() {
+        let whole = [
+            attribute(1, b"fw4\0"),
+            attribute(1, b"second\0"),
+            attribute(2, b"no end"),
+            attribute(3 | 0x8000, &[attribute(1, &[7]), attribute(1, &[8])].concat()),
+            attribute(4, &0x0102_0304_u32.to_be_bytes()),
+            attribute(5, &0x0102_0304_0506_0708_u64.to_be_bytes()),
+            attribute(6, &[0xff]),
+            attribute(7, b""),
+        ]
+        .concat();
+        let all = Attributes(&whole);
+        assert_eq!(all.iter().map(|(kind, _)| kind).collect::<Vec<_>>(), [1, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!((all.text(1), all.text(2), all.text(6)), (Some("fw4"), Some("no end"), None));
+        assert_eq!((all.bytes(7), all.bytes(9)), (Some(&b""[..]), None));
+        assert_eq!((all.u32(4), all.u64(5)), (Some(0x0102_0304), Some(0x0102_0304_0506_0708)));
+        // Of another length.
+        assert_eq!((all.u32(5), all.u64(4), all.u32(7)), (None, None, None));
+        let inner: Vec<_> = all.nested(3).expect("it is there").iter().collect();
+        assert_eq!(inner, [(1, &[7][..]), (1, &[8])]);
+        let lists: Vec<_> = all.all_nested(1).map(|list| list.0).collect();
+        assert_eq!(lists, [&b"fw4\0"[..], b"second\0"]);
+    }
+
+    #[test]
+    fn what_is_malformed_ends_the_attributes() {
+        let good = attribute(1, &[7]);
+        for (name, rest) in [
+            ("a part of a header", vec![8, 0, 2]),
+            ("a length that is less than the header", vec![3, 0, 2, 0]),
+            ("a length that is more than there is", vec![9, 0, 2, 0, 1]),
+        ] {
+            let bytes = [good.clone(), rest].concat();
+            assert_eq!(Attributes(&bytes).iter().collect::<Vec<_>>(), [(1, &[7][..])], "{name}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_kernel() {
+        let found = [
+            kind::BATCH_BEGIN,
+            kind::BATCH_END,
+            kind::GET_SET,
+            kind::NEW_ELEMENT,
+            kind::GET_ELEMENT,
+            kind::DELETE_ELEMENT,
+            kind::GET_GENERATION,
+        ];
+        assert_eq!(found, [0x10, 0x11, 0x0a0a, 0x0a0c, 0x0a0d, 0x0a0e, 0x0a10]);
+    }
+}

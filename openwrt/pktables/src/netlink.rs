@@ -196,3 +196,53 @@ impl Channel {
 fn errno(code: i32) -> Option<Errno> {
     (code != 0).then(|| Errno::from_raw_os_error(code.saturating_neg()))
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NetlinkSerializable as _;
+
+    use super::*;
+    use crate::message::text;
+
+    #[test]
+    fn messages_follow_each_other_with_numbers_of_their_own() -> Result<(), Errno> {
+        let mut channel = Channel::open()?;
+        let mut bytes = Vec::new();
+        // The second is padded to a multiple of 4: its last attribute is not.
+        let messages = [
+            (Message::frame(kind::BATCH_BEGIN, &[]), 1),
+            (Message::new(kind::GET_SET, &[text(1, "fw4x")]), 5),
+        ];
+        let mut expected = Vec::new();
+        for (number, (message, flags)) in (1_u32..).zip(messages) {
+            let length = u32::try_from(16 + message.buffer_len()).expect("it is short");
+            expected.extend(length.to_ne_bytes());
+            expected.extend([message.message_type(), flags].map(u16::to_ne_bytes).concat());
+            expected.extend(number.to_ne_bytes());
+            expected.extend(0_u32.to_ne_bytes());
+            let start = expected.len();
+            expected.resize(start + message.buffer_len(), 0);
+            message.serialize(&mut expected[start..]);
+            expected.resize(expected.len().next_multiple_of(4), 0);
+            assert_eq!(channel.append(&mut bytes, message, flags), number);
+        }
+        assert_eq!(bytes, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_begin_again_after_the_last() -> Result<(), Errno> {
+        let mut channel = Channel::open()?;
+        channel.sequence = u32::MAX;
+        assert_eq!(channel.append(&mut Vec::new(), Message::frame(kind::BATCH_END, &[]), 0), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_code_is_the_negative_of_an_error() {
+        let rows = [(0, None), (-2, Some(Errno::NOENT)), (-1, Some(Errno::PERM)), (-17, Some(Errno::EXIST))];
+        for (code, expected) in rows {
+            assert_eq!(errno(code), expected, "{code}");
+        }
+    }
+}

@@ -229,3 +229,163 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(forward: &[&str]) -> Service {
+        Service {
+            name: "nas".parse().expect("a name"),
+            protocol: Protocol::Tcp,
+            port: "22".parse().expect("a port"),
+            only_new: false,
+            policy: Policy::Drop,
+            log: None,
+            forward: forward.iter().map(|text| text.parse().expect("a place")).collect(),
+        }
+    }
+
+    #[test]
+    fn a_name_has_1_to_25_plain_bytes_and_begins_with_a_letter_or_digit() {
+        let (longest, one_more) = ("n".repeat(25), "n".repeat(26));
+        let character = Err("has a character that is no letter, digit, - _ or .");
+        let begin = Err("does not begin with a letter or digit");
+        let rows = [
+            ("a", Ok(())),
+            ("7", Ok(())),
+            ("A-z_0.9", Ok(())),
+            (&longest, Ok(())),
+            (&one_more, Err("is longer than 25 bytes")),
+            ("", Err("is empty")),
+            ("-a", begin),
+            ("_a", begin),
+            (".a", begin),
+            ("a b", character),
+            ("a/4", character),
+            ("ä", character),
+            ("a\n", character),
+        ];
+        for (text, expected) in rows {
+            let read = text.parse::<ServiceName>();
+            assert_eq!(read.as_ref().map(drop).map_err(|invalid| invalid.why), expected, "{text:?}");
+            if let Ok(name) = read {
+                assert_eq!((name.as_str(), name.to_string()), (text, text.to_owned()));
+                assert_eq!(name.chain(), format!("pk-{text}"));
+                assert_eq!(ServiceName::of_chain(&name.chain()), Some(name));
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_of_somebody_else_belongs_to_no_service() {
+        for chain in ["", "pk-", "pk", "INPUT", "ssh", "pk--", "PK-ssh", "pk-a b", "xpk-ssh"] {
+            assert_eq!(ServiceName::of_chain(chain), None, "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_is_tcp_or_udp() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert_eq!(protocol.as_str().parse(), Ok(protocol));
+            assert_eq!(protocol.to_string(), protocol.as_str());
+        }
+        assert_ne!(Protocol::Tcp.as_str(), Protocol::Udp.as_str());
+        for text in ["", "TCP", "sctp", "6", "tcp "] {
+            let why = text.parse::<Protocol>().map_err(|invalid| invalid.why);
+            assert_eq!(why, Err("is neither tcp nor udp"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number_of_1_to_65535() {
+        let rows = [
+            ("1", Some(1)),
+            ("22", Some(22)),
+            ("022", Some(22)),
+            ("65535", Some(65_535)),
+            ("0", None),
+            ("65536", None),
+            ("", None),
+            ("+22", None),
+            ("-22", None),
+            ("22 ", None),
+            ("0x16", None),
+            ("ssh", None),
+        ];
+        for (text, expected) in rows {
+            let read = text.parse::<Port>().ok();
+            assert_eq!(read.map(u16::from), expected, "{text:?}");
+            let shown = expected.map(|number: u16| number.to_string());
+            assert_eq!(read.map(|port| port.to_string()), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn packets_are_sent_on_to_an_address_and_port_of_another_host() {
+        let (form, nowhere) =
+            ("is not of the form ADDRESS:PORT", "is no address that packets can be sent on to");
+        let rows = [
+            ("192.168.1.10:22", None),
+            ("[fd00::10]:22", None),
+            ("[fec0::1]:1", None),
+            ("192.168.1.10", Some(form)),
+            ("fd00::10:22x", Some(form)),
+            ("nas:22", Some(form)),
+            ("192.168.1.10:0", Some("has port 0")),
+            ("0.0.0.0:22", Some(nowhere)),
+            ("[::]:22", Some(nowhere)),
+            ("127.0.0.1:22", Some(nowhere)),
+            ("[::1]:22", Some(nowhere)),
+            ("224.0.0.1:22", Some(nowhere)),
+            ("[ff02::1]:22", Some(nowhere)),
+            ("[fe80::1]:22", Some(nowhere)),
+            ("[::ffff:192.168.1.10]:22", Some("is an IPv4 address written as IPv6")),
+        ];
+        for (text, why) in rows {
+            match (text.parse::<Forward>(), why) {
+                (Ok(forward), None) => assert_eq!(forward.to_string(), text),
+                (Err(invalid), Some(why)) => assert_eq!((invalid.text.as_str(), invalid.why), (text, why)),
+                (read, _) => panic!("{text}: {read:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_sent_on_to_the_place_of_its_family() {
+        let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
+        // places, who comes, where he is sent
+        let rows: [(&[&str], &str, Result<Option<&str>, &str>); 7] = [
+            (&[], "192.0.2.7", Ok(None)),
+            (&[], "2001:db8::7", Ok(None)),
+            (&[four, six], "192.0.2.7", Ok(Some(four))),
+            (&[four, six], "2001:db8::7", Ok(Some(six))),
+            (&[six], "2001:db8::7", Ok(Some(six))),
+            (&[four], "2001:db8::7", Err("leads to no IPv6 address")),
+            (&[six], "192.0.2.7", Err("leads to no IPv4 address")),
+        ];
+        for (places, from, expected) in rows {
+            let found = service(places).forward_for(from.parse().expect("an address"));
+            let found =
+                found.map(|place| place.map(|place| place.to_string())).map_err(|invalid| invalid.why);
+            assert_eq!(found, expected.map(|place| place.map(str::to_owned)), "{places:?} {from}");
+        }
+    }
+
+    #[test]
+    fn a_service_has_at_most_one_place_in_each_family() {
+        let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
+        // places, the same in order or the one too many
+        let rows: [(&[&str], Result<&[&str], &str>); 5] = [
+            (&[], Ok(&[])),
+            (&[six, four], Ok(&[four, six])),
+            (&[four], Ok(&[four])),
+            (&[four, six, "192.168.1.11:22"], Err("192.168.1.11:22")),
+            (&[six, "[fd00::11]:22"], Err("[fd00::11]:22")),
+        ];
+        for (places, expected) in rows {
+            let checked = service(places).checked().map_err(|invalid| invalid.text);
+            assert_eq!(checked, expected.map(service).map_err(str::to_owned), "{places:?}");
+        }
+    }
+}
