@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod network;
+pub mod probe;
 pub mod process;
 pub mod room;
 pub mod sshd;

@@ -6,14 +6,13 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     path::Path,
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, Socket, Type};
 
 use crate::{
-    process::{LIMIT, Running, knock_program, shell, wait},
+    probe,
+    process::{Running, knock_program, shell, wait},
     room::{self, As},
 };
 
@@ -163,40 +162,25 @@ impl Network {
         })
     }
 
-    /// The first line of whoever listens there, for this address of the client; `None`: nobody lets it in.
+    /// The first line of whoever listens there, for this address of the client; `None`: the gateway drops what it sends.
     ///
     /// # Errors
-    /// It failed.
+    /// It is refused, or it failed.
     pub fn banner(&self, from: IpAddr, to: SocketAddr) -> Result<Option<String>> {
-        let connected = self.at_client(|| connect(from, to, Duration::from_millis(300)))?;
-        let Some(mut stream) = connected else { return Ok(None) };
+        let Some(mut stream) = self.connection(from, to)? else { return Ok(None) };
         let mut bytes = [0; 64];
         let length = stream.read(&mut bytes)?;
         let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
         Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
     }
 
-    /// A connection that stays open.
+    /// A connection that stays open; `None`: the gateway drops what the client sends.
     ///
     /// # Errors
-    /// It failed.
-    pub fn connection(&self, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
-        self.at_client(|| connect(from, to, LIMIT))?.context("no connection")
+    /// It is refused, or it failed.
+    pub fn connection(&self, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
+        probe::connect(CLIENT, from, to)
     }
-}
-
-/// A closed port is silent, so a short time tells; an open one answers in much less.
-fn connect(from: IpAddr, to: SocketAddr, limit: Duration) -> Result<Option<TcpStream>> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    match socket.connect_timeout(&to.into(), limit) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Ok(None),
-        Err(error) => return Err(error).context("neither open nor silent"),
-    }
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(LIMIT))?;
-    Ok(Some(stream))
 }
 
 /// Whether both ends of a connection to an SSH server still hear each other.

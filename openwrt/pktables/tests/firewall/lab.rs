@@ -9,18 +9,15 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use pkd_netns::probe;
 pub(crate) use pkd_netns::room::at;
 
-use crate::room::{LIMIT, run, wait};
-
-/// How long a packet of a closed port may make somebody wait before it is called closed.
-const SILENCE: Duration = Duration::from_millis(300);
+use crate::room::{run, wait};
 
 /// A port that no test guards.
 const UNGUARDED: u16 = 9;
@@ -56,10 +53,15 @@ pub(crate) fn connect() -> Result<()> {
     }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
-    // IPv6 needs a second before it finds its neighbours, which a single knock would not survive.
+    // IPv6 needs a second before it finds its neighbours, which a single knock would not survive. And a packet that
+    // waits for a neighbour looks like one that was dropped.
     serve(None, UNGUARDED, "gateway")?;
     for from in ["192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8"] {
         expect(from, UNGUARDED, Some("gateway"))?;
+    }
+    for inner in ["192.168.1.10", "fd00::10"] {
+        let refused = || Ok(TcpStream::connect((inner, UNGUARDED)).err().map(|error| error.kind()));
+        wait(inner, refused, |error| *error == Some(io::ErrorKind::ConnectionRefused))?;
     }
     Ok(())
 }
@@ -87,50 +89,28 @@ fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection from one of the client's addresses to the gateway; `None`: nobody answers.
+/// A connection from one of the client's addresses to the gateway; `None`: the gateway drops it.
 pub(crate) fn dial(from: &str, port: u16) -> Result<Option<TcpStream>> {
-    let gateway = if from.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
-    dial_past(from, gateway, port)
+    dial_past(from, gateway(from), port)
 }
 
 /// The same, to any host.
 pub(crate) fn dial_past(from: &str, to: &str, port: u16) -> Result<Option<TcpStream>> {
-    let (from, to): (IpAddr, IpAddr) = (from.parse()?, to.parse()?);
-    at("client", || {
-        let domain = if from.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::new(from, 0).into())?;
-        match socket.connect_timeout(&SocketAddr::new(to, port).into(), SILENCE) {
-            Ok(()) => Ok(Some(TcpStream::from(socket))),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
-            Err(error) => Err(error).context("it is answered, and not let in"),
-        }
-    })
+    probe::connect("client", from.parse()?, SocketAddr::new(to.parse()?, port))
 }
 
-/// Asks who is at the other end; `None`: nothing passes any more.
+/// Asks who is at the other end; `None`: the gateway drops the question.
 pub(crate) fn ask(stream: &mut TcpStream) -> Result<Option<String>> {
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.write_all(b"?")?;
-    let mut buffer = [0; 64];
-    match stream.read(&mut buffer) {
-        Ok(length) => {
-            Ok(Some(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    probe::ask("client", stream, b"?")
 }
 
-/// Who answers at a port, seen from one of the client's addresses.
+/// Who answers at a port, seen from one of the client's addresses; `None`: the gateway drops what comes from there.
 pub(crate) fn who(from: &str, port: u16) -> Result<Option<String>> {
-    match dial(from, port)? {
-        Some(mut stream) => {
-            stream.set_read_timeout(Some(LIMIT))?;
-            ask(&mut stream)
-        }
-        None => Ok(None),
-    }
+    dial(from, port)?.as_mut().map_or(Ok(None), ask)
+}
+
+fn gateway(from: &str) -> &'static str {
+    if from.contains(':') { "2001:db8::1" } else { "192.0.2.1" }
 }
 
 /// Waits until this is who answers.

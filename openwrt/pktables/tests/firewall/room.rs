@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-pub(crate) use pkd_netns::process::{LIMIT, wait};
+pub(crate) use pkd_netns::process::wait;
 use pkd_netns::{
     process::text,
     room::{self, As},

@@ -1,0 +1,456 @@
+//! Whether a gateway lets TCP in, judged by what is seen on its wires and not by how long it stays silent.
+//!
+//! A dropped packet tells its sender nothing, and on a slow host an open port is silent for a while, too. So the
+//! gateway's own interfaces are watched. A packet is dropped if it has come in, all that came in with it has been
+//! dealt with, and nothing has gone out for it: no answer, and not the packet itself on its way to another host.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    errno::Errno,
+    libc::PACKET_OUTGOING,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket},
+    unistd::Pid,
+};
+use socket2::{Domain, SockFilter, Socket, Type};
+
+use crate::{process::LIMIT, room};
+
+/// Where marks are sent to; no test guards it. It does not matter whether anybody answers.
+const NOBODY: u16 = 1;
+
+/// A connection to `to` from this address of a host; `None`: the gateway, where the caller is, drops it. Reading from
+/// it fails after [`LIMIT`].
+///
+/// # Errors
+/// It is refused, or it takes longer than [`LIMIT`] to come to an end.
+pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
+    let wires = Wires::watch()?;
+    room::at(host, || {
+        let socket = begin(from, to)?;
+        let own = address(&socket)?;
+        // The beginning of a connection is answered at once, by the kernel.
+        if wires.fate(1, own, to.ip(), || marks(from, to.ip()))? == Fate::Dropped {
+            return Ok(None);
+        }
+        wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
+        if let Some(error) = socket.take_error()? {
+            return Err(error).context("it is answered, and not let in");
+        }
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        Ok(Some(socket.into()))
+    })
+}
+
+/// Says something on a connection that began at a host, and hears what the other end says; `None`: the gateway, where
+/// the caller is, drops it.
+///
+/// # Errors
+/// The connection has ended, or the other end says nothing for [`LIMIT`].
+pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<String>> {
+    let wires = Wires::watch()?;
+    stream.write_all(words)?;
+    let (own, to) = (stream.local_addr()?, stream.peer_addr()?.ip());
+    // Whoever gets data may wait before he says so, but not where he gets it twice.
+    let fate = wires.fate(2, own, to, || room::at(host, || marks(own.ip(), to)))?;
+    if fate == Fate::Dropped {
+        return Ok(None);
+    }
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut bytes = [0; 64];
+    let length = stream.read(&mut bytes).context("it was let in, and nobody says anything")?;
+    Ok(Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()))
+}
+
+/// Sends the first packet of a connection, and waits for nothing.
+fn begin(from: IpAddr, to: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+            Err(error).context("it is answered, and not let in")
+        }
+        _ => Ok(socket),
+    }
+}
+
+fn address(socket: &Socket) -> Result<SocketAddr> {
+    socket.local_addr()?.as_socket().context("a socket without an address")
+}
+
+/// Sends a mark from each processor. What was sent before is dealt with when all marks have come in: a wire between
+/// namespaces has a queue a processor, and each is worked off in order.
+fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
+    let here = Pid::from_raw(0);
+    let allowed = sched_getaffinity(here)?;
+    let mut marks = Vec::new();
+    for processor in 0..CpuSet::count() {
+        if allowed.is_set(processor)? {
+            let mut one = CpuSet::new();
+            one.set(processor)?;
+            sched_setaffinity(here, &one)?;
+            marks.push(begin(from, SocketAddr::new(to, NOBODY))?);
+        }
+    }
+    sched_setaffinity(here, &allowed)?;
+    Ok(marks)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Somebody has it: it was answered, or sent on.
+    LetIn,
+    Dropped,
+}
+
+/// All interfaces of the namespace in which it was made, from the moment at which it was made.
+struct Wires(Socket);
+
+impl Wires {
+    fn watch() -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let all = socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)?;
+        let wires = Self(all.into());
+        // A flood of UDP would leave no room for what is looked for.
+        wires
+            .0
+            .attach_filter(&TCP_ALONE.map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word)))?;
+        Ok(wires)
+    }
+
+    /// What becomes of the data or the beginning of a connection from `own`, of which `copies` have to come in before
+    /// `marks` are sent.
+    fn fate(
+        &self,
+        copies: usize,
+        own: SocketAddr,
+        to: IpAddr,
+        marks: impl FnOnce() -> Result<Vec<Socket>>,
+    ) -> Result<Fate> {
+        let limit = Instant::now() + LIMIT;
+        let mut end = None;
+        for _ in 0..copies {
+            loop {
+                let seen = self.next(limit).with_context(|| format!("nothing of {own} has come in"))?;
+                if seen.lets_in(own, end) {
+                    return Ok(Fate::LetIn);
+                }
+                if !seen.goes_out && seen.source == own && seen.length > 0 {
+                    end = Some(seen.number.wrapping_add(seen.length));
+                    break;
+                }
+            }
+        }
+        let sent = marks()?;
+        let mut missing = sent.iter().map(address).collect::<Result<Vec<_>>>()?;
+        while !missing.is_empty() {
+            let seen = self.next(limit).with_context(|| format!("no mark of {own} has come to {to}"))?;
+            if seen.lets_in(own, end) {
+                return Ok(Fate::LetIn);
+            }
+            missing.retain(|mark| seen.goes_out || seen.source != *mark);
+        }
+        Ok(Fate::Dropped)
+    }
+
+    fn next(&self, limit: Instant) -> Result<Segment> {
+        let mut bytes = [0; 128];
+        loop {
+            wait_for(&self.0, PollFlags::POLLIN, limit)?;
+            let (length, link) = match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut bytes) {
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                received => received?,
+            };
+            let goes_out = link.context("a packet of no interface")?.pkttype() == PACKET_OUTGOING;
+            let packet = bytes.get(..length).unwrap_or_default();
+            if let Some(segment) = Segment::read(packet, goes_out) {
+                return Ok(segment);
+            }
+        }
+    }
+}
+
+fn wait_for(socket: &Socket, event: PollFlags, limit: Instant) -> Result<()> {
+    loop {
+        let left = limit.saturating_duration_since(Instant::now());
+        ensure!(left > Duration::ZERO, "after {} s nothing has come", LIMIT.as_secs());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket.as_fd(), event)], left) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+}
+
+/// A program of the kernel's packet filter (`linux/filter.h`): code, instructions to skip if so and if not, operand.
+const TCP_ALONE: [(u16, u8, u8, u32); 10] = [
+    // The version of IP.
+    (0x30, 0, 0, 0),
+    (0x54, 0, 0, 0xf0),
+    (0x15, 0, 2, 0x40),
+    // IPv4's protocol.
+    (0x30, 0, 0, 9),
+    (0x15, 3, 4, 6),
+    (0x15, 0, 3, 0x60),
+    // IPv6's next header.
+    (0x30, 0, 0, 6),
+    (0x15, 0, 1, 6),
+    // All of it, or nothing.
+    (0x06, 0, 0, 0xffff),
+    (0x06, 0, 0, 0),
+];
+
+/// A segment of TCP on one of the wires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    goes_out: bool,
+    source: SocketAddr,
+    destination: SocketAddr,
+    number: u32,
+    /// Bytes of data; the beginning of a connection counts as one, as it does in numbers.
+    length: u32,
+    /// The number up to which its sender has everything.
+    acknowledges: Option<u32>,
+}
+
+impl Segment {
+    /// Reads a packet from its IP header on; `None`: it is no TCP.
+    fn read(packet: &[u8], goes_out: bool) -> Option<Self> {
+        const TCP: u8 = 6;
+        let (header, whole, source, destination): (usize, usize, IpAddr, IpAddr) = match packet.first()? >> 4
+        {
+            4 if *packet.get(9)? == TCP => (
+                usize::from(packet.first()? & 15) * 4,
+                two(packet, 2)?.into(),
+                Ipv4Addr::from(*packet.get(12..)?.first_chunk()?).into(),
+                Ipv4Addr::from(*packet.get(16..)?.first_chunk()?).into(),
+            ),
+            6 if *packet.get(6)? == TCP => (
+                40,
+                usize::from(two(packet, 4)?) + 40,
+                Ipv6Addr::from(*packet.get(8..)?.first_chunk::<16>()?).into(),
+                Ipv6Addr::from(*packet.get(24..)?.first_chunk::<16>()?).into(),
+            ),
+            _ => return None,
+        };
+        let segment = packet.get(header..)?;
+        let (offset, flags) = (usize::from(segment.get(12)? >> 4) * 4, segment.get(13)?);
+        let (begins, acknowledges) = (flags & 2 != 0, flags & 16 != 0);
+        let data = u32::try_from(whole.checked_sub(header + offset)?).ok()?;
+        Some(Self {
+            goes_out,
+            source: SocketAddr::new(source, two(segment, 0)?),
+            destination: SocketAddr::new(destination, two(segment, 2)?),
+            number: four(segment, 4)?,
+            length: data + u32::from(begins),
+            acknowledges: if acknowledges { Some(four(segment, 8)?) } else { None },
+        })
+    }
+
+    /// Whether it shows that somebody has what came from `own` up to this number.
+    fn lets_in(&self, own: SocketAddr, end: Option<u32>) -> bool {
+        let Some(end) = end.filter(|_| self.goes_out) else { return false };
+        // Numbers begin again after the last one.
+        let has = self.acknowledges.is_some_and(|number| number.wrapping_sub(end) < 1 << 31);
+        // Only its destination changes on its way to another host.
+        self.destination == own && has || self.source == own && self.length > 0
+    }
+}
+
+fn two(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+fn four(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use super::*;
+    use crate::{
+        network::{Family, Network, net_test},
+        process::shell,
+    };
+
+    /// Answers each byte with a word.
+    fn serve(port: u16) -> Result<()> {
+        let listener = TcpListener::bind(("::", port))?;
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || -> io::Result<()> {
+                    let mut byte = [0];
+                    while stream.read(&mut byte)? == 1 {
+                        stream.write_all(b"here")?;
+                    }
+                    Ok(())
+                });
+            }
+        });
+        Ok(())
+    }
+
+    fn table(chain: &str, rule: &str) -> Result<()> {
+        shell(&format!("nft 'add table inet t; add chain inet t c {{ {chain}; }}; add rule inet t c {rule}'"))
+            .map(drop)
+    }
+
+    net_test!(a_connection_is_open_dropped_or_refused, |_: &Network| {
+        serve(22)?;
+        // What the gateway does to packets for port 22, who connects to which port, what comes of it.
+        let (input, early) =
+            ("type filter hook input priority 0", "type filter hook prerouting priority -300");
+        let rows = [
+            ("nothing", "", "", 22, Ok(true)),
+            ("drops them", input, "tcp dport 22 drop", 22, Ok(false)),
+            ("drops them as early as it can", early, "tcp dport 22 drop", 22, Ok(false)),
+            ("drops those for another port", input, "tcp dport 24 drop", 22, Ok(true)),
+            ("rejects them", input, "tcp dport 22 reject with tcp reset", 22, Err(())),
+            ("has nobody there", input, "tcp dport 22 drop", 23, Err(())),
+            ("drops everything, what is sent to find that out too", input, "drop", 22, Ok(false)),
+        ];
+        for (name, chain, rule, port, expected) in rows {
+            if !chain.is_empty() {
+                table(chain, rule)?;
+            }
+            for family in Family::BOTH {
+                let found = connect("client", family.client(), SocketAddr::new(family.gateway(), port));
+                let found = found.map(|stream| stream.is_some()).map_err(drop);
+                ensure!(found == expected, "{name}, {family:?}: {found:?}");
+            }
+            if !chain.is_empty() {
+                shell("nft delete table inet t")?;
+            }
+        }
+        Ok(())
+    });
+
+    net_test!(an_answer_that_comes_late_is_no_silence, |_: &Network| {
+        serve(22)?;
+        for (family, network) in [(Family::V4, "ip saddr 192.0.2.1"), (Family::V6, "ip6 saddr 2001:db8::1")] {
+            // The first answer is lost on its way. The next one comes a second later.
+            let lost = format!(
+                "nft 'add table inet t; add chain inet t c {{ type filter hook input priority 0; }}; \
+                 add rule inet t c {network} tcp sport 22 limit rate 1/hour burst 1 packets counter drop'"
+            );
+            room::at("client", || shell(&lost))?;
+            ensure!(connect("client", family.client(), family.ssh())?.is_some(), "{family:?}");
+            let counted = room::at("client", || shell("nft list table inet t; nft delete table inet t"))?;
+            ensure!(counted.contains("counter packets 1 "), "{counted}");
+        }
+        Ok(())
+    });
+
+    net_test!(what_is_said_on_a_connection_is_heard_or_dropped, |_: &Network| {
+        serve(22)?;
+        for family in Family::BOTH {
+            let mut stream = connect("client", family.client(), family.ssh())?.context("it is closed")?;
+            for _ in 0..2 {
+                ensure!(ask("client", &mut stream, b"?")?.as_deref() == Some("here"), "{family:?}");
+            }
+            table("type filter hook input priority 0", "tcp dport 22 drop")?;
+            ensure!(ask("client", &mut stream, b"?")?.is_none(), "{family:?}");
+            shell("nft delete table inet t")?;
+        }
+        Ok(())
+    });
+
+    /// A segment from 192.0.2.2 port 5 to 192.0.2.1 port 22 in IPv4, or the same in IPv6.
+    fn packet(v6: bool, number: u32, flags: u8, acknowledges: u32, data: usize) -> Vec<u8> {
+        let mut segment = [5_u16.to_be_bytes(), 22_u16.to_be_bytes()].concat();
+        segment.extend(number.to_be_bytes());
+        segment.extend(acknowledges.to_be_bytes());
+        // A header with an option of four bytes.
+        segment.extend([6 << 4, flags, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        segment.resize(segment.len() + data, 7);
+        let length = u16::try_from(segment.len()).unwrap();
+        let mut bytes = if v6 {
+            let mut head = vec![0x60, 0, 0, 0];
+            head.extend(length.to_be_bytes());
+            head.extend([6, 64]);
+            head.extend("2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
+            head.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+            head
+        } else {
+            let mut head = vec![0x46, 0];
+            head.extend((length + 24).to_be_bytes());
+            head.extend([0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1, 1, 1, 1, 1]);
+            head
+        };
+        bytes.extend(segment);
+        bytes
+    }
+
+    #[test]
+    fn a_packet_shows_who_has_what() {
+        let (client, gateway) = ("192.0.2.2:5".parse().unwrap(), "192.0.2.1:22".parse().unwrap());
+        // flags, number, number that is acknowledged, data, length
+        let rows = [
+            ("SYN", 2, 7, 0, 0, 1, None),
+            ("RST", 20, 0, 8, 0, 0, Some(8)),
+            ("data", 24, 7, 9, 3, 3, Some(9)),
+        ];
+        for (name, flags, number, acknowledges, data, length, has) in rows {
+            let bytes = packet(false, number, flags, acknowledges, data);
+            let expected = Segment {
+                goes_out: true,
+                source: client,
+                destination: gateway,
+                number,
+                length,
+                acknowledges: has,
+            };
+            assert_eq!(Segment::read(&bytes, true), Some(expected), "{name}");
+            let bytes = packet(true, number, flags, acknowledges, data);
+            let source = "[2001:db8::2]:5".parse().unwrap();
+            let destination = "[2001:db8::1]:22".parse().unwrap();
+            assert_eq!(
+                Segment::read(&bytes, true),
+                Some(Segment { source, destination, ..expected }),
+                "{name}"
+            );
+            // Of the options and the data nothing is read.
+            for cut in 0..bytes.len() - data - 10 {
+                assert_eq!(Segment::read(&bytes[..cut], true), None, "{name}, cut at {cut}");
+            }
+        }
+        assert_eq!(Segment::read(&[0x45; 60], false), None);
+    }
+
+    #[test]
+    fn only_what_goes_out_and_covers_the_data_shows_that_it_was_let_in() {
+        let (client, gateway): (SocketAddr, SocketAddr) =
+            ("192.0.2.2:5".parse().unwrap(), "192.0.2.1:22".parse().unwrap());
+        let (other, inner) = ("192.0.2.2:6".parse().unwrap(), "10.0.0.1:22".parse().unwrap());
+        // goes out, source, destination, bytes, acknowledged, whether the client's data up to 100 was let in
+        let rows = [
+            ("an answer", true, gateway, client, 0, Some(100), true),
+            ("an answer to more", true, gateway, client, 0, Some(101), true),
+            ("an answer to earlier data", true, gateway, client, 5, Some(99), false),
+            ("no answer at all", true, gateway, client, 5, None, false),
+            ("an answer to another", true, gateway, other, 0, Some(100), false),
+            ("an answer that comes in", false, gateway, client, 0, Some(100), false),
+            ("the data on its way to another host", true, client, inner, 5, Some(1), true),
+            ("an acknowledgement on its way", true, client, inner, 0, Some(1), false),
+            ("the data itself", false, client, gateway, 5, Some(1), false),
+        ];
+        for (name, goes_out, source, destination, length, acknowledges, expected) in rows {
+            let segment = Segment { goes_out, source, destination, number: 1, length, acknowledges };
+            assert_eq!(segment.lets_in(client, Some(100)), expected, "{name}");
+            assert!(!segment.lets_in(client, None), "{name}, before anything came in");
+        }
+    }
+}
