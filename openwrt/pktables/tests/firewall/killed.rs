@@ -1,50 +1,87 @@
 //! Commands that are killed at any moment.
 
-use std::{process::Stdio, thread, time::Duration};
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 
-use crate::room::{Room, command, on_each_firewall};
+use crate::room::{Room, command, on_each_firewall, run};
 
-/// Kills a command after a while, which may be after its end.
-fn kill(room: &Room, words: &str, after: Duration) -> Result<()> {
-    let backend = if room.kind.is_nft() { "nft" } else { "iptables" };
-    let words: Vec<&str> = ["--backend", backend].into_iter().chain(words.split(' ')).collect();
-    let mut child = command("pktables").args(words).stderr(Stdio::null()).spawn()?;
-    // The moment of the kill, and no wait for anything.
-    thread::sleep(after);
-    child.kill()?;
-    child.wait()?;
-    Ok(())
+/// What a killed command has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// All is as it was.
+    Before,
+    /// Something is changed, and something is not.
+    Half,
+    /// The change is made, and the command had not ended yet.
+    After,
 }
 
-/// From before the first instruction to after the last: a change takes some milliseconds.
-fn moments() -> impl Iterator<Item = (u64, Duration)> {
-    (0..40).map(|step| (step, Duration::from_micros(step * 250)))
+/// Kills a command this long after its start; whether there was something to kill.
+fn kill(room: &Room, words: &str, after: Duration) -> Result<bool> {
+    let backend = if room.kind.is_nft() { "nft" } else { "iptables" };
+    let words: Vec<&str> = ["--backend", backend].into_iter().chain(words.split(' ')).collect();
+    let begin = Instant::now();
+    let mut child = command("pktables").args(words).stderr(Stdio::null()).spawn()?;
+    // The moment of the kill, and no wait for anything.
+    while begin.elapsed() < after {
+        thread::yield_now();
+    }
+    child.kill()?;
+    let was_killed = child.wait()?.signal().is_some();
+    // A program that it had started goes on, and holds the lock until it ends.
+    run("flock", ["/run/pktables.lock", "true"])?;
+    Ok(was_killed)
+}
+
+/// Kills a command again and again, later each time until it has made its change, and earlier again after that; until a
+/// kill has fallen into each of these states, which is what would show that it leaves something half done there.
+fn at_all_moments(
+    wanted: &[Left],
+    mut attempt: impl FnMut(usize, Duration) -> Result<(bool, Left)>,
+) -> Result<()> {
+    const LEAST: usize = 40;
+    const MOST: usize = 500;
+    let (mut after, mut seen) = (Duration::ZERO, Vec::new());
+    for number in 0..MOST {
+        let (was_killed, left) = attempt(number, after)?;
+        if was_killed {
+            seen.push(left);
+        }
+        let is_early = was_killed && left != Left::After;
+        after = if is_early { after + after / 16 + Duration::from_micros(50) } else { after - after / 8 };
+        if number >= LEAST && wanted.iter().all(|left| seen.contains(left)) {
+            return Ok(());
+        }
+    }
+    bail!("of {wanted:?} no more than {seen:?} was seen");
 }
 
 on_each_firewall! {
     fn a_killed_add_or_delete_leaves_all_or_nothing(room) {
         room.quietly(&["init ssh --port 22 --log", "add 10.0.0.1 --service ssh", "add 200.0.0.1 --service ssh"])?;
-        let mut expected = vec!["10.0.0.1".to_owned(), "200.0.0.1".to_owned()];
-        for (step, after) in moments() {
-            let address = format!("192.0.2.{}", step + 1);
-            kill(room, &format!("add {address} --service ssh --timeout 1h"), after)?;
-            let granted = room.granted("ssh")?;
-            let mut with = expected.clone();
-            with.insert(expected.len() - 1, address.clone());
-            assert!(granted == expected || granted == with, "{after:?}: {granted:?}");
-            room.quietly(&[&format!("add {address} --service ssh --timeout 1h")])?;
-            assert_eq!(room.granted("ssh")?, with, "{after:?}");
-            if step % 2 == 0 {
-                expected = with;
-                continue;
-            }
-            kill(room, &format!("delete {address} --service ssh"), after)?;
-            let granted = room.granted("ssh")?;
-            assert!(granted == expected || granted == with, "{after:?}: {granted:?}");
-            room.quietly(&[&format!("delete {address} --service ssh")])?;
-            assert_eq!(room.granted("ssh")?, expected, "{after:?}");
+        let without = ["10.0.0.1", "200.0.0.1"];
+        let with = ["10.0.0.1", "192.0.2.7", "200.0.0.1"];
+        let (add, delete) = ("add 192.0.2.7 --service ssh --timeout 1h", "delete 192.0.2.7 --service ssh");
+        // The command, its opposite, the granted before and after.
+        for (words, back, before, after) in [(add, delete, &without[..], &with[..]), (delete, add, &with, &without)] {
+            at_all_moments(&[Left::Before, Left::After], |number, moment| {
+                let was_killed = kill(room, words, moment)?;
+                let granted = room.granted("ssh")?;
+                let left = if granted == before { Left::Before } else { Left::After };
+                ensure!(left == Left::Before || granted == after, "{words}, {moment:?}: {granted:?}");
+                ensure!(was_killed || left == Left::After, "{words}, {moment:?}: it ended and did nothing");
+                room.quietly(&[words])?;
+                ensure!(room.granted("ssh")? == after, "{words}, kill {number}");
+                room.quietly(&[back])?;
+                Ok((was_killed, left))
+            })?;
+            room.quietly(&[words])?;
         }
         Ok(())
     }
@@ -53,17 +90,31 @@ on_each_firewall! {
 on_each_firewall! {
     fn after_a_killed_init_or_remove_another_one_does_it_all(room) {
         let init = "init nas --port 22 --log --forward 192.168.1.10:22 --forward [fd00::10]:22";
+        let remove = "remove nas";
         room.quietly(&[init])?;
         let whole = room.rules()?;
-        room.quietly(&["remove nas"])?;
+        room.quietly(&[remove])?;
         let nothing = room.rules()?;
-        for (_, after) in moments() {
-            kill(room, init, after)?;
-            room.quietly(&[init])?;
-            assert_eq!(room.rules()?, whole, "init, {after:?}");
-            kill(room, "remove nas", after)?;
-            room.quietly(&["remove nas"])?;
-            assert_eq!(room.rules()?, nothing, "remove, {after:?}");
+        // A change of nftables is one transaction. With iptables each family has its own.
+        let all = [Left::Before, Left::After, Left::Half];
+        let wanted = if room.kind.is_nft() { &all[..2] } else { &all };
+        for (words, back, before, after) in [(init, remove, &nothing, &whole), (remove, init, &whole, &nothing)] {
+            at_all_moments(wanted, |number, moment| {
+                let was_killed = kill(room, words, moment)?;
+                let rules = room.rules()?;
+                let left = match () {
+                    () if rules == *before => Left::Before,
+                    () if rules == *after => Left::After,
+                    () => Left::Half,
+                };
+                ensure!(wanted.contains(&left), "{words}, {moment:?}: {rules}");
+                room.quietly(&[words])?;
+                ensure!(room.rules()? == *after, "{words}, kill {number}, {moment:?}");
+                room.quietly(&[back])?;
+                ensure!(room.rules()? == *before, "{back} after {words}");
+                Ok((was_killed, left))
+            })?;
+            room.quietly(&[words])?;
         }
         Ok(())
     }
