@@ -36,7 +36,7 @@ fn fill(folder: &Path) -> Result<()> {
 }
 
 /// What a daemon says that ends by itself, with the code for that.
-fn refuses_to_start(gateway: &Gateway<'_>) -> Result<String> {
+pub(crate) fn refuses_to_start(gateway: &Gateway<'_>) -> Result<String> {
     let mut daemon = Running(gateway.command(&["run"]).stderr(Stdio::piped()).spawn()?);
     let ended = wait("its end", || Ok(daemon.0.try_wait()?), Option::is_some)?;
     let mut said = String::new();
@@ -138,7 +138,7 @@ net_test!(a_damaged_file_is_told_of_and_lets_no_replay_in, |network| {
 });
 
 /// A folder of programs that come before the system's: `program` is this script, all others are what they are.
-fn programs(gateway: &mut Gateway<'_>, program: &str, script: &str) -> Result<()> {
+pub(crate) fn programs(gateway: &mut Gateway<'_>, program: &str, script: &str) -> Result<()> {
     let folder = gateway.path("programs");
     fs::create_dir_all(&folder)?;
     for family in ["iptables", "ip6tables"] {

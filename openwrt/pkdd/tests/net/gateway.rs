@@ -145,9 +145,13 @@ impl<'a> Gateway<'a> {
         Arc::strong_count(&daemon.lines) == 1
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("it does not run")?.process.0.id())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let daemon = self.daemon.as_ref().context("it does not run")?;
-        kill(Pid::from_raw(daemon.process.0.id().try_into()?), signal)?;
+        kill(Pid::from_raw(self.process()?.try_into()?), signal)?;
         Ok(())
     }
 

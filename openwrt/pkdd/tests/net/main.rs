@@ -3,5 +3,6 @@
 
 mod faults;
 mod gateway;
+mod privileges;
 mod scenes;
 mod survival;
