@@ -353,9 +353,10 @@ mod tests {
 
     #[test]
     fn an_address_is_sent_on_to_the_place_of_its_family() {
+        /// Places, who comes, where he is sent.
+        type Row<'a> = (&'a [&'a str], &'a str, Result<Option<&'a str>, &'a str>);
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
-        // places, who comes, where he is sent
-        let rows: [(&[&str], &str, Result<Option<&str>, &str>); 7] = [
+        let rows: [Row<'_>; 7] = [
             (&[], "192.0.2.7", Ok(None)),
             (&[], "2001:db8::7", Ok(None)),
             (&[four, six], "192.0.2.7", Ok(Some(four))),
@@ -374,9 +375,10 @@ mod tests {
 
     #[test]
     fn a_service_has_at_most_one_place_in_each_family() {
+        /// Places, the same in order or the one too many.
+        type Row<'a> = (&'a [&'a str], Result<&'a [&'a str], &'a str>);
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
-        // places, the same in order or the one too many
-        let rows: [(&[&str], Result<&[&str], &str>); 5] = [
+        let rows: [Row<'_>; 5] = [
             (&[], Ok(&[])),
             (&[six, four], Ok(&[four, six])),
             (&[four], Ok(&[four])),

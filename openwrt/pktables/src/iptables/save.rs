@@ -212,4 +212,86 @@ mod tests {
             assert_eq!(rule.value("-s"), expected, "row {row}");
         }
     }
+
+    #[test]
+    fn lines_that_are_no_rules_are_left_out() {
+        // a line, its chain, its text, its packets
+        let rows = [
+            ("-A c -j DROP", Some(("c", "-j DROP", 0))),
+            ("[3:9] -A c -j DROP", Some(("c", "-j DROP", 3))),
+            ("[3:9] -A c", Some(("c", "", 3))),
+            ("-A c", Some(("c", "", 0))),
+            ("[x:9] -A c -j DROP", None),
+            ("[3:9]-A c -j DROP", None),
+            ("-I c -j DROP", None),
+            ("-A", None),
+            ("# -A c -j DROP", None),
+            ("", None),
+        ];
+        for (line, expected) in rows {
+            let found = read(line);
+            let found = found.as_ref().map(|(chain, rule)| (*chain, rule.text.as_str(), rule.packets));
+            assert_eq!(found, expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_split_where_iptables_splits_them() {
+        let rows: [(&str, &[(&str, bool)]); 8] = [
+            ("a b", &[("a", true), ("b", true)]),
+            (" a  b ", &[("a", true), ("b", true)]),
+            ("\"a b\" c", &[("a b", false), ("c", true)]),
+            ("a\"b c\"d", &[("ab cd", false)]),
+            ("\"\"", &[("", false)]),
+            ("a\\\"b", &[("a\"b", false)]),
+            ("\"a\\\\ b\"", &[("a\\ b", false)]),
+            ("", &[]),
+        ];
+        for (text, expected) in rows {
+            let found = words(text);
+            let found: Vec<_> = found.iter().map(|word| (word.text.as_str(), word.bare)).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_has_only_some_options_if_each_has_one_value_and_none_is_negated() {
+        let rows = [
+            ("-s 1.2.3.4/32 -j ACCEPT", true),
+            ("-j ACCEPT", true),
+            ("", true),
+            ("-s 1.2.3.4/32 -p tcp -j ACCEPT", false),
+            ("! -s 1.2.3.4/32 -j ACCEPT", false),
+            ("-s 1.2.3.4/32 more -j ACCEPT", false),
+            ("-s -j ACCEPT", false),
+        ];
+        for (text, expected) in rows {
+            let line = format!("-A c {text}");
+            let (_, rule) = read(&line).expect("a rule");
+            assert_eq!(rule.has_only(&["-s", "-j"]), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_leads_to_where_it_jumps_or_goes() {
+        for (text, expected) in
+            [("-j a", Some("a")), ("-g b", Some("b")), ("-j a -g b", Some("a")), ("-p tcp", None)]
+        {
+            let line = format!("-A c {text}");
+            let (_, rule) = read(&line).expect("a rule");
+            assert_eq!(rule.target(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn chains_are_those_of_their_table() {
+        let saved = Saved::parse(
+            "*filter\n:b - [0:0]\n-A a -j DROP\n-A a -j ACCEPT\n*nat\n:c ACCEPT [0:0]\nCOMMIT\n",
+        );
+        let chains =
+            |table| saved.chains(table).map(|(chain, rules)| (chain, rules.len())).collect::<Vec<_>>();
+        assert_eq!(chains("filter"), [("a", 2), ("b", 0)]);
+        assert_eq!(chains("nat"), [("c", 0)]);
+        assert_eq!(chains("mangle"), []);
+    }
 }

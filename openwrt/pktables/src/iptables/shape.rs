@@ -468,3 +468,6 @@ fn read_log(rule: &Rule) -> Log {
         limit,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -342,3 +342,6 @@ fn level(level: LogLevel) -> stmt::LogLevel {
         LogLevel::Debug => stmt::LogLevel::Debug,
     }
 }
+
+#[cfg(test)]
+mod tests;

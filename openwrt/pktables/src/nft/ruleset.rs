@@ -172,3 +172,6 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 fn not_understood(part: String) -> Error {
     Error::NotUnderstood { program: "nft", part }
 }
+
+#[cfg(test)]
+mod tests;

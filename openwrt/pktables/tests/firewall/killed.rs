@@ -54,7 +54,7 @@ fn at_all_moments(
             seen.push(left);
         }
         let is_early = was_killed && left != Left::After;
-        after = if is_early { after + after / 16 + Duration::from_micros(50) } else { after - after / 8 };
+        after = if is_early { after + after / 16 + Duration::from_micros(50) } else { after * 7 / 8 };
         if number >= LEAST && wanted.iter().all(|left| seen.contains(left)) {
             return Ok(());
         }

@@ -1,0 +1,363 @@
+use super::*;
+
+fn name(text: &str) -> ServiceName {
+    text.parse().expect("a name")
+}
+
+fn service(text: &str) -> Service {
+    Service {
+        name: name(text),
+        protocol: Protocol::Tcp,
+        port: "22".parse().expect("a port"),
+        only_new: false,
+        policy: Policy::Drop,
+        log: None,
+        forward: Vec::new(),
+    }
+}
+
+fn grant(address: &str, end: Option<u64>) -> GrantRule {
+    GrantRule::new(address.parse().expect("an address"), end.map(UnixSeconds))
+}
+
+fn forward() -> Forward {
+    "192.168.1.10:2222".parse().expect("a place")
+}
+
+/// What iptables-save prints of rules that `script` makes: `-A` of each, and declared chains.
+fn saved(script: &str) -> Saved {
+    Saved::parse(script)
+}
+
+const AT: SystemTime = UNIX_EPOCH;
+
+#[test]
+fn a_grant_ends_with_a_full_second() {
+    let time = |milliseconds| AT + Duration::from_millis(milliseconds);
+    // now, for how long, its end
+    let rows = [(1_000, 0, 1), (1_000, 30_000, 31), (1_001, 30_000, 32), (1_500, 500, 2), (1_999, 2, 3)];
+    for (now, ttl, end) in rows {
+        let found = UnixSeconds::end(time(now), Duration::from_millis(ttl));
+        assert_eq!(found, UnixSeconds(end), "{now} ms, {ttl} ms");
+    }
+    let before = AT - Duration::from_secs(9);
+    assert_eq!((UnixSeconds::of(before), UnixSeconds::of(time(1_999))), (UnixSeconds(0), UnixSeconds(1)));
+    assert_eq!(UnixSeconds::end(before, Duration::from_secs(5)), UnixSeconds(5));
+    assert_eq!(UnixSeconds::end(AT, Duration::MAX), UnixSeconds(u64::MAX));
+    for (now, left) in [(0, 2_000), (500, 1_500), (2_000, 0), (2_001, 0)] {
+        assert_eq!(UnixSeconds(2).left(time(now)), Duration::from_millis(left), "{now} ms");
+    }
+    for (end, is_over) in [(None, false), (Some(9), true), (Some(10), true), (Some(11), false)] {
+        assert_eq!(grant("192.0.2.7/32", end).is_over(UnixSeconds(10)), is_over, "{end:?}");
+    }
+}
+
+#[test]
+fn a_grant_is_written_and_read_again() {
+    let rows = [
+        (grant("192.0.2.7/32", None), None, "-s 192.0.2.7/32 -j ACCEPT"),
+        (
+            grant("2001:db8::/32", Some(7)),
+            None,
+            "-s 2001:db8::/32 -m comment --comment \"pktables until 7\" -j ACCEPT",
+        ),
+        (
+            grant("192.0.2.7/32", None),
+            Some(forward()),
+            "-s 192.0.2.7/32 -p tcp -j DNAT --to-destination 192.168.1.10:2222",
+        ),
+        (
+            grant("192.0.2.7/32", Some(7)),
+            Some(forward()),
+            "-s 192.0.2.7/32 -p tcp -m comment --comment \"pktables until 7\" -j DNAT \
+             --to-destination 192.168.1.10:2222",
+        ),
+    ];
+    for (grant, forward, text) in rows {
+        assert_eq!(grant.written(Protocol::Tcp, forward), text);
+        let saved = saved(&format!("*filter\n[5:9] -A c {text}\n"));
+        let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
+        assert_eq!(found, Some(GrantRule { packets: 5, text: Some(text.to_owned()), ..grant }));
+    }
+}
+
+#[test]
+fn a_rule_that_asks_for_more_is_no_grant() {
+    for text in [
+        "-j ACCEPT",
+        "-s 192.0.2.7/32 -j DROP",
+        "-s 192.0.2.7/32 -i eth0 -j ACCEPT",
+        "-s 192.0.2.7/32 -p tcp -j ACCEPT",
+        "-s 192.0.2.7/32 -j DNAT --to-destination 1.2.3.4:5 -i eth0",
+        "! -s 192.0.2.7/32 -j ACCEPT",
+        "-s host -j ACCEPT",
+        "-s 192.0.2.7/32 -m comment --comment mine -j ACCEPT",
+        "-s 192.0.2.7/32 -m comment --comment \"pktables until x\" -j ACCEPT",
+        "-s 192.0.2.7/32",
+    ] {
+        let saved = saved(&format!("*filter\n-A c {text}\n"));
+        let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
+        assert_eq!(found, None, "{text}");
+    }
+}
+
+/// The script that makes a service where there is nothing.
+fn made(service: &Service, forward: Option<Forward>, grants: &[GrantRule]) -> String {
+    let nothing = Shape::default();
+    Shape::script(&service.name, &nothing, &Shape::new(service, forward, grants, &nothing))
+}
+
+#[test]
+fn a_service_is_a_chain_and_a_jump_to_it() {
+    let log = Log {
+        prefix: "knock:".parse().expect("a prefix"),
+        level: LogLevel::Info,
+        limit: Some("3/minute".parse().expect("a limit")),
+    };
+    let input = "-A INPUT -p tcp -m tcp --dport 22";
+    // the service, what is in its chain, its jump
+    let rows = [
+        ("plain", service("ssh"), "-A pk-ssh -j DROP\n".to_owned(), format!("{input} -j pk-ssh\n")),
+        (
+            "accept",
+            Service { policy: Policy::Accept, ..service("ssh") },
+            "-A pk-ssh -j ACCEPT\n".to_owned(),
+            format!("{input} -j pk-ssh\n"),
+        ),
+        (
+            "only new",
+            Service { only_new: true, ..service("ssh") },
+            "-A pk-ssh -j DROP\n".to_owned(),
+            format!("{input} --tcp-flags FIN,SYN,RST,ACK SYN -j pk-ssh\n"),
+        ),
+        (
+            "only new UDP",
+            Service { only_new: true, protocol: Protocol::Udp, ..service("ssh") },
+            "-A pk-ssh -j DROP\n".to_owned(),
+            "-A INPUT -p udp -m udp --dport 22 -m conntrack --ctstate NEW -j pk-ssh\n".to_owned(),
+        ),
+        (
+            "log",
+            Service { log: Some(log), ..service("ssh") },
+            "-A pk-ssh -m limit --limit 3/minute --limit-burst 5 -j LOG --log-prefix \"knock:\" --log-level 6\n\
+             -A pk-ssh -j DROP\n"
+                .to_owned(),
+            format!("{input} -j pk-ssh\n"),
+        ),
+        (
+            "usual log",
+            Service { log: Some(Log::default()), ..service("ssh") },
+            "-A pk-ssh -j LOG --log-level 4\n-A pk-ssh -j DROP\n".to_owned(),
+            format!("{input} -j pk-ssh\n"),
+        ),
+    ];
+    for (row, service, rules, jump) in rows {
+        let script = made(&service, None, &[]);
+        assert_eq!(script, format!("*filter\n:pk-ssh - [0:0]\n{rules}{jump}COMMIT\n"), "{row}");
+        let found = find(&saved(&script), &service.name).expect("it is understood").expect("it is there");
+        assert_eq!((&found.service, found.whole, found.elsewhere), (&service, true, false), "{row}");
+    }
+}
+
+#[test]
+fn a_service_behind_the_host_has_its_grants_in_nat() {
+    let nas = Service { forward: vec![forward()], ..service("nas") };
+    let script = made(&nas, Some(forward()), &[grant("192.0.2.7/32", None)]);
+    let sent = "-m conntrack --ctstate DNAT --ctorigdstport 22 -m comment --comment pk-nas -j ACCEPT";
+    let expected = format!(
+        "*filter\n:pk-nas - [0:0]\n-A pk-nas -j DROP\n-A INPUT -p tcp -m tcp --dport 22 -j pk-nas\n\
+         -I FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 2222 {sent}\n\
+         -I FORWARD -d 192.168.1.10/32 -p tcp -m tcp --dport 2222 {sent}\nCOMMIT\n\
+         *nat\n:pk-nas - [0:0]\n-A pk-nas -s 192.0.2.7/32 -p tcp -j DNAT --to-destination 192.168.1.10:2222\n\
+         -A PREROUTING -p tcp -m tcp --dport 22 -m addrtype --dst-type LOCAL -j pk-nas\nCOMMIT\n"
+    );
+    assert_eq!(script, expected);
+    let saved = saved(&script.replace("-I FORWARD", "-A FORWARD"));
+    let found = find(&saved, &nas.name).expect("it is understood").expect("it is there");
+    assert_eq!((&found.service, found.whole, found.elsewhere), (&nas, true, false));
+    assert_eq!(found.grants().map(|grant| grant.address.to_string()).collect::<Vec<_>>(), ["192.0.2.7/32"]);
+    // In the other family it is marked, and has no grants.
+    let script = made(&nas, None, &[grant("2001:db8::7/128", None)]);
+    let jump = "-A INPUT -p tcp -m tcp --dport 22 -m comment --comment elsewhere -j pk-nas";
+    assert_eq!(script, format!("*filter\n:pk-nas - [0:0]\n-A pk-nas -j DROP\n{jump}\nCOMMIT\n"));
+    let found = find(&Saved::parse(&script), &nas.name).expect("it is understood").expect("it is there");
+    assert!(found.whole && found.elsewhere && found.service.forward.is_empty(), "{found:?}");
+}
+
+#[test]
+fn a_change_touches_what_differs_alone() {
+    let nas = Service { forward: vec![forward()], ..service("ssh") };
+    let ssh = service("ssh");
+    let there = made(&nas, Some(forward()), &[]).replace("-I FORWARD", "-A FORWARD");
+    let from = Shape::of(&saved(&there), &ssh.name);
+    assert_eq!(Shape::script(&ssh.name, &from, &from), "");
+    let script = Shape::script(&ssh.name, &from, &Shape::new(&ssh, None, &[], &from));
+    let sent = "-m conntrack --ctstate DNAT --ctorigdstport 22 -m comment --comment pk-ssh -j ACCEPT";
+    let gone = format!(
+        "*filter\n-D FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 2222 {sent}\n\
+         -D FORWARD -d 192.168.1.10/32 -p tcp -m tcp --dport 2222 {sent}\nCOMMIT\n\
+         *nat\n-D PREROUTING -p tcp -m tcp --dport 22 -m addrtype --dst-type LOCAL -j pk-ssh\n\
+         -F pk-ssh\n-X pk-ssh\nCOMMIT\n"
+    );
+    assert_eq!(script, gone);
+    // All of it.
+    let script = Shape::script(&ssh.name, &from, &Shape::default());
+    assert!(script.contains("-D INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n"), "{script}");
+    assert_eq!(script.matches("-F pk-ssh\n-X pk-ssh\n").count(), 2, "{script}");
+    assert!(!script.contains("-A ") && !script.contains(":pk-ssh"), "{script}");
+}
+
+#[test]
+fn a_rule_that_is_there_twice_goes_once_for_each() {
+    let ssh = service("ssh");
+    let script = made(&ssh, None, &[]);
+    let jump = "-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
+    let twice = script.replace(jump, &format!("{jump}{jump}"));
+    let from = Shape::of(&saved(&twice), &ssh.name);
+    let again = Shape::script(&ssh.name, &from, &Shape::new(&ssh, None, &[], &from));
+    assert_eq!(again, format!("*filter\n{}COMMIT\n", jump.replace("-A", "-D")));
+}
+
+#[test]
+fn rules_of_others_that_lead_to_it_stay_until_it_goes() {
+    let ssh = service("ssh");
+    let there = made(&ssh, None, &[]).replace("COMMIT", "-A OUTPUT -j pk-ssh\n-A other -g pk-ssh\nCOMMIT");
+    let from = Shape::of(&saved(&there), &ssh.name);
+    let to = Shape::new(&Service { policy: Policy::Accept, ..ssh.clone() }, None, &[], &from);
+    assert_eq!(
+        Shape::script(&ssh.name, &from, &to),
+        "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j ACCEPT\nCOMMIT\n"
+    );
+    let gone = Shape::script(&ssh.name, &from, &Shape::default());
+    assert!(gone.contains("-D OUTPUT -j pk-ssh\n") && gone.contains("-D other -g pk-ssh\n"), "{gone}");
+    assert!(find(&saved(&there), &ssh.name).is_ok_and(|found| found.is_some_and(|found| found.whole)));
+    assert!(!from.is_nothing() && Shape::of(&saved(""), &ssh.name).is_nothing());
+}
+
+#[test]
+fn a_flush_leaves_what_is_no_grant() {
+    let ssh = Service { log: Some(Log::default()), ..service("ssh") };
+    let grants = [grant("192.0.2.7/32", None), grant("192.0.2.8/32", Some(7))];
+    let there = saved(&made(&ssh, None, &grants));
+    assert_eq!(super::grants(&there, &ssh.name).len(), 2);
+    let (from, to) = (Shape::of(&there, &ssh.name), Shape::without_grants(&there, &ssh.name));
+    let expected = "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j LOG --log-level 4\n-A pk-ssh -j DROP\nCOMMIT\n";
+    assert_eq!(Shape::script(&ssh.name, &from, &to), expected);
+}
+
+#[test]
+fn grants_come_and_go_in_the_order_of_their_addresses() {
+    /// A name, what is taken out, what comes, the lines.
+    type Row<'a> = (&'a str, &'a [usize], &'a [&'a str], &'a [&'a str]);
+    let ssh = Service { log: Some(Log::default()), ..service("ssh") };
+    let there: Vec<GrantRule> =
+        ["192.0.2.4/32", "192.0.2.8/32"].into_iter().map(|address| grant(address, None)).collect();
+    let saved = saved(&made(&ssh, None, &there));
+    let found = find(&saved, &ssh.name).expect("it is understood").expect("it is there");
+    let kept: Vec<GrantRule> = found.grants().cloned().collect();
+    let rows: [Row<'_>; 6] = [
+        ("nothing", &[], &[], &[]),
+        ("the first", &[], &["192.0.2.1/32"], &["-I pk-ssh 1 -s 192.0.2.1/32 -j ACCEPT"]),
+        ("one between", &[], &["192.0.2.5/32"], &["-I pk-ssh 2 -s 192.0.2.5/32 -j ACCEPT"]),
+        ("the last, before the log", &[], &["192.0.2.9/32"], &["-I pk-ssh 3 -s 192.0.2.9/32 -j ACCEPT"]),
+        ("one goes", &[0], &[], &["-D pk-ssh -s 192.0.2.4/32 -j ACCEPT"]),
+        (
+            "both go, two come",
+            &[0, 1],
+            &["192.0.2.9/32", "192.0.2.1/32"],
+            &[
+                "-D pk-ssh -s 192.0.2.4/32 -j ACCEPT",
+                "-D pk-ssh -s 192.0.2.8/32 -j ACCEPT",
+                "-I pk-ssh 1 -s 192.0.2.9/32 -j ACCEPT",
+                "-I pk-ssh 1 -s 192.0.2.1/32 -j ACCEPT",
+            ],
+        ),
+    ];
+    for (row, gone, come, lines) in rows {
+        let mut wanted = kept.clone();
+        for place in gone.iter().rev() {
+            wanted.remove(*place);
+        }
+        wanted.extend(come.iter().map(|address| grant(address, None)));
+        let lines = lines.join("\n");
+        let expected = if lines.is_empty() { lines } else { format!("*filter\n{lines}\nCOMMIT\n") };
+        assert_eq!(found.script(&wanted), expected, "{row}");
+    }
+}
+
+#[test]
+fn what_is_no_whole_service_is_told_or_not_whole() {
+    let good = made(&service("ssh"), None, &[]);
+    let nas = made(&Service { forward: vec![forward()], ..service("ssh") }, Some(forward()), &[])
+        .replace("-I FORWARD", "-A FORWARD");
+    let jump = "-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
+    let back = "-A FORWARD -s 192.168.1.10/32";
+    let redirect = "-A PREROUTING -p tcp -m tcp --dport 22";
+    // from what, what is replaced, by what, what is said or whether it is whole
+    let rows = [
+        (&good, "", String::new(), Ok(true)),
+        (&good, jump, String::new(), Err("is reached by no rule of INPUT")),
+        (&good, jump, format!("{jump}{jump}"), Err("is reached by several rules of INPUT")),
+        (&good, "-p tcp -m tcp", "-p icmp".to_owned(), Err("guards neither tcp nor udp")),
+        (&good, "--dport 22", "--sport 22".to_owned(), Err("guards no port")),
+        (&good, "-A pk-ssh -j DROP\n", String::new(), Err("does not end with DROP or ACCEPT")),
+        (&good, "-j DROP", "-i eth0 -j DROP".to_owned(), Err("does not end with DROP or ACCEPT")),
+        (&good, "-j DROP", "-j REJECT".to_owned(), Err("does not end with DROP or ACCEPT")),
+        (&nas, "", String::new(), Ok(true)),
+        (&nas, back, "-A OTHER -s 192.168.1.10/32".to_owned(), Ok(false)),
+        (&nas, redirect, "-A OTHER -p tcp -m tcp --dport 22".to_owned(), Ok(false)),
+        (&nas, redirect, format!("{redirect} -j pk-ssh\n{redirect}"), Ok(false)),
+    ];
+    for (row, (text, from, to, expected)) in rows.into_iter().enumerate() {
+        let text = if from.is_empty() { text.clone() } else { text.replacen(from, &to, 1) };
+        match (find(&saved(&text), &name("ssh")), expected) {
+            (Ok(Some(found)), Ok(whole)) => assert_eq!(found.whole, whole, "row {row}"),
+            (Err(error), Err(part)) => assert_eq!(
+                error.to_string(),
+                format!(
+                    "cannot understand iptables: chain pk-ssh {part}; pktables init or remove ssh puts that right"
+                ),
+                "row {row}"
+            ),
+            (found, _) => panic!("row {row}: {found:?}"),
+        }
+    }
+    assert!(find(&saved(&good), &name("other")).is_ok_and(|found| found.is_none()));
+}
+
+#[test]
+fn others_are_counted_by_the_policy_and_services_are_named_by_their_chains() {
+    let script = made(&service("ssh"), None, &[grant("192.0.2.7/32", None)])
+        .replace("-A pk-ssh -j", "[9:1] -A pk-ssh -j")
+        .replace(
+            "*filter",
+            "*filter\n:pk-a - [0:0]\n:INPUT ACCEPT [0:0]\n:pk- - [0:0]\n*nat\n:pk-n - [0:0]\n*filter",
+        );
+    let saved = saved(&script);
+    assert!(find(&saved, &name("ssh")).is_ok_and(|found| found.is_some_and(|found| found.others == 9)));
+    assert_eq!(names(&saved).collect::<Vec<_>>(), [name("a"), name("ssh")]);
+}
+
+#[test]
+fn a_log_that_we_would_not_have_written_is_another_one() {
+    let usual = Log::default();
+    let limit = |text: &str| Some(text.parse::<LogLimit>().expect("a limit"));
+    let rows = [
+        ("-j LOG", usual.clone()),
+        ("-j LOG --log-level 7", Log { level: LogLevel::Debug, ..usual.clone() }),
+        ("-j LOG --log-level 99", usual.clone()),
+        ("-j LOG --log-prefix \"a b\"", Log { prefix: "a b".parse().expect("a prefix"), ..usual.clone() }),
+        ("-j LOG --log-prefix \"a\\\"b\"", usual.clone()),
+        ("-m limit --limit 3/min -j LOG", Log { limit: limit("3/minute"), ..usual.clone() }),
+        (
+            "-m limit --limit 3/min --limit-burst 7 -j LOG",
+            Log { limit: limit("3/minute").and_then(|limit| limit.with_burst("7").ok()), ..usual.clone() },
+        ),
+        ("-m limit --limit 3/min --limit-burst x -j LOG", usual.clone()),
+        ("-m limit --limit 3/week -j LOG", usual),
+    ];
+    for (text, expected) in rows {
+        let saved = saved(&format!("*filter\n-A c {text}\n"));
+        assert_eq!(saved.rules("filter", "c").map(|rules| read_log(&rules[0])), Some(expected), "{text}");
+    }
+}

@@ -1,0 +1,268 @@
+use super::*;
+use crate::service::{Forward, Protocol};
+
+fn name(text: &str) -> ServiceName {
+    text.parse().expect("a name")
+}
+
+fn service(text: &str) -> Service {
+    Service {
+        name: name(text),
+        protocol: Protocol::Tcp,
+        port: "22".parse().expect("a port"),
+        only_new: false,
+        policy: Policy::Drop,
+        log: None,
+        forward: Vec::new(),
+    }
+}
+
+fn places(texts: &[&str]) -> Vec<Forward> {
+    texts.iter().map(|text| text.parse().expect("a place")).collect()
+}
+
+#[test]
+fn a_set_is_named_for_its_service_family_and_length() {
+    // the address, its set, whether of single addresses, what of a sender counts
+    let rows = [
+        ("192.0.2.7/32", "pk-a-4-4", true, None),
+        ("192.0.2.0/24", "pk-a-4-4/24", false, Some("255.255.255.0")),
+        ("128.0.0.0/1", "pk-a-4-4/1", false, Some("128.0.0.0")),
+        ("2001:db8::7/128", "pk-a-4-6", true, None),
+        ("2001:db8::/32", "pk-a-4-6/32", false, Some("ffff:ffff::")),
+    ];
+    for (address, text, single, mask) in rows {
+        let set = SetName::of(&name("a-4"), address.parse().expect("a prefix"));
+        assert_eq!((set.text().as_str(), set.is_single()), (text, single));
+        assert_eq!(set.mask().as_deref(), mask, "{address}");
+        assert_eq!(SetName::parse(text), Some(set));
+    }
+    for text in ["", "pk-ssh", "pk-ssh-5", "ssh-4", "pk--4", "pk-ssh-4/", "pk-ssh-4/x", "pk-ssh-4/256", "/24"]
+    {
+        assert_eq!(SetName::parse(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn a_service_has_a_set_for_each_family_that_has_a_way() {
+    let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
+    let rows: [(&[&str], &[&str]); 4] = [
+        (&[], &["pk-nas-4", "pk-nas-6"]),
+        (&[four, six], &["pk-nas-4", "pk-nas-6"]),
+        (&[four], &["pk-nas-4"]),
+        (&[six], &["pk-nas-6"]),
+    ];
+    for (forward, expected) in rows {
+        let service = Service { forward: places(forward), ..service("nas") };
+        let found: Vec<String> = sets(&service).map(|set| set.text()).collect();
+        assert_eq!(found, expected, "{forward:?}");
+    }
+}
+
+/// The commands, each as `verb object` and its parts that are not the same in all.
+fn commands(fill: impl FnOnce(&mut Script) -> Result<(), Error>) -> Vec<Value> {
+    let mut script = Script::default();
+    fill(&mut script).expect("it is written");
+    let text: Value = serde_json::from_str(&script.text()).expect("JSON");
+    text["nftables"].as_array().expect("a list").clone()
+}
+
+fn matches(protocol: &str, field: &str, right: &Value) -> Value {
+    let left = json!({ "payload": { "protocol": protocol, "field": field } });
+    json!({ "match": { "op": "==", "left": left, "right": right } })
+}
+
+fn rule(chain: &str, parts: &Value) -> Value {
+    json!({ "add": { "rule": { "family": "inet", "table": "pktables", "chain": chain, "expr": parts } } })
+}
+
+#[test]
+fn tables_chains_and_sets_are_made_and_deleted() {
+    let ssh = name("ssh");
+    let set = SetName::of(&ssh, "192.0.2.0/24".parse().expect("a prefix"));
+    let found = commands(|script| {
+        script.add_table()?;
+        script.add_chain(&ssh)?;
+        script.flush_chain(&ssh)?;
+        script.add_set(&set)?;
+        script.add_set(&SetName::single(&ssh, true))?;
+        script.delete_rule("input", 7)?;
+        script.delete_set(&set)?;
+        script.delete_chain(&ssh)?;
+        script.delete_table()
+    });
+    let table = json!({ "family": "inet", "name": "pktables" });
+    let chain = json!({ "family": "inet", "table": "pktables", "name": "pk-ssh" });
+    let of = |name: &str, kind: &str| {
+        json!({
+            "family": "inet", "table": "pktables", "name": name, "type": kind, "flags": ["timeout"],
+        })
+    };
+    let with_counter = |mut set: Value| {
+        set["stmt"] = json!([{ "counter": null }]);
+        set
+    };
+    let expected = [
+        json!({ "add": { "table": table } }),
+        json!({ "add": { "chain": {
+            "family": "inet", "table": "pktables", "name": "input",
+            "type": "filter", "hook": "input", "prio": -1, "policy": "accept",
+        } } }),
+        json!({ "add": { "chain": chain } }),
+        json!({ "flush": { "chain": chain } }),
+        json!({ "add": { "set": with_counter(of("pk-ssh-4/24", "ipv4_addr")) } }),
+        json!({ "add": { "set": with_counter(of("pk-ssh-6", "ipv6_addr")) } }),
+        json!({ "delete": { "rule": {
+            "family": "inet", "table": "pktables", "chain": "input", "expr": [], "handle": 7,
+        } } }),
+        json!({ "delete": { "set": of("pk-ssh-4/24", "ipv4_addr") } }),
+        json!({ "delete": { "chain": chain } }),
+        json!({ "delete": { "table": table } }),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
+    let accept = |family: &str, set: &str| {
+        let set = json!(set);
+        rule("pk-ssh", &json!([matches(family, "saddr", &set), { "accept": null }]))
+    };
+    let end = |verdict: &str| {
+        rule("pk-ssh", &json!([{ "counter": { "packets": 0, "bytes": 0 } }, { verdict: null }]))
+    };
+    let jump = |parts: &[Value]| {
+        let last = json!({ "jump": { "target": "pk-ssh" } });
+        rule("input", &Value::from([parts, &[last]].concat()))
+    };
+    let port = |protocol: &str| matches(protocol, "dport", &json!(22));
+    let new = json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "new" } });
+    let grants = [accept("ip", "@pk-ssh-4"), accept("ip6", "@pk-ssh-6")];
+    let log = Log {
+        prefix: "knock:".parse().expect("a prefix"),
+        level: LogLevel::Info,
+        limit: Some("3/minute".parse().expect("a limit")),
+    };
+    let logged = |parts: &Value| rule("pk-ssh", parts);
+    let limit = json!({ "limit": { "rate": 3, "per": "minute", "burst": 5 } });
+    let rows = [
+        ("plain", service("ssh"), vec![end("drop"), jump(&[port("tcp")])]),
+        (
+            "UDP, accept",
+            Service { protocol: Protocol::Udp, policy: Policy::Accept, ..service("ssh") },
+            vec![end("accept"), jump(&[port("udp")])],
+        ),
+        (
+            "only new",
+            Service { only_new: true, ..service("ssh") },
+            vec![end("drop"), jump(&[port("tcp"), new])],
+        ),
+        (
+            "log",
+            Service { log: Some(log), ..service("ssh") },
+            vec![
+                logged(&json!([limit, { "log": { "prefix": "knock:", "level": "info" } }])),
+                end("drop"),
+                jump(&[port("tcp")]),
+            ],
+        ),
+        (
+            "usual log",
+            Service { log: Some(Log::default()), ..service("ssh") },
+            vec![logged(&json!([{ "log": { "level": "warn" } }])), end("drop"), jump(&[port("tcp")])],
+        ),
+    ];
+    for (row, service, rest) in rows {
+        let sets: Vec<SetName> = sets(&service).collect();
+        let found = commands(|script| script.add_service(&service, &sets));
+        assert_eq!(found, [&grants[..], &rest].concat(), "{row}");
+    }
+}
+
+#[test]
+fn a_service_behind_the_host_is_sent_on_and_let_through() {
+    let nas = Service { forward: places(&["192.168.1.10:2222", "[fd00::10]:2223"]), ..service("nas") };
+    let sets: Vec<SetName> = sets(&nas).collect();
+    let found = commands(|script| script.add_service(&nas, &sets));
+    let base = |name: &str, kind: &str, priority: i32| {
+        json!({ "add": { "chain": {
+            "family": "inet", "table": "pktables", "name": name,
+            "type": kind, "hook": name, "prio": priority, "policy": "accept",
+        } } })
+    };
+    let with_comment = |mut rule: Value| {
+        rule["add"]["rule"]["comment"] = json!("pk-nas");
+        rule
+    };
+    let local = json!({ "match": {
+        "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } }, "right": "local",
+    } });
+    let sent = |network: &str, set: &str, host: &str, port: u16| {
+        with_comment(rule(
+            "prerouting",
+            &json!([
+                matches(network, "saddr", &json!(set)),
+                matches("tcp", "dport", &json!(22)),
+                local,
+                { "dnat": { "addr": host, "family": network, "port": port } },
+            ]),
+        ))
+    };
+    let through = |network: &str, host: &str, port: u16| {
+        let status =
+            json!({ "match": { "op": "in", "left": { "ct": { "key": "status" } }, "right": "dnat" } });
+        let parts = json!([
+            status,
+            matches(network, "daddr", &json!(host)),
+            matches("tcp", "dport", &json!(port)),
+            { "accept": null },
+        ]);
+        with_comment(rule("forward", &parts))
+    };
+    let expected = [
+        base("prerouting", "nat", -100),
+        base("forward", "filter", -1),
+        sent("ip", "@pk-nas-4", "192.168.1.10", 2222),
+        sent("ip6", "@pk-nas-6", "fd00::10", 2223),
+        rule("pk-nas", &json!([{ "counter": { "packets": 0, "bytes": 0 } }, { "drop": null }])),
+        rule("input", &json!([matches("tcp", "dport", &json!(22)), { "jump": { "target": "pk-nas" } }])),
+        through("ip", "192.168.1.10", 2222),
+        through("ip6", "fd00::10", 2223),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_prefix_is_inserted_before_all_else_where_its_family_has_a_way() {
+    let prefix = |text: &str| SetName::of(&name("nas"), text.parse().expect("a prefix"));
+    let here = service("nas");
+    let there = Service { forward: places(&["192.168.1.10:2222"]), ..service("nas") };
+    let found = commands(|script| script.insert_grants(&here, &prefix("192.0.2.0/24")));
+    let masked = json!({ "match": {
+        "op": "==",
+        "left": { "&": [{ "payload": { "protocol": "ip", "field": "saddr" } }, "255.255.255.0"] },
+        "right": "@pk-nas-4/24",
+    } });
+    let rule = json!({ "family": "inet", "table": "pktables", "chain": "pk-nas", "expr": [masked, { "accept": null }] });
+    assert_eq!(found, [json!({ "insert": { "rule": rule } })]);
+    let found = commands(|script| script.insert_grants(&there, &prefix("192.0.2.0/24")));
+    assert_eq!(found.first().map(|command| &command["insert"]["rule"]["chain"]), Some(&json!("prerouting")));
+    assert_eq!(commands(|script| script.insert_grants(&there, &prefix("2001:db8::/32"))), [Value::Null; 0]);
+}
+
+#[test]
+fn levels_have_the_words_of_nft() {
+    let rows = [
+        (LogLevel::Emergency, "emerg"),
+        (LogLevel::Alert, "alert"),
+        (LogLevel::Critical, "crit"),
+        (LogLevel::Error, "err"),
+        (LogLevel::Warning, "warn"),
+        (LogLevel::Notice, "notice"),
+        (LogLevel::Info, "info"),
+        (LogLevel::Debug, "debug"),
+    ];
+    for (ours, word) in rows {
+        assert_eq!(serde_json::to_value(level(ours)).ok(), Some(json!(word)), "{ours:?}");
+    }
+}
