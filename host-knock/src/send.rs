@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use pkd_core::{Knock, LENGTH, NONCE_LENGTH, Port, Seal, UnixSeconds};
+use pkd_core::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Port, UnixSeconds};
 
 use crate::{
     host::Host,
@@ -44,7 +44,7 @@ pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
     getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
     let UnixSeconds(time) = unix_seconds(SystemTime::now())?;
     let time = UnixSeconds(time.saturating_add_signed(request.time_offset));
-    let seal = Seal { key: &request.key, tag: request.tag, time, nonce };
+    let seal = KnockParams { key: &request.key, tag: request.tag, time, nonce };
     Ok(match request.format {
         Format::Classic => Knock::seal(&seal, port),
         Format::Before1_0 => Knock::seal_before_1_0(&seal),

@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::{
-    Key, Knock, LENGTH, Packet, Port, Reason, ReplayGuard, Rule, Seal, Start, UnixSeconds, Verdict, Verifier,
-    Window,
+    Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, UnixSeconds, Verdict,
+    Verifier, Window,
 };
 
 use crate::{args, hexadecimal, key, notice::Notices, value};
@@ -25,7 +25,7 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// What a gateway has.
 pub(crate) struct Gateway {
     rule: Rule,
-    guard: ReplayGuard<256>,
+    cache: ReplayCache<256>,
     /// Its clock, where that is given.
     at: Option<UnixSeconds>,
 }
@@ -73,9 +73,9 @@ impl Case {
         );
         let key = key::from_file(&args.key_file, Notices { quiet: false }, args.insecure_key_mode)?;
         let source = read(&args.source)?;
-        let start = Start::with_memory(UnixSeconds(0));
-        let guard = ReplayGuard::new(start.floor(window));
-        Ok(Self { gateway: Gateway { rule: Rule { key, tag, window }, guard, at }, port, source })
+        let start = Baseline::with_memory(UnixSeconds(0));
+        let cache = ReplayCache::new(start.floor(window));
+        Ok(Self { gateway: Gateway { rule: Rule { key, tag, window }, cache, at }, port, source })
     }
 
     /// The lines to print, and whether a gateway would accept all knocks.
@@ -128,7 +128,7 @@ impl Gateway {
             return false;
         };
         let Rule { key, tag, window } = &self.rule;
-        let fits = |port: Port| knock.sealed_with(key, port).matches(&knock.digest());
+        let fits = |port: Port| knock.expected_digest(key, port).matches(&knock.digest());
         let port = port.or_else(|| (1..=u16::MAX).map(Port).find(|port| fits(*port)));
         let digest = match port {
             Some(port) if fits(port) => format!("made with this key for port {}", port.0),
@@ -151,7 +151,7 @@ impl Gateway {
         let _ = writeln!(text, "nonce    {}", hexadecimal::digits(knock.nonce()));
         let _ = writeln!(text, "digest   {digest}");
         let packet = Packet { destination_port: port.unwrap_or(Port(1)), payload };
-        let verdict = Verifier::new(&self.rule, &mut self.guard).check(now, &packet);
+        let verdict = Verifier::new(&self.rule, &mut self.cache).check(now, &packet);
         let _ = writeln!(text, "verdict  {}", sentence(verdict));
         verdict == Verdict::Accept
     }
@@ -171,7 +171,7 @@ fn sentence(verdict: Verdict) -> String {
 
 /// Whether the digest leaves the port out.
 fn is_before_1_0(knock: &Knock<'_>, key: &Key, payload: &[u8]) -> bool {
-    let seal = Seal { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
+    let seal = KnockParams { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
     Knock::seal_before_1_0(&seal) == payload
 }
 
@@ -209,9 +209,9 @@ fn read(source: &str) -> Result<Source> {
         let file = fs::File::open(source).with_context(|| format!("cannot read {source}"))?;
         (source.to_owned(), limited(file, source)?)
     };
-    if pkd_capture::is_file(&bytes) {
+    if pkd_packet::is_file(&bytes) {
         let mut datagrams = Vec::new();
-        pkd_capture::each_datagram(&bytes[..], |number, time, datagram| {
+        pkd_packet::each_datagram(&bytes[..], |number, time, datagram| {
             datagrams.extend(datagram.parts().map(|(port, payload)| Datagram {
                 number,
                 time,

@@ -8,7 +8,7 @@
 use std::{hint::black_box, time::Instant};
 
 use pkd_core::{
-    Digest, Key, Knock, Packet, Port, ReplayGuard, Rule, Seal, Tag, UnixSeconds, Verifier, Window,
+    Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verifier, Window,
 };
 
 /// Measurements of both classes together. `cargo test --bench` builds without optimization, where only the comparison that
@@ -36,15 +36,16 @@ fn main() {
 
     let rule =
         Rule { key: Key::from_bytes([7; Key::LENGTH]), tag: Tag(*b"SSHK"), window: Window::from_secs(3_600) };
-    let mut guard = ReplayGuard::<256>::new(UnixSeconds(0));
+    let mut cache = ReplayCache::<256>::new(UnixSeconds(0));
     let mut check = |name: &str, payloads: [[u8; 56]; 2]| {
-        let mut verifier = Verifier::new(&rule, &mut guard);
+        let mut verifier = Verifier::new(&rule, &mut cache);
         row(name, payloads, |payload| {
             let packet = Packet { destination_port: PORT, payload: black_box(payload) };
             black_box(verifier.check(START, &packet));
         });
     };
-    let knock = Knock::seal(&Seal { key: &rule.key, tag: rule.tag, time: START, nonce: [1; 12] }, PORT);
+    let knock =
+        Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: START, nonce: [1; 12] }, PORT);
     let with = |byte: usize| {
         let mut knock = knock;
         knock[byte] ^= 1;

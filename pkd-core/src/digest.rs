@@ -14,7 +14,7 @@ const CLASSIC_BITS: u64 = 8 * 68;
 
 /// A SHA-256 over a knock and its key.
 ///
-/// Computed for bytes of a stranger ([`Knock::sealed_with`](crate::Knock::sealed_with)) it is what
+/// Computed for bytes of a stranger ([`Knock::expected_digest`](crate::Knock::expected_digest)) it is what
 /// the stranger lacks: do not log or send it. It has no `==`; use [`matches`](Self::matches).
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]

@@ -5,17 +5,17 @@
 //! firmware) own all of that. The protocol is described in `docs/protocol.md`.
 //!
 //! ```
-//! use pkd_core::{Key, Knock, Packet, Port, ReplayGuard, Rule, Seal, Start, Tag, UnixSeconds, Verdict, Verifier, Window};
+//! use pkd_core::{Key, Knock, Packet, Port, ReplayCache, Rule, KnockParams, Baseline, Tag, UnixSeconds, Verdict, Verifier, Window};
 //!
 //! let rule = Rule { key: Key::parse("test")?, tag: Tag::parse("SSHK")?, window: Window::from_secs(10) };
 //! let port = Port(40_000);
-//! let payload = Knock::seal(&Seal { key: &rule.key, tag: rule.tag, time: UnixSeconds(1_800_000_000), nonce: [7; 12] }, port);
+//! let payload = Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(1_800_000_000), nonce: [7; 12] }, port);
 //!
 //! let now = UnixSeconds(1_800_000_003);
-//! let start = Start::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
-//! let mut guard = ReplayGuard::<256>::new(start.floor(rule.window));
+//! let start = Baseline::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
+//! let mut cache = ReplayCache::<256>::new(start.floor(rule.window));
 //! let packet = Packet { destination_port: port, payload: &payload };
-//! assert_eq!(Verifier::new(&rule, &mut guard).check(now, &packet), Verdict::Accept);
+//! assert_eq!(Verifier::new(&rule, &mut cache).check(now, &packet), Verdict::Accept);
 //! # Ok::<(), pkd_core::SecretError>(())
 //! ```
 
@@ -40,10 +40,10 @@ mod verifier;
 mod wire;
 
 pub use digest::Digest;
-pub use replay::{Mark, ReplayGuard, ReplayMemory, Start};
+pub use replay::{Baseline, KnockId, ReplayCache, ReplayStore};
 pub use rule::Rule;
 pub use secret::{Key, SecretError, Tag};
 pub use time::{UnixSeconds, Window};
 pub use verdict::{Counters, Reason, Verdict};
 pub use verifier::Verifier;
-pub use wire::{Knock, LENGTH, NONCE_LENGTH, Packet, Port, Seal, UDP_LENGTH};
+pub use wire::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Packet, Port, UDP_LENGTH};

@@ -29,7 +29,7 @@ impl UnixSeconds {
 pub struct Window(u32);
 
 impl Window {
-    /// The gateway has no clock: every time passes the window, and the guard accepts only times
+    /// The gateway has no clock: every time passes the window, and the cache accepts only times
     /// greater than its floor and than any it has accepted.
     ///
     /// A sender whose clock is ahead shuts the others out until theirs have caught up; one who

@@ -1,6 +1,6 @@
 //! The order of the checks.
 
-use crate::{Knock, Mark, Packet, Reason, ReplayMemory, Rule, UnixSeconds, Verdict};
+use crate::{Knock, KnockId, Packet, Reason, ReplayStore, Rule, UnixSeconds, Verdict};
 
 /// One rule and the memory of what it accepted, put together for a check.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub struct Verifier<'a, M> {
     memory: &'a mut M,
 }
 
-impl<'a, M: ReplayMemory> Verifier<'a, M> {
+impl<'a, M: ReplayStore> Verifier<'a, M> {
     /// `memory` must be the one that all rules with this tag and key share; another one would accept
     /// the same knock once more.
     pub fn new(rule: &'a Rule, memory: &'a mut M) -> Self {
@@ -43,11 +43,11 @@ impl<'a, M: ReplayMemory> Verifier<'a, M> {
             return Some(Reason::Window);
         }
         let claimed = knock.digest();
-        let mark = Mark::new(knock.time(), &claimed);
+        let mark = KnockId::new(knock.time(), &claimed);
         if self.memory.refuses(mark, *window) {
             return Some(Reason::Replay);
         }
-        if !knock.sealed_with(key, packet.destination_port).matches(&claimed) {
+        if !knock.expected_digest(key, packet.destination_port).matches(&claimed) {
             return Some(Reason::Digest);
         }
         if !self.memory.record(mark, *window) {

@@ -103,13 +103,13 @@ impl<'a> Knock<'a> {
 
     /// The digest that a holder of `key` makes for this knock when it goes to `port`.
     #[must_use]
-    pub fn sealed_with(&self, key: &Key, port: Port) -> Digest {
+    pub fn expected_digest(&self, key: &Key, port: Port) -> Digest {
         Digest::classic(port, self.head, key)
     }
 
     /// The payload of a classic knock to `port`.
     #[must_use]
-    pub fn seal(seal: &Seal<'_>, port: Port) -> [u8; LENGTH] {
+    pub fn seal(seal: &KnockParams<'_>, port: Port) -> [u8; LENGTH] {
         let head = seal.head();
         join(&head, &Digest::classic(port, &head, seal.key))
     }
@@ -118,7 +118,7 @@ impl<'a> Knock<'a> {
     ///
     /// Verifiers refuse it; it is for gateways that still run `ipt_pkd` of before 1.0.
     #[must_use]
-    pub fn seal_before_1_0(seal: &Seal<'_>) -> [u8; LENGTH] {
+    pub fn seal_before_1_0(seal: &KnockParams<'_>) -> [u8; LENGTH] {
         let head = seal.head();
         join(&head, &Digest::before_1_0(&head, seal.key))
     }
@@ -126,7 +126,7 @@ impl<'a> Knock<'a> {
 
 /// What a knock is made from.
 #[derive(Clone, Debug)]
-pub struct Seal<'a> {
+pub struct KnockParams<'a> {
     /// The shared secret; it enters the digest only.
     pub key: &'a Key,
     /// Tells the verifier which key.
@@ -137,7 +137,7 @@ pub struct Seal<'a> {
     pub nonce: [u8; NONCE_LENGTH],
 }
 
-impl Seal<'_> {
+impl KnockParams<'_> {
     fn head(&self) -> [u8; HEAD_LENGTH] {
         let mut head = [0; HEAD_LENGTH];
         let fields = self.tag.0.into_iter().chain(self.time.0.to_le_bytes()).chain(self.nonce);

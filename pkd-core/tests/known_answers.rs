@@ -1,6 +1,6 @@
 //! Whole knocks, computed by another implementation of SHA-256 (Python's hashlib) from the protocol's description.
 
-use pkd_core::{Key, Knock, LENGTH, Port, Seal, Tag, UnixSeconds};
+use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds};
 
 struct Row {
     name: &'static str,
@@ -70,7 +70,7 @@ fn table() -> [Row; 3] {
 fn a_sealed_knock_has_the_published_bytes() {
     for Row { name, key, tag, time, nonce, port, payload } in table() {
         let key = Key::from_bytes(key);
-        let seal = Seal { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
+        let seal = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
         assert_eq!(Knock::seal(&seal, Port(port)), payload, "{name}");
     }
 }
@@ -82,7 +82,7 @@ fn a_published_knock_matches_its_key_and_port_and_no_others() {
         let mut other = key;
         other[Key::LENGTH - 1] ^= 1;
         let (key, other) = (Key::from_bytes(key), Key::from_bytes(other));
-        let holds = |key, port| knock.sealed_with(key, Port(port)).matches(&knock.digest());
+        let holds = |key, port| knock.expected_digest(key, Port(port)).matches(&knock.digest());
         assert!(holds(&key, port), "{name}");
         assert!(!holds(&other, port), "{name}: another key");
         assert!(!holds(&key, port ^ 1), "{name}: another port");
@@ -92,7 +92,7 @@ fn a_published_knock_matches_its_key_and_port_and_no_others() {
 #[test]
 fn a_knock_of_before_1_0_has_the_published_bytes() {
     let key = Key::from_bytes(key(b"test"));
-    let seal = Seal {
+    let seal = KnockParams {
         key: &key,
         tag: Tag(*b"PKD0"),
         time: UnixSeconds(1_700_000_000),

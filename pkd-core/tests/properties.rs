@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 
 use pkd_core::{
-    Digest, Key, Knock, LENGTH, Mark, Packet, Port, Reason, ReplayGuard, ReplayMemory, Rule, Seal, Start,
-    Tag, UDP_LENGTH, UnixSeconds, Verdict, Verifier, Window,
+    Baseline, Digest, Key, Knock, KnockId, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache,
+    ReplayStore, Rule, Tag, UDP_LENGTH, UnixSeconds, Verdict, Verifier, Window,
 };
 use proptest::{
     collection::vec,
@@ -36,7 +36,7 @@ fn rule(window: u32) -> Rule {
 fn seal(key: &Key, time: u64, number: u64) -> [u8; LENGTH] {
     let mut nonce = [0; 12];
     nonce[..8].copy_from_slice(&number.to_le_bytes());
-    Knock::seal(&Seal { key, tag: Tag::default(), time: UnixSeconds(time), nonce }, PORT)
+    Knock::seal(&KnockParams { key, tag: Tag::default(), time: UnixSeconds(time), nonce }, PORT)
 }
 
 /// `base + seconds`, or the end of 64 bits that lies in that direction.
@@ -80,7 +80,7 @@ fn window() -> impl Strategy<Value = u32> {
 enum Event {
     /// A holder of the key makes a knock; it arrives at once, or when somebody delivers it.
     Knock { time: Time, arrives_at: Option<Index> },
-    /// More knocks of one second than the guard holds.
+    /// More knocks of one second than the cache holds.
     Burst { time: Time, more: usize, rule: Index },
     /// Somebody delivers any knock that was ever made, once more or for the first time.
     Deliver { knock: Index, rule: Index },
@@ -88,15 +88,15 @@ enum Event {
     Forgery { time: Time, rule: Index },
     /// The verifier's clock steps, runs or jumps, in either direction.
     Clock(Time),
-    /// A rule with this window begins to use the guard, which is made if there is none.
+    /// A rule with this window begins to use the cache, which is made if there is none.
     Join { window: u32 },
     /// Root says what earlier lives accepted at the latest, or a little more.
     Restore { more: u64 },
-    /// All rules go. The guard goes once its knocks are past, or at once.
+    /// All rules go. The cache goes once its knocks are past, or at once.
     Flush { at_once: bool },
     /// A new life, which knows what the old one saved.
     RestartWithMemory { clock: Time, window: u32 },
-    /// A new life, which knows nothing, under the conditions of [`Start::without_memory`].
+    /// A new life, which knows nothing, under the conditions of [`Baseline::without_memory`].
     RestartWithoutMemory { later: u64, wider: u32 },
 }
 
@@ -118,9 +118,9 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the rules of the memory say that a guard does, in the plainest way.
+/// What the rules of the memory say that a cache does, in the plainest way.
 #[derive(Debug)]
-struct PlainGuard {
+struct PlainCache {
     /// Times and numbers of the knocks that it holds.
     set: BTreeSet<(u64, usize)>,
     /// What earlier lives may have accepted.
@@ -132,12 +132,12 @@ struct PlainGuard {
     widest: u32,
 }
 
-impl PlainGuard {
+impl PlainCache {
     fn floor(&self) -> u64 {
         self.inherited.max(self.forgotten)
     }
 
-    fn horizon(&self) -> u64 {
+    fn high_water_mark(&self) -> u64 {
         self.floor().max(self.newest.unwrap_or(0))
     }
 
@@ -156,7 +156,7 @@ impl PlainGuard {
     }
 }
 
-/// The plain form of [`Start`].
+/// The plain form of [`Baseline`].
 #[derive(Debug)]
 enum PlainEarlier {
     Unknown { start: u64 },
@@ -167,12 +167,12 @@ enum PlainEarlier {
 struct World<const N: usize> {
     now: u64,
     windows: Vec<u32>,
-    start: Start,
-    guard: Option<ReplayGuard<N>>,
+    start: Baseline,
+    cache: Option<ReplayCache<N>>,
 
     plain_earlier: PlainEarlier,
     plain_dropped: u64,
-    plain_guard: Option<PlainGuard>,
+    plain_cache: Option<PlainCache>,
 
     /// Every knock that a holder of the key ever made.
     made: Vec<(u64, [u8; LENGTH])>,
@@ -195,17 +195,17 @@ struct World<const N: usize> {
 impl<const N: usize> World<N> {
     fn new(&Life { now, memory, window, .. }: &Life) -> Self {
         let (start, plain_earlier) = match memory {
-            Some(floor) => (Start::with_memory(UnixSeconds(floor)), PlainEarlier::Remembered { floor }),
-            None => (Start::without_memory(UnixSeconds(now)), PlainEarlier::Unknown { start: now }),
+            Some(floor) => (Baseline::with_memory(UnixSeconds(floor)), PlainEarlier::Remembered { floor }),
+            None => (Baseline::without_memory(UnixSeconds(now)), PlainEarlier::Unknown { start: now }),
         };
         let mut world = Self {
             now,
             windows: Vec::new(),
             start,
-            guard: None,
+            cache: None,
             plain_earlier,
             plain_dropped: 0,
-            plain_guard: None,
+            plain_cache: None,
             made: Vec::new(),
             accepted: HashSet::new(),
             latest_accept: 0,
@@ -220,7 +220,7 @@ impl<const N: usize> World<N> {
     }
 
     fn time(&self, time: Time) -> u64 {
-        let floor = self.plain_guard.as_ref().map_or(0, PlainGuard::floor);
+        let floor = self.plain_cache.as_ref().map_or(0, PlainCache::floor);
         match time {
             Time::Any(time) => time,
             Time::NearNow(seconds) => self.now.saturating_add_signed(seconds),
@@ -244,14 +244,14 @@ impl<const N: usize> World<N> {
     fn join(&mut self, window: u32) {
         let window = window.max(self.narrowest);
         let (start, earlier) = (self.start, self.plain_earlier(window));
-        let guard = self.guard.get_or_insert_with(|| {
-            let mut guard = ReplayGuard::new(UnixSeconds(0));
-            guard.forget(start.dropped());
-            guard
+        let cache = self.cache.get_or_insert_with(|| {
+            let mut cache = ReplayCache::new(UnixSeconds(0));
+            cache.raise_evicted(start.dropped());
+            cache
         });
-        guard.inherit(start.earlier(Window::from_secs(window)));
+        cache.raise_baseline(start.earlier(Window::from_secs(window)));
 
-        let plain = self.plain_guard.get_or_insert_with(|| PlainGuard {
+        let plain = self.plain_cache.get_or_insert_with(|| PlainCache {
             set: BTreeSet::new(),
             inherited: 0,
             forgotten: self.plain_dropped,
@@ -259,7 +259,7 @@ impl<const N: usize> World<N> {
             widest: 0,
         });
         plain.inherited = plain.inherited.max(earlier);
-        assert_eq!(guard.floor().0, plain.floor(), "after a rule of window {window} joined");
+        assert_eq!(cache.floor().0, plain.floor(), "after a rule of window {window} joined");
         plain.widest = plain.widest.max(window);
         self.widest = self.widest.max(window);
         self.windows.push(window);
@@ -267,23 +267,23 @@ impl<const N: usize> World<N> {
 
     fn flush(&mut self, at_once: bool) {
         self.windows.clear();
-        let (Some(guard), Some(plain)) = (&self.guard, &self.plain_guard) else { return };
-        let past = u128::from(plain.horizon()) + u128::from(plain.widest) < self.now.into();
-        assert_eq!(guard.is_past(UnixSeconds(self.now), Window::from_secs(plain.widest)), past);
+        let (Some(cache), Some(plain)) = (&self.cache, &self.plain_cache) else { return };
+        let past = u128::from(plain.high_water_mark()) + u128::from(plain.widest) < self.now.into();
+        assert_eq!(cache.is_past(UnixSeconds(self.now), Window::from_secs(plain.widest)), past);
         if past || at_once {
-            self.start.drop_guard(guard.horizon());
-            self.plain_dropped = self.plain_dropped.max(plain.horizon());
-            (self.guard, self.plain_guard) = (None, None);
+            self.start.drop_cache(cache.high_water_mark());
+            self.plain_dropped = self.plain_dropped.max(plain.high_water_mark());
+            (self.cache, self.plain_cache) = (None, None);
         }
     }
 
     fn restore(&mut self, floor: u64) {
-        self.start.restore(UnixSeconds(floor));
-        if let Some(guard) = &mut self.guard {
-            guard.restore(self.start.earlier(Window::NO_CLOCK));
+        self.start.set_baseline(UnixSeconds(floor));
+        if let Some(cache) = &mut self.cache {
+            cache.set_baseline(self.start.earlier(Window::NO_CLOCK));
         }
         self.plain_earlier = PlainEarlier::Remembered { floor };
-        if let Some(plain) = &mut self.plain_guard {
+        if let Some(plain) = &mut self.plain_cache {
             plain.inherited = floor;
         }
         // That stands for everything before, so any window will do.
@@ -293,16 +293,16 @@ impl<const N: usize> World<N> {
     /// What this life has to save for the next.
     fn saved(&self) -> UnixSeconds {
         let start = self.start.floor(Window::from_secs(self.widest));
-        self.guard.as_ref().map_or(start, |guard| guard.horizon().max(start))
+        self.cache.as_ref().map_or(start, |cache| cache.high_water_mark().max(start))
     }
 
     fn latest_accepted(&self) -> u64 {
         self.accepted.iter().map(|&number| self.made[number].0).max().unwrap_or(0)
     }
 
-    fn begin(&mut self, start: Start, earlier: PlainEarlier, window: u32) {
+    fn begin(&mut self, start: Baseline, earlier: PlainEarlier, window: u32) {
         (self.start, self.plain_earlier, self.plain_dropped) = (start, earlier, 0);
-        (self.guard, self.plain_guard) = (None, None);
+        (self.cache, self.plain_cache) = (None, None);
         self.windows.clear();
         self.widest = 0;
         self.earlier = self.latest_accepted();
@@ -310,7 +310,7 @@ impl<const N: usize> World<N> {
     }
 
     fn deliver(&mut self, number: usize, rule_at: Index) {
-        let (Some(guard), Some(plain)) = (&mut self.guard, &mut self.plain_guard) else { return };
+        let (Some(cache), Some(plain)) = (&mut self.cache, &mut self.plain_cache) else { return };
         if self.windows.is_empty() {
             return;
         }
@@ -327,7 +327,7 @@ impl<const N: usize> World<N> {
             Verdict::Accept
         };
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule(window), guard).check(UnixSeconds(self.now), &packet);
+        let verdict = Verifier::new(&rule(window), cache).check(UnixSeconds(self.now), &packet);
         assert_eq!(verdict, expected, "knock {number} of {time} at {}, window {window}", self.now);
         if verdict == Verdict::Accept {
             assert!(self.accepted.insert(number), "knock {number} of {time} was accepted twice");
@@ -337,22 +337,22 @@ impl<const N: usize> World<N> {
             plain.accept(N, window, time, number);
         }
         let plain = (plain.floor(), plain.newest, plain.set.len());
-        let newest = guard.newest().map(|newest| newest.0);
-        assert_eq!((guard.floor().0, newest, guard.len()), plain, "floor, newest, entries");
+        let newest = cache.newest().map(|newest| newest.0);
+        assert_eq!((cache.floor().0, newest, cache.len()), plain, "floor, newest, entries");
     }
 
     fn forge(&mut self, time: u64, rule_at: Index) {
-        let Some(guard) = &mut self.guard else { return };
+        let Some(cache) = &mut self.cache else { return };
         if self.windows.is_empty() {
             return;
         }
-        let before = format!("{guard:?}");
+        let before = format!("{cache:?}");
         let payload = seal(&OTHER_KEY, time, u64::MAX);
         let packet = Packet { destination_port: PORT, payload: &payload };
         let rule = rule(*rule_at.get(&self.windows));
-        let verdict = Verifier::new(&rule, guard).check(UnixSeconds(self.now), &packet);
+        let verdict = Verifier::new(&rule, cache).check(UnixSeconds(self.now), &packet);
         assert_ne!(verdict, Verdict::Accept, "a forgery of {time} at {}", self.now);
-        assert_eq!(format!("{guard:?}"), before, "a forgery left a trace");
+        assert_eq!(format!("{cache:?}"), before, "a forgery left a trace");
     }
 
     fn happen(&mut self, event: &Event) {
@@ -385,7 +385,7 @@ impl<const N: usize> World<N> {
                 self.now = self.time(clock);
                 // The memory stands for everything before, so any window will do.
                 self.narrowest = 0;
-                self.begin(Start::with_memory(floor), PlainEarlier::Remembered { floor: floor.0 }, window);
+                self.begin(Baseline::with_memory(floor), PlainEarlier::Remembered { floor: floor.0 }, window);
             }
             // An earlier life without a clock accepted any time: such a one needs memory.
             Event::RestartWithoutMemory { .. } if self.accepted_without_clock => {}
@@ -394,7 +394,7 @@ impl<const N: usize> World<N> {
                 self.now = self.now.max(self.latest_accept).saturating_add(later);
                 self.narrowest = self.widest_accept;
                 self.begin(
-                    Start::without_memory(UnixSeconds(self.now)),
+                    Baseline::without_memory(UnixSeconds(self.now)),
                     PlainEarlier::Unknown { start: self.now },
                     ahead(u64::from(self.narrowest), wider).try_into().unwrap_or(u32::MAX),
                 );
@@ -404,16 +404,16 @@ impl<const N: usize> World<N> {
 
     /// Whoever recorded everything plays it all back, at the clock that suits each knock best.
     fn replay_everything(&mut self) {
-        // If no rule is there now, one comes and finds the guard, or makes one.
+        // If no rule is there now, one comes and finds the cache, or makes one.
         let floor = self.start.floor(Window::from_secs(self.narrowest));
-        let mut guard = self.guard.clone().unwrap_or_else(|| ReplayGuard::new(floor));
+        let mut cache = self.cache.clone().unwrap_or_else(|| ReplayCache::new(floor));
         let windows = if self.windows.is_empty() { &vec![self.narrowest] } else { &self.windows };
         for window in windows {
             let rule = rule(*window);
             for &number in &self.accepted {
                 let (time, payload) = self.made[number];
                 let packet = Packet { destination_port: PORT, payload: &payload };
-                let verdict = Verifier::new(&rule, &mut guard).check(UnixSeconds(time), &packet);
+                let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(time), &packet);
                 assert_eq!(verdict, Verdict::Ignore(Reason::Replay), "knock {number} of {time} again");
             }
         }
@@ -440,7 +440,7 @@ fn life() -> impl Strategy<Value = Life> {
     })
 }
 
-/// Lives through `cases` lives with a guard of `N` knocks.
+/// Lives through `cases` lives with a cache of `N` knocks.
 fn lives<const N: usize>(cases: u32) {
     let accepted = Cell::new(0);
     let outcome = TestRunner::new(Config { cases, ..config() }).run(&life(), |life| {
@@ -459,22 +459,22 @@ fn lives<const N: usize>(cases: u32) {
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_1() {
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_1() {
     lives::<1>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_2() {
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_2() {
     lives::<2>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_4() {
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_4() {
     lives::<4>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_guard_of_256() {
+fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_256() {
     // Bursts of more than 256 knocks are slow in a debug build.
     lives::<256>(config().cases.div_ceil(4));
 }
@@ -497,18 +497,18 @@ proptest! {
     fn what_is_refused_is_not_recorded_and_what_is_recorded_is_refused(
         floor in 0..20_u64, marks in vec((0..40_u64, 0..3_u8, window()), 0..60),
     ) {
-        let mut guard = ReplayGuard::<4>::new(UnixSeconds(floor));
+        let mut cache = ReplayCache::<4>::new(UnixSeconds(floor));
         for (time, id, window) in marks {
-            let mark = Mark::new(UnixSeconds(time), &Digest([id; 32]));
+            let mark = KnockId::new(UnixSeconds(time), &Digest([id; 32]));
             let window = Window::from_secs(window);
-            let before = format!("{guard:?}");
-            let refused = guard.refuses(mark, window);
-            prop_assert_eq!(&format!("{guard:?}"), &before, "the first look changed something");
-            prop_assert_eq!(guard.record(mark, window), !refused);
+            let before = format!("{cache:?}");
+            let refused = cache.refuses(mark, window);
+            prop_assert_eq!(&format!("{cache:?}"), &before, "the first look changed something");
+            prop_assert_eq!(cache.record(mark, window), !refused);
             if refused {
-                prop_assert_eq!(format!("{guard:?}"), before, "a refused knock left a trace");
+                prop_assert_eq!(format!("{cache:?}"), before, "a refused knock left a trace");
             }
-            prop_assert!(guard.refuses(mark, window));
+            prop_assert!(cache.refuses(mark, window));
         }
     }
 
@@ -520,7 +520,7 @@ proptest! {
         let mut key_bytes = [0; Key::LENGTH];
         key_bytes.copy_from_slice(&key.concat());
         let key = Key::from_bytes(key_bytes);
-        let seal = Seal { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
+        let seal = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
         let payload = Knock::seal(&seal, Port(port));
         prop_assert_eq!(&payload[0..4], &tag);
         prop_assert_eq!(&payload[4..12], &time.to_le_bytes());
@@ -529,10 +529,10 @@ proptest! {
         let knock = Knock::parse(&payload).unwrap();
         prop_assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (seal.tag, seal.time, nonce));
         prop_assert_eq!(&knock.digest().0, &payload[24..]);
-        prop_assert!(knock.sealed_with(&key, Port(port)).matches(&knock.digest()));
-        let other = knock.sealed_with(&key, Port(other_port));
+        prop_assert!(knock.expected_digest(&key, Port(port)).matches(&knock.digest()));
+        let other = knock.expected_digest(&key, Port(other_port));
         prop_assert_eq!(other.matches(&knock.digest()), port == other_port);
-        prop_assert!(!knock.sealed_with(&KEY, Port(port)).matches(&knock.digest()));
+        prop_assert!(!knock.expected_digest(&KEY, Port(port)).matches(&knock.digest()));
     }
 
     #[test]
@@ -557,9 +557,9 @@ proptest! {
         if tagged && let Some(tag) = payload.get_mut(..4) {
             tag.copy_from_slice(&Tag::default().0);
         }
-        let mut guard = ReplayGuard::<4>::new(UnixSeconds(0));
+        let mut cache = ReplayCache::<4>::new(UnixSeconds(0));
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule(window), &mut guard).check(UnixSeconds(now), &packet);
+        let verdict = Verifier::new(&rule(window), &mut cache).check(UnixSeconds(now), &packet);
         let time = |payload: &[u8]| Some(u64::from_le_bytes(payload.get(4..12)?.try_into().ok()?));
         let expected = if payload.len() != LENGTH {
             Reason::Length
@@ -571,7 +571,7 @@ proptest! {
             Reason::Digest
         };
         prop_assert_eq!(verdict, Verdict::Ignore(expected));
-        prop_assert!(guard.is_empty() && guard.newest().is_none());
+        prop_assert!(cache.is_empty() && cache.newest().is_none());
     }
 
     #[test]

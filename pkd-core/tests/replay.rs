@@ -1,29 +1,29 @@
 //! The memory of one key.
 
-use pkd_core::{Digest, Mark, ReplayGuard, ReplayMemory, UnixSeconds, Window};
+use pkd_core::{Digest, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 
 const WINDOW: Window = Window::from_secs(10);
 
 /// A mark of a knock; `id` tells those of one second apart.
-fn mark(time: u64, id: u8) -> Mark {
-    Mark::new(UnixSeconds(time), &Digest([id; 32]))
+fn mark(time: u64, id: u8) -> KnockId {
+    KnockId::new(UnixSeconds(time), &Digest([id; 32]))
 }
 
-fn guard<const N: usize>(floor: u64) -> ReplayGuard<N> {
-    ReplayGuard::new(UnixSeconds(floor))
+fn cache<const N: usize>(floor: u64) -> ReplayCache<N> {
+    ReplayCache::new(UnixSeconds(floor))
 }
 
 /// Floor, newest and entries.
-fn state<const N: usize>(guard: &ReplayGuard<N>) -> (u64, Option<u64>, usize) {
-    (guard.floor().0, guard.newest().map(|newest| newest.0), guard.len())
+fn state<const N: usize>(cache: &ReplayCache<N>) -> (u64, Option<u64>, usize) {
+    (cache.floor().0, cache.newest().map(|newest| newest.0), cache.len())
 }
 
 #[test]
-fn a_new_guard_is_empty_and_has_the_floor_it_was_given() {
+fn a_new_cache_is_empty_and_has_the_floor_it_was_given() {
     for floor in [0, 100, u64::MAX] {
-        let guard = guard::<4>(floor);
-        assert_eq!(state(&guard), (floor, None, 0));
-        assert!(guard.is_empty());
+        let cache = cache::<4>(floor);
+        assert_eq!(state(&cache), (floor, None, 0));
+        assert!(cache.is_empty());
     }
 }
 
@@ -42,16 +42,16 @@ fn a_knock_is_recorded_only_above_the_floor() {
         (u64::MAX, u64::MAX, false),
     ];
     for (row, (floor, time, recorded)) in table.into_iter().enumerate() {
-        let mut guard = guard::<4>(floor);
-        assert_eq!(guard.refuses(mark(time, 1), WINDOW), !recorded, "row {row}");
-        assert_eq!(guard.record(mark(time, 1), WINDOW), recorded, "row {row}");
-        assert_eq!(guard.is_empty(), !recorded, "row {row}");
-        assert!(guard.refuses(mark(time, 1), WINDOW), "row {row}");
+        let mut cache = cache::<4>(floor);
+        assert_eq!(cache.refuses(mark(time, 1), WINDOW), !recorded, "row {row}");
+        assert_eq!(cache.record(mark(time, 1), WINDOW), recorded, "row {row}");
+        assert_eq!(cache.is_empty(), !recorded, "row {row}");
+        assert!(cache.refuses(mark(time, 1), WINDOW), "row {row}");
     }
 }
 
 #[test]
-fn a_guard_lets_the_smallest_time_go_when_it_is_full() {
+fn a_cache_lets_the_smallest_time_go_when_it_is_full() {
     // time, id, recorded, floor afterwards, newest, entries
     let table = [
         (50, 1, true, 0, 50, 1),
@@ -74,39 +74,39 @@ fn a_guard_lets_the_smallest_time_go_when_it_is_full() {
         (75, 1, true, 65, 90, 4),
         (66, 1, true, 66, 90, 4),
     ];
-    let mut guard = guard::<4>(0);
+    let mut cache = cache::<4>(0);
     for (row, (time, id, recorded, floor, newest, entries)) in table.into_iter().enumerate() {
-        assert_eq!(guard.record(mark(time, id), WINDOW), recorded, "row {row}");
-        assert_eq!(state(&guard), (floor, Some(newest), entries), "row {row}");
+        assert_eq!(cache.record(mark(time, id), WINDOW), recorded, "row {row}");
+        assert_eq!(state(&cache), (floor, Some(newest), entries), "row {row}");
         for (earlier, (time, id, ..)) in table.into_iter().take(row + 1).enumerate() {
-            assert!(guard.refuses(mark(time, id), WINDOW), "row {earlier} again after row {row}");
+            assert!(cache.refuses(mark(time, id), WINDOW), "row {earlier} again after row {row}");
         }
     }
 }
 
 #[test]
-fn a_full_guard_takes_the_knocks_of_one_second_in_any_order() {
+fn a_full_cache_takes_the_knocks_of_one_second_in_any_order() {
     for step in [1, 3, 5, 7] {
-        let mut guard = guard::<8>(0);
+        let mut cache = cache::<8>(0);
         for place in 0..8_u8 {
-            assert!(guard.record(mark(50, place * step % 8), WINDOW), "step {step}, knock {place}");
+            assert!(cache.record(mark(50, place * step % 8), WINDOW), "step {step}, knock {place}");
         }
-        assert_eq!(state(&guard), (0, Some(50), 8));
+        assert_eq!(state(&cache), (0, Some(50), 8));
         // The ninth is accepted, and closes that second.
-        assert!(guard.record(mark(50, 8), WINDOW), "step {step}");
-        assert_eq!(state(&guard), (50, Some(50), 8), "step {step}");
-        assert!((0..=9).all(|id| guard.refuses(mark(50, id), WINDOW)), "step {step}");
-        assert!(guard.record(mark(51, 0), WINDOW), "step {step}");
+        assert!(cache.record(mark(50, 8), WINDOW), "step {step}");
+        assert_eq!(state(&cache), (50, Some(50), 8), "step {step}");
+        assert!((0..=9).all(|id| cache.refuses(mark(50, id), WINDOW)), "step {step}");
+        assert!(cache.record(mark(51, 0), WINDOW), "step {step}");
     }
 }
 
 #[test]
-fn a_guard_without_room_remembers_by_its_floor() {
-    let mut guard = guard::<0>(0);
-    assert!(guard.record(mark(50, 1), WINDOW));
-    assert_eq!(state(&guard), (50, Some(50), 0));
-    assert!(guard.refuses(mark(50, 1), WINDOW));
-    assert!(guard.record(mark(51, 1), WINDOW));
+fn a_cache_without_room_remembers_by_its_floor() {
+    let mut cache = cache::<0>(0);
+    assert!(cache.record(mark(50, 1), WINDOW));
+    assert_eq!(state(&cache), (50, Some(50), 0));
+    assert!(cache.refuses(mark(50, 1), WINDOW));
+    assert!(cache.record(mark(51, 1), WINDOW));
 }
 
 #[test]
@@ -121,17 +121,17 @@ fn without_a_clock_times_must_grow() {
         (u64::MAX, true, u64::MAX),
         (u64::MAX, false, u64::MAX),
     ];
-    let mut guard = guard::<4>(0);
+    let mut cache = cache::<4>(0);
     for (row, (time, recorded, floor)) in table.into_iter().enumerate() {
         let mark = mark(time, u8::try_from(row).unwrap());
-        assert_eq!(guard.refuses(mark, Window::NO_CLOCK), !recorded, "row {row}");
-        assert_eq!(guard.record(mark, Window::NO_CLOCK), recorded, "row {row}");
-        assert_eq!((guard.floor().0, guard.len()), (floor, 0), "row {row}");
+        assert_eq!(cache.refuses(mark, Window::NO_CLOCK), !recorded, "row {row}");
+        assert_eq!(cache.record(mark, Window::NO_CLOCK), recorded, "row {row}");
+        assert_eq!((cache.floor().0, cache.len()), (floor, 0), "row {row}");
     }
 }
 
 #[test]
-fn a_rule_without_a_clock_that_shares_a_guard_accepts_only_times_after_all_others() {
+fn a_rule_without_a_clock_that_shares_a_cache_accepts_only_times_after_all_others() {
     // window, time, recorded, floor afterwards
     let table = [
         (10, 50, true, 0),
@@ -144,37 +144,37 @@ fn a_rule_without_a_clock_that_shares_a_guard_accepts_only_times_after_all_other
         (10, 50, false, 51),
         (10, 52, true, 51),
     ];
-    let mut guard = guard::<4>(0);
+    let mut cache = cache::<4>(0);
     for (row, (window, time, recorded, floor)) in table.into_iter().enumerate() {
         let window = Window::from_secs(window);
-        assert_eq!(guard.record(mark(time, u8::try_from(row).unwrap()), window), recorded, "row {row}");
-        assert_eq!(guard.floor().0, floor, "row {row}");
+        assert_eq!(cache.record(mark(time, u8::try_from(row).unwrap()), window), recorded, "row {row}");
+        assert_eq!(cache.floor().0, floor, "row {row}");
     }
 }
 
 #[test]
 fn a_joining_rule_raises_the_floor_and_never_lowers_it() {
-    let mut guard = guard::<4>(100);
+    let mut cache = cache::<4>(100);
     for (row, (given, floor)) in [(99, 100), (100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
-        guard.inherit(UnixSeconds(given));
-        assert_eq!(guard.floor().0, floor, "row {row}");
+        cache.raise_baseline(UnixSeconds(given));
+        assert_eq!(cache.floor().0, floor, "row {row}");
     }
 }
 
 #[test]
 fn a_restored_floor_may_be_lower_but_what_this_life_accepted_stays_refused() {
-    let mut guard = guard::<2>(100);
+    let mut cache = cache::<2>(100);
     for time in [110, 120, 130] {
-        assert!(guard.record(mark(time, 1), WINDOW));
+        assert!(cache.record(mark(time, 1), WINDOW));
     }
-    assert_eq!(state(&guard), (110, Some(130), 2));
-    guard.restore(UnixSeconds(0));
-    assert_eq!(state(&guard), (110, Some(130), 2));
-    assert!([110, 120, 130].iter().all(|time| guard.refuses(mark(*time, 1), WINDOW)));
-    guard.restore(UnixSeconds(200));
-    assert_eq!(guard.floor().0, 200);
-    guard.restore(UnixSeconds(115));
-    assert_eq!(guard.floor().0, 115);
+    assert_eq!(state(&cache), (110, Some(130), 2));
+    cache.set_baseline(UnixSeconds(0));
+    assert_eq!(state(&cache), (110, Some(130), 2));
+    assert!([110, 120, 130].iter().all(|time| cache.refuses(mark(*time, 1), WINDOW)));
+    cache.set_baseline(UnixSeconds(200));
+    assert_eq!(cache.floor().0, 200);
+    cache.set_baseline(UnixSeconds(115));
+    assert_eq!(cache.floor().0, 115);
 }
 
 #[test]
@@ -195,12 +195,12 @@ fn the_wait_ends_when_the_clock_is_past_the_floor() {
         (u64::MAX, u64::MAX, 1),
     ];
     for (row, (floor, now, seconds)) in table.into_iter().enumerate() {
-        assert_eq!(guard::<4>(floor).wait(UnixSeconds(now)), seconds, "row {row}");
+        assert_eq!(cache::<4>(floor).wait(UnixSeconds(now)), seconds, "row {row}");
     }
 }
 
 #[test]
-fn a_guard_is_past_when_its_newest_knock_has_left_the_window() {
+fn a_cache_is_past_when_its_newest_knock_has_left_the_window() {
     // newest, window, now, past
     let table = [
         (100, 10, 109, false),
@@ -216,51 +216,51 @@ fn a_guard_is_past_when_its_newest_knock_has_left_the_window() {
         (u64::MAX - 10, 10, u64::MAX, false),
     ];
     for (row, (newest, window, now, past)) in table.into_iter().enumerate() {
-        let mut guard = guard::<4>(0);
-        assert!(guard.record(mark(newest, 1), WINDOW), "row {row}");
-        assert!(guard.record(mark(1, 1), WINDOW), "row {row}");
-        assert_eq!(guard.is_past(UnixSeconds(now), Window::from_secs(window)), past, "row {row}");
+        let mut cache = cache::<4>(0);
+        assert!(cache.record(mark(newest, 1), WINDOW), "row {row}");
+        assert!(cache.record(mark(1, 1), WINDOW), "row {row}");
+        assert_eq!(cache.is_past(UnixSeconds(now), Window::from_secs(window)), past, "row {row}");
     }
 }
 
 #[test]
-fn a_guard_that_still_waits_is_not_past() {
-    // floor, newest, horizon, clock when it is past first
+fn a_cache_that_still_waits_is_not_past() {
+    // floor, newest, high_water_mark, clock when it is past first
     let table = [
         (0, None, 0, 11),
         (100, None, 100, 111),
         (100, Some(101), 101, 112),
         (u64::MAX - 11, None, u64::MAX - 11, u64::MAX),
     ];
-    for (row, (floor, newest, horizon, past)) in table.into_iter().enumerate() {
-        let mut guard = guard::<4>(floor);
-        assert!(newest.is_none_or(|newest| guard.record(mark(newest, 1), WINDOW)), "row {row}");
-        assert_eq!(guard.horizon(), UnixSeconds(horizon), "row {row}");
-        assert!(!guard.is_past(UnixSeconds(past - 1), WINDOW), "row {row}");
-        assert!(guard.is_past(UnixSeconds(past), WINDOW), "row {row}");
+    for (row, (floor, newest, high_water_mark, past)) in table.into_iter().enumerate() {
+        let mut cache = cache::<4>(floor);
+        assert!(newest.is_none_or(|newest| cache.record(mark(newest, 1), WINDOW)), "row {row}");
+        assert_eq!(cache.high_water_mark(), UnixSeconds(high_water_mark), "row {row}");
+        assert!(!cache.is_past(UnixSeconds(past - 1), WINDOW), "row {row}");
+        assert!(cache.is_past(UnixSeconds(past), WINDOW), "row {row}");
     }
-    assert!(!guard::<4>(u64::MAX - 10).is_past(UnixSeconds(u64::MAX), WINDOW));
+    assert!(!cache::<4>(u64::MAX - 10).is_past(UnixSeconds(u64::MAX), WINDOW));
 }
 
 #[test]
 fn a_horizon_is_the_newest_knock_or_the_floor() {
-    let mut guard = guard::<1>(100);
-    for (row, (time, horizon)) in [(150, 150), (130, 150), (200, 200)].into_iter().enumerate() {
-        assert!(guard.record(mark(time, 1), WINDOW), "row {row}");
-        assert_eq!(guard.horizon(), UnixSeconds(horizon), "row {row}");
+    let mut cache = cache::<1>(100);
+    for (row, (time, high_water_mark)) in [(150, 150), (130, 150), (200, 200)].into_iter().enumerate() {
+        assert!(cache.record(mark(time, 1), WINDOW), "row {row}");
+        assert_eq!(cache.high_water_mark(), UnixSeconds(high_water_mark), "row {row}");
     }
-    guard.inherit(UnixSeconds(300));
-    assert_eq!(guard.horizon(), UnixSeconds(300));
+    cache.raise_baseline(UnixSeconds(300));
+    assert_eq!(cache.high_water_mark(), UnixSeconds(300));
 }
 
 #[test]
-fn what_guards_that_went_left_behind_is_never_lowered() {
-    let mut guard = guard::<4>(0);
+fn what_caches_that_went_left_behind_is_never_lowered() {
+    let mut cache = cache::<4>(0);
     for (row, (dropped, floor)) in [(100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
-        guard.forget(UnixSeconds(dropped));
-        assert_eq!(guard.floor(), UnixSeconds(floor), "row {row}");
+        cache.raise_evicted(UnixSeconds(dropped));
+        assert_eq!(cache.floor(), UnixSeconds(floor), "row {row}");
     }
-    guard.restore(UnixSeconds(0));
-    assert_eq!(guard.floor(), UnixSeconds(150));
-    assert!(guard.is_empty() && guard.newest().is_none());
+    cache.set_baseline(UnixSeconds(0));
+    assert_eq!(cache.floor(), UnixSeconds(150));
+    assert!(cache.is_empty() && cache.newest().is_none());
 }

@@ -1,8 +1,8 @@
 //! The order of the checks, seen from the memory.
 
 use pkd_core::{
-    Digest, Key, Knock, LENGTH, Mark, Packet, Port, Reason, ReplayMemory, Rule, Seal, Tag, UnixSeconds,
-    Verdict, Verifier, Window,
+    Digest, Key, Knock, KnockId, KnockParams, LENGTH, Packet, Port, Reason, ReplayStore, Rule, Tag,
+    UnixSeconds, Verdict, Verifier, Window,
 };
 
 const PORT: Port = Port(40_000);
@@ -13,16 +13,16 @@ const WINDOW: Window = Window::from_secs(10);
 struct Memory {
     refuses: bool,
     records: bool,
-    asked: Vec<(&'static str, Mark, Window)>,
+    asked: Vec<(&'static str, KnockId, Window)>,
 }
 
-impl ReplayMemory for Memory {
-    fn refuses(&mut self, mark: Mark, window: Window) -> bool {
+impl ReplayStore for Memory {
+    fn refuses(&mut self, mark: KnockId, window: Window) -> bool {
         self.asked.push(("refuses", mark, window));
         self.refuses
     }
 
-    fn record(&mut self, mark: Mark, window: Window) -> bool {
+    fn record(&mut self, mark: KnockId, window: Window) -> bool {
         self.asked.push(("record", mark, window));
         self.records
     }
@@ -40,7 +40,7 @@ enum Knocks {
 
 fn knock(kind: Knocks) -> Vec<u8> {
     let key = Key::from_bytes([if let Knocks::OtherKey = kind { 2 } else { 1 }; Key::LENGTH]);
-    let seal = Seal {
+    let seal = KnockParams {
         key: &key,
         tag: Tag(if let Knocks::OtherTag = kind { *b"HTTP" } else { *b"SSHK" }),
         time: UnixSeconds(if let Knocks::Late = kind { NOW.0 - 11 } else { NOW.0 - 10 }),
@@ -88,7 +88,7 @@ fn both_looks_get_the_mark_of_the_knock_and_the_window_of_the_rule() {
     let packet = Packet { destination_port: PORT, payload: &payload };
     let verdict = Verifier::new(&rule, &mut memory).check(NOW, &packet);
     assert_eq!(verdict, Verdict::Accept);
-    let mark = Mark::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
+    let mark = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
     assert_eq!(memory.asked, [("refuses", mark, WINDOW), ("record", mark, WINDOW)]);
 }
 
@@ -99,13 +99,13 @@ fn a_mark_is_the_time_and_the_first_8_bytes_of_the_digest() {
         bytes[place] = 8;
         Digest(bytes)
     };
-    let mark = Mark::new(UnixSeconds(5), &Digest([9; 32]));
+    let mark = KnockId::new(UnixSeconds(5), &Digest([9; 32]));
     for place in 0..32 {
-        let other = Mark::new(UnixSeconds(5), &digest(place));
+        let other = KnockId::new(UnixSeconds(5), &digest(place));
         assert_eq!(other == mark, place >= 8, "byte {place}");
         assert!(!digest(place).matches(&Digest([9; 32])), "byte {place}");
     }
-    assert_ne!(Mark::new(UnixSeconds(6), &Digest([9; 32])), mark);
+    assert_ne!(KnockId::new(UnixSeconds(6), &Digest([9; 32])), mark);
     assert!(Digest([9; 32]).matches(&Digest([9; 32])));
 }
 
@@ -113,12 +113,17 @@ fn a_mark_is_the_time_and_the_first_8_bytes_of_the_digest() {
 fn a_mark_is_the_same_again_from_the_time_and_id_that_were_kept_of_it() {
     let digest = Digest(std::array::from_fn(|at| u8::try_from(at + 1).unwrap()));
     let table = [
-        ("a digest", Mark::new(NOW, &digest), NOW, 0x0102_0304_0506_0708),
-        ("all ones", Mark::new(UnixSeconds(u64::MAX), &Digest([0xff; 32])), UnixSeconds(u64::MAX), u64::MAX),
-        ("all zeros", Mark::new(UnixSeconds(0), &Digest([0; 32])), UnixSeconds(0), 0),
+        ("a digest", KnockId::new(NOW, &digest), NOW, 0x0102_0304_0506_0708),
+        (
+            "all ones",
+            KnockId::new(UnixSeconds(u64::MAX), &Digest([0xff; 32])),
+            UnixSeconds(u64::MAX),
+            u64::MAX,
+        ),
+        ("all zeros", KnockId::new(UnixSeconds(0), &Digest([0; 32])), UnixSeconds(0), 0),
     ];
     for (name, mark, time, id) in table {
         assert_eq!((mark.time(), mark.id()), (time, id), "{name}");
-        assert_eq!(Mark::kept(mark.time(), mark.id()), mark, "{name}");
+        assert_eq!(KnockId::kept(mark.time(), mark.id()), mark, "{name}");
     }
 }

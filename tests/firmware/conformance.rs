@@ -11,7 +11,7 @@ use crate::{
     scene::{CLIENT, KNOCK_PORT, Scene, config},
 };
 
-/// Scenarios of smaller guards than this tell of their size.
+/// Scenarios of smaller caches than this tell of their size.
 const CAPACITY: usize = 256;
 
 /// How often a scenario is begun anew because the board's clock went on before a datagram was judged. The board asks for
@@ -23,9 +23,9 @@ pub(crate) fn claims(report: &mut Report, tools: &Tools) {
         Ok(all) => all,
         Err(error) => return report.failed("reading the scenarios", &error),
     };
-    let fitting: Vec<&Scenario> = all.iter().filter(|scenario| scenario.guard_capacity == CAPACITY).collect();
+    let fitting: Vec<&Scenario> = all.iter().filter(|scenario| scenario.cache_capacity == CAPACITY).collect();
     if fitting.is_empty() {
-        report.failed("reading the scenarios", &anyhow!("none has a guard of {CAPACITY} entries"));
+        report.failed("reading the scenarios", &anyhow!("none has a cache of {CAPACITY} entries"));
     }
     for scenario in fitting {
         report.claim(&format!("scenario: {}", scenario.name), || {

@@ -38,7 +38,7 @@ fn flood(tools: &Tools) -> Result<String> {
 
 /// Knocks among forgeries and tries the door, as people do who find it closed; gives how often it took.
 fn insist(scene: &mut Scene, honest: u8, forgeries: &mut u64) -> Result<u16> {
-    // A guard tells 16 knocks of one second apart; these have twenty seconds.
+    // A cache tells 16 knocks of one second apart; these have twenty seconds.
     let time = START - 9 + u64::from(honest);
     for number in 1..=TRIES {
         for _ in 0..BURST {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use pkd_core::{Key, Knock, LENGTH, Port, Seal, Tag, UnixSeconds, Window};
+use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds, Window};
 use pkd_gateway::{
     Address, Config, Endpoint, Interface, Mode, Network, Protocol, RULES, Rule, Service, Services,
     TimeServer, TimeSource,
@@ -76,7 +76,7 @@ pub(crate) fn knock(time: u64, nonce: u64) -> [u8; LENGTH] {
     let mut random = [0; 12];
     random[..8].copy_from_slice(&nonce.to_le_bytes());
     Knock::seal(
-        &Seal { key: &key(), tag: Tag(*b"SSHK"), time: UnixSeconds(time), nonce: random },
+        &KnockParams { key: &key(), tag: Tag(*b"SSHK"), time: UnixSeconds(time), nonce: random },
         Port(KNOCK_PORT),
     )
 }

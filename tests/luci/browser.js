@@ -7,7 +7,7 @@ const { createRequire } = require('node:module');
 const path = require('node:path');
 const { after, before } = require('node:test');
 
-const { Router } = require('./standin/router.js');
+const { Router } = require('../fakes/luci/router.js');
 
 const MODULES = process.env.PKD_LUCI_MODULES;
 if (!MODULES) throw new Error('PKD_LUCI_MODULES must name the folder where `npm ci` ran; `cargo xtask luci` does that');

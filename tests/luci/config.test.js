@@ -4,7 +4,7 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 
 const { CONFIG, useBrowser, withPage } = require('./browser.js');
-const { ACL_FILE, defaultConfig, readJson } = require('./standin/router.js');
+const { ACL_FILE, defaultConfig, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
 

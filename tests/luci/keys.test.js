@@ -8,7 +8,7 @@ const path = require('node:path');
 const { test } = require('node:test');
 
 const { CONFIG, STATUS, requireModule, useBrowser, withPage } = require('./browser.js');
-const { ACL_FILE, defaultConfig, readJson } = require('./standin/router.js');
+const { ACL_FILE, defaultConfig, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
 

@@ -8,7 +8,7 @@ const { test } = require('node:test');
 
 const { CONFIG, STATUS, useBrowser, withPage } = require('./browser.js');
 const { template } = require('./pot.js');
-const { ACL_FILE, APP, MENU_FILE, readJson } = require('./standin/router.js');
+const { ACL_FILE, APP, MENU_FILE, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
 

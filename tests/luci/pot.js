@@ -4,7 +4,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 
-const { ACL_FILE, APP, MENU_FILE, readJson } = require('./standin/router.js');
+const { ACL_FILE, APP, MENU_FILE, readJson } = require('../fakes/luci/router.js');
 
 const VIEWS = 'htdocs/luci-static/resources/view/pkd';
 

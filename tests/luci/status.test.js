@@ -4,7 +4,7 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 
 const { STATUS, useBrowser, withPage } = require('./browser.js');
-const { ACL_FILE, defaultStatus, readJson } = require('./standin/router.js');
+const { ACL_FILE, defaultStatus, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
 
@@ -40,12 +40,12 @@ test('minutes are told as minutes', () => {
   });
 });
 
-test('guards and users are shown', () => {
+test('caches and users are shown', () => {
   const status = defaultStatus();
-  status.guards.push({ tag: '0x00ff0000', rules: 0, window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: 0, wait: 7 });
+  status.caches.push({ tag: '0x00ff0000', rules: 0, window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: 0, wait: 7 });
   status.users = ['active', 'disabled', 'expired', 'no-key'].map((state) => ({ name: `u_${state}`, tag: 'ABCD', state }));
   return withPage(STATUS, { status }, async (tab) => {
-    assert.deepEqual(await tab.rows('#pkd-guards'), [
+    assert.deepEqual(await tab.rows('#pkd-caches'), [
       ['SSHK', '2', '± 10 s', '3 of 256', '2027-01-15 08:00:00 UTC', '2027-01-15 07:59:50 UTC', 'now'],
       ['0x00ff0000', '0', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
     ]);
@@ -75,9 +75,9 @@ for (const [state, reason, sentence] of STATES) {
 }
 
 test('an empty answer is told in words, not in empty tables', () => {
-  const status = { ...defaultStatus(), grants: [], guards: [], users: [], state: 'disabled' };
+  const status = { ...defaultStatus(), grants: [], caches: [], users: [], state: 'disabled' };
   return withPage(STATUS, { status }, async (tab) => {
-    for (const table of ['#pkd-grants', '#pkd-guards', '#pkd-users']) {
+    for (const table of ['#pkd-grants', '#pkd-caches', '#pkd-users']) {
       assert.match((await tab.rows(table))[0][0], /\w{3,}/, table);
     }
   });
@@ -131,7 +131,7 @@ test('the page comes back when pkd does', () => {
 });
 
 test('a half-written answer does not break the page', () =>
-  withPage(STATUS, { status: { state: 'open', grants: [null, 1, {}], guards: 'x', users: {}, counters: null } }, async (tab) => {
+  withPage(STATUS, { status: { state: 'open', grants: [null, 1, {}], caches: 'x', users: {}, counters: null } }, async (tab) => {
     assert.match(await tab.text('#pkd-state'), /The gate runs/);
     assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['?', '?/?', '?']);
   }));
@@ -141,7 +141,7 @@ test('HTML in what pkd tells is shown as text', () => {
   const status = {
     ...defaultStatus(), state: 'error', reason: evil, version: evil, mode: evil,
     counters: { Accept: evil },
-    guards: [{ tag: evil, rules: evil, window: evil, knocks: evil, capacity: evil, floor: evil, newest: evil, wait: 0 }],
+    caches: [{ tag: evil, rules: evil, window: evil, knocks: evil, capacity: evil, floor: evil, newest: evil, wait: 0 }],
     grants: [{ service: evil, protocol: evil, port: evil, address: evil, seconds_left: 9 }],
     users: [{ name: evil, tag: evil, state: evil }],
   };

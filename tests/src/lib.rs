@@ -25,7 +25,7 @@ pub struct Payload {
     pub payload_hex: String,
 }
 
-/// One rule and its guard, step by step: `tests/vectors/verdicts.json`.
+/// One rule and its cache, step by step: `tests/vectors/verdicts.json`.
 #[derive(Debug, Deserialize)]
 pub struct Scenario {
     /// What it shows.
@@ -35,8 +35,8 @@ pub struct Scenario {
     tag_hex: String,
     key_hex: String,
     window: u32,
-    /// Entries of the guard.
-    pub guard_capacity: usize,
+    /// Entries of the cache.
+    pub cache_capacity: usize,
     /// When the verifier started, without memory.
     pub start: u64,
     /// What happens then.

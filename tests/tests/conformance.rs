@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use pkd_core::{Key, Knock, Packet, Port, ReplayGuard, Seal, SecretError, Start, Tag, UnixSeconds, Verifier};
+use pkd_core::{
+    Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, SecretError, Tag, UnixSeconds, Verifier,
+};
 use pkd_tests::{Scenario, Step, bytes, payloads, scenarios, unhex, word};
 
 #[test]
@@ -12,7 +14,7 @@ fn every_known_payload_is_sealed_to_the_byte_and_its_fields_read_back() {
     for (row, known) in payloads.iter().enumerate() {
         let key = Key::from_bytes(bytes(&known.key_hex).unwrap());
         let (tag, time) = (Tag(bytes(&known.tag_hex).unwrap()), UnixSeconds(known.time));
-        let seal = Seal { key: &key, tag, time, nonce: bytes(&known.random_hex).unwrap() };
+        let seal = KnockParams { key: &key, tag, time, nonce: bytes(&known.random_hex).unwrap() };
         let port = Port(known.dst_port);
         let payload = match known.format.as_str() {
             "classic" => Knock::seal(&seal, port),
@@ -23,7 +25,7 @@ fn every_known_payload_is_sealed_to_the_byte_and_its_fields_read_back() {
 
         let knock = Knock::parse(&payload).unwrap();
         assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (tag, time, seal.nonce), "row {row}");
-        let sealed = knock.sealed_with(&key, port).matches(&knock.digest());
+        let sealed = knock.expected_digest(&key, port).matches(&knock.digest());
         assert_eq!(sealed, known.format == "classic", "row {row}: only the classic digest verifies");
     }
 }
@@ -34,10 +36,10 @@ fn every_step_of_every_scenario_gets_its_verdict() {
     assert_eq!(scenarios.len(), 16, "a scenario was lost");
     let mut seen = BTreeSet::new();
     for scenario in &scenarios {
-        match scenario.guard_capacity {
+        match scenario.cache_capacity {
             256 => walk::<256>(scenario, &mut seen).unwrap(),
             4 => walk::<4>(scenario, &mut seen).unwrap(),
-            other => panic!("{}: no guard of {other} entries here", scenario.name),
+            other => panic!("{}: no cache of {other} entries here", scenario.name),
         }
     }
     let all = ["Accept", "Digest", "Length", "Replay", "Tag", "Window"].map(str::to_owned);
@@ -46,20 +48,20 @@ fn every_step_of_every_scenario_gets_its_verdict() {
 
 fn walk<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> anyhow::Result<()> {
     let rule = scenario.rule()?;
-    let fresh = |start: Start| ReplayGuard::<N>::new(start.floor(rule.window));
-    let mut guard = fresh(Start::without_memory(UnixSeconds(scenario.start)));
+    let fresh = |start: Baseline| ReplayCache::<N>::new(start.floor(rule.window));
+    let mut cache = fresh(Baseline::without_memory(UnixSeconds(scenario.start)));
     for (row, step) in scenario.steps.iter().enumerate() {
         match step {
             Step::Restart { restart, saved_floor } => {
-                guard = fresh(match saved_floor {
-                    Some(floor) => Start::with_memory(UnixSeconds(*floor)),
-                    None => Start::without_memory(UnixSeconds(*restart)),
+                cache = fresh(match saved_floor {
+                    Some(floor) => Baseline::with_memory(UnixSeconds(*floor)),
+                    None => Baseline::without_memory(UnixSeconds(*restart)),
                 });
             }
             Step::Datagram { now, dst_port, payload_hex, verdict } => {
                 let payload = unhex(payload_hex)?;
                 let packet = Packet { destination_port: Port(*dst_port), payload: &payload };
-                let given = Verifier::new(&rule, &mut guard).check(UnixSeconds(*now), &packet);
+                let given = Verifier::new(&rule, &mut cache).check(UnixSeconds(*now), &packet);
                 assert_eq!(word(given), *verdict, "{}, step {row}", scenario.name);
                 seen.insert(verdict.clone());
             }

@@ -13,14 +13,14 @@ use serde_json::Value;
 /// Every member of the workspace, and the members it may know. Nobody but tests may know `pkd-tests`, and nobody `xtask`.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
-    ("host-knock", &["pkd-capture", "pkd-core", "pkd-netns"]),
-    ("pkd-capture", &["pkd-core"]),
+    ("host-knock", &["pkd-packet", "pkd-core", "pkd-netns"]),
+    ("pkd-packet", &["pkd-core"]),
     ("pkd-firmware-lane", &["pkd-core", "pkd-gateway", "pkd-tests"]),
     ("pkd-gateway", &["pkd-core"]),
     ("pkd-gateway-config", &["pkd-core", "pkd-gateway"]),
     ("pkd-kmod", &["pkd-core"]),
     ("pkd-netns", &[]),
-    ("pkdd", &["pkd-capture", "pkd-core", "pkd-netns", "pktables"]),
+    ("pkdd", &["pkd-packet", "pkd-core", "pkd-netns", "pktables"]),
     ("pktables", &["pkd-netns"]),
     ("pkd-tests", &["pkd-core"]),
     ("xtask", &[]),
@@ -36,7 +36,7 @@ const CORE_MAY_USE: &[&str] = &["heapless", "sha2", "subtle"];
 const FIT_FOR_THE_MODULE: &[&str] = &["MIT", "BSD-3-Clause", "Unlicense"];
 
 /// Where the word may stand that lets code break Rust's promises.
-const MAY_BREAK_PROMISES: &[&str] = &["openwrt/kmod/rust"];
+const MAY_BREAK_PROMISES: &[&str] = &["linux/kmod/rust"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -46,7 +46,7 @@ fn built() -> Result<&'static Built> {
 }
 
 fn build() -> Result<Built> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openwrt/iptables");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../linux/iptables");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("iptables_extension");
     fs::create_dir_all(&folder)?;
     let built = Built { folder };

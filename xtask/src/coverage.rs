@@ -12,10 +12,10 @@ const LLVM_COV: Program = Program { name: "cargo-llvm-cov", version: "0.8.6" };
 /// The folder of each crate's own code. Boards and the kernel module are run in QEMU, where nothing is counted.
 const CRATES: &[(&str, &str)] = &[
     ("pkd-core", "pkd-core/src/"),
-    ("pkd-capture", "capture/src/"),
+    ("pkd-packet", "packet/src/"),
     ("host-knock", "host-knock/src/"),
-    ("pktables", "openwrt/pktables/src/"),
-    ("pkdd", "openwrt/pkdd/src/"),
+    ("pktables", "linux/pktables/src/"),
+    ("pkdd", "linux/pkdd/src/"),
     ("pkd-gateway", "firmware/gateway/src/"),
     ("pkd-gateway-config", "firmware/config/src/"),
 ];

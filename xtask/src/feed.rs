@@ -1,5 +1,5 @@
 //! The recipes of `openwrt/feed` without `OpenWrt`'s SDK: GNU make runs them on the host, with the stand-ins of
-//! `tests/feed` for the SDK's own macros, and what they install is held against what `packages.rs` packs.
+//! `tests/fakes/sdk` for the SDK's own macros, and what they install is held against what `packages.rs` packs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +50,7 @@ pub(crate) fn test() -> Result<()> {
 fn scripts() -> Result<()> {
     let root = toolchain::root();
     let mut scripts = Vec::new();
-    for folder in ["openwrt/feed", "tests/openwrt/root"] {
+    for folder in ["openwrt/feed", "tests/fakes/openwrt/root"] {
         for path in files_below(&root.join(folder))? {
             let text = fs::read_to_string(&path)?;
             // What is sourced has no first line to tell by: it says dash, or lies where only scripts do.
@@ -110,7 +110,7 @@ impl Bench {
         let (version, rest) = version.split_once('~').context("a kernel's version without ~")?;
         let mark = rest.split('-').next().unwrap_or_default();
         let variables = vec![
-            format!("TOPDIR={}", toolchain::root().canonicalize()?.join("tests/feed").display()),
+            format!("TOPDIR={}", toolchain::root().canonicalize()?.join("tests/fakes/sdk").display()),
             format!("LINUX_DIR={}", kernel.display()),
             format!("LINUX_VERSION={version}"),
             format!("LINUX_VERMAGIC={mark}"),
@@ -163,7 +163,7 @@ fn versions(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Rust in the kernel is built as the lanes build it, where the kernel's configuration is theirs.
+/// Rust in the kernel is built as the VM tests build it, where the kernel's configuration is theirs.
 fn kernel_flags(bench: &Bench) -> Result<()> {
     let all_of_x86 = ["ARCH=x86_64", "CONFIG_RETHUNK=y", "CONFIG_RETPOLINE=y", "CONFIG_X86_KERNEL_IBT=y"];
     let table: [(&str, &[&str]); 4] = [
@@ -178,7 +178,7 @@ fn kernel_flags(bench: &Bench) -> Result<()> {
         let flags = show("PKD_RUSTFLAGS")?;
         let flags: BTreeSet<&str> = flags.split_whitespace().collect();
         let expected: BTreeSet<&str> = machine.all_kernel_flags().into_iter().collect();
-        ensure!(flags == expected, "the recipe's flags for {name}: {flags:?}, the lane's: {expected:?}");
+        ensure!(flags == expected, "the recipe's flags for {name}: {flags:?}, the vm's: {expected:?}");
         let target = show("PKD_RUST_TARGET")?;
         ensure!(target == machine.kernel_target, "the recipe's target for {name} is {target}");
         let profile = show("PKD_RUST_PROFILE")?;
@@ -359,7 +359,7 @@ fn feeds_tests(bench: &Bench) -> Result<()> {
     }
     fs::create_dir_all(root.join("lib"))?;
     copy(&tree.join("lib/x86_64-linux-gnu"), &root.join("lib"))?;
-    copy(&toolchain::root().join("tests/openwrt/root").join("."), &root)?;
+    copy(&toolchain::root().join("tests/fakes/openwrt/root").join("."), &root)?;
     for script in ["test.sh", "test-version.sh"] {
         copy(&toolchain::root().join(RECIPE).join(script), &root.join("ci"))?;
     }

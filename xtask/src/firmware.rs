@@ -49,7 +49,7 @@ const MEMORY_LIMIT: u64 = 96 << 10;
 /// Figures by the name that the board gives them, what they are of, and the instructions that they may be at most.
 const FIGURES: [(&str, &str, Option<u64>); 5] = [
     ("knock", "a classic knock accepted", Some(7_000)),
-    ("full", "a classic knock accepted while its guard is full", Some(7_000)),
+    ("full", "a classic knock accepted while its cache is full", Some(7_000)),
     ("small", "68 bytes forwarded", Some(1_500)),
     ("large", "1,400 bytes forwarded", Some(6_000)),
     ("stranger", "a stranger's SYN dropped", None),
@@ -89,13 +89,13 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn test_in_qemu() -> Result<()> {
     lint()?;
     memory()?;
-    let lane = Lane::build()?;
+    let vm = Harness::build()?;
     let mps2 = find("mps2-an386")?;
-    lane.run_image("faults", &build(mps2)?.join("faults"))?;
+    vm.run_image("faults", &build(mps2)?.join("faults"))?;
     for part in ["one-arm", "trunk", "load", "conformance", "slirp"] {
-        lane.run(part, mps2)?;
+        vm.run(part, mps2)?;
     }
-    lane.run("inline", find("riscv32-virt")?)?;
+    vm.run("inline", find("riscv32-virt")?)?;
     figures().map(drop)
 }
 
@@ -103,18 +103,18 @@ pub(crate) fn test_in_qemu() -> Result<()> {
 pub(crate) fn test_quick() -> Result<()> {
     lint()?;
     memory()?;
-    let lane = Lane::build()?;
+    let vm = Harness::build()?;
     let mps2 = find("mps2-an386")?;
     for part in ["one-arm", "conformance"] {
-        lane.run(part, mps2)?;
+        vm.run(part, mps2)?;
     }
-    lane.run("inline", find("riscv32-virt")?)?;
+    vm.run("inline", find("riscv32-virt")?)?;
     figures().map(drop)
 }
 
 /// `make demo-firmware`: the job as a transcript.
 pub(crate) fn demo() -> Result<()> {
-    Lane::build()?.run("demo", find("mps2-an386")?)
+    Harness::build()?.run("demo", find("mps2-an386")?)
 }
 
 /// `cargo xtask bench firmware`: what the boards take, and what a frame does, as the firmware's README has it.
@@ -288,21 +288,21 @@ impl Memory {
 }
 
 /// The program that is the world around a board in QEMU, and what it needs.
-struct Lane {
+struct Harness {
     program: PathBuf,
     knock: PathBuf,
     defmt_print: PathBuf,
 }
 
-impl Lane {
+impl Harness {
     fn build() -> Result<Self> {
         run::progress("building the hosts around the boards, and knock");
         let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-lane"]);
+        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-vm"]);
         run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
         let folder = toolchain::built()?;
         Ok(Self {
-            program: folder.join("pkd-firmware-lane"),
+            program: folder.join("pkd-firmware-vm"),
             knock: folder.join("knock"),
             defmt_print: DEFMT_PRINT.path()?,
         })
@@ -315,9 +315,9 @@ impl Lane {
     fn run_image(&self, part: &str, image: &Path) -> Result<()> {
         let name = image.file_name().unwrap_or_default().display();
         run::progress(&format!("firmware {part} on {name}"));
-        let mut lane = run::command(&self.program);
-        lane.arg(part).arg(image).arg(&self.defmt_print).arg(&self.knock).stdin(Stdio::null());
-        run::shown(&mut lane).with_context(|| format!("firmware {part}"))
+        let mut vm = run::command(&self.program);
+        vm.arg(part).arg(image).arg(&self.defmt_print).arg(&self.knock).stdin(Stdio::null());
+        run::shown(&mut vm).with_context(|| format!("firmware {part}"))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cache, run, seeded::mirror, toolchain};
+use crate::{cache, mutants::mirror, run, toolchain};
 
 /// What the README has people install, besides what any Debian with a user has.
 const NAMED_BY_THE_README: &str = "cargo-web rustc-web gcc libc6-dev make git";
@@ -233,9 +233,9 @@ mod tests {
             "bench",
             "mutants-sample",
             "coverage",
-            "seeded",
+            "mutants",
             "differential",
-            "test-kernel-debug",
+            "test-sanitizers",
         ];
         let page = fs::read_to_string(toolchain::root().join("README.md"))?;
         let mut count = 0;

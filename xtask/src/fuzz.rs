@@ -15,7 +15,7 @@ use crate::{run, toolchain};
 
 /// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
 pub(crate) const TARGETS: &[&str] = &[
-    "knock", "guard", "secret", "words", "rules", "packets", "config", "ini", "uri", "capture", "state",
+    "knock", "cache", "secret", "words", "rules", "packets", "config", "ini", "uri", "capture", "state",
     "frame",
 ];
 

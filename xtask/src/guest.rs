@@ -66,7 +66,7 @@ exec /main </dev/null >/dev/console 2>&1
 pub(crate) struct Artefacts {
     pub(crate) knock: PathBuf,
     /// The tests' program.
-    pub(crate) lane: PathBuf,
+    pub(crate) vm: PathBuf,
     pub(crate) extension: PathBuf,
     /// One that knows revision 0 of the match only.
     pub(crate) old_extension: PathBuf,
@@ -77,10 +77,10 @@ pub(crate) fn artefacts(machine: &Machine) -> Result<Artefacts> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
     let folder = toolchain::root().join("target/extension").join(machine.name);
-    let [knock, lane] = programs(machine)?;
+    let [knock, vm] = programs(machine)?;
     Ok(Artefacts {
         knock,
-        lane,
+        vm,
         extension: extension(machine, &tree, &folder, "")?,
         old_extension: extension(machine, &tree, &folder.join("revision-0"), "-DPKD_REVISIONS=1")?,
     })
@@ -134,7 +134,7 @@ pub(crate) fn build_with(machine: &Machine, purpose: &str, main: &str, extra: &E
     fs::create_dir_all(&root)?;
     userland(&tree, &root)?;
     kernel_modules(&tree, &module, machine.card, extra, &root)?;
-    for program in [&artefacts.knock, &artefacts.lane] {
+    for program in [&artefacts.knock, &artefacts.vm] {
         fs::copy(program, root.join("usr/bin").join(program.file_name().context("no name")?))?;
     }
     fs::copy(&artefacts.extension, extensions(&root)?.join("libxt_pkd.so"))?;
@@ -148,7 +148,7 @@ pub(crate) fn build_with(machine: &Machine, purpose: &str, main: &str, extra: &E
     for empty in ["proc", "sys", "dev", "run", "tmp"] {
         fs::create_dir_all(root.join(empty))?;
     }
-    if purpose == "lane" {
+    if purpose == "vm" {
         router::furnish(machine, &tree.headers(), &root)?;
     }
 
@@ -236,7 +236,7 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
     Ok(needed)
 }
 
-/// `knock`, as routers have it, and `pkd-lane` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
+/// `knock`, as routers have it, and `pkd-vm` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
 /// as that is.
 fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
     let build = |package: &str, program: &str, profile: &str| -> Result<PathBuf> {
@@ -263,7 +263,7 @@ fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
         };
         Ok(folder.join(program))
     };
-    Ok([build("host-knock", "knock", "small")?, build("pkd-tests", "pkd-lane", machine.kernel_profile)?])
+    Ok([build("host-knock", "knock", "small")?, build("pkd-tests", "pkd-vm", machine.kernel_profile)?])
 }
 
 /// Builds `libxt_pkd.so` into `out`.
@@ -276,7 +276,7 @@ fn extension(machine: &Machine, tree: &Tree, out: &Path, extra: &str) -> Result<
     let out = out.canonicalize()?;
     let mut make = run::command("make");
     make.args(["--silent", "--always-make", "-C"])
-        .arg(toolchain::root().join("openwrt/iptables"))
+        .arg(toolchain::root().join("linux/iptables"))
         .arg(format!("CC={}gcc", machine.cross))
         .arg(format!("XTABLES_CFLAGS=-I{} {extra}", tree.include().display()))
         .arg(format!("OUT={}", out.display()))

@@ -174,7 +174,7 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
         "bench" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
         "coverage" => &[DEMO, TEST_ALONE, COVERAGE],
         "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH],
-        "ci" | "test" | "seeded" | "differential" | "test-kernel-debug" | "lane" | "kmod" | "uci"
+        "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
         | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
         _ => bail!("unknown command {verb:?}: `cargo xtask` lists the commands"),
     })

@@ -21,8 +21,8 @@ pub(crate) const MIPS_MALTA: Source =
     Source { package: "linux-source-6.12", fragment: include_str!("../kernel/mips-malta.config") };
 
 /// Complains of what others pass over: KASAN, UBSAN, lockdep, kmemleak, and memory that is refused when asked for.
-pub(crate) const X86_64_DEBUG: Source =
-    Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-debug.config") };
+pub(crate) const X86_64_SANITIZERS: Source =
+    Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-sanitizers.config") };
 
 /// A kernel that was built.
 pub(crate) struct Built {

@@ -18,8 +18,8 @@ pub(crate) const KERNEL_GIVES: &[&str] = &[
     "memmove",
     "bcmp",
     "__x86_return_thunk",
-    "pkd_guard_lock",
-    "pkd_guard_unlock",
+    "pkd_cache_lock",
+    "pkd_cache_unlock",
 ];
 
 /// Builds the module and prints its figures.
@@ -84,7 +84,7 @@ pub(crate) fn build_for(machine: &Machine, kernel: &Path, name: &str) -> Result<
     build_in(machine, kernel, name)
 }
 
-/// Builds the module for the kernel that the machine's lane boots.
+/// Builds the module for the kernel that the machine's vm boots.
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.release));
@@ -94,7 +94,7 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
 /// Builds the module. Warnings are errors, of the compiler as of modpost and objtool, and so is a
 /// limit that is passed.
 fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
-    let source = toolchain::root().join("openwrt/kmod");
+    let source = toolchain::root().join("linux/kmod");
     let folder = toolchain::root().join("target/kmod").join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -138,7 +138,7 @@ fn is_warning(line: &str) -> bool {
     line.to_lowercase().contains("warning") && !ABOUT_THE_HEADERS.iter().any(|known| line.contains(known))
 }
 
-/// The one object of `openwrt/kmod/rust` itself; with fat LTO it holds all that is used of the
+/// The one object of `linux/kmod/rust` itself; with fat LTO it holds all that is used of the
 /// crates below it, and without the rest of the archive no compiler built-ins come along.
 fn rust_object(machine: &Machine, folder: &Path) -> Result<PathBuf> {
     let toolchain = toolchain::Toolchain::find()?;

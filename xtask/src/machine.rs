@@ -194,9 +194,9 @@ const X86_64_6_12: Machine = Machine {
 
 /// The machine whose kernel complains of what others pass over. Building it takes long, so it is none of
 /// [`named`]'s all.
-pub(crate) const DEBUG: Machine = Machine {
-    name: "x86_64-debug",
-    system: System::BuiltKernel { kernel: kernel::X86_64_DEBUG, userland_of: &X86_64_6_12 },
+pub(crate) const SANITIZERS: Machine = Machine {
+    name: "x86_64-sanitizers",
+    system: System::BuiltKernel { kernel: kernel::X86_64_SANITIZERS, userland_of: &X86_64_6_12 },
     qemu_arguments: &["-M", "q35", "-cpu", "qemu64", "-m", "1024", "-smp", "2"],
     // The sanitizers take some for themselves.
     stack_limit: 0,
@@ -212,7 +212,7 @@ impl Machine {
 
 /// The machine of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Machine> {
-    MACHINES.iter().chain([&DEBUG]).find(|machine| machine.name == name).with_context(|| {
+    MACHINES.iter().chain([&SANITIZERS]).find(|machine| machine.name == name).with_context(|| {
         let known: Vec<_> = MACHINES.iter().map(|machine| machine.name).collect();
         format!("no machine is called {name:?}; there are {}", known.join(", "))
     })

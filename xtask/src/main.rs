@@ -19,23 +19,23 @@ mod host;
 mod installed;
 mod kernel;
 mod kmod;
-mod lane;
 mod luci;
 mod machine;
 mod mutants;
+mod mutants_sample;
 mod openwrt;
 mod packages;
 mod pypi;
 mod qemu;
 mod router;
 mod run;
-mod seeded;
 mod sources;
 mod steps;
 mod test;
 mod toolchain;
 mod uci;
 mod userland;
+mod vm;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -64,11 +64,11 @@ usage: cargo xtask VERB
   feed --opkg PROGRAM
                     the packages, installed and removed by a given opkg
   luci              the pages of LuCI, in a headless browser
-  lane MACHINE...   boot the machine and run the tests inside it (no name: all)
-  lane --packages MACHINE
+  vm MACHINE...   boot the machine and run the tests inside it (no name: all)
+  vm --packages MACHINE
                     the tests of the packages alone; --nft: those of them in mode nft
-  lane --part PART MACHINE
-                    debug, debug-quick or differential
+  vm --part PART MACHINE
+                    debug, sanitizers-quick or differential
   kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind
@@ -83,9 +83,9 @@ usage: cargo xtask VERB
                     bytes of strangers against what reads them, 60 s each (no name: all)
   fuzz --keep --seconds N TARGET...
                     the same, and the inputs that reach most become tests/fuzz/corpus
-  seeded NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
+  mutants NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
   differential      the kernel's verdicts, and the extension's reading of texts, against pkd-core's
-  test-kernel-debug the match on a kernel that is built to complain: KASAN, UBSAN, lockdep, kmemleak
+  test-sanitizers the match on a kernel that is built to complain: KASAN, UBSAN, lockdep, kmemleak
   gateway-config FILE
                     make the gateway's binary configuration of a TOML file
   uci ARCH          build OpenWrt's uci, to try what configures a router
@@ -121,9 +121,9 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["test-fresh", commands @ ..] => fresh::run(commands),
         ["coverage"] => coverage::run(),
         ["mutants-sample", "--seed", number, names @ ..] => {
-            mutants::sample(number.parse().with_context(|| format!("invalid seed {number:?}"))?, names)
+            mutants_sample::run(number.parse().with_context(|| format!("invalid seed {number:?}"))?, names)
         }
-        ["mutants-sample", names @ ..] => mutants::sample(0, names),
+        ["mutants-sample", names @ ..] => mutants_sample::run(0, names),
         ["ci"] => test::run_ci(),
         ["bench"] => bench::run(),
         ["bench", "firmware"] => firmware::write_figures(),
@@ -132,12 +132,12 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["feed"] => feed::test(),
         ["feed", "--opkg", program] => feed::test_with_opkg(program),
         ["luci"] => luci::test(),
-        ["lane", "--nft", name] => lane::run_part(machine::find(name)?, "nft"),
+        ["vm", "--nft", name] => vm::run_part(machine::find(name)?, "nft"),
         ["differential"] => differential(),
-        ["test-kernel-debug"] => lane::run_part(&machine::DEBUG, "debug"),
-        ["lane", "--part", part, name] => lane::run_part(machine::find(name)?, part),
-        ["lane", "--packages", name] => lane::run_part(machine::find(name)?, "packages"),
-        ["lane", names @ ..] => machine::named(names)?.into_iter().try_for_each(lane::run),
+        ["test-sanitizers"] => vm::run_part(&machine::SANITIZERS, "sanitizers"),
+        ["vm", "--part", part, name] => vm::run_part(machine::find(name)?, part),
+        ["vm", "--packages", name] => vm::run_part(machine::find(name)?, "packages"),
+        ["vm", names @ ..] => machine::named(names)?.into_iter().try_for_each(vm::run),
         ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),
         ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
         ["packages", "--kernel", kernel, names @ ..] => packages::run(names, Some(kernel)),
@@ -150,7 +150,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["fuzz", "--hours", number, names @ ..] => fuzz::run(names, seconds(number, 3_600)?),
         ["fuzz", "--keep", "--seconds", number, names @ ..] => fuzz::keep(names, seconds(number, 1)?),
         ["fuzz", names @ ..] => fuzz::run(names, fuzz::USUAL),
-        ["seeded", names @ ..] => seeded::run(names),
+        ["mutants", names @ ..] => mutants::run(names),
         ["gateway-config", file] => firmware::configure(file),
         ["uci", name] => openwrt::Zig::find()
             .and_then(|zig| uci::program(&zig, openwrt::find(name)?))
@@ -183,5 +183,5 @@ fn differential() -> Result<()> {
         "random_texts",
     ]);
     run::shown(cargo.current_dir(toolchain::root())).context("the extension against pkd-core")?;
-    lane::run_part(machine::find("x86_64")?, "differential")
+    vm::run_part(machine::find("x86_64")?, "differential")
 }

@@ -1,134 +1,185 @@
-//! `make mutants-sample`: how many small changes of the code the tests notice, by cargo-mutants.
+//! Bugs that somebody could make, each a patch in `tests/mutants`, and what has to catch it.
+//!
+//! Before the patch a file says so:
+//!
+//! ```text
+//! Broken: what is wrong with it
+//! Caught by: fuzz TARGET
+//! ```
+//!
+//! or `Caught by: cargo ARGUMENTS`, or `Caught by: vm MACHINE PART`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use crate::{document, installed::Program, run, toolchain};
+use crate::{
+    fuzz::{self, Fuzzers},
+    run, toolchain,
+};
 
-const CARGO_MUTANTS: Program = Program { name: "cargo-mutants", version: "27.0.0" };
+/// Fuzzers find each of these bugs within seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A crate, and the percentage of mutants that its tests have to notice.
-const CRATES: &[(&str, u64)] =
-    &[("pkd-core", 100), ("pkd-gateway", 90), ("pkdd", 90), ("pktables", 90), ("host-knock", 90)];
-
-/// Mutants of each crate that are tried.
-const SAMPLE: usize = 24;
-
-/// Seconds that the tests of one mutant may take; a mutant that makes them hang is noticed.
-const TIMEOUT: &str = "300";
-
-/// How the mutants of one crate ended.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Rate {
-    noticed: u64,
-    missed: Vec<String>,
+/// A patch, and what it says of itself.
+struct Bug {
+    name: String,
+    patch: PathBuf,
+    broken: String,
+    catcher: String,
 }
 
-/// Tries a sample for each of these crates, all of [`CRATES`] if none is named, and writes the rates to `docs/testing.md`.
-/// The same `seed` chooses the same mutants of the same code.
-pub(crate) fn sample(seed: u64, names: &[&str]) -> Result<()> {
-    let program = CARGO_MUTANTS.path()?;
-    if let Some(name) = names.iter().find(|name| !CRATES.iter().any(|(own, _)| own == *name)) {
-        let known: Vec<_> = CRATES.iter().map(|(name, _)| *name).collect();
-        bail!("no mutants are made of {name:?}: expected one of {}", known.join(", "));
+/// Makes these bugs one after the other in a copy of the tree, all if none is named; fails if one is not caught.
+pub(crate) fn run(names: &[&str]) -> Result<()> {
+    let bugs = bugs()?;
+    for name in names {
+        ensure!(bugs.iter().any(|bug| bug.name == *name), "there is no tests/mutants/{name}.patch");
     }
-    let mut rates = BTreeMap::new();
-    for (name, _) in CRATES.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
-        let rate = one(&program, name, seed)?;
-        for missed in &rate.missed {
-            println!("{name}: not noticed: {missed}");
-        }
-        rates.insert(*name, rate);
+    make(&bugs, |bug| names.is_empty() || names.contains(&bug.name.as_str()))
+}
+
+fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
+    for target in fuzz::TARGETS {
+        let catcher = format!("fuzz {target}");
+        ensure!(
+            bugs.iter().any(|bug| bug.catcher == catcher),
+            "no bug is mutants for the fuzz target {target}"
+        );
     }
-    let table = table(&rates, seed);
-    print!("{table}");
-    if names.is_empty() {
-        document::write(&toolchain::root().join("docs/testing.md"), "mutants", &table)?;
+    let ours = toolchain::root().canonicalize()?;
+    let copy = ours.join("target/mutants/tree");
+    let patch = |bug: &Bug, words: &[&str]| {
+        run::quiet(run::command("git").args(["apply"]).args(words).arg(&bug.patch).current_dir(&copy))
+            .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
+    };
+    mirror(&ours, &copy)?;
+    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
+    whole.lend_to(&copy)?;
+    // Those that are not made now are not forgotten.
+    bugs.iter().try_for_each(|bug| patch(bug, &["--check"]))?;
+    for bug in bugs.iter().filter(|bug| is_wanted(bug)) {
+        mirror(&ours, &copy)?;
+        patch(bug, &[])?;
+        let start = Instant::now();
+        let caught = match bug.catcher.split_once(' ') {
+            Some(("fuzz", target)) => caught_by_fuzzer(&whole, &copy, target),
+            Some(("cargo", words)) => caught_by_cargo(&ours, &copy, words),
+            Some(("vm", words)) => caught_by_lane(&copy, words),
+            _ => bail!("{}: nothing is known that is called {:?}", bug.patch.display(), bug.catcher),
+        };
+        patch(bug, &["--reverse"])?;
+        caught.with_context(|| format!("mutants {}: {}", bug.name, bug.broken))?;
+        println!(
+            "mutants {}: caught by {} after {} s ({})",
+            bug.name,
+            bug.catcher,
+            start.elapsed().as_secs(),
+            bug.broken
+        );
     }
     Ok(())
 }
 
-fn one(program: &Path, name: &str, seed: u64) -> Result<Rate> {
-    let root = toolchain::root().canonicalize()?;
-    let cargo_mutants = |words: &[&str]| {
-        let mut command = run::command(program);
-        command.args(["mutants", "--package", name]).args(words).current_dir(&root);
-        command
-    };
-    let listed = run::output(&mut cargo_mutants(&["--list"]))?;
-    let count = listed.lines().count();
-    ensure!(count > 0, "cargo-mutants finds nothing to change in {name}");
-    let shards = count.div_ceil(SAMPLE).max(1);
-    let shard = format!("{}/{shards}", usize::try_from(seed)? % shards);
-    run::progress(&format!("{name}: a sample of {} of {count} mutants", count.div_ceil(shards)));
-    let out = root.join("target/mutants").join(name);
-    if out.exists() {
-        fs::remove_dir_all(&out)?;
+fn bugs() -> Result<Vec<Bug>> {
+    let folder = toolchain::root().join("tests/mutants").canonicalize()?;
+    let mut bugs = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let patch = entry?.path();
+        if patch.extension().is_none_or(|ending| ending != "patch") {
+            continue;
+        }
+        let text = fs::read_to_string(&patch)?;
+        let said = |word: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(word));
+            line.map(str::to_owned).with_context(|| format!("{} does not say \"{word}\"", patch.display()))
+        };
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        bugs.push(Bug {
+            name,
+            broken: said("Broken: ")?,
+            catcher: said("Caught by: ")?,
+            patch: patch.clone(),
+        });
     }
-    fs::create_dir_all(&out)?;
-    let mut command =
-        cargo_mutants(&["--shard", &shard, "--sharding", "round-robin", "--timeout", TIMEOUT, "--jobs", "1"]);
-    command.arg("--output").arg(&out);
-    // It exits with 2 where a mutant was missed and with 3 where one timed out: both are counted here.
-    let output = command.output().context("cannot start cargo-mutants")?;
+    bugs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(bugs)
+}
+
+/// What broke must hold in the tree as it is.
+fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
+    let broken = Fuzzers::build(copy, &[target])?;
+    let Some((input, _said)) = broken.run(target, PATIENCE)?.crash else {
+        bail!("the fuzz target {target} found nothing in {} s", PATIENCE.as_secs());
+    };
+    if let Some((_, said)) = whole.try_input(target, &input)?.crash {
+        bail!("what the fuzz target {target} found breaks the tree without the bug too\n{said}");
+    }
+    Ok(())
+}
+
+/// A command that passes in the tree as it is.
+fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
+    let cargo = |folder: &Path| -> Command {
+        let mut cargo = run::command(env!("CARGO"));
+        cargo.args(words.split(' ')).current_dir(folder);
+        cargo
+    };
+    run::quiet(&mut cargo(ours)).context("it fails without the bug")?;
+    // A tree that does not build shows nothing.
+    let builds = run::output(cargo(copy).arg("--no-run")).map(drop);
+    builds.context("with the bug it does not build")?;
+    ensure!(run::quiet(&mut cargo(copy)).is_err(), "`cargo {words}` passes with it");
+    Ok(())
+}
+
+/// A vm that passes in the tree as it is, which `make test` and its own verb show. A claim of it has to fail: a guest
+/// that does not come up shows nothing.
+fn caught_by_lane(copy: &Path, words: &str) -> Result<()> {
+    let (machine, part) = words.split_once(' ').context("a vm is a machine and a part")?;
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["xtask", "vm", "--part", part, machine]).current_dir(copy);
+    let output = cargo.output().context("cannot start cargo")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let claims = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
+    let failed = claims.filter(|line| line.contains(": FAIL ")).count();
     ensure!(
-        matches!(output.status.code(), Some(0 | 2 | 3)),
-        "cargo-mutants failed for {name}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
+        !output.status.success() && failed > 0,
+        "no claim fails\n{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    rate(&serde_json::from_str(&fs::read_to_string(out.join("mutants.out/outcomes.json"))?)?)
+    Ok(())
 }
 
-/// Reads cargo-mutants' outcomes; what does not build counts neither way.
-fn rate(outcomes: &Value) -> Result<Rate> {
-    let mut rate = Rate::default();
-    for outcome in outcomes["outcomes"].as_array().context("no outcomes")? {
-        // The tree as it is comes first, as the word "Baseline".
-        let Some(mutant) = outcome["scenario"].get("Mutant") else { continue };
-        match outcome["summary"].as_str() {
-            Some("CaughtMutant" | "Timeout") => rate.noticed += 1,
-            Some("MissedMutant") => rate.missed.push(mutant["name"].as_str().context("no name")?.to_owned()),
-            Some("Unviable") => {}
-            other => bail!("an outcome that is not known: {other:?}"),
+/// Makes `copy` what git knows of `ours`. What is equal is not touched, so that cargo builds only what changed.
+pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
+    let mut git = run::command("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(ours);
+    let listed = run::output(&mut git)?;
+    let files: Vec<&str> = listed.split('\0').filter(|name| ours.join(name).is_file()).collect();
+    ensure!(files.len() > 100, "git knows only {} files here", files.len());
+    for name in &files {
+        let (from, to) = (ours.join(name), copy.join(name));
+        if !to.exists() || fs::read(&from)? != fs::read(&to)? {
+            fs::create_dir_all(to.parent().context("a file in no folder")?)?;
+            fs::copy(&from, &to)?;
         }
     }
-    ensure!(rate.noticed > 0, "not one mutant was noticed");
-    Ok(rate)
-}
-
-fn table(rates: &BTreeMap<&str, Rate>, seed: u64) -> String {
-    let head = format!("Seed {seed}.\n\n| crate | mutants tried | noticed | goal |\n|---|---:|---:|---:|\n");
-    rates.iter().fold(head, |table, (name, Rate { noticed, missed })| {
-        let tried = noticed + missed.len() as u64;
-        let goal = CRATES.iter().find(|(own, _)| own == name).map_or(0, |(_, goal)| *goal);
-        table + &format!("| {name} | {tried} | {} % | {goal} % |\n", noticed * 100 / tried.max(1))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn outcomes_are_counted_and_none_that_was_noticed_is_an_error() {
-        let of = |summaries: &[&str]| {
-            let mut outcomes = vec![json!({ "scenario": "Baseline", "summary": "Success" })];
-            outcomes.extend(summaries.iter().map(
-                |summary| json!({ "scenario": { "Mutant": { "name": "replace x" } }, "summary": summary }),
-            ));
-            rate(&json!({ "outcomes": outcomes }))
-        };
-        let rate = of(&["CaughtMutant", "Timeout", "MissedMutant", "Unviable"]).unwrap();
-        assert_eq!(rate, Rate { noticed: 2, missed: vec!["replace x".to_owned()] });
-        for summaries in [&[][..], &["MissedMutant"], &["Unviable"], &["CaughtMutant", "Surprise"]] {
-            assert!(of(summaries).is_err(), "{summaries:?}");
+    // Files that went would be built on.
+    if copy.join(".git").exists() {
+        let listed = run::output(
+            run::command("git").args(["ls-files", "--others", "-z", "--exclude=target"]).current_dir(copy),
+        )?;
+        for name in listed.split('\0').filter(|name| !name.is_empty() && !files.contains(name)) {
+            fs::remove_file(copy.join(name))?;
         }
-        let table = table(&BTreeMap::from([("pkd-core", rate)]), 7);
-        assert!(table.contains("| pkd-core | 3 | 66 % | 100 % |"), "{table}");
+    } else {
+        // Without a repository of its own, git would apply patches to ours.
+        run::quiet(run::command("git").args(["init", "--quiet"]).current_dir(copy))?;
     }
+    Ok(())
 }

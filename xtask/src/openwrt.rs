@@ -201,7 +201,7 @@ pub(crate) fn extension(
     let out = out.canonicalize()?;
     let mut make = run::command("make");
     make.args(["--silent", "--always-make", "-C"])
-        .arg(toolchain::root().join("openwrt/iptables"))
+        .arg(toolchain::root().join("linux/iptables"))
         // Without -dynamic the extension would get a C library of its own, with a stderr of its own.
         .arg(format!("CC={} -dynamic", zig.cc(architecture)))
         .arg(format!("XTABLES_CFLAGS=-I{} {extra}", include.display()))

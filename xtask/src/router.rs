@@ -15,7 +15,7 @@ const PACKAGES: &str = "packages";
 
 /// Puts it all below `root`. `kernel`: the folder that modules for the guest's kernel are built in.
 pub(crate) fn furnish(machine: &Machine, kernel: &Path, root: &Path) -> Result<()> {
-    let stand_ins = toolchain::root().join("tests/openwrt/root").join(".");
+    let stand_ins = toolchain::root().join("tests/fakes/openwrt/root").join(".");
     run::quiet(run::command("cp").arg("-a").arg(stand_ins).arg(root))?;
     // The names under which OpenWrt installs the iptables that writes to nftables.
     for name in ["iptables", "ip6tables"] {
@@ -45,7 +45,7 @@ pub(crate) fn furnish(machine: &Machine, kernel: &Path, root: &Path) -> Result<(
 
 /// What `OpenWrt` calls routers of this kind.
 fn architecture(machine: &Machine) -> Result<&'static Architecture> {
-    // The same CPU may have lanes for several kernels.
+    // The same CPU may have VM tests for several kernels.
     let kind = machine.name.split('-').next().unwrap_or_default();
     ARCHITECTURES
         .iter()

@@ -7,31 +7,32 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     bench,
     debian::Tree,
-    deny, feed, firmware, fresh, fuzz, kmod, lane, luci, machine, openwrt, packages, run, seeded,
+    deny, feed, firmware, fresh, fuzz, kmod, luci, machine, mutants, openwrt, packages, run,
     steps::{self, Stamps, Step},
-    toolchain,
+    toolchain, vm,
 };
 
 /// All code that is built for the host.
 const HOST: &[&str] =
-    &["pkd-core/", "capture/", "host-knock/", "openwrt/", "firmware/", "tests/", "rustfmt.toml"];
+    &["pkd-core/", "packet/", "host-knock/", "linux/", "openwrt/", "firmware/", "tests/", "rustfmt.toml"];
 
 /// What a virtual machine is made of.
 const VM: &[&str] = &[
     "pkd-core/",
-    "capture/",
+    "packet/",
     "host-knock/",
     "openwrt/",
+    "linux/",
     "README.md",
     "tests/Cargo.toml",
-    "tests/lane/",
+    "tests/vm/",
     "tests/src/",
     "tests/vectors/",
-    "tests/openwrt/",
+    "tests/fakes/openwrt/",
 ];
 
 /// What programs for routers are made of.
-const PACKAGES: &[&str] = &["pkd-core/", "capture/", "host-knock/", "openwrt/"];
+const PACKAGES: &[&str] = &["pkd-core/", "packet/", "host-knock/", "linux/", "openwrt/"];
 
 const FIRMWARE: &[&str] = &[
     "pkd-core/",
@@ -45,11 +46,11 @@ const FIRMWARE: &[&str] = &[
 
 const FUZZ: &[&str] = &[
     "pkd-core/",
-    "capture/",
+    "packet/",
     "host-knock/",
     "firmware/gateway/",
-    "openwrt/pkdd/",
-    "openwrt/pktables/",
+    "linux/pkdd/",
+    "linux/pktables/",
     "tests/fuzz/",
 ];
 
@@ -65,7 +66,7 @@ pub(crate) const QUICK: &[Step] = &[
     Step { name: "packages", inputs: PACKAGES, run: two_packages },
     Step { name: "firmware", inputs: FIRMWARE, run: firmware::test_quick },
     Step { name: "vm", inputs: VM, run: two_machines },
-    Step { name: "vm-mips", inputs: VM, run: || lane::run_part(machine::find("mips")?, lane::SHORT) },
+    Step { name: "vm-mips", inputs: VM, run: || vm::run_part(machine::find("mips")?, vm::SHORT) },
     Step { name: "counted", inputs: VM, run: bench::counted },
 ];
 
@@ -78,11 +79,12 @@ const FEED: Step = Step {
     name: "feed",
     inputs: &[
         "pkd-core/",
-        "capture/",
+        "packet/",
         "host-knock/",
         "openwrt/",
-        "tests/feed/",
-        "tests/openwrt/",
+        "linux/",
+        "tests/fakes/sdk/",
+        "tests/fakes/openwrt/",
         ".shellcheckrc",
     ],
     run: feed::test,
@@ -102,8 +104,8 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
     Step { name: "vm-all", inputs: VM, run: all_machines },
-    Step { name: "sanitizers", inputs: VM, run: || lane::run_part(&machine::DEBUG, "debug") },
-    Step { name: "mutants", inputs: &[""], run: || seeded::run(&[]) },
+    Step { name: "sanitizers", inputs: VM, run: || vm::run_part(&machine::SANITIZERS, "sanitizers") },
+    Step { name: "mutants", inputs: &[""], run: || mutants::run(&[]) },
     Step { name: "bench", inputs: &[""], run: bench::test },
     Step { name: "fresh", inputs: &[""], run: || fresh::run(&[]) },
 ];
@@ -211,8 +213,8 @@ fn two_machines() -> Result<()> {
         Tree::of(machine)?;
     }
     steps::at_once(vec![
-        Box::new(|| lane::run(mipsel)),
-        Box::new(|| lane::run_part(x86_64, lane::WITH_DIFFERENTIAL)),
+        Box::new(|| vm::run(mipsel)),
+        Box::new(|| vm::run_part(x86_64, vm::WITH_DIFFERENTIAL)),
     ])
 }
 
@@ -227,8 +229,8 @@ fn all_machines() -> Result<()> {
                 .map(|machine| -> Box<dyn FnOnce() -> Result<()> + Send> {
                     let machine = *machine;
                     Box::new(move || match machine.name {
-                        "x86_64-6.12" => lane::run_part(machine, lane::WITH_DIFFERENTIAL),
-                        _ => lane::run(machine),
+                        "x86_64-6.12" => vm::run_part(machine, vm::WITH_DIFFERENTIAL),
+                        _ => vm::run(machine),
                     })
                 })
                 .collect(),

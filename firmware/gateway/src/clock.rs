@@ -30,7 +30,7 @@ impl fmt::Display for TimeError {
 /// The time of day: unknown at first, then as told last and counted on.
 ///
 /// A time that is wrong by mistake or malice makes honest knocks fall out of the window. It brings no accepted knock
-/// back: guards refuse by their floor, which no clock lowers.
+/// back: caches refuse by their floor, which no clock lowers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     told: Option<(Instant, UnixSeconds)>,

@@ -6,7 +6,7 @@ use core::{
 };
 
 use heapless::Vec;
-use pkd_core::{Packet, Port as UdpPort, Reason, Start, UnixSeconds, Verdict, Verifier};
+use pkd_core::{Baseline, Packet, Port as UdpPort, Reason, UnixSeconds, Verdict, Verifier};
 use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
@@ -45,7 +45,7 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     clock: Clock,
     /// What earlier lives accepted at the latest, as flash has it.
     saved: Option<UnixSeconds>,
-    /// The time that the guards began with, where nothing was saved.
+    /// The time that the caches began with, where nothing was saved.
     began: Option<UnixSeconds>,
     /// The greatest time of a knock that this life accepted.
     newest: Option<UnixSeconds>,
@@ -92,10 +92,10 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
             counters: Counters::default(),
         };
         match (saved, config.time) {
-            (Some(floor), _) => gateway.begin(Start::with_memory(floor)),
+            (Some(floor), _) => gateway.begin(Baseline::with_memory(floor)),
             // Without a clock, the configuration's making is the latest that is known to have been.
-            (None, TimeSource::None) => gateway.begin(Start::without_memory(config.made)),
-            // The guards wait until the time is known.
+            (None, TimeSource::None) => gateway.begin(Baseline::without_memory(config.made)),
+            // The caches wait until the time is known.
             (None, TimeSource::Sntp(_)) => {}
         }
         gateway
@@ -193,7 +193,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         let is_first = self.began.is_none_or(|began| told < began);
         if nothing_accepted && is_first && self.config.time != TimeSource::None {
             self.began = Some(told);
-            self.begin(Start::without_memory(told));
+            self.begin(Baseline::without_memory(told));
         }
         Ok(())
     }
@@ -249,11 +249,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         writeln!(out, "# TYPE pkd_up_seconds counter\npkd_up_seconds {}", now.0 / 1_000)
     }
 
-    fn begin(&mut self, start: Start) {
-        self.tables.guards.clear();
+    fn begin(&mut self, start: Baseline) {
+        self.tables.caches.clear();
         for rule in &self.config.rules {
-            // As many guards as rules fit.
-            let _full = self.tables.guards.push(pkd_core::ReplayGuard::new(start.floor(rule.window)));
+            // As many caches as rules fit.
+            let _full = self.tables.caches.push(pkd_core::ReplayCache::new(start.floor(rule.window)));
         }
     }
 
@@ -271,19 +271,20 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         };
         let knock = Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() };
         let mut furthest = Reason::Length;
-        for ((rule, guard), index) in self.config.rules.iter().zip(&mut self.tables.guards).zip(0_u8..) {
+        for ((rule, cache), index) in self.config.rules.iter().zip(&mut self.tables.caches).zip(0_u8..) {
             let core_rule = pkd_core::Rule { key: rule.key.clone(), tag: rule.tag, window: rule.window };
-            match Verifier::new(&core_rule, guard).check(time, &knock) {
+            match Verifier::new(&core_rule, cache).check(time, &knock) {
                 Verdict::Ignore(reason) => {
                     if rank(reason) > rank(furthest) {
                         furthest = reason;
                     }
                 }
                 Verdict::Accept => {
-                    self.newest = self.newest.max(guard.newest());
+                    self.newest = self.newest.max(cache.newest());
                     let until = Moment::from(now).after(rule.ttl);
                     self.tables.grants.grant(header.source, index, rule.services, until);
-                    self.unsaved = self.tables.guards.iter().map(pkd_core::ReplayGuard::horizon).max();
+                    self.unsaved =
+                        self.tables.caches.iter().map(pkd_core::ReplayCache::high_water_mark).max();
                     self.knocked = Some(Knocked { address: header.source, rule: index });
                     return Drop::Knock(Verdict::Accept);
                 }

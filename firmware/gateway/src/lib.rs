@@ -55,5 +55,5 @@ pub const FLOWS: usize = 1_024;
 pub const GRANTS: usize = 256;
 /// Rules of a gateway with the usual tables.
 pub const RULES: usize = 32;
-/// Knocks that each rule's guard remembers one by one, with the usual tables.
+/// Knocks that each rule's cache remembers one by one, with the usual tables.
 pub const MARKS: usize = 16;

@@ -1,16 +1,16 @@
 //! All that a gateway remembers, apart, so that a board can lay it where it has room.
 
 use heapless::Vec;
-use pkd_core::ReplayGuard;
+use pkd_core::ReplayCache;
 
 use crate::{flow::Flows, grant::Grants};
 
-/// Flows, grants, and a guard of `MARKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
+/// Flows, grants, and a cache of `MARKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
 #[derive(Debug)]
 pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> {
     pub(crate) flows: Flows<FLOWS>,
     pub(crate) grants: Grants<GRANTS>,
-    pub(crate) guards: Vec<ReplayGuard<MARKS>, RULES>,
+    pub(crate) caches: Vec<ReplayCache<MARKS>, RULES>,
 }
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
@@ -19,7 +19,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
     /// Empty ones.
     #[must_use]
     pub const fn new() -> Self {
-        Self { flows: Flows::new(), grants: Grants::new(), guards: Vec::new() }
+        Self { flows: Flows::new(), grants: Grants::new(), caches: Vec::new() }
     }
 }
 

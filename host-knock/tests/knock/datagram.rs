@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use pkd_core::{Key, Knock, Seal, Tag, UnixSeconds};
+use pkd_core::{Key, Knock, KnockParams, Tag, UnixSeconds};
 
 use crate::desk::{Desk, KEY, LIMIT, verify};
 
@@ -105,8 +105,12 @@ fn knocks_of_before_1_0_leave_the_port_out() -> Result<()> {
             SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().abs_diff(time) <= LIMIT.as_secs(),
             "row {row}"
         );
-        let seal =
-            Seal { key: &Key::parse(KEY)?, tag: Tag::default(), time: knock.time(), nonce: *knock.nonce() };
+        let seal = KnockParams {
+            key: &Key::parse(KEY)?,
+            tag: Tag::default(),
+            time: knock.time(),
+            nonce: *knock.nonce(),
+        };
         assert_eq!(payload, Knock::seal_before_1_0(&seal), "row {row}");
     }
     Ok(())

@@ -235,7 +235,7 @@ pub(crate) fn verify(payload: &[u8], key: &str, tag: &str, port: u16) -> Result<
     ensure!(knock.tag() == Tag::parse(tag)?, "tag {}", knock.tag());
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     ensure!(now.abs_diff(knock.time().0) <= LIMIT.as_secs(), "time {}", knock.time().0);
-    ensure!(knock.sealed_with(&Key::parse(key)?, Port(port)).matches(&knock.digest()), "digest");
+    ensure!(knock.expected_digest(&Key::parse(key)?, Port(port)).matches(&knock.digest()), "digest");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Captured knocks, explained.
 
 use anyhow::{Context as _, Result};
-use pkd_core::{Key, Knock, Port, Seal, Tag, UnixSeconds};
+use pkd_core::{Key, Knock, KnockParams, Port, Tag, UnixSeconds};
 
 use crate::desk::{Desk, KEY};
 
@@ -9,7 +9,7 @@ const TIME: u64 = 1_800_000_000;
 
 fn seal(port: Option<u16>) -> Result<String> {
     let key = Key::parse(KEY)?;
-    let seal = Seal { key: &key, tag: Tag::parse("SSHK")?, time: UnixSeconds(TIME), nonce: [7; 12] };
+    let seal = KnockParams { key: &key, tag: Tag::parse("SSHK")?, time: UnixSeconds(TIME), nonce: [7; 12] };
     let payload = port.map_or_else(|| Knock::seal_before_1_0(&seal), |port| Knock::seal(&seal, Port(port)));
     Ok(payload.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}")))
 }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use pkd_capture::Datagram;
+use pkd_packet::Datagram;
 use pkdd::nflog;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -9,12 +9,12 @@ use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
     fuzz_target,
 };
-use pkd_core::{Key, Mark, ReplayMemory as _, Tag, UnixSeconds, Window};
+use pkd_core::{Key, KnockId, ReplayStore as _, Tag, UnixSeconds, Window};
 use pkd_fuzz::time;
 use pkdd::{
     floor::Saved,
-    guards::Guards,
-    journal::{Accepted, Entry, GuardId, Journal},
+    caches::Caches,
+    journal::{Accepted, Entry, CacheId, Journal},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -75,7 +75,7 @@ fn any(folder: &Folder, bytes: &[u8]) {
 /// Knocks that were accepted and written down; then something happens to the file, and a new process opens it.
 fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let path = folder.0.join("journal");
-    let id = GuardId::of(Tag::default(), &Key::from_bytes([7; 40]));
+    let id = CacheId::of(Tag::default(), &Key::from_bytes([7; 40]));
     let window = Window::from_secs(bytes.arbitrary::<u8>()?.into());
     let start = if bytes.arbitrary()? {
         Entry::Remembered(UnixSeconds(time(bytes, NOW)?))
@@ -83,17 +83,17 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
         Entry::Unknown(UnixSeconds(NOW - 1_000))
     };
     let opened = Journal::open(&path).expect("a journal");
-    let mut guards = Guards::open(opened, start, UnixSeconds(NOW), window).expect("guards");
-    guards.take_rules([(id, window)]).expect("room");
+    let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
+    caches.take_rules([(id, window)]).expect("room");
     let source: IpAddr = [192, 0, 2, 7].into();
     let mut accepted = Vec::new();
     for _ in 0..bytes.arbitrary::<u8>()? % 16 {
-        let mark = Mark::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
-        if guards.memory(id, source, UnixSeconds(NOW)).record(mark, window) {
+        let mark = KnockId::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
+        if caches.memory(id, source, UnixSeconds(NOW)).record(mark, window) {
             accepted.push(mark);
         }
     }
-    drop(guards);
+    drop(caches);
     let mut content = fs::read(&path).expect("a file");
     let before = content.clone();
     let (mut lost, harm) = (false, bytes.arbitrary::<u8>()? % 4);
@@ -116,16 +116,16 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
         assert_ne!(content[..HEAD], before[..HEAD], "it was a journal");
         return Ok(());
     };
-    let mut guards = Guards::open(opened, start, UnixSeconds(NOW), window).expect("guards");
-    guards.take_rules([(id, window)]).expect("room");
+    let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
+    caches.take_rules([(id, window)]).expect("room");
     for mark in accepted {
-        let again = guards.memory(id, source, UnixSeconds(NOW)).record(mark, window);
+        let again = caches.memory(id, source, UnixSeconds(NOW)).record(mark, window);
         // A knock within the window of now is what could be accepted; where a whole entry vanished, nobody can know.
         let possible = window != Window::NO_CLOCK && window.admits(UnixSeconds(NOW), mark.time());
         assert!(!again || lost || (harm == 2 && !possible), "{mark:?} was accepted again after harm {harm}");
     }
-    let entries = guards.accepted().to_vec();
-    drop(guards);
+    let entries = caches.accepted().to_vec();
+    drop(caches);
     let again = Journal::open(&path).expect("a journal");
     let kept: Vec<Accepted> = again
         .entries
@@ -135,7 +135,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
             _ => None,
         })
         .collect();
-    assert_eq!(kept, entries, "the journal has something else than the guards");
+    assert_eq!(kept, entries, "the journal has something else than the caches");
     Ok(())
 }
 

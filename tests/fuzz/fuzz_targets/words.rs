@@ -10,10 +10,10 @@ use pktables::{Service, address, time};
 
 // The command's own modules, as they are in the program.
 #[allow(dead_code, missing_docs)]
-#[path = "../../../openwrt/pktables/src/args.rs"]
+#[path = "../../../linux/pktables/src/args.rs"]
 mod args;
 #[allow(dead_code, missing_docs)]
-#[path = "../../../openwrt/pktables/src/request.rs"]
+#[path = "../../../linux/pktables/src/request.rs"]
 mod request;
 
 use args::{Args, Instead};

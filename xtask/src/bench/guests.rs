@@ -16,7 +16,7 @@ use crate::{
 const MAIN: &str = "\
 #!/bin/sh
 for module in hmac sha256_generic; do modprobe $module; done
-pkd-lane figures
+pkd-vm figures
 reboot -f
 ";
 
@@ -51,12 +51,12 @@ fn figures(name: &str) -> Result<Figures> {
         Qemu::start(machine, &guest, "utc,clock=vm", &["-icount", "shift=0,sleep=off", "-smp", "1"])?;
     let (mut figures, mut ended) = (BTreeMap::new(), false);
     while let Some(line) = qemu.line(LIMIT)? {
-        if let Some(figure) = line.strip_prefix("lane-figure: ") {
+        if let Some(figure) = line.strip_prefix("vm-figure: ") {
             let words: Vec<&str> = figure.split(' ').collect();
             let [name, value, _unit] = words[..] else { bail!("this is no figure: {line}") };
             figures.insert(name.to_owned(), value.parse()?);
         }
-        if let Some(text) = line.strip_prefix("lane: ") {
+        if let Some(text) = line.strip_prefix("vm: ") {
             ensure!(!text.starts_with("FAIL"), "{name}: {text}");
             if text.contains(" passed, ") {
                 ended = true;
@@ -107,7 +107,7 @@ pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
     let instructions = |value: f64| format!("{value:.0}");
     let mut rows = vec![Row::new("two bare SHA-256 blocks", instructions(bare), &place)];
     for (figure, what, limit) in [
-        ("check-accepted", "a knock that is accepted, its guard full", None),
+        ("check-accepted", "a knock that is accepted, its cache full", None),
         ("check-forged", "a forgery with the right tag and time", Some(Limit::OfTheBlocks(1.10))),
         ("check-replayed", "a knock that was accepted before", None),
         ("check-other-tag", "another tag", Some(Limit::Instructions(60.0))),
@@ -126,8 +126,8 @@ pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
         rows.push(Row::new(what, instructions(value), &place).beside(beside));
     }
     rows.push(Row::new(
-        "memory of a guard (256 knocks)",
-        format!("{:.0} bytes", of(&figures, "guard")?),
+        "memory of a cache (256 knocks)",
+        format!("{:.0} bytes", of(&figures, "cache")?),
         place,
     ));
     Ok(rows)

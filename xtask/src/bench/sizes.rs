@@ -25,7 +25,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The module, the extension, and the programs that lanes run, for every machine.
+/// The module, the extension, and the programs that VM tests run, for every machine.
 pub(super) fn kernel() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for machine in machine::named(&[])? {
@@ -43,7 +43,7 @@ pub(super) fn kernel() -> Result<Vec<Row>> {
             row("xt_pkd.ko, .text", figures.text).beside(limit),
             row("stack of a packet's way through xt_pkd.ko", figures.stack).beside("at most 1024"),
             row("libxt_pkd.so", extension),
-            row("knock, as the lane has it", knock),
+            row("knock, as the vm has it", knock),
         ]);
     }
     Ok(rows)

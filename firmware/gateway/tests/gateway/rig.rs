@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use pkd_core::{Key, Knock, LENGTH, Port as UdpPort, Seal, Tag, UnixSeconds, Window};
+use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Window};
 use pkd_gateway::{
     Action, Address, Config, Drop, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface, Mode,
     Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
@@ -102,7 +102,7 @@ pub(crate) fn knock(tag: &str, now: Instant, nonce: u8) -> [u8; LENGTH] {
 
 pub(crate) fn knock_at(tag: &str, time: UnixSeconds, nonce: u8) -> [u8; LENGTH] {
     let (key, tag) = (Key::parse("test").unwrap(), Tag::parse(tag).unwrap());
-    Knock::seal(&Seal { key: &key, tag, time, nonce: [nonce; 12] }, UdpPort(KNOCK_PORT))
+    Knock::seal(&KnockParams { key: &key, tag, time, nonce: [nonce; 12] }, UdpPort(KNOCK_PORT))
 }
 
 /// Sends a knock from a client, and gives what becomes of it.

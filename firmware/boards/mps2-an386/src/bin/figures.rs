@@ -14,7 +14,7 @@ use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
-    Key, Knock, Packet, Port as UdpPort, Reason, ReplayGuard, Seal, Tag, UnixSeconds, Verdict, Verifier,
+    Key, Knock, Packet, Port as UdpPort, Reason, ReplayCache, KnockParams, Tag, UnixSeconds, Verdict, Verifier,
     Window,
 };
 use pkd_gateway::{
@@ -193,13 +193,13 @@ fn checks() -> Checks {
         let mut nonce = [0; 12];
         nonce[..4].copy_from_slice(&number.to_le_bytes());
         let time = UnixSeconds(START.0 + u64::from(number));
-        Knock::seal(&Seal { key: &rule.key, tag, time, nonce }, UdpPort(KNOCK_PORT))
+        Knock::seal(&KnockParams { key: &rule.key, tag, time, nonce }, UdpPort(KNOCK_PORT))
     };
-    let mut guard = ReplayGuard::<MARKS>::new(UnixSeconds(0));
+    let mut cache = ReplayCache::<MARKS>::new(UnixSeconds(0));
     let mut check = |payload: &[u8], expected: Verdict| {
         let packet =
             Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
-        if Verifier::new(&rule, &mut guard).check(START, &packet) != expected {
+        if Verifier::new(&rule, &mut cache).check(START, &packet) != expected {
             defmt::panic!("another verdict");
         }
     };
@@ -259,7 +259,7 @@ fn main() -> ! {
             nonce[..4].copy_from_slice(&number.to_le_bytes());
             let time = UnixSeconds(START.0 + u64::from(number));
             let payload =
-                Knock::seal(&Seal { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
+                Knock::seal(&KnockParams { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
             ipv4(frame, CLIENT, OURS, 17);
             ports(frame, 5_000, KNOCK_PORT);
             frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
@@ -270,7 +270,7 @@ fn main() -> ! {
             frame[40..42].copy_from_slice(&checksum.to_be_bytes());
         })
     };
-    // As long as the guard has room, and when each has to let one go.
+    // As long as the cache has room, and when each has to let one go.
     let room = u32::try_from(MARKS).unwrap_or(0);
     let (first, later) = (knock(0..room), knock(room..FRAMES));
     // A flow, with its grant.

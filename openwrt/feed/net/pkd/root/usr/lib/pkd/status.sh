@@ -55,7 +55,7 @@ pkd_json_counters() {
 		s/^Replayed packets: /"Replay":/p; s/^Packets with a wrong digest: /"Digest":/p' "$PKD_STATUS" | pkd_join
 }
 
-pkd_json_guards() {
+pkd_json_caches() {
 	if pkd_is_daemons; then
 		# A user a line; what was never accepted is 0 here.
 		pkd_ask_daemon status --json | sed 's/.*"users":\[//; s/\],"services":.*//; s/},{/}\n{/g; s/"newest":null/"newest":0/g' |
@@ -65,8 +65,8 @@ pkd_json_guards() {
 	fi
 	[ -r "$PKD_STATUS" ] || return
 	# The tag may hold anything that is printable.
-	sed -n '/^Guard: /{s/\\/\\\\/g; s/"/\\"/g; p;}' "$PKD_STATUS" | sed -nE \
-		's,^Guard: tag (.*) rules ([0-9]+) window ([0-9]+) knocks ([0-9]+)/([0-9]+) floor ([0-9]+) newest ([0-9]+) wait ([0-9]+).*,{"tag":"\1"\,"rules":\2\,"window":\3\,"knocks":\4\,"capacity":\5\,"floor":\6\,"newest":\7\,"wait":\8},p' |
+	sed -n '/^Cache: /{s/\\/\\\\/g; s/"/\\"/g; p;}' "$PKD_STATUS" | sed -nE \
+		's,^Cache: tag (.*) rules ([0-9]+) window ([0-9]+) knocks ([0-9]+)/([0-9]+) floor ([0-9]+) newest ([0-9]+) wait ([0-9]+).*,{"tag":"\1"\,"rules":\2\,"window":\3\,"knocks":\4\,"capacity":\5\,"floor":\6\,"newest":\7\,"wait":\8},p' |
 		pkd_join
 }
 
@@ -133,7 +133,7 @@ pkd_status_json() {
 	[ "$(uci -q get pkd.gate.enabled)" != 1 ] || enabled=true
 	printf '{"version":"%s","now":%s,"enabled":%s,"mode":"%s","state":"%s","reason":"%s",' \
 		"$PKD_VERSION" "$(date +%s)" $enabled "$(pkd_json_text "$(uci -q get pkd.gate.mode)")" "$pkd_state" "$(pkd_json_text "$pkd_reason")"
-	printf '"counters":{%s},"guards":[%s],' "$(pkd_json_counters)" "$(pkd_json_guards)"
+	printf '"counters":{%s},"caches":[%s],' "$(pkd_json_counters)" "$(pkd_json_caches)"
 	printf '"grants":[%s],"users":[%s]}\n' "$(pkd_grants | awk '{
 		printf "%s{\"service\":\"%s\",\"protocol\":\"%s\",\"port\":%s,\"address\":\"%s\",\"family\":%s,\"seconds_left\":%s}",
 			(NR > 1 ? "," : ""), $1, $2, $3, $4, $5, $6

@@ -164,18 +164,18 @@ return view.extend({
 			[ _('Verdict'), _('Datagrams'), _('Meaning') ],
 			COUNTERS.map((row) => [ row[0], plain(counters[row[0]]), row[1] ]), '')));
 
-		nodes.push(section(_('Guards: the memory of knocks'), table('pkd-guards',
+		nodes.push(section(_('Caches: the memory of knocks'), table('pkd-caches',
 			[ _('Tag'), _('Rules'), _('Window'), _('Knocks kept'), _('Newest knock'), _('Nothing counts up to'), _('Hears knocks') ],
-			list(status.guards).map((guard) => [
-				plain(guard.tag),
-				plain(guard.rules),
-				'± %s s'.format(plain(guard.window)),
-				_('%s of %s').format(plain(guard.knocks), plain(guard.capacity)),
-				guard.newest ? utc(guard.newest) : _('none yet'),
-				utc(guard.floor),
-				guard.wait > 0 ? _('in %s').format(duration(guard.wait)) : _('now')
+			list(status.caches).map((cache) => [
+				plain(cache.tag),
+				plain(cache.rules),
+				'± %s s'.format(plain(cache.window)),
+				_('%s of %s').format(plain(cache.knocks), plain(cache.capacity)),
+				cache.newest ? utc(cache.newest) : _('none yet'),
+				utc(cache.floor),
+				cache.wait > 0 ? _('in %s').format(duration(cache.wait)) : _('now')
 			]),
-			_('No guard is set up: the gate checks no knocks now.'))));
+			_('No cache is set up: the gate checks no knocks now.'))));
 
 		nodes.push(E('p', {}, [
 			_('pkd %s, mode %s; the router’s clock says %s.').format(

@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * xt_pkd - match the one UDP datagram that a holder of a key has just made
+ *
+ * The shim between netfilter and the verifier in rust/: it registers the match, finds the bytes of
+ * the datagram, keeps the caches (the memory of accepted knocks) of each network namespace, locks,
+ * and tells the time. All decisions about a datagram are made in Rust.
+ *
+ * Locking: pkd_net.mutex protects the list of caches, their rule counts and the namespace's start;
+ * it is taken in process context only. Packets find caches under RCU and hold pkd_cache.lock for
+ * each look at a cache's memory, but not while they hash.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/hashtable.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/jhash.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter/x_tables.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/timekeeping.h>
+#include <linux/u64_stats_sync.h>
+#include <net/ip.h>
+#include <net/ipv6.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+
+#include "pkd_verify.h"
+
+MODULE_AUTHOR("The pkd authors");
+MODULE_DESCRIPTION("Xtables: match a knock made with a shared key");
+MODULE_LICENSE("GPL");
+MODULE_VERSION(PKD_VERSION);
+MODULE_ALIAS("ipt_pkd");
+MODULE_ALIAS("ip6t_pkd");
+
+/*
+ * Caches without rules that a namespace keeps; beyond it the one that lost its rules first goes
+ * before its time. A namespace's own root could otherwise fill memory with them.
+ */
+#define PKD_MAX_IDLE 64
+
+#define PKD_HASH_BITS 6
+
+/* The memory of all rules with one tag and key in one network namespace. */
+struct pkd_cache {
+	struct hlist_node node;
+	struct list_head idle;		/* in pkd_net.idle while it has no rules */
+	struct rcu_head rcu;
+	spinlock_t lock;		/* protects memory */
+	unsigned int rules;
+	u32 window;			/* the widest that a rule ever had */
+	u8 key[XT_PKD_KEY_LEN];
+	u8 tag[XT_PKD_TAG_LEN];
+	u64 memory[];			/* struct pkd_replay */
+};
+
+struct pkd_stats {
+	u64_stats_t count[PKD_VERDICTS];
+	struct u64_stats_sync syncp;
+};
+
+struct pkd_net {
+	struct mutex mutex;
+	DECLARE_HASHTABLE(caches, PKD_HASH_BITS);
+	struct list_head idle;
+	unsigned int idle_count;
+	bool exiting;
+	bool floor_known;		/* a rule or root has said what may have been accepted */
+	u32 widest;			/* the widest window of all rules so far */
+	struct pkd_baseline start;
+	struct pkd_stats __percpu *stats;
+};
+
+struct pkd_lookup {
+	const struct pkd_net *pn;
+	const struct xt_pkd_mtinfo *rule;
+	struct pkd_cache *cache;	/* NULL: not found yet */
+};
+
+static unsigned int pkd_net_id __read_mostly;
+
+static struct pkd_net *pkd_pernet(const struct net *net)
+{
+	return net_generic(net, pkd_net_id);
+}
+
+static struct pkd_replay *pkd_replay(struct pkd_cache *cache)
+{
+	return (struct pkd_replay *)cache->memory;
+}
+
+static u32 pkd_hash(const struct xt_pkd_mtinfo *rule)
+{
+	/* Only root chooses keys and tags, so no secret seed is needed. */
+	return jhash(rule->key, sizeof(rule->key) + sizeof(rule->tag), 0);
+}
+
+/* Called under RCU or pn->mutex. */
+static struct pkd_cache *pkd_cache_find(const struct pkd_net *pn,
+					const struct xt_pkd_mtinfo *rule)
+{
+	struct pkd_cache *cache;
+
+	hash_for_each_possible_rcu(pn->caches, cache, node, pkd_hash(rule),
+				   lockdep_is_held(&pn->mutex))
+		if (!memcmp(cache->key, rule->key, sizeof(cache->key)) &&
+		    !memcmp(cache->tag, rule->tag, sizeof(cache->tag)))
+			return cache;
+	return NULL;
+}
+
+/* Called by Rust in the packet path, under RCU. Rules of revision 0 have no room for a pointer. */
+struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
+	__acquires(&lookup->cache->lock)
+{
+	if (!lookup->cache)
+		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule);
+	if (WARN_ON_ONCE(!lookup->cache))
+		return NULL;
+	spin_lock_bh(&lookup->cache->lock);
+	return pkd_replay(lookup->cache);
+}
+
+void pkd_cache_unlock(struct pkd_lookup *lookup)
+	__releases(&lookup->cache->lock)
+{
+	spin_unlock_bh(&lookup->cache->lock);
+}
+
+static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
+{
+	struct pkd_stats *stats;
+
+	local_bh_disable();
+	stats = this_cpu_ptr(pn->stats);
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_inc(&stats->count[verdict]);
+	u64_stats_update_end(&stats->syncp);
+	local_bh_enable();
+}
+
+/* The offset of the UDP header; 0 if this is no UDP, -1 if it is, but not the whole datagram. */
+static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
+{
+	unsigned short fragment_offset = 0;
+	unsigned int offset = 0;
+	int flags = 0;
+
+	if (family == NFPROTO_IPV4) {
+		const struct iphdr *iph = ip_hdr(skb);
+
+		if (iph->protocol != IPPROTO_UDP)
+			return 0;
+		if (ip_is_fragment(iph))
+			return -1;
+		return skb_network_offset(skb) + ip_hdrlen(skb);
+	}
+	/* ip6tables looks for the header only where a rule says -p, so it is found here. */
+	if (ipv6_find_hdr(skb, &offset, -1, &fragment_offset, &flags) != IPPROTO_UDP)
+		return 0;
+	if (flags & IP6_FH_F_FRAG)
+		return -1;
+	return offset;
+}
+
+/* Called in softirq, or in process context for packets sent from here; under RCU. */
+static bool pkd_match(const struct sk_buff *skb,
+		      const struct xt_action_param *par,
+		      const struct xt_pkd_mtinfo *rule, struct pkd_cache *cache)
+{
+	struct pkd_lookup lookup = {
+		.pn = pkd_pernet(xt_net(par)),
+		.rule = rule,
+		.cache = cache,
+	};
+	int verdict = PKD_LENGTH;
+	u8 buffer[PKD_DATAGRAM_LEN];
+	const u8 *datagram = NULL;
+	int offset;
+
+	offset = pkd_udp_offset(skb, xt_family(par));
+	if (!offset)
+		return false;
+	if (offset > 0)
+		datagram = skb_header_pointer(skb, offset, sizeof(buffer), buffer);
+	if (datagram)
+		verdict = pkd_verify(rule, &lookup, ktime_get_real_seconds(), datagram);
+	pkd_count(lookup.pn, verdict);
+	return verdict == PKD_ACCEPT;
+}
+
+static bool pkd_mt(const struct sk_buff *skb, struct xt_action_param *par)
+{
+	return pkd_match(skb, par, par->matchinfo, NULL);
+}
+
+static bool pkd_mt_v1(const struct sk_buff *skb, struct xt_action_param *par)
+{
+	const struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
+
+	return pkd_match(skb, par, &info->rule, info->cache);
+}
+
+static void pkd_cache_free(struct rcu_head *rcu)
+{
+	kfree_sensitive(container_of(rcu, struct pkd_cache, rcu));
+}
+
+/* Called with pn->mutex held; the cache must be idle. What it accepted stays refused. */
+static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
+{
+	lockdep_assert_held(&pn->mutex);
+
+	/* No rule is left, so nothing changes its memory any more. */
+	pkd_baseline_drop(&pn->start, pkd_replay(cache));
+	list_del(&cache->idle);
+	pn->idle_count--;
+	hash_del_rcu(&cache->node);
+	call_rcu(&cache->rcu, pkd_cache_free);
+}
+
+/* Called with pn->mutex held: lets caches go that have no rules and nothing left in their window. */
+static void pkd_sweep(struct pkd_net *pn)
+{
+	u64 now = ktime_get_real_seconds();
+	struct pkd_cache *cache, *next;
+
+	lockdep_assert_held(&pn->mutex);
+
+	list_for_each_entry_safe(cache, next, &pn->idle, idle)
+		if (pn->exiting || pn->idle_count > PKD_MAX_IDLE ||
+		    pkd_replay_past(pkd_replay(cache), now, cache->window))
+			pkd_cache_drop(pn, cache);
+}
+
+/* Called with pn->mutex held. */
+static struct pkd_cache *pkd_cache_make(struct pkd_net *pn,
+					const struct xt_pkd_mtinfo *rule)
+{
+	struct pkd_cache *cache;
+
+	lockdep_assert_held(&pn->mutex);
+
+	cache = kzalloc(sizeof(*cache) + pkd_replay_size(), GFP_KERNEL_ACCOUNT);
+	if (!cache)
+		return NULL;
+	spin_lock_init(&cache->lock);
+	INIT_LIST_HEAD(&cache->idle);
+	memcpy(cache->key, rule->key, sizeof(cache->key));
+	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
+	pkd_replay_init(pkd_replay(cache), &pn->start);
+	hash_add_rcu(pn->caches, &cache->node, pkd_hash(rule));
+	return cache;
+}
+
+/* A rule begins to use the cache of its tag and key. May sleep. */
+static struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
+				       const struct xt_pkd_mtinfo *rule)
+{
+	struct pkd_cache *cache;
+
+	mutex_lock(&pn->mutex);
+	cache = pkd_cache_find(pn, rule) ?: pkd_cache_make(pn, rule);
+	if (cache) {
+		if (!list_empty(&cache->idle)) {
+			list_del_init(&cache->idle);
+			pn->idle_count--;
+		}
+		cache->rules++;
+		cache->window = max(cache->window, rule->window);
+		pn->widest = max(pn->widest, rule->window);
+		pn->floor_known = true;
+		spin_lock_bh(&cache->lock);
+		pkd_replay_join(pkd_replay(cache), &pn->start, rule->window);
+		spin_unlock_bh(&cache->lock);
+	}
+	pkd_sweep(pn);
+	mutex_unlock(&pn->mutex);
+	return cache;
+}
+
+/* A rule is gone. May sleep. In a namespace that is going, this comes after pkd_net_exit(). */
+static void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
+{
+	struct pkd_cache *cache;
+
+	mutex_lock(&pn->mutex);
+	cache = pkd_cache_find(pn, rule);
+	if (!WARN_ON_ONCE(!cache) && !--cache->rules) {
+		list_add_tail(&cache->idle, &pn->idle);
+		pn->idle_count++;
+		pkd_sweep(pn);
+	}
+	mutex_unlock(&pn->mutex);
+}
+
+static int pkd_mt_check(const struct xt_mtchk_param *par)
+{
+	return pkd_cache_get(pkd_pernet(par->net), par->matchinfo) ? 0 : -ENOMEM;
+}
+
+static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
+{
+	struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
+
+	/* The path goes back to user space as it is. */
+	if (strnlen(info->key_file, sizeof(info->key_file)) == sizeof(info->key_file))
+		return -ENAMETOOLONG;
+	info->cache = pkd_cache_get(pkd_pernet(par->net), &info->rule);
+	return info->cache ? 0 : -ENOMEM;
+}
+
+static void pkd_mt_destroy(const struct xt_mtdtor_param *par)
+{
+	/* Both revisions begin with the rule. */
+	pkd_cache_put(pkd_pernet(par->net), par->matchinfo);
+}
+
+static struct xt_match pkd_mt_reg[] __read_mostly = {
+	{
+		.name = "pkd",
+		.revision = 0,
+		.family = NFPROTO_IPV4,
+		.match = pkd_mt,
+		.matchsize = sizeof(struct xt_pkd_mtinfo),
+		.checkentry = pkd_mt_check,
+		.destroy = pkd_mt_destroy,
+		.me = THIS_MODULE,
+	},
+	{
+		.name = "pkd",
+		.revision = 0,
+		.family = NFPROTO_IPV6,
+		.match = pkd_mt,
+		.matchsize = sizeof(struct xt_pkd_mtinfo),
+		.checkentry = pkd_mt_check,
+		.destroy = pkd_mt_destroy,
+		.me = THIS_MODULE,
+	},
+	{
+		.name = "pkd",
+		.revision = 1,
+		.family = NFPROTO_IPV4,
+		.match = pkd_mt_v1,
+		.matchsize = sizeof(struct xt_pkd_mtinfo_v1),
+		.usersize = offsetof(struct xt_pkd_mtinfo_v1, cache),
+		.checkentry = pkd_mt_check_v1,
+		.destroy = pkd_mt_destroy,
+		.me = THIS_MODULE,
+	},
+	{
+		.name = "pkd",
+		.revision = 1,
+		.family = NFPROTO_IPV6,
+		.match = pkd_mt_v1,
+		.matchsize = sizeof(struct xt_pkd_mtinfo_v1),
+		.usersize = offsetof(struct xt_pkd_mtinfo_v1, cache),
+		.checkentry = pkd_mt_check_v1,
+		.destroy = pkd_mt_destroy,
+		.me = THIS_MODULE,
+	},
+};
+
+static u64 pkd_counter(const struct pkd_net *pn, enum pkd_verdict verdict)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct pkd_stats *stats = per_cpu_ptr(pn->stats, cpu);
+		unsigned int begin;
+		u64 count;
+
+		do {
+			begin = u64_stats_fetch_begin(&stats->syncp);
+			count = u64_stats_read(&stats->count[verdict]);
+		} while (u64_stats_fetch_retry(&stats->syncp, begin));
+		sum += count;
+	}
+	return sum;
+}
+
+static void pkd_show_tag(struct seq_file *seq, const u8 tag[XT_PKD_TAG_LEN])
+{
+	int used, i;
+
+	for (used = XT_PKD_TAG_LEN; used && !tag[used - 1]; used--)
+		;
+	for (i = 0; i < used && tag[i] > ' ' && tag[i] < 0x7f; i++)
+		;
+	if (used && i == used && !(used > 1 && tag[0] == '0' && tag[1] == 'x'))
+		seq_printf(seq, "%.*s", used, tag);
+	else
+		seq_printf(seq, "0x%*phN", XT_PKD_TAG_LEN, tag);
+}
+
+static int pkd_proc_show(struct seq_file *seq, void *v)
+{
+	struct pkd_net *pn = pkd_pernet(seq_file_single_net(seq));
+	u64 now = ktime_get_real_seconds();
+	struct pkd_report report;
+	struct pkd_cache *cache;
+	u64 save = 0;
+	int bucket;
+
+	/* The first three lines are those of ipt_pkd. */
+	seq_printf(seq, "Packets outside of time window: %llu\n", pkd_counter(pn, PKD_WINDOW));
+	seq_printf(seq, "Good packets: %llu\n", pkd_counter(pn, PKD_ACCEPT));
+	seq_printf(seq, "Replayed packets: %llu\n", pkd_counter(pn, PKD_REPLAY));
+	seq_printf(seq, "Packets of another length: %llu\n", pkd_counter(pn, PKD_LENGTH));
+	seq_printf(seq, "Packets with another tag: %llu\n", pkd_counter(pn, PKD_TAG));
+	seq_printf(seq, "Packets with a wrong digest: %llu\n", pkd_counter(pn, PKD_DIGEST));
+
+	mutex_lock(&pn->mutex);
+	pkd_sweep(pn);
+	hash_for_each(pn->caches, bucket, cache, node) {
+		spin_lock_bh(&cache->lock);
+		pkd_replay_report(pkd_replay(cache), now, &report);
+		spin_unlock_bh(&cache->lock);
+		save = max(save, report.newest);
+		seq_puts(seq, "Cache: tag ");
+		pkd_show_tag(seq, cache->tag);
+		seq_printf(seq, " rules %u window %u knocks %u/%u floor %llu newest %llu wait %llu\n",
+			   cache->rules, cache->window, report.entries, report.capacity,
+			   report.floor, report.newest, report.wait);
+	}
+	/* Without memory and without a rule nobody knows what earlier rules accepted. */
+	save = max(save, pkd_baseline_floor(&pn->start, pn->widest));
+	if (pn->floor_known)
+		seq_printf(seq, "Floor to save: %llu\n", save);
+	mutex_unlock(&pn->mutex);
+	return 0;
+}
+
+/* "floor SECONDS": nothing later was accepted before this namespace's start. */
+static int pkd_proc_write(struct file *file, char *text, size_t size)
+{
+	struct net *net = seq_file_single_net(file->private_data);
+	struct pkd_net *pn = pkd_pernet(net);
+	static const char word[] = "floor ";
+	struct pkd_cache *cache;
+	int bucket, error;
+	u64 floor;
+
+	if (!file_ns_capable(file, net->user_ns, CAP_NET_ADMIN))
+		return -EPERM;
+	if (strncmp(text, word, strlen(word)))
+		return -EINVAL;
+	error = kstrtou64(text + strlen(word), 10, &floor);
+	if (error)
+		return error;
+
+	mutex_lock(&pn->mutex);
+	pkd_baseline_restore(&pn->start, floor);
+	pn->floor_known = true;
+	hash_for_each(pn->caches, bucket, cache, node) {
+		spin_lock_bh(&cache->lock);
+		pkd_replay_restore(pkd_replay(cache), &pn->start);
+		spin_unlock_bh(&cache->lock);
+	}
+	mutex_unlock(&pn->mutex);
+	return 0;
+}
+
+static int __net_init pkd_net_init(struct net *net)
+{
+	struct pkd_net *pn = pkd_pernet(net);
+
+	mutex_init(&pn->mutex);
+	hash_init(pn->caches);
+	INIT_LIST_HEAD(&pn->idle);
+	pkd_baseline_init(&pn->start, ktime_get_real_seconds());
+	pn->stats = netdev_alloc_pcpu_stats(struct pkd_stats);
+	if (!pn->stats)
+		return -ENOMEM;
+	if (!proc_create_net_single_write("xt_pkd", 0644, net->proc_net, pkd_proc_show,
+					  pkd_proc_write, NULL)) {
+		free_percpu(pn->stats);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/*
+ * Rules may still be there: their tables may go after us. The namespace has no packets any more,
+ * and keeps this memory until all have gone.
+ */
+static void __net_exit pkd_net_exit(struct net *net)
+{
+	struct pkd_net *pn = pkd_pernet(net);
+
+	remove_proc_entry("xt_pkd", net->proc_net);
+	mutex_lock(&pn->mutex);
+	pn->exiting = true;
+	pkd_sweep(pn);
+	mutex_unlock(&pn->mutex);
+	free_percpu(pn->stats);
+}
+
+static struct pernet_operations pkd_net_ops = {
+	.init = pkd_net_init,
+	.exit = pkd_net_exit,
+	.id = &pkd_net_id,
+	.size = sizeof(struct pkd_net),
+};
+
+static int __init pkd_mt_init(void)
+{
+	int error;
+
+	BUILD_BUG_ON(sizeof(struct xt_pkd_mtinfo) != 48);
+
+	error = register_pernet_subsys(&pkd_net_ops);
+	if (error)
+		return error;
+	error = xt_register_matches(pkd_mt_reg, ARRAY_SIZE(pkd_mt_reg));
+	if (error)
+		unregister_pernet_subsys(&pkd_net_ops);
+	return error;
+}
+
+static void __exit pkd_mt_exit(void)
+{
+	xt_unregister_matches(pkd_mt_reg, ARRAY_SIZE(pkd_mt_reg));
+	unregister_pernet_subsys(&pkd_net_ops);
+	/* pkd_cache_free() is our code: wait for the last of its calls. */
+	rcu_barrier();
+}
+
+module_init(pkd_mt_init);
+module_exit(pkd_mt_exit);

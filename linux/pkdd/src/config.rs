@@ -1,0 +1,634 @@
+//! The configuration: one TOML file, checked as a whole before anything of it counts.
+//!
+//! Every mistake is one line that names what is wrong.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    fs,
+    num::NonZeroU16,
+    ops::RangeInclusive,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pkd_core::{Key, Rule, Tag, UnixSeconds, Window};
+use pktables::{Forward, Invalid, Policy, Port, Protocol, Service, ServiceName};
+use serde::{Deserialize, Deserializer};
+
+use crate::{day::Day, journal::CacheId};
+
+/// Seconds that a grant may last at most, and a window be wide.
+const LONGEST: RangeInclusive<i64> = 1..=86_400;
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where knocks come in, and what is done about them.
+    pub gate: Gate,
+    /// What they open, by name.
+    pub services: BTreeMap<ServiceName, Opening>,
+    /// Who may knock, by name.
+    pub users: BTreeMap<String, User>,
+    /// What is not wrong, but not well either.
+    pub warnings: Vec<String>,
+}
+
+/// The section `gate`.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// The UDP port that is knocked at; `None`: any.
+    pub port: Option<u16>,
+    /// What keeps rules and grants.
+    pub firewall: Firewall,
+    /// NFLOG's group; nobody else on this machine may use it.
+    pub group: u16,
+    /// Datagrams a second with a known tag that are looked at, of each source.
+    pub rate: u32,
+    /// Folder for what outlives the process, and not the machine.
+    pub run: PathBuf,
+    /// Folder for what outlives the machine.
+    pub state: PathBuf,
+    /// The shortest time between two writes to it.
+    pub save: Duration,
+    /// Who the daemon becomes after its start as root.
+    pub user: Option<String>,
+    /// A file for Prometheus' collector of text files.
+    pub metrics: Option<PathBuf>,
+}
+
+/// Who keeps the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// pktables, with this back end.
+    #[cfg(feature = "rules")]
+    Pktables(pktables::Backend),
+    /// Somebody else: `OpenWrt`'s firewall4 has sets in its own table, and hands over the knocks.
+    Firewall4,
+}
+
+/// A section `service`.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// What pktables is told.
+    pub service: Service,
+    /// How long new connections may begin after a knock.
+    pub ttl: Duration,
+    /// Only knocks with these tags open it; empty: all.
+    pub tags: Vec<Tag>,
+}
+
+/// A section `user`.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// What a knock of his is.
+    pub rule: Rule,
+    /// The cache of tag and key.
+    pub cache: CacheId,
+    /// What it opens.
+    pub services: Vec<ServiceName>,
+    /// Whether his knocks count at all.
+    pub enabled: bool,
+    /// His last day.
+    pub expires: Option<Day>,
+}
+
+impl User {
+    /// Whether his knocks count now.
+    #[must_use]
+    pub fn is_active(&self, now: UnixSeconds) -> bool {
+        self.enabled && self.expires.is_none_or(|day| now <= day.end())
+    }
+}
+
+/// What is wrong, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it quotes may have more than one, or steer a terminal.
+        self.0.chars().try_for_each(|letter| {
+            if letter.is_control() { write!(f, "{}", letter.escape_default()) } else { f.write_char(letter) }
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A message of serde about a value of a wrong kind, without the value, which is a key that stands in a wrong place.
+fn without_value(message: &str) -> String {
+    let is_of_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_of_value && value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+macro_rules! wrong {
+    ($($text:tt)*) => { Error(format!($($text)*)) };
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    gate: GateSection,
+    #[serde(default)]
+    service: BTreeMap<String, ServiceSection>,
+    #[serde(default)]
+    user: BTreeMap<String, UserSection>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GateSection {
+    port: Option<i64>,
+    firewall: Option<String>,
+    group: Option<i64>,
+    rate: Option<i64>,
+    run: Option<PathBuf>,
+    state: Option<PathBuf>,
+    save: Option<i64>,
+    user: Option<String>,
+    metrics: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceSection {
+    protocol: Option<String>,
+    port: Option<i64>,
+    seconds: Option<i64>,
+    #[serde(default, deserialize_with = "one_or_more")]
+    forward: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserSection {
+    enabled: Option<bool>,
+    tag: Option<String>,
+    key: Option<String>,
+    key_file: Option<PathBuf>,
+    window: Option<i64>,
+    #[serde(default)]
+    services: Vec<String>,
+    expires: Option<String>,
+}
+
+/// A service may be behind this host in both families.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+    impl<'de> serde::de::Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address and port, or a list of them")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    from.deserialize_any(Texts)
+}
+
+impl Config {
+    /// Reads the file, and the key files that it names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong. No error repeats a part of a key.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let text = fs::read_to_string(path).map_err(|error| wrong!("cannot read {name}: {error}"))?;
+        let mut config = Self::parse(&text, path.parent().unwrap_or(Path::new("/")))
+            .map_err(|error| wrong!("{name}{}{error}", if error.0.starts_with(':') { "" } else { ": " }))?;
+        let has_keys = text
+            .lines()
+            .any(|line| line.trim_start().starts_with("key ") || line.trim_start().starts_with("key="));
+        if has_keys && is_loose(path) {
+            config.warnings.push(format!("{name} has a key in it and can be used by others; chmod 600 it"));
+        }
+        Ok(config)
+    }
+
+    /// The same for its text; key files are looked for in `folder`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let number = 1 + text.get(..start).unwrap_or(text).matches('\n').count();
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            // The text that toml would show around it, and the value, might be a key.
+            let message = if line.contains("key") {
+                without_value(error.message())
+            } else {
+                error.message().to_owned()
+            };
+            wrong!(":{number}: {}", message.replace('\n', ", "))
+        })?;
+        let gate = file.gate.check()?;
+        let mut services = BTreeMap::new();
+        for (name, section) in file.service {
+            let opening = section.check(&name)?;
+            services.insert(opening.service.name.clone(), opening);
+        }
+        let mut warnings = Vec::new();
+        let mut users: BTreeMap<String, User> = BTreeMap::new();
+        for (name, section) in file.user {
+            let user = section.check(&name, folder, &services, &mut warnings)?;
+            if let Some((other, _)) = users.iter().find(|(_, other)| other.cache == user.cache) {
+                return Err(wrong!("user '{name}' has tag and key of user '{other}'"));
+            }
+            users.insert(name, user);
+        }
+        Ok(Self { gate, services, users, warnings })
+    }
+
+    /// The widest window of all users.
+    #[must_use]
+    pub fn widest(&self) -> Window {
+        self.users.values().map(|user| user.rule.window).max().unwrap_or_default()
+    }
+
+    /// The services that a knock of this user opens.
+    pub fn openings<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a Opening> {
+        user.services
+            .iter()
+            .filter_map(|name| self.services.get(name))
+            .filter(|opening| opening.tags.is_empty() || opening.tags.contains(&user.rule.tag))
+    }
+}
+
+impl GateSection {
+    fn check(self) -> Result<Gate, Error> {
+        let port = self.port.map(|port| number("gate: port", port, 1..=65_535)).transpose()?;
+        let firewall = match self.firewall.as_deref() {
+            Some("fw4") => Firewall::Firewall4,
+            #[cfg(feature = "rules")]
+            None | Some("auto") => Firewall::Pktables(pktables::Backend::Auto),
+            #[cfg(feature = "rules")]
+            Some("nft") => Firewall::Pktables(pktables::Backend::Nft),
+            #[cfg(feature = "rules")]
+            Some("iptables") => Firewall::Pktables(pktables::Backend::Iptables),
+            #[cfg(not(feature = "rules"))]
+            None | Some("auto" | "nft" | "iptables") => {
+                return Err(wrong!("gate: firewall must be 'fw4': this pkdd was built for nothing else"));
+            }
+            Some(other) => {
+                return Err(wrong!("gate: firewall '{other}' is none of auto, nft, iptables and fw4"));
+            }
+        };
+        let folder = |name: &str, given: Option<PathBuf>, usual: &str| {
+            let path = given.unwrap_or_else(|| usual.into());
+            if path.is_absolute() {
+                Ok(path)
+            } else {
+                Err(wrong!("gate: {name} '{}' does not begin with /", path.display()))
+            }
+        };
+        Ok(Gate {
+            port,
+            firewall,
+            group: number("gate: group", self.group.unwrap_or(5_644), 0..=65_535)?,
+            rate: number("gate: rate", self.rate.unwrap_or(20), 1..=1_000_000)?,
+            run: folder("run", self.run, "/run/pkdd")?,
+            state: folder("state", self.state, "/var/lib/pkdd")?,
+            save: Duration::from_secs(number("gate: save", self.save.unwrap_or(1), LONGEST)?),
+            user: self.user,
+            metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
+        })
+    }
+}
+
+impl ServiceSection {
+    fn check(self, name: &str) -> Result<Opening, Error> {
+        let what = |option: &str| format!("service '{name}': {option}");
+        let protocol = match self.protocol.as_deref() {
+            None | Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some(other) => return Err(wrong!("{} '{other}' is neither tcp nor udp", what("protocol"))),
+        };
+        let port = self.port.ok_or_else(|| wrong!("service '{name}' has no port"))?;
+        let port = number(&what("port"), port, 1..=65_535).map(NonZeroU16::new)?;
+        let port = port.ok_or_else(|| wrong!("{} is 0", what("port")))?;
+        let forward = self
+            .forward
+            .iter()
+            .map(|text| {
+                text.parse().map_err(|error: Invalid| wrong!("{} '{text}' {}", what("forward"), error.why))
+            })
+            .collect::<Result<Vec<Forward>, _>>()?;
+        let tags = self.tags.iter().map(|text| tag(&what("tag"), text)).collect::<Result<_, _>>()?;
+        Ok(Opening {
+            service: Service {
+                name: name.parse().map_err(|error: Invalid| wrong!("service '{name}' {}", error.why))?,
+                protocol,
+                port: Port(port),
+                only_new: true,
+                policy: Policy::Drop,
+                log: None,
+                forward,
+            },
+            ttl: Duration::from_secs(number(&what("seconds"), self.seconds.unwrap_or(30), LONGEST)?),
+            tags,
+        })
+    }
+}
+
+impl UserSection {
+    fn check(
+        self,
+        name: &str,
+        folder: &Path,
+        services: &BTreeMap<ServiceName, Opening>,
+        warnings: &mut Vec<String>,
+    ) -> Result<User, Error> {
+        let what = |option: &str| format!("user '{name}': {option}");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
+        if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
+            return Err(wrong!("user '{name}' has a name that is not 1 to 32 letters, digits and _-.@"));
+        }
+        let tag = match &self.tag {
+            Some(text) => tag(&what("tag"), text)?,
+            None => return Err(wrong!("user '{name}' has no tag")),
+        };
+        let key = match (&self.key, &self.key_file) {
+            (Some(_), Some(_)) => return Err(wrong!("user '{name}' has both key and key_file")),
+            (None, None) => return Err(wrong!("user '{name}' has neither key nor key_file")),
+            (Some(text), None) => key(&what("key"), text)?,
+            (None, Some(file)) => key_in(&what("key_file"), &folder.join(file), warnings)?,
+        };
+        if self.services.is_empty() {
+            return Err(wrong!("user '{name}' has no services: a knock would open nothing"));
+        }
+        let names = self.services.iter().map(|service| {
+            let unknown = || wrong!("user '{name}': there is no service '{service}'");
+            let parsed: ServiceName = service.parse().map_err(|_| unknown())?;
+            services.contains_key(&parsed).then_some(parsed).ok_or_else(unknown)
+        });
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let expires = self
+            .expires
+            .map(|text| text.parse().map_err(|error| wrong!("{} '{text}' {error}", what("expires"))))
+            .transpose()?;
+        let window = Window::from_secs(number(&what("window"), self.window.unwrap_or(10), 0..=86_400)?);
+        Ok(User {
+            cache: CacheId::of(tag, &key),
+            rule: Rule { key, tag, window },
+            services: names,
+            enabled: self.enabled.unwrap_or(true),
+            expires,
+        })
+    }
+}
+
+fn number<N: TryFrom<i64>>(what: &str, value: i64, range: RangeInclusive<i64>) -> Result<N, Error> {
+    let number = range.contains(&value).then(|| N::try_from(value).ok()).flatten();
+    number.ok_or_else(|| wrong!("{what} {value} is no number of {} to {}", range.start(), range.end()))
+}
+
+fn tag(what: &str, text: &str) -> Result<Tag, Error> {
+    Tag::parse(text).map_err(|error| wrong!("{what} '{text}' {error}"))
+}
+
+fn key(what: &str, text: &str) -> Result<Key, Error> {
+    if text.contains(['\n', '\r', '\0']) {
+        return Err(wrong!("{what} has more than one line, or a NUL byte"));
+    }
+    Key::parse(text).map_err(|error| wrong!("{what} {error}"))
+}
+
+fn key_in(what: &str, file: &Path, warnings: &mut Vec<String>) -> Result<Key, Error> {
+    let name = file.display();
+    let text = fs::read_to_string(file).map_err(|error| wrong!("{what}: cannot read {name}: {error}"))?;
+    if is_loose(file) {
+        warnings.push(format!("{name} can be used by others; chmod 600 it"));
+    }
+    key(&format!("{what} {name}"), text.strip_suffix('\n').unwrap_or(&text))
+}
+
+/// Whether anybody but owner and group may use it: the daemon's group may.
+fn is_loose(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+[service.ssh]
+port = 22
+
+[service.web]
+protocol = 'tcp'
+port = 8443
+seconds = 600
+forward = '192.168.1.10:443'
+tags = ['WEBK']
+
+[user.me]
+tag = 'PKD0'
+key = 'a good key'
+services = ['ssh', 'web']
+
+[user.anna]
+tag = 'WEBK'
+key = '0x00112233'
+window = 0
+services = ['web']
+expires = '2027-12-31'
+enabled = false
+";
+
+    fn parse(text: &str) -> Result<Config, Error> {
+        Config::parse(text, Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_usual_value() {
+        let config = parse(GOOD).unwrap();
+        let Config { gate, services, users, .. } = &config;
+        assert_eq!((gate.port, gate.group, gate.rate), (None, 5_644, 20));
+        #[cfg(feature = "rules")]
+        assert_eq!(gate.firewall, Firewall::Pktables(pktables::Backend::Auto));
+        let ssh = &services[&"ssh".parse().unwrap()];
+        assert_eq!((ssh.ttl, ssh.service.protocol), (Duration::from_secs(30), Protocol::Tcp));
+        let web = &services[&"web".parse().unwrap()];
+        assert_eq!((web.ttl, web.tags.len()), (Duration::from_secs(600), 1));
+        assert_eq!(users["me"].rule.window, Window::from_secs(10));
+        assert_eq!((users["me"].enabled, users["anna"].enabled), (true, false));
+        assert_eq!(config.widest(), Window::from_secs(10));
+    }
+
+    #[test]
+    fn a_service_caches_the_beginning_of_connections_and_drops_what_is_not_granted() {
+        let config = parse(GOOD).unwrap();
+        let service = |name: &str, port: u16, forward: &[&str]| Service {
+            name: name.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: Port(NonZeroU16::new(port).unwrap()),
+            only_new: true,
+            policy: Policy::Drop,
+            log: None,
+            forward: forward.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let services: Vec<&Service> = config.services.values().map(|opening| &opening.service).collect();
+        assert_eq!(services, [&service("ssh", 22, &[]), &service("web", 8443, &["192.168.1.10:443"])]);
+    }
+
+    #[test]
+    fn the_first_and_the_last_of_a_range_are_accepted_and_their_neighbours_are_not() {
+        let (longest, one_more) = ("n".repeat(32), "n".repeat(33));
+        // what is replaced, by what, whether it is accepted
+        let table = [
+            ("port = 22", "port = 1", true),
+            ("port = 22", "port = 65535", true),
+            ("port = 22", "port = 65536", false),
+            ("seconds = 600", "seconds = 0", false),
+            ("seconds = 600", "seconds = 1", true),
+            ("seconds = 600", "seconds = 86400", true),
+            ("seconds = 600", "seconds = 86401", false),
+            ("window = 0", "window = 86400", true),
+            ("window = 0", "window = 86401", false),
+            ("[service.ssh]", "[gate]\nport = 65535\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\ngroup = -1\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\ngroup = 0\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\ngroup = 65535\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1000000\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nrate = 1000001\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\nsave = 0\n[service.ssh]", false),
+            ("[service.ssh]", "[gate]\nsave = 1\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nsave = 86400\n[service.ssh]", true),
+            ("[service.ssh]", "[gate]\nsave = 86401\n[service.ssh]", false),
+            ("user.me", &format!("user.{longest}"), true),
+            ("user.me", &format!("user.{one_more}"), false),
+            ("user.me", "user.''", false),
+            ("user.me", "user.'a_-.@9'", true),
+            ("user.me", "user.'a/b'", false),
+        ];
+        for (from, to, is_accepted) in table {
+            let read = parse(&GOOD.replacen(from, to, 1)).map(drop);
+            assert_eq!(read.is_ok(), is_accepted, "{to:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_knock_opens_what_is_the_users_and_takes_his_tag() {
+        let config = parse(GOOD).unwrap();
+        let opened = |user: &str| {
+            config
+                .openings(&config.users[user])
+                .map(|opening| opening.service.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((opened("me"), opened("anna")), (vec!["ssh".to_owned()], vec!["web".to_owned()]));
+    }
+
+    #[test]
+    fn a_user_counts_until_the_end_of_his_last_day() {
+        let mut user = parse(GOOD).unwrap().users["anna"].clone();
+        let end = "2027-12-31".parse::<Day>().unwrap().end();
+        assert!(!user.is_active(UnixSeconds(0)), "he is disabled");
+        user.enabled = true;
+        assert!(user.is_active(end) && !user.is_active(UnixSeconds(end.0 + 1)));
+    }
+
+    #[test]
+    fn every_mistake_is_named_in_one_line() {
+        // what is replaced, by what, what is said
+        let table = [
+            ("port = 22\n", "port = 70000\n", "service 'ssh': port 70000 is no number of 1 to 65535"),
+            ("port = 22\n", "port = 0\n", "service 'ssh': port 0 is no number of 1 to 65535"),
+            ("port = 22\n", "", "service 'ssh' has no port"),
+            ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
+            ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
+            ("[service.ssh]", "[service.'s s']", "service 's s' has a character"),
+            ("[service.ssh]", "[service.ssh", ":1: "),
+            ("'tcp'", "'sctp'", "service 'web': protocol 'sctp' is neither tcp nor udp"),
+            ("seconds = 600", "seconds = 86401", "service 'web': seconds 86401 is no number of 1 to 86400"),
+            ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
+            (
+                "'192.168.1.10:443'",
+                "'192.168.1.10'",
+                "service 'web': forward '192.168.1.10' is not of the form ADDRESS:PORT",
+            ),
+            ("'192.168.1.10:443'", "'192.168.1.10:0'", "service 'web': forward '192.168.1.10:0' has port 0"),
+            ("tags = ['WEBK']", "tags = ['WEBKK']", "service 'web': tag 'WEBKK' "),
+            ("tag = 'PKD0'\n", "", "user 'me' has no tag"),
+            ("tag = 'PKD0'\n", "tag = '0xg'\n", "user 'me': tag '0xg' "),
+            ("key = 'a good key'\n", "", "user 'me' has neither key nor key_file"),
+            ("key = 'a good key'\n", "key = ''\n", "user 'me': key "),
+            ("key = 'a good key'\n", "key = 'a'\nkey_file = 'b'\n", "user 'me' has both key and key_file"),
+            ("key = 'a good key'\n", "key_file = 'b'\n", "user 'me': key_file: cannot read /nowhere/b: "),
+            ("services = ['ssh', 'web']\n", "", "user 'me' has no services"),
+            ("['ssh', 'web']", "['ssh', 'vpn']", "user 'me': there is no service 'vpn'"),
+            ("window = 0", "window = -1", "user 'anna': window -1 is no number of 0 to 86400"),
+            ("'2027-12-31'", "'soon'", "user 'anna': expires 'soon' is no day such as 2027-12-31"),
+            ("[user.me]", "[user.'m e']", "user 'm e' has a name"),
+            (
+                "'WEBK'\nkey = '0x00112233'",
+                "'PKD0'\nkey = 'a good key'",
+                "user 'me' has tag and key of user 'anna'",
+            ),
+            ("[service.ssh]", "[gate]\nport = 0\n[service.ssh]", "gate: port 0 is no number of 1 to 65535"),
+            ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: group 65536 is no number"),
+            ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: rate 0 is no number"),
+            ("[service.ssh]", "[gate]\nfirewall = 'pf'\n[service.ssh]", "gate: firewall 'pf' is none of"),
+            (
+                "[service.ssh]",
+                "[gate]\nfirewall = \"p\\nf\\u001b\"\n[service.ssh]",
+                "gate: firewall 'p\\nf\\u{1b}' is none of",
+            ),
+            ("[service.ssh]", "[gate]\nrun = 'run'\n[service.ssh]", "gate: run 'run' does not begin with /"),
+            ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
+            (
+                "[service.ssh]",
+                "[service]\nkey = 'a good key'\n[service.ssh]",
+                ":2: invalid type: string, expected struct",
+            ),
+            ("key = 'a good key'", "key = 17", "invalid type: integer, expected a string"),
+        ];
+        for (from, to, said) in table {
+            assert!(GOOD.contains(from), "{from}");
+            let error = parse(&GOOD.replacen(from, to, 1)).map(drop).expect_err(to).to_string();
+            assert!(error.contains(said) && !error.contains('\n'), "{to:?}: {error:?}, not {said:?}");
+            assert!(!error.contains("a good key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_keys_that_others_can_use_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("pkdd.toml"), folder.path().join("me.key"));
+        fs::write(&key, "0x0011\n").unwrap();
+        fs::write(&file, GOOD.replace("key = 'a good key'", "key_file = 'me.key'")).unwrap();
+        for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 2)] {
+            for path in [&file, &key] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            assert_eq!(Config::read(&file).unwrap().warnings.len(), warnings, "{mode:o}");
+        }
+        fs::write(&file, "[").unwrap();
+        let error = Config::read(&file).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}:1: ", file.display())), "{error}");
+    }
+}

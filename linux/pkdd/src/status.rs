@@ -1,0 +1,244 @@
+//! What the daemon tells about itself: as JSON, for Prometheus, and as text. Never a key.
+
+use std::fmt::Write as _;
+
+use pkd_core::{Counters, Rule, UnixSeconds, Verdict, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::{caches::Caches, config::Config, keeper::Given, report};
+
+/// All of it; the JSON of `pkdd status --json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// Of pkdd.
+    pub version: String,
+    /// The gateway's clock, Unix seconds.
+    pub now: u64,
+    /// Datagrams by verdict since the process began.
+    pub counters: Verdicts,
+    /// How often the kernel had to let waiting datagrams go.
+    pub overruns: u64,
+    /// Who may knock.
+    pub users: Vec<User>,
+    /// What they may open.
+    pub services: Vec<Service>,
+    /// Who may pass now.
+    pub grants: Vec<Grant>,
+    /// What is wrong now; empty: nothing.
+    pub trouble: String,
+}
+
+/// Numbers of datagrams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words of pkd_core::Reason")]
+pub struct Verdicts {
+    pub accept: u64,
+    pub length: u64,
+    pub tag: u64,
+    pub window: u64,
+    pub replay: u64,
+    pub digest: u64,
+}
+
+/// A user, and his cache.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct User {
+    /// His name.
+    pub name: String,
+    /// His tag, as text where it is printable.
+    pub tag: String,
+    /// `active`, `disabled` or `expired`.
+    pub state: String,
+    /// Seconds.
+    pub window: u32,
+    /// Knocks in his cache.
+    pub knocks: usize,
+    /// No knock at or before this time counts.
+    pub floor: u64,
+    /// The greatest time that was accepted; `null`: none in this life.
+    pub newest: Option<u64>,
+    /// Seconds until a knock can count.
+    pub wait: u64,
+}
+
+/// A service.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "the words of the configuration")]
+pub struct Service {
+    pub name: String,
+    pub protocol: String,
+    pub port: u16,
+    pub seconds: u64,
+}
+
+/// A grant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Grant {
+    /// What may be passed.
+    pub service: String,
+    /// By whom.
+    pub address: String,
+    /// How long still; `null`: without an end.
+    pub seconds_left: Option<u64>,
+}
+
+/// What a status is made of.
+pub struct Parts<'a> {
+    /// In force.
+    pub config: &'a Config,
+    /// Of the users.
+    pub caches: &'a Caches,
+    /// Of all datagrams.
+    pub counters: &'a Counters,
+    /// Of the kernel.
+    pub overruns: u64,
+    /// As the firewall has them.
+    pub grants: Vec<Given>,
+    /// What is wrong now.
+    pub trouble: String,
+}
+
+impl Status {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
+        let Parts { config, caches, counters, overruns, grants, trouble } = parts;
+        let of = |verdict| counters.of(verdict);
+        let [accept, length, tag, window, replay, digest] = Self::all_verdicts().map(of);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: now.0,
+            counters: Verdicts { accept, length, tag, window, replay, digest },
+            overruns,
+            users: config
+                .users
+                .iter()
+                .map(|(name, user)| {
+                    let Rule { tag, window, .. } = &user.rule;
+                    let report = caches.report(user.cache, now);
+                    User {
+                        name: name.clone(),
+                        tag: tag.to_string(),
+                        state: match (user.enabled, user.is_active(now)) {
+                            (false, _) => "disabled",
+                            (true, false) => "expired",
+                            (true, true) => "active",
+                        }
+                        .to_owned(),
+                        window: Window::as_secs(*window),
+                        knocks: report.map_or(0, |report| report.knocks),
+                        floor: report.map_or(0, |report| report.floor.0),
+                        newest: report.and_then(|report| report.newest).map(|newest| newest.0),
+                        wait: report.map_or(0, |report| report.wait),
+                    }
+                })
+                .collect(),
+            services: config
+                .services
+                .iter()
+                .map(|(name, opening)| Service {
+                    name: name.to_string(),
+                    protocol: opening.service.protocol.to_string(),
+                    port: opening.service.port.into(),
+                    seconds: opening.ttl.as_secs(),
+                })
+                .collect(),
+            grants: grants
+                .into_iter()
+                .map(|given| Grant {
+                    service: given.service.to_string(),
+                    address: pktables::address::short(given.address),
+                    seconds_left: given.left.map(|left| left.as_secs()),
+                })
+                .collect(),
+            trouble,
+        }
+    }
+
+    fn all_verdicts() -> [Verdict; 6] {
+        let mut all = [Verdict::Accept; 6];
+        for (place, verdict) in all.iter_mut().zip(report::verdicts()) {
+            *place = verdict;
+        }
+        all
+    }
+
+    /// In the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
+        let mut text = String::from(
+            "# HELP pkdd_datagrams_total Datagrams that were handed over, by verdict.\n\
+             # TYPE pkdd_datagrams_total counter\n",
+        );
+        let counts = [accept, length, tag, window, replay, digest];
+        for (verdict, count) in report::verdicts().zip(counts) {
+            let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"{}\"}} {count}", report::word(verdict));
+        }
+        let _ = write!(
+            text,
+            "# HELP pkdd_overruns_total How often the kernel let waiting datagrams go.\n\
+             # TYPE pkdd_overruns_total counter\n\
+             pkdd_overruns_total {}\n\
+             # HELP pkdd_grants Addresses that may pass a service now.\n\
+             # TYPE pkdd_grants gauge\n",
+            self.overruns
+        );
+        for service in &self.services {
+            let grants = self.grants.iter().filter(|grant| grant.service == service.name).count();
+            let _ = writeln!(text, "pkdd_grants{{service=\"{}\"}} {grants}", service.name);
+        }
+        text.push_str(
+            "# HELP pkdd_cache_wait_seconds Time until a knock of a user can count.\n\
+             # TYPE pkdd_cache_wait_seconds gauge\n",
+        );
+        for user in &self.users {
+            let _ = writeln!(text, "pkdd_cache_wait_seconds{{user=\"{}\"}} {}", user.name, user.wait);
+        }
+        let _ = write!(
+            text,
+            "# HELP pkdd_trouble Whether something is wrong that the status tells of.\n\
+             # TYPE pkdd_trouble gauge\n\
+             pkdd_trouble {}\n",
+            u8::from(!self.trouble.is_empty())
+        );
+        text
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if !self.trouble.is_empty() {
+            let _ = writeln!(text, "Trouble: {}", self.trouble);
+        }
+        let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
+        let _ = writeln!(text, "Accepted: {accept}");
+        let _ = writeln!(
+            text,
+            "Ignored: {length} for their length, {tag} for their tag, {window} outside the window, {replay} replayed, \
+             {digest} with a wrong digest"
+        );
+        if self.overruns > 0 {
+            let _ = writeln!(text, "Overruns: {}", self.overruns);
+        }
+        for service in &self.services {
+            let Service { name, protocol, port, seconds } = service;
+            let _ = writeln!(text, "Service {name}: {protocol} port {port}, {seconds} s after a knock");
+            for grant in self.grants.iter().filter(|grant| grant.service == *name) {
+                let left =
+                    grant.seconds_left.map_or("without end".to_owned(), |left| format!("another {left} s"));
+                let _ = writeln!(text, "  open for {}, {left}", grant.address);
+            }
+        }
+        for user in &self.users {
+            let User { name, tag, state, knocks, wait, .. } = user;
+            let _ = write!(text, "User {name}: tag {tag}, {state}, {knocks} knocks remembered");
+            if *wait > 0 {
+                let _ = write!(text, ", waits {wait} s more for what an earlier life may have accepted");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}

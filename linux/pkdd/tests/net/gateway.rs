@@ -1,0 +1,236 @@
+//! The daemon on the gateway, with a folder of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds};
+use serde_json::Value;
+
+use pkd_netns::{
+    network::{Family, Network, folder},
+    process::{Running, wait},
+};
+
+pub(crate) const KEY: &str = "open sesame";
+pub(crate) const TAG: &str = "SSHK";
+pub(crate) const PORT: u16 = 40_000;
+
+/// What the services and users are in most tests.
+pub(crate) const USERS: &str = "
+[service.ssh]
+port = 22
+seconds = 600
+[user.me]
+tag = 'SSHK'
+key_file = 'me.key'
+services = ['ssh']
+";
+
+pub(crate) struct Gateway<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) folder: tempfile::TempDir,
+    firewall: &'static str,
+    /// Where the daemon looks for programs, a `PATH`; `None`: where everybody does.
+    pub(crate) programs: Option<String>,
+    daemon: Option<Daemon>,
+}
+
+struct Daemon {
+    process: Running,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl<'a> Gateway<'a> {
+    /// A gateway that has never accepted anything, and is not running yet.
+    pub(crate) fn new(network: &'a Network, firewall: &'static str) -> Result<Self> {
+        let gateway = Self { network, folder: folder()?, firewall, programs: None, daemon: None };
+        fs::create_dir_all(gateway.path("state"))?;
+        fs::write(gateway.path("state/floor"), "0\nclean\n")?;
+        fs::write(gateway.path("me.key"), format!("{KEY}\n"))?;
+        fs::set_permissions(gateway.path("me.key"), fs::Permissions::from_mode(0o600))?;
+        gateway.configure(USERS)?;
+        Ok(gateway)
+    }
+
+    /// Lets the daemon look into a folder before all others.
+    pub(crate) fn look_first_in(&mut self, folder: &Path) -> Result<()> {
+        self.programs = Some(format!("{}:{}", folder.display(), std::env::var("PATH")?));
+        Ok(())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes the configuration; the section `gate` is the test's, more of it may begin the text.
+    pub(crate) fn configure(&self, text: &str) -> Result<()> {
+        let place = self.folder.path().display();
+        let firewall = self.firewall;
+        let gate = format!("[gate]\nfirewall = '{firewall}'\nrun = '{place}/run'\nstate = '{place}/state'\n");
+        fs::write(self.path("pkdd.toml"), format!("{gate}{text}"))?;
+        Ok(())
+    }
+
+    pub(crate) fn command(&self, verb: &[&str]) -> Command {
+        self.command_with("pkdd.toml", verb)
+    }
+
+    /// With another configuration of the same folder.
+    pub(crate) fn command_with(&self, config: &str, verb: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
+        command.arg("--config").arg(self.path(config)).args(verb).stdin(Stdio::null());
+        command.envs(self.programs.iter().map(|path| ("PATH", path)));
+        command
+    }
+
+    /// Runs a verb that ends by itself; what it printed.
+    pub(crate) fn run(&self, verb: &[&str]) -> Result<String> {
+        let output = self.command(verb).output()?;
+        ensure!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts the daemon, and waits until it is open.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let mut child = self.command(&["run"]).stderr(Stdio::piped()).spawn()?;
+        let errors = child.stderr.take().context("no standard error")?;
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                if let Ok(mut lines) = log.lock() {
+                    lines.push(line);
+                }
+            }
+        });
+        self.daemon = Some(Daemon { process: Running(child), lines });
+        self.wait_for_line("is open for knocks")
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let daemon = self.daemon.as_ref();
+        daemon.and_then(|daemon| daemon.lines.lock().ok().map(|lines| lines.clone())).unwrap_or_default()
+    }
+
+    /// Waits until the daemon has said this.
+    pub(crate) fn wait_for_line(&self, part: &str) -> Result<()> {
+        let has = |lines: &Vec<String>| lines.iter().any(|line| line.contains(part));
+        let ask = || {
+            // Asked first: what an ended process said is all there.
+            let ended = self.has_ended();
+            let lines = self.lines();
+            ensure!(!ended || has(&lines), "it has ended; it said {lines:?}");
+            Ok(lines)
+        };
+        wait(part, ask, has).map(drop)
+    }
+
+    fn has_ended(&self) -> bool {
+        let Some(daemon) = &self.daemon else { return true };
+        // Its lines end when it does.
+        Arc::strong_count(&daemon.lines) == 1
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("it does not run")?.process.0.id())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.process()?.try_into()?), signal)?;
+        Ok(())
+    }
+
+    /// Reads the configuration again, and waits for what comes of it.
+    pub(crate) fn reload(&self) -> Result<bool> {
+        let results = |lines: &[String]| lines.iter().filter(|line| line.contains("reloaded")).count();
+        let before = results(&self.lines());
+        self.signal(Signal::SIGHUP)?;
+        let lines = wait("a reload", || Ok(self.lines()), |lines: &Vec<String>| results(lines) > before)?;
+        let last = lines.iter().rev().find(|line| line.contains("reloaded")).context("no line")?;
+        Ok(!last.contains("not reloaded"))
+    }
+
+    /// Ends it by this signal; whether it ended well.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Result<bool> {
+        self.signal(signal)?;
+        let mut daemon = self.daemon.take().context("it does not run")?;
+        Ok(daemon.process.0.wait()?.success())
+    }
+
+    pub(crate) fn status(&self) -> Result<Value> {
+        let text = self.run(&["status", "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("status says {text}"))
+    }
+
+    pub(crate) fn counter(&self, verdict: &str) -> Result<u64> {
+        self.status()?["counters"][verdict].as_u64().with_context(|| format!("no counter {verdict}"))
+    }
+
+    /// Knocks with the real `knock`.
+    pub(crate) fn knock(&self, family: Family) -> Result<()> {
+        let (key, port) = (self.path("me.key"), PORT.to_string());
+        let key = key.to_string_lossy();
+        self.network.knock(&[
+            "--key-file",
+            &key,
+            "--tag",
+            TAG,
+            "--port",
+            &port,
+            &family.gateway().to_string(),
+        ])
+    }
+
+    /// Sends a payload to the gateway, and waits until it has been counted as this.
+    pub(crate) fn expect(&self, verdict: &str, family: Family, payload: &[u8]) -> Result<()> {
+        let before = self.counter(verdict)?;
+        self.network.send(family.client(), SocketAddr::new(family.gateway(), PORT), payload)?;
+        wait(verdict, || self.status(), |status| status["counters"][verdict] == before + 1).map(drop)
+    }
+
+    /// The port is silent for the client.
+    pub(crate) fn is_closed(&self, family: Family) -> Result<()> {
+        let banner = self.network.banner(family.client(), family.ssh())?;
+        ensure!(banner.is_none(), "{family:?}: it is open");
+        Ok(())
+    }
+
+    /// The port answers the client, and not its other address.
+    pub(crate) fn is_open(&self, family: Family) -> Result<()> {
+        let ask = || self.network.banner(family.client(), family.ssh());
+        let banner = wait("an open port", ask, Option::is_some)?.unwrap_or_default();
+        ensure!(banner.starts_with("SSH-2.0-dropbear"), "{banner}");
+        let other = self.network.banner(family.other(), family.ssh())?;
+        ensure!(other.is_none(), "{family:?}: it is open for others too");
+        Ok(())
+    }
+}
+
+pub(crate) fn now() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
+}
+
+/// A payload with a nonce of its own.
+pub(crate) fn payload(key: &str, tag: &str, time: u64, nonce: u32) -> Result<[u8; LENGTH]> {
+    let (key, tag) = (Key::parse(key)?, Tag::parse(tag)?);
+    let mut bytes = [0; 12];
+    for (place, byte) in bytes.iter_mut().zip(nonce.to_le_bytes()) {
+        *place = byte;
+    }
+    Ok(Knock::seal(&KnockParams { key: &key, tag, time: UnixSeconds(time), nonce: bytes }, Port(PORT)))
+}

@@ -1,0 +1,224 @@
+//! Our packages on a router in mode nft: no kernel module of ours and no iptables, but the daemon.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    gateway::Gateway,
+    network::{self, now, shell, wait},
+    packet::{self, PORT},
+    report::Report,
+    router::{self, KEY_FILE, closes, is_closed, is_open, service, uci},
+};
+
+const PACKAGES: [&str; 3] = ["pkd-knock", "pkdd", "pkd"];
+const FLOOR: &str = "/etc/pkdd/floor";
+const LIMIT: Duration = Duration::from_secs(30);
+/// Bytes in RAM that the daemon may take on a router.
+const RESIDENT: u64 = 4 * 1024 * 1024;
+
+pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gateway<'_>) {
+    report.check("mode nft: without its daemon it does not start, and says what is missing", || {
+        misses_daemon(card, v6)
+    });
+    report.check("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
+    report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
+    report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
+    report.check("mode nft: grants outlive reload, restart, and stop and start of the firewall", || {
+        outlives(v4)
+    });
+    report.check(
+        "mode nft: a reload keeps grants and what was accepted; wrong configuration changes nothing",
+        || reloads(v4),
+    );
+    report.check("mode nft: the daemon is nobody, and its memory is small", is_modest);
+    report.check("mode nft: when the router goes down, flash holds what was accepted", || goes_down(v4));
+    report.check("mode nft: removing leaves nothing", || removes(v4));
+}
+
+fn misses_daemon(card: &str, v6: &Gateway<'_>) -> Result<String> {
+    // It went when the card went down.
+    let address = v6.family.router();
+    shell(&format!("ip addr show dev {card} | grep -qF {address}/ || ip addr add {address}/64 dev {card}"))?;
+    shell(
+        "rm -rf /etc/pkd /etc/pkdd /etc/config/pkd /var/run/pkd /var/run/pkdd; ! rmmod xt_pkd 2>/dev/null; nft flush ruleset",
+    )?;
+    shell("/etc/init.d/firewall start")?;
+    for package in ["pkd-knock", "pkd"] {
+        router::install(package)?;
+    }
+    uci(&["set pkd.gate.mode=nft", "set pkd.gate.enabled=1", "set pkd.ssh.seconds=600"])?;
+    // A guest takes seconds for what a router does at once; a knock is to stay fresh meanwhile.
+    uci(&["set pkd.me.window=120"])?;
+    let said = router::service_refuses("start")?;
+    ensure!(said.contains("option mode 'nft' needs the package pkdd"), "{said}");
+    router::install("pkdd")?;
+    Ok(said.trim().to_owned())
+}
+
+fn opens(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
+    service("start")?;
+    is_ready()?;
+    ensure!(!fs::exists("/sys/module/xt_pkd")?, "the module is loaded");
+    ensure!(!shell("nft list ruleset")?.contains("table ip mangle"), "iptables has rules");
+    for gateway in [v4, v6] {
+        is_closed(gateway)?;
+        knock(gateway)?;
+        is_open(gateway)?;
+    }
+    let status = router::status()?;
+    ensure!(
+        status["mode"] == "nft" && status["grants"].as_array().is_some_and(|all| all.len() == 2),
+        "{status}"
+    );
+    let cache = &status["caches"][0];
+    ensure!(cache["tag"] == "PKD0" && cache["knocks"] == 2 && cache["wait"] == 0, "{status}");
+    ensure!(status["users"][0]["state"] == "active", "{status}");
+    Ok(shell("pkd status")?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The daemon answers.
+fn is_ready() -> Result<()> {
+    let ready = wait(LIMIT, router::state, |state| state == "open").map(drop);
+    ready.with_context(|| shell("tail -n 5 /var/log/messages").unwrap_or_default())
+}
+
+fn counter(name: &str) -> Result<u64> {
+    router::status()?["counters"][name].as_u64().with_context(|| format!("no counter {name}"))
+}
+
+/// Sends a payload from the client, and waits until it is counted so.
+fn expect(gateway: &Gateway<'_>, verdict: &str, payload: &[u8]) -> Result<()> {
+    let before = counter(verdict)?;
+    gateway
+        .network
+        .at_client(|| packet::send(gateway.family.client(), gateway.family.router(), PORT, payload))?;
+    wait(LIMIT, || counter(verdict), |count| *count == before + 1).map(drop)
+}
+
+/// Knocks with the program, as `pkd client` says to.
+fn knock(gateway: &Gateway<'_>) -> Result<()> {
+    let before = counter("Accept")?;
+    let host = gateway.family.router().to_string();
+    gateway.network.at_client(|| {
+        let output =
+            network::run(Command::new("knock").args(["--key-file", KEY_FILE, "--tag", "PKD0", &host]))?;
+        ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
+        Ok(())
+    })?;
+    wait(LIMIT, || counter("Accept"), |count| *count == before + 1).map(drop)
+}
+
+fn ignores(v4: &Gateway<'_>) -> Result<String> {
+    let (key, time) = (router::key()?, now()?);
+    let good = packet::knock_with(&key, "PKD0", time, PORT)?;
+    expect(v4, "Accept", &good)?;
+    expect(v4, "Replay", &good)?;
+    expect(v4, "Window", &packet::knock_with(&key, "PKD0", time - 1000, PORT)?)?;
+    expect(v4, "Digest", &packet::knock_with("another key", "PKD0", time, PORT)?)?;
+    let counters = router::status()?["counters"].clone();
+    // Another tag is not even handed over.
+    let other = packet::knock_with(&key, "ELSE", time, PORT)?;
+    v4.network.at_client(|| packet::send(v4.family.client(), v4.family.router(), PORT, &other))?;
+    expect(v4, "Replay", &good)?;
+    ensure!(router::status()?["counters"]["Tag"] == 0, "{}", router::status()?);
+    Ok(counters.to_string())
+}
+
+fn ends(v4: &Gateway<'_>) -> Result<String> {
+    uci(&["set pkd.ssh.seconds=3"])?;
+    service("reload")?;
+    is_ready()?;
+    shell("nft flush set inet fw4 pkd_ssh_4")?;
+    knock(v4)?;
+    let mut stream = router::connection(v4)?;
+    closes(v4)?;
+    let heard = router::still_speaks(&mut stream)?;
+    uci(&["set pkd.ssh.seconds=600"])?;
+    service("reload")?;
+    is_ready()?;
+    Ok(format!("{heard} bytes after the end"))
+}
+
+fn outlives(v4: &Gateway<'_>) -> Result<String> {
+    knock(v4)?;
+    let before = router::rules()?;
+    for act in ["reload", "restart", "stop; /etc/init.d/firewall start"] {
+        shell(&format!("/etc/init.d/firewall {act}"))?;
+        ensure!(router::rules()? == before, "after {act} the rules are {}", router::rules()?);
+        // Where the sets were emptied, the daemon fills them again.
+        wait(LIMIT, || v4.ssh(), Option::is_some)?;
+        is_open(v4)?;
+    }
+    Ok("three times".to_owned())
+}
+
+fn reloads(v4: &Gateway<'_>) -> Result<String> {
+    let good = packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?;
+    expect(v4, "Accept", &good)?;
+    uci(&["set pkd.web=service", "set pkd.web.port=80", "add_list pkd.me.service=web"])?;
+    service("reload")?;
+    is_ready()?;
+    is_open(v4)?;
+    expect(v4, "Replay", &good)?;
+    let before = router::rules()?;
+    uci(&["set pkd.web.port=0"])?;
+    router::service_refuses("reload")?;
+    shell("echo 'no key at all, as it has far more than forty bytes in it' > /etc/pkd/keys/me.key.wrong")?;
+    uci(&["set pkd.web.port=80", "set pkd.me.key_file=/etc/pkd/keys/me.key.wrong"])?;
+    let said = router::service_refuses("reload")?;
+    ensure!(said.contains("user 'me': key_file /etc/pkd/keys/me.key.wrong has"), "{said}");
+    uci(&["delete pkd.me.key_file", "delete pkd.web", "del_list pkd.me.service=web"])?;
+    ensure!(router::rules()? == before, "the rules are {}", router::rules()?);
+    service("reload")?;
+    is_ready()?;
+    is_open(v4)?;
+    Ok(said.trim().to_owned())
+}
+
+fn is_modest() -> Result<String> {
+    let pid = shell("pidof pkdd")?.trim().to_owned();
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).with_context(|| format!("no {name} in {status}"))
+    };
+    ensure!(value("Uid:")?.starts_with("65534"), "it is {}", value("Uid:")?);
+    // CAP_NET_ADMIN, and nothing else.
+    ensure!(value("CapEff:")? == "0000000000001000", "it may {}", value("CapEff:")?);
+    let resident = value("VmRSS:")?;
+    let bytes = resident.trim_end_matches(" kB").parse::<u64>()? * 1024;
+    // Elsewhere than on routers' CPUs, pages and words are larger.
+    ensure!(!cfg!(target_arch = "mips") || bytes < RESIDENT, "{resident} are resident");
+    Ok(format!("{resident} resident"))
+}
+
+fn goes_down(v4: &Gateway<'_>) -> Result<String> {
+    let time = now()? + 5;
+    let good = packet::knock_with(&router::key()?, "PKD0", time, PORT)?;
+    expect(v4, "Accept", &good)?;
+    service("shutdown")?;
+    let saved = fs::read_to_string(FLOOR)?;
+    ensure!(saved == format!("{time}\nclean\n"), "{saved} is on flash, {time} was accepted");
+    // A reboot empties /var/run. The time is known at once in this guest.
+    shell("rm -rf /var/run/pkdd /var/run/pkd && mkdir -p /var/run/pkd && touch /var/run/pkd/time-known")?;
+    service("start")?;
+    is_ready()?;
+    expect(v4, "Replay", &good)?;
+    wait(LIMIT, now, |now| *now > time)?;
+    knock(v4)?;
+    Ok(format!("floor {time}"))
+}
+
+fn removes(v4: &Gateway<'_>) -> Result<String> {
+    for package in PACKAGES.iter().rev() {
+        shell(&format!("fake-opkg remove {package}"))?;
+    }
+    is_closed(v4)?;
+    ensure!(shell("pidof pkdd").is_err(), "pkdd runs still");
+    let rules = shell("nft list ruleset")?;
+    ensure!(!rules.contains("pkd"), "there is still {rules}");
+    shell("/etc/init.d/firewall stop")?;
+    Ok("no rule".to_owned())
+}

@@ -1,0 +1,161 @@
+//! Boots a machine and runs the tests inside it.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    guest::{self, Guest},
+    machine::{self, Card, Machine, System},
+    qemu::Qemu,
+    run, toolchain,
+};
+
+/// What the guest runs: at the second boot, where there is something from the first, the claims about that.
+/// Should the reboot hang, the kernel says after a while who waits for what.
+const MAIN: &str = "\
+#!/bin/sh
+if [ -e /etc/kept-knock ]; then pkd-vm reboot; else pkd-vm {part}; fi
+echo 1 > /proc/sys/kernel/sysrq
+(sleep 20; echo w > /proc/sysrq-trigger) &
+reboot -f
+";
+
+/// The router and its clients are both in the guest, each with a network card of its own; QEMU is
+/// the cable between them.
+fn cable(card: &Card) -> Vec<String> {
+    let plug = |(name, number)| {
+        let device = format!("{},netdev={name},mac=52:54:00:00:00:0{number}", card.device);
+        ["-netdev".to_owned(), format!("hubport,id={name},hubid=0"), "-device".to_owned(), device]
+    };
+    [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
+}
+
+/// Parts for which a guest needs no packages to install.
+const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", SHORT];
+
+/// A part that takes about a minute.
+pub(crate) const SHORT: &str = "short";
+
+/// All of a vm, and the kernel's verdicts against pkd-core's.
+pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential packages";
+
+/// A single test inside waits for less than this.
+const SILENCE: Duration = Duration::from_secs(240);
+
+/// The same where everything is watched.
+const SANITIZERS_SILENCE: Duration = Duration::from_secs(900);
+
+/// The guest has ended this long after its last claim.
+const END: Duration = Duration::from_secs(60);
+
+/// Where the clock of the second boot begins: long before the first.
+const SET_BACK: &str = "2024-02-29T12:00:00";
+
+/// Builds the guest, runs all of the vm, and fails if one of its tests does.
+pub(crate) fn run(machine: &'static Machine) -> Result<()> {
+    run_part(machine, "")
+}
+
+/// The same with one part of the claims (`packages`) or, without a word, all of them.
+pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
+    // A guest with another purpose has no packages to install.
+    let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
+    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part))?;
+    run::progress(&format!("vm {}: booting", machine.name));
+    let flash = boot(machine, &guest, "utc")?;
+    let text = match flash {
+        Some(text) => text,
+        // Its userland lacks what the service needs, and the vm has said so.
+        None if matches!(machine.system, System::Sources { .. })
+            || part == "nft"
+            || MATCH_ALONE.contains(&part) =>
+        {
+            return Ok(());
+        }
+        None => bail!("vm {}: the first boot left nothing for the second", machine.name),
+    };
+    let bytes = run::output_of(Command::new("base64").arg("--decode"), text.as_bytes())?;
+    // A second archive behind the first adds to the guest's files.
+    guest.initrd = guest.with_more_files(&bytes)?;
+    run::progress(&format!("vm {}: booting again, with the clock set back", machine.name));
+    boot(machine, &guest, SET_BACK).map(drop)
+}
+
+/// Runs a guest to its end; what it wants its next boot to find, if that was said.
+fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<String>> {
+    let mut qemu = Qemu::start(machine, guest, clock, &cable(machine.card))?;
+    let mut flash = String::new();
+    let summary = watch(machine, &mut qemu, &mut flash);
+    let again = if clock == SET_BACK { "-again" } else { "" };
+    let log = toolchain::root().join("target").join(format!("vm-{}{again}.log", machine.name));
+    fs::write(&log, qemu.log())?;
+    match summary? {
+        Some(text) if all_passed(&text) => Ok(Some(flash).filter(|text| !text.is_empty())),
+        Some(text) => bail!("vm {}: {text}; the console is in {}", machine.name, log.display()),
+        None => bail!("vm {} ended without a result; its last words:\n{}", machine.name, qemu.last_words()),
+    }
+}
+
+/// Shows what the program in the guest says; its last line, if it comes to that.
+fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Option<String>> {
+    let silence = if machine.name == machine::SANITIZERS.name { SANITIZERS_SILENCE } else { SILENCE };
+    while let Some(line) = qemu.line(silence)? {
+        if let Some(text) = line.strip_prefix("vm-flash: ") {
+            flash.push_str(text);
+            flash.push('\n');
+        }
+        if let Some(text) = line.strip_prefix("vm: ") {
+            println!("{}: {text}", machine.name);
+            if text.contains(" passed, ") {
+                wait_for_the_end(machine, qemu)?;
+                return Ok(Some(text.to_owned()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a guest's last line, `N passed, 0 failed`, says that there were tests and that all of them passed.
+fn all_passed(summary: &str) -> bool {
+    let passed = summary.strip_suffix(" passed, 0 failed").and_then(|count| count.parse::<u32>().ok());
+    passed.is_some_and(|count| count > 0)
+}
+
+/// A guest that has passed everything must also reboot: one that hangs then has a fault of the kernel's, or of ours.
+fn wait_for_the_end(machine: &Machine, qemu: &mut Qemu) -> Result<()> {
+    let end = Instant::now() + END;
+    while let Ok(Some(_)) = qemu.line(end.saturating_duration_since(Instant::now())) {}
+    if !qemu.has_ended() {
+        bail!(
+            "{} did not reboot within {} s; its last words:\n{}",
+            machine.name,
+            END.as_secs(),
+            qemu.last_words()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_tested_nothing_has_not_passed() {
+        for (summary, expected) in [
+            ("114 passed, 0 failed", true),
+            ("1 passed, 0 failed", true),
+            ("0 passed, 0 failed", false),
+            ("114 passed, 1 failed", false),
+            ("114 passed, 10 failed", false),
+            (" passed, 0 failed", false),
+        ] {
+            assert_eq!(all_passed(summary), expected, "{summary:?}");
+        }
+    }
+}
