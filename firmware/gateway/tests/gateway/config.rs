@@ -172,6 +172,94 @@ fn a_service_needs_the_address_of_a_single_host() {
     }
 }
 
+/// CRC-32 as Ethernet has it, written another way than the library's.
+fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
+    !bytes.into_iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
+}
+
+/// The bytes with a byte changed, and the CRC that goes with them.
+fn altered(good: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    bytes[at] = value;
+    let crc = crc32(bytes[..8].iter().chain(&bytes[12..]).copied());
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn bytes_with_a_good_crc_are_refused_where_a_number_stands_for_nothing() {
+    let mut trunk = inline();
+    trunk.mode = Mode::Inline(Inline {
+        vlans: Some(Vlans { outside: 1, inside: 2 }),
+        pass: Pass { ipv6: false, other: false },
+    });
+    // Offsets as the head of the library's source has them, and the fields behind in their order.
+    let table: &[(&str, Config<RULES>, usize, u8, ConfigError)] = &[
+        ("a mode", one_arm(), 20, 2, ConfigError::Value),
+        ("a kind of address", one_arm(), 21, 2, ConfigError::Value),
+        ("the network's bits", one_arm(), 26, 33, ConfigError::Value),
+        ("whether it answers pings", one_arm(), 33, 2, ConfigError::Value),
+        ("a time server that is asked without a pause", one_arm(), 40, 0, ConfigError::Value),
+        ("more services than there are", one_arm(), 49, 255, ConfigError::Value),
+        ("fewer services than there are", one_arm(), 49, 1, ConfigError::Length),
+        ("a name that is no text", one_arm(), 50, 0xff, ConfigError::Value),
+        ("a protocol", one_arm(), 66, 1, ConfigError::Value),
+        ("a service's port", one_arm(), 68, 0x80, ConfigError::Port),
+        ("fewer rules than there are", one_arm(), 100, 1, ConfigError::Length),
+        ("a VLAN", trunk.clone(), 21, 2, ConfigError::Vlan),
+        ("whether IPv6 passes", trunk.clone(), 25, 2, ConfigError::Value),
+        ("whether other protocols pass", trunk, 26, 2, ConfigError::Value),
+    ];
+    for (row, (name, config, at, value, error)) in table.iter().enumerate() {
+        let good = bytes(config).unwrap();
+        assert_eq!(Config::parse(&altered(&good, *at, good[*at])).as_ref(), Ok(config), "row {row}: {name}");
+        let given = Config::<RULES>::parse(&altered(&good, *at, *value));
+        assert_eq!(given, Err(*error), "row {row}: {name}");
+    }
+}
+
+#[test]
+fn whatever_is_read_from_altered_bytes_can_be_written_and_read_again() {
+    for config in [one_arm(), inline()] {
+        let good = bytes(&config).unwrap();
+        for at in 12..good.len() {
+            let turned = (0..8).map(|bit| good[at] ^ 1 << bit);
+            for value in turned.chain([0, 1, 2, 0x20, 0x7f, 0xff]) {
+                if let Ok(read) = Config::<RULES>::parse(&altered(&good, at, value)) {
+                    let again = Config::parse(&bytes(&read).unwrap());
+                    assert_eq!(again, Ok(read), "{value} at {at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_error_has_a_text_of_its_own() {
+    let all = [
+        ConfigError::Missing,
+        ConfigError::Magic,
+        ConfigError::Newer(7),
+        ConfigError::Length,
+        ConfigError::Crc,
+        ConfigError::Value,
+        ConfigError::TooMany,
+        ConfigError::Port,
+        ConfigError::Host,
+        ConfigError::SameKey,
+        ConfigError::Service,
+        ConfigError::Window,
+        ConfigError::Vlan,
+        ConfigError::Ttl,
+    ];
+    let texts: std::collections::BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), all.len(), "{texts:?}");
+    assert!(texts.iter().all(|text| !text.is_empty()), "{texts:?}");
+    assert!(ConfigError::Newer(7).to_string().contains('7'), "it names the version");
+}
+
 #[test]
 fn it_does_not_show_its_keys() {
     let mut config = one_arm();

@@ -231,6 +231,15 @@ fn what_nobody_waits_for_is_silence() {
     let mut packet = Ipv4Packet::new_unchecked(&mut last_hop[14..]);
     packet.set_hop_limit(1);
     packet.fill_checksum();
+    let mut ipv6 = frame::tcp(SYN, to_gateway(CLIENT, 5_001, SSH), b"");
+    ipv6[12..14].copy_from_slice(&0x86dd_u16.to_be_bytes());
+    let version = |version: u8| {
+        let mut frame = frame::tcp(SYN, to_gateway(CLIENT, 5_001, SSH), b"");
+        let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        packet.set_version(version);
+        packet.fill_checksum();
+        frame
+    };
     let table: &[(&str, Vec<u8>, Drop)] = &[
         ("a port without a service", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 80), b""), Drop::Silence),
         ("a datagram to one", frame::udp(to_gateway(CLIENT, 5_001, 53), b""), Drop::Silence),
@@ -244,6 +253,13 @@ fn what_nobody_waits_for_is_silence() {
         ("from ourselves", frame::tcp(SYN, to_gateway(GATEWAY, 1, SSH), b""), Drop::NotOurs),
         ("our address, from elsewhere", frame::tcp(SYN, to_gateway(other, 1, SSH), b""), Drop::NotOurs),
         ("IGMP", frame::ipv4(CLIENT, GATEWAY, IpProtocol::Igmp, 8, |_, _, _| {}), Drop::Protocol),
+        (
+            "an ICMP message of 4 bytes",
+            frame::ipv4(CLIENT, GATEWAY, IpProtocol::Icmp, 4, |_, _, _| {}),
+            Drop::Malformed,
+        ),
+        ("IPv6", ipv6, Drop::Protocol),
+        ("version 6 in a header of version 4", version(6), Drop::Malformed),
         ("its last hop", last_hop, Drop::Hops),
         ("nothing", Vec::new(), Drop::Malformed),
     ];
@@ -433,6 +449,170 @@ fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flo
             assert_eq!(left, hops - 1, "row {row}: {name}");
         }
     }
+}
+
+#[test]
+fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap().from.1;
+    let sent = frame::tcp(SYN, Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 }, b"");
+    let quote = &sent[14..];
+    let with = |change: fn(&mut Ipv4Packet<&mut [u8]>)| {
+        let mut changed = quote.to_vec();
+        change(&mut Ipv4Packet::new_unchecked(&mut changed[..]));
+        frame::icmp(NAS, GATEWAY, 3, &changed)
+    };
+    let mut checksum = frame::icmp(NAS, GATEWAY, 3, quote);
+    checksum[14 + 20 + 2] ^= 1;
+    let table = [
+        ("whole", frame::icmp(NAS, GATEWAY, 3, quote), Action::Forward(Port::Outside)),
+        ("the least", frame::icmp(NAS, GATEWAY, 3, &quote[..28]), Action::Forward(Port::Outside)),
+        ("a byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(Drop::Malformed)),
+        ("nothing", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(Drop::Malformed)),
+        ("a wrong checksum", checksum, Action::Drop(Drop::Checksum)),
+        ("of version 6", with(|packet| packet.set_version(6)), Action::Drop(Drop::Malformed)),
+        ("a header of 16 bytes", with(|packet| packet.set_header_len(16)), Action::Drop(Drop::Malformed)),
+        ("a header beyond its end", with(|packet| packet.set_header_len(60)), Action::Drop(Drop::Malformed)),
+        ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(Drop::Fragment)),
+        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(Drop::Protocol)),
+        ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(Drop::NoFlow)),
+    ];
+    for (row, (name, mut error, action)) in table.into_iter().enumerate() {
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
+    }
+}
+
+#[test]
+fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
+    let (mut tables, mut config) = (SmallTables::new(), one_arm());
+    let pkd_gateway::Address::Static(interface) = config.address else { panic!("{:?}", config.address) };
+    config.address = pkd_gateway::Address::Dhcp;
+    let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
+    let all = Host { hardware: EVERYBODY, address: [255; 4].into() };
+    let dhcp = |to| frame::udp(Path { from: NAS, from_port: 67, to, to_port: 68 }, b"offer");
+    let local = Action::Local { skip: 0 };
+    let (not_ready, not_ours) = (Action::Drop(Drop::NotReady), Action::Drop(Drop::NotOurs));
+    // what comes; what becomes of it without an address, and with one
+    let table = [
+        ("an offer to all", dhcp(all), local, local),
+        ("an offer to the gateway", dhcp(GATEWAY), local, local),
+        ("a SYN", frame::tcp(SYN, to_gateway(CLIENT, 1, SSH), b""), not_ready, Action::Drop(Drop::NoGrant)),
+        ("counters", frame::udp(from_nas(5_000, 9_100), b""), not_ready, local),
+        ("who has its address", frame::arp(ArpOperation::Request, NAS, GATEWAY), not_ours, local),
+    ];
+    let mut out = [0; 64];
+    for given in [None, Some(interface), None] {
+        gateway.set_interface(given);
+        assert_eq!(gateway.interface(), given);
+        for (row, (name, frame, without, with)) in table.iter().enumerate() {
+            let action = gateway.on_frame(READY, Port::Outside, &mut frame.clone());
+            let expected = if given.is_some() { with } else { without };
+            assert_eq!(action, *expected, "row {row}: {name}, {given:?}");
+        }
+        if given.is_none() {
+            assert_eq!(gateway.on_tick(READY, &mut out), None, "it asks nobody without an address");
+        }
+    }
+}
+
+#[test]
+fn the_own_stacks_frames_go_out_once() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let gateway = ready(&mut tables, &config);
+    let mut out = [0; 7];
+    assert_eq!(gateway.on_own_frame(b"a frame", 0, &mut out), Some((Port::Outside, 7)));
+    assert_eq!(out, *b"a frame");
+    assert_eq!(gateway.on_own_frame(b"a frame", 1, &mut out), None);
+    assert_eq!(gateway.on_own_frame(b"a longer frame", 0, &mut out), None, "it does not fit");
+}
+
+#[test]
+fn when_all_grants_are_taken_the_one_that_ends_first_goes() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    let from = |last: u8| Host::new(3, [203, 0, 113, last]);
+    // The second is the oldest: the first knocks once more.
+    for (last, second) in [(1, 0), (2, 1), (3, 2), (4, 3), (1, 4), (5, 5)] {
+        let knock = knock("SSHK", seconds(second), 10 * last + u8::try_from(second).unwrap());
+        assert_eq!(
+            send_knock(&mut gateway, seconds(second), from(last), &knock),
+            Drop::Knock(Verdict::Accept)
+        );
+    }
+    for (last, granted) in [(1, true), (2, false), (3, true), (4, true), (5, true)] {
+        let syn = pass(&mut gateway, seconds(6), Port::Outside, TCP_SYN, to_gateway(from(last), 5_001, SSH));
+        assert_eq!(syn.is_ok(), granted, "address {last}: {syn:?}");
+    }
+}
+
+#[test]
+fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    for (row, client_first) in [true, false].into_iter().enumerate() {
+        let port = 5_001 + u16::try_from(row).unwrap();
+        let nat_port = establish(&mut gateway, READY, port);
+        let mut send = |second: u64, from_client: bool, flags| {
+            let carrier = Carrier::Tcp(flags);
+            let path = if from_client { to_gateway(CLIENT, port, SSH) } else { from_nas(22, nat_port) };
+            pass(&mut gateway, seconds(second), Port::Outside, carrier, path).is_ok()
+        };
+        assert!(send(0, client_first, FIN_ACK), "row {row}");
+        // Ten minutes of silence are too long.
+        for (second, from_client) in [(599, !client_first), (1_198, client_first)] {
+            assert!(send(second, from_client, ACK), "row {row}: it is open after {second} s");
+        }
+        assert!(send(1_200, client_first, FIN_ACK), "row {row}: the same side's FIN again closes nothing");
+        assert!(send(1_300, !client_first, ACK), "row {row}");
+        assert!(send(1_301, !client_first, FIN_ACK), "row {row}");
+        assert!(send(1_310, client_first, ACK), "row {row}: the last acknowledgement");
+        assert!(!send(1_312, client_first, ACK), "row {row}: it is closed");
+    }
+}
+
+#[test]
+fn a_flow_that_one_side_has_closed_ends_after_ten_silent_minutes() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    for (row, (port, client_closes)) in [(5_001, true), (5_002, false)].into_iter().enumerate() {
+        let nat_port = establish(&mut gateway, READY, port);
+        let path = if client_closes { to_gateway(CLIENT, port, SSH) } else { from_nas(22, nat_port) };
+        pass(&mut gateway, READY, Port::Outside, Carrier::Tcp(FIN_ACK), path).unwrap();
+        let late = client(&mut gateway, seconds(600), TCP_ACK, port);
+        assert_eq!(late, Err(Action::Drop(Drop::NoGrant)), "row {row}");
+    }
+}
+
+#[test]
+fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "BOTH");
+    let udp = |gateway: &mut Small<'_>, now, port| {
+        pass(gateway, now, Port::Outside, Carrier::Udp, to_gateway(CLIENT, port, DNS)).unwrap().from.1
+    };
+    establish(&mut gateway, READY, 5_001);
+    let nat_ports: Vec<u16> = (6_001..6_000 + u16::try_from(FLOWS).unwrap())
+        .map(|port| {
+            let nat_port = udp(&mut gateway, seconds(1), port);
+            pass(&mut gateway, seconds(1), Port::Outside, Carrier::Udp, from_nas(53, nat_port)).unwrap();
+            nat_port
+        })
+        .collect();
+    // The TCP flow is idle for longer, and stays; so does the UDP flow that has been used since.
+    udp(&mut gateway, seconds(2), 6_001);
+    establish(&mut gateway, seconds(3), 5_002);
+    assert!(client(&mut gateway, seconds(3), TCP_ACK, 5_001).is_ok());
+    let answers: Vec<bool> = nat_ports
+        .iter()
+        .map(|port| pass(&mut gateway, seconds(3), Port::Outside, Carrier::Udp, from_nas(53, *port)).is_ok())
+        .collect();
+    assert!(answers[0], "{answers:?}");
+    assert_eq!(answers.iter().filter(|passes| !**passes).count(), 1, "{answers:?}");
 }
 
 /// The error goes to `to` from the gateway, and quotes `about` as that host sent it, less a hop.

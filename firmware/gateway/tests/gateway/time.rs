@@ -83,6 +83,25 @@ fn a_floor_that_rose_while_the_last_was_being_saved_still_has_to_be_saved() {
 }
 
 #[test]
+fn a_floor_that_could_not_be_saved_is_counted_and_still_has_to_be_saved() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+    gateway.set_time(at(0), unix(20)).unwrap();
+    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", unix(20), 1)), ACCEPT);
+    for failures in 1..=2 {
+        gateway.floor_failed();
+        assert_eq!(gateway.counters().floor_failed, failures);
+        assert_eq!(gateway.floor_to_save(), Some(unix(20)));
+    }
+}
+
+#[test]
+fn a_time_that_is_not_believed_is_named_beside_the_earliest_possible() {
+    let text = TimeError::Earlier { told: UnixSeconds(12), earliest: UnixSeconds(345) }.to_string();
+    assert!(text.contains("12") && text.contains("345"), "{text}");
+}
+
+#[test]
 fn a_time_server_that_lies_about_the_past_is_not_believed() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(100)));
