@@ -322,6 +322,20 @@ fn on_a_trunk_the_own_stack_gets_and_sends_frames_without_tags() {
 }
 
 #[test]
+fn a_frame_without_room_for_a_tag_is_not_changed() {
+    for length in 0..20_u8 {
+        let frame: Vec<u8> = (0..length).collect();
+        let mut untagged = frame.clone();
+        untag(&mut untagged);
+        if length < 16 {
+            assert_eq!(untagged, frame, "{length} bytes");
+        } else {
+            assert_eq!((&untagged[TAG..16], &untagged[16..]), (&frame[..12], &frame[16..]), "{length} bytes");
+        }
+    }
+}
+
+#[test]
 fn own_frames_go_out_on_both_sides() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let gateway = ready(&mut tables, &config);

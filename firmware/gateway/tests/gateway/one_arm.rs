@@ -548,6 +548,52 @@ fn when_all_grants_are_taken_the_one_that_ends_first_goes() {
 }
 
 #[test]
+fn a_flow_that_makes_room_takes_no_other_with_it() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let flows = u16::try_from(FLOWS).unwrap();
+    let mut live: Vec<u16> = (5_001..5_001 + flows).collect();
+    for port in &live {
+        establish(&mut gateway, READY, *port);
+    }
+    // With as many chains as flows some have more than one flow; which ones differs from round to round.
+    for (round, new) in (0..100).zip(6_000..) {
+        let ended = live.remove(round * 5 % FLOWS);
+        client(&mut gateway, READY, Carrier::Tcp(RST), ended).unwrap();
+        establish(&mut gateway, READY, new);
+        live.push(new);
+        for port in &live {
+            let given = client(&mut gateway, READY, TCP_ACK, *port);
+            assert!(given.is_ok(), "round {round}: the flow of port {port}: {given:?}");
+        }
+        let given = client(&mut gateway, READY, TCP_ACK, ended);
+        assert_eq!(given, Err(Action::Drop(Drop::NoFlow)), "round {round}");
+    }
+}
+
+#[test]
+fn the_flows_that_are_not_over_are_counted() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let counted = |gateway: &Small<'_>, now| {
+        let mut text = String::new();
+        gateway.write_metrics(now, &mut text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("pkd_flows ")).unwrap();
+        line.parse::<usize>().unwrap()
+    };
+    assert_eq!(counted(&gateway, READY), 0);
+    for (port, flows) in [(5_001, 1), (5_002, 2), (5_003, 3)] {
+        client(&mut gateway, READY, TCP_SYN, port).unwrap();
+        assert_eq!(counted(&gateway, READY), flows, "port {port}");
+    }
+    establish(&mut gateway, seconds(1), 5_004);
+    // Those without an answer are over after half a minute.
+    assert_eq!((counted(&gateway, seconds(29)), counted(&gateway, seconds(30))), (4, 1));
+}
+
+#[test]
 fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
