@@ -21,7 +21,10 @@ fn key(start: &[u8]) -> [u8; Key::LENGTH] {
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
     assert_eq!(hex.len(), 2 * N, "{hex}");
-    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+    std::array::from_fn(|at| {
+        let digits = &hex[2 * at..2 * at + 2];
+        u8::from_str_radix(digits, 16).unwrap_or_else(|error| panic!("{digits}: {error}"))
+    })
 }
 
 /// Some of `tests/vectors/classic.json`.
@@ -41,7 +44,10 @@ fn table() -> [Row; 3] {
         },
         Row {
             name: "a key of 40 bytes",
-            key: std::array::from_fn(|at| u8::try_from(at).unwrap()),
+            key: bytes(
+                "000102030405060708090a0b0c0d0e0f10111213\
+                 1415161718191a1b1c1d1e1f2021222324252627",
+            ),
             tag: *b"PKD0",
             time: 1_795_287_600,
             nonce: [0xff; 12],

@@ -165,7 +165,7 @@ mod tests {
                 |config| inline(config, None, Pass { ipv6: true, other: false }),
             ),
             ("DHCP", &[("\"192.168.1.9/24\"", "\"dhcp\""), ("router = \"192.168.1.1\"", "")], |config| {
-                config.address = Address::Dhcp
+                config.address = Address::Dhcp;
             }),
             (
                 "the time server's port and pause",

@@ -367,11 +367,13 @@ fn what_is_for_an_inside_host_stays_inside() {
     assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
 }
 
+/// Hosts by number: those that speak to the gateway, one after the other; those that it remembers then; others.
+type Speaking = (&'static str, Vec<u8>, Vec<u8>, Vec<u8>);
+
 #[test]
 fn the_gateway_remembers_the_last_eight_inside_hosts_that_spoke_to_it() {
     let speaker = |number: u8| Host::new(100 + number, [192, 168, 1, 100 + number]);
-    // who speaks to the gateway, one after the other; who is remembered then, and who is not
-    let table: [(&str, Vec<u8>, Vec<u8>, Vec<u8>); 4] = [
+    let table: [Speaking; 4] = [
         ("nobody", vec![], vec![], vec![1]),
         ("eight", (1..=8).collect(), (1..=8).collect(), vec![9]),
         ("nine: the first is forgotten", (1..=9).collect(), (2..=9).collect(), vec![1]),

@@ -5,7 +5,11 @@ mod config;
 #[cfg(test)]
 mod flash;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod frame;
+#[cfg(test)]
+mod icmp;
 #[cfg(test)]
 mod inline;
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Window};
+use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Verdict, Window};
 use pkd_gateway::{
     Action, Address, Config, Drop, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface, Mode,
     Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
 };
 use smoltcp::wire::ArpOperation;
 
-use crate::frame::{self, Carrier, Host, Path};
+use crate::frame::{self, ACK, Carrier, Host, Path, SYN, SYN_ACK};
 
 pub(crate) const FLOWS: usize = 8;
 pub(crate) const RULES: usize = 4;
@@ -147,4 +147,31 @@ impl Path {
     pub(crate) fn with_to(self, host: Host) -> Self {
         Self { to: Host { address: host.address, ..self.to }, ..self }
     }
+}
+
+pub(crate) const TCP_SYN: Carrier = Carrier::Tcp(SYN);
+pub(crate) const TCP_ACK: Carrier = Carrier::Tcp(ACK);
+
+/// A segment of the client's to SSH; what the NAS sees of it.
+pub(crate) fn client(
+    gateway: &mut Small<'_>,
+    now: Instant,
+    carrier: Carrier,
+    from_port: u16,
+) -> Result<frame::Seen, Action> {
+    pass(gateway, now, Port::Outside, carrier, to_gateway(CLIENT, from_port, SSH))
+}
+
+/// A flow of the client's with its answer; gives the port that the NAS sees.
+pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -> u16 {
+    let nat_port = client(gateway, now, TCP_SYN, from_port).unwrap().from.1;
+    pass(gateway, now, Port::Outside, Carrier::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
+    client(gateway, now, TCP_ACK, from_port).unwrap();
+    nat_port
+}
+
+/// A knock that opens.
+pub(crate) fn open(gateway: &mut Small<'_>, now: Instant, from: Host, tag: &str) {
+    let nonce = from.address.octets()[3];
+    assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), Drop::Knock(Verdict::Accept));
 }

@@ -9,7 +9,7 @@ use std::{
 
 use pkd_gateway::{Config, RULES};
 
-const GOOD: &str = include_str!("../example.toml");
+const GOOD: &str = include_str!("../../example.toml");
 
 /// A folder with a good file and its key; it goes when this is dropped.
 struct Folder(PathBuf);

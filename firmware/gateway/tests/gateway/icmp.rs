@@ -1,0 +1,144 @@
+//! ICMP errors about packets of flows.
+
+use pkd_gateway::{Action, Drop, Port};
+use smoltcp::wire::{IpProtocol, Ipv4Packet};
+
+use crate::{
+    frame::{self, Carrier, HOPS, Host, Path, SYN},
+    rig::{
+        CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, SmallTables, TCP_SYN, client, from_nas, one_arm,
+        open, ready, to_gateway,
+    },
+};
+
+#[test]
+fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "BOTH");
+    for (row, (carrier, port, inside)) in
+        [(TCP_SYN, SSH, 22), (Carrier::Udp, DNS, 53)].into_iter().enumerate()
+    {
+        let sent = frame::carried(carrier, to_gateway(CLIENT, 5_001, port), b"payload of a packet");
+        let mut forwarded = sent.clone();
+        assert_eq!(
+            gateway.on_frame(READY, Port::Outside, &mut forwarded),
+            Action::Forward(Port::Outside),
+            "row {row}"
+        );
+        // The NAS says: nobody listens there.
+        let mut error = frame::icmp(NAS, GATEWAY, 3, &forwarded[14..]);
+        assert_eq!(
+            gateway.on_frame(READY, Port::Outside, &mut error),
+            Action::Forward(Port::Outside),
+            "row {row}"
+        );
+        check_error(&error, CLIENT, &sent, row);
+
+        let nat_port = frame::seen(&forwarded).unwrap().from.1;
+        let reply = frame::carried(carrier, from_nas(inside, nat_port), b"payload of a reply");
+        let mut outwards = reply.clone();
+        assert_eq!(
+            gateway.on_frame(READY, Port::Outside, &mut outwards),
+            Action::Forward(Port::Outside),
+            "row {row}"
+        );
+        // A router on the way says: too big. RFC 792 promises 8 bytes behind the header.
+        let router = Host::new(3, [198, 51, 100, 1]);
+        let mut error = frame::icmp(router, GATEWAY, 3, &outwards[14..14 + 28]);
+        assert_eq!(
+            gateway.on_frame(READY, Port::Outside, &mut error),
+            Action::Forward(Port::Outside),
+            "row {row}"
+        );
+        check_error(&error, NAS, &reply[..14 + 28], row);
+
+        let mut strange = frame::icmp(router, GATEWAY, 3, &sent[14..]);
+        let given = gateway.on_frame(READY, Port::Outside, &mut strange);
+        assert_eq!(given, Action::Drop(Drop::NoFlow), "row {row}: about a packet that we never sent");
+    }
+}
+
+#[test]
+fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flow() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap().from.1;
+    let other = Host::new(9, [192, 168, 1, 21]);
+    let ours = Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 };
+    let forwarded = Action::Forward(Port::Outside);
+    let hops = Action::Drop(Drop::Hops);
+    let no_flow = Action::Drop(Drop::NoFlow);
+    let table = [
+        ("the gateway's own packet", HOPS, ours, forwarded),
+        ("with two hops left", 2, ours, forwarded),
+        ("with its last hop", 1, ours, hops),
+        ("with no hop", 0, ours, hops),
+        ("a packet from another address", HOPS, Path { from: STRANGER, ..ours }, no_flow),
+        ("a packet to another host", HOPS, Path { to: other, ..ours }, no_flow),
+        ("a packet to another port", HOPS, Path { to_port: 23, ..ours }, no_flow),
+        ("a packet from another port", HOPS, Path { from_port: nat_port + 1, ..ours }, no_flow),
+    ];
+    for (row, (name, hops, about, action)) in table.into_iter().enumerate() {
+        let mut error = frame::icmp(NAS, GATEWAY, 3, &frame::tcp(SYN, about, b"")[14..]);
+        let mut packet = Ipv4Packet::new_unchecked(&mut error[14..]);
+        packet.set_hop_limit(hops);
+        packet.fill_checksum();
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
+        if action == forwarded {
+            let left = Ipv4Packet::new_unchecked(&error[14..]).hop_limit();
+            assert_eq!(left, hops - 1, "row {row}: {name}");
+        }
+    }
+}
+
+#[test]
+fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap().from.1;
+    let sent = frame::tcp(SYN, Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 }, b"");
+    let quote = &sent[14..];
+    let with = |change: fn(&mut Ipv4Packet<&mut [u8]>)| {
+        let mut changed = quote.to_vec();
+        change(&mut Ipv4Packet::new_unchecked(&mut changed[..]));
+        frame::icmp(NAS, GATEWAY, 3, &changed)
+    };
+    let mut checksum = frame::icmp(NAS, GATEWAY, 3, quote);
+    checksum[14 + 20 + 2] ^= 1;
+    let table = [
+        ("whole", frame::icmp(NAS, GATEWAY, 3, quote), Action::Forward(Port::Outside)),
+        ("the least", frame::icmp(NAS, GATEWAY, 3, &quote[..28]), Action::Forward(Port::Outside)),
+        ("a byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(Drop::Malformed)),
+        ("nothing", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(Drop::Malformed)),
+        ("a wrong checksum", checksum, Action::Drop(Drop::Checksum)),
+        ("of version 6", with(|packet| packet.set_version(6)), Action::Drop(Drop::Malformed)),
+        ("a header of 16 bytes", with(|packet| packet.set_header_len(16)), Action::Drop(Drop::Malformed)),
+        ("a header beyond its end", with(|packet| packet.set_header_len(60)), Action::Drop(Drop::Malformed)),
+        ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(Drop::Fragment)),
+        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(Drop::Protocol)),
+        ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(Drop::NoFlow)),
+    ];
+    for (row, (name, mut error, action)) in table.into_iter().enumerate() {
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
+    }
+}
+
+/// The error goes to `to` from the gateway, and quotes `about` as that host sent it, less a hop.
+fn check_error(error: &[u8], to: Host, about: &[u8], row: usize) {
+    let packet = Ipv4Packet::new_checked(&error[14..]).unwrap();
+    assert!(packet.verify_checksum(), "row {row}");
+    assert_eq!((packet.src_addr(), packet.dst_addr()), (GATEWAY.address, to.address), "row {row}");
+    assert_eq!(error[..6], to.hardware.0, "row {row}");
+    let message = smoltcp::wire::Icmpv4Packet::new_checked(packet.payload()).unwrap();
+    assert!(message.verify_checksum(), "row {row}");
+    let mut quoted = packet.payload()[8..].to_vec();
+    let mut quote = Ipv4Packet::new_unchecked(&mut quoted);
+    assert!(quote.verify_checksum(), "row {row}: that of the quoted header");
+    // It had one hop less when it went on.
+    quote.set_hop_limit(HOPS);
+    quote.fill_checksum();
+    assert_eq!(quoted, about[14..], "row {row}");
+}
