@@ -99,8 +99,9 @@ net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| 
         // Each life gets knocks from an address of its own, and is killed while they come in.
         let address = format!("192.0.2.{}", 10 + life);
         shell(&format!("nsenter --net=/run/netns/client ip addr add {address}/24 dev cl"))?;
-        let burst: Vec<_> =
-            (0..8).map(|number| payload(KEY, TAG, now()?, life * 100 + number)).collect::<Result<_>>()?;
+        let burst: Vec<_> = (0..u32::try_from(BURST)?)
+            .map(|number| payload(KEY, TAG, now()?, life * 100 + number))
+            .collect::<Result<_>>()?;
         kills.push(kill_during(&mut gateway, address.parse()?, &burst, life.into())?);
         sent.extend(burst);
     }
