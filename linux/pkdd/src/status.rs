@@ -242,3 +242,144 @@ impl Status {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use pkd_core::Reason;
+
+    use super::*;
+    use crate::journal::{Entry, Journal};
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    const CONFIG: &str = "\
+[service.ssh]
+port = 22
+[service.vpn]
+protocol = 'udp'
+port = 1194
+seconds = 600
+[user.a]
+tag = 'AAAA'
+key = 'one'
+services = ['ssh']
+[user.b]
+tag = 'BBBB'
+key = 'two'
+window = 100
+enabled = false
+services = ['ssh']
+[user.c]
+tag = 'CCCC'
+key = 'three'
+expires = '2020-01-01'
+services = ['ssh']
+";
+
+    /// What a daemon tells that has just begun and knows nothing of earlier lives.
+    fn status(trouble: &str, overruns: u64) -> Status {
+        let config = Config::parse(CONFIG, Path::new("/")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal")).unwrap();
+        let mut guards = Guards::open(journal, Entry::Unknown(NOW), NOW, config.widest()).unwrap();
+        guards.take_rules(config.users.values().map(|user| (user.guard, user.rule.window))).unwrap();
+        let mut counters = Counters::default();
+        let verdicts = report::verdicts();
+        for (number, verdict) in (1..).zip(verdicts) {
+            (0..number).for_each(|_| counters.count(verdict));
+        }
+        let given = |service: &str, address: &str, left: Option<u64>| Given {
+            service: service.parse().unwrap(),
+            address: address.parse().unwrap(),
+            left: left.map(Duration::from_secs),
+        };
+        let grants = vec![
+            given("ssh", "192.0.2.7/32", Some(29)),
+            given("ssh", "2001:db8::/32", None),
+            given("vpn", "192.0.2.8/32", Some(1)),
+        ];
+        let parts = Parts {
+            config: &config,
+            guards: &guards,
+            counters: &counters,
+            overruns,
+            grants,
+            trouble: trouble.to_owned(),
+        };
+        Status::new(NOW, parts)
+    }
+
+    #[test]
+    fn people_read_it_line_by_line() {
+        let usual = "\
+Accepted: 1
+Ignored: 2 for their length, 3 for their tag, 4 outside the window, 5 replayed, 6 with a wrong digest
+Service ssh: tcp port 22, 30 s after a knock
+  open for 192.0.2.7, another 29 s
+  open for 2001:db8::/32, without end
+Service vpn: udp port 1194, 600 s after a knock
+  open for 192.0.2.8, another 1 s
+User a: tag AAAA, active, 0 knocks remembered, waits 11 s more for what an earlier life may have accepted
+User b: tag BBBB, disabled, 0 knocks remembered, waits 101 s more for what an earlier life may have accepted
+User c: tag CCCC, expired, 0 knocks remembered, waits 11 s more for what an earlier life may have accepted
+";
+        assert_eq!(status("", 0).text(), usual);
+        let (first, rest) = usual.split_once("Service").unwrap();
+        let with_trouble = format!("Trouble: no firewall\n{first}Overruns: 7\nService{rest}");
+        assert_eq!(status("no firewall", 7).text(), with_trouble);
+        let mut calm = status("", 0);
+        calm.users.iter_mut().for_each(|user| user.wait = 0);
+        assert!(calm.text().ends_with("User c: tag CCCC, expired, 0 knocks remembered\n"), "{}", calm.text());
+    }
+
+    #[test]
+    fn prometheus_reads_each_number() {
+        for (trouble, overruns, is_wrong) in [("", 0, 0), ("no firewall", 7, 1)] {
+            let text = status(trouble, overruns).metrics();
+            let numbers: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            let expected = [
+                "pkdd_datagrams_total{verdict=\"accept\"} 1".to_owned(),
+                "pkdd_datagrams_total{verdict=\"length\"} 2".to_owned(),
+                "pkdd_datagrams_total{verdict=\"tag\"} 3".to_owned(),
+                "pkdd_datagrams_total{verdict=\"window\"} 4".to_owned(),
+                "pkdd_datagrams_total{verdict=\"replay\"} 5".to_owned(),
+                "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
+                format!("pkdd_overruns_total {overruns}"),
+                "pkdd_grants{service=\"ssh\"} 2".to_owned(),
+                "pkdd_grants{service=\"vpn\"} 1".to_owned(),
+                "pkdd_guard_wait_seconds{user=\"a\"} 11".to_owned(),
+                "pkdd_guard_wait_seconds{user=\"b\"} 101".to_owned(),
+                "pkdd_guard_wait_seconds{user=\"c\"} 11".to_owned(),
+                format!("pkdd_trouble {is_wrong}"),
+            ];
+            assert_eq!(numbers, expected);
+            // Each has its help and its type before it.
+            for name in numbers.iter().filter_map(|line| line.split(['{', ' ']).next()) {
+                for word in ["HELP", "TYPE"] {
+                    assert!(text.contains(&format!("# {word} {name} ")), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn programs_read_it_as_it_was_written() {
+        let status = status("no firewall", 7);
+        let text = serde_json::to_string(&status).unwrap();
+        let read: Status = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{status:?}"));
+        assert_eq!((read.now, read.overruns, read.users[1].window), (NOW.0, 7, 100));
+        assert_eq!(read.users[0].newest, None);
+        assert_eq!(
+            read.grants.iter().map(|grant| grant.seconds_left).collect::<Vec<_>>(),
+            [Some(29), None, Some(1)]
+        );
+        for word in ["one", "two", "three"] {
+            assert!(!text.contains(&format!("\"{word}\"")), "a key is shown");
+        }
+        let words: Vec<&str> = Reason::ALL.map(|reason| report::word(Verdict::Ignore(reason))).to_vec();
+        assert_eq!(words, ["length", "tag", "window", "replay", "digest"]);
+    }
+}
