@@ -616,6 +616,23 @@ enabled = false
     }
 
     #[test]
+    fn only_a_value_of_a_wrong_kind_is_left_out_of_a_message() {
+        let rows = [
+            ("invalid type: string \"k\", expected i64", "invalid type: string, expected i64"),
+            ("invalid value: integer `7`, expected a day", "invalid value: integer, expected a day"),
+            // The value looks like the end of the message.
+            ("invalid type: string \"a, expected b\", expected i64", "invalid type: string, expected i64"),
+            ("unknown field `keys`, expected `key`", "unknown field `keys`, expected `key`"),
+            ("invalid type: null, expected `key`", "invalid type: null, expected `key`"),
+            ("invalid type: string \"k\"", "invalid type: string \"k\""),
+            ("missing field `key`", "missing field `key`"),
+        ];
+        for (message, expected) in rows {
+            assert_eq!(without_value(message), expected);
+        }
+    }
+
+    #[test]
     fn a_file_with_keys_that_others_can_use_is_warned_of() {
         let folder = tempfile::tempdir().unwrap();
         let (file, key) = (folder.path().join("pkdd.toml"), folder.path().join("me.key"));

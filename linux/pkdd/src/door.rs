@@ -185,11 +185,14 @@ expires = '2020-01-01'
         let without_a = Config::parse(&USERS.replace("'one'", "'else'"), folder.path()).unwrap();
         door.reload(without_a).unwrap();
         assert_eq!(check(&mut door, &one).0, Verdict::Ignore(Reason::Digest));
+        // It is not only that the knock is an old one.
+        assert_eq!(check(&mut door, &packet("SAME", "one", NOW.0 + 1)).0, Verdict::Ignore(Reason::Digest));
+        assert_eq!(check(&mut door, &packet("SAME", "else", NOW.0 + 1)).0, Verdict::Accept);
         assert_eq!(check(&mut door, &two).0, Verdict::Accept);
         door.reload(Config::parse(USERS, folder.path()).unwrap()).unwrap();
         for packet in [&one, &two] {
             assert!(matches!(check(&mut door, packet).0, Verdict::Ignore(_)));
         }
-        assert_eq!(door.counters().of(Verdict::Accept), 2);
+        assert_eq!(door.counters().of(Verdict::Accept), 3);
     }
 }
