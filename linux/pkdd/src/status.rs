@@ -283,8 +283,8 @@ services = ['ssh']
         let config = Config::parse(CONFIG, Path::new("/")).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal")).unwrap();
-        let mut guards = Guards::open(journal, Entry::Unknown(NOW), NOW, config.widest()).unwrap();
-        guards.take_rules(config.users.values().map(|user| (user.guard, user.rule.window))).unwrap();
+        let mut caches = Caches::open(journal, Entry::Unknown(NOW), NOW, config.widest()).unwrap();
+        caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window))).unwrap();
         let mut counters = Counters::default();
         let verdicts = report::verdicts();
         for (number, verdict) in (1..).zip(verdicts) {
@@ -302,7 +302,7 @@ services = ['ssh']
         ];
         let parts = Parts {
             config: &config,
-            guards: &guards,
+            caches: &caches,
             counters: &counters,
             overruns,
             grants,
@@ -349,9 +349,9 @@ User c: tag CCCC, expired, 0 knocks remembered, waits 11 s more for what an earl
                 format!("pkdd_overruns_total {overruns}"),
                 "pkdd_grants{service=\"ssh\"} 2".to_owned(),
                 "pkdd_grants{service=\"vpn\"} 1".to_owned(),
-                "pkdd_guard_wait_seconds{user=\"a\"} 11".to_owned(),
-                "pkdd_guard_wait_seconds{user=\"b\"} 101".to_owned(),
-                "pkdd_guard_wait_seconds{user=\"c\"} 11".to_owned(),
+                "pkdd_cache_wait_seconds{user=\"a\"} 11".to_owned(),
+                "pkdd_cache_wait_seconds{user=\"b\"} 101".to_owned(),
+                "pkdd_cache_wait_seconds{user=\"c\"} 11".to_owned(),
                 format!("pkdd_trouble {is_wrong}"),
             ];
             assert_eq!(numbers, expected);
