@@ -2,6 +2,7 @@
 //! real `nft` and `iptables`, the real `knock`, and a real SSH server. Nothing of it needs root.
 
 mod faults;
+mod firewall4;
 mod gateway;
 mod privileges;
 mod scenes;

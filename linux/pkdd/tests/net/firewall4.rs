@@ -1,0 +1,67 @@
+//! Grants in the sets of a firewall4, played by a table that has what the package `pkd` puts into it.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use pkd_netns::{
+    network::{Family, net_test, ssh_server},
+    process::{shell, wait},
+};
+
+use crate::gateway::{Gateway, USERS};
+
+/// What loading firewall4 does: all of it is made anew, and its sets are empty.
+fn load() -> Result<()> {
+    let (sets, rules): (Vec<String>, Vec<String>) = [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")]
+        .map(|(number, kind, network)| {
+            let set = format!("set pkd_ssh_{number} {{ type {kind}; flags timeout; }}");
+            (set, format!("tcp dport 22 ct state new {network} saddr @pkd_ssh_{number} accept"))
+        })
+        .into_iter()
+        .unzip();
+    let chain = format!(
+        "chain input {{ type filter hook input priority 0; {}; tcp dport 22 ct state new drop; \
+         udp length 64 log group 5644 snaplen 192 queue-threshold 1 drop; }}",
+        rules.join("; ")
+    );
+    let table = format!("table inet fw4 {{ {}; {chain}; }}", sets.join("; "));
+    shell(&format!("nft 'table inet fw4; delete table inet fw4; {table}'")).map(drop)
+}
+
+net_test!(a_knock_opens_by_the_sets_of_firewall4, |network| {
+    let mut gateway = Gateway::new(network, "fw4")?;
+    let _server = ssh_server(22, gateway.folder.path())?;
+    load()?;
+    gateway.start()?;
+    for family in Family::BOTH {
+        gateway.is_closed(family)?;
+        gateway.knock(family)?;
+        gateway.is_open(family)?;
+    }
+    let status = gateway.run(&["status"])?;
+    ensure!(status.contains("open for 192.0.2.2, ") && status.contains("open for 2001:db8::2, "), "{status}");
+    // Its sets come back empty, and get what is still due.
+    load()?;
+    gateway.signal(Signal::SIGUSR1)?;
+    for family in Family::BOTH {
+        gateway.is_open(family)?;
+    }
+    // While it is stopped its sets cannot be listed, which the status tells.
+    shell("nft delete table inet fw4")?;
+    let trouble = || Ok(gateway.status()?["trouble"].to_string());
+    wait("trouble", trouble, |trouble| trouble.contains("no set pkd_ssh_4 in table inet fw4"))?;
+    load()?;
+    gateway.signal(Signal::SIGUSR1)?;
+    gateway.is_open(Family::V4)?;
+    // Who is no user any more is put out.
+    gateway.configure(&USERS.replace("services = ['ssh']", "services = ['ssh']\nenabled = false"))?;
+    ensure!(gateway.reload()?);
+    for family in Family::BOTH {
+        gateway.is_closed(family)?;
+    }
+    // A firewall that is stopped lets nobody pass, so there is nothing to take back.
+    shell("nft delete table inet fw4")?;
+    gateway.configure(USERS)?;
+    ensure!(gateway.stop(Signal::SIGTERM)?);
+    gateway.run(&["clear"])?;
+    Ok(())
+});
