@@ -131,7 +131,7 @@ fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>
 fn cause(before: State, after: State, clock: Option<&str>, port: Port) -> String {
     let port = port.0;
     match (before, after, clock) {
-        (State::Open, State::Open, _) => format!("Port {port} was open before the knock: nothing caches it from here, or an earlier knock still counts."),
+        (State::Open, State::Open, _) => format!("Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts."),
         (_, State::Open, Some(_)) => format!("The knock opens port {port}, although this computer's clock is wrong; set it before that changes."),
         (_, State::Open, None) => format!("All is well: the knock opens port {port}."),
         (_, _, Some(told)) => format!("This computer's clock is wrong, {told}; set it, and knock again."),

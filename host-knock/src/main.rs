@@ -1,4 +1,4 @@
-//! `knock` opens doors that pkd caches: for each host, one datagram that only a holder of the key can
+//! `knock` opens ports that pkd guards: for each host, one datagram that only a holder of the key can
 //! make, and that nobody answers.
 //!
 //! [`args`] is what was typed, [`request`] what it means, [`send`] what is done about it.

@@ -35,7 +35,8 @@ pub struct Scenario {
     tag_hex: String,
     key_hex: String,
     window: u32,
-    /// Entries of the cache.
+    /// Entries that the replay cache holds. Scenario files use the older word.
+    #[serde(rename = "guard_capacity")]
     pub cache_capacity: usize,
     /// When the verifier started, without memory.
     pub start: u64,

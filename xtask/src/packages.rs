@@ -250,7 +250,7 @@ fn client(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
     let built = program("host-knock", "knock", architecture, Some(""), work)?;
     Ok(Recipe {
         name: "pkd-knock",
-        description: "The knock command: opens a port that pkd caches elsewhere",
+        description: "The knock command: opens a port that pkd guards elsewhere",
         license: EITHER,
         version: VERSION.to_owned(),
         architecture: Some(architecture.name),

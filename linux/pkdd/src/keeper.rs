@@ -31,7 +31,7 @@ pub struct Given {
 
 /// Rules and grants of one firewall.
 pub trait Keeper {
-    /// Caches the services, no longer caches those that an earlier configuration had, and has knocks handed over.
+    /// Guards the services, stops guarding those that only an earlier configuration had, and has knocks delivered.
     /// `list` is the file that remembers which those are.
     ///
     /// # Errors
