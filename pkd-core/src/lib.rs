@@ -1,7 +1,7 @@
 //! The knock: one UDP datagram of 56 bytes that only a holder of the key can make.
 //!
 //! Bytes and a clock go in, a [`Verdict`] comes out. Nothing here reads a clock, draws random bytes,
-//! allocates, logs or does I/O; the doors that use this crate (the netfilter match, the daemon, the
+//! allocates, logs or does I/O; the programs that use this crate (the netfilter match, the daemon, the
 //! firmware) own all of that. The protocol is described in `docs/protocol.md`.
 //!
 //! ```
@@ -12,8 +12,8 @@
 //! let payload = Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(1_800_000_000), nonce: [7; 12] }, port);
 //!
 //! let now = UnixSeconds(1_800_000_003);
-//! let start = Baseline::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
-//! let mut cache = ReplayCache::<256>::new(start.floor(rule.window));
+//! let baseline = Baseline::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
+//! let mut cache = ReplayCache::<256>::new(baseline.floor(rule.window));
 //! let packet = Packet { destination_port: port, payload: &payload };
 //! assert_eq!(Verifier::new(&rule, &mut cache).check(now, &packet), Verdict::Accept);
 //! # Ok::<(), pkd_core::SecretError>(())

@@ -1,8 +1,8 @@
-//! The memory that makes a knock work once.
+//! The replay cache, which makes a knock work once.
 //!
-//! The invariant that everything here keeps: *every accepted knock is either in the set or at or
-//! below the floor.* An entry leaves the set only when it is full, and only together with raising the
-//! floor to its time. So no step of any clock, forwards or back, brings an accepted knock back.
+//! Its invariant: *every accepted knock is in the set, or at or below the floor.* An entry leaves the set only when
+//! the set is full, and only in the step that raises the floor to its time. So no step of any clock, forwards or
+//! back, makes an accepted knock acceptable again.
 
 use core::cell::Cell;
 
@@ -10,9 +10,9 @@ use heapless::Vec;
 
 use crate::{Digest, UnixSeconds, Window};
 
-/// What the memory keeps of a knock: its time, and 8 digest bytes to tell those of one second apart.
+/// What the cache stores of a knock: its time, and 8 bytes of its digest to distinguish knocks of one second.
 ///
-/// Two knocks of one second share a mark with a chance of 2⁻⁶⁴; the later one is refused then.
+/// Two knocks of one second share an ID with a probability of 2⁻⁶⁴; the later one is then refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KnockId {
     time: UnixSeconds,
@@ -20,14 +20,14 @@ pub struct KnockId {
 }
 
 impl KnockId {
-    /// The mark of a knock with this time and digest.
+    /// The ID of a knock with this time and digest.
     #[must_use]
     pub fn new(time: UnixSeconds, digest: &Digest) -> Self {
         Self { time, id: digest.id() }
     }
 
-    /// A mark that [`time`](Self::time) and [`id`](Self::id) were kept of; for doors that write down what
-    /// they accepted.
+    /// An ID whose [`time`](Self::time) and [`id`](Self::id) were stored, for programs that keep a journal of
+    /// accepted knocks.
     #[must_use]
     pub const fn kept(time: UnixSeconds, id: u64) -> Self {
         Self { time, id }
@@ -39,50 +39,50 @@ impl KnockId {
         self.time
     }
 
-    /// Tells knocks of one second apart.
+    /// Distinguishes knocks of one second.
     #[must_use]
     pub const fn id(&self) -> u64 {
         self.id
     }
 }
 
-/// What [`Verifier`](crate::Verifier) asks of a memory. A door whose memory is shared between
-/// threads implements it with a lock around each call of a [`ReplayCache`].
+/// Where a [`Verifier`](crate::Verifier) looks knocks up. A program that shares a [`ReplayCache`] between threads
+/// implements it with a lock around each call.
 ///
-/// A knock refused by mistake costs its sender a second knock; a replay that is not refused opens
-/// the door to whoever recorded it. So a memory that is not sure refuses.
+/// A false rejection costs the sender one more knock; a replay that is accepted opens the port for an attacker. So
+/// a store that is in doubt refuses.
 pub trait ReplayStore {
     /// First look: whether a knock is a replay. Changes nothing and costs no hash.
     ///
-    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is. The answer may be
-    /// old by the time it is used; [`record`](Self::record) decides.
-    fn refuses(&mut self, mark: KnockId, window: Window) -> bool;
+    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is a replay. The answer may be outdated
+    /// when it is used; [`record`](Self::record) decides.
+    fn refuses(&mut self, id: KnockId, window: Window) -> bool;
 
-    /// Second look, and record. `false`: a replay after all, nothing recorded.
+    /// Second look, and record. Returns `false` for a replay, and then records nothing.
     ///
-    /// Only for knocks whose digest is good; else a stranger could raise the floor.
+    /// Call it only for knocks whose digest is valid; otherwise a stranger could raise the floor.
     #[must_use]
-    fn record(&mut self, mark: KnockId, window: Window) -> bool;
+    fn record(&mut self, id: KnockId, window: Window) -> bool;
 }
 
-/// The memory of one key: the `N` accepted knocks with the greatest times, and the floor. No knock
-/// with a time at or below the floor is accepted.
+/// The accepted knocks of one key: the `N` with the greatest times, and the floor. No knock with a time at or below
+/// the floor is accepted.
 ///
-/// When it is full, the knock with the smallest time leaves and raises the floor to it. The price:
-/// an honest knock that more than `N` later ones overtook is refused, and its sender has to knock
-/// again. So is one in a second of which `N` and one more were accepted already.
+/// When the cache is full, the knock with the smallest time leaves and raises the floor to its time. The price: an
+/// honest knock that arrives after more than `N` later ones is refused, and its sender has to knock again. So is a
+/// knock of a second of which `N` + 1 were accepted already.
 ///
-/// An entry takes 16 bytes. A look costs a binary search, a record moves at most `N` entries.
-/// A clone is another memory: what one accepts, the other does not know.
+/// An entry takes 16 bytes. A lookup is a binary search; recording moves at most `N` entries. A clone is a separate
+/// cache: it does not learn what the original accepts.
 #[derive(Clone, Debug)]
 pub struct ReplayCache<const N: usize> {
     /// Sorted, smallest time first.
     set: Vec<KnockId, N>,
-    /// What an earlier life may have accepted.
+    /// What an earlier boot may have accepted.
     baseline: UnixSeconds,
-    /// What this life accepted and no longer holds in the set.
+    /// What this boot accepted and no longer holds in the set.
     evicted: UnixSeconds,
-    /// The greatest time that this life accepted.
+    /// The greatest time accepted since the start.
     newest: Option<UnixSeconds>,
 }
 
@@ -93,15 +93,15 @@ impl<const N: usize> ReplayCache<N> {
         Self { set: Vec::new(), baseline, evicted: UnixSeconds(0), newest: None }
     }
 
-    /// No knock at or before this time is accepted. 0, the least, says: nothing was accepted
-    /// before; a knock with time 0 never is.
+    /// No knock at or before this time is accepted. 0 means that nothing was accepted before; a knock with time 0
+    /// is never accepted.
     #[must_use]
     pub fn floor(&self) -> UnixSeconds {
         self.baseline.max(self.evicted)
     }
 
-    /// The greatest time that this cache accepted. Not all that has to be saved for the next life,
-    /// see [`Baseline::with_memory`].
+    /// The greatest time that this cache accepted. More than that has to be saved for the next boot, see
+    /// [`Baseline::with_memory`].
     #[must_use]
     pub fn newest(&self) -> Option<UnixSeconds> {
         self.newest
@@ -113,50 +113,50 @@ impl<const N: usize> ReplayCache<N> {
         self.set.len()
     }
 
-    /// Whether no knock is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()
     }
 
-    /// The greatest time that this cache, or what it baseline, may have accepted. A cache may go
-    /// only if those made later refuse all up to here, see [`Baseline::drop_cache`].
+    /// The greatest time that may have been accepted, by this cache or before it. A cache may be dropped only if
+    /// caches made later refuse every time up to here, see [`Baseline::drop_cache`].
     #[must_use]
     pub fn high_water_mark(&self) -> UnixSeconds {
         self.floor().max(self.newest.unwrap_or_default())
     }
 
-    /// Raises the floor by what caches of this life had accepted that are gone, see
-    /// [`Baseline::dropped`]; for a cache that is new.
+    /// Raises the floor to what caches that were dropped since the start had accepted, see [`Baseline::dropped`];
+    /// for a new cache.
     pub fn raise_evicted(&mut self, dropped: UnixSeconds) {
         self.evicted = self.evicted.max(dropped);
     }
 
-    /// Raises the baseline floor; for a rule that joins with a wider window than those before it,
-    /// see [`Baseline::earlier`].
+    /// Raises the floor that the cache started with; for a rule that joins with a wider window than those before
+    /// it, see [`Baseline::earlier`].
     pub fn raise_baseline(&mut self, floor: UnixSeconds) {
         self.baseline = self.baseline.max(floor);
     }
 
-    /// Root says what earlier lives accepted at the latest; the floor may fall by it. What this life
-    /// accepted stays refused.
+    /// Replaces the floor that the cache started with, which may lower it. Knocks accepted since the start stay
+    /// refused.
     pub fn set_baseline(&mut self, floor: UnixSeconds) {
         self.baseline = floor;
     }
 
-    /// Seconds until a knock from a sender with the same clock is later than the floor; 0: none.
+    /// Seconds until a knock from a sender with the same clock is later than the floor; 0 if it is already.
     ///
-    /// For people to read. It means nothing where `now` is from no real clock
-    /// ([`Window::NO_CLOCK`]): there only the senders' times count.
+    /// For people to read. It is meaningless without a real clock ([`Window::NO_CLOCK`]), where only the senders'
+    /// times count.
     #[must_use]
     pub fn wait(&self, now: UnixSeconds) -> u64 {
         let floor = self.floor();
         if now > floor || floor == UnixSeconds(0) { 0 } else { floor.since(now).saturating_add(1) }
     }
 
-    /// Whether all up to the [`high_water_mark`](Self::high_water_mark) has left `window`, the widest of all rules
-    /// that ever used this cache: a cache without rules may
-    /// then go, and the floor that it leaves behind refuses only what the window refuses anyway.
+    /// Whether every time up to the [`high_water_mark`](Self::high_water_mark) has left `window`, the widest of all
+    /// rules that ever used this cache. A cache without rules may then be dropped, and the floor that it leaves
+    /// behind refuses only what the window refuses anyway.
     #[must_use]
     pub fn is_past(&self, now: UnixSeconds, window: Window) -> bool {
         self.high_water_mark().plus(window) < now
@@ -164,37 +164,37 @@ impl<const N: usize> ReplayCache<N> {
 }
 
 impl<const N: usize> ReplayStore for ReplayCache<N> {
-    fn refuses(&mut self, mark: KnockId, window: Window) -> bool {
-        let accepted_later = || self.newest.is_some_and(|newest| mark.time <= newest);
-        mark.time <= self.floor()
+    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+        let accepted_later = || self.newest.is_some_and(|newest| id.time <= newest);
+        id.time <= self.floor()
             || (window == Window::NO_CLOCK && accepted_later())
-            || self.set.binary_search(&mark).is_ok()
+            || self.set.binary_search(&id).is_ok()
     }
 
-    fn record(&mut self, mark: KnockId, window: Window) -> bool {
-        if self.refuses(mark, window) {
+    fn record(&mut self, id: KnockId, window: Window) -> bool {
+        if self.refuses(id, window) {
             return false;
         }
-        self.newest = self.newest.max(Some(mark.time));
+        self.newest = self.newest.max(Some(id.time));
         if window == Window::NO_CLOCK {
-            self.evicted = self.evicted.max(mark.time);
+            self.evicted = self.evicted.max(id.time);
             return true;
         }
-        let place = self.set.partition_point(|entry| *entry < mark);
+        let place = self.set.partition_point(|entry| *entry < id);
         if self.set.is_full() {
-            // The smallest leaves, which may be the new one; those up to the place of the new one move by one.
+            // The smallest leaves, which may be the new one; those before the new one's place move by one.
             let moved = cells(self.set.get_mut(..place));
-            let leaves = moved.first().map_or(mark, Cell::get);
+            let leaves = moved.first().map_or(id, Cell::get);
             for pair in moved.windows(2) {
                 if let [to, from] = pair {
                     to.set(from.get());
                 }
             }
             if let Some(last) = moved.last() {
-                last.set(mark);
+                last.set(id);
             }
             self.evicted = self.evicted.max(leaves.time);
-        } else if self.set.push(mark).is_ok() {
+        } else if self.set.push(id).is_ok() {
             let moved = cells(self.set.get_mut(place..));
             for pair in moved.windows(2).rev() {
                 if let [from, to] = pair {
@@ -202,24 +202,24 @@ impl<const N: usize> ReplayStore for ReplayCache<N> {
                 }
             }
             if let Some(first) = moved.first() {
-                first.set(mark);
+                first.set(id);
             }
         }
         true
     }
 }
 
-/// Entries, so that one can be copied over its neighbour. Slices can do that too, by ways that may panic, which no
-/// kernel forgives.
+/// Entries as cells, so that one can be copied over its neighbour. The slice methods that do it can panic, which
+/// is fatal in a kernel.
 fn cells(entries: Option<&mut [KnockId]>) -> &[Cell<KnockId>] {
     Cell::from_mut(entries.unwrap_or_default()).as_slice_of_cells()
 }
 
-/// What a verifier knows, at its start, of what earlier lives accepted. All its caches begin with it.
+/// What is known at the start about knocks accepted before. All caches of one start begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Baseline {
     earlier: Earlier,
-    /// The greatest high_water_mark of the caches of this life that went.
+    /// The greatest high-water id of the caches dropped since the start.
     dropped: UnixSeconds,
 }
 
@@ -230,29 +230,28 @@ enum Earlier {
 }
 
 impl Baseline {
-    /// Module load, boot, first run: earlier lives may have accepted anything that `now` and the
-    /// window allowed. So the floor is `now` and a window, and caches wait that long before they
-    /// accept; honest knocks until then are refused.
+    /// For a module load or a boot without a saved floor: anything that `now` and the window allow may have been
+    /// accepted before. So the floor is `now` plus the window, and caches wait that long before they accept
+    /// anything; honest knocks until then are refused.
     ///
-    /// No knock of an earlier life is accepted again, if these hold:
+    /// No knock of an earlier boot is accepted again, provided that:
     ///
     /// - `now` is no earlier than the clock was at any earlier acceptance;
     /// - no window was wider then than that of any rule with the same key is now;
-    /// - neither then nor now a rule had [`Window::NO_CLOCK`], which accepts any time and waits
-    ///   for nothing.
+    /// - no rule had or has [`Window::NO_CLOCK`], which accepts any time and does not wait.
     ///
-    /// Otherwise only memory helps.
+    /// Otherwise only a saved floor helps.
     #[must_use]
     pub const fn without_memory(now: UnixSeconds) -> Self {
         Self { earlier: Earlier::Unknown { start: now }, dropped: UnixSeconds(0) }
     }
 
-    /// Earlier lives accepted nothing later than `floor`; 0 for a first installation. Their clocks
-    /// and windows do not matter, and nobody waits.
+    /// For a start with a saved floor: earlier boots accepted nothing later than `floor`; 0 for a first installation.
+    /// Their clocks and windows do not matter, and there is no wait.
     ///
-    /// What a life has to save for this is the greatest of the [`high_water_mark`](ReplayCache::high_water_mark) of
-    /// each of its caches, and its own [`Baseline::floor`] for the widest window that any rule had in
-    /// it. A `floor` that is too small lets replays in; one that is too great makes senders wait.
+    /// The floor to save is the greatest of the [`high_water_mark`](ReplayCache::high_water_mark) of each cache and
+    /// of [`Baseline::floor`] for the widest window that any rule had. A `floor` that is too small lets replays in;
+    /// one that is too great makes senders wait.
     #[must_use]
     pub const fn with_memory(floor: UnixSeconds) -> Self {
         Self { earlier: Earlier::Remembered { floor }, dropped: UnixSeconds(0) }
@@ -264,7 +263,7 @@ impl Baseline {
         self.earlier(window).max(self.dropped)
     }
 
-    /// What earlier lives may have accepted at the latest with this window, and nothing of this life.
+    /// The latest time that earlier boots may have accepted with this window.
     #[must_use]
     pub fn earlier(&self, window: Window) -> UnixSeconds {
         match self.earlier {
@@ -273,18 +272,18 @@ impl Baseline {
         }
     }
 
-    /// What caches of this life that went may have accepted at the latest.
+    /// The latest time that caches dropped since the start may have accepted.
     #[must_use]
     pub fn dropped(&self) -> UnixSeconds {
         self.dropped
     }
 
-    /// Root says what earlier lives accepted at the latest.
+    /// Sets the latest time that earlier boots accepted.
     pub fn set_baseline(&mut self, floor: UnixSeconds) {
         self.earlier = Earlier::Remembered { floor };
     }
 
-    /// A cache of this life goes; this was its [`high_water_mark`](ReplayCache::high_water_mark).
+    /// Records that a cache with this [`high_water_mark`](ReplayCache::high_water_mark) was dropped.
     pub fn drop_cache(&mut self, high_water_mark: UnixSeconds) {
         self.dropped = self.dropped.max(high_water_mark);
     }

@@ -1,8 +1,8 @@
-//! What a door asks of a knock.
+//! What a gateway asks of a knock.
 
 use crate::{Key, Tag, Window};
 
-/// One key that opens, under one tag.
+/// A key under a tag, and how far clocks may differ.
 ///
 /// The layout is that of the netfilter match's revision 0, 48 bytes: key, tag, window.
 #[derive(Clone, Debug)]
@@ -10,8 +10,8 @@ use crate::{Key, Tag, Window};
 pub struct Rule {
     /// The shared secret.
     pub key: Key,
-    /// The knocks that this rule looks at.
+    /// Only knocks with this tag are checked.
     pub tag: Tag,
-    /// How far the sender's clock may be off.
+    /// How far the sender's clock may differ.
     pub window: Window,
 }

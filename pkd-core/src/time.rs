@@ -1,6 +1,6 @@
 //! Time as the knock carries it, and the window it must fall into.
 
-/// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is legal: it comes from strangers.
+/// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is valid input: strangers choose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct UnixSeconds(pub u64);
@@ -29,11 +29,11 @@ impl UnixSeconds {
 pub struct Window(u32);
 
 impl Window {
-    /// The gateway has no clock: every time passes the window, and the cache accepts only times
-    /// greater than its floor and than any it has accepted.
+    /// The gateway has no clock: every time passes the window, and the cache accepts only times greater than its
+    /// floor and than any it has accepted.
     ///
-    /// A sender whose clock is ahead shuts the others out until theirs have caught up; one who
-    /// sends `u64::MAX`, for good.
+    /// A sender whose clock is ahead locks the others out until theirs have caught up; one who sends `u64::MAX`,
+    /// permanently.
     pub const NO_CLOCK: Self = Self(0);
 
     /// A window of `seconds` to either side.
@@ -48,7 +48,7 @@ impl Window {
         self.0
     }
 
-    /// Whether `time` lies within the window around `now`. Right for every pair of 64-bit times.
+    /// Whether `time` lies within the window around `now`. Correct for every pair of 64-bit times.
     #[must_use]
     pub fn admits(self, now: UnixSeconds, time: UnixSeconds) -> bool {
         self == Self::NO_CLOCK || now.0.abs_diff(time.0) <= u64::from(self.0)

@@ -1,28 +1,28 @@
-//! What a door decides about a datagram, and how often.
+//! Decisions about datagrams, and counters of them.
 
 use core::fmt;
 
-/// The decision about one datagram. Never "reject": nobody is ever answered.
+/// The decision about one datagram. It is never called "reject": pkd does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A knock, fresh, made with the rule's key, seen for the first time.
+    /// A fresh knock, made with the rule's key, seen for the first time.
     Accept,
     /// Anything else.
     Ignore(Reason),
 }
 
-/// The check that a datagram failed first. Each is cheaper than the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The check that a datagram failed first, in the order of the checks: a greater reason got further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Not 56 bytes of payload, or not all of the datagram.
+    /// The payload is not 56 bytes, or the datagram is incomplete.
     Length,
-    /// Another tag than the rule's.
+    /// The tag is not the rule's.
     Tag,
-    /// A time outside the window.
+    /// The time is outside the window.
     Window,
-    /// Accepted before, or not later than the floor.
+    /// The knock was accepted before, or is not later than the floor.
     Replay,
-    /// Not made with the rule's key, or altered, or sent to another port.
+    /// The digest does not match: another key, another port, or altered bytes.
     Digest,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How many datagrams got which verdict. At 2⁶⁴ a count stays.
+/// The number of datagrams by verdict. Counts saturate at 2⁶⁴ − 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     accepted: u64,

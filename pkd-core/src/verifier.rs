@@ -2,28 +2,27 @@
 
 use crate::{Knock, KnockId, Packet, Reason, ReplayStore, Rule, UnixSeconds, Verdict};
 
-/// One rule and the memory of what it accepted, put together for a check.
+/// One rule and the store of its accepted knocks, put together for a check.
 #[derive(Debug)]
 pub struct Verifier<'a, M> {
     rule: &'a Rule,
-    memory: &'a mut M,
+    store: &'a mut M,
 }
 
 impl<'a, M: ReplayStore> Verifier<'a, M> {
-    /// `memory` must be the one that all rules with this tag and key share; another one would accept
-    /// the same knock once more.
-    pub fn new(rule: &'a Rule, memory: &'a mut M) -> Self {
-        Self { rule, memory }
+    /// `store` must be the one that all rules with this tag and key share; a second one would accept the same knock
+    /// again.
+    pub fn new(rule: &'a Rule, store: &'a mut M) -> Self {
+        Self { rule, store }
     }
 
     /// Decides about a datagram at the time `now`; the first check that fails gives the reason.
     ///
-    /// `now` is the gateway's clock; with [`Window::NO_CLOCK`](crate::Window::NO_CLOCK) it counts for
-    /// nothing. The platform has to have left out fragments and datagrams with a wrong checksum.
+    /// `now` is the gateway's clock; it is ignored with [`Window::NO_CLOCK`](crate::Window::NO_CLOCK). The caller
+    /// must have filtered out fragments and datagrams with a wrong checksum.
     ///
-    /// A knock that is refused by mistake costs its sender a second knock. One accepted by mistake
-    /// opens the door: hence the second look, because between the first and the end of the hash
-    /// another CPU may have accepted the same bytes.
+    /// There is a second look at the store because another CPU may have accepted the same bytes between the first
+    /// look and the end of the hash.
     pub fn check(&mut self, now: UnixSeconds, packet: &Packet<'_>) -> Verdict {
         match self.first_failure(now, packet) {
             Some(reason) => Verdict::Ignore(reason),
@@ -43,14 +42,14 @@ impl<'a, M: ReplayStore> Verifier<'a, M> {
             return Some(Reason::Window);
         }
         let claimed = knock.digest();
-        let mark = KnockId::new(knock.time(), &claimed);
-        if self.memory.refuses(mark, *window) {
+        let id = KnockId::new(knock.time(), &claimed);
+        if self.store.refuses(id, *window) {
             return Some(Reason::Replay);
         }
         if !knock.expected_digest(key, packet.destination_port).matches(&claimed) {
             return Some(Reason::Digest);
         }
-        if !self.memory.record(mark, *window) {
+        if !self.store.record(id, *window) {
             return Some(Reason::Replay);
         }
         None

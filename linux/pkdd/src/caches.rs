@@ -92,7 +92,7 @@ impl Caches {
                 if let Some(cache) = self.of_keys.get_mut(&accepted.cache) {
                     cache.has_rule = false;
                     // Below the floor it is one that a grant needs, and that the cache has let go.
-                    let _is_new = cache.memory.record(accepted.mark, accepted.window);
+                    let _is_new = cache.memory.record(accepted.id, accepted.window);
                 }
                 self.accepted.push(accepted);
             }
@@ -178,7 +178,7 @@ impl Caches {
             .accepted
             .iter()
             .filter(|accepted| {
-                let in_its_set = floor_of(&accepted.cache).is_some_and(|floor| accepted.mark.time() > floor);
+                let in_its_set = floor_of(&accepted.cache).is_some_and(|floor| accepted.id.time() > floor);
                 grants(accepted) || in_its_set && !of_the_gone(accepted)
             })
             .copied()
@@ -221,22 +221,22 @@ pub struct Memory<'a> {
 
 /// A cache that is not there knows no replay, so it accepts nothing.
 impl ReplayStore for Memory<'_> {
-    fn refuses(&mut self, mark: KnockId, window: Window) -> bool {
-        self.caches.of_keys.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(mark, window))
+    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+        self.caches.of_keys.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
     }
 
-    fn record(&mut self, mark: KnockId, window: Window) -> bool {
-        if self.refuses(mark, window) {
+    fn record(&mut self, id: KnockId, window: Window) -> bool {
+        if self.refuses(id, window) {
             return false;
         }
-        let accepted = Accepted { cache: self.id, mark, window, source: self.source, at: self.now };
+        let accepted = Accepted { cache: self.id, id, window, source: self.source, at: self.now };
         // What cannot be written down could be replayed in the next life.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
             self.caches.failure = Some(error);
             return false;
         }
         self.caches.accepted.push(accepted);
-        self.caches.of_keys.get_mut(&self.id).is_some_and(|cache| cache.memory.record(mark, window))
+        self.caches.of_keys.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
     }
 }
 
@@ -261,9 +261,9 @@ mod tests {
         caches
     }
 
-    fn record(caches: &mut Caches, name: &str, time: u64, mark: u64) -> bool {
-        let mark = KnockId::kept(UnixSeconds(time), mark);
-        caches.memory(id(name), "192.0.2.7".parse().unwrap(), NOW).record(mark, WINDOW)
+    fn record(caches: &mut Caches, name: &str, time: u64, id: u64) -> bool {
+        let knock = KnockId::kept(UnixSeconds(time), id);
+        caches.memory(id(name), "192.0.2.7".parse().unwrap(), NOW).record(knock, WINDOW)
     }
 
     const FIRST: Entry = Entry::Remembered(UnixSeconds(0));
@@ -386,7 +386,7 @@ mod tests {
         // what the journal holds, the first time that counts
         let old = Accepted {
             cache: id("one"),
-            mark: KnockId::kept(UnixSeconds(900), 1),
+            id: KnockId::kept(UnixSeconds(900), 1),
             window: WINDOW,
             source: "192.0.2.7".parse().unwrap(),
             at: UnixSeconds(900),
@@ -441,8 +441,8 @@ mod tests {
             assert!(record(&mut caches, "one", 2_000 + number, 1), "{number}");
         }
         let floor = caches.report(id("one"), NOW).unwrap().floor;
-        caches.tidy(NOW, |knock| knock.mark.time() == UnixSeconds(2_000)).unwrap();
-        let kept: Vec<u64> = caches.accepted().iter().map(|knock| knock.mark.time().0).collect();
+        caches.tidy(NOW, |knock| knock.id.time() == UnixSeconds(2_000)).unwrap();
+        let kept: Vec<u64> = caches.accepted().iter().map(|knock| knock.id.time().0).collect();
         let above = floor.0 + 1..2_000 + knocks;
         assert_eq!(kept, [2_000].into_iter().chain(above).collect::<Vec<_>>());
     }

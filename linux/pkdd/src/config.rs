@@ -17,10 +17,10 @@ use pkd_core::{Key, Rule, Tag, UnixSeconds, Window};
 use pktables::{Forward, Invalid, Policy, Port, Protocol, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
 
-use crate::{day::Day, journal::CacheId};
+use crate::{date::Date, journal::CacheId};
 
 /// Seconds that a grant may last at most, and a window be wide.
-const LONGEST: RangeInclusive<i64> = 1..=86_400;
+const SECONDS: RangeInclusive<i64> = 1..=86_400;
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Config {
     /// Where knocks come in, and what is done about them.
     pub gate: Gate,
     /// What they open, by name.
-    pub services: BTreeMap<ServiceName, Opening>,
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
     /// Who may knock, by name.
     pub users: BTreeMap<String, User>,
     /// What is not wrong, but not well either.
@@ -70,7 +70,7 @@ pub enum Firewall {
 
 /// A section `service`.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub struct ServiceConfig {
     /// What pktables is told.
     pub service: Service,
     /// How long new connections may begin after a knock.
@@ -91,7 +91,7 @@ pub struct User {
     /// Whether his knocks count at all.
     pub enabled: bool,
     /// His last day.
-    pub expires: Option<Day>,
+    pub expires: Option<Date>,
 }
 
 impl User {
@@ -246,8 +246,8 @@ impl Config {
         let gate = file.gate.check()?;
         let mut services = BTreeMap::new();
         for (name, section) in file.service {
-            let opening = section.check(&name)?;
-            services.insert(opening.service.name.clone(), opening);
+            let service = section.check(&name)?;
+            services.insert(service.service.name.clone(), service);
         }
         let mut warnings = Vec::new();
         let mut users: BTreeMap<String, User> = BTreeMap::new();
@@ -268,11 +268,11 @@ impl Config {
     }
 
     /// The services that a knock of this user opens.
-    pub fn openings<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a Opening> {
+    pub fn services_of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a ServiceConfig> {
         user.services
             .iter()
             .filter_map(|name| self.services.get(name))
-            .filter(|opening| opening.tags.is_empty() || opening.tags.contains(&user.rule.tag))
+            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.rule.tag))
     }
 }
 
@@ -295,8 +295,8 @@ impl GateSection {
                 return Err(wrong!("gate: firewall '{other}' is none of auto, nft, iptables and fw4"));
             }
         };
-        let folder = |name: &str, given: Option<PathBuf>, usual: &str| {
-            let path = given.unwrap_or_else(|| usual.into());
+        let folder = |name: &str, active: Option<PathBuf>, usual: &str| {
+            let path = active.unwrap_or_else(|| usual.into());
             if path.is_absolute() {
                 Ok(path)
             } else {
@@ -310,7 +310,7 @@ impl GateSection {
             rate: number("gate: rate", self.rate.unwrap_or(20), 1..=1_000_000)?,
             run: folder("run", self.run, "/run/pkdd")?,
             state: folder("state", self.state, "/var/lib/pkdd")?,
-            save: Duration::from_secs(number("gate: save", self.save.unwrap_or(1), LONGEST)?),
+            save: Duration::from_secs(number("gate: save", self.save.unwrap_or(1), SECONDS)?),
             user: self.user,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
@@ -318,7 +318,7 @@ impl GateSection {
 }
 
 impl ServiceSection {
-    fn check(self, name: &str) -> Result<Opening, Error> {
+    fn check(self, name: &str) -> Result<ServiceConfig, Error> {
         let what = |option: &str| format!("service '{name}': {option}");
         let protocol = match self.protocol.as_deref() {
             None | Some("tcp") => Protocol::Tcp,
@@ -336,7 +336,7 @@ impl ServiceSection {
             })
             .collect::<Result<Vec<Forward>, _>>()?;
         let tags = self.tags.iter().map(|text| tag(&what("tag"), text)).collect::<Result<_, _>>()?;
-        Ok(Opening {
+        Ok(ServiceConfig {
             service: Service {
                 name: name.parse().map_err(|error: Invalid| wrong!("service '{name}' {}", error.why))?,
                 protocol,
@@ -346,7 +346,7 @@ impl ServiceSection {
                 log: None,
                 forward,
             },
-            ttl: Duration::from_secs(number(&what("seconds"), self.seconds.unwrap_or(30), LONGEST)?),
+            ttl: Duration::from_secs(number(&what("seconds"), self.seconds.unwrap_or(30), SECONDS)?),
             tags,
         })
     }
@@ -357,7 +357,7 @@ impl UserSection {
         self,
         name: &str,
         folder: &Path,
-        services: &BTreeMap<ServiceName, Opening>,
+        services: &BTreeMap<ServiceName, ServiceConfig>,
         warnings: &mut Vec<String>,
     ) -> Result<User, Error> {
         let what = |option: &str| format!("user '{name}': {option}");
@@ -490,7 +490,7 @@ enabled = false
             log: None,
             forward: forward.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        let services: Vec<&Service> = config.services.values().map(|opening| &opening.service).collect();
+        let services: Vec<&Service> = config.services.values().map(|service| &service.service).collect();
         assert_eq!(services, [&service("ssh", 22, &[]), &service("web", 8443, &["192.168.1.10:443"])]);
     }
 
@@ -536,8 +536,8 @@ enabled = false
         let config = parse(GOOD).unwrap();
         let opened = |user: &str| {
             config
-                .openings(&config.users[user])
-                .map(|opening| opening.service.name.to_string())
+                .services_of(&config.users[user])
+                .map(|service| service.service.name.to_string())
                 .collect::<Vec<_>>()
         };
         assert_eq!((opened("me"), opened("anna")), (vec!["ssh".to_owned()], vec!["web".to_owned()]));
@@ -546,7 +546,7 @@ enabled = false
     #[test]
     fn a_user_counts_until_the_end_of_his_last_day() {
         let mut user = parse(GOOD).unwrap().users["anna"].clone();
-        let end = "2027-12-31".parse::<Day>().unwrap().end();
+        let end = "2027-12-31".parse::<Date>().unwrap().end();
         assert!(!user.is_active(UnixSeconds(0)), "he is disabled");
         user.enabled = true;
         assert!(user.is_active(end) && !user.is_active(UnixSeconds(end.0 + 1)));

@@ -14,49 +14,49 @@ use std::{
 };
 
 /// How long one who asks may take for it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take: with iptables, some programs have to be started for it.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Bytes of a question.
-const LONGEST: u64 = 64;
+/// Bytes of a request.
+const MAX_REQUEST: u64 = 64;
 
-/// What can be asked.
+/// What can be request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Query {
     /// The status as JSON.
     Status,
     /// The same for Prometheus.
     Metrics,
 }
 
-impl Question {
+impl Query {
     const ALL: [(Self, &str); 2] = [(Self::Status, "status"), (Self::Metrics, "metrics")];
 
     fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(question, _)| *question == self).map_or("", |(_, word)| word)
+        Self::ALL.iter().find(|(query, _)| *query == self).map_or("", |(_, word)| word)
     }
 }
 
-/// A question that waits for its answer.
-pub struct Asked {
+/// A query that waits for its answer.
+pub struct Request {
     /// Which.
-    pub question: Question,
+    pub query: Query,
     answer: SyncSender<String>,
 }
 
-impl Asked {
+impl Request {
     /// Answers it.
     pub fn answer(self, text: String) {
-        // Who has given up waiting needs none.
+        // Who has active up waiting needs none.
         let _ = self.answer.send(text);
     }
 }
 
-/// Listens, in a thread of its own; `wake` hears that a question is there.
+/// Listens, in a thread of its own; `wake` hears that a query is there.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Receiver<Asked>> {
+pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Receiver<Request>> {
     // What an earlier process left; the lock of the folder says that it is gone.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -64,13 +64,13 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let (sender, questions) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
     thread::spawn(move || {
         // One at a time: whoever is slow makes others wait, and not the daemon.
         for stream in listener.incoming().flatten() {
-            let Ok(question) = read(&stream) else { continue };
+            let Ok(query) = read(&stream) else { continue };
             let (answer, text) = mpsc::sync_channel(1);
-            if sender.send(Asked { question, answer }).is_err() {
+            if sender.send(Request { query, answer }).is_err() {
                 return;
             }
             wake();
@@ -79,32 +79,32 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
             }
         }
     });
-    Ok(questions)
+    Ok(requests)
 }
 
-fn read(stream: &UnixStream) -> io::Result<Question> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn read(stream: &UnixStream) -> io::Result<Query> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut line = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
-    let question = Question::ALL.into_iter().find(|(_, word)| *word == line.trim_end());
-    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "no question");
-    let found = question.ok_or_else(unknown);
+    BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
+    let query = Query::ALL.into_iter().find(|(_, word)| *word == line.trim_end());
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "no query");
+    let found = query.ok_or_else(unknown);
     if found.is_err() {
         let mut stream = stream;
-        stream.write_all(b"pkdd knows the questions status and metrics\n")?;
+        stream.write_all(b"pkdd knows the requests status and metrics\n")?;
     }
-    found.map(|(question, _)| question)
+    found.map(|(query, _)| query)
 }
 
 /// Asks the daemon that listens there.
 ///
 /// # Errors
 /// Nobody listens, or answers in time.
-pub fn ask(path: &Path, question: Question) -> io::Result<String> {
+pub fn ask(path: &Path, query: Query) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(ANSWER + PATIENCE))?;
-    writeln!(stream, "{}", question.word())?;
+    stream.set_read_timeout(Some(ANSWER + TIMEOUT))?;
+    writeln!(stream, "{}", query.word())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     if text.is_empty() {
@@ -121,11 +121,11 @@ mod tests {
     fn a_question_is_answered_and_nonsense_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let questions = listen(&path, || ()).unwrap();
+        let requests = listen(&path, || ()).unwrap();
         let answers = thread::spawn(move || {
-            for asked in questions.iter().take(2) {
-                let text = format!("{:?}", asked.question);
-                asked.answer(text);
+            for request in requests.iter().take(2) {
+                let text = format!("{:?}", request.query);
+                request.answer(text);
             }
         });
         for words in ["nonsense\n", "\n", &"x".repeat(100)] {
@@ -133,12 +133,12 @@ mod tests {
             stream.write_all(words.as_bytes()).unwrap();
             let mut text = String::new();
             let _reset = stream.read_to_string(&mut text);
-            assert!(text.is_empty() || text.contains("knows the questions"), "{text}");
+            assert!(text.is_empty() || text.contains("knows the requests"), "{text}");
         }
         // One who says nothing, and goes.
         drop(UnixStream::connect(&path).unwrap());
-        assert_eq!(ask(&path, Question::Status).unwrap(), "Status");
-        assert_eq!(ask(&path, Question::Metrics).unwrap(), "Metrics");
+        assert_eq!(ask(&path, Query::Status).unwrap(), "Status");
+        assert_eq!(ask(&path, Query::Metrics).unwrap(), "Metrics");
         answers.join().unwrap();
     }
 
@@ -149,6 +149,6 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let _questions = listen(&path, || ()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(ask(&folder.path().join("none"), Question::Status).is_err());
+        assert!(ask(&folder.path().join("none"), Query::Status).is_err());
     }
 }

@@ -1,8 +1,9 @@
-//! The running daemon: one thread that waits for knocks, signals and questions, in this order of haste.
+//! The running daemon: one thread that waits for knocks, signals and requests, in this order of haste.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::Read,
+    net::IpAddr,
     os::{
         fd::AsFd,
         unix::{fs::DirBuilderExt, net::UnixStream},
@@ -22,22 +23,21 @@ use nix::{
     fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use pkd_core::{UnixSeconds, Verdict};
+use pkd_core::UnixSeconds;
 use pkd_packet::Datagram;
-use pktables::Change;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
     caches::Caches,
-    config::{Config, Gate},
-    control::{self, Asked, Question},
-    door::Door,
+    config::{Config, Gate, ServiceConfig},
+    control::{self, Query, Request},
+    engine::{Decision, Engine},
+    firewall::{self, FirewallBackend, reconcile},
     floor::{Saved, Saver},
-    journal::{CacheId, Journal},
-    keeper::{self, Keeper},
+    journal::Journal,
     nflog::{Nflog, Received},
-    privileges::{self, Enclosed},
-    report::{Ignored, say},
+    privileges::{self, Sandbox},
+    report::{Ignored, log},
     status::{Parts, Status},
 };
 
@@ -54,7 +54,7 @@ pub fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
-/// The socket for questions in the folder of what runs.
+/// The socket for requests in the folder of what runs.
 #[must_use]
 pub fn socket(run: &Path) -> PathBuf {
     run.join("socket")
@@ -71,7 +71,7 @@ fn services(gate: &Gate) -> PathBuf {
 pub fn clear(config: &Config) -> Result<()> {
     make_folder(&config.gate.run)?;
     let _lock = lock(&config.gate.run)?;
-    keeper::open(config.gate.firewall)?.clear(&services(&config.gate))
+    firewall::open(config.gate.firewall)?.clear(&services(&config.gate))
 }
 
 /// Runs until SIGTERM or SIGINT. Rules and grants stay: who has stopped it starts it again.
@@ -80,9 +80,9 @@ pub fn clear(config: &Config) -> Result<()> {
 /// It cannot begin, and says why in one line. Once it runs it goes on.
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path)?;
-    config.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+    config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
     let mut daemon = Daemon::start(path, config)?;
-    say(&format!("{} is open for knocks", env!("CARGO_PKG_VERSION")));
+    log(&format!("{} is open for knocks", env!("CARGO_PKG_VERSION")));
     while !daemon.signals.end.load(Ordering::Relaxed) {
         daemon.wait()?;
     }
@@ -91,23 +91,23 @@ pub fn run(path: &Path) -> Result<()> {
 
 struct Daemon {
     path: PathBuf,
-    door: Door,
-    keeper: Box<dyn Keeper>,
-    log: Nflog,
+    engine: Engine,
+    firewall: Box<dyn FirewallBackend>,
+    nflog: Nflog,
     saver: Saver,
     signals: Signals,
-    questions: Receiver<Asked>,
+    requests: Receiver<Request>,
     ignored: Ignored,
     overruns: u64,
     /// What is wrong now, by where it went wrong.
-    trouble: Trouble,
+    health: Health,
     next_round: Instant,
     next_slow_round: Instant,
     _lock: Flock<File>,
 }
 
 #[derive(Default)]
-struct Trouble {
+struct Health {
     configuration: Option<String>,
     firewall: Option<String>,
 }
@@ -116,7 +116,7 @@ struct Signals {
     end: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     look: Arc<AtomicBool>,
-    /// Readable when one came, or a question.
+    /// Readable when one came, or a query.
     wake: UnixStream,
 }
 
@@ -146,13 +146,13 @@ impl Daemon {
         let (signals, waker) = Signals::catch().context("cannot catch signals")?;
         let mut folders = vec![gate.run.as_path(), gate.state.as_path()];
         folders.iter().try_for_each(|folder| make_folder(folder))?;
-        let locks = keeper::locks(gate.firewall);
+        let locks = firewall::locks(gate.firewall);
         for path in &locks {
             let made = OpenOptions::new().create(true).append(true).open(path);
             made.with_context(|| format!("cannot make {}", path.display()))?;
         }
         if let Some(user) = &gate.user {
-            privileges::become_user(user, &[&folders[..], &locks].concat())?;
+            privileges::drop_privileges(user, &[&folders[..], &locks].concat())?;
         }
         let lock = lock(&gate.run)?;
         if !privileges::may_change_rules() {
@@ -160,39 +160,39 @@ impl Daemon {
         }
         folders.extend(gate.metrics.as_deref().and_then(Path::parent));
         let files = [&locks[..], &[Path::new("/dev/null")]].concat();
-        if privileges::enclose(&folders, &files)? == Enclosed::NotByThisKernel {
-            say("this kernel has no Landlock, so nothing keeps pkdd from writing elsewhere");
+        if privileges::sandbox(&folders, &files)? == Sandbox::Unsupported {
+            log("this kernel has no Landlock, so nothing keeps pkdd from writing elsewhere");
         }
-        let log = Nflog::open(gate.group)
+        let nflog = Nflog::open(gate.group)
             .with_context(|| format!("cannot take the packets of NFLOG's group {}", gate.group))?;
         let caches = remember(&gate, &config)?;
-        let mut keeper = keeper::open(gate.firewall)?;
-        keeper.prepare(&config, &services(&gate))?;
-        let mut door = Door::new(config, caches).context("cannot write the journal")?;
+        let mut firewall = firewall::open(gate.firewall)?;
+        firewall.install(&config, &services(&gate))?;
+        let mut engine = Engine::new(config, caches).context("cannot write the journal")?;
         let state = gate.state.join("floor");
         let saver = Saver::start(state.clone(), gate.save, move |error| {
-            say(&format!(
+            log(&format!(
                 "cannot write {}: {error}; after a reboot knocks wait for one window",
                 state.display()
             ));
         });
-        saver.save(door.caches().high_water_mark());
-        let questions = control::listen(&socket(&gate.run), move || {
+        saver.save(engine.caches().high_water_mark());
+        let requests = control::listen(&socket(&gate.run), move || {
             // Full: it is awake already.
             let _ = std::io::Write::write(&mut &waker, &[1]);
         })
         .with_context(|| format!("cannot listen at {}", socket(&gate.run).display()))?;
         let mut daemon = Self {
             path: path.to_owned(),
-            door,
-            keeper,
-            log,
+            engine,
+            firewall,
+            nflog,
             saver,
             signals,
-            questions,
+            requests,
             ignored: Ignored::default(),
             overruns: 0,
-            trouble: Trouble::default(),
+            health: Health::default(),
             next_round: Instant::now(),
             next_slow_round: Instant::now(),
             _lock: lock,
@@ -207,7 +207,7 @@ impl Daemon {
         let next = self.next_round.min(self.next_slow_round).saturating_duration_since(begin);
         let timeout = PollTimeout::try_from(next + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut sources = [
-            PollFd::new(self.log.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.nflog.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.wake.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut sources, timeout) {
@@ -221,18 +221,18 @@ impl Daemon {
         }
         if self.signals.look.swap(false, Ordering::Relaxed) {
             // Somebody has loaded the firewall anew.
-            let config = self.door.config().clone();
-            let done = self.keeper.prepare(&config, &services(&config.gate));
-            note(&mut self.trouble.firewall, done);
+            let config = self.engine.config().clone();
+            let done = self.firewall.install(&config, &services(&config.gate));
+            note(&mut self.health.firewall, done);
             self.reconcile();
         }
-        while let Ok(asked) = self.questions.try_recv() {
+        while let Ok(request) = self.requests.try_recv() {
             let status = self.status();
-            let text = match asked.question {
-                Question::Status => serde_json::to_string(&status).unwrap_or_default() + "\n",
-                Question::Metrics => status.metrics(),
+            let text = match request.query {
+                Query::Status => serde_json::to_string(&status).unwrap_or_default() + "\n",
+                Query::Metrics => status.metrics(),
             };
-            asked.answer(text);
+            request.answer(text);
         }
         self.rounds(Instant::now());
         Ok(())
@@ -240,10 +240,10 @@ impl Daemon {
 
     fn receive(&mut self) -> Result<()> {
         for _ in 0..BURST {
-            let Self { log, door, keeper, saver, ignored, trouble, .. } = self;
-            let received = log.receive(|packet| {
+            let Self { nflog, engine, firewall, saver, ignored, health, .. } = self;
+            let received = nflog.receive(|packet| {
                 if let Some(datagram) = Datagram::from_ip(packet) {
-                    check(door, &mut **keeper, saver, ignored, trouble, &datagram);
+                    handle(engine, &mut **firewall, saver, ignored, health, &datagram);
                 }
             });
             match received.context("cannot read packets")? {
@@ -258,165 +258,160 @@ impl Daemon {
     fn reload(&mut self) {
         match self.try_reload() {
             Ok(()) => {
-                self.trouble.configuration = None;
-                say("reloaded");
+                self.health.configuration = None;
+                log("reloaded");
             }
             Err(error) => {
                 let text = format!("{error:#}");
-                say(&format!("not reloaded, what was in force still is: {text}"));
-                self.trouble.configuration = Some(text);
+                log(&format!("not reloaded, what was in force still is: {text}"));
+                self.health.configuration = Some(text);
             }
         }
     }
 
     fn try_reload(&mut self) -> Result<()> {
         let config = Config::read(&self.path)?;
-        let (old, new) = (&self.door.config().gate, &config.gate);
+        let (old, new) = (&self.engine.config().gate, &config.gate);
         let fixed =
             |gate: &Gate| (gate.run.clone(), gate.state.clone(), gate.firewall, gate.group, gate.save);
         if fixed(old) != fixed(new) {
             bail!("gate: run, state, save, firewall and group change by a restart only");
         }
-        config.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+        config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
         let list = services(&config.gate);
-        let before = self.door.config().clone();
-        self.keeper.prepare(&config, &list).inspect_err(|_| {
+        let before = self.engine.config().clone();
+        self.firewall.install(&config, &list).inspect_err(|_| {
             // Back to what is in force; the first error tells more than one of this.
-            if let Err(error) = self.keeper.prepare(&before, &list) {
-                say(&format!("and the rules of before cannot be put back: {error:#}"));
+            if let Err(error) = self.firewall.install(&before, &list) {
+                log(&format!("and the rules of before cannot be put back: {error:#}"));
             }
         })?;
-        self.door.reload(config).context("cannot write the journal")?;
+        self.engine.reload(config).context("cannot write the journal")?;
         self.reconcile();
         Ok(())
     }
 
     /// Makes the grants what they should be, where nobody waits for it.
     fn reconcile(&mut self) {
-        let config = self.door.config().clone();
-        let accepted = self.door.caches().accepted();
-        let done = keeper::reconcile(&mut *self.keeper, &config, accepted, now());
-        note(&mut self.trouble.firewall, done);
+        let config = self.engine.config().clone();
+        let accepted = self.engine.caches().accepted();
+        let done = reconcile::reconcile(&mut *self.firewall, &config, accepted, now());
+        note(&mut self.health.firewall, done);
     }
 
     fn rounds(&mut self, begin: Instant) {
         if begin >= self.next_round {
             self.next_round = begin + ROUND;
             if let Some(line) = self.ignored.line(begin) {
-                say(&line);
+                log(&line);
             }
-            if self.keeper.needs_sweeping() {
-                let done = self.keeper.sweep();
-                note(&mut self.trouble.firewall, done);
+            if self.firewall.needs_expiry() {
+                let done = self.firewall.expire();
+                note(&mut self.health.firewall, done);
             }
         }
         if begin >= self.next_slow_round {
             self.next_slow_round = begin + SLOW_ROUND;
-            let (config, time) = (self.door.config().clone(), now());
-            if let Err(error) = self.door.caches().tidy(time, |knock| keeper::is_in_use(&config, knock, time))
+            let (config, time) = (self.engine.config().clone(), now());
+            if let Err(error) =
+                self.engine.caches().tidy(time, |knock| reconcile::is_in_use(&config, knock, time))
             {
-                say(&format!("cannot write the journal anew: {error}"));
+                log(&format!("cannot write the journal anew: {error}"));
             }
-            if !self.keeper.is_prepared(&config) || self.trouble.firewall.is_some() {
+            if !self.firewall.is_installed(&config) || self.health.firewall.is_some() {
                 self.repair(&config);
             }
             if let Some(path) = &config.gate.metrics
                 && let Err(error) = write_whole(path, &self.status().metrics())
             {
-                say(&format!("cannot write {}: {error}", path.display()));
+                log(&format!("cannot write {}: {error}", path.display()));
             }
         }
     }
 
     /// Somebody has taken our rules away, or the firewall has refused something.
     fn repair(&mut self, config: &Config) {
-        match self.keeper.prepare(config, &services(&config.gate)) {
+        match self.firewall.install(config, &services(&config.gate)) {
             Ok(()) => {
-                say("the firewall had lost rules or refused a change; they are in place again");
-                self.trouble.firewall = None;
+                log("the firewall had lost rules or refused a change; they are in place again");
+                self.health.firewall = None;
                 self.reconcile();
             }
-            Err(error) => note::<()>(&mut self.trouble.firewall, Err(error)),
+            Err(error) => note::<()>(&mut self.health.firewall, Err(error)),
         }
     }
 
     fn status(&mut self) -> Status {
-        let config = self.door.config().clone();
-        let grants = self.keeper.list(&config);
+        let config = self.engine.config().clone();
+        let grants = self.firewall.list(&config);
         let mut trouble: Vec<String> =
-            [&self.trouble.configuration, &self.trouble.firewall].into_iter().flatten().cloned().collect();
+            [&self.health.configuration, &self.health.firewall].into_iter().flatten().cloned().collect();
         let grants = grants.unwrap_or_else(|error| {
             trouble.push(format!("{error:#}"));
             Vec::new()
         });
-        let counters = *self.door.counters();
+        let counters = *self.engine.counters();
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
-        let caches = &*self.door.caches();
+        let caches = &*self.engine.caches();
         Status::new(now(), Parts { config: &config, caches, counters: &counters, overruns, grants, trouble })
     }
 
     fn finish(mut self) -> Result<()> {
         // What the kernel has handed over already was sent in time.
         self.receive()?;
-        let high_water_mark = self.door.caches().high_water_mark();
+        let high_water_mark = self.engine.caches().high_water_mark();
         self.saver.finish(high_water_mark).context("cannot save the floor")?;
-        say("ends; rules and grants stay");
+        log("ends; rules and grants stay");
         Ok(())
     }
 }
 
-/// Decides about one datagram; for a knock the grant comes first, then everything else.
-fn check(
-    door: &mut Door,
-    keeper: &mut dyn Keeper,
+/// Decides about one datagram. For a knock the grants come first, then everything else.
+fn handle(
+    engine: &mut Engine,
+    firewall: &mut dyn FirewallBackend,
     saver: &Saver,
     ignored: &mut Ignored,
-    trouble: &mut Trouble,
+    health: &mut Health,
     datagram: &Datagram<'_>,
 ) {
-    let (verdict, cache) = door.check(now(), datagram);
-    match verdict {
-        Verdict::Accept => {
-            let done = open(door, keeper, cache, datagram);
-            saver.save(door.caches().high_water_mark());
-            note(&mut trouble.firewall, done);
+    match engine.handle(now(), datagram) {
+        Decision::Accept { user, services } => {
+            let done = grant(firewall, &user, &services, datagram.source);
+            saver.save(engine.caches().high_water_mark());
+            note(&mut health.firewall, done);
         }
-        Verdict::Ignore(reason) => {
+        Decision::Ignore(reason) => {
             if let Some(line) = ignored.add(Instant::now(), reason, datagram.source) {
-                say(&line);
+                log(&line);
             }
         }
     }
-    if let Some(error) = door.caches().take_failure() {
-        say(&format!(
-            "a good knock of {} was refused, because it cannot be written down: {error}",
+    if let Some(error) = engine.caches().take_failure() {
+        log(&format!(
+            "a valid knock from {} was refused, because it cannot be written to the journal: {error}",
             datagram.source
         ));
     }
 }
 
-fn open(
-    door: &Door,
-    keeper: &mut dyn Keeper,
-    cache: Option<CacheId>,
-    datagram: &Datagram<'_>,
-) -> Result<Change> {
-    let config = door.config();
-    let Some((name, user)) = config.users.iter().find(|(_, user)| Some(user.cache) == cache) else {
-        return Ok(Change::AlreadySo);
-    };
+/// Lets a source reach all services that a knock opens; returns the last error.
+fn grant(
+    firewall: &mut dyn FirewallBackend,
+    user: &str,
+    services: &[ServiceConfig],
+    source: IpAddr,
+) -> Result<()> {
     let mut opened = Vec::new();
-    let mut result = Ok(Change::Made);
-    for opening in config.openings(user) {
-        match keeper.grant(opening, datagram.source, opening.ttl) {
-            Ok(_) => opened.push(format!("{} for {} s", opening.service.name, opening.ttl.as_secs())),
-            Err(error) => {
-                result =
-                    Err(error.context(format!("{} cannot pass {}", datagram.source, opening.service.name)));
-            }
+    let mut result = Ok(());
+    for config in services {
+        let name = &config.service.name;
+        match firewall.grant(config, source, config.ttl) {
+            Ok(_) => opened.push(format!("{name} for {} s", config.ttl.as_secs())),
+            Err(error) => result = Err(error.context(format!("cannot let {source} reach {name}"))),
         }
     }
-    say(&format!("accepted: user {name} from {} opens {}", datagram.source, opened.join(", ")));
+    log(&format!("accepted: user {user} from {source} opens {}", opened.join(", ")));
     result
 }
 
@@ -425,7 +420,7 @@ fn note<T>(place: &mut Option<String>, done: Result<T>) {
     if let Err(error) = done {
         let text = format!("{error:#}");
         if place.as_ref() != Some(&text) {
-            say(&text);
+            log(&text);
         }
         *place = Some(text);
     }
@@ -437,7 +432,7 @@ fn remember(gate: &Gate, config: &Config) -> Result<Caches> {
     let opened = Journal::open(&journal).with_context(|| format!("cannot use {}", journal.display()))?;
     let saved = Saved::read(&state).with_context(|| format!("cannot use {}", state.display()))?;
     if opened.damaged {
-        say(&format!("{} is damaged; knocks wait for one window", journal.display()));
+        log(&format!("{} is damaged; knocks wait for one window", journal.display()));
     }
     let (time, widest) = (now(), config.widest());
     let caches = Caches::open(opened, Saved::start(saved, time, widest), time, widest)

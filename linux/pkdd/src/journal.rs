@@ -36,7 +36,7 @@ pub struct Accepted {
     /// By which cache.
     pub cache: CacheId,
     /// What keeps it from being accepted again.
-    pub mark: KnockId,
+    pub id: KnockId,
     /// The rule's window.
     pub window: Window,
     /// Who may pass for it.
@@ -192,7 +192,7 @@ impl Journal {
 ///      4      4  window, seconds
 ///      8      8  cache
 ///     16      8  time, Unix seconds
-///     24      8  mark
+///     24      8  id
 ///     32      8  when it was accepted, Unix seconds
 ///     40     16  source, an IPv4 address as ::ffff:a.b.c.d
 ///     56      8  first bytes of SHA-256 over all before
@@ -207,12 +207,12 @@ fn encode(entry: &Entry) -> [u8; ENTRY] {
             Entry::Cache { cache, floor, widest } => {
                 (4, widest.as_secs(), cache.0, floor.0, 0, 0, Ipv6Addr::UNSPECIFIED)
             }
-            Entry::Accepted(Accepted { cache, mark, window, source, at }) => {
+            Entry::Accepted(Accepted { cache, id, window, source, at }) => {
                 let source = match source {
                     IpAddr::V4(address) => address.to_ipv6_mapped(),
                     IpAddr::V6(address) => address,
                 };
-                (5, window.as_secs(), cache.0, mark.time().0, mark.id(), at.0, source)
+                (5, window.as_secs(), cache.0, id.time().0, id.id(), at.0, source)
             }
         };
     let mut bytes = [0; ENTRY];
@@ -257,7 +257,7 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
         4 => Entry::Cache { cache: CacheId(*cache), floor: time, widest: window },
         5 => Entry::Accepted(Accepted {
             cache: CacheId(*cache),
-            mark: KnockId::kept(time, u64::from_ne_bytes(*id)),
+            id: KnockId::kept(time, u64::from_ne_bytes(*id)),
             window,
             source: Ipv6Addr::from(*source).to_canonical(),
             at: UnixSeconds(u64::from_ne_bytes(*at)),
@@ -279,7 +279,7 @@ mod tests {
     fn accepted(time: u64, source: &str) -> Entry {
         Entry::Accepted(Accepted {
             cache: CacheId([3; 8]),
-            mark: KnockId::kept(UnixSeconds(time), u64::MAX - 5),
+            id: KnockId::kept(UnixSeconds(time), u64::MAX - 5),
             window: Window::from_secs(17),
             source: source.parse().unwrap(),
             at: UnixSeconds(time + 2),

@@ -1,8 +1,8 @@
-//! The door for hosts without the kernel module: an nftables or iptables rule hands over what may be a knock
-//! (`handover`, [`nflog`]), pkd-core decides ([`door`]), and pktables lets the sender pass ([`keeper`]).
+//! The daemon: opens a port for the sender of a valid knock, on hosts without the kernel module.
 //!
-//! What was accepted is in a journal that outlives the process ([`journal`], [`caches`]), and the greatest time
-//! of it on disk ([`floor`]).
+//! A rule of nftables or iptables delivers what may be a knock ([`firewall::nflog_rules`], [`nflog`]), pkd-core decides
+//! ([`engine`]), and the firewall lets the sender in ([`firewall`]). A journal that outlives the process has what was
+//! accepted ([`journal`], [`caches`]); the greatest time of it is on disk ([`floor`]).
 
 #![forbid(unsafe_code)]
 
@@ -10,17 +10,12 @@ pub mod caches;
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod day;
-pub mod door;
-pub mod firewall4;
+pub mod date;
+pub mod engine;
+pub mod firewall;
 pub mod floor;
-#[cfg(feature = "rules")]
-pub mod handover;
 pub mod journal;
-pub mod keeper;
 pub mod nflog;
-#[cfg(feature = "rules")]
-pub mod own_rules;
 pub mod privileges;
 #[cfg(feature = "replay")]
 pub mod replay;

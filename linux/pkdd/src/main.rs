@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     config::Config,
-    control::{self, Question},
+    control::{self, Query},
     daemon,
     status::Status,
 };
 
-/// What was asked for is wrong.
+/// What was request for is wrong.
 const USAGE: u8 = 2;
 const USUAL_CONFIG: &str = "/etc/pkdd/pkdd.toml";
 
@@ -42,10 +42,10 @@ Exit codes: 0 done, 1 failed or wrong (one line says what), 2 usage.
 
 struct Args {
     config: PathBuf,
-    verb: Verb,
+    command: Command,
 }
 
-enum Verb {
+enum Command {
     Run,
     Check,
     Status {
@@ -64,32 +64,32 @@ enum Verb {
 impl Args {
     fn read(mut words: Parser) -> Result<Self, lexopt::Error> {
         let mut config = PathBuf::from(USUAL_CONFIG);
-        let (mut verb, mut file, mut json) = (None, None, false);
+        let (mut command, mut file, mut json) = (None, None, false);
         while let Some(word) = words.next()? {
             match word {
                 Arg::Short('c') | Arg::Long("config") => config = words.value()?.into(),
                 Arg::Long("json") => json = true,
                 Arg::Short('h') | Arg::Long("help") => {
-                    return Ok(Self { config, verb: Verb::Tell(HELP.to_owned()) });
+                    return Ok(Self { config, command: Command::Tell(HELP.to_owned()) });
                 }
                 Arg::Short('V') | Arg::Long("version") => {
                     let text = format!("pkdd {}\n", env!("CARGO_PKG_VERSION"));
-                    return Ok(Self { config, verb: Verb::Tell(text) });
+                    return Ok(Self { config, command: Command::Tell(text) });
                 }
-                Arg::Value(value) if verb.is_none() => verb = Some(value.string()?),
+                Arg::Value(value) if command.is_none() => command = Some(value.string()?),
                 Arg::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
                 _ => return Err(word.unexpected()),
             }
         }
-        let verb = verb.ok_or("a verb is missing")?;
-        let verb = match (verb.as_str(), file, json) {
-            ("run", None, false) => Verb::Run,
-            ("check", None, false) => Verb::Check,
-            ("status", None, json) => Verb::Status { json },
-            ("metrics", None, false) => Verb::Metrics,
-            ("clear", None, false) => Verb::Clear,
+        let command = command.ok_or("a command is missing")?;
+        let command = match (command.as_str(), file, json) {
+            ("run", None, false) => Command::Run,
+            ("check", None, false) => Command::Check,
+            ("status", None, json) => Command::Status { json },
+            ("metrics", None, false) => Command::Metrics,
+            ("clear", None, false) => Command::Clear,
             #[cfg(feature = "replay")]
-            ("replay", Some(file), false) => Verb::Replay { file },
+            ("replay", Some(file), false) => Command::Replay { file },
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
             ("run" | "check" | "metrics" | "clear" | "replay", _, true) => {
@@ -98,9 +98,9 @@ impl Args {
             ("run" | "check" | "status" | "metrics" | "clear", Some(file), _) => {
                 return Err(format!("unexpected argument \"{}\"", file.display()).into());
             }
-            (other, ..) => return Err(format!("there is no verb \"{other}\"").into()),
+            (other, ..) => return Err(format!("there is no command \"{other}\"").into()),
         };
-        Ok(Self { config, verb })
+        Ok(Self { config, command })
     }
 }
 
@@ -114,11 +114,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(Args { config, verb }: Args) -> Result<()> {
-    match verb {
-        Verb::Tell(text) => print(&text),
-        Verb::Run => daemon::run(&config),
-        Verb::Check => {
+fn act(Args { config, command }: Args) -> Result<()> {
+    match command {
+        Command::Tell(text) => print(&text),
+        Command::Run => daemon::run(&config),
+        Command::Check => {
             let read = Config::read(&config)?;
             for warning in &read.warnings {
                 eprintln!("pkdd: warning: {warning}");
@@ -130,26 +130,26 @@ fn act(Args { config, verb }: Args) -> Result<()> {
                 read.users.len()
             ))
         }
-        Verb::Status { json } => {
-            let answer = ask(&config, Question::Status)?;
+        Command::Status { json } => {
+            let answer = ask(&config, Query::Status)?;
             if json {
                 return print(&answer);
             }
             let status: Status = serde_json::from_str(&answer).context("the daemon is of another version")?;
             print(&status.text())
         }
-        Verb::Metrics => print(&ask(&config, Question::Metrics)?),
+        Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]
-        Verb::Replay { file } => {
+        Command::Replay { file } => {
             pkdd::replay::replay(Config::read(&config)?, &file, &mut io::stdout().lock())
         }
-        Verb::Clear => daemon::clear(&Config::read(&config)?),
+        Command::Clear => daemon::clear(&Config::read(&config)?),
     }
 }
 
-fn ask(config: &std::path::Path, question: Question) -> Result<String> {
+fn ask(config: &std::path::Path, query: Query) -> Result<String> {
     let socket = daemon::socket(&Config::read(config)?.gate.run);
-    control::ask(&socket, question).with_context(|| format!("no daemon answers at {}", socket.display()))
+    control::ask(&socket, query).with_context(|| format!("no daemon answers at {}", socket.display()))
 }
 
 fn print(text: &str) -> Result<()> {

@@ -43,10 +43,10 @@ mod number {
 const GENERIC: usize = 4;
 
 /// Bytes of a packet that are copied: 40 of IPv6, 8 of UDP, 56 of the knock, and room for options.
-pub const COPIED: u32 = 192;
+pub const SNAPLEN: u32 = 192;
 
 /// Bytes that wait to be read at most: at a flood some hundred packets, which is some milliseconds.
-const WAITING: usize = 512 * 1024;
+const RECV_BUFFER: usize = 512 * 1024;
 
 /// A group that is ours alone.
 #[derive(Debug)]
@@ -77,12 +77,12 @@ impl Nflog {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Only with CAP_NET_ADMIN where the network was made; the usual size does too.
-        if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
-            setsockopt(&socket, RcvBuf, &WAITING)?;
+        if setsockopt(&socket, RcvBufForce, &RECV_BUFFER).is_err() {
+            setsockopt(&socket, RcvBuf, &RECV_BUFFER)?;
         }
         let mut log = Self { socket, buffer: vec![0; 16 * 1024] };
         log.configure(group, &[DefaultNla::new(number::COMMAND, vec![number::BIND])])?;
-        let mode = [&COPIED.to_be_bytes()[..], &[number::COPY_PACKET, 0]].concat();
+        let mode = [&SNAPLEN.to_be_bytes()[..], &[number::COPY_PACKET, 0]].concat();
         log.configure(
             group,
             &[

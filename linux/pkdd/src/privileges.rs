@@ -26,7 +26,7 @@ const KEPT: Capability = Capability::CAP_NET_ADMIN;
 ///
 /// # Errors
 /// There is no such user, or the kernel refuses.
-pub fn become_user(name: &str, places: &[&Path]) -> Result<()> {
+pub fn drop_privileges(name: &str, places: &[&Path]) -> Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
@@ -72,20 +72,20 @@ pub fn may_change_rules() -> bool {
     caps::has_cap(None, CapSet::Effective, KEPT).unwrap_or(false)
 }
 
-/// What the kernel made of [`enclose`].
+/// What the kernel made of [`sandbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enclosed {
+pub enum Sandbox {
     /// Writing elsewhere fails from now on.
     Yes,
-    /// The kernel knows less than is asked for, or nothing.
-    NotByThisKernel,
+    /// The kernel knows less than is request for, or nothing.
+    Unsupported,
 }
 
 /// From now on this process and those that it starts write only to `files` and below `folders`, by Landlock.
 ///
 /// # Errors
 /// One of them is not there, or the kernel refuses.
-pub fn enclose(folders: &[&Path], files: &[&Path]) -> Result<Enclosed> {
+pub fn sandbox(folders: &[&Path], files: &[&Path]) -> Result<Sandbox> {
     let abi = ABI::V1;
     let read = AccessFs::from_read(abi);
     let all = AccessFs::from_all(abi);
@@ -101,7 +101,7 @@ pub fn enclose(folders: &[&Path], files: &[&Path]) -> Result<Enclosed> {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(folder)?, all))?;
     }
     Ok(match ruleset.restrict_self()?.ruleset {
-        RulesetStatus::FullyEnforced => Enclosed::Yes,
-        RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => Enclosed::NotByThisKernel,
+        RulesetStatus::FullyEnforced => Sandbox::Yes,
+        RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => Sandbox::Unsupported,
     })
 }

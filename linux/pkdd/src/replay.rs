@@ -1,4 +1,4 @@
-//! What a door would have said to the datagrams of a capture file (pcap or pcapng).
+//! What a engine would have said to the datagrams of a capture file (pcap or pcapng).
 
 use std::{
     fs::File,
@@ -10,10 +10,16 @@ use anyhow::{Context, Result};
 use pkd_core::{Knock, Reason, UnixSeconds, Verdict};
 use pkd_packet::Datagram;
 
-use crate::{caches::Caches, config::Config, door::Door, floor::Saved, journal::Journal};
+use crate::{
+    caches::Caches,
+    config::Config,
+    engine::{Decision, Engine},
+    floor::Saved,
+    journal::Journal,
+};
 
 /// Prints a line for each UDP datagram that a rule would hand over or that nearly is a knock, and a summary. Each is
-/// held against the clock of its capture, by a door that remembers nothing from before.
+/// held against the clock of its capture, by a engine that remembers nothing from before.
 ///
 /// # Errors
 /// The file cannot be read, or is no capture; or the output cannot be written.
@@ -38,18 +44,18 @@ pub fn replay_from(
     let start = Saved::start(Some(start), UnixSeconds(0), widest);
     let caches = Caches::open(Journal::nowhere()?, start, UnixSeconds(0), widest)?;
     let port = config.gate.port;
-    let mut door = Door::new(config, caches)?;
+    let mut engine = Engine::new(config, caches)?;
     let mut datagrams = 0_u64;
     let mut wrong = Ok(());
     let packets = pkd_packet::each_datagram(source, |number, time, datagram| {
         if wrong.is_ok() {
             datagrams += 1;
-            wrong = explain(&mut door, number, time, port, datagram, out);
+            wrong = explain(&mut engine, number, time, port, datagram, out);
         }
     })
     .with_context(|| format!("cannot read {name}"))?;
     wrong.context("cannot write")?;
-    let of = |verdict| door.counters().of(verdict);
+    let of = |verdict| engine.counters().of(verdict);
     writeln!(
         out,
         "{packets} packets, {datagrams} of them UDP datagrams: {} would have been accepted",
@@ -59,7 +65,7 @@ pub fn replay_from(
 }
 
 fn explain(
-    door: &mut Door,
+    engine: &mut Engine,
     number: u64,
     time: UnixSeconds,
     port: Option<u16>,
@@ -73,24 +79,20 @@ fn explain(
     if port.is_some_and(|port| port != to) {
         return writeln!(out, "{begin}not looked at, gate: port is another");
     }
-    let (verdict, cache) = door.check(time, datagram);
+    let decision = engine.handle(time, datagram);
     let off = match knock.time() {
         ahead if ahead >= time => format!("{} s ahead of", ahead.since(time)),
         behind => format!("{} s behind", time.since(behind)),
     };
-    let name = |cache| {
-        let users = door.config().users.iter();
-        users.clone().find(|(_, user)| Some(user.cache) == cache).map_or("", |(name, _)| name)
-    };
-    let why = match verdict {
-        Verdict::Accept => format!("accept; user {}, whose clock is {off} the capture's", name(cache)),
-        Verdict::Ignore(Reason::Length) => "length".to_owned(),
-        Verdict::Ignore(Reason::Tag) => "tag; no active user has it".to_owned(),
-        Verdict::Ignore(Reason::Window) => format!("window; its time is {off} the capture's"),
-        Verdict::Ignore(Reason::Replay) => {
+    let why = match decision {
+        Decision::Accept { user, .. } => format!("accept; user {user}, whose clock is {off} the capture's"),
+        Decision::Ignore(Reason::Length) => "length".to_owned(),
+        Decision::Ignore(Reason::Tag) => "tag; no active user has it".to_owned(),
+        Decision::Ignore(Reason::Window) => format!("window; its time is {off} the capture's"),
+        Decision::Ignore(Reason::Replay) => {
             "replay; the capture has it twice, or a later one before it".to_owned()
         }
-        Verdict::Ignore(Reason::Digest) => {
+        Decision::Ignore(Reason::Digest) => {
             "digest; made with another key, for another port, or altered".to_owned()
         }
     };

@@ -65,7 +65,7 @@ pub fn verdicts() -> impl Iterator<Item = Verdict> {
 }
 
 /// Writes a line where the service manager collects them. One that nobody reads is lost.
-pub fn say(line: &str) {
+pub fn log(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "pkdd: {line}");
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pkd_core::{Counters, Rule, UnixSeconds, Verdict, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::{caches::Caches, config::Config, keeper::Given, report};
+use crate::{caches::Caches, config::Config, firewall::ActiveGrant, report};
 
 /// All of it; the JSON of `pkdd status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -93,7 +93,7 @@ pub struct Parts<'a> {
     /// Of the kernel.
     pub overruns: u64,
     /// As the firewall has them.
-    pub grants: Vec<Given>,
+    pub grants: Vec<ActiveGrant>,
     /// What is wrong now.
     pub trouble: String,
 }
@@ -136,19 +136,19 @@ impl Status {
             services: config
                 .services
                 .iter()
-                .map(|(name, opening)| Service {
+                .map(|(name, service)| Service {
                     name: name.to_string(),
-                    protocol: opening.service.protocol.to_string(),
-                    port: opening.service.port.into(),
-                    seconds: opening.ttl.as_secs(),
+                    protocol: service.service.protocol.to_string(),
+                    port: service.service.port.into(),
+                    seconds: service.ttl.as_secs(),
                 })
                 .collect(),
             grants: grants
                 .into_iter()
-                .map(|given| Grant {
-                    service: given.service.to_string(),
-                    address: pktables::address::short(given.address),
-                    seconds_left: given.left.map(|left| left.as_secs()),
+                .map(|active| Grant {
+                    service: active.service.to_string(),
+                    address: pktables::address::short(active.address),
+                    seconds_left: active.left.map(|left| left.as_secs()),
                 })
                 .collect(),
             trouble,
@@ -290,15 +290,15 @@ services = ['ssh']
         for (number, verdict) in (1..).zip(verdicts) {
             (0..number).for_each(|_| counters.count(verdict));
         }
-        let given = |service: &str, address: &str, left: Option<u64>| Given {
+        let active = |service: &str, address: &str, left: Option<u64>| ActiveGrant {
             service: service.parse().unwrap(),
             address: address.parse().unwrap(),
             left: left.map(Duration::from_secs),
         };
         let grants = vec![
-            given("ssh", "192.0.2.7/32", Some(29)),
-            given("ssh", "2001:db8::/32", None),
-            given("vpn", "192.0.2.8/32", Some(1)),
+            active("ssh", "192.0.2.7/32", Some(29)),
+            active("ssh", "2001:db8::/32", None),
+            active("vpn", "192.0.2.8/32", Some(1)),
         ];
         let parts = Parts {
             config: &config,

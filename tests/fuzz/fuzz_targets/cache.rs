@@ -95,14 +95,14 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
                 let id = u64::from(bytes.arbitrary::<u8>()? % 4);
                 let mut digest = [0; 32];
                 digest[..8].copy_from_slice(&id.to_be_bytes());
-                let mark = KnockId::new(UnixSeconds(time), &Digest(digest));
-                assert_eq!(mark, KnockId::kept(UnixSeconds(time), id));
+                let id = KnockId::new(UnixSeconds(time), &Digest(digest));
+                assert_eq!(id, KnockId::kept(UnixSeconds(time), id));
                 let refused = all.refuses(time, id, window);
-                assert_eq!(cache.refuses(mark, Window::from_secs(window)), refused, "{mark:?}, {all:?}");
-                assert_eq!(cache.record(mark, Window::from_secs(window)), !refused, "{mark:?}, {all:?}");
+                assert_eq!(cache.refuses(id, Window::from_secs(window)), refused, "{id:?}, {all:?}");
+                assert_eq!(cache.record(id, Window::from_secs(window)), !refused, "{id:?}, {all:?}");
                 if !refused {
                     let before = all.accepted.iter().any(|one| (one.0, one.1) == (time, id));
-                    assert!(!before, "accepted twice: {mark:?}, {all:?}");
+                    assert!(!before, "accepted twice: {id:?}, {all:?}");
                     all.accepted.push((time, id, window != 0));
                 }
             }

@@ -35,7 +35,7 @@ fuzz_target!(|text: &str| {
                     .values()
                     .filter(|other| other.rule.tag == user.rule.tag && other.rule.key == user.rule.key);
                 assert_eq!(twins.count(), 1, "{name} shares tag and key");
-                assert!(config.openings(user).count() <= user.services.len());
+                assert!(config.services_of(user).count() <= user.services.len());
             }
             for (name, opening) in &config.services {
                 assert_eq!(&opening.service.name, name);

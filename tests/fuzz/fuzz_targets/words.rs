@@ -1,4 +1,4 @@
-//! Command lines of pktables: whatever is typed, what is asked of the firewall is within bounds.
+//! Command lines of pktables: whatever is typed, what is request of the firewall is within bounds.
 
 #![no_main]
 

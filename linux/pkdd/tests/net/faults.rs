@@ -142,10 +142,10 @@ pub(crate) fn programs(gateway: &mut Gateway<'_>, program: &str, script: &str) -
     let folder = gateway.path("programs");
     fs::create_dir_all(&folder)?;
     for family in ["iptables", "ip6tables"] {
-        for verb in ["", "-save", "-restore"] {
-            let name = format!("{family}{verb}");
+        for command in ["", "-save", "-restore"] {
+            let name = format!("{family}{command}");
             let _ = fs::remove_file(folder.join(&name));
-            symlink(format!("/usr/sbin/{family}-nft{verb}"), folder.join(&name))?;
+            symlink(format!("/usr/sbin/{family}-nft{command}"), folder.join(&name))?;
         }
     }
     if !program.is_empty() {
@@ -205,7 +205,7 @@ net_test!(a_slow_firewall_delays_knocks_and_loses_none, |network| {
     programs(&mut gateway, "iptables-restore", &slow)?;
     let to = SocketAddr::new(Family::V4.gateway(), PORT);
     network.send(Family::V4.client(), to, &payload(KEY, TAG, now()?, 1)?)?;
-    // Somebody reads there: the firewall has been asked, and does not answer.
+    // Somebody reads there: the firewall has been request, and does not answer.
     let open = || Ok(OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).ok());
     let first = wait("a firewall that takes long", open, Option::is_some)?;
     network.send(Family::V4.other(), to, &payload(KEY, TAG, now()?, 2)?)?;

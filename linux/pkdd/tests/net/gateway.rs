@@ -85,22 +85,22 @@ impl<'a> Gateway<'a> {
         Ok(())
     }
 
-    pub(crate) fn command(&self, verb: &[&str]) -> Command {
-        self.command_with("pkdd.toml", verb)
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        self.command_with("pkdd.toml", words)
     }
 
     /// With another configuration of the same folder.
-    pub(crate) fn command_with(&self, config: &str, verb: &[&str]) -> Command {
+    pub(crate) fn command_with(&self, config: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
-        command.arg("--config").arg(self.path(config)).args(verb).stdin(Stdio::null());
+        command.arg("--config").arg(self.path(config)).args(words).stdin(Stdio::null());
         command.envs(self.programs.iter().map(|path| ("PATH", path)));
         command
     }
 
-    /// Runs a verb that ends by itself; what it printed.
-    pub(crate) fn run(&self, verb: &[&str]) -> Result<String> {
-        let output = self.command(verb).output()?;
-        ensure!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+    /// Runs a command that ends by itself; what it printed.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        let output = self.command(words).output()?;
+        ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -130,7 +130,7 @@ impl<'a> Gateway<'a> {
     pub(crate) fn wait_for_line(&self, part: &str) -> Result<()> {
         let has = |lines: &Vec<String>| lines.iter().any(|line| line.contains(part));
         let ask = || {
-            // Asked first: what an ended process said is all there.
+            // Request first: what an ended process said is all there.
             let ended = self.has_ended();
             let lines = self.lines();
             ensure!(!ended || has(&lines), "it has ended; it said {lines:?}");

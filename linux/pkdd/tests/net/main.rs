@@ -5,5 +5,5 @@ mod faults;
 mod firewall4;
 mod gateway;
 mod privileges;
-mod scenes;
+mod scenarios;
 mod survival;

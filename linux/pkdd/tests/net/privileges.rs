@@ -19,7 +19,7 @@ use crate::{
 
 const USER: &str = "nobody";
 
-/// Its folders are given to the user while it is root still: afterwards they could not be.
+/// Its folders are active to the user while it is root still: afterwards they could not be.
 fn holds(network: &Network) -> Result<()> {
     let mut gateway = Gateway::new(network, "nft")?;
     let toml = fs::read_to_string(gateway.path("pkdd.toml"))?;

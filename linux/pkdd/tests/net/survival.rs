@@ -32,7 +32,7 @@ fn its_unit_has_it_back_at_once_and_keeps_its_memory() {
     for line in
         ["Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes"]
     {
-        assert!(unit.lines().any(|given| given == line), "no line {line}");
+        assert!(unit.lines().any(|active| active == line), "no line {line}");
     }
 }
 
@@ -229,7 +229,7 @@ net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start,
         programs(&mut gateway, "iptables-restore", &slow)?;
         let knock = payload(KEY, TAG, now()?, nonce)?;
         network.send(Family::V4.client(), SocketAddr::new(Family::V4.gateway(), PORT), &knock)?;
-        // Somebody reads there: the firewall has been asked, and does not answer.
+        // Somebody reads there: the firewall has been request, and does not answer.
         let open = || Ok(OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).ok());
         let mut word = wait("the firewall's program", open, Option::is_some)?.context("it was there")?;
         gateway.stop(Signal::SIGKILL)?;

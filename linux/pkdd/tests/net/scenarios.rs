@@ -58,9 +58,9 @@ net_test!(iptables_of_the_old_kind_opens_too, |network| {
     let programs = gateway.path("programs");
     fs::create_dir(&programs)?;
     for family in ["iptables", "ip6tables"] {
-        for verb in ["", "-save", "-restore"] {
-            let program = format!("/usr/sbin/{family}-legacy{verb}");
-            std::os::unix::fs::symlink(program, programs.join(format!("{family}{verb}")))?;
+        for command in ["", "-save", "-restore"] {
+            let program = format!("/usr/sbin/{family}-legacy{command}");
+            std::os::unix::fs::symlink(program, programs.join(format!("{family}{command}")))?;
         }
     }
     gateway.look_first_in(&programs)?;
@@ -183,7 +183,7 @@ net_test!(who_is_no_user_any_more_is_put_out, |network| {
             gateway.is_open(open)?;
             gateway.configure(&both)?;
             ensure!(gateway.reload()?);
-            // He is one again, and what he had been given is not over.
+            // He is one again, and what he had been active is not over.
             gateway.is_open(Family::V4)?;
         }
         // Gone while the daemon was not there.

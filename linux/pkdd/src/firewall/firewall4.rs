@@ -6,10 +6,8 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use anyhow::Result;
 use pktables::{Change, Error, ServiceName, SetPath, Sets};
 
-use crate::{
-    config::{Config, Opening},
-    keeper::{Given, Keeper},
-};
+use super::{ActiveGrant, FirewallBackend};
+use crate::config::{Config, ServiceConfig};
 
 /// Its table, of the family `inet`.
 const TABLE: &str = "fw4";
@@ -31,8 +29,8 @@ impl Firewall4 {
     }
 }
 
-impl Keeper for Firewall4 {
-    fn prepare(&mut self, _: &Config, _: &Path) -> Result<()> {
+impl FirewallBackend for Firewall4 {
+    fn install(&mut self, _: &Config, _: &Path) -> Result<()> {
         Ok(())
     }
 
@@ -40,7 +38,7 @@ impl Keeper for Firewall4 {
         Ok(())
     }
 
-    fn is_prepared(&mut self, config: &Config) -> bool {
+    fn is_installed(&mut self, config: &Config) -> bool {
         let names = self.sets.names(TABLE).unwrap_or_default();
         let is_there = config.services.keys().all(|service| names.contains(&set(service, true)));
         // While it is stopped there is nothing to do. When it comes back its sets are empty.
@@ -49,13 +47,13 @@ impl Keeper for Firewall4 {
         !has_come_back
     }
 
-    fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change> {
-        let set = set(&opening.service.name, address.is_ipv4());
+    fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
+        let set = set(&service.service.name, address.is_ipv4());
         Ok(self.sets.grant(SetPath { table: TABLE, set: &set }, address, Some(ttl))?)
     }
 
-    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change> {
-        let set = set(&opening.service.name, address.is_ipv4());
+    fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
+        let set = set(&service.service.name, address.is_ipv4());
         match self.sets.revoke(SetPath { table: TABLE, set: &set }, address) {
             // A firewall that is stopped lets nobody pass by a set.
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
@@ -63,27 +61,27 @@ impl Keeper for Firewall4 {
         }
     }
 
-    fn list(&mut self, config: &Config) -> Result<Vec<Given>> {
-        let mut given = Vec::new();
+    fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
+        let mut active = Vec::new();
         for service in config.services.keys() {
             for is_ipv4 in [true, false] {
                 let set = set(service, is_ipv4);
                 let elements = self.sets.list(SetPath { table: TABLE, set: &set })?;
-                given.extend(elements.into_iter().map(|element| Given {
+                active.extend(elements.into_iter().map(|element| ActiveGrant {
                     service: service.clone(),
                     address: element.address.into(),
                     left: element.left,
                 }));
             }
         }
-        Ok(given)
+        Ok(active)
     }
 
-    fn needs_sweeping(&self) -> bool {
+    fn needs_expiry(&self) -> bool {
         false
     }
 
-    fn sweep(&mut self) -> Result<()> {
+    fn expire(&mut self) -> Result<()> {
         Ok(())
     }
 }

@@ -5,21 +5,21 @@ use std::{fs, io, net::IpAddr, path::Path, time::Duration};
 use anyhow::{Context, Result};
 use pktables::{Backend, Change, Firewall, ServiceName, Sets};
 
-use crate::{
-    config::{Config, Opening},
-    handover::{self, Handover},
-    keeper::{Given, Keeper},
+use super::{
+    ActiveGrant, FirewallBackend,
+    nflog_rules::{self, NflogRules},
 };
+use crate::config::{Config, ServiceConfig};
 
 /// The services of pktables, and the rules that hand over knocks.
-pub struct OwnRules {
+pub struct PktablesBackend {
     firewall: Box<dyn Firewall>,
     backend: Backend,
     /// For a look at the sets of nftables.
     sets: Sets,
 }
 
-impl OwnRules {
+impl PktablesBackend {
     /// Finds the firewall; `wanted` may leave to it which.
     ///
     /// # Errors
@@ -30,37 +30,39 @@ impl OwnRules {
     }
 }
 
-impl Keeper for OwnRules {
-    fn prepare(&mut self, config: &Config, list: &Path) -> Result<()> {
+impl FirewallBackend for PktablesBackend {
+    fn install(&mut self, config: &Config, list: &Path) -> Result<()> {
         let before = read_list(list)?;
         // Those that come are in the list before they are in the firewall, those that go after.
         write_list(list, before.iter().chain(config.services.keys()))?;
-        for (name, opening) in &config.services {
-            self.firewall.init(&opening.service).with_context(|| format!("service '{name}'"))?;
+        for (name, service) in &config.services {
+            self.firewall.init(&service.service).with_context(|| format!("service '{name}'"))?;
         }
         for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
             self.firewall.remove(name).with_context(|| format!("service '{name}'"))?;
         }
         write_list(list, config.services.keys())?;
-        Handover::of(config).place(self.backend)
+        NflogRules::of(config).place(self.backend)
     }
 
     fn clear(&mut self, list: &Path) -> Result<()> {
         for name in read_list(list)? {
             self.firewall.remove(&name).with_context(|| format!("service '{name}'"))?;
         }
-        Handover::remove(self.backend)?;
+        NflogRules::remove(self.backend)?;
         write_list(list, [])
     }
 
-    fn is_prepared(&mut self, config: &Config) -> bool {
+    fn is_installed(&mut self, config: &Config) -> bool {
         // Programs would have to be started for a look at the rules of iptables.
         if self.backend != Backend::Nft {
             return true;
         }
         let mut names = |table| self.sets.names(table).ok();
         // What cannot be looked at is taken to be there: the next grant will tell.
-        let (Some(own), Some(theirs)) = (names(handover::TABLE), names(pktables::TABLE)) else { return true };
+        let (Some(own), Some(theirs)) = (names(nflog_rules::TABLE), names(pktables::TABLE)) else {
+            return true;
+        };
         let has = |name: &ServiceName| {
             let begin = format!("{}-", name.chain());
             theirs.iter().any(|set| set.strip_prefix(&begin).is_some_and(|rest| ["4", "6"].contains(&rest)))
@@ -68,34 +70,34 @@ impl Keeper for OwnRules {
         !own.is_empty() && config.services.keys().all(has)
     }
 
-    fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change> {
-        Ok(self.firewall.grant(&opening.service.name, address.into(), Some(ttl))?)
+    fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
+        Ok(self.firewall.grant(&service.service.name, address.into(), Some(ttl))?)
     }
 
-    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change> {
-        Ok(self.firewall.revoke(&opening.service.name, address.into())?)
+    fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
+        Ok(self.firewall.revoke(&service.service.name, address.into())?)
     }
 
-    fn list(&mut self, config: &Config) -> Result<Vec<Given>> {
-        let mut given = Vec::new();
+    fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
+        let mut active = Vec::new();
         for listing in self.firewall.list()? {
             let service = listing.service.name;
             if config.services.contains_key(&service) {
-                given.extend(listing.grants.into_iter().map(|grant| Given {
+                active.extend(listing.grants.into_iter().map(|grant| ActiveGrant {
                     service: service.clone(),
                     address: grant.address,
                     left: grant.left,
                 }));
             }
         }
-        Ok(given)
+        Ok(active)
     }
 
-    fn needs_sweeping(&self) -> bool {
+    fn needs_expiry(&self) -> bool {
         self.backend == Backend::Iptables
     }
 
-    fn sweep(&mut self) -> Result<()> {
+    fn expire(&mut self) -> Result<()> {
         Ok(self.firewall.sweep().map(drop)?)
     }
 }

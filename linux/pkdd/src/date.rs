@@ -6,7 +6,7 @@ use pkd_core::UnixSeconds;
 
 /// A day of the Gregorian calendar in UTC, written `2027-12-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Day {
+pub struct Date {
     /// Since 1970-01-01.
     days: u32,
 }
@@ -14,7 +14,7 @@ pub struct Day {
 const SECONDS: u64 = 86_400;
 const MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-impl Day {
+impl Date {
     /// Its last second.
     #[must_use]
     pub fn end(self) -> UnixSeconds {
@@ -34,7 +34,7 @@ impl fmt::Display for NoDay {
 
 impl std::error::Error for NoDay {}
 
-impl FromStr for Day {
+impl FromStr for Date {
     type Err = NoDay;
 
     fn from_str(text: &str) -> Result<Self, NoDay> {
@@ -78,7 +78,7 @@ mod tests {
             ("9999-12-31", 253_402_300_799),
         ];
         for (text, end) in table {
-            assert_eq!(text.parse::<Day>().map(Day::end), Ok(UnixSeconds(end)), "{text}");
+            assert_eq!(text.parse::<Date>().map(Date::end), Ok(UnixSeconds(end)), "{text}");
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
             "2027-01-01 ",
             "2027-01-01-01",
         ] {
-            assert_eq!(text.parse::<Day>(), Err(NoDay), "{text:?}");
+            assert_eq!(text.parse::<Date>(), Err(NoDay), "{text:?}");
         }
     }
 }

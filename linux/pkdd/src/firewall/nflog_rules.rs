@@ -15,7 +15,7 @@ use pkd_core::{LENGTH, Tag, UDP_LENGTH};
 use pktables::Backend;
 use serde_json::{Value, json};
 
-use crate::{config::Config, nflog::COPIED};
+use crate::{config::Config, nflog::SNAPLEN};
 
 /// Our table of nftables.
 pub const TABLE: &str = NAME;
@@ -29,14 +29,14 @@ const MEMORY: u32 = 10;
 
 /// What the rules depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handover {
+pub struct NflogRules {
     tags: BTreeSet<u32>,
     port: Option<u16>,
     group: u16,
     rate: u32,
 }
 
-impl Handover {
+impl NflogRules {
     /// As the configuration has it, for all users that are enabled.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -131,7 +131,7 @@ impl Handover {
             rule(
                 "handover",
                 vec![
-                    json!({ "log": { "group": self.group, "snaplen": COPIED, "queue-threshold": 1 } }),
+                    json!({ "log": { "group": self.group, "snaplen": SNAPLEN, "queue-threshold": 1 } }),
                     json!({ "drop": null }),
                 ],
             ),
@@ -163,7 +163,7 @@ impl Handover {
             "-A {NAME}-handover -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
              --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {SOURCES} \
              --hashlimit-name {NAME} -j DROP\n\
-             -A {NAME}-handover -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {COPIED}\n\
+             -A {NAME}-handover -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {SNAPLEN}\n\
              -A {NAME}-handover -j DROP"
         );
         text

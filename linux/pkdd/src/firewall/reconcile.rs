@@ -1,103 +1,19 @@
-//! Who keeps rules and grants: pktables, or a firewall4 that has made sets for us.
+//! Which grants follow from accepted knocks and the configuration, and making them so.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::Result;
-use ipnet::IpNet;
 use pkd_core::UnixSeconds;
 use pktables::{Change, ServiceName};
 
-#[cfg(feature = "rules")]
-use crate::own_rules::OwnRules;
+use super::FirewallBackend;
 use crate::{
-    config::{Config, Firewall, Opening},
-    firewall4::Firewall4,
+    config::{Config, ServiceConfig},
     journal::Accepted,
 };
 
 /// Seconds that the longest grant lasts.
-const LONGEST: u64 = 86_400;
-
-/// An address that may pass a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
-    /// Which.
-    pub service: ServiceName,
-    /// Who.
-    pub address: IpNet,
-    /// How long still; `None`: without an end.
-    pub left: Option<Duration>,
-}
-
-/// Rules and grants of one firewall.
-pub trait Keeper {
-    /// Guards the services, stops guarding those that only an earlier configuration had, and has knocks delivered.
-    /// `list` is the file that remembers which those are.
-    ///
-    /// # Errors
-    /// The firewall refuses. What was changed before stays so; what is guarded stays guarded.
-    fn prepare(&mut self, config: &Config, list: &Path) -> Result<()>;
-
-    /// Takes all away that [`prepare`](Self::prepare) made.
-    ///
-    /// # Errors
-    /// The firewall refuses.
-    fn clear(&mut self, list: &Path) -> Result<()>;
-
-    /// Whether the rules are there that [`prepare`](Self::prepare) made, as far as a cheap look tells.
-    fn is_prepared(&mut self, config: &Config) -> bool;
-
-    /// Lets an address pass. One that may for longer already still may.
-    ///
-    /// # Errors
-    /// The firewall refuses, or has lost its rules.
-    fn grant(&mut self, opening: &Opening, address: IpAddr, ttl: Duration) -> Result<Change>;
-
-    /// Lets it pass no longer.
-    ///
-    /// # Errors
-    /// The firewall refuses, or has lost its rules.
-    fn revoke(&mut self, opening: &Opening, address: IpAddr) -> Result<Change>;
-
-    /// Who may pass now.
-    ///
-    /// # Errors
-    /// The firewall refuses.
-    fn list(&mut self, config: &Config) -> Result<Vec<Given>>;
-
-    /// Whether grants end only by [`sweep`](Self::sweep).
-    fn needs_sweeping(&self) -> bool;
-
-    /// Ends what is over and the kernel does not end by itself.
-    ///
-    /// # Errors
-    /// The firewall refuses.
-    fn sweep(&mut self) -> Result<()>;
-}
-
-/// Takes the one that the configuration names. Changes nothing.
-///
-/// # Errors
-/// There is none on this machine.
-pub fn open(firewall: Firewall) -> Result<Box<dyn Keeper>> {
-    Ok(match firewall {
-        Firewall::Firewall4 => Box::new(Firewall4::open()?),
-        #[cfg(feature = "rules")]
-        Firewall::Pktables(backend) => Box::new(OwnRules::open(backend)?),
-    })
-}
-
-/// The files that are locked before rules change, by all who change them: pktables', and that of iptables' old kind.
-#[must_use]
-pub fn locks(firewall: Firewall) -> Vec<&'static Path> {
-    match firewall {
-        Firewall::Firewall4 => Vec::new(),
-        #[cfg(feature = "rules")]
-        Firewall::Pktables(pktables::Backend::Nft) => vec![Path::new(pktables::LOCK)],
-        #[cfg(feature = "rules")]
-        Firewall::Pktables(_) => vec![Path::new(pktables::LOCK), Path::new("/run/xtables.lock")],
-    }
-}
+const MAX_GRANT: u64 = 86_400;
 
 /// Makes the grants what the accepted knocks and the configuration say: gives what is missing, for the time that is
 /// left, and takes back what a user may open no longer. Grants of others stay.
@@ -105,7 +21,7 @@ pub fn locks(firewall: Firewall) -> Vec<&'static Path> {
 /// # Errors
 /// The firewall refuses. The rest was done all the same.
 pub fn reconcile(
-    keeper: &mut dyn Keeper,
+    firewall: &mut dyn FirewallBackend,
     config: &Config,
     accepted: &[Accepted],
     now: UnixSeconds,
@@ -118,13 +34,13 @@ pub fn reconcile(
     };
     let (wanted, unwanted) = due(config, accepted, now);
     for (name, address) in unwanted {
-        if let Some(opening) = config.services.get(&name) {
-            note(keeper.revoke(opening, address));
+        if let Some(service) = config.services.get(&name) {
+            note(firewall.revoke(service, address));
         }
     }
     for ((name, address), left) in wanted {
-        if let Some(opening) = config.services.get(&name) {
-            note(keeper.grant(opening, address, left));
+        if let Some(service) = config.services.get(&name) {
+            note(firewall.grant(service, address, left));
         }
     }
     result
@@ -140,14 +56,14 @@ fn due(
 ) -> (BTreeMap<Passing, Duration>, Vec<Passing>) {
     let mut wanted: BTreeMap<Passing, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
-    for knock in accepted.iter().filter(|knock| now.since(knock.at) < LONGEST) {
+    for knock in accepted.iter().filter(|knock| now.since(knock.at) < MAX_GRANT) {
         let user = config.users.values().find(|user| user.cache == knock.cache && user.is_active(now));
-        for (name, opening) in &config.services {
-            let may = user.is_some_and(|user| config.openings(user).any(|one| one.service.name == *name));
+        for (name, service) in &config.services {
+            let may = user.is_some_and(|user| config.services_of(user).any(|one| one.service.name == *name));
             let passing = (name.clone(), knock.source);
             if !may {
                 unwanted.push(passing);
-            } else if let Some(left) = left(opening, knock, now) {
+            } else if let Some(left) = left(service, knock, now) {
                 let longest = wanted.entry(passing).or_insert(left);
                 *longest = left.max(*longest);
             }
@@ -160,18 +76,20 @@ fn due(
 }
 
 /// How long still a knock lets its source pass. A clock that was set back does not make it longer.
-fn left(opening: &Opening, knock: &Accepted, now: UnixSeconds) -> Option<Duration> {
-    opening.ttl.checked_sub(Duration::from_secs(now.since(knock.at))).filter(|left| !left.is_zero())
+fn left(service: &ServiceConfig, knock: &Accepted, now: UnixSeconds) -> Option<Duration> {
+    service.ttl.checked_sub(Duration::from_secs(now.since(knock.at))).filter(|left| !left.is_zero())
 }
 
 /// Whether somebody passes for this knock still.
 #[must_use]
 pub fn is_in_use(config: &Config, knock: &Accepted, now: UnixSeconds) -> bool {
-    config.services.values().any(|opening| left(opening, knock, now).is_some())
+    config.services.values().any(|service| left(service, knock, now).is_some())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use pkd_core::{KnockId, Window};
 
     use super::*;
@@ -198,7 +116,7 @@ services = ['ssh']
     fn knock(cache: CacheId, source: &str, at: u64) -> Accepted {
         Accepted {
             cache,
-            mark: KnockId::kept(UnixSeconds(at), 1),
+            id: KnockId::kept(UnixSeconds(at), 1),
             window: Window::default(),
             source: source.parse().unwrap(),
             at: UnixSeconds(at),

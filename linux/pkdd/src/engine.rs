@@ -1,28 +1,56 @@
-//! Whether a datagram opens, and for whom.
+//! Decides about datagrams, without any I/O but the journal of what it accepted.
 
 use std::net::IpAddr;
 
 use pkd_core::{Counters, Knock, Packet, Reason, UnixSeconds, Verdict, Verifier};
 use pkd_packet::Datagram;
 
-use crate::{caches::Caches, config::Config, journal::CacheId};
+use crate::{
+    caches::Caches,
+    config::{Config, ServiceConfig},
+};
 
-/// The users, what was accepted of them, and what was counted.
-pub struct Door {
+/// A decision about one datagram, with everything that its caller needs to act on it.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// A valid knock.
+    Accept {
+        /// Whose it is.
+        user: String,
+        /// What it opens, for the source of the datagram.
+        services: Vec<ServiceConfig>,
+    },
+    /// Anything else.
+    Ignore(Reason),
+}
+
+impl Decision {
+    /// The verdict alone, as it is counted.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Accept { .. } => Verdict::Accept,
+            Self::Ignore(reason) => Verdict::Ignore(*reason),
+        }
+    }
+}
+
+/// The users, the knocks that were accepted, and the counters.
+pub struct Engine {
     config: Config,
     caches: Caches,
     counters: Counters,
 }
 
-impl Door {
-    /// A door for these users, who begin with the memory of `caches`.
+impl Engine {
+    /// A engine for these users, who begin with the memory of `caches`.
     ///
     /// # Errors
     /// There is no room to write down the users' windows.
     pub fn new(config: Config, caches: Caches) -> std::io::Result<Self> {
-        let mut door = Self { config, caches, counters: Counters::default() };
-        door.take_rules()?;
-        Ok(door)
+        let mut engine = Self { config, caches, counters: Counters::default() };
+        engine.take_rules()?;
+        Ok(engine)
     }
 
     /// Other users and services from now on. What was accepted and counted stays.
@@ -56,42 +84,36 @@ impl Door {
         &self.counters
     }
 
-    /// Decides about a datagram at the time `now`, and counts it. The cache tells whose it was.
+    /// Decides about a datagram at the time `now`, and counts it.
     ///
-    /// Users may share a tag. Then the first whose knock it is counts, else the check that it came furthest to.
-    pub fn check(&mut self, now: UnixSeconds, datagram: &Datagram<'_>) -> (Verdict, Option<CacheId>) {
-        let (verdict, cache) = match datagram.packet() {
-            None => (Verdict::Ignore(Reason::Length), None),
-            Some(packet) => self.check_packet(now, datagram.source, &packet),
+    /// Users may share a tag. The first user whose knock it is counts; otherwise the reason is that of the check that
+    /// got furthest.
+    pub fn handle(&mut self, now: UnixSeconds, datagram: &Datagram<'_>) -> Decision {
+        let decision = match datagram.packet() {
+            None => Decision::Ignore(Reason::Length),
+            Some(packet) => self.handle_packet(now, datagram.source, &packet),
         };
-        self.counters.count(verdict);
-        (verdict, cache)
+        self.counters.count(decision.verdict());
+        decision
     }
 
-    fn check_packet(
-        &mut self,
-        now: UnixSeconds,
-        source: IpAddr,
-        packet: &Packet<'_>,
-    ) -> (Verdict, Option<CacheId>) {
+    fn handle_packet(&mut self, now: UnixSeconds, source: IpAddr, packet: &Packet<'_>) -> Decision {
         let Some(knock) = Knock::parse(packet.payload) else {
-            return (Verdict::Ignore(Reason::Length), None);
+            return Decision::Ignore(Reason::Length);
         };
         let mut furthest = Reason::Tag;
-        let users = self.config.users.values();
-        for user in users.filter(|user| user.rule.tag == knock.tag() && user.is_active(now)) {
+        let users = self.config.users.iter();
+        for (name, user) in users.filter(|(_, user)| user.rule.tag == knock.tag() && user.is_active(now)) {
             let mut memory = self.caches.memory(user.cache, source, now);
             match Verifier::new(&user.rule, &mut memory).check(now, packet) {
-                Verdict::Accept => return (Verdict::Accept, Some(user.cache)),
-                Verdict::Ignore(reason) => {
-                    let place = |reason| Reason::ALL.iter().position(|known| *known == reason);
-                    if place(reason) > place(furthest) {
-                        furthest = reason;
-                    }
+                Verdict::Accept => {
+                    let services = self.config.services_of(user).cloned().collect();
+                    return Decision::Accept { user: name.clone(), services };
                 }
+                Verdict::Ignore(reason) => furthest = furthest.max(reason),
             }
         }
-        (Verdict::Ignore(furthest), None)
+        Decision::Ignore(furthest)
     }
 }
 
@@ -126,11 +148,11 @@ services = ['ssh']
 expires = '2020-01-01'
 ";
 
-    fn door(folder: &Path, text: &str) -> Door {
+    fn engine(folder: &Path, text: &str) -> Engine {
         let config = Config::parse(text, folder).unwrap();
         let journal = Journal::open(&folder.join("journal")).unwrap();
         let start = Entry::Remembered(UnixSeconds(0));
-        Door::new(config, Caches::open(journal, start, NOW, Window::default()).unwrap()).unwrap()
+        Engine::new(config, Caches::open(journal, start, NOW, Window::default()).unwrap()).unwrap()
     }
 
     fn packet(tag: &str, key: &str, time: u64) -> Vec<u8> {
@@ -143,22 +165,28 @@ expires = '2020-01-01'
         bytes
     }
 
-    fn check(door: &mut Door, packet: &[u8]) -> (Verdict, Option<CacheId>) {
-        door.check(NOW, &Datagram::from_ip(packet).unwrap())
+    /// The verdict, and the user of an accepted knock.
+    fn check(engine: &mut Engine, packet: &[u8]) -> (Verdict, Option<String>) {
+        let decision = engine.handle(NOW, &Datagram::from_ip(packet).unwrap());
+        let user = match &decision {
+            Decision::Accept { user, .. } => Some(user.clone()),
+            Decision::Ignore(_) => None,
+        };
+        (decision.verdict(), user)
     }
 
     #[test]
     fn users_may_share_a_tag() {
         let folder = tempfile::tempdir().unwrap();
-        let mut door = door(folder.path(), USERS);
+        let mut engine = engine(folder.path(), USERS);
         let ignored = |reason| (Verdict::Ignore(reason), None);
-        let accepted = |door: &Door, user: &str| (Verdict::Accept, Some(door.config().users[user].cache));
+        let accepted = |user: &str| (Verdict::Accept, Some(user.to_owned()));
         // tag, key, seconds from now, verdict
         let table = [
-            ("SAME", "one", 0, accepted(&door, "a")),
+            ("SAME", "one", 0, accepted("a")),
             ("SAME", "one", 0, ignored(Reason::Digest)),
-            ("SAME", "two", 0, accepted(&door, "b")),
-            ("SAME", "two", 99, accepted(&door, "b")),
+            ("SAME", "two", 0, accepted("b")),
+            ("SAME", "two", 99, accepted("b")),
             ("SAME", "two", 99, ignored(Reason::Replay)),
             ("SAME", "one", 99, ignored(Reason::Digest)),
             ("SAME", "one", 101, ignored(Reason::Window)),
@@ -166,33 +194,33 @@ expires = '2020-01-01'
             ("NONE", "one", 0, ignored(Reason::Tag)),
         ];
         for (row, (tag, key, ahead, expected)) in table.into_iter().enumerate() {
-            assert_eq!(check(&mut door, &packet(tag, key, NOW.0 + ahead)), expected, "row {row}");
+            assert_eq!(check(&mut engine, &packet(tag, key, NOW.0 + ahead)), expected, "row {row}");
         }
         let counted: Vec<u64> =
-            crate::report::verdicts().map(|verdict| door.counters().of(verdict)).collect();
+            crate::report::verdicts().map(|verdict| engine.counters().of(verdict)).collect();
         assert_eq!(counted, [3, 0, 2, 1, 1, 2]);
         let addresses: Vec<String> =
-            door.caches().accepted().iter().map(|it| it.source.to_string()).collect();
+            engine.caches().accepted().iter().map(|it| it.source.to_string()).collect();
         assert_eq!(addresses, ["192.0.2.7"; 3]);
     }
 
     #[test]
     fn a_reload_forgets_no_knock_and_lets_no_old_user_in() {
         let folder = tempfile::tempdir().unwrap();
-        let mut door = door(folder.path(), USERS);
+        let mut engine = engine(folder.path(), USERS);
         let (one, two) = (packet("SAME", "one", NOW.0), packet("SAME", "two", NOW.0));
-        assert_eq!(check(&mut door, &one).0, Verdict::Accept);
+        assert_eq!(check(&mut engine, &one).0, Verdict::Accept);
         let without_a = Config::parse(&USERS.replace("'one'", "'else'"), folder.path()).unwrap();
-        door.reload(without_a).unwrap();
-        assert_eq!(check(&mut door, &one).0, Verdict::Ignore(Reason::Digest));
+        engine.reload(without_a).unwrap();
+        assert_eq!(check(&mut engine, &one).0, Verdict::Ignore(Reason::Digest));
         // It is not only that the knock is an old one.
-        assert_eq!(check(&mut door, &packet("SAME", "one", NOW.0 + 1)).0, Verdict::Ignore(Reason::Digest));
-        assert_eq!(check(&mut door, &packet("SAME", "else", NOW.0 + 1)).0, Verdict::Accept);
-        assert_eq!(check(&mut door, &two).0, Verdict::Accept);
-        door.reload(Config::parse(USERS, folder.path()).unwrap()).unwrap();
+        assert_eq!(check(&mut engine, &packet("SAME", "one", NOW.0 + 1)).0, Verdict::Ignore(Reason::Digest));
+        assert_eq!(check(&mut engine, &packet("SAME", "else", NOW.0 + 1)).0, Verdict::Accept);
+        assert_eq!(check(&mut engine, &two).0, Verdict::Accept);
+        engine.reload(Config::parse(USERS, folder.path()).unwrap()).unwrap();
         for packet in [&one, &two] {
-            assert!(matches!(check(&mut door, packet).0, Verdict::Ignore(_)));
+            assert!(matches!(check(&mut engine, packet).0, Verdict::Ignore(_)));
         }
-        assert_eq!(door.counters().of(Verdict::Accept), 3);
+        assert_eq!(engine.counters().of(Verdict::Accept), 3);
     }
 }

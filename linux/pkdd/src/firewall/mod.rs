@@ -1,0 +1,44 @@
+//! Rules and grants: by pktables, or in the sets of OpenWrt's firewall4.
+
+mod backend;
+pub mod firewall4;
+#[cfg(feature = "rules")]
+pub mod nflog_rules;
+#[cfg(feature = "rules")]
+pub mod pktables_backend;
+pub mod reconcile;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+pub use backend::{ActiveGrant, FirewallBackend};
+use firewall4::Firewall4;
+#[cfg(feature = "rules")]
+use pktables_backend::PktablesBackend;
+
+use crate::config::Firewall;
+
+/// Takes the one that the configuration names. Changes nothing.
+///
+/// # Errors
+/// There is none on this machine.
+pub fn open(firewall: Firewall) -> Result<Box<dyn FirewallBackend>> {
+    Ok(match firewall {
+        Firewall::Firewall4 => Box::new(Firewall4::open()?),
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(backend) => Box::new(PktablesBackend::open(backend)?),
+    })
+}
+
+/// The files that are locked before rules change, by all who change them: pktables', and that of iptables' old kind.
+#[must_use]
+pub fn locks(firewall: Firewall) -> Vec<&'static Path> {
+    match firewall {
+        Firewall::Firewall4 => Vec::new(),
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(pktables::Backend::Nft) => vec![Path::new(pktables::LOCK)],
+        #[cfg(feature = "rules")]
+        Firewall::Pktables(_) => vec![Path::new(pktables::LOCK), Path::new("/run/xtables.lock")],
+    }
+}
