@@ -46,3 +46,62 @@ fn nflog_payload(bytes: &[u8]) -> Option<&[u8]> {
         rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    fn packet() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let to = PacketBuilder::ipv4([192, 0, 2, 7], [192, 0, 2, 1], 64).udp(1_000, 40_000);
+        to.write(&mut bytes, &[7; 56]).unwrap();
+        bytes
+    }
+
+    /// Attributes as NFLOG's captures have them, behind their header.
+    fn nflog(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; 4];
+        for (kind, value) in attributes {
+            let length = u16::try_from(value.len() + 4).unwrap();
+            bytes.extend([length.to_ne_bytes(), kind.to_ne_bytes()].concat());
+            bytes.extend(*value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_found_behind_what_each_link_puts_before_it() {
+        let packet = packet();
+        let behind = |length: usize| [vec![0; length], packet.clone()].concat();
+        let mut ethernet = vec![0; 12];
+        ethernet.extend([0x08, 0x00]);
+        ethernet.extend(&packet);
+        // what a capture begins with, its bytes, whether a datagram is in them
+        let rows = [
+            ("Ethernet", Linktype::ETHERNET, ethernet.clone(), true),
+            ("raw IP", Linktype::RAW, packet.clone(), true),
+            ("IPv4", Linktype::IPV4, packet.clone(), true),
+            ("loopback", Linktype::NULL, behind(4), true),
+            ("loopback of OpenBSD", Linktype::LOOP, behind(4), true),
+            ("all interfaces", Linktype::LINUX_SLL, behind(16), true),
+            ("all interfaces, the new way", LINUX_SLL2, behind(20), true),
+            ("NFLOG", Linktype::NFLOG, nflog(&[(1, &[1; 5]), (9, &packet)]), true),
+            ("NFLOG without a payload", Linktype::NFLOG, nflog(&[(1, &[1; 5])]), false),
+            ("NFLOG with an empty attribute", Linktype::NFLOG, vec![0; 12], false),
+            ("a link that nobody knows", Linktype(999), packet.clone(), false),
+            ("the wrong link", Linktype::RAW, ethernet, false),
+            ("less than the link's own bytes", Linktype::LINUX_SLL, vec![0; 15], false),
+            ("nothing", Linktype::NFLOG, Vec::new(), false),
+        ];
+        for (name, link, bytes, is_there) in rows {
+            let found = Captured { link, bytes: &bytes }.datagram();
+            assert_eq!(found.is_some(), is_there, "{name}");
+            let payload =
+                found.as_ref().and_then(|datagram| datagram.packet()).map(|packet| packet.payload.to_vec());
+            assert_eq!(payload, is_there.then(|| vec![7; 56]), "{name}");
+        }
+    }
+}
