@@ -99,8 +99,7 @@ mod tests {
         for (name, link, bytes, is_there) in rows {
             let found = Captured { link, bytes: &bytes }.datagram();
             assert_eq!(found.is_some(), is_there, "{name}");
-            let payload =
-                found.as_ref().and_then(|datagram| datagram.packet()).map(|packet| packet.payload.to_vec());
+            let payload = found.as_ref().and_then(Datagram::packet).map(|packet| packet.payload.to_vec());
             assert_eq!(payload, is_there.then(|| vec![7; 56]), "{name}");
         }
     }
