@@ -261,8 +261,8 @@ mod tests {
         caches
     }
 
-    fn record(caches: &mut Caches, name: &str, time: u64, id: u64) -> bool {
-        let knock = KnockId::kept(UnixSeconds(time), id);
+    fn record(caches: &mut Caches, name: &str, time: u64, number: u64) -> bool {
+        let knock = KnockId::kept(UnixSeconds(time), number);
         caches.memory(id(name), "192.0.2.7".parse().unwrap(), NOW).record(knock, WINDOW)
     }
 
