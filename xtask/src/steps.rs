@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_change_is_seen_by_the_steps_that_it_can_break() {
-        let rows: [(&str, &[&str]); 9] = [
+        let rows: [(&str, &[&str]); 10] = [
             (
                 "pkd-core/src/replay.rs",
                 &["unit", "corpora", "packages", "firmware", "vm", "vm-mips", "counted"],
@@ -290,7 +290,8 @@ mod tests {
             ("linux/pkdd/src/daemon.rs", &["unit", "corpora", "packages", "feed", "vm"]),
             ("linux/kmod/xt_pkd_main.c", &["feed", "vm", "vm-mips", "counted"]),
             ("openwrt/feed/net/pkd/Makefile", &["feed"]),
-            ("openwrt/feed/net/pkd/root/usr/sbin/pkd", &["feed", "packages", "vm", "luci"]),
+            ("openwrt/feed/luci/luci-app-pkd/Makefile", &["feed", "packages", "vm", "luci"]),
+            ("linux/kmod/rust/src/ffi.rs", &["format", "feed", "vm", "vm-mips", "counted"]),
             ("tests/luci/browser.js", &["luci"]),
             ("firmware/boards/Cargo.lock", &["firmware"]),
             (
