@@ -92,18 +92,18 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
             _ => {
                 let (time, window) = (time(bytes, now)?, window(bytes)?);
                 // Few, so that some come again.
-                let id = u64::from(bytes.arbitrary::<u8>()? % 4);
+                let number = u64::from(bytes.arbitrary::<u8>()? % 4);
                 let mut digest = [0; 32];
-                digest[..8].copy_from_slice(&id.to_be_bytes());
+                digest[..8].copy_from_slice(&number.to_be_bytes());
                 let id = KnockId::new(UnixSeconds(time), &Digest(digest));
-                assert_eq!(id, KnockId::kept(UnixSeconds(time), id));
-                let refused = all.refuses(time, id, window);
+                assert_eq!(id, KnockId::kept(UnixSeconds(time), number));
+                let refused = all.refuses(time, number, window);
                 assert_eq!(cache.refuses(id, Window::from_secs(window)), refused, "{id:?}, {all:?}");
                 assert_eq!(cache.record(id, Window::from_secs(window)), !refused, "{id:?}, {all:?}");
                 if !refused {
-                    let before = all.accepted.iter().any(|one| (one.0, one.1) == (time, id));
+                    let before = all.accepted.iter().any(|one| (one.0, one.1) == (time, number));
                     assert!(!before, "accepted twice: {id:?}, {all:?}");
-                    all.accepted.push((time, id, window != 0));
+                    all.accepted.push((time, number, window != 0));
                 }
             }
         }

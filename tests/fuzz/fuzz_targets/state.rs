@@ -88,9 +88,9 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let source: IpAddr = [192, 0, 2, 7].into();
     let mut accepted = Vec::new();
     for _ in 0..bytes.arbitrary::<u8>()? % 16 {
-        let id = KnockId::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
-        if caches.memory(id, source, UnixSeconds(NOW)).record(id, window) {
-            accepted.push(id);
+        let knock = KnockId::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
+        if caches.memory(id, source, UnixSeconds(NOW)).record(knock, window) {
+            accepted.push(knock);
         }
     }
     drop(caches);
@@ -118,11 +118,11 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     };
     let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
-    for id in accepted {
-        let again = caches.memory(id, source, UnixSeconds(NOW)).record(id, window);
+    for knock in accepted {
+        let again = caches.memory(id, source, UnixSeconds(NOW)).record(knock, window);
         // A knock within the window of now is what could be accepted; where a whole entry vanished, nobody can know.
-        let possible = window != Window::NO_CLOCK && window.admits(UnixSeconds(NOW), id.time());
-        assert!(!again || lost || (harm == 2 && !possible), "{id:?} was accepted again after harm {harm}");
+        let possible = window != Window::NO_CLOCK && window.admits(UnixSeconds(NOW), knock.time());
+        assert!(!again || lost || (harm == 2 && !possible), "{knock:?} was accepted again after harm {harm}");
     }
     let entries = caches.accepted().to_vec();
     drop(caches);
