@@ -72,12 +72,21 @@ pub(crate) struct Artefacts {
     pub(crate) old_extension: PathBuf,
 }
 
+/// What the programs of a guest are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Tests, which want a quick build.
+    Tests,
+    /// Measuring, as what is measured is built.
+    Figures,
+}
+
 /// Builds them.
-pub(crate) fn artefacts(machine: &Machine) -> Result<Artefacts> {
+pub(crate) fn artefacts(machine: &Machine, purpose: Purpose) -> Result<Artefacts> {
     let tree = Tree::of(machine)?;
     run::progress(&format!("building knock, libxt_pkd.so and the tests' program for {}", machine.name));
     let folder = toolchain::root().join("target/extension").join(machine.name);
-    let [knock, vm] = programs(machine)?;
+    let [knock, vm] = programs(machine, purpose)?;
     Ok(Artefacts {
         knock,
         vm,
@@ -124,7 +133,8 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str) -> Result<Gues
 pub(crate) fn build_with(machine: &Machine, purpose: &str, main: &str, extra: &Extra<'_>) -> Result<Guest> {
     let tree = Tree::of(machine)?;
     let module = kmod::build(machine)?;
-    let artefacts = artefacts(machine)?;
+    let of = if purpose == "bench" { Purpose::Figures } else { Purpose::Tests };
+    let artefacts = artefacts(machine, of)?;
 
     let folder = toolchain::root().join("target/guest").join(format!("{}-{purpose}", machine.name));
     let root = folder.join("root");
@@ -238,7 +248,7 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
 
 /// `knock`, as routers have it, and `pkd-vm` for the machine. The second measures what the kernel's part is made of (`make bench`), so it is built
 /// as that is.
-fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
+fn programs(machine: &Machine, purpose: Purpose) -> Result<[PathBuf; 2]> {
     let build = |package: &str, program: &str, profile: &str| -> Result<PathBuf> {
         let folder = match (&machine.system, machine.user_target) {
             (System::Sources { architecture, .. }, _) => {
@@ -263,7 +273,11 @@ fn programs(machine: &Machine) -> Result<[PathBuf; 2]> {
         };
         Ok(folder.join(program))
     };
-    Ok([build("host-knock", "knock", "small")?, build("pkd-tests", "pkd-vm", machine.kernel_profile)?])
+    let (knock, tests) = match purpose {
+        Purpose::Tests => ("guest", "guest"),
+        Purpose::Figures => ("small", machine.kernel_profile),
+    };
+    Ok([build("host-knock", "knock", knock)?, build("pkd-tests", "pkd-vm", tests)?])
 }
 
 /// Builds `libxt_pkd.so` into `out`.

@@ -148,18 +148,18 @@ fn the_compiler_has_its_clippy() -> bool {
 }
 
 /// rustup has its own way to a missing component, and says which.
-fn cargo_has(verb: &str) -> bool {
-    run::exists("rustup") || run::output(run::command(env!("CARGO")).args([verb, "--version"])).is_ok()
+fn cargo_has(command: &str) -> bool {
+    run::exists("rustup") || run::output(run::command(env!("CARGO")).args([command, "--version"])).is_ok()
 }
 
-/// Installs what a verb of the command line needs and is not there, before it begins.
-pub(crate) fn install_for(verb: &str) -> Result<()> {
-    install(needs(verb)?.iter().copied().flatten())
+/// Installs what a command needs and is missing, before the command starts.
+pub(crate) fn install_for(command: &str) -> Result<()> {
+    install(needs(command)?.iter().copied().flatten())
 }
 
-/// A verb that is not named here does not exist, so that none can forget what it needs.
-fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
-    Ok(match verb {
+/// A command that is not listed here does not exist, so that none can be added without its needs.
+fn needs(command: &str) -> Result<&'static [&'static [Need]]> {
+    Ok(match command {
         // Cargo and a C compiler, which built this program.
         "deny" | "gateway-config" => &[],
         "mutants-sample" => &[GUEST, TEST_ALONE],
@@ -176,7 +176,7 @@ fn needs(verb: &str) -> Result<&'static [&'static [Need]]> {
         "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH],
         "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
         | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
-        _ => bail!("unknown command {verb:?}: `cargo xtask` lists the commands"),
+        _ => bail!("unknown command {command:?}: `cargo xtask` lists the commands"),
     })
 }
 
@@ -189,11 +189,13 @@ fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
     }
     let list = missing.join(" ");
     if !run::exists("apt-get") {
-        bail!("this needs apt-get, or what these packages of Debian 12 bring, installed by you: {list}");
+        bail!("apt-get is missing: install the programs of these Debian 12 packages yourself: {list}");
     }
     let by_hand = format!("sudo apt-get install --no-install-recommends {list}");
     let Some(root) = Root::find()? else {
-        bail!("there is neither root nor sudo here; have these installed, then come again:\n  {by_hand}");
+        bail!(
+            "missing packages, and neither root nor sudo to install them; ask an administrator to run:\n  {by_hand}"
+        );
     };
     if stdin().is_terminal() {
         println!("To be installed: {list}");
@@ -207,12 +209,12 @@ fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
         let mut answer = String::new();
         stdin().read_line(&mut answer)?;
         if !matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes") {
-            bail!("nothing was installed; by hand it is:\n  {by_hand}");
+            bail!("nothing was installed; to do it yourself:\n  {by_hand}");
         }
     } else {
         run::progress(&format!("installing {list}"));
     }
-    root.is_granted().with_context(|| format!("by hand it is:\n  {by_hand}"))?;
+    root.is_granted().with_context(|| format!("to do it yourself:\n  {by_hand}"))?;
     run::quiet(&mut root.apt_get(&["update"]))?;
     let options =
         if run::output(&mut root.apt_get(&[&["install", "--simulate"], &missing[..]].concat())).is_ok() {
@@ -223,10 +225,10 @@ fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
     let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
     words.extend(["install", "--yes", "--no-install-recommends"]);
     words.extend(&missing);
-    run::quiet(&mut root.apt_get(&words)).with_context(|| format!("by hand it is: {by_hand}"))
+    run::quiet(&mut root.apt_get(&words)).with_context(|| format!("to do it yourself: {by_hand}"))
 }
 
-/// How to become who may install.
+/// How to install packages: as root, or by sudo.
 enum Root {
     Ourselves,
     Sudo,
@@ -291,14 +293,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_verb_needs_is_known() {
-        let told = crate::USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        let told: Vec<&str> = told.filter(|word| !word.is_empty() && *word != "setup").collect();
-        assert!(told.len() > 15, "{told:?}");
+    fn the_needs_of_each_command_are_known() {
+        let listed = crate::USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let listed: Vec<&str> = listed.filter(|word| !word.is_empty() && *word != "setup").collect();
+        assert!(listed.len() > 15, "{listed:?}");
         let makefile = include_str!("../../Makefile");
         let made = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
-        for verb in told.into_iter().chain(made.split(' ')).filter(|verb| *verb != "need") {
-            assert!(needs(verb).is_ok(), "{verb}");
+        for command in listed.into_iter().chain(made.split(' ')).filter(|command| *command != "need") {
+            assert!(needs(command).is_ok(), "{command}");
         }
         assert!(needs("tset").is_err());
     }

@@ -1,4 +1,4 @@
-//! The verbs behind the Makefile. Each calls existing tools; no product logic lives here.
+//! The commands behind the Makefile. Each calls existing tools; there is no product logic here.
 
 mod bench;
 mod cache;
@@ -43,54 +43,55 @@ use anyhow::{Context, Result, bail};
 use steps::Stamps;
 
 const USAGE: &str = "\
-usage: cargo xtask VERB
+usage: cargo xtask COMMAND
   demo              a gateway in network namespaces: closed, knock, open
-  demo-router       the same with the kernel module on a MIPS router in QEMU
+  demo-router       the same with the kernel module, on a MIPS router in QEMU
   test [--all-steps] [--from STEP]
                     what has to hold before a change lands; steps whose inputs are unchanged
                     since they passed are skipped unless --all-steps is given
   test-all [--from STEP]
                     everything, whatever passed before
   test-fresh COMMAND...
-                    commands of make on an empty Debian 12 (no name: those of the README)
+                    commands of make on an empty Debian 12 (default: those of the README)
   coverage          lines that the tests run, by crate; written to docs/testing.md
   mutants-sample [--seed N] CRATE...
                     how many small changes of the code the tests notice; written to docs/testing.md
-  ci                what judges a landing: test, or test-all where the last commit asks for it
+  ci                the judge of a landing: test, or test-all if the last commit asks for it
   bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
-  bench PART        checks, packets, times, constant-time, sizes or firmware alone
-  deny              licences, sources and versions of what is built on, by cargo-deny
-  feed              the packages' recipes, with stand-ins of OpenWrt's macros, and scripts of routers
+  bench PART        only checks, packets, times, constant-time, sizes or firmware
+  deny              licences, sources and versions of the dependencies, by cargo-deny
+  feed              the recipes of the OpenWrt packages, with a fake SDK, and router scripts
   feed --opkg PROGRAM
                     the packages, installed and removed by a given opkg
-  luci              the pages of LuCI, in a headless browser
-  vm MACHINE...   boot the machine and run the tests inside it (no name: all)
+  luci              the LuCI pages, in a headless browser
+  vm MACHINE...     boot a machine and run the tests inside it (default: all machines)
   vm --packages MACHINE
-                    the tests of the packages alone; --nft: those of them in mode nft
-  vm --part PART MACHINE
-                    debug, sanitizers-quick or differential
-  kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (no name: all)
+                    only the tests of the packages; --nft: those of them in mode nft
+  vm --part PARTS MACHINE
+                    these parts: match, flood, packages, nft, short, differential, sanitizers,
+                    sanitizers-quick; several in quotes
+  kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (default: all machines)
   kmod --kernel DIR MACHINE
                     build it for a built kernel, or its headers, of the machine's kind
-  packages ARCH...  build what OpenWrt routers of these kinds install (no name: all)
+  packages ARCH...  build the packages for OpenWrt routers (default: all architectures)
   packages --kernel DIR ARCH
-                    with the module for a built kernel of that kind
-  clients ARCH...   build knock as one static file, for desks (no name: all)
+                    the same with the module, for a built kernel of that kind
+  clients ARCH...   build knock as one static file (default: all architectures)
   firmware          build the gateway's boards
-  test-firmware     the gateway on the host, and its boards in QEMU
-  demo-firmware     a gateway in QEMU: ssh does not get through, knock, it does
+  test-firmware     test the gateway on the host, and its boards in QEMU
+  demo-firmware     a gateway board in QEMU: ssh fails, knock, ssh works
   fuzz [--seconds N | --hours N] TARGET...
-                    bytes of strangers against what reads them, 60 s each (no name: all)
+                    fuzz parsers of untrusted bytes, 60 s each (default: all targets)
   fuzz --keep --seconds N TARGET...
                     the same, and the inputs that reach most become tests/fuzz/corpus
-  mutants NAME...    bugs that were put in on purpose, and what has to catch them (no name: all)
-  differential      the kernel's verdicts, and the extension's reading of texts, against pkd-core's
-  test-sanitizers the match on a kernel that is built to complain: KASAN, UBSAN, lockdep, kmemleak
+  mutants NAME...   bugs introduced on purpose, and the tests that must catch them (default: all)
+  differential      verdicts of the kernel and parsing by the extension, compared with pkd-core
+  test-sanitizers   the match under KASAN, UBSAN, lockdep and kmemleak
   gateway-config FILE
-                    make the gateway's binary configuration of a TOML file
-  uci ARCH          build OpenWrt's uci, to try what configures a router
-  userland ARCH     build musl, busybox, dropbear and iptables, as guests have them
-  setup VERB        install what demo or test needs, nothing else
+                    convert a TOML file to the gateway's binary configuration
+  uci ARCH          build OpenWrt's uci
+  userland ARCH     build musl, busybox, dropbear and iptables for guests
+  setup COMMAND     install what a command needs, nothing else
 machines: mipsel, x86_64, x86_64-6.12, armhf, arm64, mips
 ";
 
@@ -107,8 +108,8 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &[&str]) -> Result<()> {
     match arguments {
-        [] | ["setup"] => bail!("a verb is missing\n{USAGE}"),
-        ["setup", verb] | [verb, ..] => host::install_for(verb)?,
+        [] | ["setup"] => bail!("missing command\n{USAGE}"),
+        ["setup", command] | [command, ..] => host::install_for(command)?,
     }
     match arguments {
         ["demo"] => demo::run(),
@@ -159,17 +160,17 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
             .and_then(|zig| userland::build(&zig, openwrt::find(name)?))
             .map(|root| println!("{}", root.display())),
         ["setup", _] => Ok(()),
-        _ => bail!("this is no way to say it: {}\n{USAGE}", arguments.join(" ")),
+        _ => bail!("invalid arguments: {}\n{USAGE}", arguments.join(" ")),
     }
 }
 
 /// So many times `unit` seconds.
 fn seconds(number: &str, unit: u64) -> Result<Duration> {
-    let number: u64 = number.parse().with_context(|| format!("{number:?} is no number"))?;
+    let number: u64 = number.parse().with_context(|| format!("invalid number {number:?}"))?;
     Ok(Duration::from_secs(number.saturating_mul(unit)))
 }
 
-/// Two that have to say the same, about much that is made at random.
+/// Compares the extension and the kernel with pkd-core, on random input.
 fn differential() -> Result<()> {
     let mut cargo = run::command(env!("CARGO"));
     cargo.args([

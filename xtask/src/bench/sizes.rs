@@ -31,7 +31,7 @@ pub(super) fn kernel() -> Result<Vec<Row>> {
     for machine in machine::named(&[])? {
         let module = kmod::build(machine)?;
         let figures = kmod::Figures::of(machine, &module)?;
-        let artefacts = guest::artefacts(machine)?;
+        let artefacts = guest::artefacts(machine, guest::Purpose::Figures)?;
         let extension = fs::metadata(&artefacts.extension)?.len();
         let knock = fs::metadata(&artefacts.knock)?.len();
         let limit = match machine.text_limit {
