@@ -182,7 +182,10 @@ impl Fuzzers {
         fs::create_dir_all(&new)?;
         let mut command = self.command(name);
         // Long inputs reach little that short ones do not, and all of them are in git.
-        command.args(["-merge=1", "-max_len=600"]).arg(&new).arg(self.folder.join("corpus").join(name));
+        command
+            .args(["-set_cover_merge=1", "-use_counters=0", "-max_len=600"])
+            .arg(&new)
+            .arg(self.folder.join("corpus").join(name));
         command.args(self.committed(name));
         self.outcome(name, &mut command)?;
         let count = fs::read_dir(&new)?.count();
