@@ -12,7 +12,7 @@ pub(crate) fn run() -> Result<()> {
     cargo.args(["build", "--locked", "--no-default-features", "--features", "pkdd/rules"]);
     cargo.args(["--package", "pkdd", "--package", "host-knock", "--package", "pkd-netns"]);
     run::shown(cargo.current_dir(toolchain::root()))?;
-    let programs = toolchain::built()?;
+    let programs = toolchain::target().join("debug");
     let mut demo = run::command(programs.join("pkd-demo"));
     run::shown(demo.arg(programs.join("pkdd")).arg(programs.join("knock"))).context("the demo failed")
 }

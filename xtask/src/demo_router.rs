@@ -271,7 +271,7 @@ fn build_knock() -> Result<PathBuf> {
     cargo.args(["build", "--quiet", "--locked", "--release", "--package", "host-knock"]);
     cargo.arg("--no-default-features");
     run::quiet(cargo.current_dir(toolchain::root()))?;
-    Ok(toolchain::root().join("target/release/knock"))
+    Ok(toolchain::target().join("release/knock"))
 }
 
 fn hex(bytes: &[u8]) -> String {

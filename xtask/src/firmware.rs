@@ -300,7 +300,7 @@ impl Harness {
         let mut cargo = run::command(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-vm"]);
         run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
-        let folder = toolchain::built()?;
+        let folder = toolchain::target().join("debug");
         Ok(Self {
             program: folder.join("pkd-firmware-vm"),
             knock: folder.join("knock"),

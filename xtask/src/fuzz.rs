@@ -120,7 +120,8 @@ impl Fuzzers {
         }
         run::progress("building what fuzzers run");
         let root = root.canonicalize()?;
-        let folder = root.join("target/fuzz");
+        let ours = root == toolchain::root().canonicalize()?;
+        let folder = if ours { toolchain::target().join("fuzz") } else { root.join("target/fuzz") };
         let target = host_target()?;
         let mut cargo = run::command(env!("CARGO"));
         cargo

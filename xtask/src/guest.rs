@@ -266,7 +266,7 @@ fn programs(machine: &Machine, purpose: Purpose) -> Result<[PathBuf; 2]> {
                     "--bins",
                 ]);
                 run::quiet(cargo.args(["--package", package]).current_dir(toolchain::root()))?;
-                toolchain::root().join("target").join(profile)
+                toolchain::target().join(profile)
             }
             (System::Packages(_) | System::BuiltKernel { .. }, Some(target)) => toolchain::Toolchain::find()?
                 .build(package, target, profile, "std,panic_abort", &[], machine)?,

@@ -63,7 +63,7 @@ fn one(program: &Path, name: &str, seed: u64) -> Result<Rate> {
     let shards = count.div_ceil(SAMPLE).max(1);
     let shard = format!("{}/{shards}", usize::try_from(seed)? % shards);
     run::progress(&format!("{name}: a sample of {} of {count} mutants", count.div_ceil(shards)));
-    let out = root.join("target/mutants").join(name);
+    let out = root.join("target/mutants-sample").join(name);
     if out.exists() {
         fs::remove_dir_all(&out)?;
     }

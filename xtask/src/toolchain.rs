@@ -102,7 +102,7 @@ impl Toolchain {
 
 /// Cargo tells a changed source by its time alone, and by no path: what another clone has built later than
 /// ours was edited would pass for ours. The standard library is the same for all; our own crates are not.
-fn forget_other_clones(folder: &Path) -> Result<()> {
+pub(crate) fn forget_other_clones(folder: &Path) -> Result<()> {
     let marker = folder.join("built-for");
     let ours = root().canonicalize()?.to_string_lossy().into_owned();
     if fs::read_to_string(&marker).is_ok_and(|whose| whose == ours) {
@@ -117,7 +117,7 @@ fn forget(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = ["pkd-", "pkdd-", "pktables-", "host-knock-"].iter().any(|own| name.starts_with(own));
+        let is_ours = ["pkd-", "pkdd-", "pktables-", "host-knock-", "xtask-"].iter().any(|own| name.starts_with(own));
         let in_fingerprints = folder.file_name().is_some_and(|folder| folder == ".fingerprint");
         if in_fingerprints && is_ours {
             fs::remove_dir_all(&path)?;
@@ -128,9 +128,9 @@ fn forget(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where cargo puts what it builds for this computer without a profile's name, as it did with this program.
-pub(crate) fn built() -> Result<PathBuf> {
-    Ok(std::env::current_exe()?.parent().context("this program lies in no folder")?.to_owned())
+/// Where cargo puts what it builds for this computer.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The workspace's folder.
