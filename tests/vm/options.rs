@@ -101,7 +101,7 @@ fn no_key_in_lists(gateway: &Gateway<'_>) -> Result<String> {
 }
 
 fn key_file(gateway: &Gateway<'_>) -> Result<String> {
-    let path = "/tmp/key of the port";
+    let path = "/tmp/key of the door";
     fs::write(path, "0x7365736d65\n")?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     crate::gateway::reload()?;

@@ -143,7 +143,7 @@ pub(crate) fn connection(gateway: &Gateway<'_>) -> Result<TcpStream> {
 /// Whether both ends of it still hear each other.
 pub(crate) fn still_speaks(stream: &mut TcpStream) -> Result<usize> {
     // The server answers a client's version with its offer of algorithms.
-    stream.write_all(b"SSH-2.0-VM test\r\n")?;
+    stream.write_all(b"SSH-2.0-test\r\n")?;
     let mut heard = 0;
     let mut bytes = [0; 2048];
     while heard < 100 {
