@@ -117,7 +117,8 @@ fn forget(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = ["pkd-", "pkdd-", "pktables-", "host-knock-", "xtask-"].iter().any(|own| name.starts_with(own));
+        let is_ours =
+            ["pkd-", "pkdd-", "pktables-", "host-knock-", "xtask-"].iter().any(|own| name.starts_with(own));
         let in_fingerprints = folder.file_name().is_some_and(|folder| folder == ".fingerprint");
         if in_fingerprints && is_ours {
             fs::remove_dir_all(&path)?;

@@ -1,6 +1,6 @@
-//! The configuration: one TOML file, checked as a whole before anything of it counts.
+//! The configuration: one TOML file, checked completely before any of it takes effect.
 //!
-//! Every mistake is one line that names what is wrong.
+//! Every error is one line that names what is wrong.
 
 use std::{
     collections::BTreeMap,
@@ -25,53 +25,53 @@ const SECONDS: RangeInclusive<i64> = 1..=86_400;
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where knocks come in, and what is done about them.
+    /// Where knocks arrive, and what pkdd does about them.
     pub gate: Gate,
-    /// What they open, by name.
+    /// Services by name.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
-    /// Who may knock, by name.
+    /// Users by name.
     pub users: BTreeMap<String, User>,
-    /// What is not wrong, but not well either.
+    /// Things that are allowed but probably not intended.
     pub warnings: Vec<String>,
 }
 
 /// The section `gate`.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    /// The UDP port that is knocked at; `None`: any.
+    /// The UDP port to knock at; `None`: any.
     pub port: Option<u16>,
-    /// What keeps rules and grants.
+    /// The firewall that holds rules and grants.
     pub firewall: Firewall,
-    /// NFLOG's group; nobody else on this machine may use it.
+    /// The NFLOG group; no other program on this host may use it.
     pub group: u16,
-    /// Datagrams a second with a known tag that are looked at, of each source.
+    /// Datagrams with a known tag that are checked, per second and source.
     pub rate: u32,
-    /// Folder for what outlives the process, and not the machine.
+    /// Folder for files that outlive the process but not a reboot.
     pub run: PathBuf,
-    /// Folder for what outlives the machine.
+    /// Folder for files that outlive a reboot.
     pub state: PathBuf,
-    /// The shortest time between two writes to it.
+    /// The shortest time between two writes to `state`.
     pub save: Duration,
-    /// Who the daemon becomes after its start as root.
+    /// The user that the daemon runs as after it was started as root.
     pub user: Option<String>,
-    /// A file for Prometheus' collector of text files.
+    /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
 }
 
-/// Who keeps the rules.
+/// Who holds the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
     /// pktables, with this back end.
     #[cfg(feature = "rules")]
     Pktables(pktables::Backend),
-    /// Somebody else: `OpenWrt`'s firewall4 has sets in its own table, and hands over the knocks.
+    /// `OpenWrt`'s firewall4, which has sets in its own table and rules that deliver knocks.
     Firewall4,
 }
 
 /// A section `service`.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
-    /// What pktables is told.
+    /// The service as pktables has it.
     pub service: Service,
     /// How long new connections may begin after a knock.
     pub ttl: Duration,
@@ -82,27 +82,27 @@ pub struct ServiceConfig {
 /// A section `user`.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// What a knock of his is.
+    /// The key, tag and window of the user's knocks.
     pub rule: Rule,
     /// The cache of tag and key.
     pub cache: CacheId,
-    /// What it opens.
+    /// The services that a knock opens.
     pub services: Vec<ServiceName>,
-    /// Whether his knocks count at all.
+    /// Whether knocks are accepted at all.
     pub enabled: bool,
-    /// His last day.
+    /// The last day on which knocks are accepted.
     pub expires: Option<Date>,
 }
 
 impl User {
-    /// Whether his knocks count now.
+    /// Whether knocks are accepted now.
     #[must_use]
     pub fn is_active(&self, now: UnixSeconds) -> bool {
         self.enabled && self.expires.is_none_or(|day| now <= day.end())
     }
 }
 
-/// What is wrong, in one line.
+/// One line that says what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
@@ -221,7 +221,9 @@ impl Config {
             .lines()
             .any(|line| line.trim_start().starts_with("key ") || line.trim_start().starts_with("key="));
         if has_keys && is_loose(path) {
-            config.warnings.push(format!("{name} has a key in it and can be used by others; chmod 600 it"));
+            config
+                .warnings
+                .push(format!("{name} contains a key and is accessible to others: run chmod 600 {name}"));
         }
         Ok(config)
     }
@@ -254,7 +256,7 @@ impl Config {
         for (name, section) in file.user {
             let user = section.check(&name, folder, &services, &mut warnings)?;
             if let Some((other, _)) = users.iter().find(|(_, other)| other.cache == user.cache) {
-                return Err(wrong!("user '{name}' has tag and key of user '{other}'"));
+                return Err(wrong!("user \"{name}\": same tag and key as user \"{other}\""));
             }
             users.insert(name, user);
         }
@@ -278,7 +280,7 @@ impl Config {
 
 impl GateSection {
     fn check(self) -> Result<Gate, Error> {
-        let port = self.port.map(|port| number("gate: port", port, 1..=65_535)).transpose()?;
+        let port = self.port.map(|port| number("gate", "port", port, 1..=65_535)).transpose()?;
         let firewall = match self.firewall.as_deref() {
             Some("fw4") => Firewall::Firewall4,
             #[cfg(feature = "rules")]
@@ -289,10 +291,14 @@ impl GateSection {
             Some("iptables") => Firewall::Pktables(pktables::Backend::Iptables),
             #[cfg(not(feature = "rules"))]
             None | Some("auto" | "nft" | "iptables") => {
-                return Err(wrong!("gate: firewall must be 'fw4': this pkdd was built for nothing else"));
+                return Err(wrong!(
+                    "gate: invalid firewall: this pkdd was built for OpenWrt, expected 'fw4'"
+                ));
             }
             Some(other) => {
-                return Err(wrong!("gate: firewall '{other}' is none of auto, nft, iptables and fw4"));
+                return Err(wrong!(
+                    "gate: invalid firewall \"{other}\": expected auto, nft, iptables or fw4"
+                ));
             }
         };
         let folder = |name: &str, active: Option<PathBuf>, usual: &str| {
@@ -300,17 +306,17 @@ impl GateSection {
             if path.is_absolute() {
                 Ok(path)
             } else {
-                Err(wrong!("gate: {name} '{}' does not begin with /", path.display()))
+                Err(wrong!("gate: invalid {name} \"{}\": expected an absolute path", path.display()))
             }
         };
         Ok(Gate {
             port,
             firewall,
-            group: number("gate: group", self.group.unwrap_or(5_644), 0..=65_535)?,
-            rate: number("gate: rate", self.rate.unwrap_or(20), 1..=1_000_000)?,
+            group: number("gate", "group", self.group.unwrap_or(5_644), 0..=65_535)?,
+            rate: number("gate", "rate", self.rate.unwrap_or(20), 1..=1_000_000)?,
             run: folder("run", self.run, "/run/pkdd")?,
             state: folder("state", self.state, "/var/lib/pkdd")?,
-            save: Duration::from_secs(number("gate: save", self.save.unwrap_or(1), SECONDS)?),
+            save: Duration::from_secs(number("gate", "save", self.save.unwrap_or(1), SECONDS)?),
             user: self.user,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
@@ -319,26 +325,28 @@ impl GateSection {
 
 impl ServiceSection {
     fn check(self, name: &str) -> Result<ServiceConfig, Error> {
-        let what = |option: &str| format!("service '{name}': {option}");
+        let section = format!("service \"{name}\"");
         let protocol = match self.protocol.as_deref() {
             None | Some("tcp") => Protocol::Tcp,
             Some("udp") => Protocol::Udp,
-            Some(other) => return Err(wrong!("{} '{other}' is neither tcp nor udp", what("protocol"))),
+            Some(other) => {
+                return Err(wrong!("{section}: invalid protocol \"{other}\": expected tcp or udp"));
+            }
         };
-        let port = self.port.ok_or_else(|| wrong!("service '{name}' has no port"))?;
-        let port = number(&what("port"), port, 1..=65_535).map(NonZeroU16::new)?;
-        let port = port.ok_or_else(|| wrong!("{} is 0", what("port")))?;
+        let port = self.port.ok_or_else(|| wrong!("{section}: missing port"))?;
+        let port = number(&section, "port", port, 1..=65_535).map(NonZeroU16::new)?;
+        let port = port.ok_or_else(|| wrong!("{section}: invalid port 0"))?;
         let forward = self
             .forward
             .iter()
             .map(|text| {
-                text.parse().map_err(|error: Invalid| wrong!("{} '{text}' {}", what("forward"), error.why))
+                text.parse().map_err(|error: Invalid| wrong!("{section}: forward \"{text}\" {}", error.why))
             })
             .collect::<Result<Vec<Forward>, _>>()?;
-        let tags = self.tags.iter().map(|text| tag(&what("tag"), text)).collect::<Result<_, _>>()?;
+        let tags = self.tags.iter().map(|text| tag(&section, text)).collect::<Result<_, _>>()?;
         Ok(ServiceConfig {
             service: Service {
-                name: name.parse().map_err(|error: Invalid| wrong!("service '{name}' {}", error.why))?,
+                name: name.parse().map_err(|error: Invalid| wrong!("{section} {}", error.why))?,
                 protocol,
                 port: Port(port),
                 only_new: true,
@@ -346,7 +354,7 @@ impl ServiceSection {
                 log: None,
                 forward,
             },
-            ttl: Duration::from_secs(number(&what("seconds"), self.seconds.unwrap_or(30), SECONDS)?),
+            ttl: Duration::from_secs(number(&section, "seconds", self.seconds.unwrap_or(30), SECONDS)?),
             tags,
         })
     }
@@ -360,35 +368,37 @@ impl UserSection {
         services: &BTreeMap<ServiceName, ServiceConfig>,
         warnings: &mut Vec<String>,
     ) -> Result<User, Error> {
-        let what = |option: &str| format!("user '{name}': {option}");
+        let section = format!("user \"{name}\"");
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
         if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
-            return Err(wrong!("user '{name}' has a name that is not 1 to 32 letters, digits and _-.@"));
+            return Err(wrong!("{section}: invalid name: expected 1–32 letters, digits and _-.@"));
         }
         let tag = match &self.tag {
-            Some(text) => tag(&what("tag"), text)?,
-            None => return Err(wrong!("user '{name}' has no tag")),
+            Some(text) => tag(&section, text)?,
+            None => return Err(wrong!("{section}: missing tag")),
         };
         let key = match (&self.key, &self.key_file) {
-            (Some(_), Some(_)) => return Err(wrong!("user '{name}' has both key and key_file")),
-            (None, None) => return Err(wrong!("user '{name}' has neither key nor key_file")),
-            (Some(text), None) => key(&what("key"), text)?,
-            (None, Some(file)) => key_in(&what("key_file"), &folder.join(file), warnings)?,
+            (Some(_), Some(_)) => return Err(wrong!("{section}: key and key_file are both set: remove one")),
+            (None, None) => return Err(wrong!("{section}: missing key_file")),
+            (Some(text), None) => key(&format!("{section}: invalid key"), text)?,
+            (None, Some(file)) => key_in(&section, &folder.join(file), warnings)?,
         };
         if self.services.is_empty() {
-            return Err(wrong!("user '{name}' has no services: a knock would open nothing"));
+            return Err(wrong!("{section}: missing services: a knock would open nothing"));
         }
         let names = self.services.iter().map(|service| {
-            let unknown = || wrong!("user '{name}': there is no service '{service}'");
+            let unknown = || wrong!("{section}: unknown service \"{service}\"");
             let parsed: ServiceName = service.parse().map_err(|_| unknown())?;
             services.contains_key(&parsed).then_some(parsed).ok_or_else(unknown)
         });
         let names = names.collect::<Result<Vec<_>, _>>()?;
         let expires = self
             .expires
-            .map(|text| text.parse().map_err(|error| wrong!("{} '{text}' {error}", what("expires"))))
+            .map(|text| {
+                text.parse().map_err(|error| wrong!("{section}: invalid expires \"{text}\": {error}"))
+            })
             .transpose()?;
-        let window = Window::from_secs(number(&what("window"), self.window.unwrap_or(10), 0..=86_400)?);
+        let window = Window::from_secs(number(&section, "window", self.window.unwrap_or(10), 0..=86_400)?);
         Ok(User {
             cache: CacheId::of(tag, &key),
             rule: Rule { key, tag, window },
@@ -399,29 +409,37 @@ impl UserSection {
     }
 }
 
-fn number<N: TryFrom<i64>>(what: &str, value: i64, range: RangeInclusive<i64>) -> Result<N, Error> {
+fn number<N: TryFrom<i64>>(
+    section: &str,
+    option: &str,
+    value: i64,
+    range: RangeInclusive<i64>,
+) -> Result<N, Error> {
     let number = range.contains(&value).then(|| N::try_from(value).ok()).flatten();
-    number.ok_or_else(|| wrong!("{what} {value} is no number of {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| {
+        wrong!("{section}: invalid {option} {value}: expected {}–{}", range.start(), range.end())
+    })
 }
 
-fn tag(what: &str, text: &str) -> Result<Tag, Error> {
-    Tag::parse(text).map_err(|error| wrong!("{what} '{text}' {error}"))
+fn tag(section: &str, text: &str) -> Result<Tag, Error> {
+    Tag::parse(text).map_err(|error| wrong!("{section}: invalid tag \"{text}\": {error}"))
 }
 
 fn key(what: &str, text: &str) -> Result<Key, Error> {
     if text.contains(['\n', '\r', '\0']) {
-        return Err(wrong!("{what} has more than one line, or a NUL byte"));
+        return Err(wrong!("{what}: it has more than one line, or a NUL byte"));
     }
-    Key::parse(text).map_err(|error| wrong!("{what} {error}"))
+    Key::parse(text).map_err(|error| wrong!("{what}: {error}"))
 }
 
-fn key_in(what: &str, file: &Path, warnings: &mut Vec<String>) -> Result<Key, Error> {
+fn key_in(section: &str, file: &Path, warnings: &mut Vec<String>) -> Result<Key, Error> {
     let name = file.display();
-    let text = fs::read_to_string(file).map_err(|error| wrong!("{what}: cannot read {name}: {error}"))?;
+    let text = fs::read_to_string(file)
+        .map_err(|error| wrong!("{section}: cannot read key_file {name}: {error}"))?;
     if is_loose(file) {
-        warnings.push(format!("{name} can be used by others; chmod 600 it"));
+        warnings.push(format!("{name} is accessible to others: run chmod 600 {name}"));
     }
-    key(&format!("{what} {name}"), text.strip_suffix('\n').unwrap_or(&text))
+    key(&format!("{section}: invalid key in {name}"), text.strip_suffix('\n').unwrap_or(&text))
 }
 
 /// Whether anybody but owner and group may use it: the daemon's group may.
@@ -479,7 +497,7 @@ enabled = false
     }
 
     #[test]
-    fn a_service_caches_the_beginning_of_connections_and_drops_what_is_not_granted() {
+    fn a_service_guards_new_connections_and_drops_what_has_no_grant() {
         let config = parse(GOOD).unwrap();
         let service = |name: &str, port: u16, forward: &[&str]| Service {
             name: name.parse().unwrap(),
@@ -532,7 +550,7 @@ enabled = false
     }
 
     #[test]
-    fn a_knock_opens_what_is_the_users_and_takes_his_tag() {
+    fn a_knock_opens_the_services_of_its_user_that_take_its_tag() {
         let config = parse(GOOD).unwrap();
         let opened = |user: &str| {
             config
@@ -544,10 +562,10 @@ enabled = false
     }
 
     #[test]
-    fn a_user_counts_until_the_end_of_his_last_day() {
+    fn a_user_may_knock_until_the_end_of_the_last_day() {
         let mut user = parse(GOOD).unwrap().users["anna"].clone();
         let end = "2027-12-31".parse::<Date>().unwrap().end();
-        assert!(!user.is_active(UnixSeconds(0)), "he is disabled");
+        assert!(!user.is_active(UnixSeconds(0)), "the user is disabled");
         user.enabled = true;
         assert!(user.is_active(end) && !user.is_active(UnixSeconds(end.0 + 1)));
     }
@@ -556,49 +574,69 @@ enabled = false
     fn every_mistake_is_named_in_one_line() {
         // what is replaced, by what, what is said
         let table = [
-            ("port = 22\n", "port = 70000\n", "service 'ssh': port 70000 is no number of 1 to 65535"),
-            ("port = 22\n", "port = 0\n", "service 'ssh': port 0 is no number of 1 to 65535"),
-            ("port = 22\n", "", "service 'ssh' has no port"),
+            ("port = 22\n", "port = 70000\n", "service \"ssh\": invalid port 70000: expected 1–65535"),
+            ("port = 22\n", "port = 0\n", "service \"ssh\": invalid port 0: expected 1–65535"),
+            ("port = 22\n", "", "service \"ssh\": missing port"),
             ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
             ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
-            ("[service.ssh]", "[service.'s s']", "service 's s' has a character"),
+            ("[service.ssh]", "[service.'s s']", "service \"s s\" has a character"),
             ("[service.ssh]", "[service.ssh", ":1: "),
-            ("'tcp'", "'sctp'", "service 'web': protocol 'sctp' is neither tcp nor udp"),
-            ("seconds = 600", "seconds = 86401", "service 'web': seconds 86401 is no number of 1 to 86400"),
+            ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
+            ("seconds = 600", "seconds = 86401", "service \"web\": invalid seconds 86401: expected 1–86400"),
             ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
             (
                 "'192.168.1.10:443'",
                 "'192.168.1.10'",
-                "service 'web': forward '192.168.1.10' is not of the form ADDRESS:PORT",
+                "service \"web\": forward \"192.168.1.10\" is not of the form ADDRESS:PORT",
             ),
-            ("'192.168.1.10:443'", "'192.168.1.10:0'", "service 'web': forward '192.168.1.10:0' has port 0"),
-            ("tags = ['WEBK']", "tags = ['WEBKK']", "service 'web': tag 'WEBKK' "),
-            ("tag = 'PKD0'\n", "", "user 'me' has no tag"),
-            ("tag = 'PKD0'\n", "tag = '0xg'\n", "user 'me': tag '0xg' "),
-            ("key = 'a good key'\n", "", "user 'me' has neither key nor key_file"),
-            ("key = 'a good key'\n", "key = ''\n", "user 'me': key "),
-            ("key = 'a good key'\n", "key = 'a'\nkey_file = 'b'\n", "user 'me' has both key and key_file"),
-            ("key = 'a good key'\n", "key_file = 'b'\n", "user 'me': key_file: cannot read /nowhere/b: "),
-            ("services = ['ssh', 'web']\n", "", "user 'me' has no services"),
-            ("['ssh', 'web']", "['ssh', 'vpn']", "user 'me': there is no service 'vpn'"),
-            ("window = 0", "window = -1", "user 'anna': window -1 is no number of 0 to 86400"),
-            ("'2027-12-31'", "'soon'", "user 'anna': expires 'soon' is no day such as 2027-12-31"),
-            ("[user.me]", "[user.'m e']", "user 'm e' has a name"),
+            (
+                "'192.168.1.10:443'",
+                "'192.168.1.10:0'",
+                "service \"web\": forward \"192.168.1.10:0\" has port 0",
+            ),
+            ("tags = ['WEBK']", "tags = ['WEBKK']", "service \"web\": invalid tag \"WEBKK\": "),
+            ("tag = 'PKD0'\n", "", "user \"me\": missing tag"),
+            ("tag = 'PKD0'\n", "tag = '0xg'\n", "user \"me\": invalid tag \"0xg\": "),
+            ("key = 'a good key'\n", "", "user \"me\": missing key_file"),
+            ("key = 'a good key'\n", "key = ''\n", "user \"me\": invalid key: "),
+            (
+                "key = 'a good key'\n",
+                "key = 'a'\nkey_file = 'b'\n",
+                "user \"me\": key and key_file are both set: remove one",
+            ),
+            ("key = 'a good key'\n", "key_file = 'b'\n", "user \"me\": cannot read key_file /nowhere/b: "),
+            ("services = ['ssh', 'web']\n", "", "user \"me\": missing services"),
+            ("['ssh', 'web']", "['ssh', 'vpn']", "user \"me\": unknown service \"vpn\""),
+            ("window = 0", "window = -1", "user \"anna\": invalid window -1: expected 0–86400"),
+            (
+                "'2027-12-31'",
+                "'soon'",
+                "user \"anna\": invalid expires \"soon\": expected a date such as 2027-12-31",
+            ),
+            ("[user.me]", "[user.'m e']", "user \"m e\": invalid name"),
             (
                 "'WEBK'\nkey = '0x00112233'",
                 "'PKD0'\nkey = 'a good key'",
-                "user 'me' has tag and key of user 'anna'",
+                "user \"me\": same tag and key as user \"anna\"",
             ),
-            ("[service.ssh]", "[gate]\nport = 0\n[service.ssh]", "gate: port 0 is no number of 1 to 65535"),
-            ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: group 65536 is no number"),
-            ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: rate 0 is no number"),
-            ("[service.ssh]", "[gate]\nfirewall = 'pf'\n[service.ssh]", "gate: firewall 'pf' is none of"),
+            ("[service.ssh]", "[gate]\nport = 0\n[service.ssh]", "gate: invalid port 0: expected 1–65535"),
+            ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: invalid group 65536: expected"),
+            ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: invalid rate 0: expected"),
+            (
+                "[service.ssh]",
+                "[gate]\nfirewall = 'pf'\n[service.ssh]",
+                "gate: invalid firewall \"pf\": expected auto",
+            ),
             (
                 "[service.ssh]",
                 "[gate]\nfirewall = \"p\\nf\\u001b\"\n[service.ssh]",
-                "gate: firewall 'p\\nf\\u{1b}' is none of",
+                "gate: invalid firewall \"p\\nf\\u{1b}\": expected",
             ),
-            ("[service.ssh]", "[gate]\nrun = 'run'\n[service.ssh]", "gate: run 'run' does not begin with /"),
+            (
+                "[service.ssh]",
+                "[gate]\nrun = 'run'\n[service.ssh]",
+                "gate: invalid run \"run\": expected an absolute path",
+            ),
             ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
             (
                 "[service.ssh]",

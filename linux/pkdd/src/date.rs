@@ -1,4 +1,4 @@
-//! Days as people write them.
+//! Dates as people write them.
 
 use std::{fmt, str::FromStr};
 
@@ -15,42 +15,42 @@ const SECONDS: u64 = 86_400;
 const MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 impl Date {
-    /// Its last second.
+    /// The last second of the day.
     #[must_use]
     pub fn end(self) -> UnixSeconds {
         UnixSeconds((u64::from(self.days) + 1) * SECONDS - 1)
     }
 }
 
-/// The text is no day between 1970-01-01 and 9999-12-31.
+/// The text is not a date from 1970-01-01 to 9999-12-31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoDay;
+pub struct InvalidDate;
 
-impl fmt::Display for NoDay {
+impl fmt::Display for InvalidDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("is no day such as 2027-12-31")
+        f.write_str("expected a date such as 2027-12-31")
     }
 }
 
-impl std::error::Error for NoDay {}
+impl std::error::Error for InvalidDate {}
 
 impl FromStr for Date {
-    type Err = NoDay;
+    type Err = InvalidDate;
 
-    fn from_str(text: &str) -> Result<Self, NoDay> {
+    fn from_str(text: &str) -> Result<Self, InvalidDate> {
         let parts: Vec<&str> = text.split('-').collect();
-        let [year, month, day] = parts[..] else { return Err(NoDay) };
+        let [year, month, day] = parts[..] else { return Err(InvalidDate) };
         let number = |text: &str, digits: usize| {
             let fits = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-            fits.then(|| text.parse::<u32>().ok()).flatten().ok_or(NoDay)
+            fits.then(|| text.parse::<u32>().ok()).flatten().ok_or(InvalidDate)
         };
         let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
         if year < 1970 || !(1..=12).contains(&month) {
-            return Err(NoDay);
+            return Err(InvalidDate);
         }
         let of_month = |month: u32| MONTHS[month as usize - 1] + u32::from(month == 2 && is_leap(year));
         if !(1..=of_month(month)).contains(&day) {
-            return Err(NoDay);
+            return Err(InvalidDate);
         }
         let years: u32 = (1970..year).map(|year| 365 + u32::from(is_leap(year))).sum();
         let months: u32 = (1..month).map(of_month).sum();
@@ -100,7 +100,7 @@ mod tests {
             "2027-01-01 ",
             "2027-01-01-01",
         ] {
-            assert_eq!(text.parse::<Date>(), Err(NoDay), "{text:?}");
+            assert_eq!(text.parse::<Date>(), Err(InvalidDate), "{text:?}");
         }
     }
 }
