@@ -101,7 +101,8 @@ net_test!(a_knock_that_cannot_be_written_down_opens_nothing, |network| {
     for number in 0..=most {
         network.send(Family::V4.client(), to, &payload(KEY, TAG, now()?, number)?)?;
     }
-    gateway.wait_for_line("was refused, because it cannot be written down: No space left on device")?;
+    gateway
+        .wait_for_line("was refused, because it cannot be written to the journal: No space left on device")?;
     let counted = || Ok(gateway.counter("accept")? + gateway.counter("replay")?);
     wait("all knocks", counted, |counted| *counted == u64::from(most) + 1)?;
     let (accepted, entries) = (gateway.counter("accept")?, fs::metadata(run.join("journal"))?.len() / 64);
@@ -168,7 +169,7 @@ net_test!(a_firewall_that_fails_is_told_of_and_gets_what_it_missed, |network| {
         programs(&mut gateway, "iptables-restore", script)?;
         let told = gateway.lines().len();
         gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, u32::try_from(row)?)?)?;
-        let says = |lines: &Vec<String>| lines.iter().skip(told).any(|line| line.contains("cannot pass ssh"));
+        let says = |lines: &Vec<String>| lines.iter().skip(told).any(|line| line.contains("reach ssh"));
         wait("a complaint", || Ok(gateway.lines()), says)?;
         gateway.is_closed(Family::V4)?;
         programs(&mut gateway, "", "")?;
