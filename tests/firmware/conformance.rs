@@ -1,64 +1,64 @@
-//! The conformance table, through the firmware: its clock is set by the time server.
+//! The protocol's test vectors, through the firmware. The time server sets the board's clock.
 
 use anyhow::{Result, anyhow, bail, ensure};
 use pkd_core::UnixSeconds;
 use pkd_gateway::TimeSource;
-use pkd_tests::{Scenario, Step, scenarios, unhex};
+use pkd_tests::{Step, scenarios, unhex};
 
 use crate::{
     machine::Tools,
     report::Report,
-    scene::{CLIENT, KNOCK_PORT, Scene, config},
+    scenario::{CLIENT, KNOCK_PORT, Scenario, config},
 };
 
-/// Scenarios of smaller caches than this tell of their size.
+/// Vectors for smaller replay caches depend on the size of the cache, so only these run here.
 const CAPACITY: usize = 256;
 
-/// How often a scenario is begun anew because the board's clock went on before a datagram was judged. The board asks for
-/// the time every second, so this many times in a row only a host that hardly runs does that.
+/// How often a vector is restarted because the board's clock advanced before a datagram was checked. The board asks for
+/// the time every second, so only a starved host fails this many times in a row.
 const TRIES: usize = 10;
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     let all = match scenarios() {
         Ok(all) => all,
-        Err(error) => return report.failed("reading the scenarios", &error),
+        Err(error) => return report.fail("reading the test vectors", &error),
     };
-    let fitting: Vec<&Scenario> = all.iter().filter(|scenario| scenario.cache_capacity == CAPACITY).collect();
-    if fitting.is_empty() {
-        report.failed("reading the scenarios", &anyhow!("none has a cache of {CAPACITY} entries"));
+    let vectors: Vec<_> = all.iter().filter(|vector| vector.cache_capacity == CAPACITY).collect();
+    if vectors.is_empty() {
+        report.fail("reading the test vectors", &anyhow!("none has a cache of {CAPACITY} entries"));
     }
-    for scenario in fitting {
-        report.claim(&format!("scenario: {}", scenario.name), || {
+    for vector in vectors {
+        report.check(&format!("test vector: {}", vector.name), || {
             for _ in 0..TRIES {
-                if let Some(seen) = walk(tools, scenario)? {
-                    return seen.shown();
+                if let Some(tally) = replay(tools, vector)? {
+                    return tally.summary();
                 }
             }
-            bail!("the clock went on within a step in each of {TRIES} tries")
+            bail!("the clock advanced within a step in each of {TRIES} tries")
         });
     }
 }
 
-/// Datagrams by what could be asked about them.
+/// How many datagrams could be compared with the vector.
 #[derive(Default)]
-struct Seen {
-    /// The board gave the verdict of the scenario.
-    judged: usize,
-    /// They came at a port or time that the board does not look at, and were not accepted.
-    passed_over: usize,
+struct Tally {
+    /// The board's verdict is the vector's.
+    compared: usize,
+    /// Sent to a port, or at a time, that the board does not check; not accepted.
+    skipped: usize,
 }
 
-impl Seen {
-    fn shown(&self) -> Result<String> {
-        ensure!(self.judged > 0, "no datagram was judged");
-        let Self { judged, passed_over } = self;
-        Ok(format!("{judged} judged, {passed_over} at a time or port that the gateway does not look at"))
+impl Tally {
+    fn summary(&self) -> Result<String> {
+        ensure!(self.compared > 0, "no datagram was compared");
+        let Self { compared, skipped } = self;
+        Ok(format!("{compared} compared, {skipped} at a time or port that the gateway does not check"))
     }
 }
 
-/// Walks through a scenario; `None`: the clock went on within a step, so the verdict there says nothing.
-fn walk(tools: &Tools, scenario: &Scenario) -> Result<Option<Seen>> {
-    let rule = scenario.rule()?;
+/// Runs one vector. Returns `None` if the clock advanced within a step, because then the verdict proves nothing.
+fn replay(tools: &Tools, vector: &pkd_tests::Scenario) -> Result<Option<Tally>> {
+    let rule = vector.rule()?;
     let without_clock = rule.window.as_secs() == 0;
     let mut config = config();
     config.rules[0].key = rule.key;
@@ -66,44 +66,47 @@ fn walk(tools: &Tools, scenario: &Scenario) -> Result<Option<Seen>> {
     config.rules[0].window = rule.window;
     if without_clock {
         config.time = TimeSource::None;
-        // The latest that is known to have been, without a clock.
-        config.made = UnixSeconds(scenario.start);
+        // Without a clock, the baseline is the time at which the configuration was created.
+        config.created = UnixSeconds(vector.start);
     }
-    let mut scene = Scene::start(tools, |flash| flash.configure(&config))?;
-    let wake = |scene: &mut Scene, time: u64| {
-        if without_clock { scene.wait_for_link() } else { scene.tell_time(time) }
+    let mut scenario = Scenario::start(tools, |flash| flash.configure(&config))?;
+    let wait_until_ready = |scenario: &mut Scenario, time: u64| {
+        if without_clock { scenario.wait_for_link() } else { scenario.tell_time(time) }
     };
-    wake(&mut scene, scenario.start)?;
-    let mut seen = Seen::default();
-    for (row, step) in scenario.steps.iter().enumerate() {
+    wait_until_ready(&mut scenario, vector.start)?;
+    let mut tally = Tally::default();
+    for (row, step) in vector.steps.iter().enumerate() {
         match step {
             Step::Restart { restart, saved_floor } => {
-                scene.machine.flash.erase_floor()?;
+                scenario.machine.flash.erase_floor()?;
                 if let Some(floor) = saved_floor {
-                    scene.machine.flash.save_floor(UnixSeconds(*floor))?;
+                    scenario.machine.flash.save_floor(UnixSeconds(*floor))?;
                 }
-                scene.machine.reset()?;
-                wake(&mut scene, *restart)?;
+                scenario.machine.reset()?;
+                wait_until_ready(&mut scenario, *restart)?;
             }
             Step::Datagram { now, dst_port, payload_hex, verdict } => {
-                let believed = without_clock || scene.set_clock(*now)?;
-                let answers = scene.wire.time.answers;
-                let given = scene.verdict(CLIENT, *dst_port, &unhex(payload_hex)?)?;
-                if !believed || *dst_port != KNOCK_PORT {
-                    // The gateway did not believe so early a time, or no knock is looked for at that port; whatever it
-                    // says for a reason, it must not accept.
-                    seen.passed_over += 1;
-                    ensure!(given != "accept" && verdict != "Accept", "step {row}: {given}, not {verdict}");
-                } else if given == verdict.to_lowercase() {
-                    seen.judged += 1;
+                let clock_set = without_clock || scenario.set_clock(*now)?;
+                let replies = scenario.link.time.replies;
+                let actual = scenario.verdict(CLIENT, *dst_port, &unhex(payload_hex)?)?;
+                if !clock_set || *dst_port != KNOCK_PORT {
+                    // The gateway rejected a time that is too early, or does not expect knocks at that port. Its reason
+                    // may differ from the vector's, but it must not accept.
+                    tally.skipped += 1;
+                    ensure!(
+                        actual != "accept" && verdict != "Accept",
+                        "step {row}: {actual}, expected {verdict}"
+                    );
+                } else if actual == verdict.to_lowercase() {
+                    tally.compared += 1;
                 } else {
-                    let stood = without_clock
-                        || scene.counters()?.clock() == *now && scene.wire.time.answers == answers;
-                    ensure!(!stood, "step {row}: {given}, not {verdict}");
+                    let clock_unchanged = without_clock
+                        || scenario.counters()?.clock() == *now && scenario.link.time.replies == replies;
+                    ensure!(!clock_unchanged, "step {row}: {actual}, expected {verdict}");
                     return Ok(None);
                 }
             }
         }
     }
-    Ok(Some(seen))
+    Ok(Some(tally))
 }

@@ -6,7 +6,7 @@ use crate::{
     frame::{self, Host, Path},
     machine::Tools,
     report::Report,
-    scene::{GATEWAY, KNOCK_PORT, START, STRANGER, Scene, knock},
+    scenario::{GATEWAY, KNOCK_PORT, START, STRANGER, Scenario, knock},
 };
 
 /// Forgeries before each knock of an honest sender.
@@ -15,29 +15,29 @@ const HONEST: u8 = 20;
 /// Times that an honest sender knocks at most: what comes faster than the board looks at it, its Ethernet controller loses.
 const TRIES: u16 = 40;
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("flood: honest senders get through among forgeries as fast as they can be made", || {
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
+    report.check("flood: honest senders get through among forgeries as fast as they can be made", || {
         flood(tools)
     });
 }
 
 fn flood(tools: &Tools) -> Result<String> {
-    let mut scene = Scene::ready(tools)?;
+    let mut scenario = Scenario::ready(tools)?;
     let mut forgeries = 0;
     let mut most = 0;
     for honest in 0..HONEST {
-        let tries = insist(&mut scene, honest, &mut forgeries)?;
+        let tries = knock_until_open(&mut scenario, honest, &mut forgeries)?;
         most = most.max(tries);
     }
-    ensure!(!scene.is_open(STRANGER, 5_001)?, "the forger gets through");
-    let counters = scene.counters()?;
+    ensure!(!scenario.is_open(STRANGER, 5_001)?, "the forger gets through");
+    let counters = scenario.counters()?;
     let forged = counters.of("\"digest\"");
     ensure!(forged > 0 && forged <= forgeries, "{forged} of {forgeries} forgeries are counted");
     Ok(format!("{forgeries} forgeries, {forged} of them looked at; {most} tries at most"))
 }
 
 /// Knocks among forgeries and tries the door, as people do who find it closed; gives how often it took.
-fn insist(scene: &mut Scene, honest: u8, forgeries: &mut u64) -> Result<u16> {
+fn knock_until_open(scenario: &mut Scenario, honest: u8, forgeries: &mut u64) -> Result<u16> {
     // A cache tells 16 knocks of one second apart; these have twenty seconds.
     let time = START - 9 + u64::from(honest);
     for number in 1..=TRIES {
@@ -45,10 +45,10 @@ fn insist(scene: &mut Scene, honest: u8, forgeries: &mut u64) -> Result<u16> {
             *forgeries += 1;
             let mut payload = knock(START, *forgeries);
             payload[55] ^= 1;
-            send(scene, STRANGER, &payload)?;
+            send(scenario, STRANGER, &payload)?;
         }
-        send(scene, sender(honest), &knock(time, u64::MAX - *forgeries))?;
-        if scene.is_open(sender(honest), 5_000 + number)? {
+        send(scenario, sender(honest), &knock(time, u64::MAX - *forgeries))?;
+        if scenario.is_open(sender(honest), 5_000 + number)? {
             return Ok(number);
         }
     }
@@ -59,6 +59,8 @@ fn sender(number: u8) -> Host {
     Host::new(3, [203, 0, 113, 100 + number])
 }
 
-fn send(scene: &Scene, from: Host, payload: &[u8]) -> Result<()> {
-    scene.wire.send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: KNOCK_PORT }, payload))
+fn send(scenario: &Scenario, from: Host, payload: &[u8]) -> Result<()> {
+    scenario
+        .link
+        .send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: KNOCK_PORT }, payload))
 }

@@ -4,40 +4,40 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     frame::{ACK, FIN_ACK, RST, SYN},
-    machine::{LIMIT, Tools},
+    machine::{TIMEOUT, Tools},
     report::Report,
-    scene::{CLIENT, START, Scene},
+    scenario::{CLIENT, START, Scenario},
 };
 
 /// Flows that come and go.
 const FLOWS: u16 = 10_000;
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("flows: 10,000 pass through 1,024 slots, and an established one stays", || many(tools));
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
+    report.check("flows: 10,000 pass through 1,024 slots, and an established one stays", || many(tools));
 }
 
 fn many(tools: &Tools) -> Result<String> {
-    let mut scene = Scene::ready(tools)?;
-    ensure!(scene.knock(CLIENT, START)? == "accept", "no knock is accepted");
-    scene.connect(CLIENT, 5_001)?;
+    let mut scenario = Scenario::ready(tools)?;
+    ensure!(scenario.knock(CLIENT, START)? == "accept", "no knock is accepted");
+    scenario.connect(CLIENT, 5_001)?;
     for flow in 0..FLOWS {
         let port = 10_000 + flow;
         // Some stay half open, some are broken off, some are closed by both sides.
         match flow % 3 {
-            0 => drop(scene.segment(CLIENT, port, SYN, LIMIT)?.with_context(|| format!("flow {flow}"))?),
+            0 => drop(scenario.segment(CLIENT, port, SYN, TIMEOUT)?.with_context(|| format!("flow {flow}"))?),
             1 => {
-                scene.segment(CLIENT, port, SYN, LIMIT)?.with_context(|| format!("flow {flow}"))?;
-                scene.segment(CLIENT, port, RST, LIMIT)?.with_context(|| format!("flow {flow}"))?;
+                scenario.segment(CLIENT, port, SYN, TIMEOUT)?.with_context(|| format!("flow {flow}"))?;
+                scenario.segment(CLIENT, port, RST, TIMEOUT)?.with_context(|| format!("flow {flow}"))?;
             }
             _ => {
-                let nat_port = scene.connect(CLIENT, port).with_context(|| format!("flow {flow}"))?;
-                scene.segment(CLIENT, port, FIN_ACK, LIMIT)?.with_context(|| format!("flow {flow}"))?;
-                scene.answer(nat_port, FIN_ACK)?.with_context(|| format!("flow {flow}"))?;
+                let nat_port = scenario.connect(CLIENT, port).with_context(|| format!("flow {flow}"))?;
+                scenario.segment(CLIENT, port, FIN_ACK, TIMEOUT)?.with_context(|| format!("flow {flow}"))?;
+                scenario.answer(nat_port, FIN_ACK)?.with_context(|| format!("flow {flow}"))?;
             }
         }
     }
-    scene.segment(CLIENT, 5_001, ACK, LIMIT)?.context("the established flow is gone")?;
-    let counters = scene.counters()?;
+    scenario.segment(CLIENT, 5_001, ACK, TIMEOUT)?.context("the established flow is gone")?;
+    let counters = scenario.counters()?;
     let (new, there) = (counters.of("pkd_new_flows_total"), counters.of("pkd_flows"));
     ensure!(new == u64::from(FLOWS) + 1, "{new} new flows are counted");
     ensure!(there <= 1_024, "{there} flows are there");

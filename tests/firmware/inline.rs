@@ -10,10 +10,12 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::{
     frame::{self, ACK, Flags, Host, Path, SYN, SYN_ACK},
-    machine::{Board, LIMIT, Machine, Tools},
+    link::{Link, netdev},
+    machine::{Board, Machine, TIMEOUT, Tools},
     report::Report,
-    scene::{CLIENT, COUNTERS, GATEWAY, KNOCK_PORT, NAS, ROUTER, SILENCE, START, STRANGER, config, knock},
-    wire::{Wire, plug},
+    scenario::{
+        CLIENT, COUNTERS, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, ROUTER, START, STRANGER, config, knock,
+    },
 };
 
 /// Frames that have to cross byte for byte.
@@ -36,21 +38,23 @@ const OUTSIDE_VLAN: u16 = 10;
 const INSIDE_VLAN: u16 = 20;
 const OTHER_VLAN: u16 = 30;
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools, sides: Sides) {
+pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
     let name = match sides {
         Sides::Nics => "inline",
         Sides::Trunk => "trunk",
     };
-    report.claim(&format!("{name}: closed before a knock, open after it, and to its sender alone"), || {
-        job(tools, sides)
+    report.check(&format!("{name}: closed before a knock, open after it, and to its sender alone"), || {
+        knock_opens(tools, sides)
     });
-    report.claim(&format!("{name}: 2,000 frames cross each way, byte for byte"), || cross(tools, sides));
-    report.claim(
+    report.check(&format!("{name}: 2,000 frames cross each way, byte for byte"), || {
+        forwards_unchanged(tools, sides)
+    });
+    report.check(
         &format!("{name}: what cannot be judged does not cross, and only the inside reads the counters"),
-        || held(tools, sides),
+        || blocked(tools, sides),
     );
     if sides == Sides::Trunk {
-        report.claim("trunk: what is of neither VLAN does not cross", || astray(tools));
+        report.check("trunk: what is of neither VLAN does not cross", || stray(tools));
     }
 }
 
@@ -68,14 +72,14 @@ fn inline(sides: Sides) -> Config<RULES> {
 
 struct Bridge {
     _machine: Machine,
-    outside: Wire,
-    inside: Wire,
+    outside: Link,
+    inside: Link,
 }
 
 impl Bridge {
     /// A bridge that accepts at once.
     fn start(tools: &Tools, sides: Sides) -> Result<Self> {
-        let mut wires = None;
+        let mut links = None;
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&inline(sides))?;
             flash.save_floor(UnixSeconds(START - 1_000))
@@ -88,24 +92,24 @@ impl Bridge {
             let mac = |last: u8| format!("52:54:00:00:00:0{last}");
             if sides == Sides::Trunk {
                 let vlans = [(OUTSIDE_VLAN, vec![ROUTER]), (INSIDE_VLAN, vec![NAS])];
-                wires = Some(Wire::trunk(folder, "net", vlans, ROUTER));
+                links = Some(Link::trunk(folder, "net", vlans, ROUTER));
                 let nic = format!("nic,model=lan9118,netdev=net,macaddr={}", mac(1));
-                return vec!["-netdev".to_owned(), plug(folder, "net"), "-net".to_owned(), nic];
+                return vec!["-netdev".to_owned(), netdev(folder, "net"), "-net".to_owned(), nic];
             }
-            let outside = Wire::new(folder, "outside", vec![ROUTER], ROUTER);
-            let inside = Wire::new(folder, "inside", vec![NAS], ROUTER);
-            wires = Some(outside.and_then(|outside| Ok([outside, inside?])));
+            let outside = Link::new(folder, "outside", vec![ROUTER], ROUTER);
+            let inside = Link::new(folder, "inside", vec![NAS], ROUTER);
+            links = Some(outside.and_then(|outside| Ok([outside, inside?])));
             let nic = |name, last| {
                 let device = format!("virtio-net-device,netdev={name},mac={}", mac(last));
-                ["-netdev".to_owned(), plug(folder, name), "-device".to_owned(), device]
+                ["-netdev".to_owned(), netdev(folder, name), "-device".to_owned(), device]
             };
             [nic("outside", 1), nic("inside", 2)].concat()
         })?;
-        let [outside, inside] = wires.context("no cables")??;
+        let [outside, inside] = links.context("no cables")??;
         let mut bridge = Self { _machine: machine, outside, inside };
-        bridge.outside.time.says = Some(START);
-        let end = Instant::now() + LIMIT;
-        while bridge.outside.time.answers == 0 {
+        bridge.outside.time.reports = Some(START);
+        let end = Instant::now() + TIMEOUT;
+        while bridge.outside.time.replies == 0 {
             ensure!(Instant::now() < end, "it does not ask for the time");
             bridge.outside.next(Duration::from_millis(20))?;
         }
@@ -119,7 +123,7 @@ impl Bridge {
         for _ in 0..10 {
             self.inside.send(&frame::udp(path, b"?"))?;
             if let Some(seen) =
-                self.inside.find(LIMIT / 10, |seen| seen.from == (INLINE.address, COUNTERS))?
+                self.inside.find(TIMEOUT / 10, |seen| seen.from == (INLINE.address, COUNTERS))?
             {
                 return Ok(String::from_utf8(seen.payload)?);
             }
@@ -128,21 +132,21 @@ impl Bridge {
     }
 
     /// Whether a frame comes out on the inside.
-    fn inwards(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
+    fn ingress(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
         self.outside.send(frame)?;
         arrives(&self.inside, frame, limit)
     }
 
     /// Whether a frame comes out on the outside.
-    fn outwards(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
+    fn egress(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
         self.inside.send(frame)?;
         arrives(&self.outside, frame, limit)
     }
 }
 
-fn arrives(wire: &Wire, frame: &[u8], limit: Duration) -> Result<bool> {
+fn arrives(link: &Link, frame: &[u8], limit: Duration) -> Result<bool> {
     let end = Instant::now() + limit;
-    while let Some(seen) = wire.receive(end.saturating_duration_since(Instant::now()))? {
+    while let Some(seen) = link.receive(end.saturating_duration_since(Instant::now()))? {
         if seen == frame {
             return Ok(true);
         }
@@ -154,23 +158,23 @@ fn to_nas(from: Host, from_port: u16, flags: Flags) -> Vec<u8> {
     frame::tcp(flags, Path { from, from_port, to: NAS, to_port: 22 }, b"in")
 }
 
-fn job(tools: &Tools, sides: Sides) -> Result<String> {
+fn knock_opens(tools: &Tools, sides: Sides) -> Result<String> {
     let mut bridge = Bridge::start(tools, sides)?;
-    ensure!(!bridge.inwards(&to_nas(CLIENT, 5_001, SYN), SILENCE)?, "it is open before the knock");
+    ensure!(!bridge.ingress(&to_nas(CLIENT, 5_001, SYN), QUIET_TIME)?, "it is open before the knock");
     let path = Path { from: CLIENT, from_port: 5_000, to: NAS, to_port: KNOCK_PORT };
     let datagram = frame::udp(path, &knock(START, 1));
-    ensure!(!bridge.inwards(&datagram, SILENCE)?, "the knock is seen behind");
-    ensure!(bridge.inwards(&to_nas(CLIENT, 5_002, SYN), LIMIT)?, "it is closed after the knock");
+    ensure!(!bridge.ingress(&datagram, QUIET_TIME)?, "the knock is seen behind");
+    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, SYN), TIMEOUT)?, "it is closed after the knock");
     let answer = frame::tcp(SYN_ACK, Path { from: NAS, from_port: 22, to: CLIENT, to_port: 5_002 }, b"out");
-    ensure!(bridge.outwards(&answer, LIMIT)?, "the answer does not come back");
-    ensure!(bridge.inwards(&to_nas(CLIENT, 5_002, ACK), LIMIT)?, "the flow does not go on");
-    ensure!(!bridge.inwards(&to_nas(STRANGER, 5_003, SYN), SILENCE)?, "it is open for a stranger");
+    ensure!(bridge.egress(&answer, TIMEOUT)?, "the answer does not come back");
+    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, ACK), TIMEOUT)?, "the flow does not go on");
+    ensure!(!bridge.ingress(&to_nas(STRANGER, 5_003, SYN), QUIET_TIME)?, "it is open for a stranger");
     let counters = bridge.counters()?;
     ensure!(counters.contains("pkd_knocks_total{verdict=\"accept\"} 1"), "{counters}");
     Ok("a knock at the host itself".to_owned())
 }
 
-fn cross(tools: &Tools, sides: Sides) -> Result<String> {
+fn forwards_unchanged(tools: &Tools, sides: Sides) -> Result<String> {
     let mut bridge = Bridge::start(tools, sides)?;
     let start = Instant::now();
     for number in 0..FRAMES {
@@ -178,15 +182,15 @@ fn cross(tools: &Tools, sides: Sides) -> Result<String> {
         let payload: Vec<u8> =
             (0..length).map(|at| u8::try_from((at * 7 + length) % 251).unwrap_or_default()).collect();
         let port = u16::try_from(number)? + 1_024;
-        let inwards = frame::udp(Path { from: CLIENT, from_port: port, to: NAS, to_port: 80 }, &payload);
-        ensure!(bridge.inwards(&inwards, LIMIT)?, "frame {number} does not get in");
-        let outwards = frame::udp(Path { from: NAS, from_port: 80, to: CLIENT, to_port: port }, &payload);
-        ensure!(bridge.outwards(&outwards, LIMIT)?, "frame {number} does not get out");
+        let incoming = frame::udp(Path { from: CLIENT, from_port: port, to: NAS, to_port: 80 }, &payload);
+        ensure!(bridge.ingress(&incoming, TIMEOUT)?, "frame {number} does not get in");
+        let outgoing = frame::udp(Path { from: NAS, from_port: 80, to: CLIENT, to_port: port }, &payload);
+        ensure!(bridge.egress(&outgoing, TIMEOUT)?, "frame {number} does not get out");
     }
     Ok(format!("{:.1} s for both ways", start.elapsed().as_secs_f64()))
 }
 
-fn held(tools: &Tools, sides: Sides) -> Result<String> {
+fn blocked(tools: &Tools, sides: Sides) -> Result<String> {
     let mut bridge = Bridge::start(tools, sides)?;
     let with = |kind: u16| {
         let mut frame = frame::udp(Path { from: CLIENT, from_port: 1, to: NAS, to_port: 80 }, b"");
@@ -194,29 +198,29 @@ fn held(tools: &Tools, sides: Sides) -> Result<String> {
         frame
     };
     for (row, kind) in [0x86dd, 0x88cc, 0x8100, 0x8864].into_iter().enumerate() {
-        ensure!(!bridge.inwards(&with(kind), SILENCE)?, "row {row}: {kind:#x} gets in");
+        ensure!(!bridge.ingress(&with(kind), QUIET_TIME)?, "row {row}: {kind:#x} gets in");
     }
     let path = Path { from: CLIENT, from_port: 5_000, to: INLINE, to_port: COUNTERS };
     bridge.outside.send(&frame::udp(path, b"?"))?;
-    let answer = bridge.outside.find(SILENCE, |seen| seen.from == (INLINE.address, COUNTERS))?;
+    let answer = bridge.outside.find(QUIET_TIME, |seen| seen.from == (INLINE.address, COUNTERS))?;
     ensure!(answer.is_none(), "somebody from outside gets {answer:?}");
     Ok("IPv6, LLDP, a VLAN, PPPoE".to_owned())
 }
 
-fn astray(tools: &Tools) -> Result<String> {
+fn stray(tools: &Tools) -> Result<String> {
     let mut bridge = Bridge::start(tools, Sides::Trunk)?;
     let path = |from_port| Path { from: CLIENT, from_port, to: NAS, to_port: 80 };
     let (untagged, other) = (frame::udp(path(1), b"astray"), frame::udp(path(2), b"astray"));
-    bridge.outside.send_bare(&untagged)?;
+    bridge.outside.send_untagged(&untagged)?;
     let [high, low] = OTHER_VLAN.to_be_bytes();
-    bridge.outside.send_bare(&[&other[..12], &[0x81, 0, high, low], &other[12..]].concat())?;
+    bridge.outside.send_untagged(&[&other[..12], &[0x81, 0, high, low], &other[12..]].concat())?;
     let good = frame::udp(path(3), b"at home");
-    ensure!(bridge.inwards(&good, LIMIT)?, "a frame of the outside does not get in");
+    ensure!(bridge.ingress(&good, TIMEOUT)?, "a frame of the outside does not get in");
     // What is left on the cable was for neither side.
     let counters = bridge.counters()?;
     let left: Vec<_> =
-        bridge.inside.astray().into_iter().filter(|frame| frame.ends_with(b"astray")).collect();
+        bridge.inside.stray_frames().into_iter().filter(|frame| frame.ends_with(b"astray")).collect();
     ensure!(left.is_empty(), "{left:02x?} came out");
-    ensure!(counters.contains("pkd_dropped_total{reason=\"not_ours\"} 2"), "{counters}");
+    ensure!(counters.contains("pkd_dropped_total{reason=\"not_for_us\"} 2"), "{counters}");
     Ok("2 kinds".to_owned())
 }

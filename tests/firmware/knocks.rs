@@ -6,32 +6,32 @@ use crate::{
     frame::{self, Path, SYN},
     machine::Tools,
     report::Report,
-    scene::{CLIENT, GATEWAY, KNOCK_PORT, NAS, SILENCE, SSH, START, STRANGER, Scene, config, knock},
+    scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, SSH, START, STRANGER, Scenario, config, knock},
 };
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("one-arm: closed before a knock, open after it, and to its sender alone", || {
-        let mut scene = Scene::ready(tools)?;
-        ensure!(!scene.is_open(CLIENT, 5_001)?, "it is open before the knock");
-        let verdict = scene.knock(CLIENT, START)?;
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
+    report.check("one-arm: closed before a knock, open after it, and to its sender alone", || {
+        let mut scenario = Scenario::ready(tools)?;
+        ensure!(!scenario.is_open(CLIENT, 5_001)?, "it is open before the knock");
+        let verdict = scenario.knock(CLIENT, START)?;
         ensure!(verdict == "accept", "the knock gets {verdict}");
-        let nat_port = scene.connect(CLIENT, 5_002)?;
-        ensure!(!scene.is_open(STRANGER, 5_003)?, "it is open for a stranger");
-        scene.machine.said("203.0.113.7 may pass")?;
+        let nat_port = scenario.connect(CLIENT, 5_002)?;
+        ensure!(!scenario.is_open(STRANGER, 5_003)?, "it is open for a stranger");
+        scenario.machine.wait_for_log("203.0.113.7 may pass")?;
         Ok(format!("the inside sees port {nat_port}"))
     });
-    report.claim("one-arm: a grant ends by its ttl, and an established flow lives on", || ttl(tools));
-    report.claim("one-arm: no answer to strangers: no RST, no ICMP", || silence(tools));
-    report.claim("one-arm: a ping is answered, as the configuration has it", || {
-        let mut scene = Scene::ready(tools)?;
-        scene.wire.send(&frame::icmp(NAS, GATEWAY, 8, b"12345678"))?;
-        let echo = scene.wire.next(crate::machine::LIMIT)?.context("no answer")?;
+    report.check("one-arm: a grant ends by its ttl, and an established flow lives on", || ttl(tools));
+    report.check("one-arm: no answer to strangers: no RST, no ICMP", || silence(tools));
+    report.check("one-arm: a ping is answered, as the configuration has it", || {
+        let mut scenario = Scenario::ready(tools)?;
+        scenario.link.send(&frame::icmp(NAS, GATEWAY, 8, b"12345678"))?;
+        let echo = scenario.link.next(crate::machine::TIMEOUT)?.context("no answer")?;
         // Behind both headers: an echo reply, and what was sent.
         ensure!(echo.get(34) == Some(&0) && echo.get(42..50) == Some(b"12345678"), "{echo:02x?}");
         Ok(format!("{} bytes", echo.len()))
     });
-    report.claim("one-arm: each wrong knock has its counter", || {
-        let mut scene = Scene::ready(tools)?;
+    report.check("one-arm: each wrong knock has its counter", || {
+        let mut scenario = Scenario::ready(tools)?;
         let good = knock(START, 1);
         let mut turned = knock(START, 2);
         turned[40] ^= 1;
@@ -47,7 +47,7 @@ pub(crate) fn claims(report: &mut Report, tools: &Tools) {
             (&good, "replay"),
         ];
         for (row, (payload, expected)) in table.into_iter().enumerate() {
-            let verdict = scene.verdict(CLIENT, KNOCK_PORT, payload)?;
+            let verdict = scenario.verdict(CLIENT, KNOCK_PORT, payload)?;
             ensure!(verdict == expected, "row {row}: {verdict}, not {expected}");
         }
         Ok(format!("{} kinds", table.len()))
@@ -57,47 +57,47 @@ pub(crate) fn claims(report: &mut Report, tools: &Tools) {
 fn ttl(tools: &Tools) -> Result<String> {
     let mut short = config();
     short.rules[0].ttl = 3;
-    let mut scene = Scene::ready(tools)?;
-    scene.machine.flash.configure(&short)?;
-    scene.machine.reset()?;
-    scene.tell_time(START + 10)?;
-    scene.wait_for_host()?;
-    ensure!(scene.knock(CLIENT, START + 10)? == "accept", "no knock is accepted");
-    scene.connect(CLIENT, 5_001)?;
-    let end = std::time::Instant::now() + crate::machine::LIMIT;
+    let mut scenario = Scenario::ready(tools)?;
+    scenario.machine.flash.configure(&short)?;
+    scenario.machine.reset()?;
+    scenario.tell_time(START + 10)?;
+    scenario.wait_for_host()?;
+    ensure!(scenario.knock(CLIENT, START + 10)? == "accept", "no knock is accepted");
+    scenario.connect(CLIENT, 5_001)?;
+    let end = std::time::Instant::now() + crate::machine::TIMEOUT;
     let mut port = 6_000;
-    while scene.is_open(CLIENT, port)? {
+    while scenario.is_open(CLIENT, port)? {
         ensure!(std::time::Instant::now() < end, "it stays open");
         port += 1;
     }
-    let seen = scene.segment(CLIENT, 5_001, frame::ACK, crate::machine::LIMIT)?;
+    let seen = scenario.segment(CLIENT, 5_001, frame::ACK, crate::machine::TIMEOUT)?;
     ensure!(seen.is_some(), "the established flow ended too");
     Ok(format!("closed after {} new flows", port - 6_000))
 }
 
 fn silence(tools: &Tools) -> Result<String> {
-    let mut scene = Scene::ready(tools)?;
-    let before = scene.counters()?;
+    let mut scenario = Scenario::ready(tools)?;
+    let before = scenario.counters()?;
     let mut frames = 0;
     for port in [SSH, 22, 80, 443, 9_100, KNOCK_PORT, 33_000, 68, 123, 12_300] {
         let path = Path { from: STRANGER, from_port: 5_000, to: GATEWAY, to_port: port };
         for frame in
             [frame::tcp(SYN, path, b""), frame::tcp(frame::ACK, path, b""), frame::udp(path, b"hello")]
         {
-            scene.wire.send(&frame)?;
+            scenario.link.send(&frame)?;
             frames += 1;
         }
     }
-    while let Some(frame) = scene.wire.next(SILENCE)? {
-        let about = frame::seen(&frame);
+    while let Some(frame) = scenario.link.next(QUIET_TIME)? {
+        let about = frame::parse(&frame);
         ensure!(
             about.as_ref().is_some_and(|seen| seen.to.0 != STRANGER.address),
             "an answer: {about:?} {frame:02x?}"
         );
     }
-    let after = scene.counters()?;
+    let after = scenario.counters()?;
     let dropped = |name: &str| after.of(name) - before.of(name);
-    let counted = dropped("\"no_grant\"") + dropped("\"silence\"") + dropped("\"length\"");
+    let counted = dropped("\"no_grant\"") + dropped("\"unsolicited\"") + dropped("\"length\"");
     ensure!(counted == frames, "{counted} of {frames} are counted");
     Ok(format!("{frames} frames to ten ports"))
 }

@@ -17,7 +17,7 @@ use pkd_core::UnixSeconds;
 use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloor, RULES};
 
 /// How long anything may take before it counts as failed; QEMU may have half a core.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the lane is made with.
 pub(crate) struct Tools {
@@ -70,9 +70,9 @@ impl Board {
 }
 
 /// QEMU's arguments that make the board's time depend on its instructions: each takes 32 ns, and only sleep takes more.
-pub(crate) const COUNTED: [&str; 2] = ["-icount", "shift=5"];
-/// Instructions a second of the board's time, with [`COUNTED`], if it never sleeps.
-pub(crate) const COUNTED_A_SECOND: u64 = 1_000_000_000 / 32;
+pub(crate) const ICOUNT: [&str; 2] = ["-icount", "shift=5"];
+/// Instructions a second of the board's time, with [`ICOUNT`], if it never sleeps.
+pub(crate) const ICOUNT_PER_SECOND: u64 = 1_000_000_000 / 32;
 
 /// Where the board keeps the floor, and in how many bytes.
 pub(crate) const FLOOR_START: u32 = 0x0001_0000;
@@ -95,16 +95,16 @@ impl Flash {
         let (size, base) = board.memory();
         file.set_len(size << 20)?;
         let flash = Self { file, path, base };
-        flash.put(0, &[0xff; CONFIG_LIMIT])?;
+        flash.write(0, &[0xff; CONFIG_LIMIT])?;
         flash.erase_floor()?;
         Ok(flash)
     }
 
-    pub(crate) fn put(&self, offset: u32, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, offset: u32, bytes: &[u8]) -> Result<()> {
         Ok(self.file.write_all_at(bytes, self.base + u64::from(offset))?)
     }
 
-    pub(crate) fn bytes(&self, offset: u32, length: u32) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, offset: u32, length: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(length)?];
         self.file.read_exact_at(&mut bytes, self.base + u64::from(offset))?;
         Ok(bytes)
@@ -113,11 +113,11 @@ impl Flash {
     pub(crate) fn configure(&self, config: &Config<RULES>) -> Result<()> {
         let mut bytes = [0xff; CONFIG_LIMIT];
         config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
-        self.put(0, &bytes)
+        self.write(0, &bytes)
     }
 
     pub(crate) fn erase_floor(&self) -> Result<()> {
-        self.put(FLOOR_START, &vec![0xff; usize::try_from(FLOOR_BYTES)?])
+        self.write(FLOOR_START, &vec![0xff; usize::try_from(FLOOR_BYTES)?])
     }
 
     /// The floor that lies there.
@@ -153,7 +153,7 @@ impl ReadNorFlash for Chip<'_> {
     const READ_SIZE: usize = 1;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), ChipError> {
-        let bytes_there = self.0.bytes(offset, u32::try_from(bytes.len()).map_err(|_| ChipError)?);
+        let bytes_there = self.0.read(offset, u32::try_from(bytes.len()).map_err(|_| ChipError)?);
         bytes.copy_from_slice(&bytes_there.map_err(|_| ChipError)?);
         Ok(())
     }
@@ -169,11 +169,11 @@ impl NorFlash for Chip<'_> {
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), ChipError> {
         let erased = vec![0xff; usize::try_from(to - from).map_err(|_| ChipError)?];
-        self.0.put(from, &erased).map_err(|_| ChipError)
+        self.0.write(from, &erased).map_err(|_| ChipError)
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), ChipError> {
-        self.0.put(offset, bytes).map_err(|_| ChipError)
+        self.0.write(offset, bytes).map_err(|_| ChipError)
     }
 }
 
@@ -228,8 +228,8 @@ impl Machine {
     }
 
     /// Waits for a line of the log with these words, and gives it; fails at a panic.
-    pub(crate) fn said(&mut self, words: &str) -> Result<String> {
-        self.line(|line| {
+    pub(crate) fn wait_for_log(&mut self, words: &str) -> Result<String> {
+        self.wait_for_line(|line| {
             ensure!(!line.contains("panic"), "the firmware panicked: {line}");
             Ok(line.contains(words))
         })
@@ -237,18 +237,18 @@ impl Machine {
     }
 
     /// Waits for a line of the log for which this holds, and gives it.
-    pub(crate) fn line(&mut self, is_it: impl Fn(&str) -> Result<bool>) -> Result<String> {
-        let end = Instant::now() + LIMIT;
+    pub(crate) fn wait_for_line(&mut self, matches: impl Fn(&str) -> Result<bool>) -> Result<String> {
+        let end = Instant::now() + TIMEOUT;
         loop {
             match self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if is_it(&line)? {
+                    if matches(&line)? {
                         return Ok(line);
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.last_words()),
-                Err(RecvTimeoutError::Timeout) => bail!("it did not come: {}", self.last_words()),
+                Err(RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.log_tail()),
+                Err(RecvTimeoutError::Timeout) => bail!("it did not come: {}", self.log_tail()),
             }
         }
     }
@@ -259,12 +259,12 @@ impl Machine {
         ensure!(
             !self.seen.iter().any(|line| line.contains("panic")),
             "the firmware panicked: {}",
-            self.last_words()
+            self.log_tail()
         );
         Ok(&self.seen)
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         self.seen[self.seen.len().saturating_sub(10)..].join(" | ")
     }
 
@@ -272,19 +272,19 @@ impl Machine {
     pub(crate) fn reset(&mut self) -> Result<()> {
         // What it said until now is of the life that ends.
         self.log()?;
-        self.ask("{\"execute\":\"system_reset\"}").map(drop)
+        self.monitor("{\"execute\":\"system_reset\"}").map(drop)
     }
 
     /// Pulls the cable, or puts it back.
     pub(crate) fn set_link(&mut self, up: bool) -> Result<()> {
-        self.ask(&format!("{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"net\",\"up\":{up}}}}}"))
+        self.monitor(&format!("{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"net\",\"up\":{up}}}}}"))
             .map(drop)
     }
 
-    /// Instructions that the board has executed so far; it has to be started with [`COUNTED`].
+    /// Instructions that the board has executed so far; it has to be started with [`ICOUNT`].
     pub(crate) fn instructions(&mut self) -> Result<u64> {
         // {"return": {"icount": 83940, "mode": "none"}}
-        let answer = self.ask("{\"execute\":\"query-replay\"}")?;
+        let answer = self.monitor("{\"execute\":\"query-replay\"}")?;
         let (_, number) =
             answer.split_once("\"icount\": ").with_context(|| format!("no count in {answer}"))?;
         let digits = number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
@@ -292,8 +292,8 @@ impl Machine {
     }
 
     /// Gives a command to the monitor, and returns its answer.
-    fn ask(&mut self, command: &str) -> Result<String> {
-        let end = Instant::now() + LIMIT;
+    fn monitor(&mut self, command: &str) -> Result<String> {
+        let end = Instant::now() + TIMEOUT;
         let mut stream = loop {
             match UnixStream::connect(&self.monitor) {
                 Ok(stream) => break stream,
@@ -302,7 +302,7 @@ impl Machine {
                 Err(error) => return Err(error).context("QEMU's monitor"),
             }
         };
-        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         lines.next().context("no greeting")??;
         let mut answer = String::new();

@@ -6,45 +6,45 @@ use pkd_core::UnixSeconds;
 use crate::{
     machine::Tools,
     report::Report,
-    scene::{CLIENT, START, Scene, config, knock},
+    scenario::{CLIENT, START, Scenario, config, knock},
 };
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("time: no knock is accepted before it is known", || {
-        let mut scene = Scene::start(tools, |flash| {
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
+    report.check("time: no knock is accepted before it is known", || {
+        let mut scenario = Scenario::start(tools, |flash| {
             flash.configure(&config())?;
             flash.save_floor(UnixSeconds(START - 1_000))
         })?;
-        let verdict = scene.knock(CLIENT, START)?;
+        let verdict = scenario.knock(CLIENT, START)?;
         ensure!(verdict == "no_time", "it is {verdict}");
-        scene.tell_time(START)?;
-        let verdict = scene.knock(CLIENT, START)?;
+        scenario.tell_time(START)?;
+        let verdict = scenario.knock(CLIENT, START)?;
         ensure!(verdict == "accept", "and then {verdict}");
         Ok(verdict)
     });
-    report.claim("time: a server that lies brings no accepted knock back", || lies(tools));
-    report.claim("time: answers that are none are not believed", || none(tools));
+    report.check("time: a server that lies brings no accepted knock back", || lies(tools));
+    report.check("time: answers that are none are not believed", || none(tools));
 }
 
 fn lies(tools: &Tools) -> Result<String> {
-    let mut scene = Scene::ready(tools)?;
+    let mut scenario = Scenario::ready(tools)?;
     let accepted = knock(START, 99);
     ensure!(
-        scene.verdict(CLIENT, crate::scene::KNOCK_PORT, &accepted)? == "accept",
+        scenario.verdict(CLIENT, crate::scenario::KNOCK_PORT, &accepted)? == "accept",
         "the first is not accepted"
     );
     let mut story = Vec::new();
     for (told, honest) in
         [(START + 1_000_000, false), (START - 5, true), (START - 5_000, true), (START + 3, true)]
     {
-        scene.tell_time(told)?;
-        let again = scene.verdict(CLIENT, crate::scene::KNOCK_PORT, &accepted)?;
+        scenario.tell_time(told)?;
+        let again = scenario.verdict(CLIENT, crate::scenario::KNOCK_PORT, &accepted)?;
         ensure!(again == "window" || again == "replay", "told {told}, the old knock gets {again}");
-        let new = scene.knock(CLIENT, START + 2)?;
+        let new = scenario.knock(CLIENT, START + 2)?;
         ensure!((new == "accept") == honest, "told {told}, an honest knock gets {new}");
         story.push(new);
     }
-    let refused = scene.counters()?.of("time_refused");
+    let refused = scenario.counters()?.of("time_refused");
     ensure!(refused > 0, "the past was believed");
     Ok(story.join(", "))
 }
@@ -58,19 +58,19 @@ fn none(tools: &Tools) -> Result<String> {
         ("a question", |answer| answer[0] = 0x23),
         ("no time", |answer| answer[40..44].fill(0)),
     ];
-    let mut scene = Scene::start(tools, |flash| {
+    let mut scenario = Scenario::start(tools, |flash| {
         flash.configure(&config())?;
         flash.save_floor(UnixSeconds(START - 1_000))
     })?;
     for (row, (name, bend)) in table.into_iter().enumerate() {
-        scene.wire.time.bends = bend;
-        scene.tell_time(START)?;
-        let clock = scene.counters()?.of("pkd_clock_seconds");
+        scenario.link.time.tamper = bend;
+        scenario.tell_time(START)?;
+        let clock = scenario.counters()?.of("pkd_clock_seconds");
         ensure!(clock == 0, "row {row}: {name}: the clock shows {clock}");
     }
-    scene.wire.time.bends = |_| {};
-    scene.tell_time(START)?;
-    let clock = scene.counters()?.of("pkd_clock_seconds");
+    scenario.link.time.tamper = |_| {};
+    scenario.tell_time(START)?;
+    let clock = scenario.counters()?.of("pkd_clock_seconds");
     ensure!((START..START + 10).contains(&clock), "the clock shows {clock}");
     Ok(format!("{} kinds", table.len()))
 }

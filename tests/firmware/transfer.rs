@@ -13,32 +13,32 @@ use smoltcp::{
 
 use crate::{
     frame::{self, Host},
-    machine::{LIMIT, Tools},
+    machine::{TIMEOUT, Tools},
     report::Report,
-    scene::{CLIENT, GATEWAY, NAS, SSH, START, Scene},
+    scenario::{CLIENT, GATEWAY, NAS, SSH, START, Scenario},
 };
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools) {
-    report.claim("TCP: 2 MiB arrive whole both ways, with nothing lost", || {
-        whole(tools, 2 << 20, Trouble::none())
+pub(crate) fn checks(report: &mut Report, tools: &Tools) {
+    report.check("TCP: 2 MiB arrive whole both ways, with nothing lost", || {
+        transfer(tools, 2 << 20, Impairment::none())
     });
-    report.claim("TCP: 512 KiB arrive whole both ways, with 1 % lost and 2 % reordered", || {
-        whole(tools, 512 << 10, Trouble { lost: 10, late: 20, ..Trouble::none() })
+    report.check("TCP: 512 KiB arrive whole both ways, with 1 % lost and 2 % reordered", || {
+        transfer(tools, 512 << 10, Impairment { loss: 10, reorder: 20, ..Impairment::none() })
     });
 }
 
 /// What happens to frames on their way, in thousandths.
-struct Trouble {
-    lost: u32,
-    late: u32,
+struct Impairment {
+    loss: u32,
+    reorder: u32,
     state: u32,
     held: Option<Vec<u8>>,
     count: (u32, u32),
 }
 
-impl Trouble {
+impl Impairment {
     fn none() -> Self {
-        Self { lost: 0, late: 0, state: 0x1234_5678, held: None, count: (0, 0) }
+        Self { loss: 0, reorder: 0, state: 0x1234_5678, held: None, count: (0, 0) }
     }
 
     /// The same in each run: xorshift.
@@ -52,11 +52,11 @@ impl Trouble {
     /// The frames that arrive now, of those that were sent until now.
     fn pass(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
         let chance = self.thousandth();
-        if chance < self.lost {
+        if chance < self.loss {
             self.count.0 += 1;
             return Vec::new();
         }
-        if chance < self.lost + self.late && self.held.is_none() {
+        if chance < self.loss + self.reorder && self.held.is_none() {
             self.count.1 += 1;
             self.held = Some(frame);
             return Vec::new();
@@ -67,7 +67,7 @@ impl Trouble {
 
 /// The frames of one host.
 #[derive(Default)]
-struct Pipe {
+struct FrameQueue {
     received: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,
 }
@@ -91,7 +91,7 @@ impl TxToken for Sending<'_> {
     }
 }
 
-impl Device for Pipe {
+impl Device for FrameQueue {
     type RxToken<'a> = Frame;
     type TxToken<'a> = Sending<'a>;
 
@@ -112,19 +112,19 @@ impl Device for Pipe {
 }
 
 /// A host with a TCP of its own.
-pub(crate) struct Client {
+pub(crate) struct TcpHost {
     host: Host,
-    pipe: Pipe,
+    queue: FrameQueue,
     interface: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
 }
 
-impl Client {
+impl TcpHost {
     pub(crate) fn new(host: Host) -> Self {
-        let mut pipe = Pipe::default();
+        let mut queue = FrameQueue::default();
         let config = InterfaceConfig::new(HardwareAddress::Ethernet(host.hardware));
-        let mut interface = Interface::new(config, &mut pipe, Instant::now());
+        let mut interface = Interface::new(config, &mut queue, Instant::now());
         // Everybody is a neighbour; the harness says that all are where the gateway is.
         interface.update_ip_addrs(|addresses| {
             // It is the first, and there is room for one.
@@ -134,7 +134,7 @@ impl Client {
         let buffer = || tcp::SocketBuffer::new(vec![0; 4 * 1_460]);
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(tcp::Socket::new(buffer(), buffer()));
-        Self { host, pipe, interface, sockets, socket }
+        Self { host, queue, interface, sockets, socket }
     }
 
     fn socket(&mut self) -> &mut tcp::Socket<'static> {
@@ -148,15 +148,15 @@ impl Client {
     }
 
     /// Has the host work, and sends what it has to say.
-    fn step(&mut self, scene: &mut Scene, trouble: &mut Trouble) -> Result<()> {
-        self.interface.poll(Instant::now(), &mut self.pipe, &mut self.sockets);
-        while let Some(frame) = self.pipe.sent.pop_front() {
+    fn poll(&mut self, scenario: &mut Scenario, impairment: &mut Impairment) -> Result<()> {
+        self.interface.poll(Instant::now(), &mut self.queue, &mut self.sockets);
+        while let Some(frame) = self.queue.sent.pop_front() {
             if let Some(answer) = self.answer_arp(&frame) {
-                self.pipe.received.push_back(answer);
+                self.queue.received.push_back(answer);
                 continue;
             }
-            for frame in trouble.pass(frame) {
-                scene.wire.send(&frame)?;
+            for frame in impairment.pass(frame) {
+                scenario.link.send(&frame)?;
             }
         }
         Ok(())
@@ -178,7 +178,7 @@ impl Client {
     /// Sends a request, and gives all that comes until the other side closes.
     pub(crate) fn ask(
         &mut self,
-        scene: &mut Scene,
+        scenario: &mut Scenario,
         address: Ipv4Addr,
         port: u16,
         request: &[u8],
@@ -186,16 +186,16 @@ impl Client {
         self.connect(address, port, 45_000)?;
         let mut answer = Vec::new();
         let mut asked = false;
-        let end = std::time::Instant::now() + LIMIT;
-        let mut clear = Trouble::none();
+        let end = std::time::Instant::now() + TIMEOUT;
+        let mut clear = Impairment::none();
         loop {
             ensure!(
                 std::time::Instant::now() < end,
                 "no whole answer: {:?}",
                 String::from_utf8_lossy(&answer)
             );
-            self.step(scene, &mut clear)?;
-            deliver(scene, &mut [self], &mut clear)?;
+            self.poll(scenario, &mut clear)?;
+            deliver(scenario, &mut [self], &mut clear)?;
             let socket = self.socket();
             if !asked && socket.may_send() {
                 asked = socket.send_slice(request).is_ok();
@@ -212,31 +212,31 @@ impl Client {
     }
 }
 
-/// What has come over the wire, to the hosts that it is for.
-fn deliver(scene: &mut Scene, hosts: &mut [&mut Client], trouble: &mut Trouble) -> Result<()> {
+/// What has come over the link, to the hosts that it is for.
+fn deliver(scenario: &mut Scenario, hosts: &mut [&mut TcpHost], impairment: &mut Impairment) -> Result<()> {
     // Waits for the first only.
     let mut limit = Duration::from_millis(2);
-    while let Some(frame) = scene.wire.receive(limit)? {
+    while let Some(frame) = scenario.link.receive(limit)? {
         limit = Duration::ZERO;
         let Some(host) = hosts.iter_mut().find(|host| frame.get(..6) == Some(&host.host.hardware.0[..]))
         else {
-            scene.wire.answer(&frame)?;
+            scenario.link.answer(&frame)?;
             continue;
         };
-        if frame.get(12..14) == Some(&[8, 6]) || frame::seen(&frame).is_some_and(|seen| seen.to.1 == 123) {
-            scene.wire.answer(&frame)?;
+        if frame.get(12..14) == Some(&[8, 6]) || frame::parse(&frame).is_some_and(|seen| seen.to.1 == 123) {
+            scenario.link.answer(&frame)?;
             continue;
         }
-        host.pipe.received.extend(trouble.pass(frame));
+        host.queue.received.extend(impairment.pass(frame));
     }
     Ok(())
 }
 
 /// Sends `length` bytes each way at a time.
-fn whole(tools: &Tools, length: usize, mut trouble: Trouble) -> Result<String> {
-    let mut scene = Scene::ready(tools)?;
-    ensure!(scene.knock(CLIENT, START)? == "accept", "no knock is accepted");
-    let (mut client, mut server) = (Client::new(CLIENT), Client::new(NAS));
+fn transfer(tools: &Tools, length: usize, mut impairment: Impairment) -> Result<String> {
+    let mut scenario = Scenario::ready(tools)?;
+    ensure!(scenario.knock(CLIENT, START)? == "accept", "no knock is accepted");
+    let (mut client, mut server) = (TcpHost::new(CLIENT), TcpHost::new(NAS));
     server.socket().listen(22).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     client.connect(GATEWAY.address, SSH, 46_000)?;
     let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at * 7 / 3 % 251).unwrap_or_default()).collect();
@@ -245,12 +245,12 @@ fn whole(tools: &Tools, length: usize, mut trouble: Trouble) -> Result<String> {
     let mut received = [Vec::new(), Vec::new()];
     let start = std::time::Instant::now();
     while received.iter().any(|received| received.len() < length) {
-        if start.elapsed() > 8 * LIMIT {
+        if start.elapsed() > 8 * TIMEOUT {
             bail!("after {} and {} bytes it goes no further", received[0].len(), received[1].len());
         }
-        client.step(&mut scene, &mut trouble)?;
-        server.step(&mut scene, &mut trouble)?;
-        deliver(&mut scene, &mut [&mut client, &mut server], &mut trouble)?;
+        client.poll(&mut scenario, &mut impairment)?;
+        server.poll(&mut scenario, &mut impairment)?;
+        deliver(&mut scenario, &mut [&mut client, &mut server], &mut impairment)?;
         for (index, end) in [&mut client, &mut server].into_iter().enumerate() {
             let socket = end.socket();
             if socket.can_send() {
@@ -264,8 +264,8 @@ fn whole(tools: &Tools, length: usize, mut trouble: Trouble) -> Result<String> {
         }
     }
     ensure!(received.iter().all(|received| *received == bytes), "other bytes arrive than were sent");
-    scene.machine.log().context("in the end")?;
+    scenario.machine.log().context("in the end")?;
     #[allow(clippy::cast_precision_loss)] // a few MiB
     let rate = (2 * length) as f64 / start.elapsed().as_secs_f64() / 1_048_576.0;
-    Ok(format!("{rate:.1} MiB/s, {} frames lost, {} late", trouble.count.0, trouble.count.1))
+    Ok(format!("{rate:.1} MiB/s, {} frames lost, {} late", impairment.count.0, impairment.count.1))
 }

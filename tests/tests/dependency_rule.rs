@@ -15,7 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
     ("host-knock", &["pkd-packet", "pkd-core", "pkd-netns"]),
     ("pkd-packet", &["pkd-core"]),
-    ("pkd-firmware-lane", &["pkd-core", "pkd-gateway", "pkd-tests"]),
+    ("pkd-firmware-tests", &["pkd-core", "pkd-gateway", "pkd-tests"]),
     ("pkd-gateway", &["pkd-core"]),
     ("pkd-gateway-config", &["pkd-core", "pkd-gateway"]),
     ("pkd-kmod", &["pkd-core"]),

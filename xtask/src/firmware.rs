@@ -92,7 +92,7 @@ pub(crate) fn test_in_qemu() -> Result<()> {
     let vm = Harness::build()?;
     let mps2 = find("mps2-an386")?;
     vm.run_image("faults", &build(mps2)?.join("faults"))?;
-    for part in ["one-arm", "trunk", "load", "conformance", "slirp"] {
+    for part in ["one-arm", "trunk", "load", "conformance", "user-network"] {
         vm.run(part, mps2)?;
     }
     vm.run("inline", find("riscv32-virt")?)?;
@@ -146,7 +146,7 @@ pub(crate) fn check_rows() -> Result<Vec<Row>> {
         ("core-accepted", "a knock that is accepted"),
         ("core-forged", "a forgery with the right tag and time"),
         ("core-other-tag", "another tag"),
-        ("core-no-knock", "another length"),
+        ("core-wrong-length", "another length"),
     ] {
         let value = of(name)?;
         let hundredths = value * 100 / bare.max(1);
@@ -298,11 +298,11 @@ impl Harness {
     fn build() -> Result<Self> {
         run::progress("building the hosts around the boards, and knock");
         let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-vm"]);
+        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-tests"]);
         run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
         let folder = toolchain::target().join("debug");
         Ok(Self {
-            program: folder.join("pkd-firmware-vm"),
+            program: folder.join("pkd-firmware-tests"),
             knock: folder.join("knock"),
             defmt_print: DEFMT_PRINT.path()?,
         })
@@ -324,7 +324,7 @@ impl Harness {
 /// Instructions by the names that the board gives them, counted by QEMU.
 fn counted() -> Result<BTreeMap<String, u64>> {
     let board = find("mps2-an386")?;
-    let image = build(board)?.join("figures");
+    let image = build(board)?.join("benchmark");
     run::progress("counting instructions");
     let mut qemu = run::command("qemu-system-arm");
     qemu.args([
@@ -344,7 +344,7 @@ fn counted() -> Result<BTreeMap<String, u64>> {
     let mut printer = run::command(DEFMT_PRINT.path()?);
     let log = run::output_of(printer.arg("-e").arg(&image).args(["--log-format", "{s}"]), &output.stdout)?;
     let log = String::from_utf8(log)?;
-    let figures = log.lines().find_map(|line| line.strip_prefix("figures: "));
+    let figures = log.lines().find_map(|line| line.strip_prefix("benchmark: "));
     let Some(figures) = figures.filter(|_| output.status.success()) else { bail!("no figures: {log}") };
     let mut words = figures.split(' ');
     let mut counted = BTreeMap::new();

@@ -112,15 +112,15 @@ pub(crate) fn parse(text: &str) -> Result<File> {
 
 impl File {
     /// The configuration it stands for; key files are looked for in `folder`.
-    pub(crate) fn resolve(&self, folder: &Path, made: UnixSeconds) -> Result<Config<RULES>> {
+    pub(crate) fn resolve(&self, folder: &Path, created: UnixSeconds) -> Result<Config<RULES>> {
         let mut config = Config {
-            made,
+            created,
             mode: self.mode()?,
             address: self.address()?,
             knock_port: self.knock_port,
-            echo: self.echo,
+            answer_ping: self.echo,
             time: self.time.resolve()?,
-            inside: self
+            counters_network: self
                 .counters
                 .as_ref()
                 .and_then(|counters| counters.from.as_deref())
@@ -172,7 +172,7 @@ impl TimeTable {
             return Ok(TimeSource::None);
         };
         let at = Endpoint { address, port: self.port.unwrap_or(sntp::SERVER_PORT) };
-        Ok(TimeSource::Sntp(TimeServer { at, every: self.every.unwrap_or(64) }))
+        Ok(TimeSource::Sntp(TimeServer { at, interval: self.every.unwrap_or(64) }))
     }
 }
 

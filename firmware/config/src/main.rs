@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn the_example_is_read_and_comes_back_from_its_bytes() {
         let config = made(GOOD, "example").unwrap();
-        assert_eq!(config.made, UnixSeconds(1_800_000_000));
+        assert_eq!(config.created, UnixSeconds(1_800_000_000));
         assert_eq!(config.services.len(), 2);
         assert_eq!(config.rules.len(), 1);
-        assert!(config.rules[0].services.has(0) && !config.rules[0].services.has(1));
+        assert!(config.rules[0].services.contains(0) && !config.rules[0].services.contains(1));
         assert_eq!(config.rules[0].key.as_bytes()[..5], [0, 0x11, 0x22, 0x33, 0]);
     }
 
@@ -134,7 +134,7 @@ mod tests {
                 "the knock port, and no pings",
                 &[("40000", "40001"), ("echo = true", "echo = false")],
                 |config| {
-                    (config.knock_port, config.echo) = (40_001, false);
+                    (config.knock_port, config.answer_ping) = (40_001, false);
                 },
             ),
             ("the counters' port", &[("9100", "9101")], |config| config.counters_port = 9_101),
@@ -172,14 +172,14 @@ mod tests {
                 &[("server = \"192.168.1.1\"", "server = \"192.168.1.1\"\nport = 1123\nevery = 17")],
                 |config| {
                     if let TimeSource::Sntp(server) = &mut config.time {
-                        (server.at.port, server.every) = (1_123, 17);
+                        (server.at.port, server.interval) = (1_123, 17);
                     }
                 },
             ),
             (
                 "no counters",
                 &[("[counters]", ""), ("port = 9100", ""), ("from = \"192.168.1.0/24\"", "")],
-                |config| (config.counters_port, config.inside) = (0, None),
+                |config| (config.counters_port, config.counters_network) = (0, None),
             ),
             ("a UDP service", &[("protocol = \"tcp\"", "protocol = \"udp\"")], |config| {
                 config.services[0].protocol = Protocol::Udp;

@@ -26,7 +26,7 @@ impl Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing, and nobody is told.
-    Drop(Drop),
+    Drop(DropReason),
     /// Send the frame, as it now is, out of this port.
     Forward(Port),
     /// Give the frame to the gateway's own stack, without its first `skip` bytes (a VLAN tag's room).
@@ -42,7 +42,7 @@ pub enum Action {
 
 /// Why a frame is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drop {
+pub enum DropReason {
     /// A header that cannot be: too short, a wrong version, lengths that do not fit.
     Malformed,
     /// A checksum that does not hold.
@@ -50,7 +50,7 @@ pub enum Drop {
     /// A fragment; only whole datagrams are judged.
     Fragment,
     /// Not sent to the gateway, or by an address that nobody can have.
-    NotOurs,
+    NotForUs,
     /// A protocol that does not pass.
     Protocol,
     /// A service, from an address without a grant.
@@ -62,32 +62,32 @@ pub enum Drop {
     /// The inside host has not told its hardware address yet.
     NoNeighbour,
     /// Nobody waits for this: neither a service nor the gateway itself.
-    Silence,
+    Unsolicited,
     /// The gateway has no configuration, or no address yet.
     NotReady,
-    /// A loop: the frame has made all the hops it may.
-    Hops,
+    /// A loop: the frame has made all the ttl it may.
+    TtlExpired,
     /// A knock before the time is known.
     NoTime,
     /// A knock, or what claims to be one.
     Knock(Verdict),
 }
 
-impl Drop {
+impl DropReason {
     /// All reasons, in the order in which they are counted.
     pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::Checksum,
         Self::Fragment,
-        Self::NotOurs,
+        Self::NotForUs,
         Self::Protocol,
         Self::NoGrant,
         Self::NoFlow,
         Self::TableFull,
         Self::NoNeighbour,
-        Self::Silence,
+        Self::Unsolicited,
         Self::NotReady,
-        Self::Hops,
+        Self::TtlExpired,
         Self::NoTime,
         Self::Knock(Verdict::Accept),
         Self::Knock(Verdict::Ignore(Reason::Length)),
@@ -103,15 +103,15 @@ impl Drop {
             Self::Malformed => 0,
             Self::Checksum => 1,
             Self::Fragment => 2,
-            Self::NotOurs => 3,
+            Self::NotForUs => 3,
             Self::Protocol => 4,
             Self::NoGrant => 5,
             Self::NoFlow => 6,
             Self::TableFull => 7,
             Self::NoNeighbour => 8,
-            Self::Silence => 9,
+            Self::Unsolicited => 9,
             Self::NotReady => 10,
-            Self::Hops => 11,
+            Self::TtlExpired => 11,
             Self::NoTime => 12,
             Self::Knock(Verdict::Accept) => 13,
             Self::Knock(Verdict::Ignore(Reason::Length)) => 14,
@@ -124,20 +124,20 @@ impl Drop {
 
     /// The word for it, in counters and logs.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Checksum => "checksum",
             Self::Fragment => "fragment",
-            Self::NotOurs => "not_ours",
+            Self::NotForUs => "not_for_us",
             Self::Protocol => "protocol",
             Self::NoGrant => "no_grant",
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::NoNeighbour => "no_neighbour",
-            Self::Silence => "silence",
+            Self::Unsolicited => "unsolicited",
             Self::NotReady => "not_ready",
-            Self::Hops => "hops",
+            Self::TtlExpired => "ttl_expired",
             Self::NoTime => "no_time",
             Self::Knock(Verdict::Accept) => "accept",
             Self::Knock(Verdict::Ignore(Reason::Length)) => "length",
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_counted_in_its_own_place() {
-        for (index, why) in Drop::ALL.into_iter().enumerate() {
+        for (index, why) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(why.index(), index, "{why:?}");
         }
     }

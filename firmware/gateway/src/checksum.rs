@@ -4,9 +4,9 @@ use core::net::Ipv4Addr;
 
 /// What changed in the bytes under a checksum.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Change(u32);
+pub(crate) struct ChecksumDelta(u32);
 
-impl Change {
+impl ChecksumDelta {
     pub(crate) fn word(self, old: u16, new: u16) -> Self {
         // At most a dozen words change, each adds less than 2¹⁷.
         Self(self.0 + u32::from(!old) + u32::from(new))
@@ -18,7 +18,7 @@ impl Change {
     }
 
     /// The checksum after the change. A wrong one stays wrong.
-    pub(crate) fn of(self, checksum: u16) -> u16 {
+    pub(crate) fn apply(self, checksum: u16) -> u16 {
         let sum = self.0 + u32::from(!checksum);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
@@ -27,11 +27,11 @@ impl Change {
     }
 
     /// As [`of`](Self::of) for UDP, where 0 means that there is no checksum (RFC 768).
-    pub(crate) fn of_udp(self, checksum: u16) -> u16 {
+    pub(crate) fn apply_udp(self, checksum: u16) -> u16 {
         if checksum == 0 {
             return 0;
         }
-        match self.of(checksum) {
+        match self.apply(checksum) {
             0 => 0xffff,
             checksum => checksum,
         }
@@ -74,7 +74,7 @@ impl Sum {
     }
 
     /// Whether the checksum among what was summed is right.
-    pub(crate) fn holds(self) -> bool {
+    pub(crate) fn is_valid(self) -> bool {
         let sum = (self.0 & 0xffff) + (self.0 >> 16);
         (sum & 0xffff) + (sum >> 16) == 0xffff
     }
@@ -124,23 +124,23 @@ mod tests {
     fn a_sum_is_that_of_rfc_1071_whatever_its_length() {
         // The example of RFC 1071, section 3, and its complement.
         let example = [0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert!(Sum::default().bytes(&example).word(!0xddf2).holds());
-        assert!(!Sum::default().bytes(&example).word(!0xddf3).holds());
+        assert!(Sum::default().bytes(&example).word(!0xddf2).is_valid());
+        assert!(!Sum::default().bytes(&example).word(!0xddf3).is_valid());
         for length in 0..70 {
             let bytes: [u8; 70] = core::array::from_fn(|at| u8::try_from(at * 37 % 251).unwrap_or(0));
             let piece = bytes.get(..length).unwrap();
             let byte = |pair: &[u8], at: usize| u32::from(pair.get(at).copied().unwrap_or(0));
             let slow: u32 = piece.chunks(2).map(|pair| byte(pair, 0) << 8 | byte(pair, 1)).sum();
             let folded = u16::try_from((slow & 0xffff) + (slow >> 16)).unwrap();
-            assert!(Sum::default().bytes(piece).word(!folded).holds(), "{length}");
+            assert!(Sum::default().bytes(piece).word(!folded).is_valid(), "{length}");
         }
     }
 
     #[test]
     fn a_changed_word_changes_the_checksum_as_rfc_1624_says() {
         // The example of RFC 1624, section 4: equation 3 gives 0x0000 where RFC 1141 gave 0xffff.
-        assert_eq!(Change::default().word(0x5555, 0x3285).of(0xdd2f), 0x0000);
-        assert_eq!(Change::default().word(0x5555, 0x3285).of_udp(0xdd2f), 0xffff);
-        assert_eq!(Change::default().word(0x5555, 0x3285).of_udp(0), 0);
+        assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+        assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply_udp(0xdd2f), 0xffff);
+        assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply_udp(0), 0);
     }
 }

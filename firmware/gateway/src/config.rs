@@ -26,8 +26,8 @@ pub const CONFIG_LIMIT: usize = 4_096;
 
 const MAGIC: [u8; 4] = *b"PKDg";
 /// Bytes before those that the configuration is read from.
-const HEAD: usize = 12;
-const NAME: usize = 16;
+const HEADER_LENGTH: usize = 12;
+const NAME_LENGTH: usize = 16;
 
 /// A set of services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Services {
 
     /// Whether it is in the set.
     #[must_use]
-    pub fn has(self, service: u8) -> bool {
+    pub fn contains(self, service: u8) -> bool {
         self.0.checked_shr(service.into()).is_some_and(|bits| bits & 1 == 1)
     }
 }
@@ -62,7 +62,7 @@ pub struct Network {
 impl Network {
     /// Whether the address is in it.
     #[must_use]
-    pub fn has(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
         let host_bits = 32_u32.saturating_sub(self.prefix.into());
         let differ = u32::from(self.address) ^ u32::from(address);
         differ.checked_shr(host_bits).unwrap_or(0) == 0
@@ -102,7 +102,7 @@ pub struct TimeServer {
     /// Most listen at [`sntp::SERVER_PORT`](crate::sntp::SERVER_PORT).
     pub at: Endpoint,
     /// Seconds between two questions, at least 1. A public server wants 15 or more (RFC 4330, section 10).
-    pub every: u16,
+    pub interval: u16,
 }
 
 /// How the gateway lies in the network.
@@ -145,7 +145,7 @@ pub struct Pass {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// For people; at most 16 bytes.
-    pub name: String<NAME>,
+    pub name: String<NAME_LENGTH>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// The port of the gateway, one-arm; inline it is that of the host.
@@ -174,7 +174,7 @@ pub struct Rule {
 #[allow(clippy::struct_excessive_bools)]
 pub struct Config<const RULES: usize> {
     /// When it was made: no time server tells an earlier time and is believed.
-    pub made: UnixSeconds,
+    pub created: UnixSeconds,
     /// One-arm or inline.
     pub mode: Mode,
     /// The own address.
@@ -182,11 +182,11 @@ pub struct Config<const RULES: usize> {
     /// The UDP port of knocks.
     pub knock_port: u16,
     /// Whether the own address answers pings.
-    pub echo: bool,
+    pub answer_ping: bool,
     /// Where the time comes from.
     pub time: TimeSource,
     /// The network that may read the counters; inline it must be on the inside besides.
-    pub inside: Option<Network>,
+    pub counters_network: Option<Network>,
     /// The port that they are read at, TCP (HTTP) and UDP; 0: none.
     pub counters_port: u16,
     /// What may be reached.
@@ -261,7 +261,7 @@ impl<const RULES: usize> Config<RULES> {
     /// # Errors
     /// [`ConfigError`]: nothing of it may be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let head = bytes.first_chunk::<HEAD>().ok_or(ConfigError::Length)?;
+        let head = bytes.first_chunk::<HEADER_LENGTH>().ok_or(ConfigError::Length)?;
         if head.iter().all(|byte| *byte == 0xff) || head.iter().all(|byte| *byte == 0) {
             return Err(ConfigError::Missing);
         }
@@ -278,7 +278,7 @@ impl<const RULES: usize> Config<RULES> {
         if version == 0 || length > CONFIG_LIMIT {
             return Err(ConfigError::Length);
         }
-        let body = bytes.get(HEAD..length).ok_or(ConfigError::Length)?;
+        let body = bytes.get(HEADER_LENGTH..length).ok_or(ConfigError::Length)?;
         let begin = head.split_last_chunk::<4>().map(|(begin, _crc)| begin).unwrap_or_default();
         if Crc32::new().update(begin).update(body).finish() != crc {
             return Err(ConfigError::Crc);
@@ -301,12 +301,12 @@ impl<const RULES: usize> Config<RULES> {
         let room = bytes.len().min(CONFIG_LIMIT);
         let (head, rest) = bytes
             .get_mut(..room)
-            .and_then(|all| all.split_first_chunk_mut::<HEAD>())
+            .and_then(|all| all.split_first_chunk_mut::<HEADER_LENGTH>())
             .ok_or(ConfigError::Length)?;
         let mut writer = Writer { bytes: rest, written: 0 };
         self.write(&mut writer)?;
         let written = writer.written;
-        let length = HEAD + written;
+        let length = HEADER_LENGTH + written;
         let mut begin = Writer { bytes: head, written: 0 };
         begin.put(&MAGIC)?;
         begin.put(&VERSION.to_le_bytes())?;
@@ -331,7 +331,7 @@ impl<const RULES: usize> Config<RULES> {
                 return Err(ConfigError::Vlan);
             }
         }
-        for network in self.inside.iter().chain(match &self.address {
+        for network in self.counters_network.iter().chain(match &self.address {
             Address::Static(interface) => Some(&interface.network),
             Address::Dhcp => None,
         }) {
@@ -339,7 +339,7 @@ impl<const RULES: usize> Config<RULES> {
                 return Err(ConfigError::Value);
             }
         }
-        if matches!(self.time, TimeSource::Sntp(TimeServer { every: 0, .. })) {
+        if matches!(self.time, TimeSource::Sntp(TimeServer { interval: 0, .. })) {
             return Err(ConfigError::Value);
         }
         for (row, service) in self.services.iter().enumerate() {
@@ -365,7 +365,7 @@ impl<const RULES: usize> Config<RULES> {
     }
 
     fn check_service(&self, row: usize, service: &Service) -> Result<(), ConfigError> {
-        let flows = crate::flow::NAT_FIRST..crate::flow::NAT_FIRST + crate::flow::NAT_PORTS;
+        let flows = crate::flow::NAT_PORT_FIRST..crate::flow::NAT_PORT_FIRST + crate::flow::NAT_PORT_COUNT;
         let needed = match service.protocol {
             Protocol::Tcp => &[self.counters_port][..],
             Protocol::Udp => &[self.counters_port, self.knock_port, 68, crate::sntp::CLIENT_PORT],
@@ -394,7 +394,7 @@ impl<const RULES: usize> Config<RULES> {
         let elsewhere = match self.address {
             Address::Dhcp => false,
             Address::Static(Interface { network, .. }) => {
-                host == network.address || (one_arm && !network.has(host))
+                host == network.address || (one_arm && !network.contains(host))
             }
         };
         if impossible || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
@@ -428,13 +428,13 @@ impl<const RULES: usize> Config<RULES> {
         let time = match (at, reader.u16()?) {
             (Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
             (_, 0) => return Err(ConfigError::Value),
-            (at, every) => TimeSource::Sntp(TimeServer { at, every }),
+            (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
         };
         let inside = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
         let counters_port = reader.u16()?;
         let mut services = Vec::new();
         for _ in 0..reader.u8()? {
-            let name: [u8; NAME] = reader.array()?;
+            let name: [u8; NAME_LENGTH] = reader.array()?;
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             let name = core::str::from_utf8(name).map_err(|_| ConfigError::Value)?;
             let service = Service {
@@ -461,13 +461,13 @@ impl<const RULES: usize> Config<RULES> {
             rules.push(rule).map_err(|_| ConfigError::TooMany)?;
         }
         Ok(Self {
-            made: since,
+            created: since,
             mode,
             address,
             knock_port,
-            echo,
+            answer_ping: echo,
             time,
-            inside,
+            counters_network: inside,
             counters_port,
             services,
             rules,
@@ -475,7 +475,7 @@ impl<const RULES: usize> Config<RULES> {
     }
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), ConfigError> {
-        writer.put(&self.made.0.to_le_bytes())?;
+        writer.put(&self.created.0.to_le_bytes())?;
         match self.mode {
             Mode::OneArm => writer.put(&[0])?,
             Mode::Inline(Inline { vlans, pass }) => {
@@ -495,19 +495,21 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         writer.put(&self.knock_port.to_le_bytes())?;
-        writer.put(&[self.echo.into()])?;
+        writer.put(&[self.answer_ping.into()])?;
         let server = match self.time {
-            TimeSource::None => TimeServer { at: Endpoint::NONE, every: 0 },
+            TimeSource::None => TimeServer { at: Endpoint::NONE, interval: 0 },
             TimeSource::Sntp(server) => server,
         };
         writer.put(&server.at.address.octets())?;
         writer.put(&server.at.port.to_le_bytes())?;
-        writer.put(&server.every.to_le_bytes())?;
-        writer.network(self.inside.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }))?;
+        writer.put(&server.interval.to_le_bytes())?;
+        writer.network(
+            self.counters_network.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }),
+        )?;
         writer.put(&self.counters_port.to_le_bytes())?;
         writer.count(self.services.len())?;
         for service in &self.services {
-            let mut name = [0; NAME];
+            let mut name = [0; NAME_LENGTH];
             name.iter_mut().zip(service.name.bytes()).for_each(|(slot, byte)| *slot = byte);
             writer.put(&name)?;
             writer.put(&[match service.protocol {

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::Drop;
+use crate::DropReason;
 
 /// Frames by what became of them, and what else is worth counting. At 2³² a count stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct Counters {
     pub time_refused: u32,
     /// Floors that could not be saved.
     pub floor_failed: u32,
-    dropped: [u32; Drop::ALL.len()],
+    dropped: [u32; DropReason::ALL.len()],
 }
 
 impl Counters {
-    pub(crate) fn drop(&mut self, why: Drop) {
+    pub(crate) fn drop(&mut self, why: DropReason) {
         if let Some(count) = self.dropped.get_mut(why.index()) {
             *count = count.saturating_add(1);
         }
@@ -29,7 +29,7 @@ impl Counters {
 
     /// Frames dropped for this reason.
     #[must_use]
-    pub fn dropped(&self, why: Drop) -> u32 {
+    pub fn dropped(&self, why: DropReason) -> u32 {
         self.dropped.get(why.index()).copied().unwrap_or(0)
     }
 
@@ -43,12 +43,12 @@ impl Counters {
         writeln!(out, "pkd_frames_total{{action=\"local\"}} {}", self.local)?;
         writeln!(out, "# TYPE pkd_dropped_total counter")?;
         writeln!(out, "# TYPE pkd_knocks_total counter")?;
-        for why in Drop::ALL {
+        for why in DropReason::ALL {
             let name = match why {
-                Drop::Knock(_) => "pkd_knocks_total{verdict",
+                DropReason::Knock(_) => "pkd_knocks_total{verdict",
                 _ => "pkd_dropped_total{reason",
             };
-            writeln!(out, "{name}=\"{}\"}} {}", why.word(), self.dropped(why))?;
+            writeln!(out, "{name}=\"{}\"}} {}", why.as_str(), self.dropped(why))?;
         }
         writeln!(out, "# TYPE pkd_new_flows_total counter\npkd_new_flows_total {}", self.flows)?;
         writeln!(out, "# TYPE pkd_time_refused_total counter\npkd_time_refused_total {}", self.time_refused)?;

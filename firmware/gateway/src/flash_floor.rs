@@ -23,7 +23,7 @@ pub enum FloorError {
     Region,
     /// The flash does not read, write or erase.
     Flash,
-    /// No place holds what is written to it any more.
+    /// No slot holds what is written to it any more.
     Worn,
 }
 
@@ -35,9 +35,9 @@ pub struct FlashFloor<S> {
     sectors: u32,
     floor: Option<UnixSeconds>,
     /// The sector of the greatest record.
-    holder: Option<u32>,
+    floor_sector: Option<u32>,
     /// The record to write next, counted from the start.
-    next: u32,
+    next_slot: u32,
 }
 
 /// `RECORD` as flash counts.
@@ -45,7 +45,7 @@ pub struct FlashFloor<S> {
 const RECORD_BYTES: u32 = RECORD as u32;
 
 impl<S: NorFlash> FlashFloor<S> {
-    const FITS: () = assert!(
+    const RECORD_FITS: () = assert!(
         RECORD.is_multiple_of(S::WRITE_SIZE)
             && RECORD.is_multiple_of(S::READ_SIZE)
             && S::ERASE_SIZE.is_multiple_of(RECORD),
@@ -61,7 +61,7 @@ impl<S: NorFlash> FlashFloor<S> {
     /// [`FloorError::Region`], or [`FloorError::Flash`] where it cannot be read: then nobody knows what was accepted, and
     /// the gateway must not pass anything.
     pub fn open(flash: S, start: u32, bytes: u32) -> Result<Self, FloorError> {
-        let () = Self::FITS;
+        let () = Self::RECORD_FITS;
         let end = start.checked_add(bytes).ok_or(FloorError::Region)?;
         let fits = usize::try_from(end).is_ok_and(|end| end <= flash.capacity());
         let sectors = bytes / Self::SECTOR;
@@ -69,20 +69,20 @@ impl<S: NorFlash> FlashFloor<S> {
         if !fits || !whole || sectors < 2 {
             return Err(FloorError::Region);
         }
-        let mut this = Self { flash, start, sectors, floor: None, holder: None, next: 0 };
+        let mut this = Self { flash, start, sectors, floor: None, floor_sector: None, next_slot: 0 };
         for record in 0..sectors * Self::PER_SECTOR {
             if let Some(floor) = parse(&this.read(record)?)
                 && this.floor.is_none_or(|greatest| greatest < floor)
             {
                 this.floor = Some(floor);
-                this.holder = Some(record / Self::PER_SECTOR);
+                this.floor_sector = Some(record / Self::PER_SECTOR);
             }
         }
-        if let Some(holder) = this.holder {
-            let first = holder * Self::PER_SECTOR;
+        if let Some(floor_sector) = this.floor_sector {
+            let first = floor_sector * Self::PER_SECTOR;
             for record in first..first + Self::PER_SECTOR {
                 if this.read(record)? != ERASED {
-                    this.next = record + 1;
+                    this.next_slot = record + 1;
                 }
             }
         }
@@ -106,25 +106,25 @@ impl<S: NorFlash> FlashFloor<S> {
             return Ok(());
         }
         let record = emit(floor);
-        // Every place once.
+        // Every slot once.
         for _ in 0..self.sectors * Self::PER_SECTOR {
-            let place = self.next % (self.sectors * Self::PER_SECTOR);
-            let sector = place / Self::PER_SECTOR;
-            if place.is_multiple_of(Self::PER_SECTOR) {
-                if self.holder == Some(sector) {
+            let slot = self.next_slot % (self.sectors * Self::PER_SECTOR);
+            let sector = slot / Self::PER_SECTOR;
+            if slot.is_multiple_of(Self::PER_SECTOR) {
+                if self.floor_sector == Some(sector) {
                     return Err(FloorError::Worn);
                 }
                 let from = self.start + sector * Self::SECTOR;
                 self.flash.erase(from, from + Self::SECTOR).map_err(|_| FloorError::Flash)?;
             }
-            self.next = place + 1;
-            if self.read(place)? != ERASED {
+            self.next_slot = slot + 1;
+            if self.read(slot)? != ERASED {
                 continue;
             }
-            self.flash.write(self.start + place * RECORD_BYTES, &record).map_err(|_| FloorError::Flash)?;
-            if self.read(place)? == record {
+            self.flash.write(self.start + slot * RECORD_BYTES, &record).map_err(|_| FloorError::Flash)?;
+            if self.read(slot)? == record {
                 self.floor = Some(floor);
-                self.holder = Some(sector);
+                self.floor_sector = Some(sector);
                 return Ok(());
             }
         }

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::moment::Moment;
+use crate::instant::CoarseInstant;
 
 /// What flows are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub(crate) struct Tuple {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the client to the inside.
-    In,
+    Ingress,
     /// From the inside to the client.
-    Out,
+    Egress,
 }
 
 /// What matters here of a TCP segment's header; nothing of it is set for UDP.
@@ -56,7 +56,7 @@ pub(crate) struct Segment {
     pub(crate) rst: bool,
     pub(crate) sequence: u32,
     /// Counts only with `ack`.
-    pub(crate) acknowledged: u32,
+    pub(crate) acknowledgment: u32,
 }
 
 /// How far a flow has come.
@@ -65,7 +65,7 @@ enum State {
     /// No flow: the slot is free. The first, so that an empty table is all zeros.
     Free,
     /// The client has sent, and the inside has not answered yet.
-    Opening,
+    Unreplied,
     /// Both have sent.
     Established,
     /// TCP: the client has sent all it had. (No payload here: its niche would make `Free` something else than 0.)
@@ -77,9 +77,9 @@ enum State {
 }
 
 /// Seconds without a frame after which a flow is forgotten.
-mod idle {
+mod timeout {
     /// Time for a SYN to be sent again, three times.
-    pub(super) const OPENING: u32 = 30;
+    pub(super) const UNREPLIED: u32 = 30;
     /// RFC 4787, section 4.3, recommends five minutes.
     pub(super) const UDP: u32 = 300;
     /// RFC 5382, section 5: not less than two hours and four minutes.
@@ -92,7 +92,7 @@ mod idle {
 
 /// Bytes that a client may have under way: how far the number of its FIN or RST may lie behind what the inside has
 /// acknowledged. Who cannot see the flow hits that once in 4,096 tries.
-const UNDER_WAY: u32 = 1 << 20;
+const MAX_IN_FLIGHT: u32 = 1 << 20;
 
 /// One flow, in 36 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +107,9 @@ pub(crate) struct Flow {
     pub(crate) nat_port: u16,
     /// The next of the same bucket, plus one; 0: none.
     next: u16,
-    last: Moment,
+    last: CoarseInstant,
     /// TCP: the number of the client's byte that the inside waits for.
-    expected: u32,
+    receive_next: u32,
 }
 
 impl Flow {
@@ -122,8 +122,8 @@ impl Flow {
         server: Endpoint::NONE,
         nat_port: 0,
         next: 0,
-        last: Moment::ZERO,
-        expected: 0,
+        last: CoarseInstant::ZERO,
+        receive_next: 0,
     };
 
     fn tuple(&self) -> Tuple {
@@ -131,49 +131,51 @@ impl Flow {
     }
 
     /// Seconds without a frame that it may take.
-    fn patience(&self) -> u32 {
+    fn idle_timeout(&self) -> u32 {
         match (self.state, self.protocol) {
             (State::Free, _) => 0,
-            (State::Opening, _) => idle::OPENING,
-            (State::Established, Protocol::Udp) => idle::UDP,
-            (State::Established, Protocol::Tcp) => idle::TCP,
-            (State::ClientClosed | State::InsideClosed, _) => idle::HALF_CLOSED,
-            (State::Closed, _) => idle::CLOSED,
+            (State::Unreplied, _) => timeout::UNREPLIED,
+            (State::Established, Protocol::Udp) => timeout::UDP,
+            (State::Established, Protocol::Tcp) => timeout::TCP,
+            (State::ClientClosed | State::InsideClosed, _) => timeout::HALF_CLOSED,
+            (State::Closed, _) => timeout::CLOSED,
         }
     }
 
-    fn is_over(&self, now: Moment) -> bool {
-        now.since(self.last) >= Moment::steps(self.patience())
+    fn is_expired(&self, now: CoarseInstant) -> bool {
+        now.since(self.last) >= CoarseInstant::steps(self.idle_timeout())
     }
 
     /// Whether a side has closed or broken it off.
-    pub(crate) fn is_ending(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         matches!(self.state, State::ClientClosed | State::InsideClosed | State::Closed)
     }
 
     /// Notes a frame of this flow. An end from outside counts only if its number can be right: a stranger can write the
     /// client's address into a frame, and must not end its flow so. Such a frame passes; the inside host ignores it.
-    pub(crate) fn touch(&mut self, now: Moment, direction: Direction, segment: Segment) {
+    pub(crate) fn update(&mut self, now: CoarseInstant, direction: Direction, segment: Segment) {
         match direction {
-            Direction::In if segment.rst || segment.fin => {
-                if segment.sequence.wrapping_sub(self.expected) > UNDER_WAY {
+            Direction::Ingress if segment.rst || segment.fin => {
+                if segment.sequence.wrapping_sub(self.receive_next) > MAX_IN_FLIGHT {
                     return;
                 }
             }
-            Direction::Out if segment.ack => self.expected = segment.acknowledged,
-            Direction::In | Direction::Out => {}
+            Direction::Egress if segment.ack => self.receive_next = segment.acknowledgment,
+            Direction::Ingress | Direction::Egress => {}
         }
         self.state = match (self.state, direction) {
             // A closed flow does not come back, and only counts on.
             (State::Closed, _) => return,
             _ if segment.rst => State::Closed,
-            (State::ClientClosed, Direction::Out) | (State::InsideClosed, Direction::In) if segment.fin => {
+            (State::ClientClosed, Direction::Egress) | (State::InsideClosed, Direction::Ingress)
+                if segment.fin =>
+            {
                 State::Closed
             }
             (state @ (State::ClientClosed | State::InsideClosed), _) => state,
-            (_, Direction::In) if segment.fin => State::ClientClosed,
-            (_, Direction::Out) if segment.fin => State::InsideClosed,
-            (State::Opening, Direction::Out) => State::Established,
+            (_, Direction::Ingress) if segment.fin => State::ClientClosed,
+            (_, Direction::Egress) if segment.fin => State::InsideClosed,
+            (State::Unreplied, Direction::Egress) => State::Established,
             (state, _) => state,
         };
         self.last = now;
@@ -191,11 +193,11 @@ pub(crate) struct NewFlow {
 }
 
 /// The first port that inside hosts see as a client's; below are those that the gateway's own stack uses.
-pub(crate) const NAT_FIRST: u16 = 32_768;
+pub(crate) const NAT_PORT_FIRST: u16 = 32_768;
 /// How many there are; above are the ephemeral ports of the own stack.
-pub(crate) const NAT_PORTS: u16 = 16_384;
+pub(crate) const NAT_PORT_COUNT: u16 = 16_384;
 
-/// All flows; `N` at most [`NAT_PORTS`]. Empty, it is all zeros.
+/// All flows; `N` at most [`NAT_PORT_COUNT`]. Empty, it is all zeros.
 ///
 /// A flow's slot is told by its NAT port, and found by its tuple through a hash and a chain.
 #[derive(Debug)]
@@ -210,22 +212,22 @@ pub(crate) struct Flows<const N: usize> {
 }
 
 impl<const N: usize> Flows<N> {
-    const FITS: () = assert!(N > 0 && N <= NAT_PORTS as usize, "more flows than NAT ports");
+    const TABLE_FITS: () = assert!(N > 0 && N <= NAT_PORT_COUNT as usize, "more flows than NAT ports");
 
     pub(crate) const fn new() -> Self {
-        let () = Self::FITS;
+        let () = Self::TABLE_FITS;
         Self { slots: [Flow::FREE; N], buckets: [0; N], cursor: 0, generation: 0 }
     }
 
     /// The flow of this tuple, if it is not over.
-    pub(crate) fn find(&mut self, now: Moment, tuple: &Tuple) -> Option<&mut Flow> {
+    pub(crate) fn find(&mut self, now: CoarseInstant, tuple: &Tuple) -> Option<&mut Flow> {
         let mut link = *self.buckets.get(Self::bucket(tuple))?;
         // A chain is no longer than the table.
         for _ in 0..N {
             let index = usize::from(link).checked_sub(1)?;
             let flow = self.slots.get(index)?;
             if flow.tuple() == *tuple {
-                return self.slots.get_mut(index).filter(|flow| !flow.is_over(now));
+                return self.slots.get_mut(index).filter(|flow| !flow.is_expired(now));
             }
             link = flow.next;
         }
@@ -235,16 +237,17 @@ impl<const N: usize> Flows<N> {
     /// The flow whose client the inside host sees at this port of the gateway.
     pub(crate) fn find_by_nat_port(
         &mut self,
-        now: Moment,
+        now: CoarseInstant,
         protocol: Protocol,
         port: u16,
     ) -> Option<&mut Flow> {
-        let index = usize::from(port.checked_sub(NAT_FIRST).filter(|offset| *offset < NAT_PORTS)?) % N;
+        let index =
+            usize::from(port.checked_sub(NAT_PORT_FIRST).filter(|offset| *offset < NAT_PORT_COUNT)?) % N;
         let flow = self.slots.get_mut(index)?;
         (flow.state != State::Free
             && flow.nat_port == port
             && flow.protocol == protocol
-            && !flow.is_over(now))
+            && !flow.is_expired(now))
         .then_some(flow)
     }
 
@@ -256,39 +259,39 @@ impl<const N: usize> Flows<N> {
     /// `is_granted` is asked only where all slots are taken by established TCP flows.
     pub(crate) fn insert(
         &mut self,
-        now: Moment,
+        now: CoarseInstant,
         new: NewFlow,
         is_granted: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<&mut Flow> {
         // An old flow of this tuple that is over would be found in place of the new one.
         let stale = self.index_of(&new.tuple);
-        let index = stale.or_else(|| self.free_slot(now)).or_else(|| self.victim(is_granted))?;
+        let index = stale.or_else(|| self.free_slot(now)).or_else(|| self.evictable(is_granted))?;
         self.remove(index);
-        let generations = NAT_PORTS / u16::try_from(N).unwrap_or(NAT_PORTS);
+        let generations = NAT_PORT_COUNT / u16::try_from(N).unwrap_or(NAT_PORT_COUNT);
         self.generation = (self.generation + 1) % generations.max(1);
         let offset = usize::from(self.generation) * N + index;
         let bucket = Self::bucket(&new.tuple);
         let head = self.buckets.get_mut(bucket)?;
         let flow = self.slots.get_mut(index)?;
         *flow = Flow {
-            state: State::Opening,
+            state: State::Unreplied,
             protocol: new.tuple.protocol,
             service: new.service,
             client_hardware: new.client_hardware,
             client: new.tuple.client,
             server: new.tuple.server,
-            nat_port: NAT_FIRST.checked_add(u16::try_from(offset).ok()?)?,
+            nat_port: NAT_PORT_FIRST.checked_add(u16::try_from(offset).ok()?)?,
             next: *head,
             last: now,
-            expected: new.sequence,
+            receive_next: new.sequence,
         };
         *head = u16::try_from(index + 1).ok()?;
         Some(flow)
     }
 
     /// Flows that are not over.
-    pub(crate) fn len(&self, now: Moment) -> usize {
-        self.slots.iter().filter(|flow| flow.state != State::Free && !flow.is_over(now)).count()
+    pub(crate) fn len(&self, now: CoarseInstant) -> usize {
+        self.slots.iter().filter(|flow| flow.state != State::Free && !flow.is_expired(now)).count()
     }
 
     fn index_of(&self, tuple: &Tuple) -> Option<usize> {
@@ -304,8 +307,8 @@ impl<const N: usize> Flows<N> {
         None
     }
 
-    fn free_slot(&mut self, now: Moment) -> Option<usize> {
-        let is_free = |(_, flow): &(usize, &Flow)| flow.state == State::Free || flow.is_over(now);
+    fn free_slot(&mut self, now: CoarseInstant) -> Option<usize> {
+        let is_free = |(_, flow): &(usize, &Flow)| flow.state == State::Free || flow.is_expired(now);
         let (index, _) = self
             .slots
             .iter()
@@ -317,10 +320,10 @@ impl<const N: usize> Flows<N> {
         Some(index)
     }
 
-    fn victim(&self, is_granted: impl Fn(Ipv4Addr) -> bool) -> Option<usize> {
+    fn evictable(&self, is_granted: impl Fn(Ipv4Addr) -> bool) -> Option<usize> {
         let rank = |flow: &Flow| match (flow.state, flow.protocol) {
             (State::Free | State::Closed, _) => Some(0),
-            (State::Opening, _) => Some(1),
+            (State::Unreplied, _) => Some(1),
             (_, Protocol::Udp) => Some(2),
             (_, Protocol::Tcp) => None,
         };
@@ -329,7 +332,7 @@ impl<const N: usize> Flows<N> {
         if let Some((_, _, index)) = cheap {
             return Some(index);
         }
-        let mut oldest: Option<(Moment, usize)> = None;
+        let mut oldest: Option<(CoarseInstant, usize)> = None;
         for (index, flow) in slots() {
             // Whether there is a grant is the dearer question.
             if oldest.is_none_or(|(last, _)| flow.last < last) && !is_granted(flow.client.address) {

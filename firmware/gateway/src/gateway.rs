@@ -11,12 +11,12 @@ use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
     Instant,
-    action::{Action, Drop, Port},
+    action::{Action, DropReason, Port},
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
     counters::Counters,
     flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
-    moment::Moment,
+    instant::CoarseInstant,
     neighbour::Neighbours,
     packet::{self, Header, Transport},
     sntp,
@@ -25,52 +25,52 @@ use crate::{
 
 /// An accepted knock, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knocked {
+pub struct AcceptedKnock {
     /// Who may pass now.
     pub address: Ipv4Addr,
     /// The rule that accepted, counted from 0.
     pub rule: u8,
 }
 
-/// A gateway: what it is told by its configuration, and what it remembers.
+/// A gateway: what it is reported by its configuration, and what it remembers.
 #[derive(Debug)]
-pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> {
-    pub(crate) tables: &'a mut Tables<FLOWS, GRANTS, RULES, MARKS>,
+pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
+    pub(crate) tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
     pub(crate) config: &'a Config<RULES>,
     pub(crate) hardware: EthernetAddress,
     pub(crate) interface: Option<Interface>,
     pub(crate) neighbours: Neighbours,
     /// Inside hosts that the own stack has heard of, inline; the last one first.
-    pub(crate) peers: Vec<EthernetAddress, PEERS>,
+    pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
     clock: Clock,
     /// What earlier lives accepted at the latest, as flash has it.
-    saved: Option<UnixSeconds>,
+    saved_floor: Option<UnixSeconds>,
     /// The time that the caches began with, where nothing was saved.
-    began: Option<UnixSeconds>,
+    baseline: Option<UnixSeconds>,
     /// The greatest time of a knock that this life accepted.
     newest: Option<UnixSeconds>,
     /// A floor above the saved one, which is not in flash yet.
     unsaved: Option<UnixSeconds>,
-    knocked: Option<Knocked>,
+    accepted: Option<AcceptedKnock>,
     counters: Counters,
 }
 
-impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
-    Gateway<'a, FLOWS, GRANTS, RULES, MARKS>
+impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
+    Gateway<'a, FLOWS, GRANTS, RULES, KNOCKS>
 {
     /// A gateway that has just been switched on. `hardware`: its own address, of each NIC. `saved`: the floor in flash;
     /// `None` only if none was ever saved.
     ///
     /// `tables` must be empty ones: a life has no flows of another.
     pub fn new(
-        tables: &'a mut Tables<FLOWS, GRANTS, RULES, MARKS>,
+        tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
         config: &'a Config<RULES>,
         hardware: EthernetAddress,
         saved: Option<UnixSeconds>,
     ) -> Self {
         let mut neighbours = Neighbours::default();
         if config.mode == Mode::OneArm {
-            config.services.iter().for_each(|service| neighbours.watch(service.inside.address));
+            config.services.iter().for_each(|service| neighbours.track(service.inside.address));
         }
         let interface = match config.address {
             Address::Dhcp => None,
@@ -82,19 +82,19 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
             hardware,
             interface,
             neighbours,
-            peers: Vec::new(),
+            inside_hosts: Vec::new(),
             clock: Clock::default(),
-            saved,
-            began: None,
+            saved_floor: saved,
+            baseline: None,
             newest: None,
             unsaved: None,
-            knocked: None,
+            accepted: None,
             counters: Counters::default(),
         };
         match (saved, config.time) {
-            (Some(floor), _) => gateway.begin(Baseline::with_memory(floor)),
+            (Some(floor), _) => gateway.reset_caches(Baseline::with_memory(floor)),
             // Without a clock, the configuration's making is the latest that is known to have been.
-            (None, TimeSource::None) => gateway.begin(Baseline::without_memory(config.made)),
+            (None, TimeSource::None) => gateway.reset_caches(Baseline::without_memory(config.created)),
             // The caches wait until the time is known.
             (None, TimeSource::Sntp(_)) => {}
         }
@@ -126,8 +126,8 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     /// What the gateway sends by itself: one frame, written to `frame`, and where it goes. To be asked again until there
     /// is none, about ten times a second.
     pub fn on_tick(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Port, usize)> {
-        let ours = self.interface?.network.address;
-        let length = self.neighbours.question(now, ours, self.hardware, frame)?;
+        let own_address = self.interface?.network.address;
+        let length = self.neighbours.next_request(now, own_address, self.hardware, frame)?;
         Some((Port::Outside, length))
     }
 
@@ -136,7 +136,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     ///
     /// Of an inline gateway, what is for an inside host that has spoken to it stays inside: it may be counters. For all others
     /// it does not know the side, and sends to both, as a switch would.
-    pub fn on_own_frame(&self, frame: &[u8], copy: usize, out: &mut [u8]) -> Option<(Port, usize)> {
+    pub fn on_stack_frame(&self, frame: &[u8], copy: usize, out: &mut [u8]) -> Option<(Port, usize)> {
         let plain = |port, out: &mut [u8]| {
             out.get_mut(..frame.len())?.copy_from_slice(frame);
             Some((port, frame.len()))
@@ -144,7 +144,8 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         let Mode::Inline(Inline { vlans, .. }) = self.config.mode else {
             return if copy == 0 { plain(Port::Outside, out) } else { None };
         };
-        let to_inside = frame.first_chunk().is_some_and(|to| self.peers.contains(&EthernetAddress(*to)));
+        let to_inside =
+            frame.first_chunk().is_some_and(|to| self.inside_hosts.contains(&EthernetAddress(*to)));
         let side = match (copy, to_inside) {
             (0, true) | (1, false) => Port::Inside,
             (0, false) => Port::Outside,
@@ -179,26 +180,26 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     ///
     /// # Errors
     /// [`TimeError`], if it cannot be that early; the clock stays as it is.
-    pub fn set_time(&mut self, now: Instant, told: UnixSeconds) -> Result<(), TimeError> {
-        let accepted = self.saved.max(self.newest).unwrap_or_default();
-        // A sender's clock may have been ahead of ours by a window.
+    pub fn set_time(&mut self, now: Instant, reported: UnixSeconds) -> Result<(), TimeError> {
+        let accepted = self.saved_floor.max(self.newest).unwrap_or_default();
+        // A sender's clock may have been ahead of own_address by a window.
         let earliest = UnixSeconds(accepted.0.saturating_sub(self.config.widest_window().as_secs().into()));
-        if let Err(error) = self.clock.tell(now, told, earliest.max(self.config.made)) {
+        if let Err(error) = self.clock.set(now, reported, earliest.max(self.config.created)) {
             self.counters.time_refused = self.counters.time_refused.saturating_add(1);
             return Err(error);
         }
         // As long as no life has accepted anything, a time before the first is a start anew: a server that was ahead
         // at first must not shut the gateway for as long.
-        let nothing_accepted = self.saved.is_none() && self.newest.is_none();
-        let is_first = self.began.is_none_or(|began| told < began);
+        let nothing_accepted = self.saved_floor.is_none() && self.newest.is_none();
+        let is_first = self.baseline.is_none_or(|baseline| reported < baseline);
         if nothing_accepted && is_first && self.config.time != TimeSource::None {
-            self.began = Some(told);
-            self.begin(Baseline::without_memory(told));
+            self.baseline = Some(reported);
+            self.reset_caches(Baseline::without_memory(reported));
         }
         Ok(())
     }
 
-    /// The time of day; `None`: nobody has told it.
+    /// The time of day; `None`: nobody has reported it.
     #[must_use]
     pub fn time(&self, now: Instant) -> Option<UnixSeconds> {
         self.clock.time(now)
@@ -212,7 +213,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
 
     /// The floor is in flash.
     pub fn floor_saved(&mut self, floor: UnixSeconds) {
-        self.saved = self.saved.max(Some(floor));
+        self.saved_floor = self.saved_floor.max(Some(floor));
         self.unsaved = self.unsaved.filter(|unsaved| *unsaved > floor);
     }
 
@@ -222,8 +223,8 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     }
 
     /// The knock that was accepted last, once.
-    pub fn take_knocked(&mut self) -> Option<Knocked> {
-        self.knocked.take()
+    pub fn take_accepted(&mut self) -> Option<AcceptedKnock> {
+        self.accepted.take()
     }
 
     /// What happened so far.
@@ -238,7 +239,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     /// If it does not fit `out`.
     pub fn write_metrics(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
         self.counters.write(out)?;
-        let moment = Moment::from(now);
+        let moment = CoarseInstant::from(now);
         writeln!(out, "# TYPE pkd_flows gauge\npkd_flows {}", self.tables.flows.len(moment))?;
         writeln!(out, "# TYPE pkd_grants gauge\npkd_grants {}", self.tables.grants.len(moment))?;
         writeln!(
@@ -249,7 +250,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         writeln!(out, "# TYPE pkd_up_seconds counter\npkd_up_seconds {}", now.0 / 1_000)
     }
 
-    fn begin(&mut self, start: Baseline) {
+    fn reset_caches(&mut self, start: Baseline) {
         self.tables.caches.clear();
         for rule in &self.config.rules {
             // As many caches as rules fit.
@@ -258,7 +259,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
     }
 
     /// Holds a datagram to the knock port against every rule; the one that it came closest to tells the reason.
-    pub(crate) fn knock(&mut self, now: Instant, header: &Header, bytes: &[u8]) -> Drop {
+    pub(crate) fn check_knock(&mut self, now: Instant, header: &Header, bytes: &[u8]) -> DropReason {
         let datagram = match packet::datagram(header, bytes) {
             Ok(datagram) => datagram,
             Err(why) => return why,
@@ -267,7 +268,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
             (Some(time), _) => time,
             // Every rule has the window 0, which looks at no clock.
             (None, TimeSource::None) => UnixSeconds(0),
-            (None, TimeSource::Sntp(_)) => return Drop::NoTime,
+            (None, TimeSource::Sntp(_)) => return DropReason::NoTime,
         };
         let knock = Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() };
         let mut furthest = Reason::Length;
@@ -275,44 +276,45 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
             let core_rule = pkd_core::Rule { key: rule.key.clone(), tag: rule.tag, window: rule.window };
             match Verifier::new(&core_rule, cache).check(time, &knock) {
                 Verdict::Ignore(reason) => {
-                    if rank(reason) > rank(furthest) {
+                    if progress(reason) > progress(furthest) {
                         furthest = reason;
                     }
                 }
                 Verdict::Accept => {
                     self.newest = self.newest.max(cache.newest());
-                    let until = Moment::from(now).after(rule.ttl);
+                    let until = CoarseInstant::from(now).after(rule.ttl);
                     self.tables.grants.grant(header.source, index, rule.services, until);
                     self.unsaved =
                         self.tables.caches.iter().map(pkd_core::ReplayCache::high_water_mark).max();
-                    self.knocked = Some(Knocked { address: header.source, rule: index });
-                    return Drop::Knock(Verdict::Accept);
+                    self.accepted = Some(AcceptedKnock { address: header.source, rule: index });
+                    return DropReason::Knock(Verdict::Accept);
                 }
             }
         }
-        Drop::Knock(Verdict::Ignore(furthest))
+        DropReason::Knock(Verdict::Ignore(furthest))
     }
 
     /// A new flow, if its address may begin one; `Ok` has the port that the inside sees as the client's.
-    pub(crate) fn begin_flow(
+    pub(crate) fn open_flow(
         &mut self,
         now: Instant,
         tuple: Tuple,
         service: u8,
         segment: Segment,
         client_hardware: EthernetAddress,
-    ) -> Result<u16, Drop> {
-        let now = Moment::from(now);
-        if !self.tables.grants.has(now, tuple.client.address, service) {
-            return Err(Drop::NoGrant);
+    ) -> Result<u16, DropReason> {
+        let now = CoarseInstant::from(now);
+        if !self.tables.grants.allows(now, tuple.client.address, service) {
+            return Err(DropReason::NoGrant);
         }
         let begins = segment.syn && !segment.ack && !segment.rst && !segment.fin;
         if tuple.protocol == Protocol::Tcp && !begins {
-            return Err(Drop::NoFlow);
+            return Err(DropReason::NoFlow);
         }
         let new = NewFlow { tuple, service, client_hardware, sequence: segment.sequence };
         let Tables { flows, grants, .. } = &mut *self.tables;
-        let flow = flows.insert(now, new, |address| grants.has_any(now, address)).ok_or(Drop::TableFull)?;
+        let flow =
+            flows.insert(now, new, |address| grants.allows_any(now, address)).ok_or(DropReason::TableFull)?;
         self.counters.flows = self.counters.flows.saturating_add(1);
         Ok(flow.nat_port)
     }
@@ -326,72 +328,77 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARK
         segment: Segment,
         client_hardware: EthernetAddress,
     ) -> Option<u16> {
-        let now = Moment::from(now);
+        let now = CoarseInstant::from(now);
         let flow = self.tables.flows.find(now, tuple)?;
-        if segment.syn && !segment.ack && flow.is_ending() {
+        if segment.syn && !segment.ack && flow.is_closing() {
             return None;
         }
-        flow.touch(now, Direction::In, segment);
+        flow.update(now, Direction::Ingress, segment);
         flow.client_hardware = client_hardware;
         Some(flow.nat_port)
     }
 
     /// The service at this end, and its number.
-    pub(crate) fn service_at(
+    pub(crate) fn find_service(
         &self,
         protocol: Protocol,
-        is_it: impl Fn(&crate::Service) -> bool,
+        matches: impl Fn(&crate::Service) -> bool,
     ) -> Option<(u8, Endpoint)> {
         (0_u8..)
             .zip(&self.config.services)
-            .find(|(_, service)| service.protocol == protocol && is_it(service))
+            .find(|(_, service)| service.protocol == protocol && matches(service))
             .map(|(index, service)| (index, service.inside))
     }
 
     /// What is for the gateway itself. `trusted`: the frame comes from the inside, as far as that is known.
-    pub(crate) fn local(&self, header: &Header, trusted: bool) -> Result<(), Drop> {
-        let readable = trusted && self.config.inside.is_none_or(|network| network.has(header.source));
+    pub(crate) fn check_local(&self, header: &Header, trusted: bool) -> Result<(), DropReason> {
+        let readable =
+            trusted && self.config.counters_network.is_none_or(|network| network.contains(header.source));
         let wanted = match header.transport {
-            Transport::Ported { protocol: Protocol::Udp, source, destination, .. } => {
+            Transport::TcpOrUdp { protocol: Protocol::Udp, source, destination, .. } => {
                 let dhcp = self.config.address == Address::Dhcp && source == 67 && destination == 68;
-                let time = matches!(self.config.time, TimeSource::Sntp(server) if server.at == header.from())
+                let time = matches!(self.config.time, TimeSource::Sntp(server) if server.at == header.source_endpoint())
                     && destination == sntp::CLIENT_PORT;
                 dhcp || time || (readable && destination == self.config.counters_port)
             }
-            Transport::Ported { protocol: Protocol::Tcp, destination, .. } => {
+            Transport::TcpOrUdp { protocol: Protocol::Tcp, destination, .. } => {
                 readable && destination == self.config.counters_port
             }
-            Transport::Icmp(kind) => self.config.echo && kind == ECHO_REQUEST,
-            Transport::Fragment => return Err(Drop::Fragment),
-            Transport::Other => return Err(Drop::Protocol),
+            Transport::Icmp(kind) => self.config.answer_ping && kind == ECHO_REQUEST,
+            Transport::Fragment => return Err(DropReason::Fragment),
+            Transport::Other => return Err(DropReason::Protocol),
         };
-        if wanted { Ok(()) } else { Err(Drop::Silence) }
+        if wanted { Ok(()) } else { Err(DropReason::Unsolicited) }
     }
 
     /// An ARP packet; whether the own stack has to see it.
-    pub(crate) fn arp(&mut self, now: Instant, bytes: &[u8]) -> Result<bool, Drop> {
-        let question = ArpPacket::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+    pub(crate) fn handle_arp(&mut self, now: Instant, bytes: &[u8]) -> Result<bool, DropReason> {
+        let question = ArpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
         let ArpRepr::EthernetIpv4 {
             source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
-        } = ArpRepr::parse(&question).map_err(|_| Drop::Malformed)?
+        } = ArpRepr::parse(&question).map_err(|_| DropReason::Malformed)?
         else {
-            return Err(Drop::Protocol);
+            return Err(DropReason::Protocol);
         };
-        let ours = self.interface.is_some_and(|interface| interface.network.address == target_protocol_addr);
-        if ours && packet::is_host(source_hardware_addr) && source_hardware_addr != self.hardware {
+        let own_address =
+            self.interface.is_some_and(|interface| interface.network.address == target_protocol_addr);
+        if own_address
+            && packet::is_unicast_host(source_hardware_addr)
+            && source_hardware_addr != self.hardware
+        {
             self.neighbours.learn(now, source_protocol_addr, source_hardware_addr);
         }
-        Ok(ours)
+        Ok(own_address)
     }
 }
 
 /// Inside hosts that are remembered as such, for what the own stack sends.
-const PEERS: usize = 8;
+const MAX_INSIDE_HOSTS: usize = 8;
 
 /// ICMP type of a ping.
 const ECHO_REQUEST: u8 = 8;
 
 /// How far the check came.
-fn rank(reason: Reason) -> usize {
+fn progress(reason: Reason) -> usize {
     Reason::ALL.iter().position(|known| *known == reason).unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 
 use heapless::Vec;
 
-use crate::{config::Services, moment::Moment};
+use crate::{config::Services, instant::CoarseInstant};
 
 /// An address may begin flows to the services of one rule.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,7 @@ struct Grant {
     address: Ipv4Addr,
     services: Services,
     rule: u8,
-    until: Moment,
+    until: CoarseInstant,
 }
 
 /// All grants. Empty, it is all zeros.
@@ -24,8 +24,8 @@ impl<const N: usize> Grants<N> {
         Self(Vec::new())
     }
 
-    /// Grants, or prolongs. When all places are taken, the grant that ends first goes.
-    pub(crate) fn grant(&mut self, address: Ipv4Addr, rule: u8, services: Services, until: Moment) {
+    /// Grants, or prolongs. When all places are taken, the grant that endpoints first goes.
+    pub(crate) fn grant(&mut self, address: Ipv4Addr, rule: u8, services: Services, until: CoarseInstant) {
         let new = Grant { address, services, rule, until };
         if let Some(grant) = self.0.iter_mut().find(|grant| grant.address == address && grant.rule == rule) {
             grant.until = grant.until.max(until);
@@ -39,21 +39,21 @@ impl<const N: usize> Grants<N> {
     }
 
     /// Whether this address may begin flows to the service.
-    pub(crate) fn has(&self, now: Moment, address: Ipv4Addr, service: u8) -> bool {
-        self.of(now, address).any(|grant| grant.services.has(service))
+    pub(crate) fn allows(&self, now: CoarseInstant, address: Ipv4Addr, service: u8) -> bool {
+        self.active(now, address).any(|grant| grant.services.contains(service))
     }
 
     /// Whether this address may begin flows to any service.
-    pub(crate) fn has_any(&self, now: Moment, address: Ipv4Addr) -> bool {
-        self.of(now, address).next().is_some()
+    pub(crate) fn allows_any(&self, now: CoarseInstant, address: Ipv4Addr) -> bool {
+        self.active(now, address).next().is_some()
     }
 
-    fn of(&self, now: Moment, address: Ipv4Addr) -> impl Iterator<Item = &Grant> {
+    fn active(&self, now: CoarseInstant, address: Ipv4Addr) -> impl Iterator<Item = &Grant> {
         self.0.iter().filter(move |grant| grant.address == address && grant.until > now)
     }
 
     /// Grants that have not ended.
-    pub(crate) fn len(&self, now: Moment) -> usize {
+    pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.0.iter().filter(|grant| grant.until > now).count()
     }
 }

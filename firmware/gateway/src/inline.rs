@@ -4,11 +4,11 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use crate::{
     Instant,
-    action::{Action, Drop, Port},
+    action::{Action, DropReason, Port},
     config::{Inline, Pass, Vlans},
     flow::{Direction, Protocol, Tuple},
     gateway::Gateway,
-    moment::Moment,
+    instant::CoarseInstant,
     packet::{self, Header, Transport},
 };
 
@@ -43,18 +43,18 @@ pub fn untag(frame: &mut [u8]) {
 }
 
 /// The side that a trunk's frame is from; its tag becomes that of the other side.
-fn cross(frame: &mut [u8], vlans: Vlans) -> Result<Port, Drop> {
+fn cross(frame: &mut [u8], vlans: Vlans) -> Result<Port, DropReason> {
     let tag = frame.get_mut(ADDRESSES..ADDRESSES + TAG).and_then(|tag| tag.first_chunk_mut::<TAG>());
-    let tag = tag.ok_or(Drop::Malformed)?;
+    let tag = tag.ok_or(DropReason::Malformed)?;
     let [a, b, c, d] = *tag;
     let control = u16::from_be_bytes([c, d]);
     let (side, other) = match control & VLAN {
         vlan if vlan == vlans.outside => (Port::Outside, vlans.inside),
         vlan if vlan == vlans.inside => (Port::Inside, vlans.outside),
-        _ => return Err(Drop::NotOurs),
+        _ => return Err(DropReason::NotForUs),
     };
     if u16::from_be_bytes([a, b]) != TAGGED {
-        return Err(Drop::NotOurs);
+        return Err(DropReason::NotForUs);
     }
     let [c, d] = ((control & !VLAN) | other).to_be_bytes();
     *tag = [a, b, c, d];
@@ -62,14 +62,14 @@ fn cross(frame: &mut [u8], vlans: Vlans) -> Result<Port, Drop> {
 }
 
 /// What becomes of a frame, before it is known where its ports are.
-enum Way {
-    Through,
-    Here,
-    Both,
+enum Disposition {
+    Forward,
+    Local,
+    ForwardAndLocal,
 }
 
-impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
-    Gateway<'_, FLOWS, GRANTS, RULES, MARKS>
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
+    Gateway<'_, FLOWS, GRANTS, RULES, KNOCKS>
 {
     pub(crate) fn inline(&mut self, now: Instant, port: Port, inline: Inline, frame: &mut [u8]) -> Action {
         let (side, header) = match inline.vlans {
@@ -79,69 +79,71 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
                 Err(why) => return Action::Drop(why),
             },
         };
-        let way = self.way(now, side, inline.pass, header, frame);
-        if side == Port::Inside && matches!(way, Ok(Way::Here | Way::Both)) {
-            self.remember(frame);
+        let disposition = self.classify(now, side, inline.pass, header, frame);
+        if side == Port::Inside
+            && matches!(disposition, Ok(Disposition::Local | Disposition::ForwardAndLocal))
+        {
+            self.remember_inside_host(frame);
         }
-        match (way, inline.vlans.is_some()) {
+        match (disposition, inline.vlans.is_some()) {
             (Err(why), _) => Action::Drop(why),
-            (Ok(Way::Through), false) => Action::Forward(side.other()),
-            (Ok(Way::Through), true) => Action::Forward(Port::Outside),
-            (Ok(Way::Here), false) => Action::Local { skip: 0 },
-            (Ok(Way::Here), true) => {
+            (Ok(Disposition::Forward), false) => Action::Forward(side.other()),
+            (Ok(Disposition::Forward), true) => Action::Forward(Port::Outside),
+            (Ok(Disposition::Local), false) => Action::Local { skip: 0 },
+            (Ok(Disposition::Local), true) => {
                 untag(frame);
                 Action::Local { skip: TAG }
             }
-            (Ok(Way::Both), false) => Action::ForwardAndLocal(side.other()),
-            (Ok(Way::Both), true) => Action::ForwardAndUntagged(Port::Outside),
+            (Ok(Disposition::ForwardAndLocal), false) => Action::ForwardAndLocal(side.other()),
+            (Ok(Disposition::ForwardAndLocal), true) => Action::ForwardAndUntagged(Port::Outside),
         }
     }
 
     /// Notes who of the inside has spoken to the gateway. Nothing from outside comes here, so strangers can push nobody out.
-    fn remember(&mut self, frame: &[u8]) {
+    fn remember_inside_host(&mut self, frame: &[u8]) {
         let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return };
         let source = ethernet.src_addr();
-        if self.peers.contains(&source) {
+        if self.inside_hosts.contains(&source) {
             return;
         }
-        if self.peers.is_full() {
-            self.peers.pop();
+        if self.inside_hosts.is_full() {
+            self.inside_hosts.pop();
         }
         // There is room now.
-        let _full = self.peers.insert(0, source);
+        let _full = self.inside_hosts.insert(0, source);
     }
 
-    fn way(
+    fn classify(
         &mut self,
         now: Instant,
         side: Port,
         pass: Pass,
         header: usize,
         frame: &[u8],
-    ) -> Result<Way, Drop> {
-        let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Drop::Malformed)?;
+    ) -> Result<Disposition, DropReason> {
+        let ethernet = EthernetFrame::new_checked(frame).map_err(|_| DropReason::Malformed)?;
         let (source, destination) = (ethernet.src_addr(), ethernet.dst_addr());
-        if !packet::is_host(source) || source == self.hardware {
-            return Err(Drop::NotOurs);
+        if !packet::is_unicast_host(source) || source == self.hardware {
+            return Err(DropReason::NotForUs);
         }
         let here = destination == self.hardware;
         let kind =
-            frame.get(header - 2..header).and_then(|kind| kind.first_chunk()).ok_or(Drop::Malformed)?;
-        let bytes = frame.get(header..).ok_or(Drop::Malformed)?;
+            frame.get(header - 2..header).and_then(|kind| kind.first_chunk()).ok_or(DropReason::Malformed)?;
+        let bytes = frame.get(header..).ok_or(DropReason::Malformed)?;
         match EthernetProtocol::from(u16::from_be_bytes(*kind)) {
-            EthernetProtocol::Arp => match (self.arp(now, bytes)?, here) {
-                (true, true) => Ok(Way::Here),
-                (true, false) => Ok(Way::Both),
-                (false, false) => Ok(Way::Through),
-                (false, true) => Err(Drop::NotOurs),
+            EthernetProtocol::Arp => match (self.handle_arp(now, bytes)?, here) {
+                (true, true) => Ok(Disposition::Local),
+                (true, false) => Ok(Disposition::ForwardAndLocal),
+                (false, false) => Ok(Disposition::Forward),
+                (false, true) => Err(DropReason::NotForUs),
             },
             EthernetProtocol::Ipv4 => {
                 self.bridge_ipv4(now, side, source, here, destination.is_broadcast(), bytes)
             }
-            _ if here => Err(Drop::NotOurs),
-            EthernetProtocol::Ipv6 if pass.ipv6 => Ok(Way::Through),
-            EthernetProtocol::Unknown(_) if pass.other => Ok(Way::Through),
-            _ => Err(Drop::Protocol),
+            _ if here => Err(DropReason::NotForUs),
+            EthernetProtocol::Ipv6 if pass.ipv6 => Ok(Disposition::Forward),
+            EthernetProtocol::Unknown(_) if pass.other => Ok(Disposition::Forward),
+            _ => Err(DropReason::Protocol),
         }
     }
 
@@ -153,59 +155,64 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         here: bool,
         broadcast: bool,
         bytes: &[u8],
-    ) -> Result<Way, Drop> {
-        let header = Header::read(bytes)?;
-        let ours = self.interface.map(|interface| interface.network.address);
-        if let Transport::Ported { protocol: Protocol::Udp, destination, .. } = header.transport
+    ) -> Result<Disposition, DropReason> {
+        let header = Header::parse(bytes)?;
+        let own_address = self.interface.map(|interface| interface.network.address);
+        if let Transport::TcpOrUdp { protocol: Protocol::Udp, destination, .. } = header.transport
             && destination == self.config.knock_port
             && side == Port::Outside
-            && (ours == Some(header.destination) || self.is_protected(header.destination))
+            && (own_address == Some(header.destination) || self.is_protected(header.destination))
         {
-            return Err(self.knock(now, &header, bytes));
+            return Err(self.check_knock(now, &header, bytes));
         }
         if here {
-            return self.local(&header, side == Port::Inside).map(|()| Way::Here);
+            return self.check_local(&header, side == Port::Inside).map(|()| Disposition::Local);
         }
         match side {
-            Port::Outside => self.bridge_inwards(now, hardware, &header, bytes)?,
-            Port::Inside => self.bridge_outwards(now, &header),
+            Port::Outside => self.bridge_ingress(now, hardware, &header, bytes)?,
+            Port::Inside => self.bridge_egress(now, &header),
         }
         // What DHCP servers send before there is an address.
-        let wanted = broadcast && self.local(&header, side == Port::Inside).is_ok();
-        Ok(if wanted { Way::Both } else { Way::Through })
+        let wanted = broadcast && self.check_local(&header, side == Port::Inside).is_ok();
+        Ok(if wanted { Disposition::ForwardAndLocal } else { Disposition::Forward })
     }
 
-    fn bridge_inwards(
+    fn bridge_ingress(
         &mut self,
         now: Instant,
         hardware: EthernetAddress,
         header: &Header,
         bytes: &[u8],
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         if packet::is_source_routed(bytes) {
-            return Err(Drop::Malformed);
+            return Err(DropReason::Malformed);
         }
         match header.transport {
             // Nobody knows what port the rest is for.
             Transport::Fragment
-                if self.is_protected(header.destination) || is_for_many(header.destination) =>
+                if self.is_protected(header.destination) || is_multicast_or_broadcast(header.destination) =>
             {
-                Err(Drop::Fragment)
+                Err(DropReason::Fragment)
             }
-            Transport::Ported { protocol, destination, segment, .. } => {
-                let many = is_for_many(header.destination) || self.is_directed_broadcast(header.destination);
-                let Some((service, _)) = self.service_at(protocol, |service| {
+            Transport::TcpOrUdp { protocol, destination, segment, .. } => {
+                let many = is_multicast_or_broadcast(header.destination)
+                    || self.is_directed_broadcast(header.destination);
+                let Some((service, _)) = self.find_service(protocol, |service| {
                     service.port == destination && (many || service.inside.address == header.destination)
                 }) else {
                     return Ok(());
                 };
                 if many {
-                    return Err(Drop::NoGrant);
+                    return Err(DropReason::NoGrant);
                 }
-                let tuple = Tuple { protocol, client: header.from(), server: header.to() };
+                let tuple = Tuple {
+                    protocol,
+                    client: header.source_endpoint(),
+                    server: header.destination_endpoint(),
+                };
                 match self.continue_flow(now, &tuple, segment, hardware) {
                     Some(_) => Ok(()),
-                    None => self.begin_flow(now, tuple, service, segment, hardware).map(drop),
+                    None => self.open_flow(now, tuple, service, segment, hardware).map(drop),
                 }
             }
             _ => Ok(()),
@@ -213,12 +220,13 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
     }
 
     /// From the inside everything passes; replies keep their flow alive.
-    fn bridge_outwards(&mut self, now: Instant, header: &Header) {
-        if let Transport::Ported { protocol, segment, .. } = header.transport {
-            let moment = Moment::from(now);
-            let tuple = Tuple { protocol, client: header.to(), server: header.from() };
+    fn bridge_egress(&mut self, now: Instant, header: &Header) {
+        if let Transport::TcpOrUdp { protocol, segment, .. } = header.transport {
+            let moment = CoarseInstant::from(now);
+            let tuple =
+                Tuple { protocol, client: header.destination_endpoint(), server: header.source_endpoint() };
             if let Some(flow) = self.tables.flows.find(moment, &tuple) {
-                flow.touch(moment, Direction::Out, segment);
+                flow.update(moment, Direction::Egress, segment);
             }
         }
     }
@@ -231,12 +239,12 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
     fn is_directed_broadcast(&self, address: core::net::Ipv4Addr) -> bool {
         self.interface.is_some_and(|interface| {
             let host_bits = u32::MAX.checked_shr(interface.network.prefix.into()).unwrap_or(0);
-            interface.network.has(address) && u32::from(address) & host_bits == host_bits
+            interface.network.contains(address) && u32::from(address) & host_bits == host_bits
         })
     }
 }
 
 /// An address that more than one host listens to.
-fn is_for_many(address: core::net::Ipv4Addr) -> bool {
+fn is_multicast_or_broadcast(address: core::net::Ipv4Addr) -> bool {
     address.is_broadcast() || address.is_multicast()
 }

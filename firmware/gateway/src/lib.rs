@@ -27,14 +27,14 @@ mod flow;
 mod gateway;
 mod grant;
 mod inline;
-mod moment;
+mod instant;
 mod neighbour;
 mod one_arm;
 mod packet;
 pub mod sntp;
 mod tables;
 
-pub use action::{Action, Drop, Port};
+pub use action::{Action, DropReason, Port};
 pub use clock::{Clock, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Inline, Interface, Mode, Network, Pass, Rule, SERVICES,
@@ -43,9 +43,9 @@ pub use config::{
 pub use counters::Counters;
 pub use flash_floor::{FlashFloor, FloorError};
 pub use flow::{Endpoint, Protocol};
-pub use gateway::{Gateway, Knocked};
+pub use gateway::{AcceptedKnock, Gateway};
 pub use inline::{TAG, untag};
-pub use moment::Instant;
+pub use instant::Instant;
 pub use smoltcp::wire::EthernetAddress;
 pub use tables::Tables;
 
@@ -56,4 +56,4 @@ pub const GRANTS: usize = 256;
 /// Rules of a gateway with the usual tables.
 pub const RULES: usize = 32;
 /// Knocks that each rule's cache remembers one by one, with the usual tables.
-pub const MARKS: usize = 16;
+pub const KNOCKS: usize = 16;

@@ -10,11 +10,11 @@ use smoltcp::wire::{
 use crate::{Instant, SERVICES};
 
 /// Milliseconds between two questions for a host that has not answered.
-const ASK_AGAIN: u64 = 1_000;
+const RETRY_INTERVAL: u64 = 1_000;
 /// Milliseconds after which a host is asked whether it still has its address.
-const REFRESH: u64 = 30_000;
+const REFRESH_INTERVAL: u64 = 30_000;
 /// Bytes of an ARP question in its frame.
-const QUESTION: usize = 14 + 28;
+const REQUEST_LENGTH: usize = 14 + 28;
 
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
@@ -30,7 +30,7 @@ pub(crate) struct Neighbours(Vec<Neighbour, SERVICES>);
 
 impl Neighbours {
     /// A host to keep the hardware address of.
-    pub(crate) fn watch(&mut self, address: Ipv4Addr) {
+    pub(crate) fn track(&mut self, address: Ipv4Addr) {
         if self.0.iter().all(|neighbour| neighbour.address != address) {
             let new = Neighbour { address, hardware: None, asked: None, answered: None };
             // There are no more hosts than services.
@@ -51,20 +51,20 @@ impl Neighbours {
     }
 
     /// The next question that is due, written to `frame`; gives its length.
-    pub(crate) fn question(
+    pub(crate) fn next_request(
         &mut self,
         now: Instant,
-        ours: Ipv4Addr,
+        own_address: Ipv4Addr,
         hardware: EthernetAddress,
         frame: &mut [u8],
     ) -> Option<usize> {
         let due = |neighbour: &&mut Neighbour| {
-            let waited = neighbour.asked.is_none_or(|asked| now.since(asked) >= ASK_AGAIN);
-            let stale = neighbour.answered.is_none_or(|answered| now.since(answered) >= REFRESH);
+            let waited = neighbour.asked.is_none_or(|asked| now.since(asked) >= RETRY_INTERVAL);
+            let stale = neighbour.answered.is_none_or(|answered| now.since(answered) >= REFRESH_INTERVAL);
             waited && stale
         };
         let neighbour = self.0.iter_mut().find(due)?;
-        let frame = frame.get_mut(..QUESTION)?;
+        let frame = frame.get_mut(..REQUEST_LENGTH)?;
         let mut ethernet = EthernetFrame::new_checked(frame).ok()?;
         EthernetRepr {
             src_addr: hardware,
@@ -75,12 +75,12 @@ impl Neighbours {
         let question = ArpRepr::EthernetIpv4 {
             operation: ArpOperation::Request,
             source_hardware_addr: hardware,
-            source_protocol_addr: ours,
+            source_protocol_addr: own_address,
             target_hardware_addr: EthernetAddress([0; 6]),
             target_protocol_addr: neighbour.address,
         };
         question.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
         neighbour.asked = Some(now);
-        Some(QUESTION)
+        Some(REQUEST_LENGTH)
     }
 }

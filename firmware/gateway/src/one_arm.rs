@@ -4,11 +4,11 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Pack
 
 use crate::{
     Instant,
-    action::{Action, Drop, Port},
+    action::{Action, DropReason, Port},
     flow::{Direction, Endpoint, Protocol, Segment, Tuple},
     gateway::Gateway,
-    moment::Moment,
-    packet::{self, Ends, Header, ICMP_HEADER, IPV4_HEADER, Transport},
+    instant::CoarseInstant,
+    packet::{self, Endpoints, Header, ICMP_HEADER, IPV4_HEADER, Transport},
 };
 
 /// Bytes of an Ethernet header.
@@ -17,83 +17,94 @@ const ETHERNET: usize = 14;
 /// ICMP types that quote the packet they are about (RFC 792): unreachable, time exceeded, parameter problem.
 const ERRORS: [u8; 3] = [3, 11, 12];
 
-impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
-    Gateway<'_, FLOWS, GRANTS, RULES, MARKS>
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
+    Gateway<'_, FLOWS, GRANTS, RULES, KNOCKS>
 {
     pub(crate) fn one_arm(&mut self, now: Instant, frame: &mut [u8]) -> Action {
         self.one_arm_or_drop(now, frame).unwrap_or_else(Action::Drop)
     }
 
-    fn one_arm_or_drop(&mut self, now: Instant, frame: &mut [u8]) -> Result<Action, Drop> {
-        let ethernet = EthernetFrame::new_checked(&*frame).map_err(|_| Drop::Malformed)?;
+    fn one_arm_or_drop(&mut self, now: Instant, frame: &mut [u8]) -> Result<Action, DropReason> {
+        let ethernet = EthernetFrame::new_checked(&*frame).map_err(|_| DropReason::Malformed)?;
         let (source, destination) = (ethernet.src_addr(), ethernet.dst_addr());
-        if !packet::is_host(source) || source == self.hardware {
-            return Err(Drop::NotOurs);
+        if !packet::is_unicast_host(source) || source == self.hardware {
+            return Err(DropReason::NotForUs);
         }
         if destination != self.hardware && !destination.is_broadcast() {
-            return Err(Drop::NotOurs);
+            return Err(DropReason::NotForUs);
         }
         match ethernet.ethertype() {
             EthernetProtocol::Arp => {
-                if self.arp(now, ethernet.payload())? {
+                if self.handle_arp(now, ethernet.payload())? {
                     Ok(Action::Local { skip: 0 })
                 } else {
-                    Err(Drop::NotOurs)
+                    Err(DropReason::NotForUs)
                 }
             }
             EthernetProtocol::Ipv4 => self.ipv4(now, source, frame),
-            _ => Err(Drop::Protocol),
+            _ => Err(DropReason::Protocol),
         }
     }
 
-    fn ipv4(&mut self, now: Instant, hardware: EthernetAddress, frame: &mut [u8]) -> Result<Action, Drop> {
-        let bytes = frame.get_mut(ETHERNET..).ok_or(Drop::Malformed)?;
-        let header = Header::read(bytes)?;
+    fn ipv4(
+        &mut self,
+        now: Instant,
+        hardware: EthernetAddress,
+        frame: &mut [u8],
+    ) -> Result<Action, DropReason> {
+        let bytes = frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?;
+        let header = Header::parse(bytes)?;
         let Some(interface) = self.interface else {
             // Only DHCP can come before there is an address.
             return self
-                .local(&header, false)
+                .check_local(&header, false)
                 .map(|()| Action::Local { skip: 0 })
-                .map_err(|_| Drop::NotReady);
+                .map_err(|_| DropReason::NotReady);
         };
-        let ours = interface.network.address;
-        if header.source == ours || header.source.is_broadcast() || header.source.is_multicast() {
-            return Err(Drop::NotOurs);
+        let own_address = interface.network.address;
+        if header.source == own_address || header.source.is_broadcast() || header.source.is_multicast() {
+            return Err(DropReason::NotForUs);
         }
         let local = |gateway: &Self| {
             // There is no inside by wire; a network must be named to be trusted.
-            gateway.local(&header, gateway.config.inside.is_some()).map(|()| Action::Local { skip: 0 })
+            gateway
+                .check_local(&header, gateway.config.counters_network.is_some())
+                .map(|()| Action::Local { skip: 0 })
         };
-        if header.destination != ours {
-            return if header.destination.is_broadcast() { local(self) } else { Err(Drop::NotOurs) };
+        if header.destination != own_address {
+            return if header.destination.is_broadcast() { local(self) } else { Err(DropReason::NotForUs) };
         }
         match header.transport {
-            Transport::Ported { protocol: Protocol::Udp, destination, .. }
+            Transport::TcpOrUdp { protocol: Protocol::Udp, destination, .. }
                 if destination == self.config.knock_port =>
             {
-                Err(self.knock(now, &header, bytes))
+                Err(self.check_knock(now, &header, bytes))
             }
-            Transport::Ported { protocol, destination, segment, .. } => {
+            Transport::TcpOrUdp { protocol, destination, segment, .. } => {
                 if let Some((service, inside)) =
-                    self.service_at(protocol, |service| service.port == destination)
+                    self.find_service(protocol, |service| service.port == destination)
                 {
-                    let tuple = Tuple { protocol, client: header.from(), server: header.to() };
-                    self.inwards(now, hardware, frame, tuple, service, inside, segment)
-                } else if let Some(action) = self.outwards(now, frame, &header)? {
+                    let tuple = Tuple {
+                        protocol,
+                        client: header.source_endpoint(),
+                        server: header.destination_endpoint(),
+                    };
+                    self.ingress(now, hardware, frame, tuple, service, inside, segment)
+                } else if let Some(action) = self.egress(now, frame, &header)? {
                     Ok(action)
                 } else {
                     local(self)
                 }
             }
-            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, ours),
-            Transport::Fragment => Err(Drop::Fragment),
+            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, own_address),
+            Transport::Fragment => Err(DropReason::Fragment),
             Transport::Icmp(_) | Transport::Other => local(self),
         }
     }
 
     /// A client's frame to a service.
     #[allow(clippy::too_many_arguments)] // all of it was read from the frame already
-    fn inwards(
+    fn ingress(
         &mut self,
         now: Instant,
         hardware: EthernetAddress,
@@ -102,41 +113,49 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         service: u8,
         inside: Endpoint,
         segment: Segment,
-    ) -> Result<Action, Drop> {
+    ) -> Result<Action, DropReason> {
         let known = self.continue_flow(now, &tuple, segment, hardware);
         // Asked before a flow is made: without the host, there would be nothing in it.
         let host = self.neighbours.hardware(inside.address);
         let nat_port = match known {
             Some(nat_port) => nat_port,
             None if host.is_none() => {
-                let granted = self.tables.grants.has(Moment::from(now), tuple.client.address, service);
-                return Err(if granted { Drop::NoNeighbour } else { Drop::NoGrant });
+                let granted =
+                    self.tables.grants.allows(CoarseInstant::from(now), tuple.client.address, service);
+                return Err(if granted { DropReason::NoNeighbour } else { DropReason::NoGrant });
             }
-            None => self.begin_flow(now, tuple, service, segment, hardware)?,
+            None => self.open_flow(now, tuple, service, segment, hardware)?,
         };
-        let host = host.ok_or(Drop::NoNeighbour)?;
-        let ends =
-            Ends { source: Endpoint { address: tuple.server.address, port: nat_port }, destination: inside };
-        self.send(frame, host, tuple.protocol, &ends)
+        let host = host.ok_or(DropReason::NoNeighbour)?;
+        let endpoints = Endpoints {
+            source: Endpoint { address: tuple.server.address, port: nat_port },
+            destination: inside,
+        };
+        self.send(frame, host, tuple.protocol, &endpoints)
     }
 
     /// A host's frame to a client; `None`: it is no flow's.
-    fn outwards(&mut self, now: Instant, frame: &mut [u8], header: &Header) -> Result<Option<Action>, Drop> {
-        let Transport::Ported { protocol, destination, segment, .. } = header.transport else {
+    fn egress(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+        header: &Header,
+    ) -> Result<Option<Action>, DropReason> {
+        let Transport::TcpOrUdp { protocol, destination, segment, .. } = header.transport else {
             return Ok(None);
         };
-        let moment = Moment::from(now);
+        let moment = CoarseInstant::from(now);
         let Some(flow) = self.tables.flows.find_by_nat_port(moment, protocol, destination) else {
             return Ok(None);
         };
         let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside);
-        if inside != Some(header.from()) {
-            return Err(Drop::NoFlow);
+        if inside != Some(header.source_endpoint()) {
+            return Err(DropReason::NoFlow);
         }
-        flow.touch(moment, Direction::Out, segment);
+        flow.update(moment, Direction::Egress, segment);
         let (client, hardware) = (flow.client, flow.client_hardware);
-        let ends = Ends { source: flow.server, destination: client };
-        self.send(frame, hardware, protocol, &ends).map(Some)
+        let endpoints = Endpoints { source: flow.server, destination: client };
+        self.send(frame, hardware, protocol, &endpoints).map(Some)
     }
 
     fn send(
@@ -144,9 +163,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         frame: &mut [u8],
         to: EthernetAddress,
         protocol: Protocol,
-        ends: &Ends,
-    ) -> Result<Action, Drop> {
-        packet::rewrite(frame.get_mut(ETHERNET..).ok_or(Drop::Malformed)?, protocol, ends)?;
+        endpoints: &Endpoints,
+    ) -> Result<Action, DropReason> {
+        packet::rewrite(frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?, protocol, endpoints)?;
         self.address(frame, to);
         Ok(Action::Forward(Port::Outside))
     }
@@ -162,50 +181,55 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
         &mut self,
         now: Instant,
         frame: &mut [u8],
-        ours: core::net::Ipv4Addr,
-    ) -> Result<Action, Drop> {
-        let bytes = frame.get_mut(ETHERNET..).ok_or(Drop::Malformed)?;
-        let mut outer = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
-        let (from, hops) = (outer.src_addr(), outer.hop_limit());
+        own_address: core::net::Ipv4Addr,
+    ) -> Result<Action, DropReason> {
+        let bytes = frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?;
+        let mut outer = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
+        let (from, ttl) = (outer.src_addr(), outer.hop_limit());
         if !Icmpv4Packet::new_unchecked(&*outer.payload_mut()).verify_checksum() {
-            return Err(Drop::Checksum);
+            return Err(DropReason::Checksum);
         }
-        let quoted = outer.payload_mut().get_mut(ICMP_HEADER..).ok_or(Drop::Malformed)?;
-        let quote = Quote::read(quoted)?;
-        let moment = Moment::from(now);
+        let quoted = outer.payload_mut().get_mut(ICMP_HEADER..).ok_or(DropReason::Malformed)?;
+        let quote = Quote::parse(quoted)?;
+        let moment = CoarseInstant::from(now);
         let seen = Tuple { protocol: quote.protocol, client: quote.destination, server: quote.source };
-        let (to, hardware, ends) = if let Some(flow) = self.tables.flows.find(moment, &seen) {
+        let (to, hardware, endpoints) = if let Some(flow) = self.tables.flows.find(moment, &seen) {
             // About what went to the client: the inside host wrote it to the NAT port.
-            let inside = self.config.services.get(usize::from(flow.service)).ok_or(Drop::NoFlow)?.inside;
-            let hardware = self.neighbours.hardware(inside.address).ok_or(Drop::NoNeighbour)?;
-            let ends = Ends { source: inside, destination: Endpoint { address: ours, port: flow.nat_port } };
-            (inside.address, hardware, ends)
+            let inside =
+                self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
+            let hardware = self.neighbours.hardware(inside.address).ok_or(DropReason::NoNeighbour)?;
+            let endpoints = Endpoints {
+                source: inside,
+                destination: Endpoint { address: own_address, port: flow.nat_port },
+            };
+            (inside.address, hardware, endpoints)
         } else if let Some(flow) =
             self.tables.flows.find_by_nat_port(moment, quote.protocol, quote.source.port)
         {
             // About what went to the inside host: the client wrote it to the service.
-            let inside = self.config.services.get(usize::from(flow.service)).ok_or(Drop::NoFlow)?.inside;
-            if quote.destination != inside || quote.source.address != ours {
-                return Err(Drop::NoFlow);
+            let inside =
+                self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
+            if quote.destination != inside || quote.source.address != own_address {
+                return Err(DropReason::NoFlow);
             }
             (
                 flow.client.address,
                 flow.client_hardware,
-                Ends { source: flow.client, destination: flow.server },
+                Endpoints { source: flow.client, destination: flow.server },
             )
         } else {
-            return Err(Drop::NoFlow);
+            return Err(DropReason::NoFlow);
         };
-        if hops <= 1 {
-            return Err(Drop::Hops);
+        if ttl <= 1 {
+            return Err(DropReason::TtlExpired);
         }
-        packet::rewrite_quoted(quoted, quote.protocol, &ends)?;
+        packet::rewrite_quote(quoted, quote.protocol, &endpoints)?;
         Icmpv4Packet::new_unchecked(outer.payload_mut()).fill_checksum();
-        outer.set_hop_limit(hops - 1);
-        outer.set_src_addr(ours);
+        outer.set_hop_limit(ttl - 1);
+        outer.set_src_addr(own_address);
         outer.set_dst_addr(to);
         outer.fill_checksum();
-        debug_assert_ne!(from, ours, "such frames are dropped before");
+        debug_assert_ne!(from, own_address, "such frames are dropped before");
         self.address(frame, hardware);
         Ok(Action::Forward(Port::Outside))
     }
@@ -220,25 +244,25 @@ struct Quote {
 
 impl Quote {
     /// RFC 792 quotes the header and 8 bytes.
-    fn read(bytes: &[u8]) -> Result<Self, Drop> {
+    fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         if bytes.len() < usize::from(IPV4_HEADER) + 8 {
-            return Err(Drop::Malformed);
+            return Err(DropReason::Malformed);
         }
         let packet = Ipv4Packet::new_unchecked(bytes);
         if packet.version() != 4 || packet.header_len() < IPV4_HEADER {
-            return Err(Drop::Malformed);
+            return Err(DropReason::Malformed);
         }
         if packet.frag_offset() != 0 {
-            return Err(Drop::Fragment);
+            return Err(DropReason::Fragment);
         }
         let protocol = match packet.next_header() {
             smoltcp::wire::IpProtocol::Tcp => Protocol::Tcp,
             smoltcp::wire::IpProtocol::Udp => Protocol::Udp,
-            _ => return Err(Drop::Protocol),
+            _ => return Err(DropReason::Protocol),
         };
         let header = usize::from(packet.header_len());
         let transport =
-            bytes.get(header..).and_then(|rest| rest.first_chunk::<8>()).ok_or(Drop::Malformed)?;
+            bytes.get(header..).and_then(|rest| rest.first_chunk::<8>()).ok_or(DropReason::Malformed)?;
         let [a, b, c, d, ..] = *transport;
         Ok(Self {
             protocol,

@@ -5,8 +5,8 @@ use core::net::Ipv4Addr;
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
 
 use crate::{
-    action::Drop,
-    checksum::{Change, Sum},
+    action::DropReason,
+    checksum::{ChecksumDelta, Sum},
     flow::{Endpoint, Protocol, Segment},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Header {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transport {
     /// TCP or UDP, with both ports.
-    Ported { protocol: Protocol, source: u16, destination: u16, segment: Segment },
+    TcpOrUdp { protocol: Protocol, source: u16, destination: u16, segment: Segment },
     /// ICMP, its type.
     Icmp(u8),
     /// A fragment, whatever it carries.
@@ -40,34 +40,34 @@ impl Header {
     /// Reads and checks a packet: lengths, version, the header's checksum.
     #[inline(always)]
     #[allow(clippy::inline_always)] // saves each frame 80 instructions of 800
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Drop> {
-        let packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
+        let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
         if packet.version() != 4 || packet.header_len() < IPV4_HEADER {
-            return Err(Drop::Malformed);
+            return Err(DropReason::Malformed);
         }
-        let header = bytes.get(..packet.header_len().into()).ok_or(Drop::Malformed)?;
-        if !Sum::default().bytes(header).holds() {
-            return Err(Drop::Checksum);
+        let header = bytes.get(..packet.header_len().into()).ok_or(DropReason::Malformed)?;
+        if !Sum::default().bytes(header).is_valid() {
+            return Err(DropReason::Checksum);
         }
         Ok(Self {
             source: packet.src_addr(),
             destination: packet.dst_addr(),
-            transport: Transport::read(&packet)?,
+            transport: Transport::parse(&packet)?,
         })
     }
 
     /// A client's end, where there are ports.
-    pub(crate) fn from(&self) -> Endpoint {
+    pub(crate) fn source_endpoint(&self) -> Endpoint {
         match self.transport {
-            Transport::Ported { source, .. } => Endpoint { address: self.source, port: source },
+            Transport::TcpOrUdp { source, .. } => Endpoint { address: self.source, port: source },
             _ => Endpoint { address: self.source, port: 0 },
         }
     }
 
     /// The other end.
-    pub(crate) fn to(&self) -> Endpoint {
+    pub(crate) fn destination_endpoint(&self) -> Endpoint {
         match self.transport {
-            Transport::Ported { destination, .. } => {
+            Transport::TcpOrUdp { destination, .. } => {
                 Endpoint { address: self.destination, port: destination }
             }
             _ => Endpoint { address: self.destination, port: 0 },
@@ -78,14 +78,14 @@ impl Header {
 impl Transport {
     #[inline(always)]
     #[allow(clippy::inline_always)] // saves each frame 80 instructions of 800
-    fn read(packet: &Ipv4Packet<&[u8]>) -> Result<Self, Drop> {
+    fn parse(packet: &Ipv4Packet<&[u8]>) -> Result<Self, DropReason> {
         if packet.more_frags() || packet.frag_offset() != 0 {
             return Ok(Self::Fragment);
         }
         let payload = packet.payload();
         Ok(match packet.next_header() {
             IpProtocol::Tcp => {
-                let packet = TcpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+                let packet = TcpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
                 let segment = Segment {
                     syn: packet.syn(),
                     ack: packet.ack(),
@@ -93,9 +93,9 @@ impl Transport {
                     rst: packet.rst(),
                     // smoltcp's are signed; the bits are those of the wire.
                     sequence: packet.seq_number().0.cast_unsigned(),
-                    acknowledged: packet.ack_number().0.cast_unsigned(),
+                    acknowledgment: packet.ack_number().0.cast_unsigned(),
                 };
-                Self::Ported {
+                Self::TcpOrUdp {
                     protocol: Protocol::Tcp,
                     source: packet.src_port(),
                     destination: packet.dst_port(),
@@ -103,8 +103,8 @@ impl Transport {
                 }
             }
             IpProtocol::Udp => {
-                let datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
-                Self::Ported {
+                let datagram = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
+                Self::TcpOrUdp {
                     protocol: Protocol::Udp,
                     source: datagram.src_port(),
                     destination: datagram.dst_port(),
@@ -112,9 +112,9 @@ impl Transport {
                 }
             }
             IpProtocol::Icmp if payload.len() >= ICMP_HEADER => {
-                Self::Icmp(payload.first().copied().ok_or(Drop::Malformed)?)
+                Self::Icmp(payload.first().copied().ok_or(DropReason::Malformed)?)
             }
-            IpProtocol::Icmp => return Err(Drop::Malformed),
+            IpProtocol::Icmp => return Err(DropReason::Malformed),
             _ => Self::Other,
         })
     }
@@ -141,34 +141,34 @@ pub(crate) fn is_source_routed(bytes: &[u8]) -> bool {
 
 /// Where a packet is said to come from and to go to, from now on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct Endpoints {
     pub(crate) source: Endpoint,
     pub(crate) destination: Endpoint,
 }
 
-/// Changes both ends of a packet that [`Header::read`] has read, and takes a hop from it; all its checksums change with it.
-pub(crate) fn rewrite(bytes: &mut [u8], protocol: Protocol, to: &Ends) -> Result<(), Drop> {
-    let mut packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
-    let hops = packet.hop_limit();
-    if hops <= 1 {
-        return Err(Drop::Hops);
+/// Changes both endpoints of a packet that [`Header::parse`] has read, and takes a hop from it; all its checksums change with it.
+pub(crate) fn rewrite(bytes: &mut [u8], protocol: Protocol, to: &Endpoints) -> Result<(), DropReason> {
+    let mut packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
+    let ttl = packet.hop_limit();
+    if ttl <= 1 {
+        return Err(DropReason::TtlExpired);
     }
-    packet.set_hop_limit(hops - 1);
-    let hop = Change::default().word(u16::from(hops) << 8, u16::from(hops - 1) << 8);
-    let checksum = hop.of(packet.checksum());
+    packet.set_hop_limit(ttl - 1);
+    let ttl_change = ChecksumDelta::default().word(u16::from(ttl) << 8, u16::from(ttl - 1) << 8);
+    let checksum = ttl_change.apply(packet.checksum());
     packet.set_checksum(checksum);
-    let addresses = rename(&mut packet, to);
-    rename_transport(packet.payload_mut(), protocol, to, addresses)
+    let addresses = rewrite_addresses(&mut packet, to);
+    rewrite_ports(packet.payload_mut(), protocol, to, addresses)
 }
 
-/// Changes both ends of the packet inside an ICMP error, of which only the start is there.
-pub(crate) fn rewrite_quoted(bytes: &mut [u8], protocol: Protocol, to: &Ends) -> Result<(), Drop> {
+/// Changes both endpoints of the packet inside an ICMP error, of which only the start is there.
+pub(crate) fn rewrite_quote(bytes: &mut [u8], protocol: Protocol, to: &Endpoints) -> Result<(), DropReason> {
     // Its length is that of the whole packet.
     let mut packet = Ipv4Packet::new_unchecked(&mut *bytes);
     let header = usize::from(packet.header_len());
-    let addresses = rename(&mut packet, to);
-    let transport = bytes.get_mut(header..).ok_or(Drop::Malformed)?;
-    let (ports, rest) = transport.split_first_chunk_mut::<4>().ok_or(Drop::Malformed)?;
+    let addresses = rewrite_addresses(&mut packet, to);
+    let transport = bytes.get_mut(header..).ok_or(DropReason::Malformed)?;
+    let (ports, rest) = transport.split_first_chunk_mut::<4>().ok_or(DropReason::Malformed)?;
     let [a, b, c, d] = *ports;
     let change = addresses
         .word(u16::from_be_bytes([a, b]), to.source.port)
@@ -183,8 +183,8 @@ pub(crate) fn rewrite_quoted(bytes: &mut [u8], protocol: Protocol, to: &Ends) ->
     if let Some(checksum) = rest.get_mut(behind).and_then(|bytes| bytes.first_chunk_mut::<2>()) {
         let old = u16::from_be_bytes(*checksum);
         *checksum = match protocol {
-            Protocol::Udp => change.of_udp(old),
-            Protocol::Tcp => change.of(old),
+            Protocol::Udp => change.apply_udp(old),
+            Protocol::Tcp => change.apply(old),
         }
         .to_be_bytes();
     }
@@ -192,64 +192,64 @@ pub(crate) fn rewrite_quoted(bytes: &mut [u8], protocol: Protocol, to: &Ends) ->
 }
 
 /// Changes both addresses and the header's checksum; gives what changed under that of the transport.
-fn rename(packet: &mut Ipv4Packet<&mut [u8]>, to: &Ends) -> Change {
-    let change = Change::default()
+fn rewrite_addresses(packet: &mut Ipv4Packet<&mut [u8]>, to: &Endpoints) -> ChecksumDelta {
+    let change = ChecksumDelta::default()
         .address(packet.src_addr(), to.source.address)
         .address(packet.dst_addr(), to.destination.address);
     packet.set_src_addr(to.source.address);
     packet.set_dst_addr(to.destination.address);
-    let checksum = change.of(packet.checksum());
+    let checksum = change.apply(packet.checksum());
     packet.set_checksum(checksum);
     change
 }
 
-fn rename_transport(
+fn rewrite_ports(
     payload: &mut [u8],
     protocol: Protocol,
-    to: &Ends,
-    addresses: Change,
-) -> Result<(), Drop> {
+    to: &Endpoints,
+    addresses: ChecksumDelta,
+) -> Result<(), DropReason> {
     let (source, destination) = (to.source.port, to.destination.port);
     match protocol {
         Protocol::Tcp => {
-            let mut segment = TcpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+            let mut segment = TcpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
             let change = addresses.word(segment.src_port(), source).word(segment.dst_port(), destination);
             segment.set_src_port(source);
             segment.set_dst_port(destination);
-            let checksum = change.of(segment.checksum());
+            let checksum = change.apply(segment.checksum());
             segment.set_checksum(checksum);
         }
         Protocol::Udp => {
-            let mut datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
+            let mut datagram = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
             let change = addresses.word(datagram.src_port(), source).word(datagram.dst_port(), destination);
             datagram.set_src_port(source);
             datagram.set_dst_port(destination);
-            let checksum = change.of_udp(datagram.checksum());
+            let checksum = change.apply_udp(datagram.checksum());
             datagram.set_checksum(checksum);
         }
     }
     Ok(())
 }
 
-/// The datagram in a packet that [`Header::read`] has read, if its checksum holds or there is none (RFC 768).
-pub(crate) fn datagram<'a>(header: &Header, bytes: &'a [u8]) -> Result<UdpPacket<&'a [u8]>, Drop> {
-    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| Drop::Malformed)?;
+/// The datagram in a packet that [`Header::parse`] has read, if its checksum holds or there is none (RFC 768).
+pub(crate) fn datagram<'a>(header: &Header, bytes: &'a [u8]) -> Result<UdpPacket<&'a [u8]>, DropReason> {
+    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
     let payload = packet.payload();
-    let datagram = UdpPacket::new_checked(payload).map_err(|_| Drop::Malformed)?;
-    let covered = payload.get(..datagram.len().into()).ok_or(Drop::Malformed)?;
+    let datagram = UdpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
+    let covered = payload.get(..datagram.len().into()).ok_or(DropReason::Malformed)?;
     let sum = Sum::default()
         .address(header.source)
         .address(header.destination)
         .word(u8::from(IpProtocol::Udp).into())
         .word(datagram.len())
         .bytes(covered);
-    if datagram.checksum() != 0 && !sum.holds() {
-        return Err(Drop::Checksum);
+    if datagram.checksum() != 0 && !sum.is_valid() {
+        return Err(DropReason::Checksum);
     }
     Ok(datagram)
 }
 
 /// Whether frames can come from this address: it is one host's.
-pub(crate) fn is_host(hardware: EthernetAddress) -> bool {
+pub(crate) fn is_unicast_host(hardware: EthernetAddress) -> bool {
     hardware.is_unicast() && hardware.0 != [0; 6]
 }

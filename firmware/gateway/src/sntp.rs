@@ -3,14 +3,14 @@
 use pkd_core::UnixSeconds;
 
 /// Bytes of a question, and the least of an answer.
-pub const LENGTH: usize = 48;
+pub const PACKET_LENGTH: usize = 48;
 /// Where time servers listen.
 pub const SERVER_PORT: u16 = 123;
 /// Where the gateway asks from; below the ports of flows.
 pub const CLIENT_PORT: u16 = 12_300;
 
 /// Seconds from the start of NTP's era 0 (1900) to that of Unix time (1970).
-const EPOCH: u64 = 2_208_988_800;
+const NTP_UNIX_OFFSET: u64 = 2_208_988_800;
 
 mod field {
     use core::ops::Range;
@@ -22,14 +22,14 @@ mod field {
 }
 
 /// Version 4, client.
-const QUESTION_FLAGS: u8 = 4 << 3 | 3;
+const REQUEST_FLAGS: u8 = 4 << 3 | 3;
 
 /// A question. `cookie`: random; the answer has to repeat it, so that only who saw the question can answer.
 #[must_use]
-pub fn question(cookie: [u8; 8]) -> [u8; LENGTH] {
-    let mut bytes = [0; LENGTH];
+pub fn request(cookie: [u8; 8]) -> [u8; PACKET_LENGTH] {
+    let mut bytes = [0; PACKET_LENGTH];
     if let Some(flags) = bytes.get_mut(field::FLAGS) {
-        *flags = QUESTION_FLAGS;
+        *flags = REQUEST_FLAGS;
     }
     if let Some(transmit) = bytes.get_mut(field::TRANSMIT) {
         transmit.copy_from_slice(&cookie);
@@ -40,8 +40,8 @@ pub fn question(cookie: [u8; 8]) -> [u8; LENGTH] {
 /// The time in an answer to the question with this cookie; `None`: no answer, not to us, or of a server that does not
 /// know the time itself.
 #[must_use]
-pub fn answer(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
-    let bytes = bytes.first_chunk::<LENGTH>()?;
+pub fn parse_reply(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
+    let bytes = bytes.first_chunk::<PACKET_LENGTH>()?;
     let flags = bytes.get(field::FLAGS)?;
     let (leap, mode) = (flags >> 6, flags & 7);
     let synchronised = leap != 3 && (1..=15).contains(bytes.get(field::STRATUM)?);
@@ -52,8 +52,8 @@ pub fn answer(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
     // 0 is no time. Era 1 begins in 2036 (RFC 4330, section 3): the highest bit tells the eras apart until 2104.
     match seconds {
         0 => None,
-        _ if seconds >> 31 == 1 => Some(UnixSeconds(u64::from(seconds) - EPOCH)),
-        _ => Some(UnixSeconds(u64::from(seconds) + (1 << 32) - EPOCH)),
+        _ if seconds >> 31 == 1 => Some(UnixSeconds(u64::from(seconds) - NTP_UNIX_OFFSET)),
+        _ => Some(UnixSeconds(u64::from(seconds) + (1 << 32) - NTP_UNIX_OFFSET)),
     }
 }
 
@@ -61,8 +61,8 @@ pub fn answer(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
 mod tests {
     use super::*;
 
-    fn reply(flags: u8, stratum: u8, cookie: [u8; 8], seconds: u32) -> [u8; LENGTH] {
-        let mut bytes = [0; LENGTH];
+    fn reply(flags: u8, stratum: u8, cookie: [u8; 8], seconds: u32) -> [u8; PACKET_LENGTH] {
+        let mut bytes = [0; PACKET_LENGTH];
         bytes[0] = flags;
         bytes[1] = stratum;
         bytes[24..32].copy_from_slice(&cookie);
@@ -75,7 +75,7 @@ mod tests {
         let (ours, other) = ([7; 8], [8; 8]);
         let unix = 1_800_000_000_u32;
         let ntp = 4_008_988_800_u32;
-        let table: &[(&str, [u8; LENGTH], Option<u32>)] = &[
+        let table: &[(&str, [u8; PACKET_LENGTH], Option<u32>)] = &[
             ("an answer", reply(0x24, 2, ours, ntp), Some(unix)),
             ("version 3", reply(0x1c, 1, ours, ntp), Some(unix)),
             ("another's answer", reply(0x24, 2, other, ntp), None),
@@ -88,9 +88,9 @@ mod tests {
         ];
         for (name, bytes, expected) in table {
             let expected = expected.map(|seconds| UnixSeconds(seconds.into()));
-            assert_eq!(answer(bytes, ours), expected, "{name}");
+            assert_eq!(parse_reply(bytes, ours), expected, "{name}");
         }
-        assert_eq!(answer(&[0; 47], ours), None);
-        assert_eq!(question(ours)[40..], ours);
+        assert_eq!(parse_reply(&[0; 47], ours), None);
+        assert_eq!(request(ours)[40..], ours);
     }
 }

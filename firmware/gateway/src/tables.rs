@@ -5,16 +5,16 @@ use pkd_core::ReplayCache;
 
 use crate::{flow::Flows, grant::Grants};
 
-/// Flows, grants, and a cache of `MARKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
+/// Flows, grants, and a cache of `KNOCKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
 #[derive(Debug)]
-pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> {
+pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
     pub(crate) flows: Flows<FLOWS>,
     pub(crate) grants: Grants<GRANTS>,
-    pub(crate) caches: Vec<ReplayCache<MARKS>, RULES>,
+    pub(crate) caches: Vec<ReplayCache<KNOCKS>, RULES>,
 }
 
-impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize>
-    Tables<FLOWS, GRANTS, RULES, MARKS>
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
+    Tables<FLOWS, GRANTS, RULES, KNOCKS>
 {
     /// Empty ones.
     #[must_use]
@@ -23,8 +23,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: u
     }
 }
 
-impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const MARKS: usize> Default
-    for Tables<FLOWS, GRANTS, RULES, MARKS>
+impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> Default
+    for Tables<FLOWS, GRANTS, RULES, KNOCKS>
 {
     fn default() -> Self {
         Self::new()

@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use pkd_core::UnixSeconds;
-use pkd_gateway::{Action, Config, Drop, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use pkd_gateway::{Action, Config, DropReason, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
 use smoltcp::wire::ArpOperation;
 
 // What the gateway's own tests make frames and gateways with.
@@ -15,11 +15,11 @@ use smoltcp::wire::ArpOperation;
 #[path = "../../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
 #[allow(dead_code, missing_docs)]
-#[path = "../../../firmware/gateway/tests/gateway/rig.rs"]
-mod rig;
+#[path = "../../../firmware/gateway/tests/gateway/harness.rs"]
+mod harness;
 
-use frame::{Carrier, Flags, Host, Path};
-use rig::{CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, STRANGER, SmallTables};
+use frame::{Transport, Flags, Host, Path};
+use harness::{CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, STRANGER, SmallTables};
 
 fuzz_target!(|bytes: &[u8]| {
     // What the bytes do not suffice for does not happen.
@@ -34,7 +34,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         return Ok(());
     }
     let one_arm = kind & 1 == 0;
-    let mut config = if one_arm { rig::one_arm() } else { rig::inline() };
+    let mut config = if one_arm { harness::one_arm() } else { harness::inline() };
     if !one_arm {
         let vlans = (kind & 2 != 0).then_some(Vlans { outside: 10, inside: 20 });
         let pass = Pass { ipv6: kind & 4 != 0, other: kind & 8 != 0 };
@@ -51,21 +51,21 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
             break;
         }
         now = Instant(now.0 + u64::from(bytes.arbitrary::<u8>()?));
-        let (from, carrier) = (
+        let (from, transport) = (
             *bytes.choose(&[CLIENT, STRANGER, NAS, GATEWAY])?,
-            if bytes.arbitrary()? { Carrier::Tcp(Flags(bytes.arbitrary()?)) } else { Carrier::Udp },
+            if bytes.arbitrary()? { Transport::Tcp(Flags(bytes.arbitrary()?)) } else { Transport::Udp },
         );
         let to: Host = *bytes.choose(&[GATEWAY, NAS, CLIENT, STRANGER])?;
-        let ports = [22, 53, SSH, DNS, rig::KNOCK_PORT, 49_152, 49_153, bytes.arbitrary()?];
+        let ports = [22, 53, SSH, DNS, harness::KNOCK_PORT, 49_152, 49_153, bytes.arbitrary()?];
         let path = Path { from, from_port: *bytes.choose(&ports)?, to, to_port: *bytes.choose(&ports)? };
         let mut made = match bytes.arbitrary::<u8>()? % 8 {
             0 => bytes.arbitrary::<Vec<u8>>()?,
             1 => {
                 // Only who has the key can make one, and from the client alone.
                 knocked = true;
-                let knock = rig::knock("BOTH", now, bytes.arbitrary()?);
+                let knock = harness::knock("BOTH", now, bytes.arbitrary()?);
                 frame::udp(
-                    Path { from: CLIENT, from_port: 5_000, to: GATEWAY, to_port: rig::KNOCK_PORT },
+                    Path { from: CLIENT, from_port: 5_000, to: GATEWAY, to_port: harness::KNOCK_PORT },
                     &knock,
                 )
             }
@@ -75,10 +75,10 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
                 to,
             ),
             3 => {
-                let about = frame::carried(carrier, path, b"12345678");
+                let about = frame::segment(transport, path, b"12345678");
                 frame::icmp(from, to, bytes.arbitrary()?, &about[14..])
             }
-            _ => frame::carried(carrier, path, &bytes.arbitrary::<Vec<u8>>()?),
+            _ => frame::segment(transport, path, &bytes.arbitrary::<Vec<u8>>()?),
         };
         if bytes.arbitrary::<u8>()? < 64 && !made.is_empty() {
             let at = bytes.arbitrary::<u16>()? as usize % made.len();
@@ -95,7 +95,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         if good && matches!(action, Action::Forward(_)) {
             assert!(is_whole(&sent), "it had right checksums before: {made:02x?}");
         }
-        if matches!(action, Action::Drop(Drop::Knock(pkd_core::Verdict::Accept))) {
+        if matches!(action, Action::Drop(DropReason::Knock(pkd_core::Verdict::Accept))) {
             assert!(knocked, "nobody has made a knock");
         }
         if one_arm && !knocked {

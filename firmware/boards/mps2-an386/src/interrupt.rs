@@ -26,7 +26,7 @@ const ETHERNET: Line = Line(13);
 #[unsafe(no_mangle)]
 #[used]
 static __INTERRUPTS: [Handler; 32] = {
-    let mut table: [Handler; 32] = [on_none; 32];
+    let mut table: [Handler; 32] = [on_unexpected; 32];
     table[DUAL_TIMER.0 as usize] = on_dual_timer;
     table[ETHERNET.0 as usize] = on_ethernet;
     table
@@ -47,7 +47,7 @@ fn unmask(line: Line) {
     unsafe { NVIC::unmask(line) };
 }
 
-unsafe extern "C" fn on_none() {
+unsafe extern "C" fn on_unexpected() {
     defmt::panic!("an interrupt that nobody asked for");
 }
 

@@ -165,10 +165,10 @@ impl Lan9118 {
 }
 
 impl Driver for Lan9118 {
-    type RxToken<'a> = Received<'a>;
-    type TxToken<'a> = Free;
+    type RxToken<'a> = RxFrame<'a>;
+    type TxToken<'a> = TxFrame;
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Free)> {
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(RxFrame<'_>, TxFrame)> {
         WAKER.register(cx.waker());
         if !Self::has_room() {
             cx.waker().wake_by_ref();
@@ -184,12 +184,12 @@ impl Driver for Lan9118 {
             length = self.next();
         }
         let frame = self.received.get_mut(..length?)?;
-        Some((Received(frame), Free))
+        Some((RxFrame(frame), TxFrame))
     }
 
-    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Free> {
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<TxFrame> {
         if Self::has_room() {
-            return Some(Free);
+            return Some(TxFrame);
         }
         // It sends by itself, so it has room soon.
         cx.waker().wake_by_ref();
@@ -217,18 +217,18 @@ impl Driver for Lan9118 {
 }
 
 /// A frame that came in.
-pub(crate) struct Received<'a>(&'a mut [u8]);
+pub(crate) struct RxFrame<'a>(&'a mut [u8]);
 
-impl RxToken for Received<'_> {
+impl RxToken for RxFrame<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
         f(self.0)
     }
 }
 
 /// Room for a frame.
-pub(crate) struct Free;
+pub(crate) struct TxFrame;
 
-impl TxToken for Free {
+impl TxToken for TxFrame {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut buffer = [0_u32; FRAME.div_ceil(4)];
         let bytes = as_bytes(&mut buffer);

@@ -8,8 +8,8 @@ use cortex_m as _;
 use defmt_semihosting as _;
 use pkd_cortex_m as _;
 
+mod emulated_flash;
 mod executor;
-mod flash;
 mod interrupt;
 mod lan9118;
 mod time;
@@ -18,9 +18,9 @@ mod watchdog;
 use cortex_m_rt::entry;
 use embassy_executor::Spawner;
 use pkd_gateway::FlashFloor;
-use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
 
-use crate::{flash::HostFlash, lan9118::Lan9118, watchdog::Watchdog};
+use crate::{emulated_flash::EmulatedFlash, lan9118::Lan9118, watchdog::Watchdog};
 
 /// The PSRAM, which is the flash here.
 const FLASH: usize = 0x2100_0000;
@@ -29,10 +29,10 @@ const FLASH: usize = 0x2100_0000;
 const WATCHDOG: u32 = 8_000;
 
 /// QEMU shows no light here.
-struct Front(Watchdog);
+struct LedAndWatchdog(Watchdog);
 
-impl Panel for Front {
-    fn set_light(&mut self, _on: bool) {}
+impl Indicators for LedAndWatchdog {
+    fn set_led(&mut self, _on: bool) {}
 
     fn feed_watchdog(&mut self) {
         self.0.feed();
@@ -51,19 +51,20 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
-    let panel = Front(Watchdog::start(WATCHDOG));
-    let Some(flash) = HostFlash::take() else { defmt::panic!("the flash is taken") };
-    let config = match configure(flash.config()) {
+    let indicators = LedAndWatchdog(Watchdog::start(WATCHDOG));
+    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is taken") };
+    let config = match load_config(flash.config()) {
         Ok(config) => config,
-        Err(why) => refuse(why, panel).await,
+        Err(why) => report_config_error(why, indicators).await,
     };
-    let floor = match FlashFloor::open(flash, flash::FLOOR_START, flash::FLOOR_BYTES) {
+    let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
         Ok(floor) => floor,
         Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
     };
     let Some(nic) = Lan9118::start() else { defmt::panic!("there is no LAN9118") };
     let hardware = nic.hardware();
-    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random: time::random, panel };
-    let wire: Wire<Lan9118, HostFlash, Front> = start(spawner, setup);
-    wire.run().await
+    let setup =
+        Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random: time::random, indicators };
+    let datapath: Datapath<Lan9118, EmulatedFlash, LedAndWatchdog> = start(spawner, setup);
+    datapath.run().await
 }

@@ -6,7 +6,7 @@
 use defmt_rtt as _;
 use pkd_cortex_m as _;
 
-mod store;
+mod ecc_flash;
 
 use core::cell::RefCell;
 
@@ -27,10 +27,10 @@ use embassy_stm32::{
 };
 use embedded_storage::nor_flash::ReadNorFlash as _;
 use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
-use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
 use static_cell::StaticCell;
 
-use crate::store::Store;
+use crate::ecc_flash::EccFlash;
 
 bind_interrupts!(struct Interrupts {
     ETH => eth::InterruptHandler;
@@ -59,14 +59,14 @@ fn random() -> u64 {
 }
 
 /// The green light and the independent watchdog.
-struct Front {
-    light: Output<'static>,
+struct LedAndWatchdog {
+    led: Output<'static>,
     watchdog: IndependentWatchdog<'static, IWDG1>,
 }
 
-impl Panel for Front {
-    fn set_light(&mut self, on: bool) {
-        self.light.set_level(if on { Level::High } else { Level::Low });
+impl Indicators for LedAndWatchdog {
+    fn set_led(&mut self, on: bool) {
+        self.led.set_level(if on { Level::High } else { Level::Low });
     }
 
     fn feed_watchdog(&mut self) {
@@ -113,17 +113,17 @@ async fn main(spawner: Spawner) {
     let p = embassy_stm32::init(clocks());
     let mut watchdog = IndependentWatchdog::new(p.IWDG1, WATCHDOG_MICROSECONDS);
     watchdog.unleash();
-    let panel = Front { light: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
+    let indicators = LedAndWatchdog { led: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
     critical_section::with(|section| RANDOM.borrow(section).replace(Some(Rng::new(p.RNG, Interrupts))));
 
-    let mut flash = Store::new(Flash::new_blocking(p.FLASH));
+    let mut flash = EccFlash::new(Flash::new_blocking(p.FLASH));
     let bytes = BYTES.init([0; CONFIG_LIMIT]);
     if flash.read(CONFIG_START, bytes).is_err() {
         defmt::panic!("the flash cannot be read");
     }
-    let config = match configure(bytes) {
+    let config = match load_config(bytes) {
         Ok(config) => config,
-        Err(why) => refuse(why, panel).await,
+        Err(why) => report_config_error(why, indicators).await,
     };
     let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
         Ok(floor) => floor,
@@ -147,7 +147,7 @@ async fn main(spawner: Spawner) {
         p.PA2,
         p.PC1,
     );
-    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
-    let wire: Wire<Nic, Store, Front> = start(spawner, setup);
-    wire.run().await
+    let setup = Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random, indicators };
+    let datapath: Datapath<Nic, EccFlash, LedAndWatchdog> = start(spawner, setup);
+    datapath.run().await
 }

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use crate::{nic, time};
+use crate::{time, virtio_nic};
 
 const PLIC: usize = 0x0c00_0000;
 /// Enable bits of the first hart's machine mode.
@@ -43,6 +43,6 @@ extern "C" fn MachineTimer() {
 extern "C" fn MachineExternal() {
     // SAFETY: the PLIC is there; reading claims the interrupt, which is completed below.
     let line = unsafe { ptr::read_volatile(ptr::with_exposed_provenance::<u32>(CLAIM)) };
-    nic::on_interrupt(line);
+    virtio_nic::on_interrupt(line);
     write(CLAIM, line);
 }

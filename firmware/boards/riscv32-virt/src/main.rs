@@ -5,30 +5,30 @@
 
 use defmt_semihosting as _;
 
+#[path = "../../mps2-an386/src/emulated_flash.rs"]
+mod emulated_flash;
 mod executor;
-#[path = "../../mps2-an386/src/flash.rs"]
-mod flash;
 mod interrupt;
-mod nic;
 mod time;
+mod virtio_nic;
 
 use core::panic::PanicInfo;
 
 use embassy_executor::Spawner;
 use pkd_gateway::FlashFloor;
-use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
 use riscv_rt::entry;
 
-use crate::{flash::HostFlash, nic::VirtioNic};
+use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
 
 /// RAM behind the program's, which is the flash here.
 const FLASH: usize = 0x8400_0000;
 
 /// QEMU shows no light and has no watchdog here.
-struct NoPanel;
+struct NoIndicators;
 
-impl Panel for NoPanel {
-    fn set_light(&mut self, _on: bool) {}
+impl Indicators for NoIndicators {
+    fn set_led(&mut self, _on: bool) {}
 
     fn feed_watchdog(&mut self) {}
 }
@@ -44,21 +44,21 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
-    let Some(flash) = HostFlash::take() else { defmt::panic!("the flash is taken") };
-    let config = match configure(flash.config()) {
+    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is taken") };
+    let config = match load_config(flash.config()) {
         Ok(config) => config,
-        Err(why) => refuse(why, NoPanel).await,
+        Err(why) => report_config_error(why, NoIndicators).await,
     };
-    let floor = match FlashFloor::open(flash, flash::FLOOR_START, flash::FLOOR_BYTES) {
+    let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
         Ok(floor) => floor,
         Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
     };
-    let Some((outside, inside)) = nic::find() else { defmt::panic!("there are no two NICs") };
+    let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("there are no two NICs") };
     let hardware = outside.hardware();
-    let nics = Nics::Two { outside, inside };
-    let setup = Setup { nics, floor, config, hardware, random: time::random, panel: NoPanel };
-    let wire: Wire<VirtioNic, HostFlash, NoPanel> = start(spawner, setup);
-    wire.run().await
+    let interfaces = Interfaces::Two { outside, inside };
+    let setup = Setup { interfaces, floor, config, hardware, random: time::random, indicators: NoIndicators };
+    let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> = start(spawner, setup);
+    datapath.run().await
 }
 
 /// Where QEMU's test finisher takes orders.

@@ -24,7 +24,7 @@ use embassy_rp::{
 use embassy_time::{Delay, Duration};
 use embedded_hal_bus::spi::ExclusiveDevice;
 use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
-use pkd_runtime::{Nics, Panel, Setup, Wire, configure, refuse, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
 use static_cell::StaticCell;
 
 bind_interrupts!(struct Interrupts {
@@ -45,7 +45,7 @@ const WATCHDOG: Duration = Duration::from_secs(4);
 /// The W5500 takes 80 MHz at most, and 33.3 for sure (data sheet, section 5.5.4).
 const SPI_HERTZ: u32 = 30_000_000;
 
-type Store = Flash<'static, FLASH, Blocking, FLASH_BYTES>;
+type BoardFlash = Flash<'static, FLASH, Blocking, FLASH_BYTES>;
 type Bus = ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>;
 
 /// The hardware's random numbers, after start.
@@ -59,14 +59,14 @@ fn random() -> u64 {
 }
 
 /// The light and the watchdog.
-struct Front {
-    light: Output<'static>,
+struct LedAndWatchdog {
+    led: Output<'static>,
     watchdog: Watchdog,
 }
 
-impl Panel for Front {
-    fn set_light(&mut self, on: bool) {
-        self.light.set_level(if on { Level::High } else { Level::Low });
+impl Indicators for LedAndWatchdog {
+    fn set_led(&mut self, on: bool) {
+        self.led.set_level(if on { Level::High } else { Level::Low });
     }
 
     fn feed_watchdog(&mut self) {
@@ -87,18 +87,18 @@ async fn main(spawner: Spawner) {
     let p = embassy_rp::init(embassy_rp::config::Config::default());
     let mut watchdog = Watchdog::new(p.WATCHDOG);
     watchdog.start(WATCHDOG);
-    let panel = Front { light: Output::new(p.PIN_25, Level::Low), watchdog };
+    let indicators = LedAndWatchdog { led: Output::new(p.PIN_25, Level::Low), watchdog };
     let trng = Trng::new(p.TRNG, Interrupts, trng::Config::default());
     critical_section::with(|section| RANDOM.borrow(section).replace(Some(trng)));
 
-    let mut flash: Store = Flash::new_blocking(p.FLASH);
+    let mut flash: BoardFlash = Flash::new_blocking(p.FLASH);
     let bytes = BYTES.init([0; CONFIG_LIMIT]);
     if flash.blocking_read(CONFIG_START, bytes).is_err() {
         defmt::panic!("the flash cannot be read");
     }
-    let config = match configure(bytes) {
+    let config = match load_config(bytes) {
         Ok(config) => config,
-        Err(why) => refuse(why, panel).await,
+        Err(why) => report_config_error(why, indicators).await,
     };
     let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
         Ok(floor) => floor,
@@ -128,7 +128,7 @@ async fn main(spawner: Spawner) {
         Ok(task) => spawner.spawn(task),
         Err(_) => defmt::panic!("the W5500's task was started twice"),
     }
-    let setup = Setup { nics: Nics::One(nic), floor, config, hardware, random, panel };
-    let wire: Wire<Device<'static>, Store, Front> = start(spawner, setup);
-    wire.run().await
+    let setup = Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random, indicators };
+    let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
+    datapath.run().await
 }

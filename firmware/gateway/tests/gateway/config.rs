@@ -6,7 +6,7 @@ use pkd_gateway::{
     TimeSource, VERSION, Vlans,
 };
 
-use crate::rig::{GATEWAY, KNOCK_PORT, RULES, inline, one_arm, rule, service};
+use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, one_arm, rule, service};
 
 fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = vec![0xff; CONFIG_LIMIT];
@@ -24,9 +24,9 @@ fn every_configuration_comes_back_from_its_bytes_and_from_flash() {
     });
     let mut bare = one_arm();
     bare.address = Address::Dhcp;
-    bare.inside = None;
+    bare.counters_network = None;
     bare.counters_port = 0;
-    bare.echo = false;
+    bare.answer_ping = false;
     bare.rules.clear();
     bare.services.clear();
     bare.time = TimeSource::None;
@@ -116,7 +116,7 @@ fn what_cannot_work_is_neither_written_nor_read() {
         ("a window over a day", |c| c.rules[0].window = Window::from_secs(86_401), ConfigError::Window),
         (
             "a network of 33 bits",
-            |c| c.inside = Some(Network { address: GATEWAY.address, prefix: 33 }),
+            |c| c.counters_network = Some(Network { address: GATEWAY.address, prefix: 33 }),
             ConfigError::Value,
         ),
         (
@@ -269,6 +269,6 @@ fn every_error_has_a_text_of_its_own() {
 #[test]
 fn it_does_not_show_its_keys() {
     let mut config = one_arm();
-    config.made = UnixSeconds(0);
+    config.created = UnixSeconds(0);
     assert!(!format!("{config:?}").contains("116"), "the key is `test`, and t is 116");
 }

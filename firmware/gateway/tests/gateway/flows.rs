@@ -1,12 +1,12 @@
 //! Grants and flows: how they begin, end, and make room.
 
 use pkd_core::Verdict;
-use pkd_gateway::{Action, Drop, Port};
+use pkd_gateway::{Action, DropReason, Port};
 use smoltcp::wire::{TcpPacket, TcpSeqNumber};
 
 use crate::{
-    frame::{self, ACK, Carrier, FIN_ACK, Host, Path, RST, SEQUENCE, SYN_ACK},
-    rig::{
+    frame::{self, ACK, FIN_ACK, Host, Path, RST, SEQUENCE, SYN_ACK, Transport},
+    harness::{
         CLIENT, DNS, FLOWS, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TCP_ACK, TCP_SYN, TTL,
         client, establish, from_nas, knock, one_arm, open, pass, ready, seconds, send_knock, to_gateway,
     },
@@ -20,13 +20,13 @@ fn a_grant_ends_by_its_ttl_and_established_flows_live_on() {
     let nat_port = establish(&mut gateway, READY, 5_001);
     let ttl = u64::from(TTL);
     assert!(client(&mut gateway, seconds(ttl - 1), TCP_SYN, 5_002).is_ok(), "a moment before its end");
-    assert_eq!(client(&mut gateway, seconds(ttl), TCP_SYN, 5_003), Err(Action::Drop(Drop::NoGrant)));
+    assert_eq!(client(&mut gateway, seconds(ttl), TCP_SYN, 5_003), Err(Action::Drop(DropReason::NoGrant)));
     assert!(client(&mut gateway, seconds(7_000), TCP_ACK, 5_001).is_ok());
     assert!(pass(&mut gateway, seconds(14_000), Port::Outside, TCP_ACK, from_nas(22, nat_port)).is_ok());
     // Two hours and four minutes of silence (RFC 5382).
     assert_eq!(
         client(&mut gateway, seconds(14_000 + 7_440), TCP_ACK, 5_001),
-        Err(Action::Drop(Drop::NoGrant))
+        Err(Action::Drop(DropReason::NoGrant))
     );
 }
 
@@ -38,15 +38,15 @@ fn a_flow_ends_when_both_sides_have_closed_or_one_breaks_off() {
     let table = [(5_001, &[FIN_ACK, FIN_ACK][..], "closed by both"), (5_002, &[RST][..], "broken off")];
     for (row, (port, flags, name)) in table.into_iter().enumerate() {
         let nat_port = establish(&mut gateway, READY, port);
-        client(&mut gateway, READY, Carrier::Tcp(flags[0]), port).unwrap();
+        client(&mut gateway, READY, Transport::Tcp(flags[0]), port).unwrap();
         for flags in &flags[1..] {
-            pass(&mut gateway, READY, Port::Outside, Carrier::Tcp(*flags), from_nas(22, nat_port)).unwrap();
+            pass(&mut gateway, READY, Port::Outside, Transport::Tcp(*flags), from_nas(22, nat_port)).unwrap();
         }
         let last = client(&mut gateway, seconds(9), TCP_ACK, port);
         assert!(last.is_ok(), "row {row}: {name}: the last acknowledgement may come late");
         // A closed flow counts on, whatever still comes.
         let late = client(&mut gateway, seconds(11), TCP_ACK, port);
-        assert_eq!(late, Err(Action::Drop(Drop::NoFlow)), "row {row}: {name}");
+        assert_eq!(late, Err(Action::Drop(DropReason::NoFlow)), "row {row}: {name}");
     }
 }
 
@@ -79,7 +79,7 @@ fn a_client_may_use_its_port_again_after_it_has_closed() {
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
     let first = establish(&mut gateway, READY, 5_001);
-    client(&mut gateway, READY, Carrier::Tcp(RST), 5_001).unwrap();
+    client(&mut gateway, READY, Transport::Tcp(RST), 5_001).unwrap();
     let second = establish(&mut gateway, READY, 5_001);
     assert_ne!(first, second, "stragglers of the first must not reach the second");
 }
@@ -93,8 +93,8 @@ fn only_a_syn_begins_a_flow() {
         .into_iter()
         .enumerate()
     {
-        let given = client(&mut gateway, READY, Carrier::Tcp(flags), 5_001);
-        assert_eq!(given, Err(Action::Drop(Drop::NoFlow)), "row {row}: {flags:?}");
+        let given = client(&mut gateway, READY, Transport::Tcp(flags), 5_001);
+        assert_eq!(given, Err(Action::Drop(DropReason::NoFlow)), "row {row}: {flags:?}");
     }
 }
 
@@ -114,12 +114,12 @@ fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_address
     }
     // One more: the half-open one that is idle for longest goes, 5002.
     establish(&mut gateway, seconds(10), 6_001);
-    assert_eq!(client(&mut gateway, seconds(10), TCP_ACK, 5_002), Err(Action::Drop(Drop::NoFlow)));
+    assert_eq!(client(&mut gateway, seconds(10), TCP_ACK, 5_002), Err(Action::Drop(DropReason::NoFlow)));
     assert!(client(&mut gateway, seconds(10), TCP_ACK, 5_004).is_ok());
     for port in 6_002..6_005 {
         establish(&mut gateway, seconds(11), port);
     }
-    assert_eq!(client(&mut gateway, seconds(12), TCP_SYN, 7_001), Err(Action::Drop(Drop::TableFull)));
+    assert_eq!(client(&mut gateway, seconds(12), TCP_SYN, 7_001), Err(Action::Drop(DropReason::TableFull)));
     for port in ports().filter(|port| !port.is_multiple_of(2)) {
         assert!(client(&mut gateway, seconds(12), TCP_ACK, port).is_ok(), "{port}");
     }
@@ -128,7 +128,7 @@ fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_address
     open(&mut gateway, late, STRANGER, "SSHK");
     let new = pass(&mut gateway, late, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
     assert!(new.is_ok(), "{new:?}");
-    assert_eq!(client(&mut gateway, late, TCP_ACK, 6_001), Err(Action::Drop(Drop::NoGrant)));
+    assert_eq!(client(&mut gateway, late, TCP_ACK, 6_001), Err(Action::Drop(DropReason::NoGrant)));
     assert!(client(&mut gateway, late, TCP_ACK, 6_002).is_ok());
 }
 
@@ -143,7 +143,7 @@ fn a_second_knock_keeps_flows_granted() {
     open(&mut gateway, seconds(59), CLIENT, "SSHK");
     open(&mut gateway, seconds(61), STRANGER, "SSHK");
     let new = pass(&mut gateway, seconds(61), Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
-    assert_eq!(new, Err(Action::Drop(Drop::TableFull)));
+    assert_eq!(new, Err(Action::Drop(DropReason::TableFull)));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn when_all_grants_are_taken_the_one_that_ends_first_goes() {
         let knock = knock("SSHK", seconds(second), 10 * last + u8::try_from(second).unwrap());
         assert_eq!(
             send_knock(&mut gateway, seconds(second), from(last), &knock),
-            Drop::Knock(Verdict::Accept)
+            DropReason::Knock(Verdict::Accept)
         );
     }
     for (last, granted) in [(1, true), (2, false), (3, true), (4, true), (5, true)] {
@@ -178,7 +178,7 @@ fn a_flow_that_makes_room_takes_no_other_with_it() {
     // With as many chains as flows some have more than one flow; which ones differs from round to round.
     for (round, new) in (0..100).zip(6_000..) {
         let ended = live.remove(round * 5 % FLOWS);
-        client(&mut gateway, READY, Carrier::Tcp(RST), ended).unwrap();
+        client(&mut gateway, READY, Transport::Tcp(RST), ended).unwrap();
         establish(&mut gateway, READY, new);
         live.push(new);
         for port in &live {
@@ -186,7 +186,7 @@ fn a_flow_that_makes_room_takes_no_other_with_it() {
             assert!(given.is_ok(), "round {round}: the flow of port {port}: {given:?}");
         }
         let given = client(&mut gateway, READY, TCP_ACK, ended);
-        assert_eq!(given, Err(Action::Drop(Drop::NoFlow)), "round {round}");
+        assert_eq!(given, Err(Action::Drop(DropReason::NoFlow)), "round {round}");
     }
 }
 
@@ -220,9 +220,9 @@ fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
         let port = 5_001 + u16::try_from(row).unwrap();
         let nat_port = establish(&mut gateway, READY, port);
         let mut send = |second: u64, from_client: bool, flags| {
-            let carrier = Carrier::Tcp(flags);
+            let transport = Transport::Tcp(flags);
             let path = if from_client { to_gateway(CLIENT, port, SSH) } else { from_nas(22, nat_port) };
-            pass(&mut gateway, seconds(second), Port::Outside, carrier, path).is_ok()
+            pass(&mut gateway, seconds(second), Port::Outside, transport, path).is_ok()
         };
         assert!(send(0, client_first, FIN_ACK), "row {row}");
         // Ten minutes of silence are too long.
@@ -245,9 +245,9 @@ fn a_flow_that_one_side_has_closed_ends_after_ten_silent_minutes() {
     for (row, (port, client_closes)) in [(5_001, true), (5_002, false)].into_iter().enumerate() {
         let nat_port = establish(&mut gateway, READY, port);
         let path = if client_closes { to_gateway(CLIENT, port, SSH) } else { from_nas(22, nat_port) };
-        pass(&mut gateway, READY, Port::Outside, Carrier::Tcp(FIN_ACK), path).unwrap();
+        pass(&mut gateway, READY, Port::Outside, Transport::Tcp(FIN_ACK), path).unwrap();
         let late = client(&mut gateway, seconds(600), TCP_ACK, port);
-        assert_eq!(late, Err(Action::Drop(Drop::NoGrant)), "row {row}");
+        assert_eq!(late, Err(Action::Drop(DropReason::NoGrant)), "row {row}");
     }
 }
 
@@ -257,13 +257,13 @@ fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "BOTH");
     let udp = |gateway: &mut Small<'_>, now, port| {
-        pass(gateway, now, Port::Outside, Carrier::Udp, to_gateway(CLIENT, port, DNS)).unwrap().from.1
+        pass(gateway, now, Port::Outside, Transport::Udp, to_gateway(CLIENT, port, DNS)).unwrap().from.1
     };
     establish(&mut gateway, READY, 5_001);
     let nat_ports: Vec<u16> = (6_001..6_000 + u16::try_from(FLOWS).unwrap())
         .map(|port| {
             let nat_port = udp(&mut gateway, seconds(1), port);
-            pass(&mut gateway, seconds(1), Port::Outside, Carrier::Udp, from_nas(53, nat_port)).unwrap();
+            pass(&mut gateway, seconds(1), Port::Outside, Transport::Udp, from_nas(53, nat_port)).unwrap();
             nat_port
         })
         .collect();
@@ -273,7 +273,9 @@ fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
     assert!(client(&mut gateway, seconds(3), TCP_ACK, 5_001).is_ok());
     let answers: Vec<bool> = nat_ports
         .iter()
-        .map(|port| pass(&mut gateway, seconds(3), Port::Outside, Carrier::Udp, from_nas(53, *port)).is_ok())
+        .map(|port| {
+            pass(&mut gateway, seconds(3), Port::Outside, Transport::Udp, from_nas(53, *port)).is_ok()
+        })
         .collect();
     assert!(answers[0], "{answers:?}");
     assert_eq!(answers.iter().filter(|passes| !**passes).count(), 1, "{answers:?}");
@@ -288,7 +290,7 @@ fn only_the_host_of_the_flow_answers_in_it() {
     let other = Host::new(9, [192, 168, 1, 21]);
     for (row, (from, port)) in [(other, 22), (NAS, 23)].into_iter().enumerate() {
         let path = Path { from, from_port: port, to: GATEWAY, to_port: nat_port };
-        let given = pass(&mut gateway, READY, Port::Outside, Carrier::Tcp(SYN_ACK), path);
-        assert_eq!(given, Err(Action::Drop(Drop::NoFlow)), "row {row}");
+        let given = pass(&mut gateway, READY, Port::Outside, Transport::Tcp(SYN_ACK), path);
+        assert_eq!(given, Err(Action::Drop(DropReason::NoFlow)), "row {row}");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) const FIN_ACK: Flags = Flags(17);
 
 /// What carries the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
+pub(crate) enum Transport {
     Tcp(Flags),
     Udp,
 }
@@ -95,10 +95,10 @@ pub(crate) fn ipv4(
 }
 
 /// A segment or a datagram.
-pub(crate) fn carried(carrier: Carrier, path: Path, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn segment(transport: Transport, path: Path, payload: &[u8]) -> Vec<u8> {
     let Path { from, from_port, to, to_port } = path;
-    match carrier {
-        Carrier::Tcp(flags) => {
+    match transport {
+        Transport::Tcp(flags) => {
             ipv4(from, to, IpProtocol::Tcp, 20 + payload.len(), |bytes, source, destination| {
                 bytes[20..].copy_from_slice(payload);
                 let mut segment = TcpPacket::new_unchecked(bytes);
@@ -117,7 +117,7 @@ pub(crate) fn carried(carrier: Carrier, path: Path, payload: &[u8]) -> Vec<u8> {
                 segment.fill_checksum(source, destination);
             })
         }
-        Carrier::Udp => ipv4(from, to, IpProtocol::Udp, 8 + payload.len(), |bytes, source, destination| {
+        Transport::Udp => ipv4(from, to, IpProtocol::Udp, 8 + payload.len(), |bytes, source, destination| {
             bytes[8..].copy_from_slice(payload);
             let length = length_of(bytes.len());
             let mut datagram = UdpPacket::new_unchecked(bytes);
@@ -130,11 +130,11 @@ pub(crate) fn carried(carrier: Carrier, path: Path, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn tcp(flags: Flags, path: Path, payload: &[u8]) -> Vec<u8> {
-    carried(Carrier::Tcp(flags), path, payload)
+    segment(Transport::Tcp(flags), path, payload)
 }
 
 pub(crate) fn udp(path: Path, payload: &[u8]) -> Vec<u8> {
-    carried(Carrier::Udp, path, payload)
+    segment(Transport::Udp, path, payload)
 }
 
 /// An ICMP message of a type: an echo with some bytes, or an error that quotes the packet in `about`'s frame.
@@ -162,12 +162,12 @@ pub(crate) fn arp(operation: ArpOperation, from: Host, to: Host) -> Vec<u8> {
 
 /// What a frame with TCP or UDP says, if all its checksums hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Parsed {
     pub(crate) hardware: (EthernetAddress, EthernetAddress),
     pub(crate) from: (Ipv4Addr, u16),
     pub(crate) to: (Ipv4Addr, u16),
     pub(crate) hops: u8,
-    pub(crate) carrier: Carrier,
+    pub(crate) transport: Transport,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -175,7 +175,7 @@ pub(crate) struct Seen {
 ///
 /// # Panics
 /// If a checksum does not hold.
-pub(crate) fn seen(frame: &[u8]) -> Option<Seen> {
+pub(crate) fn parse(frame: &[u8]) -> Option<Parsed> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;
@@ -183,28 +183,28 @@ pub(crate) fn seen(frame: &[u8]) -> Option<Seen> {
     let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
     assert!(packet.verify_checksum(), "a wrong IPv4 checksum");
     let (source, destination) = (IpAddress::from(packet.src_addr()), IpAddress::from(packet.dst_addr()));
-    let (from_port, to_port, carrier, payload) = match packet.next_header() {
+    let (from_port, to_port, transport, payload) = match packet.next_header() {
         IpProtocol::Tcp => {
             let segment = TcpPacket::new_checked(packet.payload()).ok()?;
             assert!(segment.verify_checksum(&source, &destination), "a wrong TCP checksum");
             let bits =
                 [(segment.fin(), FIN), (segment.syn(), SYN), (segment.rst(), RST), (segment.ack(), ACK)];
             let flags = Flags(bits.iter().filter(|(set, _)| *set).map(|(_, flag)| flag.0).sum());
-            (segment.src_port(), segment.dst_port(), Carrier::Tcp(flags), segment.payload().to_vec())
+            (segment.src_port(), segment.dst_port(), Transport::Tcp(flags), segment.payload().to_vec())
         }
         IpProtocol::Udp => {
             let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
             assert!(datagram.verify_checksum(&source, &destination), "a wrong UDP checksum");
-            (datagram.src_port(), datagram.dst_port(), Carrier::Udp, datagram.payload().to_vec())
+            (datagram.src_port(), datagram.dst_port(), Transport::Udp, datagram.payload().to_vec())
         }
         _ => return None,
     };
-    Some(Seen {
+    Some(Parsed {
         hardware: (ethernet.src_addr(), ethernet.dst_addr()),
         from: (packet.src_addr(), from_port),
         to: (packet.dst_addr(), to_port),
         hops: packet.hop_limit(),
-        carrier,
+        transport,
         payload,
     })
 }

@@ -1,11 +1,11 @@
 //! ICMP errors about packets of flows.
 
-use pkd_gateway::{Action, Drop, Port};
+use pkd_gateway::{Action, DropReason, Port};
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
 use crate::{
-    frame::{self, Carrier, HOPS, Host, Path, SYN},
-    rig::{
+    frame::{self, HOPS, Host, Path, SYN, Transport},
+    harness::{
         CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, SmallTables, TCP_SYN, client, from_nas, one_arm,
         open, ready, to_gateway,
     },
@@ -16,10 +16,10 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "BOTH");
-    for (row, (carrier, port, inside)) in
-        [(TCP_SYN, SSH, 22), (Carrier::Udp, DNS, 53)].into_iter().enumerate()
+    for (row, (transport, port, inside)) in
+        [(TCP_SYN, SSH, 22), (Transport::Udp, DNS, 53)].into_iter().enumerate()
     {
-        let sent = frame::carried(carrier, to_gateway(CLIENT, 5_001, port), b"payload of a packet");
+        let sent = frame::segment(transport, to_gateway(CLIENT, 5_001, port), b"payload of a packet");
         let mut forwarded = sent.clone();
         assert_eq!(
             gateway.on_frame(READY, Port::Outside, &mut forwarded),
@@ -35,8 +35,8 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
         );
         check_error(&error, CLIENT, &sent, row);
 
-        let nat_port = frame::seen(&forwarded).unwrap().from.1;
-        let reply = frame::carried(carrier, from_nas(inside, nat_port), b"payload of a reply");
+        let nat_port = frame::parse(&forwarded).unwrap().from.1;
+        let reply = frame::segment(transport, from_nas(inside, nat_port), b"payload of a reply");
         let mut outwards = reply.clone();
         assert_eq!(
             gateway.on_frame(READY, Port::Outside, &mut outwards),
@@ -55,7 +55,7 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
 
         let mut strange = frame::icmp(router, GATEWAY, 3, &sent[14..]);
         let given = gateway.on_frame(READY, Port::Outside, &mut strange);
-        assert_eq!(given, Action::Drop(Drop::NoFlow), "row {row}: about a packet that we never sent");
+        assert_eq!(given, Action::Drop(DropReason::NoFlow), "row {row}: about a packet that we never sent");
     }
 }
 
@@ -68,8 +68,8 @@ fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flo
     let other = Host::new(9, [192, 168, 1, 21]);
     let ours = Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 };
     let forwarded = Action::Forward(Port::Outside);
-    let hops = Action::Drop(Drop::Hops);
-    let no_flow = Action::Drop(Drop::NoFlow);
+    let hops = Action::Drop(DropReason::TtlExpired);
+    let no_flow = Action::Drop(DropReason::NoFlow);
     let table = [
         ("the gateway's own packet", HOPS, ours, forwarded),
         ("with two hops left", 2, ours, forwarded),
@@ -111,15 +111,23 @@ fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
     let table = [
         ("whole", frame::icmp(NAS, GATEWAY, 3, quote), Action::Forward(Port::Outside)),
         ("the least", frame::icmp(NAS, GATEWAY, 3, &quote[..28]), Action::Forward(Port::Outside)),
-        ("a byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(Drop::Malformed)),
-        ("nothing", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(Drop::Malformed)),
-        ("a wrong checksum", checksum, Action::Drop(Drop::Checksum)),
-        ("of version 6", with(|packet| packet.set_version(6)), Action::Drop(Drop::Malformed)),
-        ("a header of 16 bytes", with(|packet| packet.set_header_len(16)), Action::Drop(Drop::Malformed)),
-        ("a header beyond its end", with(|packet| packet.set_header_len(60)), Action::Drop(Drop::Malformed)),
-        ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(Drop::Fragment)),
-        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(Drop::Protocol)),
-        ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(Drop::NoFlow)),
+        ("a byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(DropReason::Malformed)),
+        ("nothing", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(DropReason::Malformed)),
+        ("a wrong checksum", checksum, Action::Drop(DropReason::Checksum)),
+        ("of version 6", with(|packet| packet.set_version(6)), Action::Drop(DropReason::Malformed)),
+        (
+            "a header of 16 bytes",
+            with(|packet| packet.set_header_len(16)),
+            Action::Drop(DropReason::Malformed),
+        ),
+        (
+            "a header beyond its end",
+            with(|packet| packet.set_header_len(60)),
+            Action::Drop(DropReason::Malformed),
+        ),
+        ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(DropReason::Fragment)),
+        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(DropReason::Protocol)),
+        ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(DropReason::NoFlow)),
     ];
     for (row, (name, mut error, action)) in table.into_iter().enumerate() {
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");

@@ -1,13 +1,13 @@
 //! Two sides, and a bridge between them.
 
 use pkd_core::{Reason, Verdict};
-use pkd_gateway::{Action, Drop, Inline, Mode, Pass, Port, TAG, Vlans, untag};
+use pkd_gateway::{Action, DropReason, Inline, Mode, Pass, Port, TAG, Vlans, untag};
 use smoltcp::wire::{ArpOperation, EthernetAddress, Ipv4Packet};
 
 use crate::{
     frame::{self, ACK, Host, Path, SYN, SYN_ACK},
-    rig::{
-        CLIENT, EVERYBODY, GATEWAY, NAS, READY, RULES, STRANGER, Small, SmallTables, inline, knock, ready,
+    harness::{
+        BROADCAST, CLIENT, GATEWAY, NAS, READY, RULES, STRANGER, Small, SmallTables, inline, knock, ready,
         seconds, send_knock,
     },
 };
@@ -37,8 +37,8 @@ fn everything_passes_but_new_flows_to_protected_services() {
     let mut gateway = ready(&mut tables, &config);
     let other = Host::new(9, [192, 168, 1, 21]);
     let everybody = Host::new(0, [255, 255, 255, 255]);
-    let all = Host { hardware: EVERYBODY, ..everybody };
-    let subnet = Host { hardware: EVERYBODY, address: [192, 168, 1, 255].into() };
+    let all = Host { hardware: BROADCAST, ..everybody };
+    let subnet = Host { hardware: BROADCAST, address: [192, 168, 1, 255].into() };
     let group =
         Host { hardware: EthernetAddress([1, 0, 0x5e, 0, 0, 0xfb]), address: [224, 0, 0, 251].into() };
     let fragment = |to: Host| {
@@ -54,19 +54,19 @@ fn everything_passes_but_new_flows_to_protected_services() {
             "a SYN to the service",
             Port::Outside,
             frame::tcp(SYN, to_nas(CLIENT, 1, 22), b""),
-            Action::Drop(Drop::NoGrant),
+            Action::Drop(DropReason::NoGrant),
         ),
         (
             "an ACK to it",
             Port::Outside,
             frame::tcp(ACK, to_nas(CLIENT, 1, 22), b""),
-            Action::Drop(Drop::NoGrant),
+            Action::Drop(DropReason::NoGrant),
         ),
-        ("a datagram to the service", Port::Outside, to(NAS, 53), Action::Drop(Drop::NoGrant)),
-        ("its datagram to all", Port::Outside, to(all, 53), Action::Drop(Drop::NoGrant)),
-        ("to all of the network", Port::Outside, to(subnet, 53), Action::Drop(Drop::NoGrant)),
-        ("to a group", Port::Outside, to(group, 53), Action::Drop(Drop::NoGrant)),
-        ("a fragment to the host", Port::Outside, fragment(NAS), Action::Drop(Drop::Fragment)),
+        ("a datagram to the service", Port::Outside, to(NAS, 53), Action::Drop(DropReason::NoGrant)),
+        ("its datagram to all", Port::Outside, to(all, 53), Action::Drop(DropReason::NoGrant)),
+        ("to all of the network", Port::Outside, to(subnet, 53), Action::Drop(DropReason::NoGrant)),
+        ("to a group", Port::Outside, to(group, 53), Action::Drop(DropReason::NoGrant)),
+        ("a fragment to the host", Port::Outside, fragment(NAS), Action::Drop(DropReason::Fragment)),
         ("a fragment to another", Port::Outside, fragment(other), IN),
         ("another port of the host", Port::Outside, frame::tcp(SYN, to_nas(CLIENT, 1, 80), b""), IN),
         (
@@ -80,7 +80,7 @@ fn everything_passes_but_new_flows_to_protected_services() {
         (
             "who has the host",
             Port::Outside,
-            frame::arp(ArpOperation::Request, CLIENT, Host { hardware: EVERYBODY, ..NAS }),
+            frame::arp(ArpOperation::Request, CLIENT, Host { hardware: BROADCAST, ..NAS }),
             IN,
         ),
         ("the host's own flow", Port::Inside, frame::tcp(SYN, to_client(5_000, 443), b""), OUT),
@@ -96,14 +96,14 @@ fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
     for (row, at) in [GATEWAY, NAS].into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), inline());
         let mut gateway = ready(&mut tables, &config);
-        let path = Path { from: CLIENT, from_port: 5_000, to: at, to_port: crate::rig::KNOCK_PORT };
+        let path = Path { from: CLIENT, from_port: 5_000, to: at, to_port: crate::harness::KNOCK_PORT };
         let given = through(&mut gateway, Port::Outside, &frame::udp(path, &knock("SSHK", READY, 1)));
-        assert_eq!(given, Action::Drop(Drop::Knock(Verdict::Accept)), "row {row}");
+        assert_eq!(given, Action::Drop(DropReason::Knock(Verdict::Accept)), "row {row}");
         let syn = |from| frame::tcp(SYN, to_nas(from, 5_001, 22), b"");
         assert_eq!(through(&mut gateway, Port::Outside, &syn(CLIENT)), IN, "row {row}");
         assert_eq!(
             through(&mut gateway, Port::Outside, &syn(STRANGER)),
-            Action::Drop(Drop::NoGrant),
+            Action::Drop(DropReason::NoGrant),
             "row {row}"
         );
         let answer = frame::tcp(SYN_ACK, to_client(22, 5_001), b"");
@@ -114,7 +114,7 @@ fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
         let mut new = frame::tcp(SYN, to_nas(CLIENT, 5_002, 22), b"");
         assert_eq!(
             gateway.on_frame(seconds(3_600), Port::Outside, &mut new),
-            Action::Drop(Drop::NoGrant),
+            Action::Drop(DropReason::NoGrant),
             "row {row}"
         );
     }
@@ -126,22 +126,22 @@ fn each_of_two_protected_hosts_is_protected() {
     let (mut tables, mut config) = (SmallTables::new(), inline());
     config.services[1].inside.address = second.address;
     let mut gateway = ready(&mut tables, &config);
-    let held = Action::Drop(Drop::NoGrant);
+    let held = Action::Drop(DropReason::NoGrant);
     for (row, host) in [NAS, second].into_iter().enumerate() {
-        let path = Path { from: CLIENT, from_port: 5_000, to: host, to_port: crate::rig::KNOCK_PORT };
+        let path = Path { from: CLIENT, from_port: 5_000, to: host, to_port: crate::harness::KNOCK_PORT };
         let mut fragment = frame::udp(path, b"12345678");
         let mut packet = Ipv4Packet::new_unchecked(&mut fragment[14..]);
         packet.set_frag_offset(64);
         packet.fill_checksum();
         assert_eq!(
             through(&mut gateway, Port::Outside, &fragment),
-            Action::Drop(Drop::Fragment),
+            Action::Drop(DropReason::Fragment),
             "row {row}"
         );
         let wrong = frame::udp(path, b"a knock that is too short");
         assert_eq!(
             through(&mut gateway, Port::Outside, &wrong),
-            Action::Drop(Drop::Knock(Verdict::Ignore(Reason::Length))),
+            Action::Drop(DropReason::Knock(Verdict::Ignore(Reason::Length))),
             "row {row}: knocks at its address are for the gateway"
         );
         let (ssh, dns) = if host == NAS { (held, IN) } else { (IN, held) };
@@ -158,16 +158,16 @@ fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
     let mut gateway = ready(&mut tables, &config);
     assert_eq!(
         send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1)),
-        Drop::Knock(Verdict::Accept)
+        DropReason::Knock(Verdict::Accept)
     );
     let to = |address: [u8; 4]| {
-        let all = Host { hardware: EVERYBODY, address: address.into() };
+        let all = Host { hardware: BROADCAST, address: address.into() };
         frame::udp(Path { from: CLIENT, from_port: 1, to: all, to_port: 53 }, b"")
     };
     for (row, address) in [[255; 4], [192, 168, 1, 255], [224, 0, 0, 251]].into_iter().enumerate() {
         assert_eq!(
             through(&mut gateway, Port::Outside, &to(address)),
-            Action::Drop(Drop::NoGrant),
+            Action::Drop(DropReason::NoGrant),
             "row {row}"
         );
     }
@@ -177,7 +177,7 @@ fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
 fn a_knock_from_the_inside_is_an_ordinary_datagram() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
-    let path = Path { from: NAS, from_port: 5_000, to: CLIENT, to_port: crate::rig::KNOCK_PORT };
+    let path = Path { from: NAS, from_port: 5_000, to: CLIENT, to_port: crate::harness::KNOCK_PORT };
     assert_eq!(through(&mut gateway, Port::Inside, &frame::udp(path, &knock("SSHK", READY, 1))), OUT);
 }
 
@@ -194,7 +194,7 @@ fn a_source_routed_packet_reaches_nobody() {
         packet.fill_checksum();
         frame
     };
-    let malformed = Action::Drop(Drop::Malformed);
+    let malformed = Action::Drop(DropReason::Malformed);
     let table = [
         ("padding", [1, 1, 1, 0], IN),
         ("router alert (RFC 2113)", [148, 4, 0, 0], IN),
@@ -213,7 +213,7 @@ fn the_counters_are_read_from_the_inside_only() {
     let mut gateway = ready(&mut tables, &config);
     let syn = frame::tcp(SYN, Path { from: NAS, from_port: 5_000, to: GATEWAY, to_port: 9_100 }, b"");
     assert_eq!(through(&mut gateway, Port::Inside, &syn), Action::Local { skip: 0 });
-    assert_eq!(through(&mut gateway, Port::Outside, &syn), Action::Drop(Drop::Silence));
+    assert_eq!(through(&mut gateway, Port::Outside, &syn), Action::Drop(DropReason::Unsolicited));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn what_cannot_be_judged_passes_only_if_it_may() {
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
         frame
     };
-    let held = Action::Drop(Drop::Protocol);
+    let held = Action::Drop(DropReason::Protocol);
     let table = [
         (Pass { ipv6: false, other: false }, held, held),
         (Pass { ipv6: true, other: false }, IN, held),
@@ -263,13 +263,13 @@ fn trunk() -> pkd_gateway::Config<RULES> {
 }
 
 /// A frame, what becomes of it, and its tag then.
-type Crossing = (&'static str, Vec<u8>, Result<Action, Drop>, u16);
+type Crossing = (&'static str, Vec<u8>, Result<Action, DropReason>, u16);
 
 #[test]
 fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
     let (mut tables, config) = (SmallTables::new(), trunk());
     let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    gateway.set_time(pkd_gateway::Instant(0), crate::rig::START).unwrap();
+    gateway.set_time(pkd_gateway::Instant(0), crate::harness::START).unwrap();
     let web = frame::tcp(SYN, to_nas(CLIENT, 1, 80), b"");
     let ssh = frame::tcp(SYN, to_nas(CLIENT, 1, 22), b"");
     let back = frame::tcp(SYN, to_client(5_000, 443), b"");
@@ -278,12 +278,17 @@ fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
         ("inwards", tagged(&web, 10), crossed, 20),
         ("with a priority", tagged(&web, 0xe00a), crossed, 0xe014),
         ("outwards", tagged(&back, 20), crossed, 10),
-        ("to the service", tagged(&ssh, 10), Err(Drop::NoGrant), 0),
+        ("to the service", tagged(&ssh, 10), Err(DropReason::NoGrant), 0),
         ("to the service, from its own side", tagged(&ssh, 20), crossed, 10),
-        ("another VLAN", tagged(&web, 30), Err(Drop::NotOurs), 0),
-        ("no VLAN", web.clone(), Err(Drop::NotOurs), 0),
-        ("a provider's tag (802.1ad)", typed(&tagged(&web, 10), 0x88a8), Err(Drop::NotOurs), 0),
-        ("no tag, and a VLAN's number by chance", typed(&tagged(&web, 20), 0x88cc), Err(Drop::NotOurs), 0),
+        ("another VLAN", tagged(&web, 30), Err(DropReason::NotForUs), 0),
+        ("no VLAN", web.clone(), Err(DropReason::NotForUs), 0),
+        ("a provider's tag (802.1ad)", typed(&tagged(&web, 10), 0x88a8), Err(DropReason::NotForUs), 0),
+        (
+            "no tag, and a VLAN's number by chance",
+            typed(&tagged(&web, 20), 0x88cc),
+            Err(DropReason::NotForUs),
+            0,
+        ),
     ];
     for (row, (name, frame, action, control)) in table.iter().enumerate() {
         let mut bytes = frame.clone();
@@ -306,7 +311,7 @@ fn on_a_trunk_the_own_stack_gets_and_sends_frames_without_tags() {
     assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::Local { skip: TAG });
     assert_eq!(bytes[TAG..], ping);
 
-    let question = frame::arp(ArpOperation::Request, NAS, Host { hardware: EVERYBODY, ..GATEWAY });
+    let question = frame::arp(ArpOperation::Request, NAS, Host { hardware: BROADCAST, ..GATEWAY });
     let mut bytes = tagged(&question, 20);
     assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::ForwardAndUntagged(Port::Outside));
     assert_eq!(bytes, tagged(&question, 10));
@@ -315,10 +320,10 @@ fn on_a_trunk_the_own_stack_gets_and_sends_frames_without_tags() {
 
     let mut out = [0; 128];
     for (copy, vlan) in [(0, 10), (1, 20)] {
-        let (port, length) = gateway.on_own_frame(&ping, copy, &mut out).unwrap();
+        let (port, length) = gateway.on_stack_frame(&ping, copy, &mut out).unwrap();
         assert_eq!((port, &out[..length]), (Port::Outside, &tagged(&ping, vlan)[..]), "copy {copy}");
     }
-    assert_eq!(gateway.on_own_frame(&ping, 2, &mut out), None);
+    assert_eq!(gateway.on_stack_frame(&ping, 2, &mut out), None);
 }
 
 #[test]
@@ -340,7 +345,7 @@ fn own_frames_go_out_on_both_sides() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let gateway = ready(&mut tables, &config);
     let mut out = [0; 64];
-    let sent = |copy, out: &mut [u8]| gateway.on_own_frame(b"a frame", copy, out);
+    let sent = |copy, out: &mut [u8]| gateway.on_stack_frame(b"a frame", copy, out);
     assert_eq!(sent(0, &mut out), Some((Port::Outside, 7)));
     assert_eq!(sent(1, &mut out), Some((Port::Inside, 7)));
     assert_eq!(sent(2, &mut out), None);
@@ -354,7 +359,7 @@ fn what_is_for_an_inside_host_stays_inside() {
     let mut out = [0; 128];
     let mut sides = |gateway: &Small<'_>, to: Host| {
         let answer = frame::icmp(GATEWAY, to, 0, b"counters");
-        [0, 1].map(|copy| gateway.on_own_frame(&answer, copy, &mut out).map(|(port, _)| port))
+        [0, 1].map(|copy| gateway.on_stack_frame(&answer, copy, &mut out).map(|(port, _)| port))
     };
     // `ready` has heard of the NAS.
     assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
@@ -395,7 +400,8 @@ fn the_gateway_remembers_the_last_eight_inside_hosts_that_spoke_to_it() {
         for (number, sides) in expected {
             let answer = frame::icmp(GATEWAY, speaker(number), 0, b"counters");
             let mut out = [0; 128];
-            let sent = [0, 1].map(|copy| gateway.on_own_frame(&answer, copy, &mut out).map(|(port, _)| port));
+            let sent =
+                [0, 1].map(|copy| gateway.on_stack_frame(&answer, copy, &mut out).map(|(port, _)| port));
             assert_eq!(sent, sides, "row {row}: {name}: host {number}");
         }
     }
@@ -407,7 +413,7 @@ fn a_knock_needs_no_answer_and_gets_none_in_either_mode() {
     let mut gateway = ready(&mut tables, &config);
     assert_eq!(
         send_knock(&mut gateway, READY, CLIENT, &knock("SSHK", READY, 1)),
-        Drop::Knock(Verdict::Accept)
+        DropReason::Knock(Verdict::Accept)
     );
     let mut out = [0; 64];
     assert_eq!(gateway.on_tick(READY, &mut out), None);

@@ -9,6 +9,8 @@ mod flows;
 #[cfg(test)]
 mod frame;
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod icmp;
 #[cfg(test)]
 mod inline;
@@ -16,7 +18,5 @@ mod inline;
 mod one_arm;
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
-mod rig;
 #[cfg(test)]
 mod time;

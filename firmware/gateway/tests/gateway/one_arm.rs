@@ -1,13 +1,13 @@
 //! Services at the gateway's own address.
 
 use pkd_core::{Reason, Verdict};
-use pkd_gateway::{Action, Drop, Gateway, Instant, Port};
+use pkd_gateway::{Action, DropReason, Gateway, Instant, Port};
 use smoltcp::wire::{ArpOperation, EthernetAddress, IpProtocol, Ipv4Packet};
 
 use crate::{
-    frame::{self, Carrier, HOPS, Host, Path, SYN, SYN_ACK, Seen},
-    rig::{
-        CLIENT, DNS, EVERYBODY, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TCP_ACK, TCP_SYN,
+    frame::{self, HOPS, Host, Parsed, Path, SYN, SYN_ACK, Transport},
+    harness::{
+        BROADCAST, CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TCP_ACK, TCP_SYN,
         TIME_SERVER, client, establish, from_nas, knock, one_arm, open, pass, ready, seconds, send_knock,
         to_gateway,
     },
@@ -17,7 +17,7 @@ use crate::{
 fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
-    let refused = Err(Action::Drop(Drop::NoGrant));
+    let refused = Err(Action::Drop(DropReason::NoGrant));
     assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), refused);
     open(&mut gateway, READY, CLIENT, "SSHK");
 
@@ -25,36 +25,36 @@ fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
     let nat_port = inwards.from.1;
     assert_eq!(
         inwards,
-        Seen {
+        Parsed {
             hardware: (GATEWAY.hardware, NAS.hardware),
             from: (GATEWAY.address, nat_port),
             to: (NAS.address, 22),
             hops: HOPS - 1,
-            carrier: TCP_SYN,
+            transport: TCP_SYN,
             payload: b"payload".to_vec(),
         }
     );
     let answer =
-        pass(&mut gateway, READY, Port::Outside, Carrier::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
+        pass(&mut gateway, READY, Port::Outside, Transport::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
     assert_eq!(
         answer,
-        Seen {
+        Parsed {
             hardware: (GATEWAY.hardware, CLIENT.hardware),
             from: (GATEWAY.address, SSH),
             to: (CLIENT.address, 5_001),
             hops: HOPS - 1,
-            carrier: Carrier::Tcp(SYN_ACK),
+            transport: Transport::Tcp(SYN_ACK),
             payload: b"payload".to_vec(),
         }
     );
 
     let strangers = pass(&mut gateway, READY, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
     assert_eq!(strangers, refused, "another address");
-    let other = pass(&mut gateway, READY, Port::Outside, Carrier::Udp, to_gateway(CLIENT, 5_001, DNS));
-    assert_eq!(other, Err(Action::Drop(Drop::NoGrant)), "a service of another rule");
+    let other = pass(&mut gateway, READY, Port::Outside, Transport::Udp, to_gateway(CLIENT, 5_001, DNS));
+    assert_eq!(other, Err(Action::Drop(DropReason::NoGrant)), "a service of another rule");
     open(&mut gateway, READY, CLIENT, "BOTH");
     let other =
-        pass(&mut gateway, READY, Port::Outside, Carrier::Udp, to_gateway(CLIENT, 5_001, DNS)).unwrap();
+        pass(&mut gateway, READY, Port::Outside, Transport::Udp, to_gateway(CLIENT, 5_001, DNS)).unwrap();
     assert_eq!(other.to, (NAS.address, 53));
 }
 
@@ -87,28 +87,44 @@ fn what_nobody_waits_for_is_silence() {
         packet.fill_checksum();
         frame
     };
-    let table: &[(&str, Vec<u8>, Drop)] = &[
-        ("a port without a service", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 80), b""), Drop::Silence),
-        ("a datagram to one", frame::udp(to_gateway(CLIENT, 5_001, 53), b""), Drop::Silence),
-        ("a port of flows", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 40_001), b""), Drop::Silence),
-        ("counters, from elsewhere", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 9_100), b""), Drop::Silence),
-        ("an echo reply", frame::icmp(CLIENT, GATEWAY, 0, b"12345678"), Drop::Silence),
-        ("a first fragment", fragment(0, true), Drop::Fragment),
-        ("a last fragment", fragment(8, false), Drop::Fragment),
-        ("a broken header", broken, Drop::Checksum),
-        ("to another host", frame::tcp(SYN, to_gateway(CLIENT, 1, SSH).with_to(NAS), b""), Drop::NotOurs),
-        ("from ourselves", frame::tcp(SYN, to_gateway(GATEWAY, 1, SSH), b""), Drop::NotOurs),
-        ("our address, from elsewhere", frame::tcp(SYN, to_gateway(other, 1, SSH), b""), Drop::NotOurs),
-        ("IGMP", frame::ipv4(CLIENT, GATEWAY, IpProtocol::Igmp, 8, |_, _, _| {}), Drop::Protocol),
+    let table: &[(&str, Vec<u8>, DropReason)] = &[
+        (
+            "a port without a service",
+            frame::tcp(SYN, to_gateway(CLIENT, 5_001, 80), b""),
+            DropReason::Unsolicited,
+        ),
+        ("a datagram to one", frame::udp(to_gateway(CLIENT, 5_001, 53), b""), DropReason::Unsolicited),
+        ("a port of flows", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 40_001), b""), DropReason::Unsolicited),
+        (
+            "counters, from elsewhere",
+            frame::tcp(SYN, to_gateway(CLIENT, 5_001, 9_100), b""),
+            DropReason::Unsolicited,
+        ),
+        ("an echo reply", frame::icmp(CLIENT, GATEWAY, 0, b"12345678"), DropReason::Unsolicited),
+        ("a first fragment", fragment(0, true), DropReason::Fragment),
+        ("a last fragment", fragment(8, false), DropReason::Fragment),
+        ("a broken header", broken, DropReason::Checksum),
+        (
+            "to another host",
+            frame::tcp(SYN, to_gateway(CLIENT, 1, SSH).addressed_to(NAS), b""),
+            DropReason::NotForUs,
+        ),
+        ("from ourselves", frame::tcp(SYN, to_gateway(GATEWAY, 1, SSH), b""), DropReason::NotForUs),
+        (
+            "our address, from elsewhere",
+            frame::tcp(SYN, to_gateway(other, 1, SSH), b""),
+            DropReason::NotForUs,
+        ),
+        ("IGMP", frame::ipv4(CLIENT, GATEWAY, IpProtocol::Igmp, 8, |_, _, _| {}), DropReason::Protocol),
         (
             "an ICMP message of 4 bytes",
             frame::ipv4(CLIENT, GATEWAY, IpProtocol::Icmp, 4, |_, _, _| {}),
-            Drop::Malformed,
+            DropReason::Malformed,
         ),
-        ("IPv6", ipv6, Drop::Protocol),
-        ("version 6 in a header of version 4", version(6), Drop::Malformed),
-        ("its last hop", last_hop, Drop::Hops),
-        ("nothing", Vec::new(), Drop::Malformed),
+        ("IPv6", ipv6, DropReason::Protocol),
+        ("version 6 in a header of version 4", version(6), DropReason::Malformed),
+        ("its last hop", last_hop, DropReason::TtlExpired),
+        ("nothing", Vec::new(), DropReason::Malformed),
     ];
     for (row, (name, frame, why)) in table.iter().enumerate() {
         let given = gateway.on_frame(READY, Port::Outside, &mut frame.clone());
@@ -121,14 +137,14 @@ fn the_own_stack_gets_what_is_for_it() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let server = Host { address: TIME_SERVER, ..NAS };
-    let everybody = Host { hardware: EVERYBODY, ..GATEWAY };
+    let everybody = Host { hardware: BROADCAST, ..GATEWAY };
     let time = |from, from_port| frame::udp(Path { from, from_port, to: GATEWAY, to_port: 12_300 }, b"time");
     let table: &[(&str, Vec<u8>, bool)] = &[
         ("a ping", frame::icmp(CLIENT, GATEWAY, 8, b"12345678"), true),
         ("who has our address", frame::arp(ArpOperation::Request, NAS, everybody), true),
         (
             "who has another",
-            frame::arp(ArpOperation::Request, NAS, Host { hardware: EVERYBODY, ..NAS }),
+            frame::arp(ArpOperation::Request, NAS, Host { hardware: BROADCAST, ..NAS }),
             false,
         ),
         ("the time server's answer", time(server, 123), true),
@@ -152,11 +168,11 @@ fn the_own_stack_gets_what_is_for_it() {
 fn an_inside_host_is_asked_for_and_only_one_that_answers_gets_flows() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    gateway.set_time(Instant(0), crate::rig::START).unwrap();
+    gateway.set_time(Instant(0), crate::harness::START).unwrap();
     open(&mut gateway, READY, CLIENT, "SSHK");
-    assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), Err(Action::Drop(Drop::NoNeighbour)));
+    assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), Err(Action::Drop(DropReason::NoNeighbour)));
     let unknown = pass(&mut gateway, READY, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
-    assert_eq!(unknown, Err(Action::Drop(Drop::NoGrant)), "a stranger must not learn who answers");
+    assert_eq!(unknown, Err(Action::Drop(DropReason::NoGrant)), "a stranger must not learn who answers");
 
     let mut out = [0; 64];
     let question =
@@ -182,7 +198,7 @@ fn an_arp_answer_with_an_impossible_hardware_address_does_not_redirect_a_service
     let new_card = Host::new(9, [192, 168, 1, 20]).hardware;
     let table = [
         ("the gateway's own", GATEWAY.hardware, NAS.hardware),
-        ("broadcast", EVERYBODY, NAS.hardware),
+        ("broadcast", BROADCAST, NAS.hardware),
         ("a group's", EthernetAddress([1, 0, 0x5e, 0, 0, 1]), NAS.hardware),
         ("none", EthernetAddress([0; 6]), NAS.hardware),
         ("a new card's", new_card, new_card),
@@ -222,15 +238,20 @@ fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
     let pkd_gateway::Address::Static(interface) = config.address else { panic!("{:?}", config.address) };
     config.address = pkd_gateway::Address::Dhcp;
     let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
-    let all = Host { hardware: EVERYBODY, address: [255; 4].into() };
+    let all = Host { hardware: BROADCAST, address: [255; 4].into() };
     let dhcp = |to| frame::udp(Path { from: NAS, from_port: 67, to, to_port: 68 }, b"offer");
     let local = Action::Local { skip: 0 };
-    let (not_ready, not_ours) = (Action::Drop(Drop::NotReady), Action::Drop(Drop::NotOurs));
+    let (not_ready, not_ours) = (Action::Drop(DropReason::NotReady), Action::Drop(DropReason::NotForUs));
     // what comes; what becomes of it without an address, and with one
     let table = [
         ("an offer to all", dhcp(all), local, local),
         ("an offer to the gateway", dhcp(GATEWAY), local, local),
-        ("a SYN", frame::tcp(SYN, to_gateway(CLIENT, 1, SSH), b""), not_ready, Action::Drop(Drop::NoGrant)),
+        (
+            "a SYN",
+            frame::tcp(SYN, to_gateway(CLIENT, 1, SSH), b""),
+            not_ready,
+            Action::Drop(DropReason::NoGrant),
+        ),
         ("counters", frame::udp(from_nas(5_000, 9_100), b""), not_ready, local),
         ("who has its address", frame::arp(ArpOperation::Request, NAS, GATEWAY), not_ours, local),
     ];
@@ -254,10 +275,10 @@ fn the_own_stacks_frames_go_out_once() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let gateway = ready(&mut tables, &config);
     let mut out = [0; 7];
-    assert_eq!(gateway.on_own_frame(b"a frame", 0, &mut out), Some((Port::Outside, 7)));
+    assert_eq!(gateway.on_stack_frame(b"a frame", 0, &mut out), Some((Port::Outside, 7)));
     assert_eq!(out, *b"a frame");
-    assert_eq!(gateway.on_own_frame(b"a frame", 1, &mut out), None);
-    assert_eq!(gateway.on_own_frame(b"a longer frame", 0, &mut out), None, "it does not fit");
+    assert_eq!(gateway.on_stack_frame(b"a frame", 1, &mut out), None);
+    assert_eq!(gateway.on_stack_frame(b"a longer frame", 0, &mut out), None, "it does not fit");
 }
 
 #[test]
@@ -276,14 +297,18 @@ fn every_wrong_knock_has_its_reason_and_is_counted_under_it() {
         (&good, Verdict::Ignore(Reason::Replay)),
     ];
     for (row, (payload, verdict)) in table.iter().enumerate() {
-        assert_eq!(send_knock(&mut gateway, READY, CLIENT, payload), Drop::Knock(*verdict), "row {row}");
-        assert_eq!(gateway.counters().dropped(Drop::Knock(*verdict)), 1, "row {row}");
+        assert_eq!(
+            send_knock(&mut gateway, READY, CLIENT, payload),
+            DropReason::Knock(*verdict),
+            "row {row}"
+        );
+        assert_eq!(gateway.counters().dropped(DropReason::Knock(*verdict)), 1, "row {row}");
     }
     assert_eq!(
-        gateway.take_knocked().map(|knocked| (knocked.address, knocked.rule)),
+        gateway.take_accepted().map(|knocked| (knocked.address, knocked.rule)),
         Some((CLIENT.address, 0))
     );
-    assert_eq!(gateway.take_knocked(), None);
+    assert_eq!(gateway.take_accepted(), None);
     let mut text = String::new();
     gateway.write_metrics(READY, &mut text).unwrap();
     for line in
@@ -298,8 +323,8 @@ fn every_wrong_knock_has_its_reason_and_is_counted_under_it() {
 fn a_knock_with_a_wrong_udp_checksum_is_none() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
-    let path = to_gateway(CLIENT, 5_000, crate::rig::KNOCK_PORT);
+    let path = to_gateway(CLIENT, 5_000, crate::harness::KNOCK_PORT);
     let mut frame = frame::udp(path, &knock("SSHK", READY, 1));
     frame[14 + 20 + 6] ^= 1;
-    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut frame), Action::Drop(Drop::Checksum));
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut frame), Action::Drop(DropReason::Checksum));
 }

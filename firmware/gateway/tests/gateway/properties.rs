@@ -1,12 +1,12 @@
 //! What holds for every frame.
 
-use pkd_gateway::{Action, Drop, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use pkd_gateway::{Action, DropReason, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
 use proptest::prelude::*;
 use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, Ipv4Packet};
 
 use crate::{
-    frame::{self, Carrier, Flags, Host, Path, SYN},
-    rig::{
+    frame::{self, Flags, Host, Path, SYN, Transport},
+    harness::{
         CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, knock, one_arm,
         ready, send_knock, to_gateway,
     },
@@ -20,8 +20,8 @@ fn stranger() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(tcp, flags, from_port, to_port, payload)| {
                 let ports = [SSH, DNS, 40_000, 9_100, 22, 53, 12_300];
                 let to_port = ports.get(usize::from(to_port) % 9).copied().unwrap_or(to_port);
-                let carrier = if tcp { Carrier::Tcp(Flags(flags)) } else { Carrier::Udp };
-                frame::carried(carrier, to_gateway(CLIENT, from_port, to_port), &payload)
+                let transport = if tcp { Transport::Tcp(Flags(flags)) } else { Transport::Udp };
+                frame::segment(transport, to_gateway(CLIENT, from_port, to_port), &payload)
             });
     let turned = (
         good,
@@ -99,14 +99,14 @@ proptest! {
         let (mut tables, config) = (SmallTables::new(), one_arm());
         let mut gateway = ready(&mut tables, &config);
         send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1));
-        let (carrier, port, inside) = if tcp { (Carrier::Tcp(SYN), SSH, 22) } else { (Carrier::Udp, DNS, 53) };
-        let sent = without_checksum(frame::carried(carrier, to_gateway(CLIENT, from_port, port), &payload), checksum || tcp);
+        let (transport, port, inside) = if tcp { (Transport::Tcp(SYN), SSH, 22) } else { (Transport::Udp, DNS, 53) };
+        let sent = without_checksum(frame::segment(transport, to_gateway(CLIENT, from_port, port), &payload), checksum || tcp);
         let there = forwarded(&mut gateway, &sent);
         // The NAS sends the same bytes back.
-        let echo = frame::carried(carrier, from_nas(inside, frame::seen(&there).unwrap().from.1), &payload);
+        let echo = frame::segment(transport, from_nas(inside, frame::parse(&there).unwrap().from.1), &payload);
         let back = forwarded(&mut gateway, &without_checksum(echo, checksum || tcp));
-        let mut expected = frame::carried(
-            carrier,
+        let mut expected = frame::segment(
+            transport,
             Path { from: GATEWAY, from_port: port, to: CLIENT, to_port: from_port },
             &payload,
         );
@@ -129,11 +129,11 @@ proptest! {
         let honest = Host::new(3, [203, 0, 113, 200]);
         send_knock(&mut gateway, READY, honest, &knock("BOTH", READY, 1));
         for (tcp, flags, from_port, to_port) in frames {
-            let carrier = if tcp { Carrier::Tcp(Flags(flags)) } else { Carrier::Udp };
+            let transport = if tcp { Transport::Tcp(Flags(flags)) } else { Transport::Udp };
             let (to, ports) = if bridge { (NAS, [22, 53]) } else { (GATEWAY, [SSH, DNS]) };
             let to_port = if tcp { ports[0] } else if to_port.is_multiple_of(4) { to_port } else { ports[1] };
             let path = Path { from: CLIENT, from_port, to, to_port };
-            let action = gateway.on_frame(READY, Port::Outside, &mut frame::carried(carrier, path, b""));
+            let action = gateway.on_frame(READY, Port::Outside, &mut frame::segment(transport, path, b""));
             let to_service = !bridge || ports.contains(&to_port) || to_port == 40_000;
             prop_assert!(!to_service || matches!(action, Action::Drop(_)), "{:?}", action);
         }
@@ -163,7 +163,7 @@ fn is_whole(frame: &[u8]) -> bool {
         return false;
     }
     // `seen` wants right checksums, and panics else.
-    std::panic::catch_unwind(|| frame::seen(&frame)).is_ok_and(|seen| seen.is_some())
+    std::panic::catch_unwind(|| frame::parse(&frame)).is_ok_and(|seen| seen.is_some())
 }
 
 #[test]
@@ -174,6 +174,6 @@ fn a_frame_of_each_length_is_looked_at() {
     assert_eq!(whole.len(), 1_514);
     for length in 0..whole.len() {
         let given = gateway.on_frame(READY, Port::Outside, &mut whole[..length].to_vec());
-        assert_eq!(given, Action::Drop(Drop::Malformed), "{length}");
+        assert_eq!(given, Action::Drop(DropReason::Malformed), "{length}");
     }
 }

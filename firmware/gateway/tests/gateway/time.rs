@@ -1,13 +1,13 @@
 //! The clock and the floor: what a time server can do, and what it cannot.
 
 use pkd_core::{Reason, UnixSeconds, Verdict, Window};
-use pkd_gateway::{Drop, Gateway, Instant, TimeError, TimeSource};
+use pkd_gateway::{DropReason, Gateway, Instant, TimeError, TimeSource};
 
-use crate::rig::{CLIENT, GATEWAY, START, SmallTables, knock_at, one_arm, send_knock};
+use crate::harness::{CLIENT, GATEWAY, START, SmallTables, knock_at, one_arm, send_knock};
 
-const ACCEPT: Drop = Drop::Knock(Verdict::Accept);
-const REPLAY: Drop = Drop::Knock(Verdict::Ignore(Reason::Replay));
-const WINDOW: Drop = Drop::Knock(Verdict::Ignore(Reason::Window));
+const ACCEPT: DropReason = DropReason::Knock(Verdict::Accept);
+const REPLAY: DropReason = DropReason::Knock(Verdict::Ignore(Reason::Replay));
+const WINDOW: DropReason = DropReason::Knock(Verdict::Ignore(Reason::Window));
 
 fn at(seconds: u64) -> Instant {
     Instant(seconds * 1_000)
@@ -22,7 +22,7 @@ fn no_knock_is_accepted_before_the_time_is_known() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     let knock = knock_at("SSHK", unix(5), 1);
-    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock), Drop::NoTime);
+    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock), DropReason::NoTime);
     gateway.set_time(at(2), unix(4)).unwrap();
     assert_eq!(send_knock(&mut gateway, at(3), CLIENT, &knock), ACCEPT);
 }
@@ -97,7 +97,7 @@ fn a_floor_that_could_not_be_saved_is_counted_and_still_has_to_be_saved() {
 
 #[test]
 fn a_time_that_is_not_believed_is_named_beside_the_earliest_possible() {
-    let text = TimeError::Earlier { told: UnixSeconds(12), earliest: UnixSeconds(345) }.to_string();
+    let text = TimeError::TooEarly { reported: UnixSeconds(12), earliest: UnixSeconds(345) }.to_string();
     assert!(text.contains("12") && text.contains("345"), "{text}");
 }
 
@@ -108,10 +108,10 @@ fn a_time_server_that_lies_about_the_past_is_not_believed() {
     // What was accepted at the latest, less the window that its sender's clock may have been ahead.
     let earliest = unix(90);
     let table = [(0, false), (89, false), (90, true), (200, true), (89, false)];
-    for (row, (told, believed)) in table.into_iter().enumerate() {
-        let told = unix(told);
-        let expected = if believed { Ok(()) } else { Err(TimeError::Earlier { told, earliest }) };
-        assert_eq!(gateway.set_time(at(0), told), expected, "row {row}");
+    for (row, (reported, believed)) in table.into_iter().enumerate() {
+        let reported = unix(reported);
+        let expected = if believed { Ok(()) } else { Err(TimeError::TooEarly { reported, earliest }) };
+        assert_eq!(gateway.set_time(at(0), reported), expected, "row {row}");
     }
     assert_eq!(gateway.time(at(3)), Some(unix(203)), "it goes on from the last that was believed");
     assert_eq!(gateway.counters().time_refused, 3);
@@ -121,9 +121,9 @@ fn a_time_server_that_lies_about_the_past_is_not_believed() {
 fn no_time_is_earlier_than_the_configuration() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    let told = UnixSeconds(config.made.0 - 1);
-    assert_eq!(gateway.set_time(at(0), told), Err(TimeError::Earlier { told, earliest: config.made }));
-    assert!(gateway.set_time(at(0), config.made).is_ok());
+    let reported = UnixSeconds(config.created.0 - 1);
+    assert_eq!(gateway.set_time(at(0), reported), Err(TimeError::TooEarly { reported, earliest: config.created }));
+    assert!(gateway.set_time(at(0), config.created).is_ok());
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn without_a_clock_times_have_to_grow() {
     config.time = TimeSource::None;
     config.rules.iter_mut().for_each(|rule| rule.window = Window::NO_CLOCK);
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    let made = config.made.0;
+    let made = config.created.0;
     let table = [
         ("no later than the configuration", made, REPLAY),
         ("later", made + 1, ACCEPT),

@@ -1,4 +1,4 @@
-//! What becomes of a gateway that goes wrong: each life of this image goes wrong in another way, and the next one tells of it.
+//! What becomes of a gateway that goes wrong: each boot of this image goes wrong in another way, and the next one tells of it.
 
 #![no_std]
 #![no_main]
@@ -18,9 +18,9 @@ use cortex_m_rt::entry;
 use crate::watchdog::Watchdog;
 
 /// A word of the PSRAM behind the flash: it outlives resets, and QEMU begins with 0 there.
-const LIVES: usize = 0x2108_0000;
+const BOOT_COUNT: usize = 0x2108_0000;
 /// Milliseconds that the watchdog waits here.
-const PATIENCE: u32 = 200;
+const WATCHDOG_MS: u32 = 200;
 /// The dual timer's first counter (Arm DDI 0479, section 4.4), counting down at 25 MHz.
 const LOAD: usize = 0x4000_2000;
 const VALUE: usize = 0x4000_2004;
@@ -48,14 +48,14 @@ fn write(address: usize, value: u32) {
 fn main() -> ! {
     write(LOAD, u32::MAX);
     write(CONTROL, ON);
-    let life = read(LIVES);
-    write(LIVES, life + 1);
-    defmt::info!("life {}", life);
-    match life {
+    let boot = read(BOOT_COUNT);
+    write(BOOT_COUNT, boot + 1);
+    defmt::info!("boot {}", boot);
+    match boot {
         0 => panic!("on purpose"),
         1 => cortex_m::asm::udf(),
         2 => {
-            Watchdog::start(PATIENCE);
+            Watchdog::start(WATCHDOG_MS);
             // As a gateway that waits for what never comes.
             cortex_m::interrupt::disable();
             loop {
@@ -63,12 +63,12 @@ fn main() -> ! {
             }
         }
         _ => {
-            let mut watchdog = Watchdog::start(PATIENCE);
+            let mut watchdog = Watchdog::start(WATCHDOG_MS);
             // Five times as long as it waits.
-            while u32::MAX - read(VALUE) < PATIENCE * 5 * 25_000 {
+            while u32::MAX - read(VALUE) < WATCHDOG_MS * 5 * 25_000 {
                 watchdog.feed();
             }
-            defmt::info!("fed, it does not bite");
+            defmt::info!("watchdog fed: no reset");
             semihosting::process::exit(0)
         }
     }

@@ -14,19 +14,20 @@ use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
-    Key, Knock, Packet, Port as UdpPort, Reason, ReplayCache, KnockParams, Tag, UnixSeconds, Verdict, Verifier,
-    Window,
+    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixSeconds, Verdict,
+    Verifier, Window,
 };
 use pkd_gateway::{
-    Action, Address, Config, Drop, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant, Interface,
-    MARKS, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables, TimeServer, TimeSource,
+    Action, Address, Config, DropReason, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant,
+    Interface, KNOCKS, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables, TimeServer,
+    TimeSource,
 };
 use sha2::block_api::compress256;
 use static_cell::{ConstStaticCell, StaticCell};
 
 const GATEWAY: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const NAS: [u8; 4] = [192, 168, 1, 20];
-const OURS: [u8; 4] = [192, 168, 1, 9];
+const OWN_ADDRESS: [u8; 4] = [192, 168, 1, 9];
 const CLIENT: [u8; 4] = [203, 0, 113, 7];
 const KNOCK_PORT: u16 = 40_000;
 const SSH: u16 = 2_222;
@@ -35,7 +36,7 @@ const START: UnixSeconds = UnixSeconds(1_800_000_000);
 /// Frames of each kind.
 const FRAMES: u32 = 1_000;
 /// Instructions in a tick of the timer.
-const TICK: u32 = 40;
+const INSTRUCTIONS_PER_TICK: u32 = 40;
 
 /// The dual timer's first counter (Arm DDI 0479, section 4.4), counting down.
 mod timer {
@@ -52,7 +53,7 @@ mod timer {
 #[used]
 static __INTERRUPTS: [usize; 1] = [0];
 
-fn counts() -> u32 {
+fn ticks() -> u32 {
     // SAFETY: the timer is there on this board, and reading changes nothing.
     !unsafe { ptr::read_volatile(ptr::with_exposed_provenance(timer::VALUE)) }
 }
@@ -93,18 +94,18 @@ fn ports(frame: &mut [u8], from: u16, to: u16) {
 }
 
 fn config() -> Config<RULES> {
-    let network = Network { address: Ipv4Addr::from(OURS), prefix: 24 };
+    let network = Network { address: Ipv4Addr::from(OWN_ADDRESS), prefix: 24 };
     let mut config = Config {
-        made: UnixSeconds(0),
+        created: UnixSeconds(0),
         mode: Mode::OneArm,
         address: Address::Static(Interface { network, router: None }),
         knock_port: KNOCK_PORT,
-        echo: false,
+        answer_ping: false,
         time: TimeSource::Sntp(TimeServer {
             at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
-            every: 64,
+            interval: 64,
         }),
-        inside: None,
+        counters_network: None,
         counters_port: 0,
         services: heapless::Vec::new(),
         rules: heapless::Vec::new(),
@@ -128,24 +129,24 @@ fn config() -> Config<RULES> {
     config
 }
 
-type Usual = Gateway<'static, FLOWS, GRANTS, RULES, MARKS>;
+type StandardGateway = Gateway<'static, FLOWS, GRANTS, RULES, KNOCKS>;
 
 /// Instructions of a frame, on average. `make` writes the frame, whose cost is taken off.
 fn measure(
-    gateway: &mut Usual,
+    gateway: &mut StandardGateway,
     frame: &mut [u8],
     numbers: Range<u32>,
     expected: Action,
     mut make: impl FnMut(&mut [u8], u32),
 ) -> u32 {
     let frames = numbers.end - numbers.start;
-    let start = counts();
+    let start = ticks();
     for number in numbers.clone() {
         make(frame, number);
         core::hint::black_box(&mut *frame);
     }
-    let alone = counts().wrapping_sub(start);
-    let start = counts();
+    let overhead = ticks().wrapping_sub(start);
+    let start = ticks();
     for number in numbers.clone() {
         make(frame, number);
         let action = gateway.on_frame(NOW, Port::Outside, core::hint::black_box(&mut *frame));
@@ -153,37 +154,37 @@ fn measure(
             defmt::panic!("frame {}: {}", number, defmt::Debug2Format(&action));
         }
     }
-    let both = counts().wrapping_sub(start);
-    both.saturating_sub(alone) * TICK / frames
+    let both = ticks().wrapping_sub(start);
+    both.saturating_sub(overhead) * INSTRUCTIONS_PER_TICK / frames
 }
 
 /// Rounds of what goes by itself.
 const ROUNDS: u32 = 1_000;
 
 /// Instructions of each round.
-fn each(mut act: impl FnMut(u32)) -> u32 {
-    let start = counts();
+fn measure_rounds(mut run: impl FnMut(u32)) -> u32 {
+    let start = ticks();
     for number in 0..ROUNDS {
         core::hint::black_box(number);
     }
-    let empty = counts().wrapping_sub(start);
-    let start = counts();
+    let empty = ticks().wrapping_sub(start);
+    let start = ticks();
     for number in 0..ROUNDS {
-        act(core::hint::black_box(number));
+        run(core::hint::black_box(number));
     }
-    counts().wrapping_sub(start).saturating_sub(empty) * TICK / ROUNDS
+    ticks().wrapping_sub(start).saturating_sub(empty) * INSTRUCTIONS_PER_TICK / ROUNDS
 }
 
 /// `Verifier::check` by itself, beside the two SHA-256 blocks that it cannot do without.
-struct Checks {
+struct VerifierCosts {
     blocks: u32,
     accepted: u32,
     forged: u32,
     other_tag: u32,
-    no_knock: u32,
+    wrong_length: u32,
 }
 
-fn checks() -> Checks {
+fn verifier_costs() -> VerifierCosts {
     let rule = pkd_core::Rule {
         key: Key::from_bytes([7; Key::LENGTH]),
         tag: Tag(*b"SSHK"),
@@ -195,7 +196,7 @@ fn checks() -> Checks {
         let time = UnixSeconds(START.0 + u64::from(number));
         Knock::seal(&KnockParams { key: &rule.key, tag, time, nonce }, UdpPort(KNOCK_PORT))
     };
-    let mut cache = ReplayCache::<MARKS>::new(UnixSeconds(0));
+    let mut cache = ReplayCache::<KNOCKS>::new(UnixSeconds(0));
     let mut check = |payload: &[u8], expected: Verdict| {
         let packet =
             Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
@@ -204,7 +205,7 @@ fn checks() -> Checks {
         }
     };
     let blocks = [[7; 64]; 2];
-    let blocks = each(|_| {
+    let blocks = measure_rounds(|_| {
         let mut state = core::hint::black_box([0; 8]);
         compress256(&mut state, core::hint::black_box(&blocks));
         core::hint::black_box(state);
@@ -213,20 +214,21 @@ fn checks() -> Checks {
     let mut forgery = good;
     forgery[55] ^= 1;
     let other = seal(Tag(*b"none"), 1);
-    let forged = each(|_| check(&forgery, Verdict::Ignore(Reason::Digest)));
-    let other_tag = each(|_| check(&other, Verdict::Ignore(Reason::Tag)));
-    let no_knock = each(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
+    let forged = measure_rounds(|_| check(&forgery, Verdict::Ignore(Reason::Digest)));
+    let other_tag = measure_rounds(|_| check(&other, Verdict::Ignore(Reason::Tag)));
+    let wrong_length = measure_rounds(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
     // What it takes to make them is taken off.
-    let made = each(|number| {
+    let made = measure_rounds(|number| {
         core::hint::black_box(seal(rule.tag, number));
     });
-    let both = each(|number| check(&seal(rule.tag, number), Verdict::Accept));
-    Checks { blocks, accepted: both.saturating_sub(made), forged, other_tag, no_knock }
+    let both = measure_rounds(|number| check(&seal(rule.tag, number), Verdict::Accept));
+    VerifierCosts { blocks, accepted: both.saturating_sub(made), forged, other_tag, wrong_length }
 }
 
 #[entry]
 fn main() -> ! {
-    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, MARKS>> = ConstStaticCell::new(Tables::new());
+    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
+        ConstStaticCell::new(Tables::new());
     static CONFIG: StaticCell<Config<RULES>> = StaticCell::new();
     static FRAME: ConstStaticCell<[u8; 1_400]> = ConstStaticCell::new([0; 1_400]);
     write(timer::LOAD, u32::MAX);
@@ -246,12 +248,12 @@ fn main() -> ! {
     arp[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
     arp[28..32].copy_from_slice(&NAS);
     arp[32..38].copy_from_slice(&GATEWAY.0);
-    arp[38..42].copy_from_slice(&OURS);
+    arp[38..42].copy_from_slice(&OWN_ADDRESS);
     if gateway.on_frame(NOW, Port::Outside, arp) != (Action::Local { skip: 0 }) {
         defmt::panic!("the NAS is not learned");
     }
 
-    let accepted = Action::Drop(Drop::Knock(Verdict::Accept));
+    let accepted = Action::Drop(DropReason::Knock(Verdict::Accept));
     let key = Key::from_bytes([7; Key::LENGTH]);
     let mut knock = |numbers: Range<u32>| {
         measure(&mut gateway, &mut frame[..98], numbers, accepted, |frame, number| {
@@ -260,7 +262,7 @@ fn main() -> ! {
             let time = UnixSeconds(START.0 + u64::from(number));
             let payload =
                 Knock::seal(&KnockParams { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
-            ipv4(frame, CLIENT, OURS, 17);
+            ipv4(frame, CLIENT, OWN_ADDRESS, 17);
             ports(frame, 5_000, KNOCK_PORT);
             frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
             frame[42..].copy_from_slice(&payload);
@@ -271,11 +273,11 @@ fn main() -> ! {
         })
     };
     // As long as the cache has room, and when each has to let one go.
-    let room = u32::try_from(MARKS).unwrap_or(0);
+    let room = u32::try_from(KNOCKS).unwrap_or(0);
     let (first, later) = (knock(0..room), knock(room..FRAMES));
     // A flow, with its grant.
     let syn = |frame: &mut [u8], flags: u8| {
-        ipv4(frame, CLIENT, OURS, 6);
+        ipv4(frame, CLIENT, OWN_ADDRESS, 6);
         ports(frame, 5_001, SSH);
         frame[46..48].copy_from_slice(&[0x50, flags]);
     };
@@ -293,24 +295,24 @@ fn main() -> ! {
     let (small, large) = (forward(68), forward(1_400));
     // A stranger's SYN: the whole of the grants is looked through.
     let stranger =
-        measure(&mut gateway, &mut frame[..68], 0..FRAMES, Action::Drop(Drop::NoGrant), |frame, _| {
-            ipv4(frame, [198, 51, 100, 1], OURS, 6);
+        measure(&mut gateway, &mut frame[..68], 0..FRAMES, Action::Drop(DropReason::NoGrant), |frame, _| {
+            ipv4(frame, [198, 51, 100, 1], OWN_ADDRESS, 6);
             ports(frame, 5_001, SSH);
             frame[46..48].copy_from_slice(&[0x50, 2]);
         });
-    let checks = checks();
+    let verifier_costs = verifier_costs();
     defmt::info!(
-        "figures: knock {} full {} small {} large {} stranger {} blocks {} core-accepted {} core-forged {} core-other-tag {} core-no-knock {}",
+        "benchmark: knock {} full {} small {} large {} stranger {} blocks {} core-accepted {} core-forged {} core-other-tag {} core-wrong-length {}",
         first,
         later,
         small,
         large,
         stranger,
-        checks.blocks,
-        checks.accepted,
-        checks.forged,
-        checks.other_tag,
-        checks.no_knock
+        verifier_costs.blocks,
+        verifier_costs.accepted,
+        verifier_costs.forged,
+        verifier_costs.other_tag,
+        verifier_costs.wrong_length
     );
     semihosting::process::exit(0)
 }

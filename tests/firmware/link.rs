@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context, Result};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
 
-use crate::frame::{self, Carrier, Host, Path, Seen};
+use crate::frame::{self, Host, Parsed, Path, Transport};
 
 /// What the harness knows beyond frames: who answers ARP, and what the time server says.
-pub(crate) struct Wire {
+pub(crate) struct Link {
     cable: Rc<Cable>,
     /// The VLAN that this is, on a trunk.
     vlan: Option<u16>,
@@ -45,15 +45,15 @@ fn tag(vlan: u16) -> [u8; 4] {
 pub(crate) struct TimeServer {
     pub(crate) host: Host,
     /// What it tells; `None`: it is silent.
-    pub(crate) says: Option<u64>,
+    pub(crate) reports: Option<u64>,
     /// Makes its answer another one, in place.
-    pub(crate) bends: fn(&mut [u8; 48]),
+    pub(crate) tamper: fn(&mut [u8; 48]),
     /// Answers so far.
-    pub(crate) answers: usize,
+    pub(crate) replies: usize,
 }
 
-/// QEMU's arguments for a NIC at the other end of [`Wire::new`].
-pub(crate) fn plug(folder: &FilePath, name: &str) -> String {
+/// QEMU's arguments for a NIC at the other end of [`Link::new`].
+pub(crate) fn netdev(folder: &FilePath, name: &str) -> String {
     let path = |end| folder.join(format!("{name}-{end}")).display().to_string();
     format!(
         "dgram,id={name},local.type=unix,local.path={},remote.type=unix,remote.path={}",
@@ -62,7 +62,7 @@ pub(crate) fn plug(folder: &FilePath, name: &str) -> String {
     )
 }
 
-impl Wire {
+impl Link {
     /// The end in `folder` of the cable `name`.
     pub(crate) fn new(folder: &FilePath, name: &str, hosts: Vec<Host>, time: Host) -> Result<Self> {
         let cable = Rc::new(Cable::new(folder, name)?);
@@ -88,17 +88,17 @@ impl Wire {
     /// Sends a frame, tagged on a trunk.
     pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
         match self.vlan {
-            None => self.send_bare(frame),
+            None => self.send_untagged(frame),
             Some(vlan) => {
                 let (addresses, rest) = frame.split_at(TAG.start);
-                self.send_bare(&[addresses, &tag(vlan), rest].concat())
+                self.send_untagged(&[addresses, &tag(vlan), rest].concat())
             }
         }
     }
 
     /// Sends a frame as it is.
-    pub(crate) fn send_bare(&self, frame: &[u8]) -> Result<()> {
-        let end = Instant::now() + crate::machine::LIMIT;
+    pub(crate) fn send_untagged(&self, frame: &[u8]) -> Result<()> {
+        let end = Instant::now() + crate::machine::TIMEOUT;
         loop {
             match self.cable.socket.send_to(frame, &self.cable.qemu) {
                 Ok(_) => return Ok(()),
@@ -135,7 +135,7 @@ impl Wire {
     }
 
     /// Frames that came without a tag, or with that of no side.
-    pub(crate) fn astray(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn stray_frames(&self) -> Vec<Vec<u8>> {
         self.cable.waiting.borrow().iter().cloned().collect()
     }
 
@@ -153,10 +153,14 @@ impl Wire {
     }
 
     /// The next segment or datagram for which `wanted` holds; `None` after `limit`.
-    pub(crate) fn find(&mut self, limit: Duration, wanted: impl Fn(&Seen) -> bool) -> Result<Option<Seen>> {
+    pub(crate) fn find(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&Parsed) -> bool,
+    ) -> Result<Option<Parsed>> {
         let end = Instant::now() + limit;
         while let Some(frame) = self.next(end.saturating_duration_since(Instant::now()))? {
-            if let Some(seen) = frame::seen(&frame).filter(&wanted) {
+            if let Some(seen) = frame::parse(&frame).filter(&wanted) {
                 return Ok(Some(seen));
             }
         }
@@ -170,22 +174,24 @@ impl Wire {
             self.answer_arp(ethernet.payload())?;
             return Ok(true);
         }
-        let Some(seen) = frame::seen(frame) else { return Ok(false) };
-        if seen.carrier != Carrier::Udp || seen.to != (self.time.host.address, 123) {
+        let Some(seen) = frame::parse(frame) else { return Ok(false) };
+        if seen.transport != Transport::Udp || seen.to != (self.time.host.address, 123) {
             return Ok(false);
         }
-        let (Some(says), Some(cookie)) = (self.time.says, seen.payload.get(40..48)) else { return Ok(true) };
+        let (Some(says), Some(cookie)) = (self.time.reports, seen.payload.get(40..48)) else {
+            return Ok(true);
+        };
         let mut answer = [0; 48];
         // Version 4, server; stratum 2.
         answer[..2].copy_from_slice(&[0x24, 2]);
         answer[24..32].copy_from_slice(cookie);
         let era = u32::try_from((says + 2_208_988_800) & 0xffff_ffff)?;
         answer[40..44].copy_from_slice(&era.to_be_bytes());
-        (self.time.bends)(&mut answer);
+        (self.time.tamper)(&mut answer);
         let asker = Host { hardware: seen.hardware.0, address: seen.from.0 };
         let path = Path { from: self.time.host, from_port: 123, to: asker, to_port: seen.from.1 };
         self.send(&frame::udp(path, &answer))?;
-        self.time.answers += 1;
+        self.time.replies += 1;
         Ok(true)
     }
 
@@ -211,7 +217,7 @@ impl Wire {
 impl Cable {
     fn new(folder: &FilePath, name: &str) -> Result<Self> {
         let socket = UnixDatagram::bind(folder.join(format!("{name}-here")))?;
-        socket.set_write_timeout(Some(crate::machine::LIMIT))?;
+        socket.set_write_timeout(Some(crate::machine::TIMEOUT))?;
         Ok(Self { socket, qemu: folder.join(format!("{name}-qemu")), waiting: RefCell::default() })
     }
 
@@ -236,7 +242,7 @@ impl Cable {
 
 impl TimeServer {
     fn silent(host: Host) -> Self {
-        Self { host, says: None, bends: |_| {}, answers: 0 }
+        Self { host, reports: None, tamper: |_| {}, replies: 0 }
     }
 }
 

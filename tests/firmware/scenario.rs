@@ -11,9 +11,9 @@ use pkd_gateway::{
 use smoltcp::wire::{ArpOperation, EthernetAddress};
 
 use crate::{
-    frame::{self, ACK, Carrier, Flags, Host, Path, SYN, SYN_ACK, Seen},
-    machine::{Board, Flash, LIMIT, Machine, Tools},
-    wire::{Wire, plug},
+    frame::{self, ACK, Flags, Host, Parsed, Path, SYN, SYN_ACK, Transport},
+    link::{Link, netdev},
+    machine::{Board, Flash, Machine, TIMEOUT, Tools},
 };
 
 /// As QEMU names it.
@@ -31,20 +31,23 @@ pub(crate) const COUNTERS: u16 = 9_100;
 /// When the story begins.
 pub(crate) const START: u64 = 1_800_000_000;
 /// How long nothing has to come before it counts as nothing; there is no event to wait for.
-pub(crate) const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const QUIET_TIME: Duration = Duration::from_millis(300);
 
 pub(crate) fn config() -> Config<RULES> {
     Config {
-        made: UnixSeconds(0),
+        created: UnixSeconds(0),
         mode: Mode::OneArm,
         address: Address::Static(Interface {
             network: Network { address: GATEWAY.address, prefix: 24 },
             router: Some(ROUTER.address),
         }),
         knock_port: KNOCK_PORT,
-        echo: true,
-        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: ROUTER.address, port: 123 }, every: 1 }),
-        inside: Some(Network { address: GATEWAY.address, prefix: 24 }),
+        answer_ping: true,
+        time: TimeSource::Sntp(TimeServer {
+            at: Endpoint { address: ROUTER.address, port: 123 },
+            interval: 1,
+        }),
+        counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: COUNTERS,
         services: [Service {
             name: heapless::String::try_from("ssh").unwrap_or_default(),
@@ -82,13 +85,13 @@ pub(crate) fn knock(time: u64, nonce: u64) -> [u8; LENGTH] {
 }
 
 /// The board, its cable, and where the time server's clock began.
-pub(crate) struct Scene {
+pub(crate) struct Scenario {
     pub(crate) machine: Machine,
-    pub(crate) wire: Wire,
+    pub(crate) link: Link,
     nonce: u64,
 }
 
-impl Scene {
+impl Scenario {
     /// A board with this flash, just switched on.
     pub(crate) fn start(tools: &Tools, prepare: impl FnOnce(&Flash) -> Result<()>) -> Result<Self> {
         Self::start_with(tools, &[], prepare)
@@ -99,14 +102,14 @@ impl Scene {
         arguments: &[&str],
         prepare: impl FnOnce(&Flash) -> Result<()>,
     ) -> Result<Self> {
-        let mut wire = None;
+        let mut link = None;
         let machine = Machine::start(tools, Board::Mps2, prepare, |folder| {
-            wire = Some(Wire::new(folder, "net", vec![NAS, ROUTER], ROUTER));
-            let net = ["-netdev", &plug(folder, "net"), "-net", "nic,model=lan9118,netdev=net"];
+            link = Some(Link::new(folder, "net", vec![NAS, ROUTER], ROUTER));
+            let net = ["-netdev", &netdev(folder, "net"), "-net", "nic,model=lan9118,netdev=net"];
             net.iter().chain(arguments).map(|&argument| argument.to_owned()).collect()
         })?;
-        let wire = wire.context("no cable")??;
-        Ok(Self { machine, wire, nonce: 0 })
+        let link = link.context("no cable")??;
+        Ok(Self { machine, link, nonce: 0 })
     }
 
     /// One that remembers a floor before the story, and has been told the time: it accepts at once.
@@ -116,23 +119,23 @@ impl Scene {
 
     /// The same, with more arguments for QEMU.
     pub(crate) fn ready_with(tools: &Tools, arguments: &[&str]) -> Result<Self> {
-        let mut scene = Self::start_with(tools, arguments, |flash| {
+        let mut scenario = Self::start_with(tools, arguments, |flash| {
             flash.configure(&config())?;
             flash.save_floor(UnixSeconds(START - 1_000))
         })?;
-        scene.tell_time(START)?;
-        scene.wait_for_host()?;
-        Ok(scene)
+        scenario.tell_time(START)?;
+        scenario.wait_for_host()?;
+        Ok(scenario)
     }
 
     /// Waits until the gateway has been told this time, in an answer to a question that it asks from now on.
     pub(crate) fn tell_time(&mut self, time: u64) -> Result<()> {
-        self.wire.time.says = Some(time);
-        let before = self.wire.time.answers;
-        let end = Instant::now() + LIMIT;
-        while self.wire.time.answers == before {
+        self.link.time.reports = Some(time);
+        let before = self.link.time.replies;
+        let end = Instant::now() + TIMEOUT;
+        while self.link.time.replies == before {
             ensure!(Instant::now() < end, "it does not ask for the time: {:?}", self.machine.log()?.last());
-            self.wire.next(Duration::from_millis(20))?;
+            self.link.next(Duration::from_millis(20))?;
         }
         // Whatever is asked from now on is behind the answer.
         self.counters().map(drop)
@@ -141,8 +144,8 @@ impl Scene {
     /// Makes the gateway's clock show this time, and waits only if it does not yet; `false`: it does not believe so early a
     /// time.
     pub(crate) fn set_clock(&mut self, time: u64) -> Result<bool> {
-        self.wire.time.says = Some(time);
-        let end = Instant::now() + LIMIT;
+        self.link.time.reports = Some(time);
+        let end = Instant::now() + TIMEOUT;
         loop {
             let before = self.counters()?;
             if before.clock() == time {
@@ -159,13 +162,13 @@ impl Scene {
 
     /// Waits until a gateway that has just been switched on sends and receives.
     pub(crate) fn wait_for_link(&mut self) -> Result<()> {
-        self.machine.said("link up")?;
+        self.machine.wait_for_log("link up")?;
         self.wait_for_host()
     }
 
     /// Waits until the gateway knows where the inside host is.
     pub(crate) fn wait_for_host(&mut self) -> Result<()> {
-        self.wire.send(&frame::arp(ArpOperation::Reply, NAS, GATEWAY))?;
+        self.link.send(&frame::arp(ArpOperation::Reply, NAS, GATEWAY))?;
         self.counters().map(drop)
     }
 
@@ -176,8 +179,8 @@ impl Scene {
         let path = Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS };
         // Asked again once: the first may come before the gateway knows where to send the answer.
         for _ in 0..10 {
-            self.wire.send(&frame::udp(path, b"?"))?;
-            let answer = self.wire.find(LIMIT / 10, |seen| {
+            self.link.send(&frame::udp(path, b"?"))?;
+            let answer = self.link.find(TIMEOUT / 10, |seen| {
                 seen.to == (NAS.address, from_port) && seen.from == (GATEWAY.address, COUNTERS)
             })?;
             if let Some(answer) = answer {
@@ -190,14 +193,14 @@ impl Scene {
     /// Sends a payload to the knock port, and gives the verdict that was counted.
     pub(crate) fn verdict(&mut self, from: Host, port: u16, payload: &[u8]) -> Result<String> {
         let before = self.counters()?;
-        self.wire.send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: port }, payload))?;
+        self.link.send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: port }, payload))?;
         let after = self.counters()?;
-        let moved = after.moved(&before, |name| {
+        let increased = after.increased(&before, |name| {
             name.starts_with("pkd_knocks_total")
                 || name.contains("\"no_time\"")
-                || name.contains("\"silence\"")
+                || name.contains("\"unsolicited\"")
         });
-        let [one] = &moved[..] else { bail!("these counters moved: {moved:?}") };
+        let [one] = &increased[..] else { bail!("these counters increased: {increased:?}") };
         Ok(one.split('"').nth(1).unwrap_or_default().to_owned())
     }
 
@@ -215,34 +218,35 @@ impl Scene {
         from_port: u16,
         flags: Flags,
         limit: Duration,
-    ) -> Result<Option<Seen>> {
+    ) -> Result<Option<Parsed>> {
         let path = Path { from, from_port, to: GATEWAY, to_port: SSH };
-        self.wire.send(&frame::tcp(flags, path, b"in"))?;
-        self.wire.find(limit, |seen| seen.to == (NAS.address, 22) && seen.carrier == Carrier::Tcp(flags))
+        self.link.send(&frame::tcp(flags, path, b"in"))?;
+        self.link.find(limit, |seen| seen.to == (NAS.address, 22) && seen.transport == Transport::Tcp(flags))
     }
 
     /// The inside host's answer in a flow; what the client sees of it.
-    pub(crate) fn answer(&mut self, nat_port: u16, flags: Flags) -> Result<Option<Seen>> {
+    pub(crate) fn answer(&mut self, nat_port: u16, flags: Flags) -> Result<Option<Parsed>> {
         let path = Path { from: NAS, from_port: 22, to: GATEWAY, to_port: nat_port };
-        self.wire.send(&frame::tcp(flags, path, b"out"))?;
-        self.wire
-            .find(LIMIT, |seen| seen.from == (GATEWAY.address, SSH) && seen.carrier == Carrier::Tcp(flags))
+        self.link.send(&frame::tcp(flags, path, b"out"))?;
+        self.link.find(TIMEOUT, |seen| {
+            seen.from == (GATEWAY.address, SSH) && seen.transport == Transport::Tcp(flags)
+        })
     }
 
     /// A whole handshake; gives the port that the inside host sees.
     pub(crate) fn connect(&mut self, from: Host, from_port: u16) -> Result<u16> {
-        let syn = self.segment(from, from_port, SYN, LIMIT)?.context("the SYN does not come through")?;
+        let syn = self.segment(from, from_port, SYN, TIMEOUT)?.context("the SYN does not come through")?;
         ensure!(syn.from.0 == GATEWAY.address, "the inside host sees {syn:?}");
         let nat_port = syn.from.1;
         let answer = self.answer(nat_port, SYN_ACK)?.context("the answer does not come back")?;
         ensure!(answer.to == (from.address, from_port), "the answer goes to {answer:?}");
-        self.segment(from, from_port, ACK, LIMIT)?.context("the ACK does not come through")?;
+        self.segment(from, from_port, ACK, TIMEOUT)?.context("the ACK does not come through")?;
         Ok(nat_port)
     }
 
     /// Whether a new flow gets through.
     pub(crate) fn is_open(&mut self, from: Host, from_port: u16) -> Result<bool> {
-        Ok(self.segment(from, from_port, SYN, SILENCE)?.is_some())
+        Ok(self.segment(from, from_port, SYN, QUIET_TIME)?.is_some())
     }
 }
 
@@ -267,7 +271,7 @@ impl Counters {
     }
 
     /// The names of those that grew since `before`.
-    fn moved(&self, before: &Self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    fn increased(&self, before: &Self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         self.lines()
             .filter(|(name, value)| wanted(name) && before.of(name) < *value)
             .map(|(name, _)| name.to_owned())

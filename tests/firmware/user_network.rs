@@ -17,73 +17,73 @@ use pkd_gateway::{Address, Config, Endpoint, RULES, TimeServer, TimeSource};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    machine::{Board, LIMIT, Machine, Tools},
+    machine::{Board, Machine, TIMEOUT, Tools},
     report::Report,
-    scene,
+    scenario,
 };
 
 /// This computer, as the guest sees it.
-const US: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Bytes that `scp` brings through.
 const BYTES: usize = 20 << 20;
 /// Seconds that a knock opens the door for.
 const TTL: u32 = 20;
 
-pub(crate) fn claims(report: &mut Report, tools: &Tools, knock: &Path) {
-    let mut stage = match Stage::set_up(tools, knock) {
-        Ok(stage) => stage,
-        Err(error) => return report.failed("slirp: setting up", &error),
+pub(crate) fn checks(report: &mut Report, tools: &Tools, knock: &Path) {
+    let mut network = match UserNetwork::start(tools, knock) {
+        Ok(network) => network,
+        Err(error) => return report.fail("slirp: setting up", &error),
     };
-    report.claim("slirp: DHCP gives the gateway an address, and a time server the time", || {
-        let address = stage.machine.said("own address")?;
-        stage.machine.said("the time is known")?;
+    report.check("slirp: DHCP gives the gateway an address, and a time server the time", || {
+        let address = network.machine.wait_for_log("own address")?;
+        network.machine.wait_for_log("the time is known")?;
         Ok(address)
     });
-    report.claim("slirp: before a knock, ssh does not get through", || {
-        ensure!(!stage.is_open()?, "it does");
+    report.check("slirp: before a knock, ssh does not get through", || {
+        ensure!(!network.is_open()?, "it does");
         Ok("no banner".to_owned())
     });
-    report.claim("slirp: after `knock`, ssh reaches the server", || {
-        stage.knock()?;
-        let said = stage.ssh("echo through the gateway")?;
+    report.check("slirp: after `knock`, ssh reaches the server", || {
+        network.knock()?;
+        let said = network.ssh("echo through the gateway")?;
         ensure!(said == "through the gateway", "{said}");
         Ok(said)
     });
-    report.claim("slirp: scp of 20 MiB arrives whole", || stage.copy());
+    report.check("slirp: scp of 20 MiB arrives whole", || network.copy());
 }
 
 /// The job as a transcript.
-pub(crate) fn tell(tools: &Tools, knock: &Path) -> Result<()> {
-    let mut stage = Stage::set_up(tools, knock)?;
-    let address = stage.machine.said("own address")?;
+pub(crate) fn demo(tools: &Tools, knock: &Path) -> Result<()> {
+    let mut network = UserNetwork::start(tools, knock)?;
+    let address = network.machine.wait_for_log("own address")?;
     println!("\nA gateway without an operating system: Cortex-M4, one Ethernet, in QEMU; {address}.");
     println!("Behind it an SSH server, on this computer's loopback. In front of it, this computer.\n");
-    let line = stage.machine.said("the time is known")?;
+    let line = network.machine.wait_for_log("the time is known")?;
     println!("  gateway: {line}\n");
-    println!("  $ {}", stage.shown_ssh("uname -srm"));
-    ensure!(!stage.is_open()?, "it is open before the knock");
+    println!("  $ {}", network.shown_ssh("uname -srm"));
+    ensure!(!network.is_open()?, "it is open before the knock");
     println!("  (no server answers)\n");
-    println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", stage.knock_port);
-    stage.knock()?;
-    let line = stage.machine.said("may pass")?;
+    println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", network.knock_port);
+    network.knock()?;
+    let line = network.machine.wait_for_log("may pass")?;
     println!("  gateway: {line}\n");
-    println!("  $ {}", stage.shown_ssh("uname -srm"));
-    println!("  {}\n", stage.ssh("uname -srm")?);
-    let copied = stage.copy()?;
-    println!("  $ scp -P {} 20-MiB {LOOPBACK}:copy", stage.ssh_port);
+    println!("  $ {}", network.shown_ssh("uname -srm"));
+    println!("  {}\n", network.ssh("uname -srm")?);
+    let copied = network.copy()?;
+    println!("  $ scp -P {} 20-MiB {LOOPBACK}:copy", network.ssh_port);
     println!("  {copied}\n");
     println!("  # {TTL} seconds later");
     let end = Instant::now() + 2 * Duration::from_secs(TTL.into());
-    while stage.is_open()? {
+    while network.is_open()? {
         ensure!(Instant::now() < end, "it stays open");
     }
-    println!("  $ {}", stage.shown_ssh("uname -srm"));
+    println!("  $ {}", network.shown_ssh("uname -srm"));
     println!("  (no server answers)\n");
     Ok(())
 }
 
-struct Stage {
+struct UserNetwork {
     machine: Machine,
     knock: PathBuf,
     folder: tempfile::TempDir,
@@ -92,8 +92,8 @@ struct Stage {
     ssh_port: u16,
 }
 
-impl Stage {
-    fn set_up(tools: &Tools, knock: &Path) -> Result<Self> {
+impl UserNetwork {
+    fn start(tools: &Tools, knock: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (server, server_port) = serve_ssh(folder.path())?;
         let time_port = serve_time()?;
@@ -105,7 +105,7 @@ impl Stage {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         let user = format!(
             "user,id=net,hostfwd=udp:{LOOPBACK}:{knock_port}-:{knock_port},hostfwd=tcp:{LOOPBACK}:{ssh_port}-:{}",
-            scene::SSH
+            scenario::SSH
         );
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&config)?;
@@ -122,7 +122,7 @@ impl Stage {
     /// Whether an SSH server greets; QEMU itself takes the connection in any case.
     fn is_open(&self) -> Result<bool> {
         let address = SocketAddr::from((LOOPBACK, self.ssh_port));
-        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(Duration::from_secs(3)))?;
         let mut banner = [0; 4];
         Ok(stream.read_exact(&mut banner).is_ok() && banner == *b"SSH-")
@@ -194,7 +194,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for UserNetwork {
     fn drop(&mut self) {
         // It may have ended by itself; there is nothing to do about either failure.
         let _ = self.server.kill();
@@ -203,12 +203,13 @@ impl Drop for Stage {
 }
 
 fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
-    let mut config = scene::config();
+    let mut config = scenario::config();
     config.address = Address::Dhcp;
-    config.inside = None;
+    config.counters_network = None;
     config.knock_port = knock_port;
-    config.time = TimeSource::Sntp(TimeServer { at: Endpoint { address: US, port: time_port }, every: 16 });
-    config.services[0].inside = Endpoint { address: US, port: server_port };
+    config.time =
+        TimeSource::Sntp(TimeServer { at: Endpoint { address: HOST, port: time_port }, interval: 16 });
+    config.services[0].inside = Endpoint { address: HOST, port: server_port };
     config.rules[0].ttl = TTL;
     config
 }
@@ -246,7 +247,7 @@ fn serve_ssh(folder: &Path) -> Result<(Child, u16)> {
             bail!("sshd ended: {said}");
         }
     }
-    // Its pipe must not fill.
+    // Its queue must not fill.
     let mut rest = File::create(folder.join("sshd.log"))?;
     thread::spawn(move || std::io::copy(&mut log, &mut rest));
     Ok((server, port))

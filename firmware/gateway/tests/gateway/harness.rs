@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Verdict, Window};
 use pkd_gateway::{
-    Action, Address, Config, Drop, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface, Mode,
-    Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
+    Action, Address, Config, DropReason, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface,
+    Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
 };
 use smoltcp::wire::ArpOperation;
 
-use crate::frame::{self, ACK, Carrier, Host, Path, SYN, SYN_ACK};
+use crate::frame::{self, ACK, Host, Path, SYN, SYN_ACK, Transport};
 
 pub(crate) const FLOWS: usize = 8;
 pub(crate) const RULES: usize = 4;
@@ -54,16 +54,16 @@ pub(crate) fn service(name: &str, protocol: Protocol, port: u16, inside: u16) ->
 
 pub(crate) fn one_arm() -> Config<RULES> {
     Config {
-        made: UnixSeconds(START.0 - 1_000),
+        created: UnixSeconds(START.0 - 1_000),
         mode: Mode::OneArm,
         address: Address::Static(Interface {
             network: Network { address: GATEWAY.address, prefix: 24 },
             router: Some(TIME_SERVER),
         }),
         knock_port: KNOCK_PORT,
-        echo: true,
-        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: TIME_SERVER, port: 123 }, every: 64 }),
-        inside: Some(Network { address: GATEWAY.address, prefix: 24 }),
+        answer_ping: true,
+        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: TIME_SERVER, port: 123 }, interval: 64 }),
+        counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: 9_100,
         services: [service("ssh", Protocol::Tcp, SSH, 22), service("dns", Protocol::Udp, DNS, 53)]
             .into_iter()
@@ -106,7 +106,7 @@ pub(crate) fn knock_at(tag: &str, time: UnixSeconds, nonce: u8) -> [u8; LENGTH] 
 }
 
 /// Sends a knock from a client, and gives what becomes of it.
-pub(crate) fn send_knock(gateway: &mut Small<'_>, now: Instant, from: Host, payload: &[u8]) -> Drop {
+pub(crate) fn send_knock(gateway: &mut Small<'_>, now: Instant, from: Host, payload: &[u8]) -> DropReason {
     let path = Path { from, from_port: 5_000, to: GATEWAY, to_port: KNOCK_PORT };
     match gateway.on_frame(now, Port::Outside, &mut frame::udp(path, payload)) {
         Action::Drop(why) => why,
@@ -129,43 +129,43 @@ pub(crate) fn pass(
     gateway: &mut Small<'_>,
     now: Instant,
     port: Port,
-    carrier: Carrier,
+    transport: Transport,
     path: Path,
-) -> Result<frame::Seen, Action> {
-    let mut bytes = frame::carried(carrier, path, b"payload");
+) -> Result<frame::Parsed, Action> {
+    let mut bytes = frame::segment(transport, path, b"payload");
     match gateway.on_frame(now, port, &mut bytes) {
-        Action::Forward(_) => Ok(frame::seen(&bytes).unwrap()),
+        Action::Forward(_) => Ok(frame::parse(&bytes).unwrap()),
         other => Err(other),
     }
 }
 
 /// The address of all.
-pub(crate) const EVERYBODY: EthernetAddress = EthernetAddress([0xff; 6]);
+pub(crate) const BROADCAST: EthernetAddress = EthernetAddress([0xff; 6]);
 
 impl Path {
     /// The same to another host's address, by the same hop.
-    pub(crate) fn with_to(self, host: Host) -> Self {
+    pub(crate) fn addressed_to(self, host: Host) -> Self {
         Self { to: Host { address: host.address, ..self.to }, ..self }
     }
 }
 
-pub(crate) const TCP_SYN: Carrier = Carrier::Tcp(SYN);
-pub(crate) const TCP_ACK: Carrier = Carrier::Tcp(ACK);
+pub(crate) const TCP_SYN: Transport = Transport::Tcp(SYN);
+pub(crate) const TCP_ACK: Transport = Transport::Tcp(ACK);
 
 /// A segment of the client's to SSH; what the NAS sees of it.
 pub(crate) fn client(
     gateway: &mut Small<'_>,
     now: Instant,
-    carrier: Carrier,
+    transport: Transport,
     from_port: u16,
-) -> Result<frame::Seen, Action> {
-    pass(gateway, now, Port::Outside, carrier, to_gateway(CLIENT, from_port, SSH))
+) -> Result<frame::Parsed, Action> {
+    pass(gateway, now, Port::Outside, transport, to_gateway(CLIENT, from_port, SSH))
 }
 
 /// A flow of the client's with its answer; gives the port that the NAS sees.
 pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -> u16 {
     let nat_port = client(gateway, now, TCP_SYN, from_port).unwrap().from.1;
-    pass(gateway, now, Port::Outside, Carrier::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
+    pass(gateway, now, Port::Outside, Transport::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
     client(gateway, now, TCP_ACK, from_port).unwrap();
     nat_port
 }
@@ -173,5 +173,5 @@ pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -
 /// A knock that opens.
 pub(crate) fn open(gateway: &mut Small<'_>, now: Instant, from: Host, tag: &str) {
     let nonce = from.address.octets()[3];
-    assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), Drop::Knock(Verdict::Accept));
+    assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), DropReason::Knock(Verdict::Accept));
 }

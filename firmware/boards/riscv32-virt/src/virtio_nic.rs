@@ -38,19 +38,19 @@ const PAGES: usize = 12;
 static WAKER: AtomicWaker = AtomicWaker::new();
 
 #[repr(C, align(4096))]
-struct Arena([u8; PAGES * PAGE_SIZE]);
+struct DmaPool([u8; PAGES * PAGE_SIZE]);
 
 /// Memory is where it says it is, and is never given back.
-struct Plain;
+struct IdentityHal;
 
 // SAFETY: the pages are handed out once each, zeroed and aligned, and addresses are physical here.
-unsafe impl Hal for Plain {
+unsafe impl Hal for IdentityHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
-        static ARENA: ConstStaticCell<Arena> = ConstStaticCell::new(Arena([0; PAGES * PAGE_SIZE]));
+        static POOL: ConstStaticCell<DmaPool> = ConstStaticCell::new(DmaPool([0; PAGES * PAGE_SIZE]));
         static BASE: AtomicUsize = AtomicUsize::new(0);
         static USED: AtomicUsize = AtomicUsize::new(0);
-        if let Some(arena) = ARENA.try_take() {
-            BASE.store(arena.0.as_mut_ptr().expose_provenance(), Ordering::Relaxed);
+        if let Some(pool) = POOL.try_take() {
+            BASE.store(pool.0.as_mut_ptr().expose_provenance(), Ordering::Relaxed);
         }
         let first = USED.fetch_add(pages, Ordering::Relaxed);
         if first + pages > PAGES {
@@ -79,7 +79,7 @@ unsafe impl Hal for Plain {
     unsafe fn unshare(_paddr: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
 }
 
-type Raw = VirtIONetRaw<Plain, MmioTransport<'static>, QUEUE>;
+type Raw = VirtIONetRaw<IdentityHal, MmioTransport<'static>, QUEUE>;
 
 /// The interrupt of a slot: whoever waits for frames looks again.
 pub(crate) fn on_interrupt(line: u32) {
@@ -101,7 +101,7 @@ pub(crate) struct VirtioNic {
     raw: Raw,
     buffers: &'static mut [[u8; BUFFER]; QUEUE],
     /// The buffer behind each token of the receive queue.
-    holders: [usize; QUEUE],
+    token_buffers: [usize; QUEUE],
 }
 
 /// The two NICs, that with the lower address outside; `None` if there are not two. To be called once.
@@ -109,8 +109,8 @@ pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
     static FIRST_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> = ConstStaticCell::new([[0; BUFFER]; QUEUE]);
     static SECOND_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> =
         ConstStaticCell::new([[0; BUFFER]; QUEUE]);
-    let mut nics = (0..SLOTS).filter_map(raw);
-    let (one, other) = (nics.next()?, nics.next()?);
+    let mut interfaces = (0..SLOTS).filter_map(raw);
+    let (one, other) = (interfaces.next()?, interfaces.next()?);
     let one = VirtioNic::start(one, FIRST_BUFFERS.take())?;
     let other = VirtioNic::start(other, SECOND_BUFFERS.take())?;
     if one.hardware() < other.hardware() { Some((one, other)) } else { Some((other, one)) }
@@ -130,9 +130,9 @@ fn raw(slot: usize) -> Option<Raw> {
 
 impl VirtioNic {
     fn start(raw: Raw, buffers: &'static mut [[u8; BUFFER]; QUEUE]) -> Option<Self> {
-        let mut nic = Self { raw, buffers, holders: [0; QUEUE] };
+        let mut nic = Self { raw, buffers, token_buffers: [0; QUEUE] };
         for index in 0..QUEUE {
-            nic.offer(index)?;
+            nic.post_buffer(index)?;
         }
         nic.raw.enable_interrupts();
         Some(nic)
@@ -143,18 +143,18 @@ impl VirtioNic {
     }
 
     /// Lets the NIC write a frame into a buffer.
-    fn offer(&mut self, index: usize) -> Option<()> {
+    fn post_buffer(&mut self, index: usize) -> Option<()> {
         let buffer = self.buffers.get_mut(index)?;
         // SAFETY: the buffer lives for ever, and is not touched until the NIC gives it back.
         let token = unsafe { self.raw.receive_begin(buffer) }.ok()?;
-        *self.holders.get_mut(usize::from(token))? = index;
+        *self.token_buffers.get_mut(usize::from(token))? = index;
         Some(())
     }
 
     /// The next frame: its buffer, where it begins, and its length.
     fn next(&mut self) -> Option<(usize, usize, usize)> {
         let token = self.raw.poll_receive()?;
-        let index = *self.holders.get(usize::from(token))?;
+        let index = *self.token_buffers.get(usize::from(token))?;
         let buffer = self.buffers.get_mut(index)?;
         // SAFETY: it is the buffer that was offered with this token.
         let (header, length) = unsafe { self.raw.receive_complete(token, buffer) }.ok()?;
@@ -163,10 +163,10 @@ impl VirtioNic {
 }
 
 impl Driver for VirtioNic {
-    type RxToken<'a> = Received<'a>;
-    type TxToken<'a> = Free<'a>;
+    type RxToken<'a> = RxFrame<'a>;
+    type TxToken<'a> = TxFrame<'a>;
 
-    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Free<'_>)> {
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(RxFrame<'_>, TxFrame<'_>)> {
         WAKER.register(cx.waker());
         let (index, header, length) = self.next()?;
         // What is sent in answer needs the NIC, so the frame is taken out of it first.
@@ -174,12 +174,12 @@ impl Driver for VirtioNic {
         let length = length.min(FRAME);
         let bytes = self.buffers.get(index).and_then(|buffer| buffer.get(header..header + length))?;
         frame.get_mut(..length)?.copy_from_slice(bytes);
-        self.offer(index)?;
-        Some((Received { frame, length, _nic: core::marker::PhantomData }, Free(&mut self.raw)))
+        self.post_buffer(index)?;
+        Some((RxFrame { frame, length, _nic: core::marker::PhantomData }, TxFrame(&mut self.raw)))
     }
 
-    fn transmit(&mut self, _cx: &mut Context<'_>) -> Option<Free<'_>> {
-        Some(Free(&mut self.raw))
+    fn transmit(&mut self, _cx: &mut Context<'_>) -> Option<TxFrame<'_>> {
+        Some(TxFrame(&mut self.raw))
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
@@ -199,22 +199,22 @@ impl Driver for VirtioNic {
 }
 
 /// A frame that came in.
-pub(crate) struct Received<'a> {
+pub(crate) struct RxFrame<'a> {
     frame: [u8; FRAME],
     length: usize,
     _nic: core::marker::PhantomData<&'a ()>,
 }
 
-impl RxToken for Received<'_> {
+impl RxToken for RxFrame<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, f: F) -> R {
         f(self.frame.get_mut(..self.length).unwrap_or_default())
     }
 }
 
 /// Leave to send a frame.
-pub(crate) struct Free<'a>(&'a mut Raw);
+pub(crate) struct TxFrame<'a>(&'a mut Raw);
 
-impl TxToken for Free<'_> {
+impl TxToken for TxFrame<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = [0; FRAME];
         let frame = frame.get_mut(..len.min(FRAME)).unwrap_or_default();

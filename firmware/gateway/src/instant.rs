@@ -21,11 +21,11 @@ impl Instant {
 
 /// An [`Instant`] as the tables keep it: in 4 bytes, in steps of 64 ms.
 ///
-/// It ends after 8.7 years without a restart: from then on nothing grows older.
+/// It endpoints after 8.7 years without a restart: from then on nothing grows older.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(u32);
+pub(crate) struct CoarseInstant(u32);
 
-impl Moment {
+impl CoarseInstant {
     pub(crate) const ZERO: Self = Self(0);
 
     pub(crate) fn since(self, earlier: Self) -> u32 {
@@ -42,7 +42,7 @@ impl Moment {
     }
 }
 
-impl From<Instant> for Moment {
+impl From<Instant> for CoarseInstant {
     fn from(instant: Instant) -> Self {
         Self(u32::try_from(instant.0 >> 6).unwrap_or(u32::MAX))
     }

@@ -15,22 +15,22 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
 use pkd_gateway::{
-    Action, Address, Counters, Drop, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, MARKS,
-    Network, Port, RULES, Tables,
+    Action, Address, Counters, DropReason, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface,
+    KNOCKS, Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::{FRAME, MTU, Panel, Random, Shared, UsualConfig, now, own};
+use crate::{FRAME, Indicators, MTU, Random, SharedGateway, StandardConfig, net_stack, now};
 
 /// Frames that are looked at before other tasks have their turn.
-const BURST: usize = 16;
+const FRAMES_PER_POLL: usize = 16;
 /// Milliseconds between two looks at what is due.
-const TICK: u64 = 100;
+const TICK_MS: u64 = 100;
 /// Ticks between two looks at counters, for the log.
-const LOOK: u32 = 100;
+const COUNTER_LOG_TICKS: u32 = 100;
 
 /// The NICs of a board.
-pub enum Nics<D> {
+pub enum Interfaces<D> {
     /// One, for one-arm gateways and trunks.
     One(D),
     /// Two, for inline ones.
@@ -45,33 +45,33 @@ pub enum Nics<D> {
 /// What a board brings.
 pub struct Setup<D, S, P> {
     /// All of the same MTU, [`FRAME`] or at least [`MTU`].
-    pub nics: Nics<D>,
+    pub interfaces: Interfaces<D>,
     /// The floor, already read.
     pub floor: FlashFloor<S>,
-    /// The owner's decisions, see [`configure`](crate::configure).
-    pub config: &'static UsualConfig,
+    /// The owner's decisions, see [`load_config`](crate::load_config).
+    pub config: &'static StandardConfig,
     /// The address of the gateway's own stack.
     pub hardware: [u8; 6],
     /// Random numbers, for what must not be guessed.
     pub random: Random,
     /// Light and watchdog.
-    pub panel: P,
+    pub indicators: P,
 }
 
 /// Everything that frames pass through. Its owner runs it for ever.
-pub struct Wire<D, S, P> {
-    nics: Nics<D>,
-    hub: Hub<S, P>,
+pub struct Datapath<D, S, P> {
+    interfaces: Interfaces<D>,
+    pipeline: Pipeline<S, P>,
     ticker: Ticker,
 }
 
 /// What both NICs share.
-struct Hub<S, P> {
-    gateway: &'static Shared,
+struct Pipeline<S, P> {
+    gateway: &'static SharedGateway,
     floor: FlashFloor<S>,
-    own: channel::Runner<'static, MTU>,
+    stack_channel: channel::Runner<'static, MTU>,
     stack: Stack<'static>,
-    panel: P,
+    indicators: P,
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
     ticks: u32,
@@ -83,41 +83,45 @@ struct Hub<S, P> {
 ///
 /// # Panics
 /// When called again.
-pub fn start<D: Driver, S: NorFlash, P: Panel>(spawner: Spawner, setup: Setup<D, S, P>) -> Wire<D, S, P> {
-    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, MARKS>> = ConstStaticCell::new(Tables::new());
+pub fn start<D: Driver, S: NorFlash, P: Indicators>(
+    spawner: Spawner,
+    setup: Setup<D, S, P>,
+) -> Datapath<D, S, P> {
+    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
+        ConstStaticCell::new(Tables::new());
     static SCRATCH: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
-    static GATEWAY: StaticCell<Shared> = StaticCell::new();
+    static GATEWAY: StaticCell<SharedGateway> = StaticCell::new();
     static CHANNEL: StaticCell<channel::State<MTU, 2, 2>> = StaticCell::new();
-    static RESOURCES: StaticCell<StackResources<{ own::SOCKETS }>> = StaticCell::new();
+    static RESOURCES: StaticCell<StackResources<{ net_stack::SOCKETS }>> = StaticCell::new();
 
-    let Setup { nics, floor, config, hardware, random, panel } = setup;
+    let Setup { interfaces, floor, config, hardware, random, indicators } = setup;
     if let Some(floor) = floor.floor() {
         defmt::info!("the floor in flash is {}", floor.0);
     } else {
         defmt::info!("no floor in flash yet");
     }
     let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floor.floor());
-    let gateway: &'static Shared = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
+    let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) =
         channel::new(CHANNEL.init(channel::State::new()), HardwareAddress::Ethernet(hardware));
     let (stack, network) =
-        embassy_net::new(device, own::config(config), RESOURCES.init(StackResources::new()), random());
-    own::spawn(spawner, network, stack, gateway, config, random);
-    let hub = Hub {
+        embassy_net::new(device, net_stack::config(config), RESOURCES.init(StackResources::new()), random());
+    net_stack::spawn(spawner, network, stack, gateway, config, random);
+    let pipeline = Pipeline {
         gateway,
         floor,
-        own: runner,
+        stack_channel: runner,
         stack,
-        panel,
+        indicators,
         scratch: SCRATCH.take(),
         link: None,
         ticks: 0,
         logged: Counters::default(),
     };
-    Wire { nics, hub, ticker: Ticker::every(Duration::from_millis(TICK)) }
+    Datapath { interfaces, pipeline, ticker: Ticker::every(Duration::from_millis(TICK_MS)) }
 }
 
-impl<D: Driver, S: NorFlash, P: Panel> Wire<D, S, P> {
+impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
     /// Passes frames, and what is due by time.
     pub async fn run(mut self) -> ! {
         poll_fn(|context| -> Poll<()> {
@@ -132,23 +136,23 @@ impl<D: Driver, S: NorFlash, P: Panel> Wire<D, S, P> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        let Self { nics, hub, ticker } = self;
+        let Self { interfaces, pipeline, ticker } = self;
         let mut busy = true;
-        for _ in 0..BURST {
-            busy = match nics {
-                Nics::One(nic) => pump(nic, None, Port::Outside, context, hub),
-                Nics::Two { outside, inside } => {
-                    let out = pump(outside, Some(inside), Port::Outside, context, hub);
-                    pump(inside, Some(outside), Port::Inside, context, hub) || out
+        for _ in 0..FRAMES_PER_POLL {
+            busy = match interfaces {
+                Interfaces::One(nic) => receive_one(nic, None, Port::Outside, context, pipeline),
+                Interfaces::Two { outside, inside } => {
+                    let out = receive_one(outside, Some(inside), Port::Outside, context, pipeline);
+                    receive_one(inside, Some(outside), Port::Inside, context, pipeline) || out
                 }
             };
-            busy |= hub.send_own(nics, context);
+            busy |= pipeline.send_from_stack(interfaces, context);
             if !busy {
                 break;
             }
         }
         while pin!(ticker.next()).poll(context).is_ready() {
-            hub.tick(nics, context);
+            pipeline.tick(interfaces, context);
         }
         if busy {
             context.waker().wake_by_ref();
@@ -157,16 +161,16 @@ impl<D: Driver, S: NorFlash, P: Panel> Wire<D, S, P> {
 }
 
 /// One frame from this NIC; `false`: there is none.
-fn pump<D: Driver, S: NorFlash, P: Panel>(
+fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
     nic: &mut D,
     other: Option<&mut D>,
     port: Port,
     context: &mut Context<'_>,
-    hub: &mut Hub<S, P>,
+    pipeline: &mut Pipeline<S, P>,
 ) -> bool {
     let Some((received, free)) = nic.receive(context) else { return false };
     received.consume(|frame| {
-        let action = hub.judge(port, frame);
+        let action = pipeline.process(port, frame);
         let (to, local) = match action {
             Action::Drop(_) => (None, None),
             Action::Forward(to) => (Some(to), None),
@@ -188,19 +192,21 @@ fn pump<D: Driver, S: NorFlash, P: Panel>(
             if matches!(action, Action::ForwardAndUntagged(_)) {
                 pkd_gateway::untag(frame);
             }
-            hub.give_own(frame.get(skip..).unwrap_or_default());
+            pipeline.deliver_to_stack(frame.get(skip..).unwrap_or_default());
         }
     });
     true
 }
 
-impl<S: NorFlash, P: Panel> Hub<S, P> {
-    fn judge(&mut self, port: Port, frame: &mut [u8]) -> Action {
+impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
+    fn process(&mut self, port: Port, frame: &mut [u8]) -> Action {
         let (action, floor, knocked) = self.gateway.lock(|gateway| {
             let mut gateway = gateway.borrow_mut();
             let action = gateway.on_frame(now(), port, frame);
             match action {
-                Action::Drop(Drop::Knock(_)) => (action, gateway.floor_to_save(), gateway.take_knocked()),
+                Action::Drop(DropReason::Knock(_)) => {
+                    (action, gateway.floor_to_save(), gateway.take_accepted())
+                }
                 _ => (action, None, None),
             }
         });
@@ -222,31 +228,35 @@ impl<S: NorFlash, P: Panel> Hub<S, P> {
     }
 
     /// To the own stack, if it has room.
-    fn give_own(&mut self, frame: &[u8]) {
-        if let Some(room) = self.own.try_rx_buf().and_then(|room| room.get_mut(..frame.len())) {
+    fn deliver_to_stack(&mut self, frame: &[u8]) {
+        if let Some(room) = self.stack_channel.try_rx_buf().and_then(|room| room.get_mut(..frame.len())) {
             room.copy_from_slice(frame);
-            self.own.rx_done(frame.len());
+            self.stack_channel.rx_done(frame.len());
         }
     }
 
     /// A frame of the own stack, if it has one and the NICs have room.
-    fn send_own<D: Driver>(&mut self, nics: &mut Nics<D>, context: &mut Context<'_>) -> bool {
-        let Poll::Ready(frame) = self.own.poll_tx_buf(context) else { return false };
+    fn send_from_stack<D: Driver>(
+        &mut self,
+        interfaces: &mut Interfaces<D>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Poll::Ready(frame) = self.stack_channel.poll_tx_buf(context) else { return false };
         for copy in 0.. {
-            let out = self.gateway.lock(|gateway| gateway.borrow().on_own_frame(frame, copy, self.scratch));
+            let out = self.gateway.lock(|gateway| gateway.borrow().on_stack_frame(frame, copy, self.scratch));
             let Some((port, length)) = out else { break };
-            send(nics, port, self.scratch.get(..length).unwrap_or_default(), context);
+            send(interfaces, port, self.scratch.get(..length).unwrap_or_default(), context);
         }
-        self.own.tx_done();
+        self.stack_channel.tx_done();
         true
     }
 
-    fn tick<D: Driver>(&mut self, nics: &mut Nics<D>, context: &mut Context<'_>) {
+    fn tick<D: Driver>(&mut self, interfaces: &mut Interfaces<D>, context: &mut Context<'_>) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.panel.feed_watchdog();
-        let link = match nics {
-            Nics::One(nic) => nic.link_state(context),
-            Nics::Two { outside, inside } => {
+        self.indicators.feed_watchdog();
+        let link = match interfaces {
+            Interfaces::One(nic) => nic.link_state(context),
+            Interfaces::Two { outside, inside } => {
                 let states = (outside.link_state(context), inside.link_state(context));
                 if states == (LinkState::Down, LinkState::Down) { LinkState::Down } else { LinkState::Up }
             }
@@ -254,7 +264,7 @@ impl<S: NorFlash, P: Panel> Hub<S, P> {
         if self.link != Some(link) {
             self.link = Some(link);
             defmt::info!("link {}", if link == LinkState::Up { "up" } else { "down" });
-            self.own.set_link_state(match link {
+            self.stack_channel.set_link_state(match link {
                 LinkState::Up => LinkState::Up,
                 LinkState::Down => LinkState::Down,
             });
@@ -273,21 +283,21 @@ impl<S: NorFlash, P: Panel> Hub<S, P> {
             }
             gateway.time(now()).is_none()
         });
-        if self.ticks.is_multiple_of(LOOK) {
+        if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
         }
         // Slowly while all is well, twice as fast while the time is not known.
         let turns = if waiting { 5 } else { 10 };
-        self.panel.set_light((self.ticks / turns).is_multiple_of(2));
+        self.indicators.set_led((self.ticks / turns).is_multiple_of(2));
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))
         {
-            send(nics, port, self.scratch.get(..length).unwrap_or_default(), context);
+            send(interfaces, port, self.scratch.get(..length).unwrap_or_default(), context);
         }
     }
 }
 
-impl<S, P> Hub<S, P> {
+impl<S, P> Pipeline<S, P> {
     /// Logs what has changed since the last time.
     fn log_counters(&mut self) {
         let counters = self.gateway.lock(|gateway| *gateway.borrow().counters());
@@ -300,21 +310,21 @@ impl<S, P> Hub<S, P> {
             counters.local,
             counters.flows
         );
-        for why in Drop::ALL {
+        for why in DropReason::ALL {
             let count = counters.dropped(why);
             if count != self.logged.dropped(why) {
-                defmt::info!("so far {=str} {}", why.word(), count);
+                defmt::info!("so far {=str} {}", why.as_str(), count);
             }
         }
         self.logged = counters;
     }
 }
 
-fn send<D: Driver>(nics: &mut Nics<D>, port: Port, frame: &[u8], context: &mut Context<'_>) {
-    let nic = match (nics, port) {
-        (Nics::One(nic), _) => nic,
-        (Nics::Two { outside, .. }, Port::Outside) => outside,
-        (Nics::Two { inside, .. }, Port::Inside) => inside,
+fn send<D: Driver>(interfaces: &mut Interfaces<D>, port: Port, frame: &[u8], context: &mut Context<'_>) {
+    let nic = match (interfaces, port) {
+        (Interfaces::One(nic), _) => nic,
+        (Interfaces::Two { outside, .. }, Port::Outside) => outside,
+        (Interfaces::Two { inside, .. }, Port::Inside) => inside,
     };
     if let Some(free) = nic.transmit(context) {
         free.consume(frame.len(), |out| out.copy_from_slice(frame));

@@ -23,21 +23,21 @@ pub(crate) const FLOOR_START: u32 = 0x0001_0000;
 pub(crate) const FLOOR_BYTES: u32 = 0x2000;
 
 /// The only one who writes there.
-pub(crate) struct HostFlash {
+pub(crate) struct EmulatedFlash {
     base: usize,
 }
 
 /// What can go wrong: nothing but the caller.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HostFlashError(NorFlashErrorKind);
+pub(crate) struct EmulatedFlashError(NorFlashErrorKind);
 
-impl NorFlashError for HostFlashError {
+impl NorFlashError for EmulatedFlashError {
     fn kind(&self) -> NorFlashErrorKind {
         self.0
     }
 }
 
-impl HostFlash {
+impl EmulatedFlash {
     /// The flash, the first time.
     pub(crate) fn take() -> Option<Self> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -58,15 +58,15 @@ impl HostFlash {
     }
 }
 
-impl ErrorType for HostFlash {
-    type Error = HostFlashError;
+impl ErrorType for EmulatedFlash {
+    type Error = EmulatedFlashError;
 }
 
-impl ReadNorFlash for HostFlash {
+impl ReadNorFlash for EmulatedFlash {
     const READ_SIZE: usize = 1;
 
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), HostFlashError> {
-        check_read(self, offset, bytes.len()).map_err(HostFlashError)?;
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), EmulatedFlashError> {
+        check_read(self, offset, bytes.len()).map_err(EmulatedFlashError)?;
         bytes.copy_from_slice(self.bytes(offset, bytes.len()));
         Ok(())
     }
@@ -76,19 +76,19 @@ impl ReadNorFlash for HostFlash {
     }
 }
 
-impl NorFlash for HostFlash {
+impl NorFlash for EmulatedFlash {
     const WRITE_SIZE: usize = 4;
     const ERASE_SIZE: usize = 4_096;
 
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), HostFlashError> {
-        check_erase(self, from, to).map_err(HostFlashError)?;
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), EmulatedFlashError> {
+        check_erase(self, from, to).map_err(EmulatedFlashError)?;
         let length = usize::try_from(to - from).unwrap_or(0);
         self.bytes(from, length).fill(0xff);
         Ok(())
     }
 
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), HostFlashError> {
-        check_write(self, offset, bytes.len()).map_err(HostFlashError)?;
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), EmulatedFlashError> {
+        check_write(self, offset, bytes.len()).map_err(EmulatedFlashError)?;
         // Writing only ever clears bits.
         self.bytes(offset, bytes.len()).iter_mut().zip(bytes).for_each(|(slot, byte)| *slot &= byte);
         Ok(())

@@ -13,7 +13,7 @@ use embassy_time::{Duration, Timer, with_timeout};
 use heapless::String;
 use pkd_gateway::{Address, TimeSource, sntp};
 
-use crate::{MTU, Shared, UsualConfig, now};
+use crate::{MTU, SharedGateway, StandardConfig, now};
 
 /// A source of random numbers.
 pub type Random = fn() -> u64;
@@ -21,12 +21,12 @@ pub type Random = fn() -> u64;
 /// DHCP, the time, and the counters over TCP and UDP.
 pub(crate) const SOCKETS: usize = 4;
 /// Bytes of all figures as text, and of the answer before them.
-const TEXT: usize = 2_048;
+const METRICS_LENGTH: usize = 2_048;
 
 /// Seconds after a question without an answer; doubled up to the usual.
-const ASK_SOON: u64 = 1;
+const RETRY_SECS: u64 = 1;
 
-pub(crate) fn config(config: &UsualConfig) -> NetConfig {
+pub(crate) fn config(config: &StandardConfig) -> NetConfig {
     match config.address {
         Address::Dhcp => NetConfig::dhcpv4(DhcpConfig::default()),
         Address::Static(interface) => NetConfig::ipv4_static(StaticConfigV4 {
@@ -41,12 +41,12 @@ pub(crate) fn spawn(
     spawner: Spawner,
     network: Runner<'static, Device<'static, MTU>>,
     stack: Stack<'static>,
-    gateway: &'static Shared,
-    config: &'static UsualConfig,
+    gateway: &'static SharedGateway,
+    config: &'static StandardConfig,
     random: Random,
 ) {
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
-        && keep_time(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
+        && sync_time(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
         && serve_http(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok()
         && serve_udp(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok();
     if !started {
@@ -60,10 +60,10 @@ async fn run_network(mut network: Runner<'static, Device<'static, MTU>>) -> ! {
 }
 
 #[embassy_executor::task]
-async fn keep_time(
+async fn sync_time(
     stack: Stack<'static>,
-    gateway: &'static Shared,
-    config: &'static UsualConfig,
+    gateway: &'static SharedGateway,
+    config: &'static StandardConfig,
     random: Random,
 ) {
     let TimeSource::Sntp(asked) = config.time else { return };
@@ -74,47 +74,47 @@ async fn keep_time(
         defmt::panic!("the port of SNTP is taken");
     }
     let server = IpEndpoint::new(asked.at.address.into(), asked.at.port);
-    let (mut pause, mut first) = (ASK_SOON, true);
+    let (mut delay, mut first) = (RETRY_SECS, true);
     loop {
         stack.wait_config_up().await;
         let cookie = random().to_be_bytes();
         let answer = async {
-            socket.send_to(&sntp::question(cookie), server).await.ok()?;
+            socket.send_to(&sntp::request(cookie), server).await.ok()?;
             let mut bytes = [0; 128];
             loop {
                 // One that is too long for the buffer is no answer either.
                 let Ok((length, from)) = socket.recv_from(&mut bytes).await else { continue };
                 if from.endpoint == server
-                    && let Some(time) = sntp::answer(bytes.get(..length).unwrap_or_default(), cookie)
+                    && let Some(time) = sntp::parse_reply(bytes.get(..length).unwrap_or_default(), cookie)
                 {
                     return Some(time);
                 }
             }
         };
         let told = with_timeout(Duration::from_secs(2), answer).await.ok().flatten();
-        let believed = told
+        let outcome = told
             .map(|told| gateway.lock(|gateway| gateway.borrow_mut().set_time(now(), told)).map(|()| told));
-        pause = match believed {
+        delay = match outcome {
             Some(Ok(told)) => {
                 defmt::debug!("the time is {}", told.0);
                 if first {
                     defmt::info!("the time is known: {}", told.0);
                     first = false;
                 }
-                asked.every.into()
+                asked.interval.into()
             }
             Some(Err(error)) => {
-                defmt::warn!("the time server is not believed: {}", defmt::Display2Format(&error));
-                ASK_SOON
+                defmt::warn!("the time server is not outcome: {}", defmt::Display2Format(&error));
+                RETRY_SECS
             }
-            None => (pause * 2).min(asked.every.into()),
+            None => (delay * 2).min(asked.interval.into()),
         };
-        Timer::after_secs(pause).await;
+        Timer::after_secs(delay).await;
     }
 }
 
 /// Takes out the lines for machines that know Prometheus, so that the rest fits a datagram.
-fn shorten(text: &mut String<TEXT>) {
+fn strip_comments(text: &mut String<METRICS_LENGTH>) {
     let mut from = 0;
     while let Some(line) = text.as_str().get(from..).and_then(|rest| rest.split_inclusive('\n').next()) {
         let length = line.len();
@@ -127,12 +127,12 @@ fn shorten(text: &mut String<TEXT>) {
     }
 }
 
-fn figures(gateway: &Shared, text: &mut String<TEXT>) -> fmt::Result {
+fn write_metrics(gateway: &SharedGateway, text: &mut String<METRICS_LENGTH>) -> fmt::Result {
     gateway.lock(|gateway| gateway.borrow().write_metrics(now(), text))
 }
 
 #[embassy_executor::task]
-async fn serve_http(stack: Stack<'static>, gateway: &'static Shared, port: u16) {
+async fn serve_http(stack: Stack<'static>, gateway: &'static SharedGateway, port: u16) {
     if port == 0 {
         return;
     }
@@ -156,7 +156,10 @@ async fn serve_http(stack: Stack<'static>, gateway: &'static Shared, port: u16) 
 }
 
 /// One answer to whatever is asked, and the end.
-async fn answer_http(socket: &mut TcpSocket<'_>, gateway: &Shared) -> Result<(), embassy_net::tcp::Error> {
+async fn answer_http(
+    socket: &mut TcpSocket<'_>,
+    gateway: &SharedGateway,
+) -> Result<(), embassy_net::tcp::Error> {
     let mut end = [0_u8; 4];
     let mut byte = [0_u8; 1];
     for _ in 0..2_048 {
@@ -169,8 +172,8 @@ async fn answer_http(socket: &mut TcpSocket<'_>, gateway: &Shared) -> Result<(),
             break;
         }
     }
-    let mut text = String::<TEXT>::new();
-    let written = figures(gateway, &mut text);
+    let mut text = String::<METRICS_LENGTH>::new();
+    let written = write_metrics(gateway, &mut text);
     let mut head = String::<160>::new();
     let (status, length) =
         if written.is_ok() { ("200 OK", text.len()) } else { ("500 Internal Server Error", 0) };
@@ -189,7 +192,7 @@ async fn answer_http(socket: &mut TcpSocket<'_>, gateway: &Shared) -> Result<(),
 }
 
 #[embassy_executor::task]
-async fn serve_udp(stack: Stack<'static>, gateway: &'static Shared, port: u16) {
+async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port: u16) {
     if port == 0 {
         return;
     }
@@ -202,9 +205,9 @@ async fn serve_udp(stack: Stack<'static>, gateway: &'static Shared, port: u16) {
     let mut ignored = [0; 64];
     loop {
         let Ok((_, from)) = socket.recv_from(&mut ignored).await else { continue };
-        let mut text = String::<TEXT>::new();
-        if figures(gateway, &mut text).is_ok() {
-            shorten(&mut text);
+        let mut text = String::<METRICS_LENGTH>::new();
+        if write_metrics(gateway, &mut text).is_ok() {
+            strip_comments(&mut text);
             // Who asked may have gone.
             let _sent = socket.send_to(text.as_bytes(), from).await;
         }

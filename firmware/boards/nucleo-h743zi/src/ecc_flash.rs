@@ -18,9 +18,9 @@ const TORN: u32 = 1 << 26;
 const IGNORE_FAULTS: u32 = 1 << 8;
 
 /// All of the flash.
-pub(crate) struct Store(Flash<'static, Blocking>);
+pub(crate) struct EccFlash(Flash<'static, Blocking>);
 
-impl Store {
+impl EccFlash {
     pub(crate) fn new(flash: Flash<'static, Blocking>) -> Self {
         Self(flash)
     }
@@ -57,11 +57,11 @@ fn without_faults<R>(read: impl FnOnce() -> R) -> R {
     result
 }
 
-impl ErrorType for Store {
+impl ErrorType for EccFlash {
     type Error = Error;
 }
 
-impl ReadNorFlash for Store {
+impl ReadNorFlash for EccFlash {
     const READ_SIZE: usize = 1;
 
     /// What cannot be read is zeros: neither a record, nor a configuration, nor erased.
@@ -80,7 +80,7 @@ impl ReadNorFlash for Store {
     }
 }
 
-impl NorFlash for Store {
+impl NorFlash for EccFlash {
     const WRITE_SIZE: usize = <Flash<'static, Blocking> as NorFlash>::WRITE_SIZE;
     const ERASE_SIZE: usize = <Flash<'static, Blocking> as NorFlash>::ERASE_SIZE;
 
