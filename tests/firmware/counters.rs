@@ -27,7 +27,7 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
 /// goes on by instructions and sleep alone: how much the host runs it changes nothing.
 fn idle_share(tools: &Tools) -> Result<String> {
     let mut scenario = Scenario::ready_with(tools, &ICOUNT)?;
-    let up = |scenario: &mut Scenario| scenario.counters().map(|counters| counters.of("pkd_up_seconds"));
+    let up = |scenario: &mut Scenario| scenario.counters().map(|counters| counters.of("pkd_uptime_seconds"));
     let began = up(&mut scenario)?;
     let before = scenario.machine.instructions()?;
     // It asks once a second; the questions are the only events of an idle board.

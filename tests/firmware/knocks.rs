@@ -17,7 +17,7 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
         ensure!(verdict == "accept", "the knock gets {verdict}");
         let nat_port = scenario.connect(CLIENT, 5_002)?;
         ensure!(!scenario.is_open(STRANGER, 5_003)?, "it is open for a stranger");
-        scenario.machine.wait_for_log("203.0.113.7 may pass")?;
+        scenario.machine.wait_for_log("203.0.113.7 may connect")?;
         Ok(format!("the inside sees port {nat_port}"))
     });
     report.check("one-arm: a grant ends by its ttl, and an established flow lives on", || ttl(tools));

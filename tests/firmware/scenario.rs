@@ -154,7 +154,7 @@ impl Scenario {
             ensure!(Instant::now() < end, "the clock shows {}, not {time}", before.clock());
             self.tell_time(time)?;
             let after = self.counters()?;
-            if after.clock() != time && after.of("time_refused") > before.of("time_refused") {
+            if after.clock() != time && after.of("time_rejected") > before.of("time_rejected") {
                 return Ok(false);
             }
         }

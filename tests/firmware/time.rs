@@ -44,7 +44,7 @@ fn lies(tools: &Tools) -> Result<String> {
         ensure!((new == "accept") == honest, "told {told}, an honest knock gets {new}");
         story.push(new);
     }
-    let refused = scenario.counters()?.of("time_refused");
+    let refused = scenario.counters()?.of("time_rejected");
     ensure!(refused > 0, "the past was believed");
     Ok(story.join(", "))
 }

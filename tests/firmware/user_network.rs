@@ -66,7 +66,7 @@ pub(crate) fn demo(tools: &Tools, knock: &Path) -> Result<()> {
     println!("  (no server answers)\n");
     println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", network.knock_port);
     network.knock()?;
-    let line = network.machine.wait_for_log("may pass")?;
+    let line = network.machine.wait_for_log("may connect")?;
     println!("  gateway: {line}\n");
     println!("  $ {}", network.shown_ssh("uname -srm"));
     println!("  {}\n", network.ssh("uname -srm")?);

@@ -1,162 +1,52 @@
-//! What becomes of a frame.
+//! What to do with a received frame.
 
-use pkd_core::{Reason, Verdict};
+use core::net::Ipv4Addr;
 
-/// Where a frame came in, or goes out.
+use pkd_core::{UnixSeconds, Verdict};
+
+use crate::{drop_reason::DropReason, port::Port};
+
+/// What to do with a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    /// The only one of a one-arm gateway, the trunk of an inline one with VLANs, else the side of the strangers.
-    Outside,
-    /// The side of the protected hosts, on an inline gateway with two NICs.
-    Inside,
-}
-
-impl Port {
-    /// The other side.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Outside => Self::Inside,
-            Self::Inside => Self::Outside,
-        }
-    }
-}
-
-/// What to do with a frame that came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub enum Action {
-    /// Nothing, and nobody is told.
+    /// Drop the frame. Nothing is sent in reply.
     Drop(DropReason),
-    /// Send the frame, as it now is, out of this port.
+    /// The frame was sent to the knock port. Drop it too, and act on the outcome before the next frame.
+    Knock(KnockOutcome),
+    /// Send the frame, which may have been rewritten, from this port.
     Forward(Port),
-    /// Give the frame to the gateway's own stack, without its first `skip` bytes (a VLAN tag's room).
+    /// Pass the frame to the gateway's network stack.
     Local {
-        /// Bytes to leave out at the start.
+        /// Bytes to leave out at the start: the room of a VLAN tag that was removed, or 0.
         skip: usize,
     },
-    /// Both of these: send it, and then give it to the own stack.
+    /// Send the frame from this port, then pass it to the network stack.
     ForwardAndLocal(Port),
-    /// As [`ForwardAndLocal`](Self::ForwardAndLocal) on a trunk: the own stack gets a copy without the tag.
+    /// On a trunk: send the frame from this port, then pass it to the network stack without its tag, see
+    /// [`untag`](crate::untag).
     ForwardAndUntagged(Port),
 }
 
-/// Why a frame is dropped.
+/// The result of checking a datagram that was sent to the knock port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// A header that cannot be: too short, a wrong version, lengths that do not fit.
-    Malformed,
-    /// A checksum that does not hold.
-    Checksum,
-    /// A fragment; only whole datagrams are judged.
-    Fragment,
-    /// Not sent to the gateway, or by an address that nobody can have.
-    NotForUs,
-    /// A protocol that does not pass.
-    Protocol,
-    /// A service, from an address without a grant.
-    NoGrant,
-    /// Neither the start of a flow nor part of one.
-    NoFlow,
-    /// A new flow, and every slot is taken by one that stays.
-    TableFull,
-    /// The inside host has not told its hardware address yet.
-    NoNeighbour,
-    /// Nobody waits for this: neither a service nor the gateway itself.
-    Unsolicited,
-    /// The gateway has no configuration, or no address yet.
-    NotReady,
-    /// A loop: the frame has made all the ttl it may.
-    TtlExpired,
-    /// A knock before the time is known.
-    NoTime,
-    /// A knock, or what claims to be one.
-    Knock(Verdict),
+#[must_use]
+pub struct KnockOutcome {
+    /// Whether the knock was accepted, or why it was ignored.
+    pub verdict: Verdict,
+    /// The new grant, for the log. Only an accepted knock has one.
+    pub grant: Option<KnockGrant>,
+    /// The floor to write to flash before the next frame is handled. If it is not in flash at the next reset, the knock
+    /// can be replayed. Report the result with [`floor_saved`](crate::Gateway::floor_saved) or
+    /// [`floor_failed`](crate::Gateway::floor_failed).
+    pub save_floor: Option<UnixSeconds>,
 }
 
-impl DropReason {
-    /// All reasons, in the order in which they are counted.
-    pub const ALL: [Self; 19] = [
-        Self::Malformed,
-        Self::Checksum,
-        Self::Fragment,
-        Self::NotForUs,
-        Self::Protocol,
-        Self::NoGrant,
-        Self::NoFlow,
-        Self::TableFull,
-        Self::NoNeighbour,
-        Self::Unsolicited,
-        Self::NotReady,
-        Self::TtlExpired,
-        Self::NoTime,
-        Self::Knock(Verdict::Accept),
-        Self::Knock(Verdict::Ignore(Reason::Length)),
-        Self::Knock(Verdict::Ignore(Reason::Tag)),
-        Self::Knock(Verdict::Ignore(Reason::Window)),
-        Self::Knock(Verdict::Ignore(Reason::Replay)),
-        Self::Knock(Verdict::Ignore(Reason::Digest)),
-    ];
-
-    /// Its place in [`ALL`](Self::ALL).
-    pub(crate) const fn index(self) -> usize {
-        match self {
-            Self::Malformed => 0,
-            Self::Checksum => 1,
-            Self::Fragment => 2,
-            Self::NotForUs => 3,
-            Self::Protocol => 4,
-            Self::NoGrant => 5,
-            Self::NoFlow => 6,
-            Self::TableFull => 7,
-            Self::NoNeighbour => 8,
-            Self::Unsolicited => 9,
-            Self::NotReady => 10,
-            Self::TtlExpired => 11,
-            Self::NoTime => 12,
-            Self::Knock(Verdict::Accept) => 13,
-            Self::Knock(Verdict::Ignore(Reason::Length)) => 14,
-            Self::Knock(Verdict::Ignore(Reason::Tag)) => 15,
-            Self::Knock(Verdict::Ignore(Reason::Window)) => 16,
-            Self::Knock(Verdict::Ignore(Reason::Replay)) => 17,
-            Self::Knock(Verdict::Ignore(Reason::Digest)) => 18,
-        }
-    }
-
-    /// The word for it, in counters and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Checksum => "checksum",
-            Self::Fragment => "fragment",
-            Self::NotForUs => "not_for_us",
-            Self::Protocol => "protocol",
-            Self::NoGrant => "no_grant",
-            Self::NoFlow => "no_flow",
-            Self::TableFull => "table_full",
-            Self::NoNeighbour => "no_neighbour",
-            Self::Unsolicited => "unsolicited",
-            Self::NotReady => "not_ready",
-            Self::TtlExpired => "ttl_expired",
-            Self::NoTime => "no_time",
-            Self::Knock(Verdict::Accept) => "accept",
-            Self::Knock(Verdict::Ignore(Reason::Length)) => "length",
-            Self::Knock(Verdict::Ignore(Reason::Tag)) => "tag",
-            Self::Knock(Verdict::Ignore(Reason::Window)) => "window",
-            Self::Knock(Verdict::Ignore(Reason::Replay)) => "replay",
-            Self::Knock(Verdict::Ignore(Reason::Digest)) => "digest",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_is_counted_in_its_own_place() {
-        for (index, why) in DropReason::ALL.into_iter().enumerate() {
-            assert_eq!(why.index(), index, "{why:?}");
-        }
-    }
+/// Who may connect after an accepted knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnockGrant {
+    /// The knock's source address.
+    pub address: Ipv4Addr,
+    /// The index of the rule that accepted the knock.
+    pub rule: u8,
 }

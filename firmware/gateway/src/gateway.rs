@@ -1,4 +1,4 @@
-//! The gateway's heart: a frame and the time in, an action out.
+//! The gateway: a frame and the time in, an action out.
 
 use core::{
     fmt::{self, Write},
@@ -6,33 +6,33 @@ use core::{
 };
 
 use heapless::Vec;
-use pkd_core::{Baseline, Packet, Port as UdpPort, Reason, UnixSeconds, Verdict, Verifier};
+use pkd_core::{Baseline, Packet, Port as UdpPort, Reason, ReplayCache, UnixSeconds, Verdict, Verifier};
 use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
     Instant,
-    action::{Action, DropReason, Port},
+    action::{Action, KnockGrant, KnockOutcome},
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
-    counters::Counters,
+    counters::{Counters, increment},
+    drop_reason::DropReason,
     flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
     instant::CoarseInstant,
     neighbour::Neighbours,
     packet::{self, Header, Transport},
+    port::Port,
     sntp,
     tables::Tables,
+    vlan,
 };
 
-/// An accepted knock, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AcceptedKnock {
-    /// Who may pass now.
-    pub address: Ipv4Addr,
-    /// The rule that accepted, counted from 0.
-    pub rule: u8,
-}
+/// How many inside hosts are remembered, to send them frames of the network stack.
+const MAX_INSIDE_HOSTS: usize = 8;
 
-/// A gateway: what it is reported by its configuration, and what it remembers.
+/// ICMP type of an echo request.
+const ECHO_REQUEST: u8 = 8;
+
+/// A gateway: its configuration and its state.
 #[derive(Debug)]
 pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
     pub(crate) tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
@@ -40,33 +40,32 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) hardware: EthernetAddress,
     pub(crate) interface: Option<Interface>,
     pub(crate) neighbours: Neighbours,
-    /// Inside hosts that the own stack has heard of, inline; the last one first.
+    /// Inline: the inside hosts that have sent frames to the network stack, newest first.
     pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
     clock: Clock,
-    /// What earlier lives accepted at the latest, as flash has it.
+    /// The floor in flash.
     saved_floor: Option<UnixSeconds>,
-    /// The time that the caches began with, where nothing was saved.
+    /// The time that the replay caches started with, if no floor was saved.
     baseline: Option<UnixSeconds>,
-    /// The greatest time of a knock that this life accepted.
+    /// The greatest time of a knock accepted since boot.
     newest: Option<UnixSeconds>,
-    /// A floor above the saved one, which is not in flash yet.
-    unsaved: Option<UnixSeconds>,
-    accepted: Option<AcceptedKnock>,
+    /// A floor above the saved one that is not in flash yet.
+    unsaved_floor: Option<UnixSeconds>,
     counters: Counters,
 }
 
 impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Gateway<'a, FLOWS, GRANTS, RULES, KNOCKS>
 {
-    /// A gateway that has just been switched on. `hardware`: its own address, of each NIC. `saved`: the floor in flash;
-    /// `None` only if none was ever saved.
+    /// A gateway that has just booted. All its NICs use the MAC address `hardware`. `saved_floor` is the floor in flash;
+    /// pass `None` only if none was ever saved.
     ///
-    /// `tables` must be empty ones: a life has no flows of another.
+    /// `tables` must be empty, because flows and grants do not survive a boot.
     pub fn new(
         tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
         config: &'a Config<RULES>,
         hardware: EthernetAddress,
-        saved: Option<UnixSeconds>,
+        saved_floor: Option<UnixSeconds>,
     ) -> Self {
         let mut neighbours = Neighbours::default();
         if config.mode == Mode::OneArm {
@@ -84,58 +83,47 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             neighbours,
             inside_hosts: Vec::new(),
             clock: Clock::default(),
-            saved_floor: saved,
+            saved_floor,
             baseline: None,
             newest: None,
-            unsaved: None,
-            accepted: None,
+            unsaved_floor: None,
             counters: Counters::default(),
         };
-        match (saved, config.time) {
+        match (saved_floor, config.time) {
             (Some(floor), _) => gateway.reset_caches(Baseline::with_memory(floor)),
-            // Without a clock, the configuration's making is the latest that is known to have been.
+            // Without a clock, the configuration's creation is the latest time known to have passed.
             (None, TimeSource::None) => gateway.reset_caches(Baseline::without_memory(config.created)),
-            // The caches wait until the time is known.
+            // The caches are created when the time is known.
             (None, TimeSource::Sntp(_)) => {}
         }
         gateway
     }
 
-    /// Decides about a frame, and rewrites it in place if need be; its length stays. `frame` is without the FCS.
-    ///
-    /// After an accepted knock [`floor_to_save`](Self::floor_to_save) has a floor. It has to be in flash before the next
-    /// frame is looked at, else a reset brings the knock back.
+    /// Decides what to do with a frame, and rewrites it in place if necessary. Its length does not change. `frame` has no
+    /// FCS.
     pub fn on_frame(&mut self, now: Instant, port: Port, frame: &mut [u8]) -> Action {
         let action = match self.config.mode {
             Mode::OneArm => self.one_arm(now, frame),
             Mode::Inline(inline) => self.inline(now, port, inline, frame),
         };
-        let counters = &mut self.counters;
-        match action {
-            Action::Drop(why) => counters.drop(why),
-            Action::Forward(_) => counters.forwarded = counters.forwarded.saturating_add(1),
-            Action::Local { .. } => counters.local = counters.local.saturating_add(1),
-            Action::ForwardAndLocal(_) | Action::ForwardAndUntagged(_) => {
-                counters.forwarded = counters.forwarded.saturating_add(1);
-                counters.local = counters.local.saturating_add(1);
-            }
-        }
+        self.counters.count(action);
         action
     }
 
-    /// What the gateway sends by itself: one frame, written to `frame`, and where it goes. To be asked again until there
-    /// is none, about ten times a second.
+    /// Writes the next frame that the gateway sends on its own to `frame`, and returns its port and length. Call this about
+    /// ten times a second, each time until it returns `None`.
     pub fn on_tick(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Port, usize)> {
         let own_address = self.interface?.network.address;
         let length = self.neighbours.next_request(now, own_address, self.hardware, frame)?;
         Some((Port::Outside, length))
     }
 
-    /// A frame of the own stack, as it goes out: the `copy`th of it, counted from 0, written to `out`. `None`: there are
-    /// no more copies, or it does not fit.
+    /// Writes a frame of the network stack to `out` as it has to be sent, and returns its port and length. A frame may have
+    /// to be sent several times: call this with `copy` = 0, 1, … until it returns `None`. It also returns `None` if the
+    /// frame does not fit.
     ///
-    /// Of an inline gateway, what is for an inside host that has spoken to it stays inside: it may be counters. For all others
-    /// it does not know the side, and sends to both, as a switch would.
+    /// An inline gateway sends frames for the inside hosts that it remembers to the inside only, because they may contain
+    /// counters. For other destinations it does not know the side, so it floods both, like a switch.
     pub fn on_stack_frame(&self, frame: &[u8], copy: usize, out: &mut [u8]) -> Option<(Port, usize)> {
         let plain = |port, out: &mut [u8]| {
             out.get_mut(..frame.len())?.copy_from_slice(frame);
@@ -151,124 +139,120 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             (0, false) => Port::Outside,
             _ => return None,
         };
-        match (vlans, side) {
-            (None, side) => plain(side, out),
-            (Some(Vlans { outside, .. }), Port::Outside) => crate::inline::tag(frame, outside, out),
-            (Some(Vlans { inside, .. }), Port::Inside) => crate::inline::tag(frame, inside, out),
-        }
+        let vlan = match (vlans, side) {
+            (None, side) => return plain(side, out),
+            (Some(Vlans { outside, .. }), Port::Outside) => outside,
+            (Some(Vlans { inside, .. }), Port::Inside) => inside,
+        };
+        vlan::tag(frame, vlan, out).map(|length| (Port::Outside, length))
     }
 
-    /// The own stack has got an address by DHCP, or lost it.
+    /// Sets the address that the network stack got by DHCP, or `None` after it lost it.
     pub fn set_interface(&mut self, interface: Option<Interface>) {
         self.interface = interface;
     }
 
-    /// Its own address, once it has one.
+    /// The gateway's address, if it has one.
     #[must_use]
     pub fn interface(&self) -> Option<Interface> {
         self.interface
     }
 
-    /// What its owner decided.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config<RULES> {
         self.config
     }
 
-    /// A time server tells the time. From the first time on that it is believed, knocks are accepted; a gateway that has
-    /// nothing in flash waits for a window besides, as `docs/protocol.md` says.
+    /// Sets the clock to a time server's time. Knocks are accepted after the first call that succeeds; without a saved
+    /// floor, the gateway also waits for one window, as `docs/protocol.md` explains.
     ///
     /// # Errors
-    /// [`TimeError`], if it cannot be that early; the clock stays as it is.
+    /// [`TimeError`] if the time is impossibly early. The clock does not change.
     pub fn set_time(&mut self, now: Instant, reported: UnixSeconds) -> Result<(), TimeError> {
         let accepted = self.saved_floor.max(self.newest).unwrap_or_default();
-        // A sender's clock may have been ahead of own_address by a window.
+        // The sender's clock may have been ahead of ours by one window.
         let earliest = UnixSeconds(accepted.0.saturating_sub(self.config.widest_window().as_secs().into()));
         if let Err(error) = self.clock.set(now, reported, earliest.max(self.config.created)) {
-            self.counters.time_refused = self.counters.time_refused.saturating_add(1);
+            increment(Some(&mut self.counters.time_rejected));
             return Err(error);
         }
-        // As long as no life has accepted anything, a time before the first is a start anew: a server that was ahead
-        // at first must not shut the gateway for as long.
+        // While no knock was ever accepted, an earlier time restarts the wait. Otherwise a server that was ahead at first
+        // would lock everyone out until its time has come.
         let nothing_accepted = self.saved_floor.is_none() && self.newest.is_none();
-        let is_first = self.baseline.is_none_or(|baseline| reported < baseline);
-        if nothing_accepted && is_first && self.config.time != TimeSource::None {
+        let is_earlier = self.baseline.is_none_or(|baseline| reported < baseline);
+        if nothing_accepted && is_earlier && self.config.time != TimeSource::None {
             self.baseline = Some(reported);
             self.reset_caches(Baseline::without_memory(reported));
         }
         Ok(())
     }
 
-    /// The time of day; `None`: nobody has reported it.
+    /// The time of day, or `None` if it is not known.
     #[must_use]
     pub fn time(&self, now: Instant) -> Option<UnixSeconds> {
         self.clock.time(now)
     }
 
-    /// A floor that has to be saved now; `None`: what is saved holds.
+    /// The floor that is not in flash yet, or `None` if the saved floor is current.
     #[must_use]
-    pub fn floor_to_save(&self) -> Option<UnixSeconds> {
-        self.unsaved
+    pub fn unsaved_floor(&self) -> Option<UnixSeconds> {
+        self.unsaved_floor
     }
 
-    /// The floor is in flash.
+    /// Reports that `floor` is in flash.
     pub fn floor_saved(&mut self, floor: UnixSeconds) {
         self.saved_floor = self.saved_floor.max(Some(floor));
-        self.unsaved = self.unsaved.filter(|unsaved| *unsaved > floor);
+        self.unsaved_floor = self.unsaved_floor.filter(|unsaved| *unsaved > floor);
     }
 
-    /// The floor could not be saved. It is tried again with the next knock; until then a reset would forget it.
+    /// Reports that the floor could not be saved. The next knock requests it again. Until it is saved, a reset loses it.
     pub fn floor_failed(&mut self) {
-        self.counters.floor_failed = self.counters.floor_failed.saturating_add(1);
+        increment(Some(&mut self.counters.floor_failed));
     }
 
-    /// The knock that was accepted last, once.
-    pub fn take_accepted(&mut self) -> Option<AcceptedKnock> {
-        self.accepted.take()
-    }
-
-    /// What happened so far.
+    /// The counters since boot.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// All figures as Prometheus reads them (text format 0.0.4); less than 2,048 bytes.
+    /// Writes all metrics in the Prometheus text format 0.0.4, in less than 2,048 bytes.
     ///
     /// # Errors
-    /// If it does not fit `out`.
+    /// If `out` is too small.
     pub fn write_metrics(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
         self.counters.write(out)?;
-        let moment = CoarseInstant::from(now);
-        writeln!(out, "# TYPE pkd_flows gauge\npkd_flows {}", self.tables.flows.len(moment))?;
-        writeln!(out, "# TYPE pkd_grants gauge\npkd_grants {}", self.tables.grants.len(moment))?;
-        writeln!(
-            out,
-            "# TYPE pkd_clock_seconds gauge\npkd_clock_seconds {}",
-            self.time(now).unwrap_or_default().0
-        )?;
-        writeln!(out, "# TYPE pkd_up_seconds counter\npkd_up_seconds {}", now.0 / 1_000)
+        let coarse_now = CoarseInstant::from(now);
+        writeln!(out, "# TYPE pkd_flows gauge\npkd_flows {}", self.tables.flows.len(coarse_now))?;
+        writeln!(out, "# TYPE pkd_grants gauge\npkd_grants {}", self.tables.grants.len(coarse_now))?;
+        let time = self.time(now).unwrap_or_default().0;
+        writeln!(out, "# TYPE pkd_clock_seconds gauge\npkd_clock_seconds {time}")?;
+        writeln!(out, "# TYPE pkd_uptime_seconds counter\npkd_uptime_seconds {}", now.0 / 1_000)
     }
 
-    fn reset_caches(&mut self, start: Baseline) {
+    fn reset_caches(&mut self, baseline: Baseline) {
         self.tables.caches.clear();
         for rule in &self.config.rules {
-            // As many caches as rules fit.
-            let _full = self.tables.caches.push(pkd_core::ReplayCache::new(start.floor(rule.window)));
+            // There is room for one cache for each rule.
+            let _full = self.tables.caches.push(ReplayCache::new(baseline.floor(rule.window)));
         }
     }
 
-    /// Holds a datagram to the knock port against every rule; the one that it came closest to tells the reason.
-    pub(crate) fn check_knock(&mut self, now: Instant, header: &Header, bytes: &[u8]) -> DropReason {
-        let datagram = match packet::datagram(header, bytes) {
-            Ok(datagram) => datagram,
-            Err(why) => return why,
-        };
+    /// Checks a datagram that was sent to the knock port against every rule. If none accepts it, the verdict is that of the
+    /// rule whose checks it passed most of.
+    pub(crate) fn check_knock(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<KnockOutcome, DropReason> {
+        let datagram = packet::datagram(header, bytes)?;
         let time = match (self.clock.time(now), self.config.time) {
             (Some(time), _) => time,
-            // Every rule has the window 0, which looks at no clock.
+            // Every rule has window 0, which does not use the clock.
             (None, TimeSource::None) => UnixSeconds(0),
-            (None, TimeSource::Sntp(_)) => return DropReason::NoTime,
+            (None, TimeSource::Sntp(_)) => return Err(DropReason::NoTime),
         };
         let knock = Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() };
         let mut furthest = Reason::Length;
@@ -284,17 +268,20 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
                     self.newest = self.newest.max(cache.newest());
                     let until = CoarseInstant::from(now).after(rule.ttl);
                     self.tables.grants.grant(header.source, index, rule.services, until);
-                    self.unsaved =
-                        self.tables.caches.iter().map(pkd_core::ReplayCache::high_water_mark).max();
-                    self.accepted = Some(AcceptedKnock { address: header.source, rule: index });
-                    return DropReason::Knock(Verdict::Accept);
+                    self.unsaved_floor = self.tables.caches.iter().map(ReplayCache::high_water_mark).max();
+                    let grant = KnockGrant { address: header.source, rule: index };
+                    return Ok(self.outcome(Verdict::Accept, Some(grant)));
                 }
             }
         }
-        DropReason::Knock(Verdict::Ignore(furthest))
+        Ok(self.outcome(Verdict::Ignore(furthest), None))
     }
 
-    /// A new flow, if its address may begin one; `Ok` has the port that the inside sees as the client's.
+    fn outcome(&self, verdict: Verdict, grant: Option<KnockGrant>) -> KnockOutcome {
+        KnockOutcome { verdict, grant, save_floor: self.unsaved_floor }
+    }
+
+    /// Opens a new flow, if its client has a grant. Returns the port that the inside host sees as the client's.
     pub(crate) fn open_flow(
         &mut self,
         now: Instant,
@@ -307,20 +294,20 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         if !self.tables.grants.allows(now, tuple.client.address, service) {
             return Err(DropReason::NoGrant);
         }
-        let begins = segment.syn && !segment.ack && !segment.rst && !segment.fin;
-        if tuple.protocol == Protocol::Tcp && !begins {
+        let is_first = segment.syn && !segment.ack && !segment.rst && !segment.fin;
+        if tuple.protocol == Protocol::Tcp && !is_first {
             return Err(DropReason::NoFlow);
         }
         let new = NewFlow { tuple, service, client_hardware, sequence: segment.sequence };
         let Tables { flows, grants, .. } = &mut *self.tables;
-        let flow =
-            flows.insert(now, new, |address| grants.allows_any(now, address)).ok_or(DropReason::TableFull)?;
-        self.counters.flows = self.counters.flows.saturating_add(1);
+        let has_grant = |address: Ipv4Addr| grants.allows_any(now, address);
+        let flow = flows.insert(now, new, has_grant).ok_or(DropReason::TableFull)?;
+        increment(Some(&mut self.counters.flows));
         Ok(flow.nat_port)
     }
 
-    /// The NAT port of a known flow, which has one frame more from its client now; `None`: there is none, or a client
-    /// begins a new one with the ports of one that has ended.
+    /// Records a client's frame in its flow, and returns the flow's NAT port. Returns `None` if there is no such flow, or if
+    /// the client opens a new one with the ports of a flow that is closing.
     pub(crate) fn continue_flow(
         &mut self,
         now: Instant,
@@ -338,7 +325,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         Some(flow.nat_port)
     }
 
-    /// The service at this end, and its number.
+    /// The first service that matches: its index and its inside endpoint.
     pub(crate) fn find_service(
         &self,
         protocol: Protocol,
@@ -350,55 +337,48 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             .map(|(index, service)| (index, service.inside))
     }
 
-    /// What is for the gateway itself. `trusted`: the frame comes from the inside, as far as that is known.
+    /// Checks whether the network stack expects this packet. `trusted`: it comes from the inside, as far as is known.
     pub(crate) fn check_local(&self, header: &Header, trusted: bool) -> Result<(), DropReason> {
-        let readable =
+        let may_read_counters =
             trusted && self.config.counters_network.is_none_or(|network| network.contains(header.source));
-        let wanted = match header.transport {
+        let is_expected = match header.transport {
             Transport::TcpOrUdp { protocol: Protocol::Udp, source, destination, .. } => {
                 let dhcp = self.config.address == Address::Dhcp && source == 67 && destination == 68;
-                let time = matches!(self.config.time, TimeSource::Sntp(server) if server.at == header.source_endpoint())
-                    && destination == sntp::CLIENT_PORT;
-                dhcp || time || (readable && destination == self.config.counters_port)
+                let from_time_server = matches!(
+                    self.config.time, TimeSource::Sntp(server) if server.at == header.source_endpoint()
+                );
+                dhcp || (from_time_server && destination == sntp::CLIENT_PORT)
+                    || (may_read_counters && destination == self.config.counters_port)
             }
             Transport::TcpOrUdp { protocol: Protocol::Tcp, destination, .. } => {
-                readable && destination == self.config.counters_port
+                may_read_counters && destination == self.config.counters_port
             }
             Transport::Icmp(kind) => self.config.answer_ping && kind == ECHO_REQUEST,
             Transport::Fragment => return Err(DropReason::Fragment),
             Transport::Other => return Err(DropReason::Protocol),
         };
-        if wanted { Ok(()) } else { Err(DropReason::Unsolicited) }
+        if is_expected { Ok(()) } else { Err(DropReason::Unsolicited) }
     }
 
-    /// An ARP packet; whether the own stack has to see it.
+    /// Learns from an ARP packet. Returns whether it is about the gateway's address, so that the network stack needs it.
     pub(crate) fn handle_arp(&mut self, now: Instant, bytes: &[u8]) -> Result<bool, DropReason> {
-        let question = ArpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
+        let packet = ArpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
         let ArpRepr::EthernetIpv4 {
             source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
-        } = ArpRepr::parse(&question).map_err(|_| DropReason::Malformed)?
+        } = ArpRepr::parse(&packet).map_err(|_| DropReason::Malformed)?
         else {
             return Err(DropReason::Protocol);
         };
-        let own_address =
+        let for_us =
             self.interface.is_some_and(|interface| interface.network.address == target_protocol_addr);
-        if own_address
-            && packet::is_unicast_host(source_hardware_addr)
-            && source_hardware_addr != self.hardware
-        {
+        if for_us && packet::is_unicast_host(source_hardware_addr) && source_hardware_addr != self.hardware {
             self.neighbours.learn(now, source_protocol_addr, source_hardware_addr);
         }
-        Ok(own_address)
+        Ok(for_us)
     }
 }
 
-/// Inside hosts that are remembered as such, for what the own stack sends.
-const MAX_INSIDE_HOSTS: usize = 8;
-
-/// ICMP type of a ping.
-const ECHO_REQUEST: u8 = 8;
-
-/// How far the check came.
+/// How many checks a knock passed before it was ignored for this reason.
 fn progress(reason: Reason) -> usize {
     Reason::ALL.iter().position(|known| *known == reason).unwrap_or(0)
 }

@@ -22,6 +22,7 @@ mod checksum;
 mod clock;
 mod config;
 mod counters;
+mod drop_reason;
 mod flash_floor;
 mod flow;
 mod gateway;
@@ -31,23 +32,27 @@ mod instant;
 mod neighbour;
 mod one_arm;
 mod packet;
+mod port;
 pub mod sntp;
 mod tables;
+mod vlan;
 
-pub use action::{Action, DropReason, Port};
+pub use action::{Action, KnockGrant, KnockOutcome};
 pub use clock::{Clock, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Inline, Interface, Mode, Network, Pass, Rule, SERVICES,
     Service, Services, TimeServer, TimeSource, VERSION, Vlans,
 };
 pub use counters::Counters;
+pub use drop_reason::DropReason;
 pub use flash_floor::{FlashFloor, FloorError};
 pub use flow::{Endpoint, Protocol};
-pub use gateway::{AcceptedKnock, Gateway};
-pub use inline::{TAG, untag};
+pub use gateway::Gateway;
 pub use instant::Instant;
+pub use port::Port;
 pub use smoltcp::wire::EthernetAddress;
 pub use tables::Tables;
+pub use vlan::{VLAN_TAG_LENGTH, untag};
 
 /// Flows of a gateway with the usual tables.
 pub const FLOWS: usize = 1_024;

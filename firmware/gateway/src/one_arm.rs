@@ -1,21 +1,23 @@
-//! One interface: services at the gateway's own address, rewritten both ways.
+//! One-arm mode: one interface. Services have ports of the gateway's own address; their packets are rewritten both ways.
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet, Ipv4Packet};
 
 use crate::{
     Instant,
-    action::{Action, DropReason, Port},
+    action::Action,
+    drop_reason::DropReason,
     flow::{Direction, Endpoint, Protocol, Segment, Tuple},
     gateway::Gateway,
     instant::CoarseInstant,
     packet::{self, Endpoints, Header, ICMP_HEADER, IPV4_HEADER, Transport},
+    port::Port,
 };
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
+/// Length of an Ethernet header in bytes.
+const ETHERNET_HEADER: usize = 14;
 
-/// ICMP types that quote the packet they are about (RFC 792): unreachable, time exceeded, parameter problem.
-const ERRORS: [u8; 3] = [3, 11, 12];
+/// ICMP errors that quote a packet (RFC 792): destination unreachable, time exceeded, parameter problem.
+const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Gateway<'_, FLOWS, GRANTS, RULES, KNOCKS>
@@ -52,10 +54,10 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         hardware: EthernetAddress,
         frame: &mut [u8],
     ) -> Result<Action, DropReason> {
-        let bytes = frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?;
+        let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
         let header = Header::parse(bytes)?;
         let Some(interface) = self.interface else {
-            // Only DHCP can come before there is an address.
+            // Until then, only DHCP is expected.
             return self
                 .check_local(&header, false)
                 .map(|()| Action::Local { skip: 0 })
@@ -66,7 +68,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             return Err(DropReason::NotForUs);
         }
         let local = |gateway: &Self| {
-            // There is no inside by wire; a network must be named to be trusted.
+            // One interface has no inside, so only the configured network is trusted.
             gateway
                 .check_local(&header, gateway.config.counters_network.is_some())
                 .map(|()| Action::Local { skip: 0 })
@@ -78,7 +80,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             Transport::TcpOrUdp { protocol: Protocol::Udp, destination, .. }
                 if destination == self.config.knock_port =>
             {
-                Err(self.check_knock(now, &header, bytes))
+                self.check_knock(now, &header, bytes).map(Action::Knock)
             }
             Transport::TcpOrUdp { protocol, destination, segment, .. } => {
                 if let Some((service, inside)) =
@@ -96,14 +98,14 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                     local(self)
                 }
             }
-            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, own_address),
+            Transport::Icmp(kind) if ICMP_ERRORS.contains(&kind) => self.icmp_error(now, frame, own_address),
             Transport::Fragment => Err(DropReason::Fragment),
             Transport::Icmp(_) | Transport::Other => local(self),
         }
     }
 
-    /// A client's frame to a service.
-    #[allow(clippy::too_many_arguments)] // all of it was read from the frame already
+    /// Forwards a client's frame to a service.
+    #[allow(clippy::too_many_arguments)] // all of them were read from the frame
     fn ingress(
         &mut self,
         now: Instant,
@@ -115,7 +117,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         segment: Segment,
     ) -> Result<Action, DropReason> {
         let known = self.continue_flow(now, &tuple, segment, hardware);
-        // Asked before a flow is made: without the host, there would be nothing in it.
+        // Checked before a flow is opened: it would be useless without the host's MAC address.
         let host = self.neighbours.hardware(inside.address);
         let nat_port = match known {
             Some(nat_port) => nat_port,
@@ -134,7 +136,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         self.send(frame, host, tuple.protocol, &endpoints)
     }
 
-    /// A host's frame to a client; `None`: it is no flow's.
+    /// Forwards an inside host's frame to a client. Returns `None` if it does not belong to a flow.
     fn egress(
         &mut self,
         now: Instant,
@@ -144,15 +146,15 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let Transport::TcpOrUdp { protocol, destination, segment, .. } = header.transport else {
             return Ok(None);
         };
-        let moment = CoarseInstant::from(now);
-        let Some(flow) = self.tables.flows.find_by_nat_port(moment, protocol, destination) else {
+        let now = CoarseInstant::from(now);
+        let Some(flow) = self.tables.flows.find_by_nat_port(now, protocol, destination) else {
             return Ok(None);
         };
         let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside);
         if inside != Some(header.source_endpoint()) {
             return Err(DropReason::NoFlow);
         }
-        flow.update(moment, Direction::Egress, segment);
+        flow.update(now, Direction::Egress, segment);
         let (client, hardware) = (flow.client, flow.client_hardware);
         let endpoints = Endpoints { source: flow.server, destination: client };
         self.send(frame, hardware, protocol, &endpoints).map(Some)
@@ -165,7 +167,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         protocol: Protocol,
         endpoints: &Endpoints,
     ) -> Result<Action, DropReason> {
-        packet::rewrite(frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?, protocol, endpoints)?;
+        packet::rewrite(frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?, protocol, endpoints)?;
         self.address(frame, to);
         Ok(Action::Forward(Port::Outside))
     }
@@ -176,14 +178,15 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         ethernet.set_dst_addr(to);
     }
 
-    /// An ICMP error about a packet of a flow goes to the side that sent the packet, which is named there as that side knows it.
+    /// Forwards an ICMP error about a packet of a flow to the side that sent the packet. The quoted packet is rewritten to
+    /// what that side sent.
     fn icmp_error(
         &mut self,
         now: Instant,
         frame: &mut [u8],
         own_address: core::net::Ipv4Addr,
     ) -> Result<Action, DropReason> {
-        let bytes = frame.get_mut(ETHERNET..).ok_or(DropReason::Malformed)?;
+        let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
         let mut outer = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
         let (from, ttl) = (outer.src_addr(), outer.hop_limit());
         if !Icmpv4Packet::new_unchecked(&*outer.payload_mut()).verify_checksum() {
@@ -191,10 +194,10 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         let quoted = outer.payload_mut().get_mut(ICMP_HEADER..).ok_or(DropReason::Malformed)?;
         let quote = Quote::parse(quoted)?;
-        let moment = CoarseInstant::from(now);
+        let now = CoarseInstant::from(now);
         let seen = Tuple { protocol: quote.protocol, client: quote.destination, server: quote.source };
-        let (to, hardware, endpoints) = if let Some(flow) = self.tables.flows.find(moment, &seen) {
-            // About what went to the client: the inside host wrote it to the NAT port.
+        let (to, hardware, endpoints) = if let Some(flow) = self.tables.flows.find(now, &seen) {
+            // About a packet to the client: the inside host sent it to the NAT port.
             let inside =
                 self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
             let hardware = self.neighbours.hardware(inside.address).ok_or(DropReason::NoNeighbour)?;
@@ -203,10 +206,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 destination: Endpoint { address: own_address, port: flow.nat_port },
             };
             (inside.address, hardware, endpoints)
-        } else if let Some(flow) =
-            self.tables.flows.find_by_nat_port(moment, quote.protocol, quote.source.port)
+        } else if let Some(flow) = self.tables.flows.find_by_nat_port(now, quote.protocol, quote.source.port)
         {
-            // About what went to the inside host: the client wrote it to the service.
+            // About a packet to the inside host: the client sent it to the service.
             let inside =
                 self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
             if quote.destination != inside || quote.source.address != own_address {
@@ -229,13 +231,13 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         outer.set_src_addr(own_address);
         outer.set_dst_addr(to);
         outer.fill_checksum();
-        debug_assert_ne!(from, own_address, "such frames are dropped before");
+        debug_assert_ne!(from, own_address, "such frames were dropped earlier");
         self.address(frame, hardware);
         Ok(Action::Forward(Port::Outside))
     }
 }
 
-/// The packet that an ICMP error is about, as far as it is quoted.
+/// The protocol and endpoints of the packet that an ICMP error quotes.
 struct Quote {
     protocol: Protocol,
     source: Endpoint,
@@ -243,7 +245,7 @@ struct Quote {
 }
 
 impl Quote {
-    /// RFC 792 quotes the header and 8 bytes.
+    /// An error quotes at least the header and 8 bytes (RFC 792).
     fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
         if bytes.len() < usize::from(IPV4_HEADER) + 8 {
             return Err(DropReason::Malformed);

@@ -5,8 +5,8 @@ use core::net::Ipv4Addr;
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
 
 use crate::{
-    action::DropReason,
     checksum::{ChecksumDelta, Sum},
+    drop_reason::DropReason,
     flow::{Endpoint, Protocol, Segment},
 };
 

@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use pkd_core::UnixSeconds;
-use pkd_gateway::{Action, Config, DropReason, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use pkd_gateway::{Action, Config, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
 use smoltcp::wire::ArpOperation;
 
 // What the gateway's own tests make frames and gateways with.
@@ -44,7 +44,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(START));
     assert!(gateway.set_time(Instant(0), START).is_ok());
     let mut now = READY;
-    gateway.on_frame(now, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
+    let _ = gateway.on_frame(now, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
     let mut knocked = false;
     for _ in 0..32 {
         if bytes.is_empty() {
@@ -95,7 +95,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         if good && matches!(action, Action::Forward(_)) {
             assert!(is_whole(&sent), "it had right checksums before: {made:02x?}");
         }
-        if matches!(action, Action::Drop(DropReason::Knock(pkd_core::Verdict::Accept))) {
+        if matches!(action, Action::Knock(outcome) if outcome.verdict == pkd_core::Verdict::Accept) {
             assert!(knocked, "nobody has made a knock");
         }
         if one_arm && !knocked {
@@ -104,11 +104,11 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
                 "a stranger gets through: {made:02x?}"
             );
         }
-        if gateway.floor_to_save().is_some() {
+        if gateway.unsaved_floor().is_some() {
             assert!(knocked, "a floor without a knock");
-            let floor = gateway.floor_to_save().unwrap_or(UnixSeconds(0));
+            let floor = gateway.unsaved_floor().unwrap_or(UnixSeconds(0));
             gateway.floor_saved(floor);
-            assert_eq!(gateway.floor_to_save(), None);
+            assert_eq!(gateway.unsaved_floor(), None);
         }
         let mut own = [0; 1_600];
         if let Some((_, length)) = gateway.on_tick(now, &mut own) {

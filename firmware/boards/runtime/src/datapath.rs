@@ -15,8 +15,8 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
 use pkd_gateway::{
-    Action, Address, Counters, DropReason, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface,
-    KNOCKS, Network, Port, RULES, Tables,
+    Action, Address, Counters, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, KNOCKS,
+    Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -172,11 +172,11 @@ fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
     received.consume(|frame| {
         let action = pipeline.process(port, frame);
         let (to, local) = match action {
-            Action::Drop(_) => (None, None),
+            Action::Drop(_) | Action::Knock(_) => (None, None),
             Action::Forward(to) => (Some(to), None),
             Action::Local { skip } => (None, Some(skip)),
             Action::ForwardAndLocal(to) => (Some(to), Some(0)),
-            Action::ForwardAndUntagged(to) => (Some(to), Some(pkd_gateway::TAG)),
+            Action::ForwardAndUntagged(to) => (Some(to), Some(pkd_gateway::VLAN_TAG_LENGTH)),
         };
         match (to, other) {
             (Some(to), _) if to == port => free.consume(frame.len(), |out| out.copy_from_slice(frame)),
@@ -200,31 +200,28 @@ fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
 
 impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
     fn process(&mut self, port: Port, frame: &mut [u8]) -> Action {
-        let (action, floor, knocked) = self.gateway.lock(|gateway| {
-            let mut gateway = gateway.borrow_mut();
-            let action = gateway.on_frame(now(), port, frame);
-            match action {
-                Action::Drop(DropReason::Knock(_)) => {
-                    (action, gateway.floor_to_save(), gateway.take_accepted())
-                }
-                _ => (action, None, None),
-            }
-        });
-        if let Some(floor) = floor {
-            // Before the next frame is looked at: a reset must not bring the knock back.
+        let action = self.gateway.lock(|gateway| gateway.borrow_mut().on_frame(now(), port, frame));
+        if let Action::Knock(outcome) = action {
+            self.finish_knock(outcome);
+        }
+        action
+    }
+
+    /// Saves the floor, then logs the grant.
+    fn finish_knock(&mut self, outcome: KnockOutcome) {
+        if let Some(floor) = outcome.save_floor {
             let saved = self.floor.save(floor);
             self.gateway.lock(|gateway| match saved {
                 Ok(()) => gateway.borrow_mut().floor_saved(floor),
                 Err(error) => {
-                    defmt::error!("the floor is not saved: {}", defmt::Debug2Format(&error));
+                    defmt::error!("cannot save the floor: {}", defmt::Debug2Format(&error));
                     gateway.borrow_mut().floor_failed();
                 }
             });
         }
-        if let Some(knocked) = knocked {
-            defmt::info!("rule {}: {} may pass", knocked.rule, defmt::Display2Format(&knocked.address));
+        if let Some(KnockGrant { address, rule }) = outcome.grant {
+            defmt::info!("rule {}: {} may connect", rule, defmt::Display2Format(&address));
         }
-        action
     }
 
     /// To the own stack, if it has room.
@@ -310,10 +307,9 @@ impl<S, P> Pipeline<S, P> {
             counters.local,
             counters.flows
         );
-        for why in DropReason::ALL {
-            let count = counters.dropped(why);
-            if count != self.logged.dropped(why) {
-                defmt::info!("so far {=str} {}", why.as_str(), count);
+        for ((label, count), (_, logged)) in counters.labelled().zip(self.logged.labelled()) {
+            if count != logged {
+                defmt::info!("so far {=str} {}", label, count);
             }
         }
         self.logged = counters;

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Verdict, Window};
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface,
-    Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
+    KnockOutcome, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer,
+    TimeSource,
 };
 use smoltcp::wire::ArpOperation;
 
@@ -105,12 +106,28 @@ pub(crate) fn knock_at(tag: &str, time: UnixSeconds, nonce: u8) -> [u8; LENGTH] 
     Knock::seal(&KnockParams { key: &key, tag, time, nonce: [nonce; 12] }, UdpPort(KNOCK_PORT))
 }
 
-/// Sends a knock from a client, and gives what becomes of it.
-pub(crate) fn send_knock(gateway: &mut Small<'_>, now: Instant, from: Host, payload: &[u8]) -> DropReason {
+/// Sends a knock from a client. Returns its verdict, or why it was not checked.
+pub(crate) fn send_knock(
+    gateway: &mut Small<'_>,
+    now: Instant,
+    from: Host,
+    payload: &[u8],
+) -> Result<Verdict, DropReason> {
+    knock_outcome(gateway, now, from, payload).map(|outcome| outcome.verdict)
+}
+
+/// Sends a knock from a client. Returns what has to be done about it, or why it was not checked.
+pub(crate) fn knock_outcome(
+    gateway: &mut Small<'_>,
+    now: Instant,
+    from: Host,
+    payload: &[u8],
+) -> Result<KnockOutcome, DropReason> {
     let path = Path { from, from_port: 5_000, to: GATEWAY, to_port: KNOCK_PORT };
     match gateway.on_frame(now, Port::Outside, &mut frame::udp(path, payload)) {
-        Action::Drop(why) => why,
-        other => panic!("a knock must never be seen again: {other:?}"),
+        Action::Knock(outcome) => Ok(outcome),
+        Action::Drop(reason) => Err(reason),
+        other => panic!("a knock is never forwarded: {other:?}"),
     }
 }
 
@@ -173,5 +190,5 @@ pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -
 /// A knock that opens.
 pub(crate) fn open(gateway: &mut Small<'_>, now: Instant, from: Host, tag: &str) {
     let nonce = from.address.octets()[3];
-    assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), DropReason::Knock(Verdict::Accept));
+    assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), Ok(Verdict::Accept));
 }

@@ -1,13 +1,13 @@
 //! The clock and the floor: what a time server can do, and what it cannot.
 
 use pkd_core::{Reason, UnixSeconds, Verdict, Window};
-use pkd_gateway::{DropReason, Gateway, Instant, TimeError, TimeSource};
+use pkd_gateway::{DropReason, Gateway, Instant, KnockGrant, KnockOutcome, TimeError, TimeSource};
 
-use crate::harness::{CLIENT, GATEWAY, START, SmallTables, knock_at, one_arm, send_knock};
+use crate::harness::{CLIENT, GATEWAY, START, SmallTables, knock_at, knock_outcome, one_arm, send_knock};
 
-const ACCEPT: DropReason = DropReason::Knock(Verdict::Accept);
-const REPLAY: DropReason = DropReason::Knock(Verdict::Ignore(Reason::Replay));
-const WINDOW: DropReason = DropReason::Knock(Verdict::Ignore(Reason::Window));
+const ACCEPT: Result<Verdict, DropReason> = Ok(Verdict::Accept);
+const REPLAY: Result<Verdict, DropReason> = Ok(Verdict::Ignore(Reason::Replay));
+const WINDOW: Result<Verdict, DropReason> = Ok(Verdict::Ignore(Reason::Window));
 
 fn at(seconds: u64) -> Instant {
     Instant(seconds * 1_000)
@@ -22,7 +22,7 @@ fn no_knock_is_accepted_before_the_time_is_known() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     let knock = knock_at("SSHK", unix(5), 1);
-    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock), DropReason::NoTime);
+    assert_eq!(send_knock(&mut gateway, at(1), CLIENT, &knock), Err(DropReason::NoTime));
     gateway.set_time(at(2), unix(4)).unwrap();
     assert_eq!(send_knock(&mut gateway, at(3), CLIENT, &knock), ACCEPT);
 }
@@ -37,7 +37,7 @@ fn a_gateway_with_nothing_in_flash_waits_for_a_window() {
         let given = send_knock(&mut gateway, at(now), CLIENT, &knock_at("SSHK", unix(time), 1));
         assert_eq!(given, verdict, "row {row}");
     }
-    assert_eq!(gateway.floor_to_save(), Some(unix(11)));
+    assert_eq!(gateway.unsaved_floor(), Some(unix(11)));
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn the_saved_floor_outlives_a_restart_and_keeps_old_knocks_out() {
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     gateway.set_time(at(0), unix(20)).unwrap();
     assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &accepted), ACCEPT);
-    let saved = gateway.floor_to_save();
+    let saved = gateway.unsaved_floor();
     assert_eq!(saved, Some(unix(20)));
     gateway.floor_saved(unix(20));
-    assert_eq!(gateway.floor_to_save(), None);
+    assert_eq!(gateway.unsaved_floor(), None);
 
     let mut tables = SmallTables::new();
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, saved);
@@ -78,8 +78,36 @@ fn a_floor_that_rose_while_the_last_was_being_saved_still_has_to_be_saved() {
             assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock), ACCEPT, "row {row}: {name}");
         }
         gateway.floor_saved(unix(saved));
-        assert_eq!(gateway.floor_to_save(), left.map(unix), "row {row}: {name}");
+        assert_eq!(gateway.unsaved_floor(), left.map(unix), "row {row}: {name}");
     }
+}
+
+#[test]
+fn a_knock_is_returned_with_the_floor_to_save_until_it_is_saved() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
+    gateway.set_time(at(0), unix(20)).unwrap();
+    let accepted = knock_at("SSHK", unix(20), 1);
+    let grant = Some(KnockGrant { address: CLIENT.address, rule: 0 });
+    let table = [
+        ("a knock that is ignored", &accepted[..55], Verdict::Ignore(Reason::Length), None, None),
+        ("the first accepted", &accepted[..], Verdict::Accept, grant, Some(unix(20))),
+        (
+            "ignored, while the floor is unsaved",
+            &accepted[..],
+            Verdict::Ignore(Reason::Replay),
+            None,
+            Some(unix(20)),
+        ),
+    ];
+    for (row, (name, payload, verdict, grant, save_floor)) in table.into_iter().enumerate() {
+        let outcome = knock_outcome(&mut gateway, at(0), CLIENT, payload);
+        assert_eq!(outcome, Ok(KnockOutcome { verdict, grant, save_floor }), "row {row}: {name}");
+        assert_eq!(gateway.unsaved_floor(), save_floor, "row {row}: {name}");
+    }
+    gateway.floor_saved(unix(20));
+    let outcome = knock_outcome(&mut gateway, at(0), CLIENT, &accepted).unwrap();
+    assert_eq!(outcome.save_floor, None, "it is saved");
 }
 
 #[test]
@@ -91,7 +119,7 @@ fn a_floor_that_could_not_be_saved_is_counted_and_still_has_to_be_saved() {
     for failures in 1..=2 {
         gateway.floor_failed();
         assert_eq!(gateway.counters().floor_failed, failures);
-        assert_eq!(gateway.floor_to_save(), Some(unix(20)));
+        assert_eq!(gateway.unsaved_floor(), Some(unix(20)));
     }
 }
 
@@ -114,7 +142,7 @@ fn a_time_server_that_lies_about_the_past_is_not_believed() {
         assert_eq!(gateway.set_time(at(0), reported), expected, "row {row}");
     }
     assert_eq!(gateway.time(at(3)), Some(unix(203)), "it goes on from the last that was believed");
-    assert_eq!(gateway.counters().time_refused, 3);
+    assert_eq!(gateway.counters().time_rejected, 3);
 }
 
 #[test]
@@ -122,7 +150,10 @@ fn no_time_is_earlier_than_the_configuration() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     let reported = UnixSeconds(config.created.0 - 1);
-    assert_eq!(gateway.set_time(at(0), reported), Err(TimeError::TooEarly { reported, earliest: config.created }));
+    assert_eq!(
+        gateway.set_time(at(0), reported),
+        Err(TimeError::TooEarly { reported, earliest: config.created })
+    );
     assert!(gateway.set_time(at(0), config.created).is_ok());
 }
 
@@ -187,5 +218,5 @@ fn without_a_clock_times_have_to_grow() {
         let given = send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", UnixSeconds(time), 1));
         assert_eq!(given, verdict, "row {row}: {name}");
     }
-    assert_eq!(gateway.floor_to_save(), Some(UnixSeconds(made + 1_000)));
+    assert_eq!(gateway.unsaved_floor(), Some(UnixSeconds(made + 1_000)));
 }

@@ -1,0 +1,162 @@
+//! Reading a configuration from flash.
+
+use core::net::Ipv4Addr;
+
+use heapless::{String, Vec};
+use pkd_core::{Key, Tag, UnixSeconds, Window};
+
+use super::{
+    Address, CONFIG_LIMIT, Config, ConfigError, HEADER_LENGTH, Inline, Interface, MAGIC, Mode, NAME_LENGTH,
+    Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+};
+use crate::{Endpoint, Protocol, checksum::Crc32};
+
+impl<const RULES: usize> Config<RULES> {
+    /// Reads a configuration at the start of `bytes`, and checks it.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: nothing of it may be used.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let head = bytes.first_chunk::<HEADER_LENGTH>().ok_or(ConfigError::Length)?;
+        if head.iter().all(|byte| *byte == 0xff) || head.iter().all(|byte| *byte == 0) {
+            return Err(ConfigError::Missing);
+        }
+        let mut reader = Reader(head);
+        if reader.array::<4>()? != MAGIC {
+            return Err(ConfigError::Magic);
+        }
+        let version = reader.u16()?;
+        let length = usize::from(reader.u16()?);
+        let crc = reader.u32()?;
+        if version > VERSION {
+            return Err(ConfigError::Newer(version));
+        }
+        if version == 0 || length > CONFIG_LIMIT {
+            return Err(ConfigError::Length);
+        }
+        let body = bytes.get(HEADER_LENGTH..length).ok_or(ConfigError::Length)?;
+        let begin = head.split_last_chunk::<4>().map(|(begin, _crc)| begin).unwrap_or_default();
+        if Crc32::new().update(begin).update(body).finish() != crc {
+            return Err(ConfigError::Crc);
+        }
+        let mut reader = Reader(body);
+        let config = Self::read(&mut reader)?;
+        if !reader.0.is_empty() {
+            return Err(ConfigError::Length);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+        let since = UnixSeconds(u64::from_le_bytes(reader.array()?));
+        let mode = match reader.u8()? {
+            0 => Mode::OneArm,
+            1 => {
+                let vlans = match (reader.u16()?, reader.u16()?) {
+                    (0, 0) => None,
+                    (outside, inside) => Some(Vlans { outside, inside }),
+                };
+                Mode::Inline(Inline { vlans, pass: Pass { ipv6: reader.bool()?, other: reader.bool()? } })
+            }
+            _ => return Err(ConfigError::Value),
+        };
+        let address = match reader.u8()? {
+            0 => Address::Dhcp,
+            1 => {
+                let network = reader.network()?;
+                let router = Some(reader.address()?).filter(|router| !router.is_unspecified());
+                Address::Static(Interface { network, router })
+            }
+            _ => return Err(ConfigError::Value),
+        };
+        let knock_port = reader.u16()?;
+        let echo = reader.bool()?;
+        let at = Endpoint { address: reader.address()?, port: reader.u16()? };
+        let time = match (at, reader.u16()?) {
+            (Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
+            (_, 0) => return Err(ConfigError::Value),
+            (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
+        };
+        let inside = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
+        let counters_port = reader.u16()?;
+        let mut services = Vec::new();
+        for _ in 0..reader.u8()? {
+            let name: [u8; NAME_LENGTH] = reader.array()?;
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = core::str::from_utf8(name).map_err(|_| ConfigError::Value)?;
+            let service = Service {
+                name: String::try_from(name).map_err(|_| ConfigError::Value)?,
+                protocol: match reader.u8()? {
+                    6 => Protocol::Tcp,
+                    17 => Protocol::Udp,
+                    _ => return Err(ConfigError::Value),
+                },
+                port: reader.u16()?,
+                inside: Endpoint { address: reader.address()?, port: reader.u16()? },
+            };
+            services.push(service).map_err(|_| ConfigError::TooMany)?;
+        }
+        let mut rules = Vec::new();
+        for _ in 0..reader.u8()? {
+            let rule = Rule {
+                tag: Tag(reader.array()?),
+                key: Key::from_bytes(reader.array()?),
+                window: Window::from_secs(reader.u32()?),
+                ttl: reader.u32()?,
+                services: Services(reader.u32()?),
+            };
+            rules.push(rule).map_err(|_| ConfigError::TooMany)?;
+        }
+        Ok(Self {
+            created: since,
+            mode,
+            address,
+            knock_port,
+            answer_ping: echo,
+            time,
+            counters_network: inside,
+            counters_port,
+            services,
+            rules,
+        })
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ConfigError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(ConfigError::Length)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn u8(&mut self) -> Result<u8, ConfigError> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, ConfigError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, ConfigError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn bool(&mut self) -> Result<bool, ConfigError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(ConfigError::Value),
+        }
+    }
+
+    fn address(&mut self) -> Result<Ipv4Addr, ConfigError> {
+        self.array::<4>().map(Ipv4Addr::from)
+    }
+
+    fn network(&mut self) -> Result<Network, ConfigError> {
+        Ok(Network { address: self.address()?, prefix: self.u8()? })
+    }
+}

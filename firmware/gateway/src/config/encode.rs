@@ -1,0 +1,118 @@
+//! Writing a configuration.
+
+use core::net::Ipv4Addr;
+
+use super::{
+    Address, CONFIG_LIMIT, Config, ConfigError, HEADER_LENGTH, Inline, Interface, MAGIC, Mode, NAME_LENGTH,
+    Network, TimeServer, TimeSource, VERSION, Vlans,
+};
+use crate::{Endpoint, Protocol, checksum::Crc32};
+
+impl<const RULES: usize> Config<RULES> {
+    /// Writes it to the start of `bytes`, and gives its length.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse) would give them, and [`ConfigError::Length`] if it does not fit.
+    pub fn emit(&self, bytes: &mut [u8]) -> Result<usize, ConfigError> {
+        self.validate()?;
+        let room = bytes.len().min(CONFIG_LIMIT);
+        let (head, rest) = bytes
+            .get_mut(..room)
+            .and_then(|all| all.split_first_chunk_mut::<HEADER_LENGTH>())
+            .ok_or(ConfigError::Length)?;
+        let mut writer = Writer { bytes: rest, written: 0 };
+        self.write(&mut writer)?;
+        let written = writer.written;
+        let length = HEADER_LENGTH + written;
+        let mut begin = Writer { bytes: head, written: 0 };
+        begin.put(&MAGIC)?;
+        begin.put(&VERSION.to_le_bytes())?;
+        begin.put(&u16::try_from(length).map_err(|_| ConfigError::Length)?.to_le_bytes())?;
+        let crc = Crc32::new()
+            .update(begin.bytes.get(..8).unwrap_or_default())
+            .update(rest.get(..written).unwrap_or_default())
+            .finish();
+        begin.put(&crc.to_le_bytes())?;
+        Ok(length)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), ConfigError> {
+        writer.put(&self.created.0.to_le_bytes())?;
+        match self.mode {
+            Mode::OneArm => writer.put(&[0])?,
+            Mode::Inline(Inline { vlans, pass }) => {
+                let vlans = vlans.unwrap_or(Vlans { outside: 0, inside: 0 });
+                writer.put(&[1])?;
+                writer.put(&vlans.outside.to_le_bytes())?;
+                writer.put(&vlans.inside.to_le_bytes())?;
+                writer.put(&[pass.ipv6.into(), pass.other.into()])?;
+            }
+        }
+        match self.address {
+            Address::Dhcp => writer.put(&[0])?,
+            Address::Static(Interface { network, router }) => {
+                writer.put(&[1])?;
+                writer.network(network)?;
+                writer.put(&router.unwrap_or(Ipv4Addr::UNSPECIFIED).octets())?;
+            }
+        }
+        writer.put(&self.knock_port.to_le_bytes())?;
+        writer.put(&[self.answer_ping.into()])?;
+        let server = match self.time {
+            TimeSource::None => TimeServer { at: Endpoint::NONE, interval: 0 },
+            TimeSource::Sntp(server) => server,
+        };
+        writer.put(&server.at.address.octets())?;
+        writer.put(&server.at.port.to_le_bytes())?;
+        writer.put(&server.interval.to_le_bytes())?;
+        writer.network(
+            self.counters_network.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }),
+        )?;
+        writer.put(&self.counters_port.to_le_bytes())?;
+        writer.count(self.services.len())?;
+        for service in &self.services {
+            let mut name = [0; NAME_LENGTH];
+            name.iter_mut().zip(service.name.bytes()).for_each(|(slot, byte)| *slot = byte);
+            writer.put(&name)?;
+            writer.put(&[match service.protocol {
+                Protocol::Tcp => 6,
+                Protocol::Udp => 17,
+            }])?;
+            writer.put(&service.port.to_le_bytes())?;
+            writer.put(&service.inside.address.octets())?;
+            writer.put(&service.inside.port.to_le_bytes())?;
+        }
+        writer.count(self.rules.len())?;
+        for rule in &self.rules {
+            writer.put(&rule.tag.0)?;
+            writer.put(rule.key.as_bytes())?;
+            writer.put(&rule.window.as_secs().to_le_bytes())?;
+            writer.put(&rule.ttl.to_le_bytes())?;
+            writer.put(&rule.services.0.to_le_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+struct Writer<'a> {
+    bytes: &'a mut [u8],
+    written: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ConfigError> {
+        let end = self.written + bytes.len();
+        self.bytes.get_mut(self.written..end).ok_or(ConfigError::Length)?.copy_from_slice(bytes);
+        self.written = end;
+        Ok(())
+    }
+
+    fn network(&mut self, network: Network) -> Result<(), ConfigError> {
+        self.put(&network.address.octets())?;
+        self.put(&[network.prefix])
+    }
+
+    fn count(&mut self, count: usize) -> Result<(), ConfigError> {
+        self.put(&[u8::try_from(count).map_err(|_| ConfigError::TooMany)?])
+    }
+}

@@ -1,0 +1,89 @@
+//! The checks that every configuration has to pass.
+
+use pkd_core::Window;
+
+use super::{
+    Address, Config, ConfigError, Inline, Interface, Mode, Service, Services, TimeServer, TimeSource, Vlans,
+};
+use crate::Protocol;
+
+/// The widest possible window, in seconds.
+const WINDOW_LIMIT: u32 = 86_400;
+
+impl<const RULES: usize> Config<RULES> {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if let Mode::Inline(Inline { vlans: Some(Vlans { outside, inside }), .. }) = self.mode {
+            let possible = 1..4_095;
+            if outside == inside || !possible.contains(&outside) || !possible.contains(&inside) {
+                return Err(ConfigError::Vlan);
+            }
+        }
+        for network in self.counters_network.iter().chain(match &self.address {
+            Address::Static(interface) => Some(&interface.network),
+            Address::Dhcp => None,
+        }) {
+            if network.prefix > 32 {
+                return Err(ConfigError::Value);
+            }
+        }
+        if matches!(self.time, TimeSource::Sntp(TimeServer { interval: 0, .. })) {
+            return Err(ConfigError::Value);
+        }
+        for (row, service) in self.services.iter().enumerate() {
+            self.validate_service(row, service)?;
+        }
+        let known = (0..).take(self.services.len()).fold(Services::NONE, Services::with);
+        for (row, rule) in self.rules.iter().enumerate() {
+            if rule.ttl == 0 {
+                return Err(ConfigError::Ttl);
+            }
+            if rule.services == Services::NONE || rule.services.0 & !known.0 != 0 {
+                return Err(ConfigError::Service);
+            }
+            let clockless = rule.window == Window::NO_CLOCK;
+            if rule.window.as_secs() > WINDOW_LIMIT || (self.time == TimeSource::None && !clockless) {
+                return Err(ConfigError::Window);
+            }
+            if self.rules.iter().take(row).any(|other| other.tag == rule.tag && other.key == rule.key) {
+                return Err(ConfigError::SameKey);
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_service(&self, row: usize, service: &Service) -> Result<(), ConfigError> {
+        let flows = crate::flow::NAT_PORT_FIRST..crate::flow::NAT_PORT_FIRST + crate::flow::NAT_PORT_COUNT;
+        let needed = match service.protocol {
+            Protocol::Tcp => &[self.counters_port][..],
+            Protocol::Udp => &[self.counters_port, self.knock_port, 68, crate::sntp::CLIENT_PORT],
+        };
+        let one_arm = self.mode == Mode::OneArm;
+        if service.port == 0 || service.inside.port == 0 || needed.contains(&service.port) {
+            return Err(ConfigError::Port);
+        }
+        if one_arm && flows.contains(&service.port) {
+            return Err(ConfigError::Port);
+        }
+        if !one_arm && service.port != service.inside.port {
+            return Err(ConfigError::Port);
+        }
+        let same = |other: &Service| {
+            other.protocol == service.protocol
+                && other.port == service.port
+                && (one_arm || other.inside.address == service.inside.address)
+        };
+        if self.services.iter().take(row).any(same) {
+            return Err(ConfigError::Port);
+        }
+        let host = service.inside.address;
+        let impossible =
+            host.is_unspecified() || host.is_broadcast() || host.is_multicast() || host.is_loopback();
+        let elsewhere = match self.address {
+            Address::Dhcp => false,
+            Address::Static(Interface { network, .. }) => {
+                host == network.address || (one_arm && !network.contains(host))
+            }
+        };
+        if impossible || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
+    }
+}
