@@ -71,7 +71,7 @@ fn replay(tools: &Tools, vector: &pkd_tests::Scenario) -> Result<Option<Tally>> 
     }
     let mut scenario = Scenario::start(tools, |flash| flash.configure(&config))?;
     let wait_until_ready = |scenario: &mut Scenario, time: u64| {
-        if without_clock { scenario.wait_for_link() } else { scenario.tell_time(time) }
+        if without_clock { scenario.wait_for_link() } else { scenario.serve_time(time) }
     };
     wait_until_ready(&mut scenario, vector.start)?;
     let mut tally = Tally::default();

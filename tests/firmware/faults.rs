@@ -1,4 +1,4 @@
-//! A gateway that goes wrong begins anew. An image of its own goes wrong in each life in another way.
+//! Failures end in a reset. A separate image fails in a different way on each boot.
 
 use anyhow::ensure;
 
@@ -7,25 +7,25 @@ use crate::{
     report::Report,
 };
 
-/// What each life is logged to end with.
+/// The failure of each boot, and the line that it logs.
 const FAULTS: [(&str, &str); 3] = [
     ("a panic", "panic: "),
     ("a hard fault", "hard fault at"),
-    ("a loop with interrupts masked", "the watchdog was not fed"),
+    ("a loop with interrupts masked", "watchdog timeout"),
 ];
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     let mut machine = match Machine::start(tools, Board::Mps2, |_| Ok(()), |_| Vec::new()) {
         Ok(machine) => machine,
-        Err(error) => return report.fail("faults: setting up", &error),
+        Err(error) => return report.fail("faults: setup", &error),
     };
     for (boot, (name, words)) in FAULTS.into_iter().enumerate() {
-        report.check(&format!("faults: {name} is logged, and the board begins anew"), || {
+        report.check(&format!("faults: {name} is logged and resets the board"), || {
             machine.wait_for_line(|line| Ok(line.contains(&format!("boot {boot}"))))?;
             machine.wait_for_line(|line| Ok(line.contains(words)))
         });
     }
-    report.check("faults: a watchdog that is fed does not bite", || {
+    report.check("faults: the watchdog does not fire while it is fed", || {
         let line =
             machine.wait_for_line(|line| Ok(line.contains("boot") || line.contains("watchdog fed")))?;
         ensure!(line.contains("boot 3"), "{line}");

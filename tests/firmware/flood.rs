@@ -1,4 +1,4 @@
-//! Forgeries as fast as they can be made, and honest knocks among them.
+//! A flood of forged knocks, with honest knocks in between.
 
 use anyhow::{Result, bail, ensure};
 
@@ -9,16 +9,14 @@ use crate::{
     scenario::{GATEWAY, KNOCK_PORT, START, STRANGER, Scenario, knock},
 };
 
-/// Forgeries before each knock of an honest sender.
+/// Forgeries before each honest knock.
 const BURST: u64 = 250;
 const HONEST: u8 = 20;
-/// Times that an honest sender knocks at most: what comes faster than the board looks at it, its Ethernet controller loses.
+/// How often an honest sender tries at most. The Ethernet controller drops frames that arrive faster than the board handles them.
 const TRIES: u16 = 40;
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
-    report.check("flood: honest senders get through among forgeries as fast as they can be made", || {
-        flood(tools)
-    });
+    report.check("flood: honest senders get through a flood of forgeries", || flood(tools));
 }
 
 fn flood(tools: &Tools) -> Result<String> {
@@ -29,16 +27,16 @@ fn flood(tools: &Tools) -> Result<String> {
         let tries = knock_until_open(&mut scenario, honest, &mut forgeries)?;
         most = most.max(tries);
     }
-    ensure!(!scenario.is_open(STRANGER, 5_001)?, "the forger gets through");
+    ensure!(!scenario.is_open(STRANGER, 5_001)?, "the forger can connect");
     let counters = scenario.counters()?;
     let forged = counters.of("\"digest\"");
-    ensure!(forged > 0 && forged <= forgeries, "{forged} of {forgeries} forgeries are counted");
-    Ok(format!("{forgeries} forgeries, {forged} of them looked at; {most} tries at most"))
+    ensure!(forged > 0 && forged <= forgeries, "{forged} of {forgeries} forgeries were counted");
+    Ok(format!("{forgeries} forgeries, {forged} of them checked; at most {most} tries"))
 }
 
-/// Knocks among forgeries and tries the door, as people do who find it closed; gives how often it took.
+/// Knocks during the flood until the port is open. Returns the number of tries.
 fn knock_until_open(scenario: &mut Scenario, honest: u8, forgeries: &mut u64) -> Result<u16> {
-    // A cache tells 16 knocks of one second apart; these have twenty seconds.
+    // A cache holds 16 knocks of the same second, so these are spread over twenty seconds.
     let time = START - 9 + u64::from(honest);
     for number in 1..=TRIES {
         for _ in 0..BURST {
@@ -52,7 +50,7 @@ fn knock_until_open(scenario: &mut Scenario, honest: u8, forgeries: &mut u64) ->
             return Ok(number);
         }
     }
-    bail!("sender {honest} does not get through in {TRIES} tries")
+    bail!("sender {honest} did not get through in {TRIES} tries")
 }
 
 fn sender(number: u8) -> Host {

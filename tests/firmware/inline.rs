@@ -1,5 +1,4 @@
-//! The bridge between two sides: two real ports of QEMU's `virt` for 32-bit RISC-V, and two VLANs of a trunk at the one NIC of
-//! `mps2-an386`.
+//! Inline mode: between two NICs of QEMU's `virt` for 32-bit RISC-V, and between two VLANs on the one NIC of `mps2-an386`.
 
 use std::time::{Duration, Instant};
 
@@ -18,22 +17,22 @@ use crate::{
     },
 };
 
-/// Frames that have to cross byte for byte.
+/// How many frames must be forwarded unchanged in each direction.
 const FRAMES: u32 = 2_000;
 
-/// The gateway as the hosts of this lane see it.
+/// The gateway in inline mode.
 const INLINE: Host = Host { hardware: EthernetAddress([0x52, 0x54, 0, 0, 0, 1]), ..GATEWAY };
 
-/// How the two sides reach the gateway.
+/// How the two sides are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sides {
-    /// By a NIC each.
+    /// Each by its own NIC.
     Nics,
     /// By one NIC, as VLANs.
     Trunk,
 }
 
-/// Those of the trunk, and one that the gateway knows nothing of.
+/// The VLANs of the trunk, and a foreign one.
 const OUTSIDE_VLAN: u16 = 10;
 const INSIDE_VLAN: u16 = 20;
 const OTHER_VLAN: u16 = 30;
@@ -43,18 +42,18 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
         Sides::Nics => "inline",
         Sides::Trunk => "trunk",
     };
-    report.check(&format!("{name}: closed before a knock, open after it, and to its sender alone"), || {
+    report.check(&format!("{name}: closed before a knock, then open to its sender only"), || {
         knock_opens(tools, sides)
     });
-    report.check(&format!("{name}: 2,000 frames cross each way, byte for byte"), || {
+    report.check(&format!("{name}: 2,000 frames are forwarded unchanged in each direction"), || {
         forwards_unchanged(tools, sides)
     });
     report.check(
-        &format!("{name}: what cannot be judged does not cross, and only the inside reads the counters"),
+        &format!("{name}: unchecked protocols are blocked, and only the inside can read the counters"),
         || blocked(tools, sides),
     );
     if sides == Sides::Trunk {
-        report.check("trunk: what is of neither VLAN does not cross", || stray(tools));
+        report.check("trunk: untagged frames and foreign VLANs are dropped", || stray(tools));
     }
 }
 
@@ -77,7 +76,7 @@ struct Bridge {
 }
 
 impl Bridge {
-    /// A bridge that accepts at once.
+    /// Starts a bridge that accepts knocks without a wait.
     fn start(tools: &Tools, sides: Sides) -> Result<Self> {
         let mut links = None;
         let prepare = |flash: &crate::machine::Flash| {
@@ -110,10 +109,10 @@ impl Bridge {
         bridge.outside.time.reports = Some(START);
         let end = Instant::now() + TIMEOUT;
         while bridge.outside.time.replies == 0 {
-            ensure!(Instant::now() < end, "it does not ask for the time");
+            ensure!(Instant::now() < end, "no SNTP request");
             bridge.outside.next(Duration::from_millis(20))?;
         }
-        // What is read over the inside is behind the answer.
+        // When this reply arrives, the gateway has handled the time server's reply.
         bridge.counters()?;
         Ok(bridge)
     }
@@ -128,16 +127,16 @@ impl Bridge {
                 return Ok(String::from_utf8(seen.payload)?);
             }
         }
-        anyhow::bail!("the counters do not answer")
+        anyhow::bail!("no reply from the counters")
     }
 
-    /// Whether a frame comes out on the inside.
+    /// Sends a frame from outside. Returns whether it arrives inside.
     fn ingress(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
         self.outside.send(frame)?;
         arrives(&self.inside, frame, limit)
     }
 
-    /// Whether a frame comes out on the outside.
+    /// Sends a frame from inside. Returns whether it arrives outside.
     fn egress(&mut self, frame: &[u8], limit: Duration) -> Result<bool> {
         self.inside.send(frame)?;
         arrives(&self.outside, frame, limit)
@@ -160,18 +159,18 @@ fn to_nas(from: Host, from_port: u16, flags: Flags) -> Vec<u8> {
 
 fn knock_opens(tools: &Tools, sides: Sides) -> Result<String> {
     let mut bridge = Bridge::start(tools, sides)?;
-    ensure!(!bridge.ingress(&to_nas(CLIENT, 5_001, SYN), QUIET_TIME)?, "it is open before the knock");
+    ensure!(!bridge.ingress(&to_nas(CLIENT, 5_001, SYN), QUIET_TIME)?, "open before the knock");
     let path = Path { from: CLIENT, from_port: 5_000, to: NAS, to_port: KNOCK_PORT };
     let datagram = frame::udp(path, &knock(START, 1));
-    ensure!(!bridge.ingress(&datagram, QUIET_TIME)?, "the knock is seen behind");
-    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, SYN), TIMEOUT)?, "it is closed after the knock");
+    ensure!(!bridge.ingress(&datagram, QUIET_TIME)?, "the knock was forwarded");
+    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, SYN), TIMEOUT)?, "closed after the knock");
     let answer = frame::tcp(SYN_ACK, Path { from: NAS, from_port: 22, to: CLIENT, to_port: 5_002 }, b"out");
-    ensure!(bridge.egress(&answer, TIMEOUT)?, "the answer does not come back");
-    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, ACK), TIMEOUT)?, "the flow does not go on");
-    ensure!(!bridge.ingress(&to_nas(STRANGER, 5_003, SYN), QUIET_TIME)?, "it is open for a stranger");
+    ensure!(bridge.egress(&answer, TIMEOUT)?, "the reply was not forwarded");
+    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, ACK), TIMEOUT)?, "the flow does not continue");
+    ensure!(!bridge.ingress(&to_nas(STRANGER, 5_003, SYN), QUIET_TIME)?, "open for a stranger");
     let counters = bridge.counters()?;
     ensure!(counters.contains("pkd_knocks_total{verdict=\"accept\"} 1"), "{counters}");
-    Ok("a knock at the host itself".to_owned())
+    Ok("with a knock to the host".to_owned())
 }
 
 fn forwards_unchanged(tools: &Tools, sides: Sides) -> Result<String> {
@@ -183,11 +182,11 @@ fn forwards_unchanged(tools: &Tools, sides: Sides) -> Result<String> {
             (0..length).map(|at| u8::try_from((at * 7 + length) % 251).unwrap_or_default()).collect();
         let port = u16::try_from(number)? + 1_024;
         let incoming = frame::udp(Path { from: CLIENT, from_port: port, to: NAS, to_port: 80 }, &payload);
-        ensure!(bridge.ingress(&incoming, TIMEOUT)?, "frame {number} does not get in");
+        ensure!(bridge.ingress(&incoming, TIMEOUT)?, "ingress: frame {number} did not arrive");
         let outgoing = frame::udp(Path { from: NAS, from_port: 80, to: CLIENT, to_port: port }, &payload);
-        ensure!(bridge.egress(&outgoing, TIMEOUT)?, "frame {number} does not get out");
+        ensure!(bridge.egress(&outgoing, TIMEOUT)?, "egress: frame {number} did not arrive");
     }
-    Ok(format!("{:.1} s for both ways", start.elapsed().as_secs_f64()))
+    Ok(format!("{:.1} s for both directions", start.elapsed().as_secs_f64()))
 }
 
 fn blocked(tools: &Tools, sides: Sides) -> Result<String> {
@@ -198,28 +197,28 @@ fn blocked(tools: &Tools, sides: Sides) -> Result<String> {
         frame
     };
     for (row, kind) in [0x86dd, 0x88cc, 0x8100, 0x8864].into_iter().enumerate() {
-        ensure!(!bridge.ingress(&with(kind), QUIET_TIME)?, "row {row}: {kind:#x} gets in");
+        ensure!(!bridge.ingress(&with(kind), QUIET_TIME)?, "row {row}: {kind:#x} was forwarded");
     }
     let path = Path { from: CLIENT, from_port: 5_000, to: INLINE, to_port: COUNTERS };
     bridge.outside.send(&frame::udp(path, b"?"))?;
     let answer = bridge.outside.find(QUIET_TIME, |seen| seen.from == (INLINE.address, COUNTERS))?;
-    ensure!(answer.is_none(), "somebody from outside gets {answer:?}");
+    ensure!(answer.is_none(), "a host outside got a reply: {answer:?}");
     Ok("IPv6, LLDP, a VLAN, PPPoE".to_owned())
 }
 
 fn stray(tools: &Tools) -> Result<String> {
     let mut bridge = Bridge::start(tools, Sides::Trunk)?;
     let path = |from_port| Path { from: CLIENT, from_port, to: NAS, to_port: 80 };
-    let (untagged, other) = (frame::udp(path(1), b"astray"), frame::udp(path(2), b"astray"));
+    let (untagged, other) = (frame::udp(path(1), b"stray"), frame::udp(path(2), b"stray"));
     bridge.outside.send_untagged(&untagged)?;
     let [high, low] = OTHER_VLAN.to_be_bytes();
     bridge.outside.send_untagged(&[&other[..12], &[0x81, 0, high, low], &other[12..]].concat())?;
-    let good = frame::udp(path(3), b"at home");
-    ensure!(bridge.ingress(&good, TIMEOUT)?, "a frame of the outside does not get in");
-    // What is left on the cable was for neither side.
+    let good = frame::udp(path(3), b"good");
+    ensure!(bridge.ingress(&good, TIMEOUT)?, "a frame from outside was not forwarded");
+    // The frames left in the queue belong to neither side.
     let counters = bridge.counters()?;
     let left: Vec<_> =
-        bridge.inside.stray_frames().into_iter().filter(|frame| frame.ends_with(b"astray")).collect();
+        bridge.inside.stray_frames().into_iter().filter(|frame| frame.ends_with(b"stray")).collect();
     ensure!(left.is_empty(), "{left:02x?} came out");
     ensure!(counters.contains("pkd_dropped_total{reason=\"not_for_us\"} 2"), "{counters}");
     Ok("2 kinds".to_owned())

@@ -1,4 +1,4 @@
-//! The network around the gateway, made of datagrams on Unix sockets: one a frame.
+//! The network around the gateway. Each frame is a datagram on a Unix socket.
 
 use std::{
     cell::RefCell,
@@ -14,26 +14,26 @@ use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetPro
 
 use crate::frame::{self, Host, Parsed, Path, Transport};
 
-/// What the harness knows beyond frames: who answers ARP, and what the time server says.
+/// A side of the gateway: its hosts, which answer ARP, and its time server.
 pub(crate) struct Link {
     cable: Rc<Cable>,
-    /// The VLAN that this is, on a trunk.
+    /// The VLAN of this side, on a trunk.
     vlan: Option<u16>,
-    /// Hosts that answer ARP.
+    /// The hosts that answer ARP.
     pub(crate) hosts: Vec<Host>,
-    /// The time server; it answers as it is told to.
+    /// The time server.
     pub(crate) time: TimeServer,
 }
 
-/// What goes to one NIC.
+/// The connection to one NIC.
 struct Cable {
     socket: UnixDatagram,
     qemu: PathBuf,
-    /// Frames of other VLANs than the one that was looked for.
+    /// Received frames that the last reader did not want, because they have other tags.
     waiting: RefCell<VecDeque<Vec<u8>>>,
 }
 
-/// Where a tag lies in a frame (802.1Q): behind both addresses.
+/// The position of a VLAN tag: after both MAC addresses (802.1Q).
 const TAG: std::ops::Range<usize> = 12..16;
 
 fn tag(vlan: u16) -> [u8; 4] {
@@ -41,18 +41,18 @@ fn tag(vlan: u16) -> [u8; 4] {
     [0x81, 0, high, low]
 }
 
-/// A time server, and what it says.
+/// A time server.
 pub(crate) struct TimeServer {
     pub(crate) host: Host,
-    /// What it tells; `None`: it is silent.
+    /// The time that it reports. `None`: it does not reply.
     pub(crate) reports: Option<u64>,
-    /// Makes its answer another one, in place.
+    /// Changes each reply in place.
     pub(crate) tamper: fn(&mut [u8; 48]),
-    /// Answers so far.
+    /// The number of replies so far.
     pub(crate) replies: usize,
 }
 
-/// QEMU's arguments for a NIC at the other end of [`Link::new`].
+/// QEMU's arguments for a NIC that is connected to [`Link::new`].
 pub(crate) fn netdev(folder: &FilePath, name: &str) -> String {
     let path = |end| folder.join(format!("{name}-{end}")).display().to_string();
     format!(
@@ -63,13 +63,13 @@ pub(crate) fn netdev(folder: &FilePath, name: &str) -> String {
 }
 
 impl Link {
-    /// The end in `folder` of the cable `name`.
+    /// Creates the socket `name` in `folder`.
     pub(crate) fn new(folder: &FilePath, name: &str, hosts: Vec<Host>, time: Host) -> Result<Self> {
         let cable = Rc::new(Cable::new(folder, name)?);
         Ok(Self { cable, vlan: None, hosts, time: TimeServer::silent(time) })
     }
 
-    /// Two VLANs of the cable `name`.
+    /// Creates the socket `name` in `folder`, shared by two VLANs.
     pub(crate) fn trunk(
         folder: &FilePath,
         name: &str,
@@ -85,7 +85,7 @@ impl Link {
         }))
     }
 
-    /// Sends a frame, tagged on a trunk.
+    /// Sends a frame. On a trunk, adds the tag.
     pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
         match self.vlan {
             None => self.send_untagged(frame),
@@ -96,20 +96,20 @@ impl Link {
         }
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame unchanged.
     pub(crate) fn send_untagged(&self, frame: &[u8]) -> Result<()> {
         let end = Instant::now() + crate::machine::TIMEOUT;
         loop {
             match self.cable.socket.send_to(frame, &self.cable.qemu) {
                 Ok(_) => return Ok(()),
-                // QEMU has not made its end yet.
+                // QEMU has not created its socket yet.
                 Err(error) if Instant::now() < end && is_early(&error) => std::thread::yield_now(),
                 Err(error) => return Err(error).context("sending a frame"),
             }
         }
     }
 
-    /// The next frame, whatever it is, without its tag on a trunk; `None` after `limit`.
+    /// Receives any frame, on a trunk without its tag. Returns `None` after `limit`.
     pub(crate) fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
         let Some(vlan) = self.vlan else { return self.cable.receive(limit) };
         let is_ours = |frame: &Vec<u8>| frame.get(TAG) == Some(&tag(vlan)[..]);
@@ -134,12 +134,12 @@ impl Link {
         }
     }
 
-    /// Frames that came without a tag, or with that of no side.
+    /// Received frames that have no tag, or the tag of neither side.
     pub(crate) fn stray_frames(&self) -> Vec<Vec<u8>> {
         self.cable.waiting.borrow().iter().cloned().collect()
     }
 
-    /// The next frame that is neither ARP nor a question for the time; those are answered.
+    /// Receives a frame, after answering ARP and SNTP requests. Returns `None` after `limit`.
     pub(crate) fn next(&mut self, limit: Duration) -> Result<Option<Vec<u8>>> {
         let end = Instant::now() + limit;
         loop {
@@ -152,7 +152,7 @@ impl Link {
         }
     }
 
-    /// The next segment or datagram for which `wanted` holds; `None` after `limit`.
+    /// Receives a segment or datagram that is `wanted`. Returns `None` after `limit`.
     pub(crate) fn find(
         &mut self,
         limit: Duration,
@@ -167,7 +167,7 @@ impl Link {
         Ok(None)
     }
 
-    /// Answers what hosts and time server are asked; `false`: the frame is about something else.
+    /// Answers an ARP or SNTP request. Returns `false` if the frame is something else.
     pub(crate) fn answer(&mut self, frame: &[u8]) -> Result<bool> {
         let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return Ok(true) };
         if ethernet.ethertype() == EthernetProtocol::Arp {
@@ -223,7 +223,7 @@ impl Cable {
 
     fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
         let mut frame = vec![0; 2_048];
-        // A limit of 0 would mean none.
+        // A timeout of 0 would mean "no timeout".
         self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
         match self.socket.recv(&mut frame) {
             Ok(length) => {

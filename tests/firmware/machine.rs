@@ -1,4 +1,4 @@
-//! The firmware in QEMU: its flash, its log, and the monitor.
+//! A board in QEMU: its flash, its log, and QEMU's monitor.
 
 use std::{
     fs::File,
@@ -16,23 +16,23 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashEr
 use pkd_core::UnixSeconds;
 use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloor, RULES};
 
-/// How long anything may take before it counts as failed; QEMU may have half a core.
+/// How long to wait for any event. QEMU may have only half a core.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the lane is made with.
+/// The files that the tests need.
 pub(crate) struct Tools {
-    /// The firmware, an ELF file.
+    /// The firmware image, an ELF file.
     pub(crate) image: PathBuf,
-    /// Decodes its log.
+    /// `defmt-print`, which decodes the log.
     pub(crate) defmt_print: PathBuf,
 }
 
-/// A board of QEMU's.
+/// A board that QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Board {
-    /// `mps2-an386`: its PSRAM is the flash.
+    /// `mps2-an386`. Its PSRAM serves as flash.
     Mps2,
-    /// `virt` for 32-bit RISC-V: RAM behind the program's is the flash.
+    /// `virt` for 32-bit RISC-V. RAM behind the program's RAM serves as flash.
     Virt,
 }
 
@@ -60,7 +60,7 @@ impl Board {
         }
     }
 
-    /// MiB of the memory that is a file, and where in it the flash begins.
+    /// The size of the memory that is backed by a file in MiB, and the offset of the flash in it.
     fn memory(self) -> (u64, u64) {
         match self {
             Self::Mps2 => (16, 0),
@@ -69,25 +69,25 @@ impl Board {
     }
 }
 
-/// QEMU's arguments that make the board's time depend on its instructions: each takes 32 ns, and only sleep takes more.
+/// QEMU's arguments that derive the board's time from its instructions: 32 ns each. Only sleep adds to it.
 pub(crate) const ICOUNT: [&str; 2] = ["-icount", "shift=5"];
-/// Instructions a second of the board's time, with [`ICOUNT`], if it never sleeps.
+/// Instructions per second of the board's time, with [`ICOUNT`], if it never sleeps.
 pub(crate) const ICOUNT_PER_SECOND: u64 = 1_000_000_000 / 32;
 
-/// Where the board keeps the floor, and in how many bytes.
+/// The offset and length of the floor's region.
 pub(crate) const FLOOR_START: u32 = 0x0001_0000;
 pub(crate) const FLOOR_BYTES: u32 = 0x2000;
 
-/// The file that the board takes for its flash.
+/// The file that backs the board's flash.
 pub(crate) struct Flash {
     file: File,
     path: PathBuf,
-    /// Where it begins in the file.
+    /// The offset of the flash in the file.
     base: u64,
 }
 
 impl Flash {
-    /// Flash that is erased as far as the board looks.
+    /// Creates flash that is erased, as far as the board uses it.
     fn new(folder: &std::path::Path, board: Board) -> Result<Self> {
         let path = folder.join("flash");
         let mut options = File::options();
@@ -120,7 +120,7 @@ impl Flash {
         self.write(FLOOR_START, &vec![0xff; usize::try_from(FLOOR_BYTES)?])
     }
 
-    /// The floor that lies there.
+    /// The saved floor.
     pub(crate) fn floor(&self) -> Result<Option<UnixSeconds>> {
         let floor = FlashFloor::open(Chip(self), FLOOR_START, FLOOR_BYTES);
         Ok(floor.map_err(|error| anyhow::anyhow!("{error:?}"))?.floor())
@@ -133,7 +133,7 @@ impl Flash {
     }
 }
 
-/// The file, as flash of the kind that the board has.
+/// The file, with the interface of NOR flash.
 struct Chip<'a>(&'a Flash);
 
 #[derive(Debug)]
@@ -177,12 +177,12 @@ impl NorFlash for Chip<'_> {
     }
 }
 
-/// A running QEMU; it ends when this is dropped.
+/// A running QEMU. Dropping it ends it.
 pub(crate) struct Machine {
     qemu: Child,
     printer: Child,
     log: Receiver<String>,
-    /// All that was logged so far.
+    /// All lines logged so far.
     seen: Vec<String>,
     monitor: PathBuf,
     pub(crate) flash: Flash,
@@ -190,7 +190,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts the board with what `prepare` puts into its flash. `network`: QEMU's arguments for the NIC, made from a folder for sockets.
+    /// Starts a board. `prepare` writes its flash; `network` returns QEMU's arguments for the NICs, given a folder for sockets.
     pub(crate) fn start(
         tools: &Tools,
         board: Board,
@@ -219,7 +219,7 @@ impl Machine {
             .args(network(folder.path()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            // Its user network has much to say about connections that end.
+            // QEMU's user network logs every closed connection.
             .stderr(File::create(folder.path().join("errors"))?);
         let mut qemu = command.spawn().context(board.program())?;
         let output = qemu.stdout.take().context("no standard output")?;
@@ -227,7 +227,7 @@ impl Machine {
         Ok(Self { qemu, printer, log, seen: Vec::new(), monitor, flash, _folder: folder })
     }
 
-    /// Waits for a line of the log with these words, and gives it; fails at a panic.
+    /// Waits for a log line with these words, and returns it. Fails on a panic.
     pub(crate) fn wait_for_log(&mut self, words: &str) -> Result<String> {
         self.wait_for_line(|line| {
             ensure!(!line.contains("panic"), "the firmware panicked: {line}");
@@ -236,7 +236,7 @@ impl Machine {
         .with_context(|| format!("waiting for {words:?}"))
     }
 
-    /// Waits for a line of the log for which this holds, and gives it.
+    /// Waits for a log line that matches, and returns it.
     pub(crate) fn wait_for_line(&mut self, matches: impl Fn(&str) -> Result<bool>) -> Result<String> {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -247,13 +247,15 @@ impl Machine {
                         return Ok(line);
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => bail!("it ended: {}", self.log_tail()),
-                Err(RecvTimeoutError::Timeout) => bail!("it did not come: {}", self.log_tail()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("QEMU exited; last log lines: {}", self.log_tail())
+                }
+                Err(RecvTimeoutError::Timeout) => bail!("timeout; last log lines: {}", self.log_tail()),
             }
         }
     }
 
-    /// Reads what was logged until now; fails if there is a panic among it.
+    /// Returns all lines logged so far. Fails if one of them is a panic.
     pub(crate) fn log(&mut self) -> Result<&[String]> {
         self.seen.extend(self.log.try_iter());
         ensure!(
@@ -268,36 +270,36 @@ impl Machine {
         self.seen[self.seen.len().saturating_sub(10)..].join(" | ")
     }
 
-    /// Presses the reset button. RAM that is no flash counts for nothing after it.
+    /// Resets the board. Only its flash survives.
     pub(crate) fn reset(&mut self) -> Result<()> {
-        // What it said until now is of the life that ends.
+        // Lines before the reset belong to the previous boot.
         self.log()?;
         self.monitor("{\"execute\":\"system_reset\"}").map(drop)
     }
 
-    /// Pulls the cable, or puts it back.
+    /// Unplugs the cable, or plugs it in again.
     pub(crate) fn set_link(&mut self, up: bool) -> Result<()> {
         self.monitor(&format!("{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"net\",\"up\":{up}}}}}"))
             .map(drop)
     }
 
-    /// Instructions that the board has executed so far; it has to be started with [`ICOUNT`].
+    /// The instructions executed so far. Requires [`ICOUNT`].
     pub(crate) fn instructions(&mut self) -> Result<u64> {
         // {"return": {"icount": 83940, "mode": "none"}}
         let answer = self.monitor("{\"execute\":\"query-replay\"}")?;
         let (_, number) =
-            answer.split_once("\"icount\": ").with_context(|| format!("no count in {answer}"))?;
+            answer.split_once("\"icount\": ").with_context(|| format!("no instruction count in {answer}"))?;
         let digits = number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        digits.parse().with_context(|| format!("no count in {answer}"))
+        digits.parse().with_context(|| format!("no instruction count in {answer}"))
     }
 
-    /// Gives a command to the monitor, and returns its answer.
+    /// Sends a command to QEMU's monitor, and returns the reply.
     fn monitor(&mut self, command: &str) -> Result<String> {
         let end = Instant::now() + TIMEOUT;
         let mut stream = loop {
             match UnixStream::connect(&self.monitor) {
                 Ok(stream) => break stream,
-                // QEMU has not made it yet.
+                // QEMU has not created the socket yet.
                 Err(_) if Instant::now() < end => thread::yield_now(),
                 Err(error) => return Err(error).context("QEMU's monitor"),
             }
@@ -322,14 +324,14 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Either may have ended by itself; there is nothing to do about a failure.
+        // Both may have exited already. Nothing can be done about a failure.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         let _ = self.printer.wait();
     }
 }
 
-/// A program that turns what the firmware sends into lines, and those lines.
+/// Starts `defmt-print`, which turns the firmware's output into log lines.
 fn print_log(tools: &Tools, output: std::process::ChildStdout) -> Result<(Child, Receiver<String>)> {
     let mut printer = Command::new(&tools.defmt_print)
         .arg("-e")

@@ -1,7 +1,9 @@
-//! The gateway's firmware in QEMU, with the host as everything around it: no root, no KVM, no network but Unix sockets and the loopback.
+//! Tests of the gateway's firmware in QEMU. The host plays all other machines. They need no root, no KVM, and no network
+//! except Unix sockets and the loopback interface.
 //!
-//! `pkd-firmware-tests PART TOOLS…` prints a line a claim and ends with `firmware: N passed, N failed`; `xtask` builds what it needs and
-//! calls it. Parts: `one-arm`, `faults` (an image of its own), `load`, `conformance`, `inline`, `trunk`, `slirp`, and `demo`, which tells the job as a transcript.
+//! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
+//! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `faults` (with its own image),
+//! `load`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 mod conformance;
 mod counters;
@@ -33,9 +35,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut report = Report::default();
     if let Err(error) = run(&mut report, &arguments) {
-        report.fail("setting up", &error);
+        report.fail("setup", &error);
     } else if arguments.first().is_some_and(|part| part == "demo") {
-        // A transcript, which makes no claims.
+        // A transcript has no checks.
         return;
     }
     report.print_summary();
@@ -49,7 +51,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         bail!("usage: pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]");
     };
     let tools = Tools { image: PathBuf::from(image), defmt_print: PathBuf::from(defmt_print) };
-    let knock = || rest.first().map(PathBuf::from).context("no KNOCK was given");
+    let knock = || rest.first().map(PathBuf::from).context("missing argument KNOCK");
     match part.as_str() {
         "one-arm" => {
             knocks::checks(report, &tools);
@@ -68,7 +70,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         "trunk" => inline::checks(report, &tools, Sides::Trunk),
         "user-network" => user_network::checks(report, &tools, &knock()?),
         "demo" => user_network::demo(&tools, &knock()?)?,
-        other => bail!("no part is called {other}"),
+        other => bail!("unknown part \"{other}\""),
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
+//! Counts and prints the results of checks.
+
 use std::time::Instant;
 
 use anyhow::Result;
 
-/// What held and what did not.
+/// The results of the checks.
 #[derive(Default)]
 pub(crate) struct Report {
     passed: usize,
@@ -10,13 +12,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Tries one claim; what it answers is shown beside its name.
-    pub(crate) fn check(&mut self, name: &str, holds: impl FnOnce() -> Result<String>) {
+    /// Runs a check, and prints its name and result.
+    pub(crate) fn check(&mut self, name: &str, run: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
-        match holds() {
-            Ok(shown) => {
+        match run() {
+            Ok(result) => {
                 self.passed += 1;
-                println!("firmware: ok   {name} [{shown}] {:.1} s", start.elapsed().as_secs_f32());
+                println!("firmware: ok   {name} [{result}] {:.1} s", start.elapsed().as_secs_f32());
             }
             Err(error) => self.fail(name, &error),
         }
@@ -27,7 +29,7 @@ impl Report {
         println!("firmware: FAIL {name}: {}", format!("{error:#}").replace('\n', " | "));
     }
 
-    /// Whether something was tried and nothing failed.
+    /// Whether at least one check passed and none failed.
     pub(crate) fn succeeded(&self) -> bool {
         self.passed > 0 && self.failed == 0
     }
@@ -44,26 +46,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_content_if_something_was_tried_and_nothing_failed() {
-        type Checks = fn(&mut Report);
-        let table: [(&str, Checks, bool); 5] = [
-            ("nothing was tried", |_| {}, false),
-            ("one claim holds", |report| report.check("a", || Ok(String::new())), true),
-            ("one claim fails", |report| report.check("a", || bail!("b")), false),
+    fn a_report_succeeds_if_a_check_passed_and_none_failed() {
+        type Run = fn(&mut Report);
+        let table: [(&str, Run, bool); 5] = [
+            ("no checks", |_| {}, false),
+            ("one passes", |report| report.check("a", || Ok(String::new())), true),
+            ("one fails", |report| report.check("a", || bail!("b")), false),
             (
-                "one holds and one fails",
+                "one passes and one fails",
                 |report| {
                     report.check("a", || Ok(String::new()));
                     report.check("b", || bail!("c"));
                 },
                 false,
             ),
-            ("it could not begin", |report| report.fail("a", &anyhow!("b")), false),
+            ("setup failed", |report| report.fail("a", &anyhow!("b")), false),
         ];
-        for (name, checks, content) in table {
+        for (name, run, expected) in table {
             let mut report = Report::default();
-            checks(&mut report);
-            assert_eq!(report.succeeded(), content, "{name}");
+            run(&mut report);
+            assert_eq!(report.succeeded(), expected, "{name}");
         }
     }
 }

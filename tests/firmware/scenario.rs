@@ -1,4 +1,4 @@
-//! A one-arm gateway, the hosts around it, and what claims ask of them.
+//! A one-arm gateway in QEMU, the hosts around it, and helpers for checks.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use crate::{
     machine::{Board, Flash, Machine, TIMEOUT, Tools},
 };
 
-/// As QEMU names it.
+/// With QEMU's default MAC address.
 pub(crate) const GATEWAY: Host =
     Host { hardware: EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]), ..Host::new(1, [192, 168, 1, 9]) };
 pub(crate) const NAS: Host = Host::new(2, [192, 168, 1, 20]);
-/// Strangers come by way of the router, which is the time server besides.
+/// The router is also the time server. The client and the stranger are behind it.
 pub(crate) const ROUTER: Host = Host::new(3, [192, 168, 1, 1]);
 pub(crate) const CLIENT: Host = Host::new(3, [203, 0, 113, 7]);
 pub(crate) const STRANGER: Host = Host::new(3, [203, 0, 113, 8]);
@@ -28,9 +28,9 @@ pub(crate) const STRANGER: Host = Host::new(3, [203, 0, 113, 8]);
 pub(crate) const KNOCK_PORT: u16 = 40_000;
 pub(crate) const SSH: u16 = 2_222;
 pub(crate) const COUNTERS: u16 = 9_100;
-/// When the story begins.
+/// The time at boot.
 pub(crate) const START: u64 = 1_800_000_000;
-/// How long nothing has to come before it counts as nothing; there is no event to wait for.
+/// How long no frame must arrive. There is no event to wait for.
 pub(crate) const QUIET_TIME: Duration = Duration::from_millis(300);
 
 pub(crate) fn config() -> Config<RULES> {
@@ -84,7 +84,7 @@ pub(crate) fn knock(time: u64, nonce: u64) -> [u8; LENGTH] {
     )
 }
 
-/// The board, its cable, and where the time server's clock began.
+/// A board, and the network around it.
 pub(crate) struct Scenario {
     pub(crate) machine: Machine,
     pub(crate) link: Link,
@@ -92,7 +92,7 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// A board with this flash, just switched on.
+    /// Boots a board with the flash that `prepare` writes.
     pub(crate) fn start(tools: &Tools, prepare: impl FnOnce(&Flash) -> Result<()>) -> Result<Self> {
         Self::start_with(tools, &[], prepare)
     }
@@ -112,37 +112,37 @@ impl Scenario {
         Ok(Self { machine, link, nonce: 0 })
     }
 
-    /// One that remembers a floor before the story, and has been told the time: it accepts at once.
+    /// Boots a board with a saved floor in the past, and sets its time, so that it accepts knocks without a wait.
     pub(crate) fn ready(tools: &Tools) -> Result<Self> {
         Self::ready_with(tools, &[])
     }
 
-    /// The same, with more arguments for QEMU.
+    /// The same, with additional arguments for QEMU.
     pub(crate) fn ready_with(tools: &Tools, arguments: &[&str]) -> Result<Self> {
         let mut scenario = Self::start_with(tools, arguments, |flash| {
             flash.configure(&config())?;
             flash.save_floor(UnixSeconds(START - 1_000))
         })?;
-        scenario.tell_time(START)?;
+        scenario.serve_time(START)?;
         scenario.wait_for_host()?;
         Ok(scenario)
     }
 
-    /// Waits until the gateway has been told this time, in an answer to a question that it asks from now on.
-    pub(crate) fn tell_time(&mut self, time: u64) -> Result<()> {
+    /// Sets the time server's time, and waits until the gateway has received it in a reply to a new request.
+    pub(crate) fn serve_time(&mut self, time: u64) -> Result<()> {
         self.link.time.reports = Some(time);
         let before = self.link.time.replies;
         let end = Instant::now() + TIMEOUT;
         while self.link.time.replies == before {
-            ensure!(Instant::now() < end, "it does not ask for the time: {:?}", self.machine.log()?.last());
+            ensure!(Instant::now() < end, "no SNTP request; last log line: {:?}", self.machine.log()?.last());
             self.link.next(Duration::from_millis(20))?;
         }
-        // Whatever is asked from now on is behind the answer.
+        // When the counters arrive, the gateway has handled the time server's reply.
         self.counters().map(drop)
     }
 
-    /// Makes the gateway's clock show this time, and waits only if it does not yet; `false`: it does not believe so early a
-    /// time.
+    /// Sets the gateway's clock to this time, unless it already shows it. Returns `false` if the gateway rejects the time as too
+    /// early.
     pub(crate) fn set_clock(&mut self, time: u64) -> Result<bool> {
         self.link.time.reports = Some(time);
         let end = Instant::now() + TIMEOUT;
@@ -151,8 +151,8 @@ impl Scenario {
             if before.clock() == time {
                 return Ok(true);
             }
-            ensure!(Instant::now() < end, "the clock shows {}, not {time}", before.clock());
-            self.tell_time(time)?;
+            ensure!(Instant::now() < end, "the clock shows {}, expected {time}", before.clock());
+            self.serve_time(time)?;
             let after = self.counters()?;
             if after.clock() != time && after.of("time_rejected") > before.of("time_rejected") {
                 return Ok(false);
@@ -160,24 +160,24 @@ impl Scenario {
         }
     }
 
-    /// Waits until a gateway that has just been switched on sends and receives.
+    /// Waits until a board that has just booted can send and receive.
     pub(crate) fn wait_for_link(&mut self) -> Result<()> {
         self.machine.wait_for_log("link up")?;
         self.wait_for_host()
     }
 
-    /// Waits until the gateway knows where the inside host is.
+    /// Tells the gateway the inside host's MAC address.
     pub(crate) fn wait_for_host(&mut self) -> Result<()> {
         self.link.send(&frame::arp(ArpOperation::Reply, NAS, GATEWAY))?;
         self.counters().map(drop)
     }
 
-    /// The counters, as an inside host reads them by datagram.
+    /// Reads the counters over UDP, as an inside host.
     pub(crate) fn counters(&mut self) -> Result<Counters> {
         self.nonce += 1;
         let from_port = 20_000 + u16::try_from(self.nonce % 10_000)?;
         let path = Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS };
-        // Asked again once: the first may come before the gateway knows where to send the answer.
+        // Repeated, because the gateway may not know yet where to send the first reply.
         for _ in 0..10 {
             self.link.send(&frame::udp(path, b"?"))?;
             let answer = self.link.find(TIMEOUT / 10, |seen| {
@@ -187,10 +187,10 @@ impl Scenario {
                 return Ok(Counters(String::from_utf8(answer.payload)?));
             }
         }
-        bail!("the counters do not answer: {:?}", self.machine.log()?.last())
+        bail!("no reply from the counters; last log line: {:?}", self.machine.log()?.last())
     }
 
-    /// Sends a payload to the knock port, and gives the verdict that was counted.
+    /// Sends a payload to a port, and returns the verdict or drop reason that was counted.
     pub(crate) fn verdict(&mut self, from: Host, port: u16, payload: &[u8]) -> Result<String> {
         let before = self.counters()?;
         self.link.send(&frame::udp(Path { from, from_port: 5_000, to: GATEWAY, to_port: port }, payload))?;
@@ -200,18 +200,18 @@ impl Scenario {
                 || name.contains("\"no_time\"")
                 || name.contains("\"unsolicited\"")
         });
-        let [one] = &increased[..] else { bail!("these counters increased: {increased:?}") };
+        let [one] = &increased[..] else { bail!("expected one counter to increase: {increased:?}") };
         Ok(one.split('"').nth(1).unwrap_or_default().to_owned())
     }
 
-    /// Knocks with a clock that shows `time`.
+    /// Sends a knock with this time, and returns its verdict.
     pub(crate) fn knock(&mut self, from: Host, time: u64) -> Result<String> {
         self.nonce += 1;
         let payload = knock(time, self.nonce);
         self.verdict(from, KNOCK_PORT, &payload)
     }
 
-    /// Sends a segment of a client's to SSH; what the inside host sees of it.
+    /// Sends a client's segment to SSH. Returns what the inside host receives.
     pub(crate) fn segment(
         &mut self,
         from: Host,
@@ -224,7 +224,7 @@ impl Scenario {
         self.link.find(limit, |seen| seen.to == (NAS.address, 22) && seen.transport == Transport::Tcp(flags))
     }
 
-    /// The inside host's answer in a flow; what the client sees of it.
+    /// Sends the inside host's reply. Returns what the client receives.
     pub(crate) fn answer(&mut self, nat_port: u16, flags: Flags) -> Result<Option<Parsed>> {
         let path = Path { from: NAS, from_port: 22, to: GATEWAY, to_port: nat_port };
         self.link.send(&frame::tcp(flags, path, b"out"))?;
@@ -233,24 +233,24 @@ impl Scenario {
         })
     }
 
-    /// A whole handshake; gives the port that the inside host sees.
+    /// Completes a handshake. Returns the client's port as the inside host sees it.
     pub(crate) fn connect(&mut self, from: Host, from_port: u16) -> Result<u16> {
-        let syn = self.segment(from, from_port, SYN, TIMEOUT)?.context("the SYN does not come through")?;
-        ensure!(syn.from.0 == GATEWAY.address, "the inside host sees {syn:?}");
+        let syn = self.segment(from, from_port, SYN, TIMEOUT)?.context("the SYN was not forwarded")?;
+        ensure!(syn.from.0 == GATEWAY.address, "the inside host received {syn:?}");
         let nat_port = syn.from.1;
-        let answer = self.answer(nat_port, SYN_ACK)?.context("the answer does not come back")?;
-        ensure!(answer.to == (from.address, from_port), "the answer goes to {answer:?}");
-        self.segment(from, from_port, ACK, TIMEOUT)?.context("the ACK does not come through")?;
+        let answer = self.answer(nat_port, SYN_ACK)?.context("the reply was not forwarded")?;
+        ensure!(answer.to == (from.address, from_port), "the reply was sent to {answer:?}");
+        self.segment(from, from_port, ACK, TIMEOUT)?.context("the ACK was not forwarded")?;
         Ok(nat_port)
     }
 
-    /// Whether a new flow gets through.
+    /// Whether a new flow is forwarded.
     pub(crate) fn is_open(&mut self, from: Host, from_port: u16) -> Result<bool> {
         Ok(self.segment(from, from_port, SYN, QUIET_TIME)?.is_some())
     }
 }
 
-/// The counters as text.
+/// The counters' text.
 pub(crate) struct Counters(pub(crate) String);
 
 impl Counters {
@@ -265,12 +265,12 @@ impl Counters {
         self.lines().find(|(known, _)| known.contains(name)).map_or(0, |(_, value)| value)
     }
 
-    /// The time of day that the gateway's clock shows; 0: none.
+    /// The time of the gateway's clock, or 0 if it is not set.
     pub(crate) fn clock(&self) -> u64 {
         self.of("pkd_clock_seconds")
     }
 
-    /// The names of those that grew since `before`.
+    /// The names of the counters that are greater than `before`.
     fn increased(&self, before: &Self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         self.lines()
             .filter(|(name, value)| wanted(name) && before.of(name) < *value)

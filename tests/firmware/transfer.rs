@@ -1,4 +1,4 @@
-//! Real TCP through the gateway: smoltcp on both ends, and a wire that loses and reorders.
+//! Real TCP connections through the gateway: smoltcp on both ends, and a link that loses and reorders frames.
 
 use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
@@ -19,15 +19,15 @@ use crate::{
 };
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
-    report.check("TCP: 2 MiB arrive whole both ways, with nothing lost", || {
+    report.check("TCP: 2 MiB are transferred in each direction without loss", || {
         transfer(tools, 2 << 20, Impairment::none())
     });
-    report.check("TCP: 512 KiB arrive whole both ways, with 1 % lost and 2 % reordered", || {
+    report.check("TCP: 512 KiB are transferred in each direction with 1 % loss and 2 % reordering", || {
         transfer(tools, 512 << 10, Impairment { loss: 10, reorder: 20, ..Impairment::none() })
     });
 }
 
-/// What happens to frames on their way, in thousandths.
+/// Loss and reordering of frames, in thousandths.
 struct Impairment {
     loss: u32,
     reorder: u32,
@@ -41,7 +41,7 @@ impl Impairment {
         Self { loss: 0, reorder: 0, state: 0x1234_5678, held: None, count: (0, 0) }
     }
 
-    /// The same in each run: xorshift.
+    /// A reproducible random number: xorshift.
     fn thousandth(&mut self) -> u32 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 17;
@@ -49,7 +49,7 @@ impl Impairment {
         self.state % 1_000
     }
 
-    /// The frames that arrive now, of those that were sent until now.
+    /// Adds a frame. Returns the frames that arrive now.
     fn pass(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
         let chance = self.thousandth();
         if chance < self.loss {
@@ -65,7 +65,7 @@ impl Impairment {
     }
 }
 
-/// The frames of one host.
+/// The frames from and to one host.
 #[derive(Default)]
 struct FrameQueue {
     received: VecDeque<Vec<u8>>,
@@ -111,7 +111,7 @@ impl Device for FrameQueue {
     }
 }
 
-/// A host with a TCP of its own.
+/// A host with its own TCP.
 pub(crate) struct TcpHost {
     host: Host,
     queue: FrameQueue,
@@ -125,12 +125,12 @@ impl TcpHost {
         let mut queue = FrameQueue::default();
         let config = InterfaceConfig::new(HardwareAddress::Ethernet(host.hardware));
         let mut interface = Interface::new(config, &mut queue, Instant::now());
-        // Everybody is a neighbour; the harness says that all are where the gateway is.
+        // All addresses are on the same network; the harness answers ARP with the gateway's MAC address.
         interface.update_ip_addrs(|addresses| {
-            // It is the first, and there is room for one.
+            // There is room for one address.
             let _full = addresses.push(IpCidr::new(host.address.into(), 0));
         });
-        // The LAN9118 holds 12 KiB of frames, and smoltcp's TCP does not slow down when it loses some.
+        // The LAN9118 buffers 12 KiB of frames, and smoltcp's TCP does not slow down after losses.
         let buffer = || tcp::SocketBuffer::new(vec![0; 4 * 1_460]);
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(tcp::Socket::new(buffer(), buffer()));
@@ -147,7 +147,7 @@ impl TcpHost {
         socket.connect(context, (address, port), from_port).map_err(|error| anyhow::anyhow!("{error:?}"))
     }
 
-    /// Has the host work, and sends what it has to say.
+    /// Runs the host's stack, and sends its frames.
     fn poll(&mut self, scenario: &mut Scenario, impairment: &mut Impairment) -> Result<()> {
         self.interface.poll(Instant::now(), &mut self.queue, &mut self.sockets);
         while let Some(frame) = self.queue.sent.pop_front() {
@@ -175,7 +175,7 @@ impl TcpHost {
         Some(frame::arp(ArpOperation::Reply, Host { address: target_protocol_addr, ..GATEWAY }, self.host))
     }
 
-    /// Sends a request, and gives all that comes until the other side closes.
+    /// Sends a request, and returns everything received until the other side closes.
     pub(crate) fn ask(
         &mut self,
         scenario: &mut Scenario,
@@ -191,7 +191,7 @@ impl TcpHost {
         loop {
             ensure!(
                 std::time::Instant::now() < end,
-                "no whole answer: {:?}",
+                "incomplete reply: {:?}",
                 String::from_utf8_lossy(&answer)
             );
             self.poll(scenario, &mut clear)?;
@@ -212,9 +212,9 @@ impl TcpHost {
     }
 }
 
-/// What has come over the link, to the hosts that it is for.
+/// Delivers received frames to their hosts.
 fn deliver(scenario: &mut Scenario, hosts: &mut [&mut TcpHost], impairment: &mut Impairment) -> Result<()> {
-    // Waits for the first only.
+    // Only wait for the first frame.
     let mut limit = Duration::from_millis(2);
     while let Some(frame) = scenario.link.receive(limit)? {
         limit = Duration::ZERO;
@@ -232,21 +232,21 @@ fn deliver(scenario: &mut Scenario, hosts: &mut [&mut TcpHost], impairment: &mut
     Ok(())
 }
 
-/// Sends `length` bytes each way at a time.
+/// Sends `length` bytes in both directions at the same time.
 fn transfer(tools: &Tools, length: usize, mut impairment: Impairment) -> Result<String> {
     let mut scenario = Scenario::ready(tools)?;
-    ensure!(scenario.knock(CLIENT, START)? == "accept", "no knock is accepted");
+    ensure!(scenario.knock(CLIENT, START)? == "accept", "the knock was not accepted");
     let (mut client, mut server) = (TcpHost::new(CLIENT), TcpHost::new(NAS));
     server.socket().listen(22).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     client.connect(GATEWAY.address, SSH, 46_000)?;
     let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at * 7 / 3 % 251).unwrap_or_default()).collect();
-    // Sent and received by each.
+    // Bytes sent by each host, and received by each host.
     let mut sent = [0, 0];
     let mut received = [Vec::new(), Vec::new()];
     let start = std::time::Instant::now();
     while received.iter().any(|received| received.len() < length) {
         if start.elapsed() > 8 * TIMEOUT {
-            bail!("after {} and {} bytes it goes no further", received[0].len(), received[1].len());
+            bail!("stalled after {} and {} bytes", received[0].len(), received[1].len());
         }
         client.poll(&mut scenario, &mut impairment)?;
         server.poll(&mut scenario, &mut impairment)?;
@@ -263,9 +263,9 @@ fn transfer(tools: &Tools, length: usize, mut impairment: Impairment) -> Result<
             }
         }
     }
-    ensure!(received.iter().all(|received| *received == bytes), "other bytes arrive than were sent");
-    scenario.machine.log().context("in the end")?;
+    ensure!(received.iter().all(|received| *received == bytes), "the received bytes differ");
+    scenario.machine.log().context("after the transfer")?;
     #[allow(clippy::cast_precision_loss)] // a few MiB
     let rate = (2 * length) as f64 / start.elapsed().as_secs_f64() / 1_048_576.0;
-    Ok(format!("{rate:.1} MiB/s, {} frames lost, {} late", impairment.count.0, impairment.count.1))
+    Ok(format!("{rate:.1} MiB/s, {} frames lost, {} reordered", impairment.count.0, impairment.count.1))
 }

@@ -1,4 +1,4 @@
-//! Through QEMU's user network: a real SSH client reaches a real server on the host's loopback through the gateway, after `knock`.
+//! End to end over QEMU's user network: after `knock`, ssh on this computer reaches an sshd on this computer through the gateway.
 
 use std::{
     fs::{self, File},
@@ -22,47 +22,47 @@ use crate::{
     scenario,
 };
 
-/// This computer, as the guest sees it.
+/// This computer's address, as the guest sees it.
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// Bytes that `scp` brings through.
+/// How many bytes `scp` copies.
 const BYTES: usize = 20 << 20;
-/// Seconds that a knock opens the door for.
+/// How long a knock allows new connections, in seconds.
 const TTL: u32 = 20;
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools, knock: &Path) {
     let mut network = match UserNetwork::start(tools, knock) {
         Ok(network) => network,
-        Err(error) => return report.fail("slirp: setting up", &error),
+        Err(error) => return report.fail("user network: setup", &error),
     };
-    report.check("slirp: DHCP gives the gateway an address, and a time server the time", || {
-        let address = network.machine.wait_for_log("own address")?;
-        network.machine.wait_for_log("the time is known")?;
+    report.check("user network: the gateway gets an address by DHCP, and the time by SNTP", || {
+        let address = network.machine.wait_for_log("IP address")?;
+        network.machine.wait_for_log("time set")?;
         Ok(address)
     });
-    report.check("slirp: before a knock, ssh does not get through", || {
-        ensure!(!network.is_open()?, "it does");
+    report.check("user network: before a knock, ssh cannot connect", || {
+        ensure!(!network.is_open()?, "it can connect");
         Ok("no banner".to_owned())
     });
-    report.check("slirp: after `knock`, ssh reaches the server", || {
+    report.check("user network: after `knock`, ssh connects", || {
         network.knock()?;
         let said = network.ssh("echo through the gateway")?;
         ensure!(said == "through the gateway", "{said}");
         Ok(said)
     });
-    report.check("slirp: scp of 20 MiB arrives whole", || network.copy());
+    report.check("user network: scp copies 20 MiB without errors", || network.copy());
 }
 
-/// The job as a transcript.
+/// Prints a transcript of a knock and what it opens.
 pub(crate) fn demo(tools: &Tools, knock: &Path) -> Result<()> {
     let mut network = UserNetwork::start(tools, knock)?;
-    let address = network.machine.wait_for_log("own address")?;
-    println!("\nA gateway without an operating system: Cortex-M4, one Ethernet, in QEMU; {address}.");
-    println!("Behind it an SSH server, on this computer's loopback. In front of it, this computer.\n");
-    let line = network.machine.wait_for_log("the time is known")?;
+    let address = network.machine.wait_for_log("IP address")?;
+    println!("\nA bare-metal gateway: a Cortex-M4 with one Ethernet interface in QEMU; {address}.");
+    println!("It forwards to an SSH server on this computer's loopback. The client is this computer, too.\n");
+    let line = network.machine.wait_for_log("time set")?;
     println!("  gateway: {line}\n");
     println!("  $ {}", network.shown_ssh("uname -srm"));
-    ensure!(!network.is_open()?, "it is open before the knock");
+    ensure!(!network.is_open()?, "open before the knock");
     println!("  (no server answers)\n");
     println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", network.knock_port);
     network.knock()?;
@@ -76,7 +76,7 @@ pub(crate) fn demo(tools: &Tools, knock: &Path) -> Result<()> {
     println!("  # {TTL} seconds later");
     let end = Instant::now() + 2 * Duration::from_secs(TTL.into());
     while network.is_open()? {
-        ensure!(Instant::now() < end, "it stays open");
+        ensure!(Instant::now() < end, "the grant did not expire");
     }
     println!("  $ {}", network.shown_ssh("uname -srm"));
     println!("  (no server answers)\n");
@@ -95,8 +95,8 @@ struct UserNetwork {
 impl UserNetwork {
     fn start(tools: &Tools, knock: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (server, server_port) = serve_ssh(folder.path())?;
-        let time_port = serve_time()?;
+        let (server, server_port) = start_sshd(folder.path())?;
+        let time_port = start_time_server()?;
         let knock_port = UdpSocket::bind((LOOPBACK, 0))?.local_addr()?.port();
         let ssh_port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
         let config = config(knock_port, server_port, time_port);
@@ -109,7 +109,7 @@ impl UserNetwork {
         );
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&config)?;
-            // The first installation: nothing was accepted before, so nobody has to wait.
+            // A first installation: no knock was accepted before, so there is no need to wait.
             flash.save_floor(UnixSeconds(1))
         };
         let network = |_: &Path| {
@@ -119,7 +119,7 @@ impl UserNetwork {
         Ok(Self { machine, knock: knock.to_owned(), folder, server, knock_port, ssh_port })
     }
 
-    /// Whether an SSH server greets; QEMU itself takes the connection in any case.
+    /// Whether an SSH server sends its banner. A connection alone proves nothing, because QEMU accepts it.
     fn is_open(&self) -> Result<bool> {
         let address = SocketAddr::from((LOOPBACK, self.ssh_port));
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
@@ -184,10 +184,7 @@ impl UserNetwork {
         let output = scp.stdin(Stdio::null()).output().context("scp")?;
         ensure!(output.status.success(), "scp: {}", String::from_utf8_lossy(&output.stderr));
         let seconds = start.elapsed().as_secs_f64();
-        ensure!(
-            Sha256::digest(&bytes) == Sha256::digest(fs::read(&to)?),
-            "other bytes arrive than were sent"
-        );
+        ensure!(Sha256::digest(&bytes) == Sha256::digest(fs::read(&to)?), "the copy differs");
         #[allow(clippy::cast_precision_loss)] // 20 MiB
         let rate = BYTES as f64 / seconds / 1_048_576.0;
         Ok(format!("{} bytes, {rate:.1} MiB/s", bytes.len()))
@@ -196,7 +193,7 @@ impl UserNetwork {
 
 impl Drop for UserNetwork {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nothing to do about either failure.
+        // It may have exited already. Nothing can be done about a failure.
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
@@ -214,15 +211,15 @@ fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
     config
 }
 
-/// An SSH server on the loopback that lets in who has the identity in `folder`; it and its port.
-fn serve_ssh(folder: &Path) -> Result<(Child, u16)> {
+/// Starts an sshd on the loopback that accepts the key in `folder`. Returns it and its port.
+fn start_sshd(folder: &Path) -> Result<(Child, u16)> {
     for name in ["host", "identity"] {
         let mut keygen = Command::new("ssh-keygen");
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name));
         ensure!(keygen.status().context("ssh-keygen")?.success(), "ssh-keygen failed");
     }
     fs::copy(folder.join("identity.pub"), folder.join("authorized"))?;
-    // sshd wants it, also where nobody has started its service.
+    // sshd requires this folder, which its service creates.
     let _ = fs::create_dir_all("/run/sshd");
     let port = TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port();
     let mut sshd = Command::new("/usr/sbin/sshd");
@@ -244,17 +241,17 @@ fn serve_ssh(folder: &Path) -> Result<(Child, u16)> {
     let mut said = String::new();
     while !said.contains("Server listening") {
         if log.read_line(&mut said)? == 0 {
-            bail!("sshd ended: {said}");
+            bail!("sshd exited: {said}");
         }
     }
-    // Its queue must not fill.
+    // Drain the pipe, so that sshd does not block.
     let mut rest = File::create(folder.join("sshd.log"))?;
     thread::spawn(move || std::io::copy(&mut log, &mut rest));
     Ok((server, port))
 }
 
-/// A time server on the loopback that tells this computer's time; its port.
-fn serve_time() -> Result<u16> {
+/// Starts a time server on the loopback with this computer's time. Returns its port.
+fn start_time_server() -> Result<u16> {
     let socket = UdpSocket::bind((LOOPBACK, 0))?;
     let port = socket.local_addr()?.port();
     thread::spawn(move || -> Result<()> {
@@ -264,7 +261,7 @@ fn serve_time() -> Result<u16> {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
             let mut answer = [0; 48];
             answer[..2].copy_from_slice(&[0x24, 2]);
-            answer[24..32].copy_from_slice(question.get(40..length.min(48)).context("no question")?);
+            answer[24..32].copy_from_slice(question.get(40..length.min(48)).context("not a request")?);
             answer[40..44]
                 .copy_from_slice(&u32::try_from((now + 2_208_988_800) & 0xffff_ffff)?.to_be_bytes());
             socket.send_to(&answer, from)?;

@@ -1,4 +1,4 @@
-//! Tells the linker where this board's memory is.
+//! Passes the linker scripts of this board to the linker.
 
 use std::{env, path::PathBuf};
 

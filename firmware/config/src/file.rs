@@ -1,4 +1,4 @@
-//! The TOML file, as people write it.
+//! The TOML file.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Tag, UnixSeconds, Window};
 use pkd_gateway::{
-    Address, Config, Endpoint, Inline, Interface, Mode, Network, Pass, Protocol, RULES, Rule, Service,
-    Services, TimeServer, TimeSource, Vlans, sntp,
+    Address, Config, Endpoint, Inline, Interface, Mode, Network, Pass, Protocol, RULES, Rule, SERVICES,
+    Service, Services, TimeServer, TimeSource, Vlans, sntp,
 };
 use serde::Deserialize;
 
-/// All of it. Words that nobody knows are errors.
+/// The whole file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
@@ -100,18 +100,18 @@ fn default_window() -> u32 {
     Window::default().as_secs()
 }
 
-/// Seconds that the READMEs' rules give a knocker, too.
+/// The default time for new connections after a knock, in seconds.
 fn default_ttl() -> u32 {
     60
 }
 
-/// Reads the words; what they name is not looked at yet.
+/// Parses the TOML. [`File::resolve`] checks the values.
 pub(crate) fn parse(text: &str) -> Result<File> {
     Ok(toml::from_str(text)?)
 }
 
 impl File {
-    /// The configuration it stands for; key files are looked for in `folder`.
+    /// Converts the file to a configuration. Paths of key files are relative to `folder`.
     pub(crate) fn resolve(&self, folder: &Path, created: UnixSeconds) -> Result<Config<RULES>> {
         let mut config = Config {
             created,
@@ -132,11 +132,11 @@ impl File {
         };
         for table in &self.service {
             let service = table.resolve().with_context(|| format!("service {}", table.name))?;
-            config.services.push(service).map_err(|_| anyhow!("there are too many services"))?;
+            config.services.push(service).map_err(|_| anyhow!("too many services: at most {SERVICES}"))?;
         }
         for table in &self.rule {
             let rule = table.resolve(folder, &self.service).with_context(|| format!("rule {}", table.tag))?;
-            config.rules.push(rule).map_err(|_| anyhow!("there are too many rules"))?;
+            config.rules.push(rule).map_err(|_| anyhow!("too many rules: at most {RULES}"))?;
         }
         Ok(config)
     }
@@ -144,21 +144,21 @@ impl File {
     fn mode(&self) -> Result<Mode> {
         let table = match (&self.mode, &self.inline) {
             (ModeName::OneArm, None) => return Ok(Mode::OneArm),
-            (ModeName::OneArm, Some(_)) => bail!("[inline] is for mode = \"inline\""),
+            (ModeName::OneArm, Some(_)) => bail!("[inline] requires mode = \"inline\""),
             (ModeName::Inline, None) => &InlineTable::default(),
             (ModeName::Inline, Some(table)) => table,
         };
         let vlans = match (table.outside_vlan, table.inside_vlan) {
             (None, None) => None,
             (Some(outside), Some(inside)) => Some(Vlans { outside, inside }),
-            _ => bail!("outside_vlan and inside_vlan go together"),
+            _ => bail!("set both outside_vlan and inside_vlan, or neither"),
         };
         Ok(Mode::Inline(Inline { vlans, pass: Pass { ipv6: table.pass_ipv6, other: table.pass_other } }))
     }
 
     fn address(&self) -> Result<Address> {
         if self.address == "dhcp" {
-            ensure!(self.router.is_none(), "router: DHCP tells it");
+            ensure!(self.router.is_none(), "router: not allowed with address = \"dhcp\"");
             return Ok(Address::Dhcp);
         }
         Ok(Address::Static(Interface { network: network(&self.address)?, router: self.router }))
@@ -168,7 +168,7 @@ impl File {
 impl TimeTable {
     fn resolve(&self) -> Result<TimeSource> {
         let Some(address) = self.server else {
-            ensure!(self.port.is_none() && self.every.is_none(), "[time] has no server");
+            ensure!(self.port.is_none() && self.every.is_none(), "[time]: missing server");
             return Ok(TimeSource::None);
         };
         let at = Endpoint { address, port: self.port.unwrap_or(sntp::SERVER_PORT) };
@@ -180,7 +180,7 @@ impl ServiceTable {
     fn resolve(&self) -> Result<Service> {
         Ok(Service {
             name: heapless::String::try_from(self.name.as_str())
-                .map_err(|_| anyhow!("its name has over 16 bytes"))?,
+                .map_err(|_| anyhow!("name is longer than 16 bytes"))?,
             protocol: match self.protocol {
                 ProtocolName::Tcp => Protocol::Tcp,
                 ProtocolName::Udp => Protocol::Udp,
@@ -196,13 +196,13 @@ impl RuleTable {
         let path = folder.join(&self.key_file);
         let context = || path.display().to_string();
         let mode = fs::metadata(&path).with_context(context)?.permissions().mode();
-        // The bits of group and others.
-        ensure!(mode.trailing_zeros() >= 6, "{}: others can read it; chmod 600 it", path.display());
+        // Group and others must not have any permission.
+        ensure!(mode.trailing_zeros() >= 6, "{}: accessible by others; run chmod 600", path.display());
         let text = fs::read_to_string(&path).with_context(context)?;
         let mut opens = Services::NONE;
         for name in &self.services {
             let index = services.iter().position(|service| service.name == *name);
-            let index = index.with_context(|| format!("there is no service {name}"))?;
+            let index = index.with_context(|| format!("unknown service \"{name}\""))?;
             opens = opens.with(u8::try_from(index)?);
         }
         Ok(Rule {
@@ -217,14 +217,14 @@ impl RuleTable {
     }
 }
 
-/// `192.168.1.9/24`.
+/// Parses a network such as `192.168.1.9/24`.
 fn network(text: &str) -> Result<Network> {
     let (address, prefix) =
-        text.split_once('/').with_context(|| format!("{text}: no /BITS of its network"))?;
+        text.split_once('/').with_context(|| format!("{text}: missing prefix length, for example /24"))?;
     let network = Network {
         address: address.parse().with_context(|| address.to_owned())?,
         prefix: prefix.parse().with_context(|| prefix.to_owned())?,
     };
-    ensure!(network.prefix <= 32, "{text}: a network has at most 32 bits");
+    ensure!(network.prefix <= 32, "{text}: invalid prefix length: expected 0–32");
     Ok(network)
 }

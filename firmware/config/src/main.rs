@@ -1,4 +1,4 @@
-//! `pkd-gateway-config FILE OUT`: makes the gateway's binary configuration from a TOML file, and says how to flash it.
+//! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration.
 
 mod file;
 
@@ -29,9 +29,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> Result<()> {
     let [from, to] = arguments else { bail!("{USAGE}") };
-    let made = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
-    let bytes = make(Path::new(from), made).with_context(|| (*from).to_owned())?;
-    // It holds keys: readable by its owner from its first moment on.
+    let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+    let bytes = convert(Path::new(from), created).with_context(|| (*from).to_owned())?;
+    // It contains keys, so it is created readable only by its owner.
     let mut options = fs::OpenOptions::new();
     let mut file =
         options.write(true).create(true).truncate(true).mode(0o600).open(to).context((*to).to_owned())?;
@@ -40,11 +40,11 @@ fn run(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The binary configuration of a TOML file, made at `made`.
-fn make(path: &Path, made: UnixSeconds) -> Result<Vec<u8>> {
+/// Converts a TOML file to a binary configuration with this time of creation.
+fn convert(path: &Path, created: UnixSeconds) -> Result<Vec<u8>> {
     let text = fs::read_to_string(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let config: Config<RULES> = file::parse(&text)?.resolve(folder, made)?;
+    let config: Config<RULES> = file::parse(&text)?.resolve(folder, created)?;
     let mut bytes = vec![0; CONFIG_LIMIT];
     let length = config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
     bytes.truncate(length);
@@ -68,17 +68,17 @@ mod tests {
         folder
     }
 
-    fn made(text: &str, name: &str) -> Result<Config<RULES>> {
+    fn converted(text: &str, name: &str) -> Result<Config<RULES>> {
         let folder = folder(name);
         fs::write(folder.join("gateway.toml"), text)?;
-        let bytes = make(&folder.join("gateway.toml"), UnixSeconds(1_800_000_000));
+        let bytes = convert(&folder.join("gateway.toml"), UnixSeconds(1_800_000_000));
         fs::remove_dir_all(&folder)?;
         Config::parse(&bytes?).map_err(|error| anyhow::anyhow!("{error}"))
     }
 
     #[test]
-    fn the_example_is_read_and_comes_back_from_its_bytes() {
-        let config = made(GOOD, "example").unwrap();
+    fn the_example_survives_a_round_trip() {
+        let config = converted(GOOD, "example").unwrap();
         assert_eq!(config.created, UnixSeconds(1_800_000_000));
         assert_eq!(config.services.len(), 2);
         assert_eq!(config.rules.len(), 1);
@@ -87,37 +87,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_problem() {
         let table = [
-            ("a word nobody knows", "echo = true", "eccho = true", "eccho"),
-            ("a service that is not there", "services = [\"ssh\"]", "services = [\"sssh\"]", "sssh"),
-            ("no key file", "pkd.key", "other.key", "other.key"),
+            ("an unknown key", "echo = true", "eccho = true", "eccho"),
+            ("an unknown service", "services = [\"ssh\"]", "services = [\"sssh\"]", "sssh"),
+            ("a missing key file", "pkd.key", "other.key", "other.key"),
             ("a tag that is too long", "tag = \"SSHK\"", "tag = \"SSHKEY\"", "tag"),
             ("a port twice", "port = 8443", "port = 2222", "share a port"),
-            ("a host elsewhere", "192.168.1.20:443", "10.0.0.20:443", "outside its network"),
-            ("no number", "port = 8443", "port = 80443", "80443"),
+            ("a host in another network", "192.168.1.20:443", "10.0.0.20:443", "inside host"),
+            ("a port above 65535", "port = 8443", "port = 80443", "80443"),
             ("a window without a clock", "server = \"192.168.1.1\"", "", "window"),
             ("a time server's port without a server", "server = \"192.168.1.1\"", "port = 123", "[time]"),
-            ("a pause without a time server", "server = \"192.168.1.1\"", "every = 64", "[time]"),
+            ("an interval without a time server", "server = \"192.168.1.1\"", "every = 64", "[time]"),
             ("a router beside DHCP", "address = \"192.168.1.9/24\"", "address = \"dhcp\"", "router"),
-            ("sides of a gateway with one interface", "[counters]", "[inline]\n[counters]", "[inline]"),
-            ("one VLAN", "mode = \"one-arm\"", "inline.inside_vlan = 2\nmode = \"inline\"", "outside_vlan"),
-            ("an address without its network", "192.168.1.9/24", "192.168.1.9", "192.168.1.9"),
+            ("[inline] in one-arm mode", "[counters]", "[inline]\n[counters]", "[inline]"),
+            (
+                "only one VLAN",
+                "mode = \"one-arm\"",
+                "inline.inside_vlan = 2\nmode = \"inline\"",
+                "outside_vlan",
+            ),
+            ("an address without a prefix", "192.168.1.9/24", "192.168.1.9", "192.168.1.9"),
             ("a network of 33 bits", "192.168.1.0/24", "192.168.1.0/33", "192.168.1.0/33"),
-            ("bits that are no number", "192.168.1.0/24", "192.168.1.0/x", "x"),
+            ("a prefix that is not a number", "192.168.1.0/24", "192.168.1.0/x", "x"),
             ("an address of three numbers", "192.168.1.0/24", "192.168.1/24", "192.168.1"),
             ("a name of 17 bytes", "name = \"web\"", "name = \"seventeen letters\"", "seventeen letters"),
         ];
-        for (row, (name, from, to, says)) in table.into_iter().enumerate() {
+        for (row, (name, from, to, expected_text)) in table.into_iter().enumerate() {
             assert!(GOOD.contains(from), "row {row}: {name}");
-            let error = made(&GOOD.replacen(from, to, 1), &format!("row-{row}")).unwrap_err();
+            let error = converted(&GOOD.replacen(from, to, 1), &format!("row-{row}")).unwrap_err();
             let text = format!("{error:#}");
-            assert!(text.contains(says), "row {row}: {name}: {text}");
-            assert!(!text.contains("00112233"), "row {row}: it shows the key");
+            assert!(text.contains(expected_text), "row {row}: {name}: {text}");
+            assert!(!text.contains("00112233"), "row {row}: the key leaks");
         }
     }
 
-    /// Changes of the example, and what they change in its configuration.
+    /// A test case: its name, changes to the example, and their effect on the configuration.
     type Row = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config<RULES>));
 
     #[test]
@@ -131,7 +136,7 @@ mod tests {
         }
         let table: [Row; 9] = [
             (
-                "the knock port, and no pings",
+                "the knock port, and no ping",
                 &[("40000", "40001"), ("echo = true", "echo = false")],
                 |config| {
                     (config.knock_port, config.answer_ping) = (40_001, false);
@@ -156,7 +161,7 @@ mod tests {
                 |config| inline(config, Some(Vlans { outside: 2, inside: 3 }), Pass::default()),
             ),
             (
-                "protocols that pass",
+                "IPv6 passed through",
                 &[
                     ("mode = \"one-arm\"", "inline = { pass_ipv6 = true }\nmode = \"inline\""),
                     PORTS[0],
@@ -168,7 +173,7 @@ mod tests {
                 config.address = Address::Dhcp;
             }),
             (
-                "the time server's port and pause",
+                "the time server's port and interval",
                 &[("server = \"192.168.1.1\"", "server = \"192.168.1.1\"\nport = 1123\nevery = 17")],
                 |config| {
                     if let TimeSource::Sntp(server) = &mut config.time {
@@ -185,7 +190,7 @@ mod tests {
                 config.services[0].protocol = Protocol::Udp;
             }),
         ];
-        let example = made(GOOD, "setting").unwrap();
+        let example = converted(GOOD, "setting").unwrap();
         for (row, (name, changes, changed)) in table.into_iter().enumerate() {
             let mut text = GOOD.to_owned();
             for (from, to) in changes {
@@ -195,20 +200,20 @@ mod tests {
             let mut expected = example.clone();
             changed(&mut expected);
             assert_ne!(expected, example, "row {row}: {name}");
-            assert_eq!(made(&text, &format!("setting-{row}")).unwrap(), expected, "row {row}: {name}");
+            assert_eq!(converted(&text, &format!("setting-{row}")).unwrap(), expected, "row {row}: {name}");
         }
     }
 
     #[test]
-    fn as_many_services_and_rules_as_fit_are_taken_and_one_more_is_refused() {
+    fn one_service_or_rule_more_than_the_maximum_is_rejected() {
         use std::fmt::Write as _;
-        // services and rules beside the example's two and one
+        // services and rules in addition to the example's two and one
         let table = [
             (pkd_gateway::SERVICES - 2, RULES - 1, None),
             (pkd_gateway::SERVICES - 1, 0, Some("services")),
             (0, RULES, Some("rules")),
         ];
-        for (row, (services, rules, says)) in table.into_iter().enumerate() {
+        for (row, (services, rules, expected_text)) in table.into_iter().enumerate() {
             let mut text = GOOD.to_owned();
             for (number, port) in (0..services).zip(10_000..) {
                 let inside = "192.168.1.20:80";
@@ -220,14 +225,14 @@ mod tests {
                 write!(text, "\n[[rule]]\ntag = \"{number}\"\nkey_file = \"pkd.key\"\n").unwrap();
                 text.push_str("services = [\"ssh\"]\n");
             }
-            let given = made(&text, &format!("many-{row}"));
-            match (given, says) {
+            let given = converted(&text, &format!("many-{row}"));
+            match (given, expected_text) {
                 (Ok(config), None) => {
                     assert_eq!((config.services.len(), config.rules.len()), (services + 2, rules + 1));
                     assert_eq!((config.rules[1].ttl, config.rules[1].window.as_secs()), (60, 10), "defaults");
                 }
-                (Err(error), Some(says)) => {
-                    assert!(format!("{error:#}").contains(says), "row {row}: {error:#}");
+                (Err(error), Some(expected_text)) => {
+                    assert!(format!("{error:#}").contains(expected_text), "row {row}: {error:#}");
                 }
                 (given, _) => panic!("row {row}: {given:?}"),
             }
@@ -235,11 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused() {
+    fn a_key_file_that_others_can_read_is_rejected() {
         let folder = folder("loose");
         fs::set_permissions(folder.join("pkd.key"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(folder.join("gateway.toml"), GOOD).unwrap();
-        let error = make(&folder.join("gateway.toml"), UnixSeconds(0)).unwrap_err();
+        let error = convert(&folder.join("gateway.toml"), UnixSeconds(0)).unwrap_err();
         fs::remove_dir_all(&folder).unwrap();
         assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
     }

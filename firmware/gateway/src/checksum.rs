@@ -1,14 +1,14 @@
-//! The Internet checksum, changed without reading what it covers (RFC 1624, equation 3).
+//! Checksums: the Internet checksum, its incremental update (RFC 1624, equation 3), and CRC-32.
 
 use core::net::Ipv4Addr;
 
-/// What changed in the bytes under a checksum.
+/// The difference between the old and the new data that a checksum covers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ChecksumDelta(u32);
 
 impl ChecksumDelta {
     pub(crate) fn word(self, old: u16, new: u16) -> Self {
-        // At most a dozen words change, each adds less than 2¹⁷.
+        // At most a dozen words change, and each adds less than 2¹⁷.
         Self(self.0 + u32::from(!old) + u32::from(new))
     }
 
@@ -17,7 +17,7 @@ impl ChecksumDelta {
         self.word(old.0, new.0).word(old.1, new.1)
     }
 
-    /// The checksum after the change. A wrong one stays wrong.
+    /// Returns the updated checksum. A wrong checksum stays wrong.
     pub(crate) fn apply(self, checksum: u16) -> u16 {
         let sum = self.0 + u32::from(!checksum);
         let sum = (sum & 0xffff) + (sum >> 16);
@@ -26,7 +26,7 @@ impl ChecksumDelta {
         !u16::try_from(sum & 0xffff).unwrap_or_default()
     }
 
-    /// As [`of`](Self::of) for UDP, where 0 means that there is no checksum (RFC 768).
+    /// Like [`apply`](Self::apply), for UDP, where 0 means "no checksum" (RFC 768).
     pub(crate) fn apply_udp(self, checksum: u16) -> u16 {
         if checksum == 0 {
             return 0;
@@ -38,14 +38,14 @@ impl ChecksumDelta {
     }
 }
 
-/// The sum that a checksum completes (RFC 1071), over what may come in several pieces of even length.
+/// The sum of 16-bit words that a checksum is computed from (RFC 1071). All pieces but the last must have even lengths.
 ///
-/// smoltcp's takes two bytes at a time; every frame goes through here.
+/// smoltcp's version adds two bytes at a time. Every frame is summed here, so this one adds four.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sum(u32);
 
 impl Sum {
-    /// At most 64 KiB in all.
+    /// Adds at most 64 KiB in total.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         let mut sum = u64::from(self.0);
         let mut chunks = bytes.chunks_exact(4);
@@ -57,7 +57,7 @@ impl Sum {
         let mut rest = [0; 4];
         rest.iter_mut().zip(chunks.remainder()).for_each(|(slot, byte)| *slot = *byte);
         sum += u64::from(u32::from_be_bytes(rest));
-        // A carry out of any 16 bits is one more (RFC 1071, section 2).
+        // Carries are added back in (RFC 1071, section 2).
         let sum = (sum & 0xffff_ffff) + (sum >> 32);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
@@ -73,7 +73,7 @@ impl Sum {
         Self(self.0 + u32::from(word))
     }
 
-    /// Whether the checksum among what was summed is right.
+    /// Whether the summed data includes a correct checksum.
     pub(crate) fn is_valid(self) -> bool {
         let sum = (self.0 & 0xffff) + (self.0 >> 16);
         (sum & 0xffff) + (sum >> 16) == 0xffff
@@ -85,7 +85,7 @@ fn halves(address: Ipv4Addr) -> (u16, u16) {
     (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
-/// CRC-32 as Ethernet has it (IEEE 802.3), over several pieces.
+/// The CRC-32 of Ethernet (IEEE 802.3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crc32(u32);
 
@@ -114,15 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_crc_is_that_of_ethernet() {
-        // The check value that catalogues of CRCs give for this one.
+    fn crc32_matches_the_published_check_value() {
+        // The check value in catalogues of CRCs.
         assert_eq!(Crc32::new().update(b"123456789").finish(), 0xcbf4_3926);
         assert_eq!(Crc32::new().update(b"1234").update(b"56789").finish(), 0xcbf4_3926);
     }
 
     #[test]
-    fn a_sum_is_that_of_rfc_1071_whatever_its_length() {
-        // The example of RFC 1071, section 3, and its complement.
+    fn the_sum_matches_rfc_1071_at_every_length() {
+        // The example in RFC 1071, section 3, and its complement.
         let example = [0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7];
         assert!(Sum::default().bytes(&example).word(!0xddf2).is_valid());
         assert!(!Sum::default().bytes(&example).word(!0xddf3).is_valid());
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_word_changes_the_checksum_as_rfc_1624_says() {
-        // The example of RFC 1624, section 4: equation 3 gives 0x0000 where RFC 1141 gave 0xffff.
+    fn an_incremental_update_matches_rfc_1624() {
+        // The example in RFC 1624, section 4: equation 3 gives 0x0000 where RFC 1141 gave 0xffff.
         assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
         assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply_udp(0xdd2f), 0xffff);
         assert_eq!(ChecksumDelta::default().word(0x5555, 0x3285).apply_udp(0), 0);

@@ -1,4 +1,4 @@
-//! The time of day, as far as a time server can be believed.
+//! The time of day, from a time server.
 
 use core::fmt;
 
@@ -6,16 +6,16 @@ use pkd_core::UnixSeconds;
 
 use crate::Instant;
 
-/// Why a time server was not believed.
+/// Why a time server's time was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeError {
-    /// It tells a time that has been before: earlier than the configuration was made, or than the greatest time of an accepted
-    /// knock less its window.
+    /// The time has already passed: it is earlier than the configuration, or than the latest accepted knock less the widest
+    /// window.
     TooEarly {
-        /// What it says.
+        /// The time that the server reported.
         reported: UnixSeconds,
-        /// The earliest that it can be.
+        /// The earliest possible time.
         earliest: UnixSeconds,
     },
 }
@@ -23,30 +23,30 @@ pub enum TimeError {
 impl fmt::Display for TimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::TooEarly { reported, earliest } = self;
-        write!(f, "it tells {}, and it is at least {}", reported.0, earliest.0)
+        write!(f, "reported {}, but the time is at least {}", reported.0, earliest.0)
     }
 }
 
-/// The time of day: unknown at first, then as reported last and counted on.
+/// The time of day. It is unknown until it is set for the first time.
 ///
-/// A time that is wrong by mistake or malice makes honest knocks fall out of the window. It brings no accepted knock
-/// back: caches refuse by their floor, which no clock lowers.
+/// A wrong time, by mistake or by intent, makes honest knocks fall outside the window. It cannot make an accepted knock work
+/// again: the replay caches' floor rejects it, and no clock lowers the floor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     reading: Option<(Instant, UnixSeconds)>,
 }
 
 impl Clock {
-    /// The time of day; `None` until it was reported.
+    /// The current time, or `None` if the clock was never set.
     #[must_use]
     pub fn time(&self, now: Instant) -> Option<UnixSeconds> {
         self.reading.map(|(at, time)| UnixSeconds(time.0.saturating_add(now.since(at) / 1_000)))
     }
 
-    /// A time server tells the time. `earliest`: the least that it can be.
+    /// Sets the clock. `earliest` is the earliest time to accept.
     ///
     /// # Errors
-    /// [`TimeError`]; the clock goes on as before then.
+    /// [`TimeError`] if `reported` is too early. The clock does not change.
     pub fn set(
         &mut self,
         now: Instant,

@@ -1,46 +1,46 @@
-//! The floor in flash: what was accepted at the latest, kept through resets and power cuts.
+//! The floor in flash: the time up to which knocks were accepted. It survives resets and power cuts.
 //!
-//! A log of records of 32 bytes, over two sectors or more, written one after the other: that is the wear levelling. As the
-//! floor only rises, the greatest record that holds is the newest, so nothing else has to tell their order. A record torn by
-//! a power cut fails its CRC and counts for nothing. A sector is erased only while another one holds the floor.
+//! It is a log of 32-byte records over at least two sectors, written in turn for wear levelling. The floor only rises, so the
+//! greatest valid record is the newest, and records need no sequence number. The CRC of a record that a power cut interrupted
+//! is wrong, so it is skipped. A sector is erased only while another one holds the floor.
 
 use embedded_storage::nor_flash::NorFlash;
 use pkd_core::UnixSeconds;
 
 use crate::checksum::Crc32;
 
-/// Bytes of a record; a multiple of what flash can write at once (32 on an STM32H7).
+/// Length of a record in bytes. It must be a multiple of the flash's write size (32 on an STM32H7).
 const RECORD: usize = 32;
 const MAGIC: [u8; 4] = *b"PKDf";
-/// What erased flash reads as.
+/// The contents of erased flash.
 const ERASED: [u8; RECORD] = [0xff; RECORD];
 
 /// Why the floor could not be read or saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FloorError {
-    /// The region is not two sectors or more, or lies outside the flash.
+    /// The region is smaller than two sectors, not aligned to sectors, or outside the flash.
     Region,
-    /// The flash does not read, write or erase.
+    /// Reading, writing or erasing failed.
     Flash,
-    /// No slot holds what is written to it any more.
+    /// The flash is worn out: no slot keeps what is written to it.
     Worn,
 }
 
-/// The saved floor, and the flash it is saved in.
+/// The saved floor, and the flash that it is saved in.
 #[derive(Debug)]
 pub struct FlashFloor<S> {
     flash: S,
     start: u32,
     sectors: u32,
     floor: Option<UnixSeconds>,
-    /// The sector of the greatest record.
+    /// The sector with the greatest record.
     floor_sector: Option<u32>,
-    /// The record to write next, counted from the start.
+    /// The slot for the next record, counted from the start of the region.
     next_slot: u32,
 }
 
-/// `RECORD` as flash counts.
+/// `RECORD` as a flash offset.
 #[allow(clippy::cast_possible_truncation)] // it is 32
 const RECORD_BYTES: u32 = RECORD as u32;
 
@@ -55,11 +55,11 @@ impl<S: NorFlash> FlashFloor<S> {
     const SECTOR: u32 = S::ERASE_SIZE as u32;
     const PER_SECTOR: u32 = Self::SECTOR / RECORD_BYTES;
 
-    /// Reads what is saved in the `bytes` of flash from `start` on, both multiples of a sector.
+    /// Reads the floor from the `bytes` of flash at `start`, both multiples of a sector.
     ///
     /// # Errors
-    /// [`FloorError::Region`], or [`FloorError::Flash`] where it cannot be read: then nobody knows what was accepted, and
-    /// the gateway must not pass anything.
+    /// [`FloorError::Region`], or [`FloorError::Flash`] if the flash cannot be read. In that case it is unknown which knocks
+    /// were accepted, so the gateway must not forward anything.
     pub fn open(flash: S, start: u32, bytes: u32) -> Result<Self, FloorError> {
         let () = Self::RECORD_FITS;
         let end = start.checked_add(bytes).ok_or(FloorError::Region)?;
@@ -89,24 +89,24 @@ impl<S: NorFlash> FlashFloor<S> {
         Ok(this)
     }
 
-    /// What was saved; `None`: nothing ever was.
+    /// The saved floor, or `None` if none was ever saved.
     #[must_use]
     pub fn floor(&self) -> Option<UnixSeconds> {
         self.floor
     }
 
-    /// Saves a floor; one that is not greater than the saved one changes nothing. When it returns, a reset finds it.
+    /// Saves a floor. Does nothing if the saved floor is at least as great. When this returns, the floor survives a reset.
     ///
-    /// It may erase a sector, which takes as long as the flash needs.
+    /// It may have to erase a sector first, which blocks for as long as the flash needs.
     ///
     /// # Errors
-    /// [`FloorError::Flash`] or [`FloorError::Worn`]; what was saved before still is.
+    /// [`FloorError::Flash`] or [`FloorError::Worn`]. The previous floor is still saved.
     pub fn save(&mut self, floor: UnixSeconds) -> Result<(), FloorError> {
         if self.floor.is_some_and(|saved| saved >= floor) {
             return Ok(());
         }
         let record = emit(floor);
-        // Every slot once.
+        // Try each slot once.
         for _ in 0..self.sectors * Self::PER_SECTOR {
             let slot = self.next_slot % (self.sectors * Self::PER_SECTOR);
             let sector = slot / Self::PER_SECTOR;
@@ -131,7 +131,7 @@ impl<S: NorFlash> FlashFloor<S> {
         Err(FloorError::Worn)
     }
 
-    /// The flash, for what else lies in it.
+    /// Returns the flash.
     pub fn into_flash(self) -> S {
         self.flash
     }
@@ -143,7 +143,7 @@ impl<S: NorFlash> FlashFloor<S> {
     }
 }
 
-/// Magic, floor, CRC over both, zeros.
+/// A record: magic number, floor, CRC of both, zeros.
 fn emit(floor: UnixSeconds) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     let crc = Crc32::new().update(&MAGIC).update(&floor.0.to_le_bytes()).finish();

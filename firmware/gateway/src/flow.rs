@@ -1,4 +1,4 @@
-//! The flows that pass, found in a few steps from either side.
+//! The flow table. Flows are found quickly from either side.
 
 use core::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::instant::CoarseInstant;
 
-/// What flows are made of.
+/// The protocol of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Transmission Control Protocol.
@@ -28,16 +28,16 @@ impl Endpoint {
     pub(crate) const NONE: Self = Self { address: Ipv4Addr::UNSPECIFIED, port: 0 };
 }
 
-/// How a client sees its flow.
+/// A flow as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuple {
     pub(crate) protocol: Protocol,
     pub(crate) client: Endpoint,
-    /// The gateway's address and a service's port, or, inline, the host itself.
+    /// One-arm: the gateway's address and a service's port. Inline: the inside host.
     pub(crate) server: Endpoint,
 }
 
-/// Which way a frame of a flow goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the client to the inside.
@@ -46,7 +46,7 @@ pub(crate) enum Direction {
     Egress,
 }
 
-/// What matters here of a TCP segment's header; nothing of it is set for UDP.
+/// The relevant fields of a TCP header. For UDP, all are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // they are bits on the wire
 pub(crate) struct Segment {
@@ -55,46 +55,46 @@ pub(crate) struct Segment {
     pub(crate) fin: bool,
     pub(crate) rst: bool,
     pub(crate) sequence: u32,
-    /// Counts only with `ack`.
+    /// Valid only with `ack`.
     pub(crate) acknowledgment: u32,
 }
 
-/// How far a flow has come.
+/// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// No flow: the slot is free. The first, so that an empty table is all zeros.
+    /// The slot is free. This is the first variant, so that an empty table is all zeros.
     Free,
-    /// The client has sent, and the inside has not answered yet.
+    /// The client has sent, but the inside host has not replied yet.
     Unreplied,
-    /// Both have sent.
+    /// Both sides have sent.
     Established,
-    /// TCP: the client has sent all it had. (No payload here: its niche would make `Free` something else than 0.)
+    /// TCP: the client has sent a FIN. (Variants have no payload: its niche would give `Free` a value other than 0.)
     ClientClosed,
-    /// TCP: the inside has.
+    /// TCP: the inside host has sent a FIN.
     InsideClosed,
-    /// TCP: both have, or one broke off.
+    /// TCP: both have sent a FIN, or one has sent a RST.
     Closed,
 }
 
-/// Seconds without a frame after which a flow is forgotten.
+/// Seconds without a frame after which a flow expires.
 mod timeout {
-    /// Time for a SYN to be sent again, three times.
+    /// Long enough for three retransmissions of a SYN.
     pub(super) const UNREPLIED: u32 = 30;
-    /// RFC 4787, section 4.3, recommends five minutes.
+    /// The recommendation of RFC 4787, section 4.3.
     pub(super) const UDP: u32 = 300;
-    /// RFC 5382, section 5: not less than two hours and four minutes.
+    /// The minimum in RFC 5382, section 5: two hours and four minutes.
     pub(super) const TCP: u32 = 7_440;
-    /// A side that has closed may take its time to read the rest.
+    /// Long enough for the other side to finish sending.
     pub(super) const HALF_CLOSED: u32 = 600;
-    /// The last acknowledgements, sent again where they were lost.
+    /// Long enough to retransmit the last acknowledgements.
     pub(super) const CLOSED: u32 = 10;
 }
 
-/// Bytes that a client may have under way: how far the number of its FIN or RST may lie behind what the inside has
-/// acknowledged. Who cannot see the flow hits that once in 4,096 tries.
+/// How far the sequence number of a client's FIN or RST may be ahead of what the inside host has acknowledged, in bytes. A
+/// sender that cannot see the flow guesses such a number once in 4,096 tries.
 const MAX_IN_FLIGHT: u32 = 1 << 20;
 
-/// One flow, in 36 bytes.
+/// A flow, in 36 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     state: State,
@@ -103,12 +103,12 @@ pub(crate) struct Flow {
     pub(crate) client_hardware: EthernetAddress,
     pub(crate) client: Endpoint,
     pub(crate) server: Endpoint,
-    /// The port that the inside host sees as the client's; one-arm only.
+    /// One-arm: the port that the inside host sees as the client's.
     pub(crate) nat_port: u16,
-    /// The next of the same bucket, plus one; 0: none.
+    /// The index of the next flow in the same bucket, plus one. 0: none.
     next: u16,
     last: CoarseInstant,
-    /// TCP: the number of the client's byte that the inside waits for.
+    /// TCP: the client's next sequence number that the inside host expects.
     receive_next: u32,
 }
 
@@ -130,7 +130,7 @@ impl Flow {
         Tuple { protocol: self.protocol, client: self.client, server: self.server }
     }
 
-    /// Seconds without a frame that it may take.
+    /// How many seconds it may stay idle.
     fn idle_timeout(&self) -> u32 {
         match (self.state, self.protocol) {
             (State::Free, _) => 0,
@@ -146,13 +146,13 @@ impl Flow {
         now.since(self.last) >= CoarseInstant::steps(self.idle_timeout())
     }
 
-    /// Whether a side has closed or broken it off.
+    /// Whether a side has sent a FIN or a RST.
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.state, State::ClientClosed | State::InsideClosed | State::Closed)
     }
 
-    /// Notes a frame of this flow. An end from outside counts only if its number can be right: a stranger can write the
-    /// client's address into a frame, and must not end its flow so. Such a frame passes; the inside host ignores it.
+    /// Records a frame of this flow. A FIN or RST from outside counts only if its sequence number is plausible, because anyone
+    /// can forge the client's address. A frame that does not count is still forwarded; the inside host ignores it.
     pub(crate) fn update(&mut self, now: CoarseInstant, direction: Direction, segment: Segment) {
         match direction {
             Direction::Ingress if segment.rst || segment.fin => {
@@ -164,7 +164,7 @@ impl Flow {
             Direction::Ingress | Direction::Egress => {}
         }
         self.state = match (self.state, direction) {
-            // A closed flow does not come back, and only counts on.
+            // A closed flow never reopens, and its idle timeout keeps running.
             (State::Closed, _) => return,
             _ if segment.rst => State::Closed,
             (State::ClientClosed, Direction::Egress) | (State::InsideClosed, Direction::Ingress)
@@ -182,32 +182,32 @@ impl Flow {
     }
 }
 
-/// What a new flow is about.
+/// The properties of a new flow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewFlow {
     pub(crate) tuple: Tuple,
     pub(crate) service: u8,
     pub(crate) client_hardware: EthernetAddress,
-    /// TCP: the number that the client begins with.
+    /// TCP: the client's first sequence number.
     pub(crate) sequence: u32,
 }
 
-/// The first port that inside hosts see as a client's; below are those that the gateway's own stack uses.
+/// The first NAT port. Lower ports belong to services and to the network stack.
 pub(crate) const NAT_PORT_FIRST: u16 = 32_768;
-/// How many there are; above are the ephemeral ports of the own stack.
+/// The number of NAT ports. The network stack's ephemeral ports are above them.
 pub(crate) const NAT_PORT_COUNT: u16 = 16_384;
 
-/// All flows; `N` at most [`NAT_PORT_COUNT`]. Empty, it is all zeros.
+/// The flow table. `N` is at most [`NAT_PORT_COUNT`]. An empty table is all zeros.
 ///
-/// A flow's slot is told by its NAT port, and found by its tuple through a hash and a chain.
+/// The NAT port of a flow determines its slot. Its tuple finds it through a hash table with chaining.
 #[derive(Debug)]
 pub(crate) struct Flows<const N: usize> {
     slots: [Flow; N],
-    /// The first of each bucket's chain, plus one; 0: none.
+    /// The index of the first flow of each bucket, plus one. 0: none.
     buckets: [u16; N],
-    /// Where the search for a free slot goes on.
+    /// Where the next search for a free slot begins.
     cursor: usize,
-    /// Makes a slot's NAT port another one each time, so that an old flow's stragglers find nobody.
+    /// Changes the NAT port of a slot each time it is reused, so that late packets of the old flow do not match.
     generation: u16,
 }
 
@@ -219,10 +219,10 @@ impl<const N: usize> Flows<N> {
         Self { slots: [Flow::FREE; N], buckets: [0; N], cursor: 0, generation: 0 }
     }
 
-    /// The flow of this tuple, if it is not over.
+    /// Returns the flow with this tuple, unless it has expired.
     pub(crate) fn find(&mut self, now: CoarseInstant, tuple: &Tuple) -> Option<&mut Flow> {
         let mut link = *self.buckets.get(Self::bucket(tuple))?;
-        // A chain is no longer than the table.
+        // A chain is at most as long as the table.
         for _ in 0..N {
             let index = usize::from(link).checked_sub(1)?;
             let flow = self.slots.get(index)?;
@@ -234,7 +234,7 @@ impl<const N: usize> Flows<N> {
         None
     }
 
-    /// The flow whose client the inside host sees at this port of the gateway.
+    /// Returns the flow with this NAT port, unless it has expired.
     pub(crate) fn find_by_nat_port(
         &mut self,
         now: CoarseInstant,
@@ -251,19 +251,19 @@ impl<const N: usize> Flows<N> {
         .then_some(flow)
     }
 
-    /// Puts a flow in a free slot, or in that of the least of those that may go; `None`: all stay.
+    /// Puts a flow into a free slot, or evicts another flow. Returns `None` if no flow may be evicted.
     ///
-    /// First go flows that are over, then closed ones, those without an answer, UDP, and last established TCP flows of
-    /// addresses without a grant; the longest idle first. Established TCP flows of granted addresses stay.
+    /// Flows are evicted in this order, and of each kind the longest idle first: expired, closed, unreplied, UDP, and TCP
+    /// flows of addresses without a grant. Established TCP flows of addresses with a grant are kept.
     ///
-    /// `is_granted` is asked only where all slots are taken by established TCP flows.
+    /// `is_granted` is called only if all slots hold established TCP flows.
     pub(crate) fn insert(
         &mut self,
         now: CoarseInstant,
         new: NewFlow,
         is_granted: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<&mut Flow> {
-        // An old flow of this tuple that is over would be found in place of the new one.
+        // An expired flow with this tuple would shadow the new one.
         let stale = self.index_of(&new.tuple);
         let index = stale.or_else(|| self.free_slot(now)).or_else(|| self.evictable(is_granted))?;
         self.remove(index);
@@ -289,7 +289,7 @@ impl<const N: usize> Flows<N> {
         Some(flow)
     }
 
-    /// Flows that are not over.
+    /// The number of flows that have not expired.
     pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.slots.iter().filter(|flow| flow.state != State::Free && !flow.is_expired(now)).count()
     }
@@ -334,7 +334,7 @@ impl<const N: usize> Flows<N> {
         }
         let mut oldest: Option<(CoarseInstant, usize)> = None;
         for (index, flow) in slots() {
-            // Whether there is a grant is the dearer question.
+            // Looking for the grant costs more, so it comes last.
             if oldest.is_none_or(|(last, _)| flow.last < last) && !is_granted(flow.client.address) {
                 oldest = Some((flow.last, index));
             }
@@ -342,7 +342,7 @@ impl<const N: usize> Flows<N> {
         oldest.map(|(_, index)| index)
     }
 
-    /// Takes the flow out of its chain and frees the slot.
+    /// Removes a flow from its chain and frees its slot.
     fn remove(&mut self, index: usize) {
         let Some(flow) = self.slots.get(index).copied().filter(|flow| flow.state != State::Free) else {
             return;
@@ -371,7 +371,7 @@ impl<const N: usize> Flows<N> {
         }
     }
 
-    /// Only addresses with a grant make flows, so nobody gains by choosing ports that collide.
+    /// Only addresses with a grant can create flows, so a simple hash suffices: strangers cannot cause collisions.
     fn bucket(tuple: &Tuple) -> usize {
         let Tuple { protocol, client, server } = tuple;
         let ports = u32::from(client.port) << 16 | u32::from(server.port);
@@ -381,7 +381,7 @@ impl<const N: usize> Flows<N> {
         .wrapping_mul(0x9e37_79b1)
         .wrapping_add(ports)
         .wrapping_mul(0x85eb_ca6b);
-        // The high bits depend on all of it. A usize has at least 32 bits on all targets.
+        // The high bits depend on all of the input. A usize has at least 32 bits on all targets.
         usize::try_from(mixed ^ (mixed >> 15)).unwrap_or_default() % N
     }
 }

@@ -1,4 +1,4 @@
-//! Which addresses may begin flows, and for how long.
+//! Grants: which addresses may open new flows, and for how long.
 
 use core::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use heapless::Vec;
 
 use crate::{config::Services, instant::CoarseInstant};
 
-/// An address may begin flows to the services of one rule.
+/// Allows an address to open flows to the services of one rule.
 #[derive(Clone, Copy, Debug)]
 struct Grant {
     address: Ipv4Addr,
@@ -15,7 +15,7 @@ struct Grant {
     until: CoarseInstant,
 }
 
-/// All grants. Empty, it is all zeros.
+/// All grants. An empty table is all zeros.
 #[derive(Debug)]
 pub(crate) struct Grants<const N: usize>(Vec<Grant, N>);
 
@@ -24,7 +24,7 @@ impl<const N: usize> Grants<N> {
         Self(Vec::new())
     }
 
-    /// Grants, or prolongs. When all places are taken, the grant that endpoints first goes.
+    /// Adds a grant, or extends it. If the table is full, the grant that expires first is replaced.
     pub(crate) fn grant(&mut self, address: Ipv4Addr, rule: u8, services: Services, until: CoarseInstant) {
         let new = Grant { address, services, rule, until };
         if let Some(grant) = self.0.iter_mut().find(|grant| grant.address == address && grant.rule == rule) {
@@ -38,12 +38,12 @@ impl<const N: usize> Grants<N> {
         }
     }
 
-    /// Whether this address may begin flows to the service.
+    /// Whether this address may open flows to this service.
     pub(crate) fn allows(&self, now: CoarseInstant, address: Ipv4Addr, service: u8) -> bool {
         self.active(now, address).any(|grant| grant.services.contains(service))
     }
 
-    /// Whether this address may begin flows to any service.
+    /// Whether this address may open flows to any service.
     pub(crate) fn allows_any(&self, now: CoarseInstant, address: Ipv4Addr) -> bool {
         self.active(now, address).next().is_some()
     }
@@ -52,7 +52,7 @@ impl<const N: usize> Grants<N> {
         self.0.iter().filter(move |grant| grant.address == address && grant.until > now)
     }
 
-    /// Grants that have not ended.
+    /// The number of grants that have not expired.
     pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.0.iter().filter(|grant| grant.until > now).count()
     }

@@ -1,27 +1,27 @@
-//! Time since the gateway's start.
+//! Time since boot.
 
-/// Milliseconds since the gateway's start; never goes back.
+/// Milliseconds since boot. It never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// `seconds` later.
+    /// The instant `seconds` later.
     #[must_use]
     pub const fn after(self, seconds: u32) -> Self {
-        // u64::from is not const.
+        // `u64::from` is not const.
         Self(self.0.saturating_add(seconds as u64 * 1_000))
     }
 
-    /// Milliseconds from `earlier` until here; 0 where `earlier` is not earlier.
+    /// Milliseconds since `earlier`, or 0 if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// An [`Instant`] as the tables keep it: in 4 bytes, in steps of 64 ms.
+/// An [`Instant`] in 4 bytes, as the tables store it, in steps of 64 ms.
 ///
-/// It endpoints after 8.7 years without a restart: from then on nothing grows older.
+/// It saturates after 8.7 years without a reboot. From then on, nothing expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CoarseInstant(u32);
 
@@ -32,7 +32,7 @@ impl CoarseInstant {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// As many steps as `seconds` have, rounded up.
+    /// The number of steps in `seconds`, rounded up.
     pub(crate) const fn steps(seconds: u32) -> u32 {
         seconds.saturating_mul(125).div_ceil(8)
     }

@@ -1,16 +1,16 @@
-//! A gateway on bare metal that lets only those through who have knocked.
+//! A bare-metal port-knocking gateway.
 //!
-//! Its heart is pure: frames and a clock go in, [`Action`]s come out. Nothing here reads a clock, owns
-//! a device or waits; the boards (`firmware/boards`) do, and the host tests everything else.
+//! The library is sans-I/O: frames and the time go in, [`Action`]s come out. It reads no clock, owns no device and never
+//! waits. The boards (`firmware/boards`) do that; everything else is tested on the host.
 //!
 //! ```text
 //!                     on_frame(now, port, frame)
 //!   frame in ──▶ header checks ──▶ knock? ──▶ pkd-core ──▶ grant
 //!                     │
-//!                     ├──▶ flow known ──────────────────▶ Forward (rewritten in place, or as it is)
-//!                     ├──▶ new flow, address granted ───▶ Forward
+//!                     ├──▶ known flow ──────────────────▶ Forward (rewritten in place, or unchanged)
+//!                     ├──▶ new flow, with a grant ──────▶ Forward
 //!                     ├──▶ for the gateway itself ──────▶ Local (ARP, DHCP, SNTP, counters)
-//!                     └──▶ anything else ───────────────▶ Drop, and a count of why
+//!                     └──▶ anything else ───────────────▶ Drop, with a counter for each reason
 //! ```
 
 #![no_std]
@@ -54,11 +54,11 @@ pub use smoltcp::wire::EthernetAddress;
 pub use tables::Tables;
 pub use vlan::{VLAN_TAG_LENGTH, untag};
 
-/// Flows of a gateway with the usual tables.
+/// Flows, in standard tables.
 pub const FLOWS: usize = 1_024;
-/// Grants of a gateway with the usual tables.
+/// Grants, in standard tables.
 pub const GRANTS: usize = 256;
-/// Rules of a gateway with the usual tables.
+/// Rules, in standard tables.
 pub const RULES: usize = 32;
-/// Knocks that each rule's cache remembers one by one, with the usual tables.
+/// Knocks in each rule's replay cache, in standard tables.
 pub const KNOCKS: usize = 16;

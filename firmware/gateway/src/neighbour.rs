@@ -1,4 +1,4 @@
-//! The hardware addresses of inside hosts (ARP, RFC 826).
+//! The MAC addresses of inside hosts, learned by ARP (RFC 826).
 
 use core::net::Ipv4Addr;
 
@@ -9,11 +9,11 @@ use smoltcp::wire::{
 
 use crate::{Instant, SERVICES};
 
-/// Milliseconds between two questions for a host that has not answered.
+/// Milliseconds between requests for a host that does not answer.
 const RETRY_INTERVAL: u64 = 1_000;
-/// Milliseconds after which a host is asked whether it still has its address.
+/// Milliseconds after which the address of a host is requested again.
 const REFRESH_INTERVAL: u64 = 30_000;
-/// Bytes of an ARP question in its frame.
+/// Length of an ARP request in bytes, with the Ethernet header.
 const REQUEST_LENGTH: usize = 14 + 28;
 
 #[derive(Clone, Copy, Debug)]
@@ -24,16 +24,17 @@ struct Neighbour {
     answered: Option<Instant>,
 }
 
-/// The hosts behind the services. One that stays silent keeps its last hardware address: it was right, or nobody is there.
+/// The hosts behind the services. A host that stops answering keeps its last MAC address: either it is still right, or the
+/// host is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours(Vec<Neighbour, SERVICES>);
 
 impl Neighbours {
-    /// A host to keep the hardware address of.
+    /// Adds a host whose MAC address is needed.
     pub(crate) fn track(&mut self, address: Ipv4Addr) {
         if self.0.iter().all(|neighbour| neighbour.address != address) {
             let new = Neighbour { address, hardware: None, asked: None, answered: None };
-            // There are no more hosts than services.
+            // There are at most as many hosts as services.
             let _full = self.0.push(new);
         }
     }
@@ -42,7 +43,7 @@ impl Neighbours {
         self.0.iter().find(|neighbour| neighbour.address == address)?.hardware
     }
 
-    /// A host has said where it is, to us.
+    /// Records a host's MAC address, from an ARP packet that was sent to us.
     pub(crate) fn learn(&mut self, now: Instant, address: Ipv4Addr, hardware: EthernetAddress) {
         if let Some(neighbour) = self.0.iter_mut().find(|neighbour| neighbour.address == address) {
             neighbour.hardware = Some(hardware);
@@ -50,7 +51,7 @@ impl Neighbours {
         }
     }
 
-    /// The next question that is due, written to `frame`; gives its length.
+    /// Writes the next ARP request that is due to `frame`. Returns its length.
     pub(crate) fn next_request(
         &mut self,
         now: Instant,
@@ -72,14 +73,14 @@ impl Neighbours {
             ethertype: EthernetProtocol::Arp,
         }
         .emit(&mut ethernet);
-        let question = ArpRepr::EthernetIpv4 {
+        let request = ArpRepr::EthernetIpv4 {
             operation: ArpOperation::Request,
             source_hardware_addr: hardware,
             source_protocol_addr: own_address,
             target_hardware_addr: EthernetAddress([0; 6]),
             target_protocol_addr: neighbour.address,
         };
-        question.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
+        request.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
         neighbour.asked = Some(now);
         Some(REQUEST_LENGTH)
     }

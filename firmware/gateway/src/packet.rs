@@ -1,4 +1,4 @@
-//! IPv4 packets as they lie in frames: read once, changed in place.
+//! IPv4 packets: parsed once, rewritten in place.
 
 use core::net::Ipv4Addr;
 
@@ -10,12 +10,12 @@ use crate::{
     flow::{Endpoint, Protocol, Segment},
 };
 
-/// Bytes of an IPv4 header without options.
+/// Length of an IPv4 header without options in bytes.
 pub(crate) const IPV4_HEADER: u8 = 20;
-/// Bytes of an ICMP header before the packet that it is about.
+/// Length of an ICMP header in bytes. An ICMP error quotes a packet behind it.
 pub(crate) const ICMP_HEADER: usize = 8;
 
-/// What is read of a packet.
+/// The relevant headers of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub(crate) source: Ipv4Addr,
@@ -23,21 +23,21 @@ pub(crate) struct Header {
     pub(crate) transport: Transport,
 }
 
-/// What it carries.
+/// The transport layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transport {
-    /// TCP or UDP, with both ports.
+    /// TCP or UDP. For UDP, `segment` is all zeros.
     TcpOrUdp { protocol: Protocol, source: u16, destination: u16, segment: Segment },
-    /// ICMP, its type.
+    /// ICMP, with its type.
     Icmp(u8),
-    /// A fragment, whatever it carries.
+    /// A fragment of any protocol.
     Fragment,
     /// Any other protocol.
     Other,
 }
 
 impl Header {
-    /// Reads and checks a packet: lengths, version, the header's checksum.
+    /// Parses a packet and checks its version, lengths and header checksum.
     #[inline(always)]
     #[allow(clippy::inline_always)] // saves each frame 80 instructions of 800
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
@@ -56,7 +56,7 @@ impl Header {
         })
     }
 
-    /// A client's end, where there are ports.
+    /// The source address and port. The port is 0 if the protocol has none.
     pub(crate) fn source_endpoint(&self) -> Endpoint {
         match self.transport {
             Transport::TcpOrUdp { source, .. } => Endpoint { address: self.source, port: source },
@@ -64,7 +64,7 @@ impl Header {
         }
     }
 
-    /// The other end.
+    /// The destination address and port. The port is 0 if the protocol has none.
     pub(crate) fn destination_endpoint(&self) -> Endpoint {
         match self.transport {
             Transport::TcpOrUdp { destination, .. } => {
@@ -91,7 +91,7 @@ impl Transport {
                     ack: packet.ack(),
                     fin: packet.fin(),
                     rst: packet.rst(),
-                    // smoltcp's are signed; the bits are those of the wire.
+                    // smoltcp uses signed numbers with the same bits.
                     sequence: packet.seq_number().0.cast_unsigned(),
                     acknowledgment: packet.ack_number().0.cast_unsigned(),
                 };
@@ -120,7 +120,8 @@ impl Transport {
     }
 }
 
-/// Whether a header asks to be routed by its sender (RFC 791: options 131 and 137): such a packet reaches another host than it says.
+/// Whether the header has a source route option (RFC 791: options 131 and 137). Such a packet reaches another host than its
+/// destination address says.
 pub(crate) fn is_source_routed(bytes: &[u8]) -> bool {
     let Ok(packet) = Ipv4Packet::new_checked(bytes) else { return true };
     let mut options = bytes.get(IPV4_HEADER.into()..packet.header_len().into()).unwrap_or_default();
@@ -131,7 +132,7 @@ pub(crate) fn is_source_routed(bytes: &[u8]) -> bool {
             131 | 137 => return true,
             _ => match rest.first() {
                 Some(length) if *length >= 2 => options.get(usize::from(*length)..).unwrap_or_default(),
-                // Its length cannot be: nobody knows what a host makes of the rest.
+                // An impossible length. It is unknown how a host would parse the rest.
                 _ => return true,
             },
         };
@@ -139,14 +140,15 @@ pub(crate) fn is_source_routed(bytes: &[u8]) -> bool {
     false
 }
 
-/// Where a packet is said to come from and to go to, from now on.
+/// The new source and destination of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) source: Endpoint,
     pub(crate) destination: Endpoint,
 }
 
-/// Changes both endpoints of a packet that [`Header::parse`] has read, and takes a hop from it; all its checksums change with it.
+/// Rewrites both endpoints of a packet that [`Header::parse`] has accepted, decrements its time to live, and updates all
+/// checksums.
 pub(crate) fn rewrite(bytes: &mut [u8], protocol: Protocol, to: &Endpoints) -> Result<(), DropReason> {
     let mut packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
     let ttl = packet.hop_limit();
@@ -161,9 +163,9 @@ pub(crate) fn rewrite(bytes: &mut [u8], protocol: Protocol, to: &Endpoints) -> R
     rewrite_ports(packet.payload_mut(), protocol, to, addresses)
 }
 
-/// Changes both endpoints of the packet inside an ICMP error, of which only the start is there.
+/// Rewrites both endpoints of a packet that an ICMP error quotes. Only its start may be there.
 pub(crate) fn rewrite_quote(bytes: &mut [u8], protocol: Protocol, to: &Endpoints) -> Result<(), DropReason> {
-    // Its length is that of the whole packet.
+    // Its total length is that of the complete packet.
     let mut packet = Ipv4Packet::new_unchecked(&mut *bytes);
     let header = usize::from(packet.header_len());
     let addresses = rewrite_addresses(&mut packet, to);
@@ -175,7 +177,7 @@ pub(crate) fn rewrite_quote(bytes: &mut [u8], protocol: Protocol, to: &Endpoints
         .word(u16::from_be_bytes([c, d]), to.destination.port);
     let ([a, b], [c, d]) = (to.source.port.to_be_bytes(), to.destination.port.to_be_bytes());
     *ports = [a, b, c, d];
-    // Behind the ports lie 2 bytes of length and the checksum, or 12 bytes and the checksum.
+    // After the ports, UDP has 2 bytes of length before the checksum, TCP has 12 other bytes.
     let behind = match protocol {
         Protocol::Udp => 2..4,
         Protocol::Tcp => 12..14,
@@ -191,7 +193,7 @@ pub(crate) fn rewrite_quote(bytes: &mut [u8], protocol: Protocol, to: &Endpoints
     Ok(())
 }
 
-/// Changes both addresses and the header's checksum; gives what changed under that of the transport.
+/// Rewrites both addresses and the header checksum. Returns the change for the transport's checksum.
 fn rewrite_addresses(packet: &mut Ipv4Packet<&mut [u8]>, to: &Endpoints) -> ChecksumDelta {
     let change = ChecksumDelta::default()
         .address(packet.src_addr(), to.source.address)
@@ -231,7 +233,7 @@ fn rewrite_ports(
     Ok(())
 }
 
-/// The datagram in a packet that [`Header::parse`] has read, if its checksum holds or there is none (RFC 768).
+/// The datagram in a packet that [`Header::parse`] has accepted. Its checksum must be correct or absent (RFC 768).
 pub(crate) fn datagram<'a>(header: &Header, bytes: &'a [u8]) -> Result<UdpPacket<&'a [u8]>, DropReason> {
     let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
     let payload = packet.payload();
@@ -249,7 +251,7 @@ pub(crate) fn datagram<'a>(header: &Header, bytes: &'a [u8]) -> Result<UdpPacket
     Ok(datagram)
 }
 
-/// Whether frames can come from this address: it is one host's.
+/// Whether this can be the MAC address of a single host.
 pub(crate) fn is_unicast_host(hardware: EthernetAddress) -> bool {
     hardware.is_unicast() && hardware.0 != [0; 6]
 }

@@ -1,15 +1,15 @@
-//! The questions and answers of SNTP (RFC 4330, RFC 5905), of which only the time is wanted.
+//! SNTP requests and replies (RFC 4330, RFC 5905). Only the time is used.
 
 use pkd_core::UnixSeconds;
 
-/// Bytes of a question, and the least of an answer.
+/// Length of a request, and the minimum length of a reply, in bytes.
 pub const PACKET_LENGTH: usize = 48;
-/// Where time servers listen.
+/// The usual port of time servers.
 pub const SERVER_PORT: u16 = 123;
-/// Where the gateway asks from; below the ports of flows.
+/// The port that the gateway sends requests from. It is below the NAT ports.
 pub const CLIENT_PORT: u16 = 12_300;
 
-/// Seconds from the start of NTP's era 0 (1900) to that of Unix time (1970).
+/// Seconds between the start of NTP's era 0 (1900) and the Unix epoch (1970).
 const NTP_UNIX_OFFSET: u64 = 2_208_988_800;
 
 mod field {
@@ -21,10 +21,10 @@ mod field {
     pub(super) const TRANSMIT: Range<usize> = 40..48;
 }
 
-/// Version 4, client.
+/// Version 4, client mode.
 const REQUEST_FLAGS: u8 = 4 << 3 | 3;
 
-/// A question. `cookie`: random; the answer has to repeat it, so that only who saw the question can answer.
+/// Makes a request. `cookie` must be random: a reply has to repeat it, so only those who see the request can forge one.
 #[must_use]
 pub fn request(cookie: [u8; 8]) -> [u8; PACKET_LENGTH] {
     let mut bytes = [0; PACKET_LENGTH];
@@ -37,8 +37,8 @@ pub fn request(cookie: [u8; 8]) -> [u8; PACKET_LENGTH] {
     bytes
 }
 
-/// The time in an answer to the question with this cookie; `None`: no answer, not to us, or of a server that does not
-/// know the time itself.
+/// The time in a reply to the request with this cookie. Returns `None` if it is not a reply, answers another request, or if
+/// the server's clock is not synchronised.
 #[must_use]
 pub fn parse_reply(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
     let bytes = bytes.first_chunk::<PACKET_LENGTH>()?;
@@ -49,7 +49,7 @@ pub fn parse_reply(bytes: &[u8], cookie: [u8; 8]) -> Option<UnixSeconds> {
         return None;
     }
     let seconds = u32::from_be_bytes(*bytes.get(field::TRANSMIT)?.first_chunk()?);
-    // 0 is no time. Era 1 begins in 2036 (RFC 4330, section 3): the highest bit tells the eras apart until 2104.
+    // 0 means "no time". Era 1 begins in 2036 (RFC 4330, section 3); the highest bit distinguishes the eras until 2104.
     match seconds {
         0 => None,
         _ if seconds >> 31 == 1 => Some(UnixSeconds(u64::from(seconds) - NTP_UNIX_OFFSET)),
@@ -71,18 +71,18 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_to_our_question_from_a_server_that_knows_tells_the_time() {
+    fn only_a_synchronised_servers_reply_to_our_request_sets_the_time() {
         let (ours, other) = ([7; 8], [8; 8]);
         let unix = 1_800_000_000_u32;
         let ntp = 4_008_988_800_u32;
         let table: &[(&str, [u8; PACKET_LENGTH], Option<u32>)] = &[
-            ("an answer", reply(0x24, 2, ours, ntp), Some(unix)),
+            ("a reply", reply(0x24, 2, ours, ntp), Some(unix)),
             ("version 3", reply(0x1c, 1, ours, ntp), Some(unix)),
-            ("another's answer", reply(0x24, 2, other, ntp), None),
-            ("a clock not set", reply(0xe4, 2, ours, ntp), None),
-            ("kiss of death", reply(0x24, 0, ours, ntp), None),
+            ("a reply to another request", reply(0x24, 2, other, ntp), None),
+            ("clock not synchronised", reply(0xe4, 2, ours, ntp), None),
+            ("kiss-o'-death", reply(0x24, 0, ours, ntp), None),
             ("stratum 16", reply(0x24, 16, ours, ntp), None),
-            ("a question", reply(0x23, 2, ours, ntp), None),
+            ("a request", reply(0x23, 2, ours, ntp), None),
             ("no time", reply(0x24, 2, ours, 0), None),
             ("the first second of era 1", reply(0x24, 2, ours, 1), Some(2_085_978_497)),
         ];

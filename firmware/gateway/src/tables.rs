@@ -1,11 +1,12 @@
-//! All that a gateway remembers, apart, so that a board can lay it where it has room.
+//! The gateway's state, kept apart so that a board can place it in memory.
 
 use heapless::Vec;
 use pkd_core::ReplayCache;
 
 use crate::{flow::Flows, grant::Grants};
 
-/// Flows, grants, and a cache of `KNOCKS` knocks for each rule. Empty, it is all zeros, so that a `static` of it takes no flash.
+/// Flows, grants, and a replay cache of `KNOCKS` entries for each rule. Empty tables are all zeros, so a `static` of them takes
+/// no flash.
 #[derive(Debug)]
 pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
     pub(crate) flows: Flows<FLOWS>,
@@ -16,7 +17,7 @@ pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, c
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Tables<FLOWS, GRANTS, RULES, KNOCKS>
 {
-    /// Empty ones.
+    /// Empty tables.
     #[must_use]
     pub const fn new() -> Self {
         Self { flows: Flows::new(), grants: Grants::new(), caches: Vec::new() }

@@ -1,6 +1,6 @@
-//! What ends a life of the gateway on Cortex-M: a panic or a fault is logged, and the board begins anew.
+//! Panics and faults on Cortex-M: both are logged and reset the board.
 //!
-//! Nothing passes a gateway that is not there, so that is safe; its floor is in flash, so no knock comes back by it. A board
+//! A reset is safe: a gateway that is down forwards nothing, and the floor in flash keeps old knocks rejected. A board
 //! links this by `use pkd_cortex_m as _;`.
 
 #![no_std]
@@ -16,7 +16,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     SCB::sys_reset()
 }
 
-// SAFETY: it is called by the core alone, and does not return to what it interrupted.
+// SAFETY: only the core calls it, and it does not return to the code that it interrupted.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     defmt::error!("hard fault at {:#010x}", frame.pc());

@@ -1,7 +1,7 @@
-//! Flash that is RAM, and behaves as NOR flash does.
+//! RAM that behaves like NOR flash.
 //!
-//! It keeps what it has through a reset, and QEMU can make it a file (`-machine memory-backend=…`), so that it is there in the
-//! next life too. Both of QEMU's boards have it.
+//! It keeps its contents through a reset. QEMU can back it with a file (`-machine memory-backend=…`), so that it also survives
+//! a restart of QEMU. Both QEMU boards use it.
 
 use core::{
     ptr, slice,
@@ -15,19 +15,19 @@ use pkd_gateway::CONFIG_LIMIT;
 
 use crate::FLASH as BASE;
 
-/// Bytes used of it. The configuration is at the start.
+/// The size in bytes. The configuration is at the start.
 const BYTES: usize = 0x0002_0000;
-/// Where the floor begins.
+/// The offset of the floor.
 pub(crate) const FLOOR_START: u32 = 0x0001_0000;
-/// Bytes of the floor: two sectors.
+/// The size of the floor's region in bytes: two sectors.
 pub(crate) const FLOOR_BYTES: u32 = 0x2000;
 
-/// The only one who writes there.
+/// The flash. There is only one.
 pub(crate) struct EmulatedFlash {
     base: usize,
 }
 
-/// What can go wrong: nothing but the caller.
+/// An invalid request by the caller. Nothing else can fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EmulatedFlashError(NorFlashErrorKind);
 
@@ -38,22 +38,22 @@ impl NorFlashError for EmulatedFlashError {
 }
 
 impl EmulatedFlash {
-    /// The flash, the first time.
+    /// Returns the flash on the first call, `None` later.
     pub(crate) fn take() -> Option<Self> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self { base: BASE })
     }
 
-    /// The bytes that the configuration lies in.
+    /// The region of the configuration.
     pub(crate) fn config(&self) -> &[u8] {
-        // SAFETY: that RAM is there, any bytes are bytes, and writing takes `&mut self`.
+        // SAFETY: the RAM exists, any bytes are valid, and writing needs `&mut self`.
         unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(self.base), CONFIG_LIMIT) }
     }
 
     fn bytes(&mut self, offset: u32, length: usize) -> &mut [u8] {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(BYTES);
         let length = length.min(BYTES - start);
-        // SAFETY: it lies within that RAM, any bytes are bytes, and this is the only reference to them.
+        // SAFETY: the range is within the RAM, any bytes are valid, and this is the only reference to them.
         unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(self.base + start), length) }
     }
 }
@@ -89,7 +89,7 @@ impl NorFlash for EmulatedFlash {
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), EmulatedFlashError> {
         check_write(self, offset, bytes.len()).map_err(EmulatedFlashError)?;
-        // Writing only ever clears bits.
+        // Writing only clears bits.
         self.bytes(offset, bytes.len()).iter_mut().zip(bytes).for_each(|(slot, byte)| *slot &= byte);
         Ok(())
     }

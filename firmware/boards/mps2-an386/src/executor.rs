@@ -1,4 +1,4 @@
-//! An executor that sleeps: the stock one, which waits for events, keeps QEMU at half of a core while nothing happens.
+//! An executor that sleeps in WFI. The stock executor waits in WFE, which keeps QEMU at half a core while idle.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,26 +7,26 @@ use static_cell::StaticCell;
 
 static PENDING: AtomicBool = AtomicBool::new(false);
 
-/// The executor asks to be polled again; it is called by name, from tasks and interrupts.
+/// Requests another poll. Tasks and interrupts call it by its link name.
 #[unsafe(export_name = "__pender")]
 fn pend(_context: *mut ()) {
     PENDING.store(true, Ordering::Release);
 }
 
-/// Runs what `init` spawns, for ever. To be called once.
+/// Runs the tasks that `init` spawns, forever. Call it once.
 pub(crate) fn run(init: impl FnOnce(Spawner)) -> ! {
     static EXECUTOR: StaticCell<raw::Executor> = StaticCell::new();
     let executor: &'static raw::Executor = EXECUTOR.init(raw::Executor::new(core::ptr::null_mut()));
     init(executor.spawner());
     loop {
-        // SAFETY: this is the only call, so it is not made from within itself, and `pend` does not poll.
+        // SAFETY: this is the only call, so it is not re-entrant, and `pend` does not poll.
         unsafe { executor.poll() };
-        // With interrupts masked, one that comes between the look and the sleep still ends the sleep.
+        // Interrupts are masked here, but one that arrives between the check and WFI still ends the sleep.
         cortex_m::interrupt::disable();
         if !PENDING.swap(false, Ordering::Acquire) {
             cortex_m::asm::wfi();
         }
-        // SAFETY: they were enabled before, and no critical section is open here.
+        // SAFETY: they were enabled before, and no critical section is active here.
         unsafe { cortex_m::interrupt::enable() };
     }
 }

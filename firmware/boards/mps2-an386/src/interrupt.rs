@@ -4,14 +4,14 @@ use cortex_m::peripheral::NVIC;
 
 use crate::{lan9118, time};
 
-/// What the vector table holds of the board's own interrupts.
+/// An entry of the vector table.
 type Handler = unsafe extern "C" fn();
 
-/// Bound by number, as there is no device crate.
+/// An interrupt by number, because there is no device crate.
 #[derive(Clone, Copy)]
 struct Line(u16);
 
-// SAFETY: the numbers are below 32, which the table below has.
+// SAFETY: the numbers are below 32, the length of the vector table.
 unsafe impl cortex_m::interrupt::InterruptNumber for Line {
     fn number(self) -> u16 {
         self.0
@@ -21,7 +21,7 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Line {
 const DUAL_TIMER: Line = Line(10);
 const ETHERNET: Line = Line(13);
 
-/// The vector table behind the core's own entries; cortex-m-rt finds it by section and name.
+/// The part of the vector table for the board. cortex-m-rt finds it by section and name.
 #[unsafe(link_section = ".vector_table.interrupts")]
 #[unsafe(no_mangle)]
 #[used]
@@ -32,23 +32,23 @@ static __INTERRUPTS: [Handler; 32] = {
     table
 };
 
-/// Lets the dual timer's interrupt through.
+/// Unmasks the dual timer's interrupt.
 pub(crate) fn enable_dual_timer() {
     unmask(DUAL_TIMER);
 }
 
-/// Lets that of the Ethernet controller through, whose line must have its right level by now.
+/// Unmasks the Ethernet controller's interrupt. Its line must have the right polarity by now.
 pub(crate) fn enable_ethernet() {
     unmask(ETHERNET);
 }
 
 fn unmask(line: Line) {
-    // SAFETY: no critical section relies on the mask of a single line, and the handlers are ready.
+    // SAFETY: no critical section depends on the mask of a single line, and the handlers are ready.
     unsafe { NVIC::unmask(line) };
 }
 
 unsafe extern "C" fn on_unexpected() {
-    defmt::panic!("an interrupt that nobody asked for");
+    defmt::panic!("unexpected interrupt");
 }
 
 unsafe extern "C" fn on_dual_timer() {

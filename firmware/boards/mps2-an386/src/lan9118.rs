@@ -1,4 +1,4 @@
-//! The Ethernet controller LAN9118 (SMSC data sheet, revision 1.5; its sections are named below), 16 KiB of FIFO, by its bus.
+//! Driver for the LAN9118 Ethernet controller with 16 KiB of FIFO (SMSC data sheet, revision 1.5; sections are given below).
 
 use core::{hint, ptr, task::Context};
 
@@ -12,7 +12,7 @@ use crate::interrupt;
 
 const BASE: usize = 0x4020_0000;
 
-/// Registers, as offsets (section 5.3).
+/// Register offsets (section 5.3).
 mod register {
     pub(super) const RX_DATA: usize = 0x00;
     pub(super) const TX_DATA: usize = 0x20;
@@ -31,7 +31,7 @@ mod register {
     pub(super) const MAC_CSR_DATA: usize = 0xa8;
 }
 
-/// Registers of the MAC, behind two of those above (section 5.4).
+/// Indices of the MAC's registers, which are accessed through two of the above (section 5.4).
 mod mac {
     pub(super) const CONTROL: u32 = 1;
     pub(super) const ADDRESS_HIGH: u32 = 2;
@@ -40,25 +40,25 @@ mod mac {
     pub(super) const MII_DATA: u32 = 7;
 }
 
-/// What `BYTE_TEST` holds.
+/// The value of `BYTE_TEST`.
 const BYTE_TEST: u32 = 0x8765_4321;
 /// `IRQ_CFG`: enabled, active high, push-pull.
 const IRQ_ON: u32 = 1 << 8 | 1 << 4 | 1;
 /// `INT_STS`: the receive status FIFO is above its level.
 const RSFL: u32 = 1 << 3;
-/// `INT_STS`: the link changed, among others.
+/// `INT_STS`: PHY events, such as a change of the link.
 const PHY: u32 = 1 << 18;
-/// `HW_CFG`: store and forward, which must be set, and 3 KiB for transmission; the rest of 16 is for reception.
+/// `HW_CFG`: store and forward, which is mandatory, and 3 KiB for transmission. The rest of the 16 KiB is for reception.
 const HW_SETUP: u32 = 1 << 20 | 3 << 16;
-/// `TX_CFG`: on.
+/// `TX_CFG`: transmitter on.
 const TX_ON: u32 = 1 << 1;
-/// MAC control: full duplex, all frames, receiver and transmitter on.
+/// MAC control: full duplex, promiscuous, receiver and transmitter on.
 const MAC_ON: u32 = 1 << 20 | 1 << 18 | 1 << 3 | 1 << 2;
 /// Receive status: the frame has an error.
 const RX_ERROR: u32 = 1 << 15;
-/// Bytes of the frame check sequence, which receive lengths count.
+/// Length of the frame check sequence in bytes. The controller includes it in the received length.
 const FCS: usize = 4;
-/// The basic status register of the PHY, and its link bit.
+/// The PHY's basic status register, and its link bit.
 const PHY_STATUS: u32 = 1;
 const PHY_LINK: u32 = 1 << 2;
 const PHY_BUSY: u32 = 1;
@@ -66,12 +66,12 @@ const PHY_BUSY: u32 = 1;
 static WAKER: AtomicWaker = AtomicWaker::new();
 
 fn read(register: usize) -> u32 {
-    // SAFETY: the controller is there on this board; what reading a FIFO changes is this module's.
+    // SAFETY: the controller exists on this board. Only this module reads its FIFOs, which has side effects.
     unsafe { ptr::read_volatile(ptr::with_exposed_provenance(BASE + register)) }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: the controller is there on this board, and does not write to memory.
+    // SAFETY: the controller exists on this board, and does not access memory.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(BASE + register), value) }
 }
 
@@ -94,21 +94,21 @@ fn write_mac(index: u32, value: u32) {
     }
 }
 
-/// The controller's interrupt: whoever waits for frames looks again, and lets the next one through.
+/// Handles the controller's interrupt: masks it, and wakes the task that waits for frames.
 pub(crate) fn on_interrupt() {
     write(register::INT_EN, 0);
     WAKER.wake();
 }
 
-/// The controller, started.
+/// The running controller.
 pub(crate) struct Lan9118 {
     received: &'static mut [u8; FRAME],
-    /// The address that QEMU gave it.
+    /// The MAC address that QEMU assigned.
     hardware: [u8; 6],
 }
 
 impl Lan9118 {
-    /// Starts the controller; `None` if there is none. To be called once.
+    /// Starts the controller. Returns `None` if there is none. Call it once.
     pub(crate) fn start() -> Option<Self> {
         static RECEIVED: StaticCell<[u8; FRAME]> = StaticCell::new();
         if read(register::BYTE_TEST) != BYTE_TEST {
@@ -117,7 +117,7 @@ impl Lan9118 {
         write(register::HW_CFG, HW_SETUP);
         write(register::INT_EN, 0);
         write(register::INT_STS, u32::MAX);
-        // Until then the line has the wrong level.
+        // The line has the wrong polarity until then.
         write(register::IRQ_CFG, IRQ_ON);
         interrupt::enable_ethernet();
         write(register::FIFO_INT, 0);
@@ -128,12 +128,12 @@ impl Lan9118 {
         Some(Self { received: RECEIVED.init([0; FRAME]), hardware: [a, b, c, d, e, f] })
     }
 
-    /// Its address.
+    /// The MAC address.
     pub(crate) fn hardware(&self) -> [u8; 6] {
         self.hardware
     }
 
-    /// The length of the next frame that is whole; those that are not are taken out.
+    /// Reads the next frame without errors, and returns its length. Discards frames with errors.
     fn next(&mut self) -> Option<usize> {
         loop {
             let [_, _, statuses, _] = read(register::RX_FIFO_INF).to_le_bytes();
@@ -154,7 +154,7 @@ impl Lan9118 {
         }
     }
 
-    /// Whether a frame fits into the transmit FIFO; what was sent before is acknowledged.
+    /// Whether the transmit FIFO has room for a frame. Removes the status of sent frames.
     fn has_room() -> bool {
         let state = read(register::TX_FIFO_INF);
         for _ in 0..(state >> 16) & 0xff {
@@ -180,7 +180,7 @@ impl Driver for Lan9118 {
                 write(register::INT_STS, RSFL | PHY);
                 write(register::INT_EN, RSFL);
             });
-            // One that came in between has raised nothing.
+            // A frame that arrived in between has not raised the interrupt.
             length = self.next();
         }
         let frame = self.received.get_mut(..length?)?;
@@ -191,13 +191,13 @@ impl Driver for Lan9118 {
         if Self::has_room() {
             return Some(TxFrame);
         }
-        // It sends by itself, so it has room soon.
+        // The controller sends on its own, so it has room soon.
         cx.waker().wake_by_ref();
         None
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
-        // The PHY's address is 1; the gateway's tick asks often enough.
+        // The PHY has address 1. Polling at each tick is often enough.
         write_mac(mac::MII_ACCESS, 1 << 11 | PHY_STATUS << 6 | PHY_BUSY);
         while read_mac(mac::MII_ACCESS) & PHY_BUSY != 0 {
             hint::spin_loop();
@@ -216,7 +216,7 @@ impl Driver for Lan9118 {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 pub(crate) struct RxFrame<'a>(&'a mut [u8]);
 
 impl RxToken for RxFrame<'_> {
@@ -225,7 +225,7 @@ impl RxToken for RxFrame<'_> {
     }
 }
 
-/// Room for a frame.
+/// Permission to send one frame.
 pub(crate) struct TxFrame;
 
 impl TxToken for TxFrame {
@@ -234,7 +234,7 @@ impl TxToken for TxFrame {
         let bytes = as_bytes(&mut buffer);
         let length = len.min(FRAME);
         let result = f(bytes.get_mut(..length).unwrap_or_default());
-        // Section 3.12: one buffer that is first and last, and the length again.
+        // Section 3.12: a single buffer, both first and last, then the length again.
         let bits = u32::try_from(length).unwrap_or(0);
         write(register::TX_DATA, 1 << 13 | 1 << 12 | bits);
         write(register::TX_DATA, bits);
@@ -246,6 +246,6 @@ impl TxToken for TxFrame {
 }
 
 fn as_bytes(words: &mut [u32]) -> &mut [u8] {
-    // SAFETY: any bytes are bytes, words are aligned for them, and the length is theirs.
+    // SAFETY: any bytes are valid, words are sufficiently aligned, and the length is the same.
     unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }

@@ -1,4 +1,4 @@
-//! The gateway on QEMU's `mps2-an386` (Cortex-M4): one LAN9118, logs over semihosting, and flash that is a file of the host.
+//! The gateway on QEMU's `mps2-an386` (Cortex-M4): one LAN9118, logs over semihosting, and flash in a file on the host.
 
 #![no_std]
 #![no_main]
@@ -22,13 +22,13 @@ use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_c
 
 use crate::{emulated_flash::EmulatedFlash, lan9118::Lan9118, watchdog::Watchdog};
 
-/// The PSRAM, which is the flash here.
+/// The address of the PSRAM, which serves as flash.
 const FLASH: usize = 0x2100_0000;
 
-/// Milliseconds; far more than a frame takes, also where QEMU gets little of a processor.
+/// Milliseconds. Far longer than a frame takes, even if QEMU gets little CPU time.
 const WATCHDOG: u32 = 8_000;
 
-/// QEMU shows no light here.
+/// The watchdog. QEMU shows no LED.
 struct LedAndWatchdog(Watchdog);
 
 impl Indicators for LedAndWatchdog {
@@ -52,16 +52,16 @@ fn main() -> ! {
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
     let indicators = LedAndWatchdog(Watchdog::start(WATCHDOG));
-    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is taken") };
+    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
     let config = match load_config(flash.config()) {
         Ok(config) => config,
         Err(why) => report_config_error(why, indicators).await,
     };
     let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
         Ok(floor) => floor,
-        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
     };
-    let Some(nic) = Lan9118::start() else { defmt::panic!("there is no LAN9118") };
+    let Some(nic) = Lan9118::start() else { defmt::panic!("no LAN9118 found") };
     let hardware = nic.hardware();
     let setup =
         Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random: time::random, indicators };

@@ -1,4 +1,4 @@
-//! Time from the CMSDK dual timer (Arm DDI 0479, section 4.4): the first counter runs free, the second is the alarm.
+//! The clock: the CMSDK dual timer (Arm DDI 0479, section 4.4). Its first counter runs freely, its second is the alarm.
 
 use core::{
     cell::{Cell, RefCell},
@@ -13,10 +13,10 @@ use embassy_time_queue_utils::Queue;
 const FREE_RUNNING: usize = 0x4000_2000;
 const ALARM: usize = 0x4000_2020;
 
-/// Ticks of the counter in one of embassy-time's.
+/// Counter ticks for each tick of embassy-time.
 const COUNTS: u64 = 25_000_000 / TICK_HZ;
 
-/// Registers of a counter, as offsets.
+/// Register offsets of a counter.
 mod register {
     pub(super) const LOAD: usize = 0x00;
     pub(super) const VALUE: usize = 0x04;
@@ -33,16 +33,16 @@ mod control {
 }
 
 fn read(counter: usize, register: usize) -> u32 {
-    // SAFETY: both counters are there on this board, and reading them changes nothing.
+    // SAFETY: both counters exist on this board, and reading them has no side effects.
     unsafe { ptr::read_volatile(ptr::with_exposed_provenance(counter + register)) }
 }
 
 fn write(counter: usize, register: usize, value: u32) {
-    // SAFETY: both counters are there on this board, and only this module writes to them.
+    // SAFETY: both counters exist on this board, and only this module writes to them.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(counter + register), value) }
 }
 
-/// Counts of the free-running counter, which wraps after 171 seconds.
+/// The free-running counter, which wraps after 171 seconds.
 pub(crate) fn counts() -> u32 {
     // It counts down.
     !read(FREE_RUNNING, register::VALUE)
@@ -50,7 +50,7 @@ pub(crate) fn counts() -> u32 {
 
 struct DualTimer {
     queue: Mutex<RefCell<Queue>>,
-    /// The counter when it was last read, and its wraps before.
+    /// The last value of the counter, and how often it had wrapped.
     last: Mutex<Cell<(u32, u32)>>,
 }
 
@@ -62,7 +62,7 @@ embassy_time_driver::time_driver_impl!(
 );
 
 impl DualTimer {
-    /// Has to be asked once in 171 seconds; the gateway's tick does ten times a second.
+    /// Must be called at least every 171 seconds. The gateway's tick calls it ten times a second.
     fn counts(&self, section: CriticalSection<'_>) -> u64 {
         let cell = self.last.borrow(section);
         let (last, mut wraps) = cell.get();
@@ -74,7 +74,7 @@ impl DualTimer {
         u64::from(wraps) << 32 | u64::from(counts)
     }
 
-    /// Sets the alarm to the next wake-up, or wakes who is due.
+    /// Sets the alarm to the next wake-up, and wakes the tasks that are due.
     fn set_alarm(&self, section: CriticalSection<'_>) {
         let mut queue = self.queue.borrow(section).borrow_mut();
         loop {
@@ -87,7 +87,7 @@ impl DualTimer {
             if left == 0 {
                 continue;
             }
-            // An alarm that comes too early is set again.
+            // If the alarm fires too early, it is set again.
             write(ALARM, register::LOAD, u32::try_from(left).unwrap_or(u32::MAX));
             let bits = control::ONE_SHOT | control::BITS_32 | control::INTERRUPT | control::ENABLE;
             write(ALARM, register::CONTROL, bits);
@@ -118,16 +118,15 @@ pub(crate) fn start() {
     write(ALARM, register::CONTROL, 0);
 }
 
-/// The alarm's interrupt.
+/// Handles the alarm's interrupt.
 pub(crate) fn on_alarm() {
     write(ALARM, register::INTERRUPT_CLEAR, 1);
     critical_section::with(|section| DRIVER.set_alarm(section));
 }
 
-/// Numbers that differ from call to call. QEMU has no source of randomness here: they can be guessed, and a gateway for people
-/// must not have them so.
+/// Different but predictable numbers: QEMU has no random number generator here. A production gateway must not use this.
 pub(crate) fn random() -> u64 {
-    // The steps of SplitMix64, over the counter.
+    // Steps of SplitMix64 over the counter.
     let mixed = u64::from(counts()).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }

@@ -1,8 +1,9 @@
-//! The flash, read so that a word that a power cut tore does no harm.
+//! Flash that tolerates words that a power cut interrupted.
 //!
-//! Flash words carry an error code (RM0433, section 4.3.9). One that was torn while it was written or erased may hold two
-//! errors; reading it raises a bus fault, which would reset the board again and again. With faults masked and
-//! `BFHFNMIGN` set, the core goes on with what it got (ARMv7-M, section B3.2.8), and the flash says in `DBECCERR` that it is wrong.
+//! Each flash word has an error correction code (RM0433, section 4.3.9). A word whose writing or erasing was interrupted may
+//! have a double error, and reading it raises a bus fault, which would reset the board again and again. With faults masked
+//! and `BFHFNMIGN` set, the core continues with the data it read (ARMv7-M, section B3.2.8), and the flash reports the error in
+//! `DBECCERR`.
 
 use core::{arch::asm, ptr};
 
@@ -10,14 +11,14 @@ use cortex_m::peripheral::SCB;
 use embassy_stm32::flash::{Blocking, Error, FLASH_SIZE, Flash};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 
-/// Of each bank, the status register, and the one that clears what it says.
+/// The status register of each bank, and the register that clears its bits.
 const BANKS: [(usize, usize); 2] = [(0x5200_2010, 0x5200_2014), (0x5200_2110, 0x5200_2114)];
-/// In both: a word with two errors was read.
-const TORN: u32 = 1 << 26;
-/// In the core's configuration and control register: masked bus faults are ignored.
+/// A word with a double error was read. The same bit in both registers.
+const DOUBLE_ERROR: u32 = 1 << 26;
+/// In the core's configuration and control register: ignore masked bus faults.
 const IGNORE_FAULTS: u32 = 1 << 8;
 
-/// All of the flash.
+/// The whole flash.
 pub(crate) struct EccFlash(Flash<'static, Blocking>);
 
 impl EccFlash {
@@ -26,33 +27,33 @@ impl EccFlash {
     }
 }
 
-/// Whether a torn word was read since this was asked last.
-fn was_torn() -> bool {
-    BANKS.into_iter().fold(false, |torn, (status, clear)| {
-        // SAFETY: both registers are there on this chip, and reading the first changes nothing.
+/// Whether a word with a double error was read since the last call.
+fn had_double_error() -> bool {
+    BANKS.into_iter().fold(false, |found, (status, clear)| {
+        // SAFETY: the register exists on this chip, and reading it has no side effects.
         let bits = unsafe { ptr::read_volatile(ptr::with_exposed_provenance::<u32>(status)) };
-        // SAFETY: it clears that one bit; embassy's driver does not look at it.
-        unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(clear), TORN) };
-        torn || bits & TORN != 0
+        // SAFETY: it clears only this bit, which embassy's driver does not use.
+        unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(clear), DOUBLE_ERROR) };
+        found || bits & DOUBLE_ERROR != 0
     })
 }
 
-/// Does `read` with bus faults ignored.
+/// Calls `read` with bus faults ignored.
 fn without_faults<R>(read: impl FnOnce() -> R) -> R {
     let set = |bits: u32, on: bool| {
-        // SAFETY: the block is there, and its registers are made for being shared.
+        // SAFETY: the block exists, and its registers may be shared.
         let block = unsafe { &*SCB::PTR };
-        // SAFETY: nobody else changes it meanwhile, as no interrupt runs now.
+        // SAFETY: nothing else changes it meanwhile, because no interrupt runs now.
         unsafe { block.ccr.modify(|old| if on { old | bits } else { old & !bits }) };
     };
-    // SAFETY: it masks all interrupts and faults, until below.
+    // SAFETY: it masks all interrupts and faults until the end of this function.
     unsafe { asm!("cpsid f", options(nostack)) };
     set(IGNORE_FAULTS, true);
     cortex_m::asm::dsb();
     let result = read();
     cortex_m::asm::dsb();
     set(IGNORE_FAULTS, false);
-    // SAFETY: they were not masked before: this is called from a task.
+    // SAFETY: they were not masked before, because this is called from a task.
     unsafe { asm!("cpsie f", options(nostack)) };
     result
 }
@@ -64,12 +65,12 @@ impl ErrorType for EccFlash {
 impl ReadNorFlash for EccFlash {
     const READ_SIZE: usize = 1;
 
-    /// What cannot be read is zeros: neither a record, nor a configuration, nor erased.
+    /// Returns zeros for words that cannot be read: neither a record, nor a configuration, nor erased flash.
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Error> {
-        was_torn();
+        had_double_error();
         without_faults(|| self.0.blocking_read(offset, bytes))?;
-        if was_torn() {
-            defmt::warn!("a flash word was torn, at {:#x} or behind", offset);
+        if had_double_error() {
+            defmt::warn!("flash: double ECC error at or after {:#x}", offset);
             bytes.fill(0);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The gateway on ST's NUCLEO-H743ZI (and -H743ZI2): Ethernet by RMII. Built in CI, and not run by the project: nobody of it has one.
+//! The gateway on ST's NUCLEO-H743ZI and -H743ZI2: Ethernet over RMII. Built in CI, but never run: nobody in the project has one.
 
 #![no_std]
 #![no_main]
@@ -37,28 +37,28 @@ bind_interrupts!(struct Interrupts {
     RNG => rng::InterruptHandler<RNG>;
 });
 
-/// The last sector of the second bank, from the start of flash.
+/// The last sector of the second bank, as an offset in flash.
 const CONFIG_START: u32 = 0x001e_0000;
 /// The two sectors before it.
 const FLOOR_START: u32 = 0x001a_0000;
 const FLOOR_BYTES: u32 = 0x0004_0000;
 
-/// Longer than a sector takes to be erased: at most 4 s (data sheet DS12110, table 53).
+/// Longer than erasing a sector takes: at most 4 s (data sheet DS12110, table 53).
 const WATCHDOG_MICROSECONDS: u32 = 8_000_000;
 
 type Nic = Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>;
 
-/// The hardware's random numbers, after start.
+/// The random number generator, once it runs.
 static RANDOM: Mutex<RefCell<Option<Rng<'static, RNG>>>> = Mutex::new(RefCell::new(None));
 
 fn random() -> u64 {
     critical_section::with(|section| match RANDOM.borrow(section).borrow_mut().as_mut() {
         Some(random) => random.next_u64(),
-        None => defmt::panic!("random numbers are wanted too early"),
+        None => defmt::panic!("the random number generator is not running yet"),
     })
 }
 
-/// The green light and the independent watchdog.
+/// The green LED and the independent watchdog.
 struct LedAndWatchdog {
     led: Output<'static>,
     watchdog: IndependentWatchdog<'static, IWDG1>,
@@ -74,7 +74,7 @@ impl Indicators for LedAndWatchdog {
     }
 }
 
-/// 400 MHz from the internal oscillator; the USB's, 48 MHz, is for the random numbers.
+/// 400 MHz from the internal oscillator. The 48 MHz oscillator drives the random number generator.
 fn clocks() -> Config {
     let mut config = Config::default();
     let rcc = &mut config.rcc;
@@ -99,7 +99,7 @@ fn clocks() -> Config {
     config
 }
 
-/// A locally administered address made of the chip's own number.
+/// A locally administered MAC address, derived from the chip's unique ID.
 fn hardware() -> [u8; 6] {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = embassy_stm32::uid::uid();
     [0x02, a ^ f, b ^ g ^ k, c ^ h ^ l, d ^ i, e ^ j]
@@ -119,7 +119,7 @@ async fn main(spawner: Spawner) {
     let mut flash = EccFlash::new(Flash::new_blocking(p.FLASH));
     let bytes = BYTES.init([0; CONFIG_LIMIT]);
     if flash.read(CONFIG_START, bytes).is_err() {
-        defmt::panic!("the flash cannot be read");
+        defmt::panic!("cannot read the flash");
     }
     let config = match load_config(bytes) {
         Ok(config) => config,
@@ -127,7 +127,7 @@ async fn main(spawner: Spawner) {
     };
     let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
         Ok(floor) => floor,
-        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
     };
     let hardware = hardware();
     // UM2407, table "Ethernet pins".

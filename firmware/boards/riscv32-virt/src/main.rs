@@ -1,4 +1,4 @@
-//! The gateway on QEMU's `virt` for 32-bit RISC-V: two virtio NICs, inline between them.
+//! The gateway on QEMU's `virt` for 32-bit RISC-V: inline mode between two virtio NICs.
 
 #![no_std]
 #![no_main]
@@ -21,10 +21,10 @@ use riscv_rt::entry;
 
 use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
 
-/// RAM behind the program's, which is the flash here.
+/// The address of the RAM that serves as flash, behind the program's RAM.
 const FLASH: usize = 0x8400_0000;
 
-/// QEMU shows no light and has no watchdog here.
+/// QEMU has neither an LED nor a watchdog here.
 struct NoIndicators;
 
 impl Indicators for NoIndicators {
@@ -33,7 +33,7 @@ impl Indicators for NoIndicators {
     fn feed_watchdog(&mut self) {}
 }
 
-/// Begins when riscv-rt has set up memory.
+/// The entry point, after riscv-rt has set up memory.
 #[entry]
 fn main() -> ! {
     executor::run(|spawner| match run(spawner) {
@@ -44,16 +44,16 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
-    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is taken") };
+    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
     let config = match load_config(flash.config()) {
         Ok(config) => config,
         Err(why) => report_config_error(why, NoIndicators).await,
     };
     let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
         Ok(floor) => floor,
-        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
     };
-    let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("there are no two NICs") };
+    let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("fewer than two NICs found") };
     let hardware = outside.hardware();
     let interfaces = Interfaces::Two { outside, inside };
     let setup = Setup { interfaces, floor, config, hardware, random: time::random, indicators: NoIndicators };
@@ -61,15 +61,15 @@ async fn run(spawner: Spawner) -> ! {
     datapath.run().await
 }
 
-/// Where QEMU's test finisher takes orders.
+/// The register of QEMU's test finisher.
 const FINISHER: usize = 0x0010_0000;
-/// The order to reset.
+/// The value that resets the machine.
 const RESET: u32 = 0x7777;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     defmt::error!("panic: {}", defmt::Display2Format(info));
-    // SAFETY: the finisher is there on this board, and after it nothing is.
+    // SAFETY: the finisher exists on this board, and the write resets the machine.
     unsafe { core::ptr::write_volatile(core::ptr::with_exposed_provenance_mut(FINISHER), RESET) };
     loop {
         core::hint::spin_loop();

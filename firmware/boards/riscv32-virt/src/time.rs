@@ -1,4 +1,4 @@
-//! Time from the CLINT (SiFive FU540 manual, chapter 9): a 64-bit counter at 10 MHz, and what it is compared with.
+//! The clock: the CLINT's 64-bit counter at 10 MHz and its compare register (SiFive FU540 manual, chapter 9).
 
 use core::{cell::RefCell, ptr, task::Waker};
 
@@ -9,16 +9,16 @@ use embassy_time_queue_utils::Queue;
 const COMPARE: usize = 0x0200_4000;
 const COUNTER: usize = 0x0200_bff8;
 
-/// Ticks of the counter in one of embassy-time's.
+/// Counter ticks for each tick of embassy-time.
 const COUNTS: u64 = 10_000_000 / TICK_HZ;
 
 fn read(register: usize) -> u32 {
-    // SAFETY: the CLINT is there on this board, and reading changes nothing.
+    // SAFETY: the CLINT exists on this board, and reading has no side effects.
     unsafe { ptr::read_volatile(ptr::with_exposed_provenance(register)) }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: the CLINT is there on this board, and only this module writes to it.
+    // SAFETY: the CLINT exists on this board, and only this module writes to it.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(register), value) }
 }
 
@@ -33,11 +33,11 @@ fn counts() -> u64 {
     }
 }
 
-/// The alarm goes off when the counter gets there.
+/// Sets the value of the counter at which the alarm fires.
 fn compare(counts: u64) {
     let (high, low) =
         (u32::try_from(counts >> 32).unwrap_or(u32::MAX), u32::try_from(counts & 0xffff_ffff).unwrap_or(0));
-    // Never with a value in between that has passed.
+    // The intermediate values must not be in the past.
     write(COMPARE, u32::MAX);
     write(COMPARE + 4, high);
     write(COMPARE, low);
@@ -53,7 +53,7 @@ impl Clint {
     fn set_alarm(&self, section: CriticalSection<'_>) {
         let mut queue = self.queue.borrow(section).borrow_mut();
         let next = queue.next_expiration(counts() / COUNTS);
-        // One that has passed meanwhile goes off at once.
+        // If it has passed meanwhile, the alarm fires at once.
         compare(next.saturating_mul(COUNTS));
     }
 }
@@ -73,14 +73,14 @@ impl Driver for Clint {
     }
 }
 
-/// The alarm's interrupt.
+/// Handles the alarm's interrupt.
 pub(crate) fn on_alarm() {
     critical_section::with(|section| DRIVER.set_alarm(section));
 }
 
-/// Numbers that differ from call to call. They can be guessed, and a gateway for people must not have them so.
+/// Different but predictable numbers. A production gateway must not use this.
 pub(crate) fn random() -> u64 {
-    // The steps of SplitMix64, over the counter.
+    // Steps of SplitMix64 over the counter.
     let mixed = counts().wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }

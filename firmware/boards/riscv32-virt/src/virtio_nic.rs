@@ -1,4 +1,4 @@
-//! NICs over virtio-mmio (VIRTIO 1.2, sections 4.2 and 5.1).
+//! Driver for virtio NICs over MMIO (VIRTIO 1.2, sections 4.2 and 5.1).
 
 use core::{
     mem,
@@ -20,19 +20,19 @@ use virtio_drivers::{
     },
 };
 
-/// The first of the eight slots, each of which has a page; QEMU tells NICs apart by their addresses alone.
+/// The first of eight slots, each with a page of registers. Only their MAC addresses tell the NICs apart.
 const FIRST: usize = 0x1000_1000;
 const SLOTS: usize = 8;
 const SLOT: usize = 0x1000;
-/// Where a slot's interrupt is acknowledged (section 4.2.2).
+/// Registers of a slot's interrupt (section 4.2.2).
 const STATUS: usize = 0x60;
 const ACKNOWLEDGE: usize = 0x64;
 
-/// Frames that a NIC takes in before it is looked at; also the length of its queues.
+/// The length of a NIC's queues: how many frames it can receive before they are handled.
 const QUEUE: usize = 16;
-/// Bytes of a frame with virtio's header before it.
+/// Length of a frame with virtio's header in bytes.
 const BUFFER: usize = 1_536;
-/// Pages that virtio shares with QEMU: three for each of four queues.
+/// Pages shared with QEMU: three for each of four queues.
 const PAGES: usize = 12;
 
 static WAKER: AtomicWaker = AtomicWaker::new();
@@ -40,10 +40,10 @@ static WAKER: AtomicWaker = AtomicWaker::new();
 #[repr(C, align(4096))]
 struct DmaPool([u8; PAGES * PAGE_SIZE]);
 
-/// Memory is where it says it is, and is never given back.
+/// Physical and virtual addresses are the same, and memory is never freed.
 struct IdentityHal;
 
-// SAFETY: the pages are handed out once each, zeroed and aligned, and addresses are physical here.
+// SAFETY: each page is handed out once, zeroed and aligned, and addresses are physical.
 unsafe impl Hal for IdentityHal {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         static POOL: ConstStaticCell<DmaPool> = ConstStaticCell::new(DmaPool([0; PAGES * PAGE_SIZE]));
@@ -54,7 +54,7 @@ unsafe impl Hal for IdentityHal {
         }
         let first = USED.fetch_add(pages, Ordering::Relaxed);
         if first + pages > PAGES {
-            defmt::panic!("virtio wants more than {} pages", PAGES);
+            defmt::panic!("virtio needs more than {} pages", PAGES);
         }
         let address = BASE.load(Ordering::Relaxed) + first * PAGE_SIZE;
         match NonNull::new(ptr::with_exposed_provenance_mut(address)) {
@@ -81,7 +81,7 @@ unsafe impl Hal for IdentityHal {
 
 type Raw = VirtIONetRaw<IdentityHal, MmioTransport<'static>, QUEUE>;
 
-/// The interrupt of a slot: whoever waits for frames looks again.
+/// Handles a slot's interrupt: wakes the task that waits for frames.
 pub(crate) fn on_interrupt(line: u32) {
     let Some(slot) =
         usize::try_from(line).ok().and_then(|line| line.checked_sub(1)).filter(|slot| *slot < SLOTS)
@@ -89,22 +89,23 @@ pub(crate) fn on_interrupt(line: u32) {
         return;
     };
     let base = FIRST + slot * SLOT;
-    // SAFETY: the slot is there; reading its interrupt status changes nothing.
+    // SAFETY: the slot exists, and reading its interrupt status has no side effects.
     let status = unsafe { ptr::read_volatile(ptr::with_exposed_provenance::<u32>(base + STATUS)) };
-    // SAFETY: acknowledging what was read only lowers the interrupt.
+    // SAFETY: acknowledging the interrupt only deasserts it.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(base + ACKNOWLEDGE), status) };
     WAKER.wake();
 }
 
-/// A NIC, started.
+/// A running NIC.
 pub(crate) struct VirtioNic {
     raw: Raw,
     buffers: &'static mut [[u8; BUFFER]; QUEUE],
-    /// The buffer behind each token of the receive queue.
+    /// The buffer of each token in the receive queue.
     token_buffers: [usize; QUEUE],
 }
 
-/// The two NICs, that with the lower address outside; `None` if there are not two. To be called once.
+/// Starts both NICs, and returns the one with the lower MAC address, the outside, first. Returns `None` if there are fewer than
+/// two. Call it once.
 pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
     static FIRST_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> = ConstStaticCell::new([[0; BUFFER]; QUEUE]);
     static SECOND_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> =
@@ -118,10 +119,10 @@ pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
 
 fn raw(slot: usize) -> Option<Raw> {
     let header = NonNull::new(ptr::with_exposed_provenance_mut::<VirtIOHeader>(FIRST + slot * SLOT))?;
-    // SAFETY: the slot has its page on this board, and is used by nobody else but the interrupt, which acknowledges.
+    // SAFETY: the slot exists on this board. Only the interrupt handler also uses it, to acknowledge.
     let transport = unsafe { MmioTransport::new(header, SLOT) }.ok()?;
     if transport.device_type() != DeviceType::Network {
-        // Nobody drives it, and dropping it would reset it.
+        // Dropping it would reset a device that has no driver.
         mem::forget(transport);
         return None;
     }
@@ -142,21 +143,21 @@ impl VirtioNic {
         self.raw.mac_address()
     }
 
-    /// Lets the NIC write a frame into a buffer.
+    /// Passes a buffer to the NIC, to receive a frame into.
     fn post_buffer(&mut self, index: usize) -> Option<()> {
         let buffer = self.buffers.get_mut(index)?;
-        // SAFETY: the buffer lives for ever, and is not touched until the NIC gives it back.
+        // SAFETY: the buffer is static, and is not accessed until the NIC returns it.
         let token = unsafe { self.raw.receive_begin(buffer) }.ok()?;
         *self.token_buffers.get_mut(usize::from(token))? = index;
         Some(())
     }
 
-    /// The next frame: its buffer, where it begins, and its length.
+    /// The next received frame: the index of its buffer, its offset and its length.
     fn next(&mut self) -> Option<(usize, usize, usize)> {
         let token = self.raw.poll_receive()?;
         let index = *self.token_buffers.get(usize::from(token))?;
         let buffer = self.buffers.get_mut(index)?;
-        // SAFETY: it is the buffer that was offered with this token.
+        // SAFETY: this is the buffer that was posted with this token.
         let (header, length) = unsafe { self.raw.receive_complete(token, buffer) }.ok()?;
         Some((index, header, length))
     }
@@ -169,7 +170,7 @@ impl Driver for VirtioNic {
     fn receive(&mut self, cx: &mut Context<'_>) -> Option<(RxFrame<'_>, TxFrame<'_>)> {
         WAKER.register(cx.waker());
         let (index, header, length) = self.next()?;
-        // What is sent in answer needs the NIC, so the frame is taken out of it first.
+        // A reply may be sent while the frame is handled, so copy the frame and release the buffer first.
         let mut frame = [0; FRAME];
         let length = length.min(FRAME);
         let bytes = self.buffers.get(index).and_then(|buffer| buffer.get(header..header + length))?;
@@ -183,7 +184,7 @@ impl Driver for VirtioNic {
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
-        // QEMU's cable is always plugged in here.
+        // The emulated cable cannot be unplugged.
         LinkState::Up
     }
 
@@ -198,7 +199,7 @@ impl Driver for VirtioNic {
     }
 }
 
-/// A frame that came in.
+/// A received frame.
 pub(crate) struct RxFrame<'a> {
     frame: [u8; FRAME],
     length: usize,
@@ -211,7 +212,7 @@ impl RxToken for RxFrame<'_> {
     }
 }
 
-/// Leave to send a frame.
+/// Permission to send one frame.
 pub(crate) struct TxFrame<'a>(&'a mut Raw);
 
 impl TxToken for TxFrame<'_> {
@@ -219,9 +220,9 @@ impl TxToken for TxFrame<'_> {
         let mut frame = [0; FRAME];
         let frame = frame.get_mut(..len.min(FRAME)).unwrap_or_default();
         let result = f(frame);
-        // It waits until QEMU has taken the frame, and fails only for lack of room, which there is then.
+        // `send` waits until QEMU has taken the frame. It fails only if the queue is full, and it is empty here.
         if self.0.send(frame).is_err() {
-            defmt::warn!("a frame was not sent");
+            defmt::warn!("cannot send a frame");
         }
         result
     }

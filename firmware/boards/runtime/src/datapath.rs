@@ -1,4 +1,4 @@
-//! Frames between the NICs, the gateway, and its own stack.
+//! Moves frames between the NICs, the gateway and its network stack.
 
 use core::{
     cell::RefCell,
@@ -16,56 +16,56 @@ use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
 use pkd_gateway::{
     Action, Address, Counters, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, KNOCKS,
-    Network, Port, RULES, Tables,
+    KnockGrant, KnockOutcome, Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::{FRAME, Indicators, MTU, Random, SharedGateway, StandardConfig, net_stack, now};
 
-/// Frames that are looked at before other tasks have their turn.
+/// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
-/// Milliseconds between two looks at what is due.
+/// Milliseconds between ticks.
 const TICK_MS: u64 = 100;
-/// Ticks between two looks at counters, for the log.
+/// Ticks between two log entries of the counters.
 const COUNTER_LOG_TICKS: u32 = 100;
 
 /// The NICs of a board.
 pub enum Interfaces<D> {
-    /// One, for one-arm gateways and trunks.
+    /// One NIC, for one-arm mode or a trunk.
     One(D),
-    /// Two, for inline ones.
+    /// Two NICs, for inline mode.
     Two {
-        /// Where the strangers are.
+        /// The NIC of the untrusted side.
         outside: D,
-        /// Where the protected hosts are.
+        /// The NIC of the protected hosts.
         inside: D,
     },
 }
 
-/// What a board brings.
+/// What a board provides.
 pub struct Setup<D, S, P> {
-    /// All of the same MTU, [`FRAME`] or at least [`MTU`].
+    /// The NICs. Both have the same MTU: [`FRAME`], or at least [`MTU`].
     pub interfaces: Interfaces<D>,
-    /// The floor, already read.
+    /// The floor in flash.
     pub floor: FlashFloor<S>,
-    /// The owner's decisions, see [`load_config`](crate::load_config).
+    /// The configuration, see [`load_config`](crate::load_config).
     pub config: &'static StandardConfig,
-    /// The address of the gateway's own stack.
+    /// The MAC address of the network stack.
     pub hardware: [u8; 6],
-    /// Random numbers, for what must not be guessed.
+    /// The source of random numbers for SNTP cookies and the network stack.
     pub random: Random,
-    /// Light and watchdog.
+    /// The LED and the watchdog.
     pub indicators: P,
 }
 
-/// Everything that frames pass through. Its owner runs it for ever.
+/// The path of all frames. The board runs it forever, see [`run`](Self::run).
 pub struct Datapath<D, S, P> {
     interfaces: Interfaces<D>,
     pipeline: Pipeline<S, P>,
     ticker: Ticker,
 }
 
-/// What both NICs share.
+/// What all NICs share.
 struct Pipeline<S, P> {
     gateway: &'static SharedGateway,
     floor: FlashFloor<S>,
@@ -75,14 +75,14 @@ struct Pipeline<S, P> {
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
     ticks: u32,
-    /// The counters as the log has them.
+    /// The counters as last logged.
     logged: Counters,
 }
 
-/// Starts the tasks of the own stack, and gives the wire to be run. To be called once.
+/// Starts the tasks of the network stack, and returns the datapath. Call it once.
 ///
 /// # Panics
-/// When called again.
+/// If it is called again.
 pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
@@ -96,9 +96,9 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
 
     let Setup { interfaces, floor, config, hardware, random, indicators } = setup;
     if let Some(floor) = floor.floor() {
-        defmt::info!("the floor in flash is {}", floor.0);
+        defmt::info!("floor in flash: {}", floor.0);
     } else {
-        defmt::info!("no floor in flash yet");
+        defmt::info!("no floor in flash");
     }
     let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floor.floor());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
@@ -122,14 +122,14 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
 }
 
 impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
-    /// Passes frames, and what is due by time.
+    /// Handles frames and ticks, forever.
     pub async fn run(mut self) -> ! {
         poll_fn(|context| -> Poll<()> {
             self.poll(context);
             Poll::Pending
         })
         .await;
-        // The future above is never ready.
+        // The future above never completes.
         loop {
             core::future::pending::<()>().await;
         }
@@ -160,7 +160,7 @@ impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
     }
 }
 
-/// One frame from this NIC; `false`: there is none.
+/// Handles one frame from this NIC. Returns `false` if there is none.
 fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
     nic: &mut D,
     other: Option<&mut D>,
@@ -180,7 +180,7 @@ fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
         };
         match (to, other) {
             (Some(to), _) if to == port => free.consume(frame.len(), |out| out.copy_from_slice(frame)),
-            // A NIC that cannot send now loses the frame, as a switch would.
+            // If the NIC cannot send now, the frame is lost, as on a switch.
             (Some(_), Some(other)) => {
                 if let Some(free) = other.transmit(context) {
                     free.consume(frame.len(), |out| out.copy_from_slice(frame));
@@ -224,15 +224,16 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         }
     }
 
-    /// To the own stack, if it has room.
+    /// Passes a frame to the network stack, if it has room.
     fn deliver_to_stack(&mut self, frame: &[u8]) {
-        if let Some(room) = self.stack_channel.try_rx_buf().and_then(|room| room.get_mut(..frame.len())) {
-            room.copy_from_slice(frame);
+        if let Some(buffer) = self.stack_channel.try_rx_buf().and_then(|buffer| buffer.get_mut(..frame.len()))
+        {
+            buffer.copy_from_slice(frame);
             self.stack_channel.rx_done(frame.len());
         }
     }
 
-    /// A frame of the own stack, if it has one and the NICs have room.
+    /// Sends one frame of the network stack. Returns `false` if there is none.
     fn send_from_stack<D: Driver>(
         &mut self,
         interfaces: &mut Interfaces<D>,
@@ -274,7 +275,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             let mut gateway = gateway.borrow_mut();
             if gateway.config().address == Address::Dhcp && gateway.interface() != given {
                 if let Some(interface) = given {
-                    defmt::info!("own address {}", defmt::Display2Format(&interface.network.address));
+                    defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
                 }
                 gateway.set_interface(given);
             }
@@ -283,7 +284,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
         }
-        // Slowly while all is well, twice as fast while the time is not known.
+        // Slow in normal operation, twice as fast while the time is unknown.
         let turns = if waiting { 5 } else { 10 };
         self.indicators.set_led((self.ticks / turns).is_multiple_of(2));
         while let Some((port, length)) =
@@ -295,21 +296,21 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 }
 
 impl<S, P> Pipeline<S, P> {
-    /// Logs what has changed since the last time.
+    /// Logs the counters that have changed since the last call.
     fn log_counters(&mut self) {
         let counters = self.gateway.lock(|gateway| *gateway.borrow().counters());
         if counters == self.logged {
             return;
         }
         defmt::info!(
-            "so far {} frames forwarded, {} local, {} flows",
+            "counters: forwarded {} local {} flows {}",
             counters.forwarded,
             counters.local,
             counters.flows
         );
         for ((label, count), (_, logged)) in counters.labelled().zip(self.logged.labelled()) {
             if count != logged {
-                defmt::info!("so far {=str} {}", label, count);
+                defmt::info!("counters: {=str} {}", label, count);
             }
         }
         self.logged = counters;

@@ -1,23 +1,24 @@
-//! What a board shows of itself, and what watches over it.
+//! A board's LED and watchdog.
 
 use embassy_time::{Duration, Timer};
 use pkd_gateway::ConfigError;
 
-/// A light and a watchdog. A board without one of them does nothing there.
+/// An LED and a watchdog. A board that lacks one of them leaves the method empty.
 pub trait Indicators {
-    /// Turns the light on or off.
+    /// Turns the LED on or off.
     fn set_led(&mut self, on: bool);
 
-    /// Tells the watchdog that frames are looked at. It must wait for longer than an erase of a sector takes.
+    /// Resets the watchdog's timer. Its timeout must be longer than erasing a flash sector takes.
     fn feed_watchdog(&mut self);
 }
 
-/// What a gateway does that may pass nothing: it blinks five times a second, and says why every ten seconds.
+/// The loop of a gateway without a valid configuration. It forwards nothing, blinks five times a second, and logs the reason
+/// every ten seconds.
 pub async fn report_config_error(why: ConfigError, mut indicators: impl Indicators) -> ! {
     let mut turns = 0_u8;
     loop {
         if turns == 0 {
-            defmt::error!("nothing passes: {}", defmt::Display2Format(&why));
+            defmt::error!("configuration rejected, forwarding nothing: {}", defmt::Display2Format(&why));
         }
         turns = (turns + 1) % 100;
         indicators.set_led(turns.is_multiple_of(2));

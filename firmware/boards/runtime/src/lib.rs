@@ -1,6 +1,6 @@
-//! What all boards of the gateway share: frames between NICs, the gateway and its own stack, and that stack's tasks.
+//! The code that all boards share: frames between the NICs, the gateway and its network stack, and the network stack's tasks.
 //!
-//! A board makes a [`Setup`], calls [`start`], and runs the [`Datapath`] that comes back for ever.
+//! A board fills in a [`Setup`], calls [`start`], and runs the [`Datapath`] that it returns.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,30 +20,30 @@ pub use datapath::{Datapath, Interfaces, Setup, start};
 pub use indicators::{Indicators, report_config_error};
 pub use net_stack::Random;
 
-/// Bytes of a frame of the own stack, without FCS.
+/// Length of the network stack's longest frame in bytes, without FCS.
 pub const MTU: usize = 1_514;
-/// Bytes of a frame with a VLAN tag, without FCS.
+/// Length of the longest frame with a VLAN tag in bytes, without FCS.
 pub const FRAME: usize = MTU + 4;
 
-/// A gateway with the usual tables.
+/// A gateway with the standard tables.
 pub type StandardGateway = Gateway<'static, FLOWS, GRANTS, RULES, KNOCKS>;
-/// A configuration for it.
+/// The configuration of a [`StandardGateway`].
 pub type StandardConfig = Config<RULES>;
 
-/// The gateway, as the tasks of one executor share it.
+/// The gateway, shared by the tasks of one executor.
 pub(crate) type SharedGateway = Mutex<NoopRawMutex, RefCell<StandardGateway>>;
 
-/// Reads the configuration from flash. To be called once.
+/// Reads the configuration from flash. Call it once.
 ///
 /// # Errors
-/// [`ConfigError`]: nothing may pass, see [`report_config_error`].
+/// [`ConfigError`] if it must not be used. Nothing may be forwarded then; see [`report_config_error`].
 ///
 /// # Panics
-/// When called again.
+/// If it is called again.
 pub fn load_config(bytes: &[u8]) -> Result<&'static StandardConfig, ConfigError> {
     static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
     let config: &'static StandardConfig = CONFIG.init(Config::parse(bytes)?);
-    defmt::info!("{} services, {} rules", config.services.len(), config.rules.len());
+    defmt::info!("configuration OK: {} services, {} rules", config.services.len(), config.rules.len());
     Ok(config)
 }
 

@@ -1,4 +1,4 @@
-//! The gateway's own stack: its address, the time, and the counters.
+//! The gateway's network stack: its address, SNTP, and the counters.
 
 use core::fmt::{self, Write};
 
@@ -15,15 +15,15 @@ use pkd_gateway::{Address, TimeSource, sntp};
 
 use crate::{MTU, SharedGateway, StandardConfig, now};
 
-/// A source of random numbers.
+/// A function that returns random numbers.
 pub type Random = fn() -> u64;
 
-/// DHCP, the time, and the counters over TCP and UDP.
+/// Sockets for DHCP, SNTP, and the counters over TCP and UDP.
 pub(crate) const SOCKETS: usize = 4;
-/// Bytes of all figures as text, and of the answer before them.
+/// Length of all metrics as text in bytes, and of an HTTP header.
 const METRICS_LENGTH: usize = 2_048;
 
-/// Seconds after a question without an answer; doubled up to the usual.
+/// Seconds until the first retry after a lost reply. Doubled for each retry, up to the normal interval.
 const RETRY_SECS: u64 = 1;
 
 pub(crate) fn config(config: &StandardConfig) -> NetConfig {
@@ -71,7 +71,7 @@ async fn sync_time(
     let (mut received_slots, mut sent_slots) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 1]);
     let mut socket = UdpSocket::new(stack, &mut received_slots, &mut received, &mut sent_slots, &mut sent);
     if socket.bind(sntp::CLIENT_PORT).is_err() {
-        defmt::panic!("the port of SNTP is taken");
+        defmt::panic!("the SNTP port is in use");
     }
     let server = IpEndpoint::new(asked.at.address.into(), asked.at.port);
     let (mut delay, mut first) = (RETRY_SECS, true);
@@ -82,7 +82,7 @@ async fn sync_time(
             socket.send_to(&sntp::request(cookie), server).await.ok()?;
             let mut bytes = [0; 128];
             loop {
-                // One that is too long for the buffer is no answer either.
+                // A packet that does not fit the buffer is not a reply.
                 let Ok((length, from)) = socket.recv_from(&mut bytes).await else { continue };
                 if from.endpoint == server
                     && let Some(time) = sntp::parse_reply(bytes.get(..length).unwrap_or_default(), cookie)
@@ -91,20 +91,21 @@ async fn sync_time(
                 }
             }
         };
-        let told = with_timeout(Duration::from_secs(2), answer).await.ok().flatten();
-        let outcome = told
-            .map(|told| gateway.lock(|gateway| gateway.borrow_mut().set_time(now(), told)).map(|()| told));
+        let reported = with_timeout(Duration::from_secs(2), answer).await.ok().flatten();
+        let outcome = reported.map(|reported| {
+            gateway.lock(|gateway| gateway.borrow_mut().set_time(now(), reported)).map(|()| reported)
+        });
         delay = match outcome {
-            Some(Ok(told)) => {
-                defmt::debug!("the time is {}", told.0);
+            Some(Ok(reported)) => {
+                defmt::debug!("time {}", reported.0);
                 if first {
-                    defmt::info!("the time is known: {}", told.0);
+                    defmt::info!("time set: {}", reported.0);
                     first = false;
                 }
                 asked.interval.into()
             }
             Some(Err(error)) => {
-                defmt::warn!("the time server is not outcome: {}", defmt::Display2Format(&error));
+                defmt::warn!("time server rejected: {}", defmt::Display2Format(&error));
                 RETRY_SECS
             }
             None => (delay * 2).min(asked.interval.into()),
@@ -113,13 +114,13 @@ async fn sync_time(
     }
 }
 
-/// Takes out the lines for machines that know Prometheus, so that the rest fits a datagram.
+/// Removes Prometheus comments, so that the rest fits one datagram.
 fn strip_comments(text: &mut String<METRICS_LENGTH>) {
     let mut from = 0;
     while let Some(line) = text.as_str().get(from..).and_then(|rest| rest.split_inclusive('\n').next()) {
         let length = line.len();
         if line.starts_with('#') {
-            // Both ends lie between characters.
+            // Both offsets are at the start of a line.
             text.drain(from..from + length);
         } else {
             from += length;
@@ -148,14 +149,14 @@ async fn serve_http(stack: Stack<'static>, gateway: &'static SharedGateway, port
             defmt::debug!("counters: {}", defmt::Debug2Format(&error));
         }
         socket.close();
-        // Until the client has it all, or the time is over.
+        // Until the client has received everything, or the timeout.
         let _gone = socket.flush().await;
         socket.abort();
         let _gone = socket.flush().await;
     }
 }
 
-/// One answer to whatever is asked, and the end.
+/// Sends the metrics, whatever the request, and closes the connection.
 async fn answer_http(
     socket: &mut TcpSocket<'_>,
     gateway: &SharedGateway,
@@ -177,7 +178,7 @@ async fn answer_http(
     let mut head = String::<160>::new();
     let (status, length) =
         if written.is_ok() { ("200 OK", text.len()) } else { ("500 Internal Server Error", 0) };
-    // It has room for the longest length.
+    // The buffer has room for the longest number.
     let _fits = write!(
         head,
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
@@ -200,7 +201,7 @@ async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port:
     let (mut received_slots, mut sent_slots) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 1]);
     let mut socket = UdpSocket::new(stack, &mut received_slots, &mut received, &mut sent_slots, &mut sent);
     if socket.bind(port).is_err() {
-        defmt::panic!("the port of the counters is taken");
+        defmt::panic!("the port of the counters is in use");
     }
     let mut ignored = [0; 64];
     loop {
@@ -208,7 +209,7 @@ async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port:
         let mut text = String::<METRICS_LENGTH>::new();
         if write_metrics(gateway, &mut text).is_ok() {
             strip_comments(&mut text);
-            // Who asked may have gone.
+            // The client may have gone.
             let _sent = socket.send_to(text.as_bytes(), from).await;
         }
     }

@@ -1,5 +1,5 @@
-//! The gateway on WIZnet's W5500-EVB-Pico2: an RP2350 and a W5500 on SPI. Built in CI, and not run by the project: nobody of it
-//! has one.
+//! The gateway on WIZnet's W5500-EVB-Pico2: an RP2350 and a W5500 on SPI. Built in CI, but never run: nobody in the project has
+//! one.
 
 #![no_std]
 #![no_main]
@@ -32,33 +32,33 @@ bind_interrupts!(struct Interrupts {
     DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>;
 });
 
-/// Bytes of flash on the board.
+/// The size of the flash in bytes.
 const FLASH_BYTES: usize = 2 << 20;
-/// The last sector, from the start of flash.
+/// The last sector, as an offset in flash.
 const CONFIG_START: u32 = 0x001f_f000;
-/// Three sectors before it.
+/// The three sectors before it.
 const FLOOR_START: u32 = 0x001f_c000;
 const FLOOR_BYTES: u32 = 0x3000;
 
-/// A sector takes 0.4 s at most to be erased (data sheet of the W25Q16).
+/// Longer than erasing a sector takes: at most 0.4 s (data sheet of the W25Q16).
 const WATCHDOG: Duration = Duration::from_secs(4);
-/// The W5500 takes 80 MHz at most, and 33.3 for sure (data sheet, section 5.5.4).
+/// The W5500 supports at most 80 MHz, and guarantees 33.3 MHz (data sheet, section 5.5.4).
 const SPI_HERTZ: u32 = 30_000_000;
 
 type BoardFlash = Flash<'static, FLASH, Blocking, FLASH_BYTES>;
 type Bus = ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>;
 
-/// The hardware's random numbers, after start.
+/// The random number generator, once it runs.
 static RANDOM: Mutex<RefCell<Option<Trng<'static, TRNG>>>> = Mutex::new(RefCell::new(None));
 
 fn random() -> u64 {
     critical_section::with(|section| match RANDOM.borrow(section).borrow_mut().as_mut() {
         Some(random) => random.blocking_next_u64(),
-        None => defmt::panic!("random numbers are wanted too early"),
+        None => defmt::panic!("the random number generator is not running yet"),
     })
 }
 
-/// The light and the watchdog.
+/// The LED and the watchdog.
 struct LedAndWatchdog {
     led: Output<'static>,
     watchdog: Watchdog,
@@ -94,7 +94,7 @@ async fn main(spawner: Spawner) {
     let mut flash: BoardFlash = Flash::new_blocking(p.FLASH);
     let bytes = BYTES.init([0; CONFIG_LIMIT]);
     if flash.blocking_read(CONFIG_START, bytes).is_err() {
-        defmt::panic!("the flash cannot be read");
+        defmt::panic!("cannot read the flash");
     }
     let config = match load_config(bytes) {
         Ok(config) => config,
@@ -102,14 +102,14 @@ async fn main(spawner: Spawner) {
     };
     let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
         Ok(floor) => floor,
-        Err(why) => defmt::panic!("the floor cannot be read: {}", defmt::Debug2Format(&why)),
+        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
     };
-    // A locally administered address made of the chip's own number.
-    let Ok(number) = embassy_rp::otp::get_chipid() else { defmt::panic!("the chip has no number") };
+    // A locally administered MAC address, derived from the chip's unique ID.
+    let Ok(number) = embassy_rp::otp::get_chipid() else { defmt::panic!("the chip has no unique ID") };
     let [.., a, b, c, d, e] = number.to_be_bytes();
     let hardware = [0x02, a, b, c, d, e];
 
-    // The board's schematic: SPI0 and two lines besides.
+    // The schematic: SPI0, and two more lines for reset and interrupt.
     let mut settings = SpiConfig::default();
     settings.frequency = SPI_HERTZ;
     let spi = Spi::new(p.SPI0, p.PIN_18, p.PIN_19, p.PIN_16, p.DMA_CH0, p.DMA_CH1, Interrupts, settings);
@@ -123,7 +123,7 @@ async fn main(spawner: Spawner) {
         interrupt,
         reset,
     );
-    let Ok((nic, runner)) = started.await else { defmt::panic!("the W5500 does not answer") };
+    let Ok((nic, runner)) = started.await else { defmt::panic!("the W5500 does not respond") };
     match run_w5500(runner) {
         Ok(task) => spawner.spawn(task),
         Err(_) => defmt::panic!("the W5500's task was started twice"),

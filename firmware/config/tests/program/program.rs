@@ -1,4 +1,4 @@
-//! The program: its arguments, its exit codes, and the file that it leaves.
+//! The program: its arguments, its exit codes, and its output file.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use pkd_gateway::{Config, RULES};
 
 const GOOD: &str = include_str!("../../example.toml");
 
-/// A folder with a good file and its key; it goes when this is dropped.
+/// A folder with a valid configuration and its key. Dropping it removes the folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -45,12 +45,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_file_can_be_read_by_its_owner_only_whatever_was_there_before() {
+fn only_the_owner_can_read_the_output_even_if_the_file_existed() {
     for (row, before) in [None, Some(0o600), Some(0o644)].into_iter().enumerate() {
         let folder = Folder::new(&format!("mode-{row}"));
         let out = folder.0.join("gateway.bin");
         if let Some(mode) = before {
-            // Longer than any configuration: nothing of it may be left.
+            // Longer than any configuration, so that leftovers would show.
             fs::write(&out, [b'x'; 5_000]).unwrap();
             fs::set_permissions(&out, fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -65,20 +65,20 @@ fn the_file_can_be_read_by_its_owner_only_whatever_was_there_before() {
 }
 
 #[test]
-fn a_failure_names_the_file_and_leaves_none() {
+fn a_failure_names_the_file_and_writes_nothing() {
     let table: [(&str, &[&str], &str); 5] = [
         ("no arguments", &[], "usage"),
         ("one argument", &["gateway.toml"], "usage"),
         ("three arguments", &["gateway.toml", "gateway.bin", "more"], "usage"),
-        ("no such file", &["other.toml", "gateway.bin"], "other.toml"),
-        ("a folder that is not there", &["gateway.toml", "nowhere/gateway.bin"], "nowhere/gateway.bin"),
+        ("a missing file", &["other.toml", "gateway.bin"], "other.toml"),
+        ("a missing folder", &["gateway.toml", "nowhere/gateway.bin"], "nowhere/gateway.bin"),
     ];
     let folder = Folder::new("failure");
-    for (name, arguments, says) in table {
+    for (name, arguments, expected) in table {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.starts_with("pkd-gateway-config: ") && text.contains(says), "{name}: {text}");
+        assert!(text.starts_with("pkd-gateway-config: ") && text.contains(expected), "{name}: {text}");
         assert!(!folder.0.join("gateway.bin").exists(), "{name}");
     }
 }

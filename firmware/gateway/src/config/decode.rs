@@ -12,10 +12,10 @@ use super::{
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
 impl<const RULES: usize> Config<RULES> {
-    /// Reads a configuration at the start of `bytes`, and checks it.
+    /// Reads and validates the configuration at the start of `bytes`.
     ///
     /// # Errors
-    /// [`ConfigError`]: nothing of it may be used.
+    /// [`ConfigError`] if it must not be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let head = bytes.first_chunk::<HEADER_LENGTH>().ok_or(ConfigError::Length)?;
         if head.iter().all(|byte| *byte == 0xff) || head.iter().all(|byte| *byte == 0) {

@@ -9,15 +9,15 @@ use super::{
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
 impl<const RULES: usize> Config<RULES> {
-    /// Writes it to the start of `bytes`, and gives its length.
+    /// Validates the configuration and writes it to the start of `bytes`. Returns its length.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse) would give them, and [`ConfigError::Length`] if it does not fit.
+    /// The errors of [`parse`](Self::parse), and [`ConfigError::Length`] if `bytes` is too short.
     pub fn emit(&self, bytes: &mut [u8]) -> Result<usize, ConfigError> {
         self.validate()?;
-        let room = bytes.len().min(CONFIG_LIMIT);
+        let capacity = bytes.len().min(CONFIG_LIMIT);
         let (head, rest) = bytes
-            .get_mut(..room)
+            .get_mut(..capacity)
             .and_then(|all| all.split_first_chunk_mut::<HEADER_LENGTH>())
             .ok_or(ConfigError::Length)?;
         let mut writer = Writer { bytes: rest, written: 0 };

@@ -4,59 +4,63 @@ use core::fmt;
 
 use super::VERSION;
 
-/// Why a configuration is not used.
+/// Why a configuration is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The flash is erased there.
+    /// The flash is erased.
     Missing,
-    /// It does not begin as a configuration does.
+    /// The magic number is wrong.
     Magic,
-    /// A later library made it, with this version.
+    /// It was written by a newer release, in this version of the format.
     Newer(u16),
-    /// Its length cannot be, or there are bytes left over or too few.
+    /// Its length is impossible, or does not match its contents.
     Length,
-    /// Its CRC does not hold: it was not written whole, or has changed.
+    /// The CRC is wrong: it was not written completely, or it has changed.
     Crc,
-    /// A number stands for nothing.
+    /// A field has an undefined value.
     Value,
-    /// More services or rules than fit.
+    /// It has too many services or rules.
     TooMany,
-    /// Two services have the same port, or one has that of knocks, counters, or of the gateway's own needs.
+    /// Two services have the same port, or one has a port that the gateway uses itself: for knocks, counters, DHCP, SNTP or NAT.
     Port,
-    /// An inside host is the gateway itself, or does not lie in its network.
+    /// A service's inside host is the gateway itself, outside the gateway's network, or not a unicast address.
     Host,
-    /// Two rules have the same tag and key, so that the second would never accept.
+    /// Two rules have the same tag and key, so the second would never accept a knock.
     SameKey,
-    /// A rule opens a service that is not there, or none.
+    /// A rule opens no service, or one that does not exist.
     Service,
-    /// A window without a time source, or one beyond a day.
+    /// A window is longer than a day, or not 0 although there is no time server.
     Window,
-    /// A trunk's VLANs are the same, or none that can be.
+    /// The VLANs of a trunk are equal or out of range.
     Vlan,
-    /// A ttl of nothing.
+    /// A rule's `ttl` is 0.
     Ttl,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "there is no configuration",
-            Self::Magic => "this is no configuration",
+            Self::Missing => "no configuration in flash",
+            Self::Magic => "not a gateway configuration",
             Self::Newer(version) => {
-                return write!(f, "it has version {version}, and {VERSION} is the newest known here");
+                return write!(f, "unsupported format version {version}: expected at most {VERSION}");
             }
-            Self::Length => "its length is wrong",
-            Self::Crc => "its CRC is wrong",
-            Self::Value => "a value stands for nothing",
-            Self::TooMany => "there are too many services or rules",
-            Self::Port => "two services share a port, or one has a port that the gateway itself needs",
-            Self::Host => "an inside host is the gateway, or outside its network",
+            Self::Length => "wrong length",
+            Self::Crc => "wrong CRC",
+            Self::Value => "a field has an undefined value",
+            Self::TooMany => "too many services or rules",
+            Self::Port => {
+                "two services share a port, or a service has port 0 or one that the gateway uses itself"
+            }
+            Self::Host => {
+                "an inside host is not a unicast address in the gateway's network, or is the gateway itself"
+            }
             Self::SameKey => "two rules have the same tag and key",
-            Self::Service => "a rule opens no service, or one that is not there",
-            Self::Window => "a window is over a day, or not 0 without a time server",
-            Self::Vlan => "the VLANs are the same, or not within 1 to 4094",
-            Self::Ttl => "a ttl is 0",
+            Self::Service => "a rule opens no service, or an unknown one",
+            Self::Window => "a window exceeds 86400 seconds, or is not 0 without a time server",
+            Self::Vlan => "invalid VLANs: expected two different numbers, 1–4094",
+            Self::Ttl => "a ttl is 0: expected at least 1 second",
         })
     }
 }

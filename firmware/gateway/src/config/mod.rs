@@ -1,13 +1,13 @@
-//! What the owner decides, as it lies in flash.
+//! The gateway's configuration, and its binary format in flash.
 //!
 //! ```text
-//! offset  bytes  field, numbers little endian
+//! offset  bytes  field (all numbers are little endian)
 //!      0      4  "PKDg"
-//!      4      2  version
-//!      6      2  length of all, these eight bytes included
-//!      8      4  CRC-32 of all but these four bytes
-//!     12      8  when it was made, Unix seconds
-//!     20         the rest, field by field, as `Config::emit` writes them
+//!      4      2  format version
+//!      6      2  total length, including these eight bytes
+//!      8      4  CRC-32 of everything except these four bytes
+//!     12      8  time of creation, Unix seconds
+//!     20         the other fields, in the order in which `Config::emit` writes them
 //! ```
 
 mod decode;
@@ -24,15 +24,15 @@ use crate::{Endpoint, Protocol};
 
 pub use error::ConfigError;
 
-/// The version that this library reads and writes.
+/// The format version that this library reads and writes.
 pub const VERSION: u16 = 1;
-/// Services of a gateway: one bit each in a grant.
+/// The greatest number of services.
 pub const SERVICES: usize = 32;
-/// Bytes that a configuration has at most.
+/// The greatest length of a configuration in bytes.
 pub const CONFIG_LIMIT: usize = 4_096;
 
 const MAGIC: [u8; 4] = *b"PKDg";
-/// Bytes before those that the configuration is read from.
+/// Length of the magic number, version, length and CRC in bytes.
 const HEADER_LENGTH: usize = 12;
 const NAME_LENGTH: usize = 16;
 
@@ -41,16 +41,16 @@ const NAME_LENGTH: usize = 16;
 pub struct Services(u32);
 
 impl Services {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// These and one more.
+    /// This set, and one more service.
     #[must_use]
     pub fn with(self, service: u8) -> Self {
         Self(self.0 | 1_u32.checked_shl(service.into()).unwrap_or(0))
     }
 
-    /// Whether it is in the set.
+    /// Whether the service is in the set.
     #[must_use]
     pub fn contains(self, service: u8) -> bool {
         self.0.checked_shr(service.into()).is_some_and(|bits| bits & 1 == 1)
@@ -60,14 +60,14 @@ impl Services {
 /// An IPv4 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// An address in it.
+    /// Any address in the network.
     pub address: Ipv4Addr,
-    /// Bits that all its addresses share; at most 32.
+    /// Length of the prefix in bits, at most 32.
     pub prefix: u8,
 }
 
 impl Network {
-    /// Whether the address is in it.
+    /// Whether the address is in the network.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let host_bits = 32_u32.saturating_sub(self.prefix.into());
@@ -76,134 +76,134 @@ impl Network {
     }
 }
 
-/// The gateway's own address and where it lies.
+/// The gateway's IP address and its router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Own address, and the bits of its network.
+    /// The gateway's address, and the length of its network's prefix.
     pub network: Network,
-    /// The router to all others.
+    /// The default router.
     pub router: Option<Ipv4Addr>,
 }
 
-/// Where the own address comes from.
+/// Where the gateway's address comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// The network's DHCP server.
+    /// DHCP.
     Dhcp,
-    /// The owner.
+    /// The configuration.
     Static(Interface),
 }
 
-/// Where the time comes from.
+/// Where the gateway gets the time from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
-    /// Nowhere: every rule has the window 0.
+    /// Nowhere. Every rule must have window 0.
     None,
-    /// A time server.
+    /// An SNTP server.
     Sntp(TimeServer),
 }
 
-/// A time server, and how often it is asked.
+/// An SNTP server, and how often to ask it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeServer {
-    /// Most listen at [`sntp::SERVER_PORT`](crate::sntp::SERVER_PORT).
+    /// The server's address and port, usually [`sntp::SERVER_PORT`](crate::sntp::SERVER_PORT).
     pub at: Endpoint,
-    /// Seconds between two questions, at least 1. A public server wants 15 or more (RFC 4330, section 10).
+    /// Seconds between requests, at least 1. Public servers ask for at least 15 (RFC 4330, section 10).
     pub interval: u16,
 }
 
-/// How the gateway lies in the network.
+/// How the gateway is connected to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One interface; services are reached at the gateway's own address.
+    /// One interface. Services are ports of the gateway's own address.
     OneArm,
-    /// Two sides, and a bridge between them.
+    /// A bridge between two sides.
     Inline(Inline),
 }
 
-/// What an inline gateway needs to know besides.
+/// Settings of inline mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inline {
-    /// The two sides where they share a NIC; `None`: two NICs.
+    /// The VLANs of the two sides, if they share one NIC. `None` if there are two NICs.
     pub vlans: Option<Vlans>,
-    /// What passes unjudged.
+    /// The protocols that are forwarded unchecked.
     pub pass: Pass,
 }
 
-/// The two sides of a trunk (802.1Q).
+/// The VLANs of a trunk (802.1Q).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vlans {
-    /// Of the strangers, 1 to 4,094.
+    /// The VLAN of the untrusted side, 1 to 4,094.
     pub outside: u16,
-    /// Of the protected hosts, another one.
+    /// The VLAN of the protected hosts, 1 to 4,094, different from the other.
     pub inside: u16,
 }
 
-/// Protocols that an inline gateway cannot judge. A host that listens on one of them is not protected there.
+/// Protocols that an inline gateway cannot check. If one is forwarded, hosts that use it are not protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
     /// IPv6.
     pub ipv6: bool,
-    /// Neither IPv4, IPv6 nor ARP.
+    /// Everything except IPv4, IPv6 and ARP.
     pub other: bool,
 }
 
-/// What is reached by who has knocked.
+/// A protected service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// For people; at most 16 bytes.
+    /// Its name for users, at most 16 bytes.
     pub name: String<NAME_LENGTH>,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The port of the gateway, one-arm; inline it is that of the host.
+    /// One-arm: the port of the gateway. Inline: the port of the host.
     pub port: u16,
-    /// The host.
+    /// The address and port of the host that provides it.
     pub inside: Endpoint,
 }
 
-/// A key, and what it opens.
+/// A key, and the services that it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The shared secret.
     pub key: Key,
-    /// The knocks that this rule looks at.
+    /// The tag of its knocks.
     pub tag: Tag,
-    /// How far the sender's clock may be off.
+    /// How far the sender's clock may differ from ours.
     pub window: Window,
-    /// Seconds that an address may begin flows for.
+    /// How long an accepted knock allows new flows, in seconds.
     pub ttl: u32,
-    /// What it opens.
+    /// The services that it opens.
     pub services: Services,
 }
 
-/// All of it, with up to `RULES` rules.
+/// A configuration with up to `RULES` rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct Config<const RULES: usize> {
-    /// When it was made: no time server tells an earlier time and is believed.
+    /// When it was created. Earlier times from a time server are rejected.
     pub created: UnixSeconds,
     /// One-arm or inline.
     pub mode: Mode,
-    /// The own address.
+    /// The gateway's address.
     pub address: Address,
-    /// The UDP port of knocks.
+    /// The UDP port that knocks are sent to.
     pub knock_port: u16,
-    /// Whether the own address answers pings.
+    /// Whether the gateway answers pings.
     pub answer_ping: bool,
     /// Where the time comes from.
     pub time: TimeSource,
-    /// The network that may read the counters; inline it must be on the inside besides.
+    /// The network that may read the counters. In inline mode, its hosts must also be on the inside.
     pub counters_network: Option<Network>,
-    /// The port that they are read at, TCP (HTTP) and UDP; 0: none.
+    /// The TCP (HTTP) and UDP port of the counters, or 0 to disable them.
     pub counters_port: u16,
-    /// What may be reached.
+    /// The protected services.
     pub services: Vec<Service, SERVICES>,
-    /// Who may reach it.
+    /// The rules that open them.
     pub rules: Vec<Rule, RULES>,
 }
 
 impl<const RULES: usize> Config<RULES> {
-    /// The widest window of all rules.
+    /// The widest window of any rule.
     pub(crate) fn widest_window(&self) -> Window {
         self.rules.iter().map(|rule| rule.window).max().unwrap_or(Window::NO_CLOCK)
     }

@@ -1,4 +1,4 @@
-//! The configuration's bytes: good ones come back, and bad ones are told apart.
+//! The binary configuration: valid ones survive a round trip, and each defect has its error.
 
 use pkd_core::{UnixSeconds, Window};
 use pkd_gateway::{
@@ -16,7 +16,7 @@ fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
 }
 
 #[test]
-fn every_configuration_comes_back_from_its_bytes_and_from_flash() {
+fn every_configuration_survives_a_round_trip_through_flash() {
     let mut trunk = inline();
     trunk.mode = Mode::Inline(Inline {
         vlans: Some(Vlans { outside: 1, inside: 4_094 }),
@@ -39,12 +39,12 @@ fn every_configuration_comes_back_from_its_bytes_and_from_flash() {
         let mut flash = bytes(config).unwrap();
         assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}");
         flash.resize(CONFIG_LIMIT, 0xff);
-        assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}: with the erased rest of a sector");
+        assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}: followed by erased flash");
     }
 }
 
 #[test]
-fn bytes_that_are_none_are_told_apart() {
+fn each_kind_of_damage_has_its_error() {
     let good = bytes(&one_arm()).unwrap();
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();
@@ -55,15 +55,15 @@ fn bytes_that_are_none_are_told_apart() {
     let table: &[(&str, Vec<u8>, ConfigError)] = &[
         ("erased", vec![0xff; 512], ConfigError::Missing),
         ("zeros", vec![0; 512], ConfigError::Missing),
-        ("nothing", Vec::new(), ConfigError::Length),
-        ("another beginning", with(0, b'Q'), ConfigError::Magic),
+        ("empty", Vec::new(), ConfigError::Length),
+        ("a wrong magic number", with(0, b'Q'), ConfigError::Magic),
         ("a newer version", with(4, newer.to_le_bytes()[0]), ConfigError::Newer(newer)),
         ("version 0", with(4, 0), ConfigError::Length),
-        ("torn", good[..good.len() - 1].to_vec(), ConfigError::Length),
+        ("truncated", good[..good.len() - 1].to_vec(), ConfigError::Length),
         ("a length over the limit", with(7, 0xff), ConfigError::Length),
         ("a longer length", with(6, good[6].wrapping_add(1)), ConfigError::Length),
         ("a wrong CRC", with(8, good[8] ^ 1), ConfigError::Crc),
-        ("another byte", with(20, good[20] ^ 1), ConfigError::Crc),
+        ("a changed byte", with(20, good[20] ^ 1), ConfigError::Crc),
     ];
     for (row, (name, bytes, error)) in table.iter().enumerate() {
         assert_eq!(Config::<RULES>::parse(bytes), Err(*error), "row {row}: {name}");
@@ -76,7 +76,7 @@ fn bytes_that_are_none_are_told_apart() {
 }
 
 #[test]
-fn no_single_bit_can_change_unseen() {
+fn every_flipped_bit_is_detected() {
     let good = bytes(&one_arm()).unwrap();
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();
@@ -86,7 +86,7 @@ fn no_single_bit_can_change_unseen() {
 }
 
 #[test]
-fn what_cannot_work_is_neither_written_nor_read() {
+fn an_invalid_configuration_is_neither_written_nor_read() {
     type Change = fn(&mut Config<RULES>);
     let table: &[(&str, Change, ConfigError)] = &[
         (
@@ -94,24 +94,28 @@ fn what_cannot_work_is_neither_written_nor_read() {
             |c| c.services[1] = service("b", Protocol::Tcp, c.services[0].port, 80),
             ConfigError::Port,
         ),
-        ("the knock's port", |c| c.services[1].port = KNOCK_PORT, ConfigError::Port),
+        ("the knock port", |c| c.services[1].port = KNOCK_PORT, ConfigError::Port),
         ("the counters' port", |c| c.services[0].port = 9_100, ConfigError::Port),
-        ("a flow's port", |c| c.services[0].port = 32_768, ConfigError::Port),
-        ("the last flow's port", |c| c.services[0].port = 49_151, ConfigError::Port),
+        ("the first NAT port", |c| c.services[0].port = 32_768, ConfigError::Port),
+        ("the last NAT port", |c| c.services[0].port = 49_151, ConfigError::Port),
         ("DHCP's port", |c| c.services[1].port = 68, ConfigError::Port),
         ("port 0", |c| c.services[0].port = 0, ConfigError::Port),
         ("inside port 0", |c| c.services[0].inside.port = 0, ConfigError::Port),
         ("the gateway itself", |c| c.services[0].inside.address = GATEWAY.address, ConfigError::Host),
         ("another network", |c| c.services[0].inside.address = [10, 0, 0, 1].into(), ConfigError::Host),
-        ("a group of hosts", |c| c.services[0].inside.address = [224, 0, 0, 1].into(), ConfigError::Host),
+        ("a multicast address", |c| c.services[0].inside.address = [224, 0, 0, 1].into(), ConfigError::Host),
         (
             "a service that is not there",
             |c| c.rules[0].services = Services::NONE.with(2),
             ConfigError::Service,
         ),
         ("no service", |c| c.rules[0].services = Services::NONE, ConfigError::Service),
-        ("a ttl of nothing", |c| c.rules[0].ttl = 0, ConfigError::Ttl),
-        ("tag and key twice", |c| c.rules[1] = rule("SSHK", Services::NONE.with(1)), ConfigError::SameKey),
+        ("a ttl of 0", |c| c.rules[0].ttl = 0, ConfigError::Ttl),
+        (
+            "the same tag and key twice",
+            |c| c.rules[1] = rule("SSHK", Services::NONE.with(1)),
+            ConfigError::SameKey,
+        ),
         ("a window without a clock", |c| c.time = TimeSource::None, ConfigError::Window),
         ("a window over a day", |c| c.rules[0].window = Window::from_secs(86_401), ConfigError::Window),
         (
@@ -143,7 +147,7 @@ fn what_cannot_work_is_neither_written_nor_read() {
             },
             ConfigError::Vlan,
         ),
-        ("another port inline", |c| c.mode = inline().mode, ConfigError::Port),
+        ("inline, with different ports", |c| c.mode = inline().mode, ConfigError::Port),
     ];
     for (row, (name, change, error)) in table.iter().enumerate() {
         let mut config = one_arm();
@@ -153,12 +157,12 @@ fn what_cannot_work_is_neither_written_nor_read() {
 }
 
 #[test]
-fn a_service_needs_the_address_of_a_single_host() {
+fn a_service_needs_a_unicast_address() {
     let impossible = [[0; 4], [255; 4], [224, 0, 0, 1], [239, 255, 255, 255], [127, 0, 0, 1], [127, 9, 8, 7]];
     let possible = [[10, 0, 0, 1], [223, 255, 255, 255], [240, 0, 0, 1], [128, 0, 0, 1]];
     let mut dhcp = one_arm();
     dhcp.address = Address::Dhcp;
-    // Neither knows a network that the host has to be in.
+    // Neither of these requires the host to be in the gateway's network.
     for (name, config) in [("one-arm with DHCP", dhcp), ("inline", inline())] {
         for (address, expected) in impossible
             .into_iter()
@@ -172,14 +176,14 @@ fn a_service_needs_the_address_of_a_single_host() {
     }
 }
 
-/// CRC-32 as Ethernet has it, written another way than the library's.
+/// The CRC-32 of Ethernet, implemented differently from the library.
 fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
     !bytes.into_iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
     })
 }
 
-/// The bytes with a byte changed, and the CRC that goes with them.
+/// Changes a byte, and updates the CRC.
 fn altered(good: &[u8], at: usize, value: u8) -> Vec<u8> {
     let mut bytes = good.to_vec();
     bytes[at] = value;
@@ -195,27 +199,27 @@ fn trunk() -> Config<RULES> {
     trunk
 }
 
-/// A number, a configuration, where its bytes have it, one that it cannot be, and the error.
+/// A test case: its name, a configuration, an offset, an invalid byte for it, and the error.
 type Altered = (&'static str, fn() -> Config<RULES>, usize, u8, ConfigError);
 
 #[test]
-fn bytes_with_a_good_crc_are_refused_where_a_number_stands_for_nothing() {
-    // Offsets as the head of the library's source has them, and the fields behind in their order.
+fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
+    // For the offsets see the library's `config` module. After the header, the fields follow in order.
     let table: &[Altered] = &[
-        ("a mode", one_arm, 20, 2, ConfigError::Value),
-        ("a kind of address", one_arm, 21, 2, ConfigError::Value),
-        ("the network's bits", one_arm, 26, 33, ConfigError::Value),
+        ("the mode", one_arm, 20, 2, ConfigError::Value),
+        ("the kind of address", one_arm, 21, 2, ConfigError::Value),
+        ("the length of the prefix", one_arm, 26, 33, ConfigError::Value),
         ("whether it answers pings", one_arm, 33, 2, ConfigError::Value),
-        ("a time server that is asked without a pause", one_arm, 40, 0, ConfigError::Value),
+        ("a time server with interval 0", one_arm, 40, 0, ConfigError::Value),
         ("more services than there are", one_arm, 49, 255, ConfigError::Value),
         ("fewer services than there are", one_arm, 49, 1, ConfigError::Length),
-        ("a name that is no text", one_arm, 50, 0xff, ConfigError::Value),
-        ("a protocol", one_arm, 66, 1, ConfigError::Value),
+        ("a name that is not UTF-8", one_arm, 50, 0xff, ConfigError::Value),
+        ("the protocol", one_arm, 66, 1, ConfigError::Value),
         ("a service's port", one_arm, 68, 0x80, ConfigError::Port),
         ("fewer rules than there are", one_arm, 100, 1, ConfigError::Length),
         ("a VLAN", trunk, 21, 2, ConfigError::Vlan),
-        ("whether IPv6 passes", trunk, 25, 2, ConfigError::Value),
-        ("whether other protocols pass", trunk, 26, 2, ConfigError::Value),
+        ("whether IPv6 is forwarded", trunk, 25, 2, ConfigError::Value),
+        ("whether other protocols are forwarded", trunk, 26, 2, ConfigError::Value),
     ];
     for (row, (name, config, at, value, error)) in table.iter().enumerate() {
         let config = config();
@@ -227,7 +231,7 @@ fn bytes_with_a_good_crc_are_refused_where_a_number_stands_for_nothing() {
 }
 
 #[test]
-fn whatever_is_read_from_altered_bytes_can_be_written_and_read_again() {
+fn altered_bytes_that_still_parse_survive_a_round_trip() {
     for config in [one_arm(), inline()] {
         let good = bytes(&config).unwrap();
         for at in 12..good.len() {
@@ -243,7 +247,7 @@ fn whatever_is_read_from_altered_bytes_can_be_written_and_read_again() {
 }
 
 #[test]
-fn every_error_has_a_text_of_its_own() {
+fn every_error_has_its_own_message() {
     let all = [
         ConfigError::Missing,
         ConfigError::Magic,
@@ -263,11 +267,11 @@ fn every_error_has_a_text_of_its_own() {
     let texts: std::collections::BTreeSet<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), all.len(), "{texts:?}");
     assert!(texts.iter().all(|text| !text.is_empty()), "{texts:?}");
-    assert!(ConfigError::Newer(7).to_string().contains('7'), "it names the version");
+    assert!(ConfigError::Newer(7).to_string().contains('7'), "the message names the version");
 }
 
 #[test]
-fn it_does_not_show_its_keys() {
+fn debug_output_does_not_contain_keys() {
     let mut config = one_arm();
     config.created = UnixSeconds(0);
     assert!(!format!("{config:?}").contains("116"), "the key is `test`, and t is 116");

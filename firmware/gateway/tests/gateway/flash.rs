@@ -1,4 +1,4 @@
-//! The floor in flash, with the power cut at every step.
+//! The floor in flash, with a power cut at every byte.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -11,17 +11,17 @@ const SECTORS: usize = 3;
 const START: u32 = 256;
 const RECORDS: u64 = (SECTORS * SECTOR / 32) as u64;
 
-/// NOR flash: writing clears bits, erasing sets them. A clone is the same chip.
+/// NOR flash: writing clears bits, erasing sets them. A clone refers to the same chip.
 #[derive(Clone, Debug)]
 struct Chip(Rc<RefCell<Inside>>);
 
 #[derive(Debug)]
 struct Inside {
     bytes: Vec<u8>,
-    /// Bytes that may still be written or erased before the power fails.
+    /// How many more bytes are written or erased before the power fails.
     power: usize,
     erased: Vec<usize>,
-    /// Bytes that no longer take what is written to them.
+    /// Bytes that no longer change.
     worn: std::ops::Range<usize>,
 }
 
@@ -101,7 +101,7 @@ impl NorFlash for Chip {
 }
 
 #[test]
-fn the_floor_comes_back_and_never_falls() {
+fn the_floor_survives_a_reset_and_never_falls() {
     let chip = Chip::new();
     let mut floor = chip.open().unwrap();
     assert_eq!(floor.floor(), None);
@@ -113,8 +113,8 @@ fn the_floor_comes_back_and_never_falls() {
 }
 
 #[test]
-fn a_cut_at_any_byte_of_any_save_loses_at_most_that_save() {
-    // Twice around all sectors, so that erases are cut, too.
+fn a_power_cut_at_any_byte_loses_at_most_the_last_save() {
+    // Two rounds over all sectors, so that erases are interrupted too.
     for saves in 1..2 * RECORDS {
         for bytes in 0..SECTOR + 32 {
             let chip = Chip::new();
@@ -129,7 +129,7 @@ fn a_cut_at_any_byte_of_any_save_loses_at_most_that_save() {
 
             let mut after = chip.open().unwrap();
             let expected = if saved.is_ok() { Some(UnixSeconds(saves * 1_000)) } else { before };
-            // The last byte may have come before the cut was noticed.
+            // The last byte may have been written before the cut was noticed.
             let whole = after.floor() == Some(UnixSeconds(saves * 1_000));
             assert!(
                 after.floor() == expected || whole,
@@ -147,7 +147,7 @@ fn a_cut_at_any_byte_of_any_save_loses_at_most_that_save() {
 }
 
 #[test]
-fn all_sectors_wear_alike_and_nothing_outside_is_touched() {
+fn all_sectors_wear_evenly_and_nothing_else_is_written() {
     let chip = Chip::new();
     let mut floor = chip.open().unwrap();
     let rounds = 10;
@@ -166,7 +166,7 @@ fn all_sectors_wear_alike_and_nothing_outside_is_touched() {
 }
 
 #[test]
-fn worn_places_are_passed_over_until_none_is_left() {
+fn worn_slots_are_skipped_until_none_is_left() {
     let chip = Chip::new();
     chip.0.borrow_mut().worn = 256 + 32..256 + 64;
     let mut floor = chip.open().unwrap();
@@ -176,11 +176,11 @@ fn worn_places_are_passed_over_until_none_is_left() {
     }
     chip.0.borrow_mut().worn = 0..SECTOR * (SECTORS + 2);
     assert_eq!(floor.save(UnixSeconds(4)), Err(FloorError::Worn));
-    assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(3)), "what was saved still is");
+    assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(3)), "the last saved floor remains");
 }
 
 #[test]
-fn flash_with_something_else_in_it_holds_no_floor_and_takes_one() {
+fn flash_with_other_contents_has_no_floor_and_can_store_one() {
     for byte in [0, 0x5a] {
         let chip = Chip::with(byte);
         let mut floor = chip.open().unwrap();
@@ -191,7 +191,7 @@ fn flash_with_something_else_in_it_holds_no_floor_and_takes_one() {
 }
 
 #[test]
-fn a_region_that_cannot_be_is_refused() {
+fn an_invalid_region_is_rejected() {
     let sector = u32::try_from(SECTOR).unwrap();
     let table =
         [(0, sector), (1, 2 * sector), (0, 2 * sector + 1), (4 * sector, 2 * sector), (u32::MAX, 2 * sector)];

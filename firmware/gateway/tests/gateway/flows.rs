@@ -1,4 +1,4 @@
-//! Grants and flows: how they begin, end, and make room.
+//! Grants and flows: how they begin, end, and are evicted.
 
 use pkd_core::Verdict;
 use pkd_gateway::{Action, DropReason, Port};
@@ -13,17 +13,17 @@ use crate::{
 };
 
 #[test]
-fn a_grant_ends_by_its_ttl_and_established_flows_live_on() {
+fn a_grant_expires_after_its_ttl_and_established_flows_continue() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
     let nat_port = establish(&mut gateway, READY, 5_001);
     let ttl = u64::from(TTL);
-    assert!(client(&mut gateway, seconds(ttl - 1), TCP_SYN, 5_002).is_ok(), "a moment before its end");
+    assert!(client(&mut gateway, seconds(ttl - 1), TCP_SYN, 5_002).is_ok(), "just before it expires");
     assert_eq!(client(&mut gateway, seconds(ttl), TCP_SYN, 5_003), Err(Action::Drop(DropReason::NoGrant)));
     assert!(client(&mut gateway, seconds(7_000), TCP_ACK, 5_001).is_ok());
     assert!(pass(&mut gateway, seconds(14_000), Port::Outside, TCP_ACK, from_nas(22, nat_port)).is_ok());
-    // Two hours and four minutes of silence (RFC 5382).
+    // The idle timeout: two hours and four minutes (RFC 5382).
     assert_eq!(
         client(&mut gateway, seconds(14_000 + 7_440), TCP_ACK, 5_001),
         Err(Action::Drop(DropReason::NoGrant))
@@ -31,11 +31,11 @@ fn a_grant_ends_by_its_ttl_and_established_flows_live_on() {
 }
 
 #[test]
-fn a_flow_ends_when_both_sides_have_closed_or_one_breaks_off() {
+fn a_flow_ends_when_both_sides_close_it_or_one_resets_it() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
-    let table = [(5_001, &[FIN_ACK, FIN_ACK][..], "closed by both"), (5_002, &[RST][..], "broken off")];
+    let table = [(5_001, &[FIN_ACK, FIN_ACK][..], "closed by both"), (5_002, &[RST][..], "reset")];
     for (row, (port, flags, name)) in table.into_iter().enumerate() {
         let nat_port = establish(&mut gateway, READY, port);
         client(&mut gateway, READY, Transport::Tcp(flags[0]), port).unwrap();
@@ -44,21 +44,21 @@ fn a_flow_ends_when_both_sides_have_closed_or_one_breaks_off() {
         }
         let last = client(&mut gateway, seconds(9), TCP_ACK, port);
         assert!(last.is_ok(), "row {row}: {name}: the last acknowledgement may come late");
-        // A closed flow counts on, whatever still comes.
+        // Frames do not restart the timeout of a closed flow.
         let late = client(&mut gateway, seconds(11), TCP_ACK, port);
         assert_eq!(late, Err(Action::Drop(DropReason::NoFlow)), "row {row}: {name}");
     }
 }
 
 #[test]
-fn only_who_sees_a_flow_can_end_it() {
+fn an_attacker_that_cannot_see_a_flow_cannot_end_it() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
     let beyond = SEQUENCE + (1 << 20) + 1;
     let table =
         [(RST, SEQUENCE - 1, true), (RST, beyond, true), (FIN_ACK, beyond, true), (RST, beyond - 1, false)];
-    for ((row, (flags, sequence, lives)), port) in table.into_iter().enumerate().zip(5_001..) {
+    for ((row, (flags, sequence, survives)), port) in table.into_iter().enumerate().zip(5_001..) {
         establish(&mut gateway, READY, port);
         let path = to_gateway(CLIENT, port, SSH);
         let mut forged = frame::tcp(flags, path, b"");
@@ -67,25 +67,25 @@ fn only_who_sees_a_flow_can_end_it() {
         segment.set_seq_number(TcpSeqNumber(sequence));
         segment.fill_checksum(&ends.0, &ends.1);
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut forged), Action::Forward(Port::Outside));
-        // Longer than a side that has closed gives the other one.
+        // Longer than the timeout of a half-closed flow.
         let later = client(&mut gateway, seconds(700), TCP_ACK, port);
-        assert_eq!(later.is_ok(), lives, "row {row}: {flags:?} {sequence}");
+        assert_eq!(later.is_ok(), survives, "row {row}: {flags:?} {sequence}");
     }
 }
 
 #[test]
-fn a_client_may_use_its_port_again_after_it_has_closed() {
+fn a_client_can_reuse_its_port_after_closing() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
     let first = establish(&mut gateway, READY, 5_001);
     client(&mut gateway, READY, Transport::Tcp(RST), 5_001).unwrap();
     let second = establish(&mut gateway, READY, 5_001);
-    assert_ne!(first, second, "stragglers of the first must not reach the second");
+    assert_ne!(first, second, "late packets of the first flow must not reach the second");
 }
 
 #[test]
-fn only_a_syn_begins_a_flow() {
+fn only_a_syn_opens_a_flow() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -99,7 +99,7 @@ fn only_a_syn_begins_a_flow() {
 }
 
 #[test]
-fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_addresses() {
+fn a_full_table_evicts_idle_flows_and_keeps_established_flows_with_a_grant() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -112,7 +112,7 @@ fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_address
             establish(&mut gateway, now, port);
         }
     }
-    // One more: the half-open one that is idle for longest goes, 5002.
+    // One more evicts the half-open flow that was idle for longest, 5002.
     establish(&mut gateway, seconds(10), 6_001);
     assert_eq!(client(&mut gateway, seconds(10), TCP_ACK, 5_002), Err(Action::Drop(DropReason::NoFlow)));
     assert!(client(&mut gateway, seconds(10), TCP_ACK, 5_004).is_ok());
@@ -123,7 +123,7 @@ fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_address
     for port in ports().filter(|port| !port.is_multiple_of(2)) {
         assert!(client(&mut gateway, seconds(12), TCP_ACK, port).is_ok(), "{port}");
     }
-    // After the grant's end, another address's new flow lets the one that is idle for longest go.
+    // After the grant has expired, another client's new flow evicts the longest idle one.
     let late = seconds(u64::from(TTL) + 1);
     open(&mut gateway, late, STRANGER, "SSHK");
     let new = pass(&mut gateway, late, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
@@ -133,7 +133,7 @@ fn a_full_table_lets_idle_flows_go_and_keeps_established_ones_of_granted_address
 }
 
 #[test]
-fn a_second_knock_keeps_flows_granted() {
+fn a_second_knock_extends_the_grant_of_existing_flows() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -147,11 +147,11 @@ fn a_second_knock_keeps_flows_granted() {
 }
 
 #[test]
-fn when_all_grants_are_taken_the_one_that_ends_first_goes() {
+fn a_full_grant_table_replaces_the_grant_that_expires_first() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let from = |last: u8| Host::new(3, [203, 0, 113, last]);
-    // The second is the oldest: the first knocks once more.
+    // The second expires first, because the first client knocks again.
     for (last, second) in [(1, 0), (2, 1), (3, 2), (4, 3), (1, 4), (5, 5)] {
         let knock = knock("SSHK", seconds(second), 10 * last + u8::try_from(second).unwrap());
         assert_eq!(send_knock(&mut gateway, seconds(second), from(last), &knock), Ok(Verdict::Accept));
@@ -163,7 +163,7 @@ fn when_all_grants_are_taken_the_one_that_ends_first_goes() {
 }
 
 #[test]
-fn a_flow_that_makes_room_takes_no_other_with_it() {
+fn evicting_a_flow_removes_no_other_flow() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -172,7 +172,7 @@ fn a_flow_that_makes_room_takes_no_other_with_it() {
     for port in &live {
         establish(&mut gateway, READY, *port);
     }
-    // With as many chains as flows some have more than one flow; which ones differs from round to round.
+    // There are as many buckets as flows, so some chains have several flows. They differ from round to round.
     for (round, new) in (0..100).zip(6_000..) {
         let ended = live.remove(round * 5 % FLOWS);
         client(&mut gateway, READY, Transport::Tcp(RST), ended).unwrap();
@@ -188,7 +188,7 @@ fn a_flow_that_makes_room_takes_no_other_with_it() {
 }
 
 #[test]
-fn the_flows_that_are_not_over_are_counted() {
+fn the_metrics_count_flows_that_have_not_expired() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -204,12 +204,12 @@ fn the_flows_that_are_not_over_are_counted() {
         assert_eq!(counted(&gateway, READY), flows, "port {port}");
     }
     establish(&mut gateway, seconds(1), 5_004);
-    // Those without an answer are over after half a minute.
+    // Unreplied flows expire after 30 seconds.
     assert_eq!((counted(&gateway, seconds(29)), counted(&gateway, seconds(30))), (4, 1));
 }
 
 #[test]
-fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
+fn a_half_closed_flow_is_forwarded_both_ways_until_the_other_side_closes() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -222,11 +222,11 @@ fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
             pass(&mut gateway, seconds(second), Port::Outside, transport, path).is_ok()
         };
         assert!(send(0, client_first, FIN_ACK), "row {row}");
-        // Ten minutes of silence are too long.
+        // The idle timeout is ten minutes.
         for (second, from_client) in [(599, !client_first), (1_198, client_first)] {
             assert!(send(second, from_client, ACK), "row {row}: it is open after {second} s");
         }
-        assert!(send(1_200, client_first, FIN_ACK), "row {row}: the same side's FIN again closes nothing");
+        assert!(send(1_200, client_first, FIN_ACK), "row {row}: a repeated FIN does not close it");
         assert!(send(1_300, !client_first, ACK), "row {row}");
         assert!(send(1_301, !client_first, FIN_ACK), "row {row}");
         assert!(send(1_310, client_first, ACK), "row {row}: the last acknowledgement");
@@ -235,7 +235,7 @@ fn a_flow_that_one_side_has_closed_passes_both_ways_until_the_other_has() {
 }
 
 #[test]
-fn a_flow_that_one_side_has_closed_ends_after_ten_silent_minutes() {
+fn a_half_closed_flow_expires_after_ten_idle_minutes() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -249,7 +249,7 @@ fn a_flow_that_one_side_has_closed_ends_after_ten_silent_minutes() {
 }
 
 #[test]
-fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
+fn a_full_table_evicts_udp_flows_before_established_tcp_flows() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "BOTH");
@@ -264,7 +264,7 @@ fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
             nat_port
         })
         .collect();
-    // The TCP flow is idle for longer, and stays; so does the UDP flow that has been used since.
+    // The TCP flow stays although it was idle for longer. So does the UDP flow that was used since.
     udp(&mut gateway, seconds(2), 6_001);
     establish(&mut gateway, seconds(3), 5_002);
     assert!(client(&mut gateway, seconds(3), TCP_ACK, 5_001).is_ok());
@@ -279,7 +279,7 @@ fn a_full_table_lets_udp_flows_go_before_established_tcp_ones() {
 }
 
 #[test]
-fn only_the_host_of_the_flow_answers_in_it() {
+fn only_the_inside_host_of_a_flow_can_reply() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");

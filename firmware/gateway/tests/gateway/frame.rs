@@ -1,4 +1,4 @@
-//! Frames for tests: made whole, and read with all their checksums checked. The lanes of `tests/firmware` use them, too.
+//! Frames for tests: built with correct checksums, and parsed with all checksums verified. `tests/firmware` uses them too.
 
 use std::net::Ipv4Addr;
 
@@ -7,13 +7,13 @@ use smoltcp::wire::{
     Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, UdpPacket,
 };
 
-/// Hops that made packets may take.
-pub(crate) const HOPS: u8 = 64;
+/// The time to live of all packets built here.
+pub(crate) const TTL_SENT: u8 = 64;
 
-/// The number of all made segments, and what they acknowledge.
+/// The sequence and acknowledgement number of all segments built here.
 pub(crate) const SEQUENCE: i32 = 77;
 
-/// A host on the wire.
+/// A host: its MAC and IP address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) hardware: EthernetAddress,
@@ -27,7 +27,7 @@ impl Host {
     }
 }
 
-/// TCP flags, as tests write them.
+/// TCP flags, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags(pub(crate) u8);
 
@@ -38,14 +38,14 @@ pub(crate) const ACK: Flags = Flags(16);
 pub(crate) const SYN_ACK: Flags = Flags(18);
 pub(crate) const FIN_ACK: Flags = Flags(17);
 
-/// What carries the payload.
+/// The transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp(Flags),
     Udp,
 }
 
-/// One way: from a host's port to a host's port. `to.hardware` is the next hop's.
+/// From a host's port to a host's port. `to.hardware` is the MAC address of the next hop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub(crate) from: Host,
@@ -61,16 +61,16 @@ fn ethernet(from: EthernetAddress, to: EthernetAddress, kind: EthernetProtocol, 
     frame
 }
 
-/// As headers write it.
+/// A length as a header field.
 ///
 /// # Panics
-/// If there is no such packet.
+/// If it exceeds 65,535.
 fn length_of(bytes: usize) -> u16 {
     let Ok(length) = u16::try_from(bytes) else { panic!("no packet has {bytes} bytes") };
     length
 }
 
-/// An IPv4 packet in a frame; its payload is what `fill` writes.
+/// Builds an IPv4 packet in a frame. `fill` writes the payload.
 pub(crate) fn ipv4(
     from: Host,
     to: Host,
@@ -85,7 +85,7 @@ pub(crate) fn ipv4(
     packet.set_total_len(length_of(20 + length));
     packet.set_ident(0x1234);
     packet.set_dont_frag(true);
-    packet.set_hop_limit(HOPS);
+    packet.set_hop_limit(TTL_SENT);
     packet.set_next_header(protocol);
     packet.set_src_addr(from.address);
     packet.set_dst_addr(to.address);
@@ -94,7 +94,7 @@ pub(crate) fn ipv4(
     frame
 }
 
-/// A segment or a datagram.
+/// Builds a TCP segment or a UDP datagram.
 pub(crate) fn segment(transport: Transport, path: Path, payload: &[u8]) -> Vec<u8> {
     let Path { from, from_port, to, to_port } = path;
     match transport {
@@ -137,7 +137,7 @@ pub(crate) fn udp(path: Path, payload: &[u8]) -> Vec<u8> {
     segment(Transport::Udp, path, payload)
 }
 
-/// An ICMP message of a type: an echo with some bytes, or an error that quotes the packet in `about`'s frame.
+/// Builds an ICMP message: an echo with this payload, or an error that quotes the packet `about`.
 pub(crate) fn icmp(from: Host, to: Host, kind: u8, about: &[u8]) -> Vec<u8> {
     ipv4(from, to, IpProtocol::Icmp, 8 + about.len(), |bytes, _, _| {
         bytes[0] = kind;
@@ -146,7 +146,7 @@ pub(crate) fn icmp(from: Host, to: Host, kind: u8, about: &[u8]) -> Vec<u8> {
     })
 }
 
-/// An ARP packet; `to.hardware` is where the frame goes.
+/// Builds an ARP packet. `to.hardware` is also the frame's destination.
 pub(crate) fn arp(operation: ArpOperation, from: Host, to: Host) -> Vec<u8> {
     let mut frame = ethernet(from.hardware, to.hardware, EthernetProtocol::Arp, 28);
     ArpRepr::EthernetIpv4 {
@@ -160,33 +160,33 @@ pub(crate) fn arp(operation: ArpOperation, from: Host, to: Host) -> Vec<u8> {
     frame
 }
 
-/// What a frame with TCP or UDP says, if all its checksums hold.
+/// A parsed TCP or UDP frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) hardware: (EthernetAddress, EthernetAddress),
     pub(crate) from: (Ipv4Addr, u16),
     pub(crate) to: (Ipv4Addr, u16),
-    pub(crate) hops: u8,
+    pub(crate) ttl: u8,
     pub(crate) transport: Transport,
     pub(crate) payload: Vec<u8>,
 }
 
-/// Reads a frame; `None`: no TCP or UDP over IPv4.
+/// Parses a frame. Returns `None` unless it is TCP or UDP over IPv4.
 ///
 /// # Panics
-/// If a checksum does not hold.
+/// If a checksum is wrong.
 pub(crate) fn parse(frame: &[u8]) -> Option<Parsed> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;
     }
     let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-    assert!(packet.verify_checksum(), "a wrong IPv4 checksum");
+    assert!(packet.verify_checksum(), "wrong IPv4 checksum");
     let (source, destination) = (IpAddress::from(packet.src_addr()), IpAddress::from(packet.dst_addr()));
     let (from_port, to_port, transport, payload) = match packet.next_header() {
         IpProtocol::Tcp => {
             let segment = TcpPacket::new_checked(packet.payload()).ok()?;
-            assert!(segment.verify_checksum(&source, &destination), "a wrong TCP checksum");
+            assert!(segment.verify_checksum(&source, &destination), "wrong TCP checksum");
             let bits =
                 [(segment.fin(), FIN), (segment.syn(), SYN), (segment.rst(), RST), (segment.ack(), ACK)];
             let flags = Flags(bits.iter().filter(|(set, _)| *set).map(|(_, flag)| flag.0).sum());
@@ -194,7 +194,7 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Parsed> {
         }
         IpProtocol::Udp => {
             let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
-            assert!(datagram.verify_checksum(&source, &destination), "a wrong UDP checksum");
+            assert!(datagram.verify_checksum(&source, &destination), "wrong UDP checksum");
             (datagram.src_port(), datagram.dst_port(), Transport::Udp, datagram.payload().to_vec())
         }
         _ => return None,
@@ -203,7 +203,7 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Parsed> {
         hardware: (ethernet.src_addr(), ethernet.dst_addr()),
         from: (packet.src_addr(), from_port),
         to: (packet.dst_addr(), to_port),
-        hops: packet.hop_limit(),
+        ttl: packet.hop_limit(),
         transport,
         payload,
     })

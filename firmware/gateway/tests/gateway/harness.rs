@@ -1,4 +1,4 @@
-//! A gateway with small tables, hosts around it, and what tests ask of it.
+//! A gateway with small tables, the hosts around it, and helpers for tests.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +19,7 @@ pub(crate) type SmallTables = Tables<FLOWS, 4, RULES, 16>;
 
 pub(crate) const GATEWAY: Host = Host::new(1, [192, 168, 1, 9]);
 pub(crate) const NAS: Host = Host::new(2, [192, 168, 1, 20]);
-/// Strangers come by way of the router.
+/// The client and the stranger are behind the router.
 pub(crate) const CLIENT: Host = Host::new(3, [203, 0, 113, 7]);
 pub(crate) const STRANGER: Host = Host::new(3, [203, 0, 113, 8]);
 pub(crate) const TIME_SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
@@ -29,9 +29,9 @@ pub(crate) const SSH: u16 = 2_222;
 pub(crate) const DNS: u16 = 5_353;
 pub(crate) const TTL: u32 = 60;
 
-/// When gateways are switched on here.
+/// The time at boot.
 pub(crate) const START: UnixSeconds = UnixSeconds(1_800_000_000);
-/// When they have waited for their window.
+/// When the wait for one window is over.
 pub(crate) const READY: Instant = Instant(20_000);
 
 pub(crate) fn rule(tag: &str, services: Services) -> Rule {
@@ -83,7 +83,7 @@ pub(crate) fn inline() -> Config<RULES> {
     config
 }
 
-/// A gateway that knows the time, has waited, and knows the NAS.
+/// A gateway that has the time, has waited for its window, and knows the NAS's MAC address.
 pub(crate) fn ready<'a>(tables: &'a mut SmallTables, config: &'a Config<RULES>) -> Small<'a> {
     let mut gateway = Gateway::new(tables, config, GATEWAY.hardware, None);
     gateway.set_time(Instant(0), START).unwrap();
@@ -96,7 +96,7 @@ pub(crate) fn seconds(seconds: u64) -> Instant {
     Instant(READY.0 + seconds * 1_000)
 }
 
-/// A good knock of a sender whose clock is right.
+/// A valid knock from a sender whose clock is right.
 pub(crate) fn knock(tag: &str, now: Instant, nonce: u8) -> [u8; LENGTH] {
     knock_at(tag, UnixSeconds(START.0 + now.0 / 1_000), nonce)
 }
@@ -116,7 +116,7 @@ pub(crate) fn send_knock(
     knock_outcome(gateway, now, from, payload).map(|outcome| outcome.verdict)
 }
 
-/// Sends a knock from a client. Returns what has to be done about it, or why it was not checked.
+/// Sends a knock from a client. Returns its outcome, or why it was not checked.
 pub(crate) fn knock_outcome(
     gateway: &mut Small<'_>,
     now: Instant,
@@ -131,17 +131,17 @@ pub(crate) fn knock_outcome(
     }
 }
 
-/// From a client's port to the gateway's.
+/// A path from a client's port to the gateway's.
 pub(crate) fn to_gateway(from: Host, from_port: u16, to_port: u16) -> Path {
     Path { from, from_port, to: GATEWAY, to_port }
 }
 
-/// From the NAS to a port of the gateway.
+/// A path from the NAS to a port of the gateway.
 pub(crate) fn from_nas(from_port: u16, to_port: u16) -> Path {
     Path { from: NAS, from_port, to: GATEWAY, to_port }
 }
 
-/// What becomes of a segment or datagram: the frame as it goes out, or why not.
+/// Handles a segment or datagram. Returns the forwarded frame, or the action if it is not forwarded.
 pub(crate) fn pass(
     gateway: &mut Small<'_>,
     now: Instant,
@@ -160,7 +160,7 @@ pub(crate) fn pass(
 pub(crate) const BROADCAST: EthernetAddress = EthernetAddress([0xff; 6]);
 
 impl Path {
-    /// The same to another host's address, by the same hop.
+    /// The same path to another IP address, over the same next hop.
     pub(crate) fn addressed_to(self, host: Host) -> Self {
         Self { to: Host { address: host.address, ..self.to }, ..self }
     }
@@ -169,7 +169,7 @@ impl Path {
 pub(crate) const TCP_SYN: Transport = Transport::Tcp(SYN);
 pub(crate) const TCP_ACK: Transport = Transport::Tcp(ACK);
 
-/// A segment of the client's to SSH; what the NAS sees of it.
+/// Sends a client's segment to SSH. Returns what the NAS receives.
 pub(crate) fn client(
     gateway: &mut Small<'_>,
     now: Instant,
@@ -179,7 +179,7 @@ pub(crate) fn client(
     pass(gateway, now, Port::Outside, transport, to_gateway(CLIENT, from_port, SSH))
 }
 
-/// A flow of the client's with its answer; gives the port that the NAS sees.
+/// Opens a flow and completes the handshake. Returns the client's port as the NAS sees it.
 pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -> u16 {
     let nat_port = client(gateway, now, TCP_SYN, from_port).unwrap().from.1;
     pass(gateway, now, Port::Outside, Transport::Tcp(SYN_ACK), from_nas(22, nat_port)).unwrap();
@@ -187,7 +187,7 @@ pub(crate) fn establish(gateway: &mut Small<'_>, now: Instant, from_port: u16) -
     nat_port
 }
 
-/// A knock that opens.
+/// Sends a knock that is accepted.
 pub(crate) fn open(gateway: &mut Small<'_>, now: Instant, from: Host, tag: &str) {
     let nonce = from.address.octets()[3];
     assert_eq!(send_knock(gateway, now, from, &knock(tag, now, nonce)), Ok(Verdict::Accept));

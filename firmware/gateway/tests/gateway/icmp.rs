@@ -4,7 +4,7 @@ use pkd_gateway::{Action, DropReason, Port};
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
 use crate::{
-    frame::{self, HOPS, Host, Path, SYN, Transport},
+    frame::{self, Host, Path, SYN, TTL_SENT, Transport},
     harness::{
         CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, SmallTables, TCP_SYN, client, from_nas, one_arm,
         open, ready, to_gateway,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
+fn icmp_errors_reach_the_sender_and_quote_the_packet_that_it_sent() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "BOTH");
@@ -26,7 +26,7 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
             Action::Forward(Port::Outside),
             "row {row}"
         );
-        // The NAS says: nobody listens there.
+        // The NAS reports a closed port.
         let mut error = frame::icmp(NAS, GATEWAY, 3, &forwarded[14..]);
         assert_eq!(
             gateway.on_frame(READY, Port::Outside, &mut error),
@@ -37,15 +37,15 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
 
         let nat_port = frame::parse(&forwarded).unwrap().from.1;
         let reply = frame::segment(transport, from_nas(inside, nat_port), b"payload of a reply");
-        let mut outwards = reply.clone();
+        let mut reply_frame = reply.clone();
         assert_eq!(
-            gateway.on_frame(READY, Port::Outside, &mut outwards),
+            gateway.on_frame(READY, Port::Outside, &mut reply_frame),
             Action::Forward(Port::Outside),
             "row {row}"
         );
-        // A router on the way says: too big. RFC 792 promises 8 bytes behind the header.
+        // A router on the path reports a packet that is too big. It quotes the minimum of RFC 792: 8 bytes after the header.
         let router = Host::new(3, [198, 51, 100, 1]);
-        let mut error = frame::icmp(router, GATEWAY, 3, &outwards[14..14 + 28]);
+        let mut error = frame::icmp(router, GATEWAY, 3, &reply_frame[14..14 + 28]);
         assert_eq!(
             gateway.on_frame(READY, Port::Outside, &mut error),
             Action::Forward(Port::Outside),
@@ -55,12 +55,12 @@ fn icmp_errors_reach_the_side_that_sent_and_name_its_own_packet() {
 
         let mut strange = frame::icmp(router, GATEWAY, 3, &sent[14..]);
         let given = gateway.on_frame(READY, Port::Outside, &mut strange);
-        assert_eq!(given, Action::Drop(DropReason::NoFlow), "row {row}: about a packet that we never sent");
+        assert_eq!(given, Action::Drop(DropReason::NoFlow), "row {row}: about a packet that we did not send");
     }
 }
 
 #[test]
-fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flow() {
+fn an_icmp_error_is_forwarded_only_with_ttl_left_and_if_it_quotes_a_packet_of_a_flow() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -68,33 +68,33 @@ fn an_icmp_error_is_forwarded_only_with_a_hop_left_and_about_a_packet_of_the_flo
     let other = Host::new(9, [192, 168, 1, 21]);
     let ours = Path { from: GATEWAY, from_port: nat_port, to: NAS, to_port: 22 };
     let forwarded = Action::Forward(Port::Outside);
-    let hops = Action::Drop(DropReason::TtlExpired);
+    let expired = Action::Drop(DropReason::TtlExpired);
     let no_flow = Action::Drop(DropReason::NoFlow);
     let table = [
-        ("the gateway's own packet", HOPS, ours, forwarded),
-        ("with two hops left", 2, ours, forwarded),
-        ("with its last hop", 1, ours, hops),
-        ("with no hop", 0, ours, hops),
-        ("a packet from another address", HOPS, Path { from: STRANGER, ..ours }, no_flow),
-        ("a packet to another host", HOPS, Path { to: other, ..ours }, no_flow),
-        ("a packet to another port", HOPS, Path { to_port: 23, ..ours }, no_flow),
-        ("a packet from another port", HOPS, Path { from_port: nat_port + 1, ..ours }, no_flow),
+        ("the gateway's own packet", TTL_SENT, ours, forwarded),
+        ("with a TTL of 2", 2, ours, forwarded),
+        ("with a TTL of 1", 1, ours, expired),
+        ("with a TTL of 0", 0, ours, expired),
+        ("a packet from another address", TTL_SENT, Path { from: STRANGER, ..ours }, no_flow),
+        ("a packet to another host", TTL_SENT, Path { to: other, ..ours }, no_flow),
+        ("a packet to another port", TTL_SENT, Path { to_port: 23, ..ours }, no_flow),
+        ("a packet from another port", TTL_SENT, Path { from_port: nat_port + 1, ..ours }, no_flow),
     ];
-    for (row, (name, hops, about, action)) in table.into_iter().enumerate() {
+    for (row, (name, ttl, about, action)) in table.into_iter().enumerate() {
         let mut error = frame::icmp(NAS, GATEWAY, 3, &frame::tcp(SYN, about, b"")[14..]);
         let mut packet = Ipv4Packet::new_unchecked(&mut error[14..]);
-        packet.set_hop_limit(hops);
+        packet.set_hop_limit(ttl);
         packet.fill_checksum();
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
         if action == forwarded {
             let left = Ipv4Packet::new_unchecked(&error[14..]).hop_limit();
-            assert_eq!(left, hops - 1, "row {row}: {name}");
+            assert_eq!(left, ttl - 1, "row {row}: {name}");
         }
     }
 }
 
 #[test]
-fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
+fn an_icmp_error_with_a_damaged_quote_is_dropped() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -109,12 +109,12 @@ fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
     let mut checksum = frame::icmp(NAS, GATEWAY, 3, quote);
     checksum[14 + 20 + 2] ^= 1;
     let table = [
-        ("whole", frame::icmp(NAS, GATEWAY, 3, quote), Action::Forward(Port::Outside)),
-        ("the least", frame::icmp(NAS, GATEWAY, 3, &quote[..28]), Action::Forward(Port::Outside)),
-        ("a byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(DropReason::Malformed)),
-        ("nothing", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(DropReason::Malformed)),
+        ("complete", frame::icmp(NAS, GATEWAY, 3, quote), Action::Forward(Port::Outside)),
+        ("the minimum", frame::icmp(NAS, GATEWAY, 3, &quote[..28]), Action::Forward(Port::Outside)),
+        ("one byte less", frame::icmp(NAS, GATEWAY, 3, &quote[..27]), Action::Drop(DropReason::Malformed)),
+        ("empty", frame::icmp(NAS, GATEWAY, 3, b""), Action::Drop(DropReason::Malformed)),
         ("a wrong checksum", checksum, Action::Drop(DropReason::Checksum)),
-        ("of version 6", with(|packet| packet.set_version(6)), Action::Drop(DropReason::Malformed)),
+        ("version 6", with(|packet| packet.set_version(6)), Action::Drop(DropReason::Malformed)),
         (
             "a header of 16 bytes",
             with(|packet| packet.set_header_len(16)),
@@ -134,7 +134,7 @@ fn an_icmp_error_with_a_broken_quote_reaches_nobody() {
     }
 }
 
-/// The error goes to `to` from the gateway, and quotes `about` as that host sent it, less a hop.
+/// Checks that the error goes from the gateway to `to`, and quotes `about` as that host sent it, with a decremented TTL.
 fn check_error(error: &[u8], to: Host, about: &[u8], row: usize) {
     let packet = Ipv4Packet::new_checked(&error[14..]).unwrap();
     assert!(packet.verify_checksum(), "row {row}");
@@ -144,9 +144,9 @@ fn check_error(error: &[u8], to: Host, about: &[u8], row: usize) {
     assert!(message.verify_checksum(), "row {row}");
     let mut quoted = packet.payload()[8..].to_vec();
     let mut quote = Ipv4Packet::new_unchecked(&mut quoted);
-    assert!(quote.verify_checksum(), "row {row}: that of the quoted header");
-    // It had one hop less when it went on.
-    quote.set_hop_limit(HOPS);
+    assert!(quote.verify_checksum(), "row {row}: the checksum of the quoted header");
+    // Its TTL was decremented when it was forwarded.
+    quote.set_hop_limit(TTL_SENT);
     quote.fill_checksum();
     assert_eq!(quoted, about[14..], "row {row}");
 }

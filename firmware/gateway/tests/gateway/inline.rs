@@ -1,4 +1,4 @@
-//! Two sides, and a bridge between them.
+//! Inline mode: a bridge between two sides.
 
 use pkd_core::{Reason, Verdict};
 use pkd_gateway::{Action, DropReason, Inline, Mode, Pass, Port, VLAN_TAG_LENGTH, Vlans, untag};
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// From a client straight to the NAS, as a bridge sees it.
+/// From a client directly to the NAS, as a bridge sees it.
 fn to_nas(from: Host, from_port: u16, to_port: u16) -> Path {
     Path { from, from_port, to: NAS, to_port }
 }
@@ -31,7 +31,7 @@ fn verdict_of(action: Action) -> Option<Verdict> {
 fn through(gateway: &mut Small<'_>, port: Port, frame: &[u8]) -> Action {
     let mut bytes = frame.to_vec();
     let action = gateway.on_frame(READY, port, &mut bytes);
-    assert_eq!(bytes, frame, "a bridge changes nothing");
+    assert_eq!(bytes, frame, "a bridge does not change frames");
     action
 }
 
@@ -39,7 +39,7 @@ const IN: Action = Action::Forward(Port::Inside);
 const OUT: Action = Action::Forward(Port::Outside);
 
 #[test]
-fn everything_passes_but_new_flows_to_protected_services() {
+fn everything_is_forwarded_except_new_flows_to_protected_services() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     let other = Host::new(9, [192, 168, 1, 21]);
@@ -70,11 +70,11 @@ fn everything_passes_but_new_flows_to_protected_services() {
             Action::Drop(DropReason::NoGrant),
         ),
         ("a datagram to the service", Port::Outside, to(NAS, 53), Action::Drop(DropReason::NoGrant)),
-        ("its datagram to all", Port::Outside, to(all, 53), Action::Drop(DropReason::NoGrant)),
-        ("to all of the network", Port::Outside, to(subnet, 53), Action::Drop(DropReason::NoGrant)),
-        ("to a group", Port::Outside, to(group, 53), Action::Drop(DropReason::NoGrant)),
+        ("the same, broadcast", Port::Outside, to(all, 53), Action::Drop(DropReason::NoGrant)),
+        ("directed broadcast", Port::Outside, to(subnet, 53), Action::Drop(DropReason::NoGrant)),
+        ("multicast", Port::Outside, to(group, 53), Action::Drop(DropReason::NoGrant)),
         ("a fragment to the host", Port::Outside, fragment(NAS), Action::Drop(DropReason::Fragment)),
-        ("a fragment to another", Port::Outside, fragment(other), IN),
+        ("a fragment to another host", Port::Outside, fragment(other), IN),
         ("another port of the host", Port::Outside, frame::tcp(SYN, to_nas(CLIENT, 1, 80), b""), IN),
         (
             "that port of another host",
@@ -82,16 +82,16 @@ fn everything_passes_but_new_flows_to_protected_services() {
             frame::tcp(SYN, Path { to: other, ..to_nas(CLIENT, 1, 22) }, b""),
             IN,
         ),
-        ("a group's own port", Port::Outside, to(group, 5_353), IN),
+        ("multicast to another port", Port::Outside, to(group, 5_353), IN),
         ("a ping to the host", Port::Outside, frame::icmp(CLIENT, NAS, 8, b"12345678"), IN),
         (
-            "who has the host",
+            "an ARP request for the host",
             Port::Outside,
             frame::arp(ArpOperation::Request, CLIENT, Host { hardware: BROADCAST, ..NAS }),
             IN,
         ),
         ("the host's own flow", Port::Inside, frame::tcp(SYN, to_client(5_000, 443), b""), OUT),
-        ("the host's fragment", Port::Inside, frame::udp(to_client(1, 2), b""), OUT),
+        ("the host's datagram", Port::Inside, frame::udp(to_client(1, 2), b""), OUT),
     ];
     for (row, (name, port, frame, action)) in table.iter().enumerate() {
         assert_eq!(through(&mut gateway, *port, frame), *action, "row {row}: {name}");
@@ -99,7 +99,7 @@ fn everything_passes_but_new_flows_to_protected_services() {
 }
 
 #[test]
-fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
+fn a_knock_to_the_gateway_or_the_host_is_accepted_and_never_forwarded() {
     for (row, at) in [GATEWAY, NAS].into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), inline());
         let mut gateway = ready(&mut tables, &config);
@@ -115,7 +115,7 @@ fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
         );
         let answer = frame::tcp(SYN_ACK, to_client(22, 5_001), b"");
         assert_eq!(through(&mut gateway, Port::Inside, &answer), OUT, "row {row}");
-        // The flow is established, and outlives the grant.
+        // The flow is established, so it outlives the grant.
         let mut later = frame::tcp(ACK, to_nas(CLIENT, 5_001, 22), b"");
         assert_eq!(gateway.on_frame(seconds(3_600), Port::Outside, &mut later), IN, "row {row}");
         let mut new = frame::tcp(SYN, to_nas(CLIENT, 5_002, 22), b"");
@@ -128,7 +128,7 @@ fn a_knock_at_the_gateway_or_at_the_host_opens_and_is_never_seen_behind() {
 }
 
 #[test]
-fn each_of_two_protected_hosts_is_protected() {
+fn both_protected_hosts_are_protected() {
     let second = Host::new(9, [192, 168, 1, 21]);
     let (mut tables, mut config) = (SmallTables::new(), inline());
     config.services[1].inside.address = second.address;
@@ -149,7 +149,7 @@ fn each_of_two_protected_hosts_is_protected() {
         assert_eq!(
             verdict_of(through(&mut gateway, Port::Outside, &wrong)),
             Some(Verdict::Ignore(Reason::Length)),
-            "row {row}: knocks at its address are for the gateway"
+            "row {row}: knocks to its address are for the gateway"
         );
         let (ssh, dns) = if host == NAS { (held, IN) } else { (IN, held) };
         let syn = frame::tcp(SYN, Path { to_port: 22, ..path }, b"");
@@ -160,7 +160,7 @@ fn each_of_two_protected_hosts_is_protected() {
 }
 
 #[test]
-fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
+fn a_grant_does_not_cover_broadcast_or_multicast() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     assert_eq!(send_knock(&mut gateway, READY, CLIENT, &knock("BOTH", READY, 1)), Ok(Verdict::Accept));
@@ -178,7 +178,7 @@ fn a_grant_is_for_the_host_and_not_for_what_is_sent_to_all() {
 }
 
 #[test]
-fn a_knock_from_the_inside_is_an_ordinary_datagram() {
+fn a_knock_from_the_inside_is_forwarded_like_any_datagram() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     let path = Path { from: NAS, from_port: 5_000, to: CLIENT, to_port: crate::harness::KNOCK_PORT };
@@ -186,7 +186,7 @@ fn a_knock_from_the_inside_is_an_ordinary_datagram() {
 }
 
 #[test]
-fn a_source_routed_packet_reaches_nobody() {
+fn a_source_routed_packet_is_dropped() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     let with = |options: [u8; 4]| {
@@ -212,7 +212,7 @@ fn a_source_routed_packet_reaches_nobody() {
 }
 
 #[test]
-fn the_counters_are_read_from_the_inside_only() {
+fn the_counters_can_be_read_from_the_inside_only() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     let syn = frame::tcp(SYN, Path { from: NAS, from_port: 5_000, to: GATEWAY, to_port: 9_100 }, b"");
@@ -221,7 +221,7 @@ fn the_counters_are_read_from_the_inside_only() {
 }
 
 #[test]
-fn what_cannot_be_judged_passes_only_if_it_may() {
+fn protocols_that_cannot_be_checked_are_forwarded_only_if_configured() {
     let with = |kind: u16| {
         let mut frame = frame::udp(to_nas(CLIENT, 1, 80), b"");
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
@@ -239,8 +239,8 @@ fn what_cannot_be_judged_passes_only_if_it_may() {
         let mut gateway = ready(&mut tables, &config);
         assert_eq!(through(&mut gateway, Port::Outside, &with(0x86dd)), ipv6, "row {row}: IPv6");
         assert_eq!(through(&mut gateway, Port::Outside, &with(0x88cc)), other, "row {row}: LLDP");
-        // A tag would hide what is behind it.
-        assert_eq!(through(&mut gateway, Port::Outside, &with(0x8100)), other, "row {row}: a VLAN");
+        // A tag would hide the protocol behind it.
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x8100)), other, "row {row}: a VLAN tag");
     }
 }
 
@@ -253,7 +253,7 @@ fn tagged(frame: &[u8], control: u16) -> Vec<u8> {
     tagged
 }
 
-/// The frame with another type behind its addresses.
+/// Replaces the `EtherType` of a frame.
 fn typed(frame: &[u8], kind: u16) -> Vec<u8> {
     let mut typed = frame.to_vec();
     typed[12..14].copy_from_slice(&kind.to_be_bytes());
@@ -266,7 +266,7 @@ fn trunk() -> pkd_gateway::Config<RULES> {
     config
 }
 
-/// A frame, what becomes of it, and its tag then.
+/// A test case: its name, a frame, the expected action, and the expected tag.
 type Crossing = (&'static str, Vec<u8>, Result<Action, DropReason>, u16);
 
 #[test]
@@ -279,13 +279,13 @@ fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
     let back = frame::tcp(SYN, to_client(5_000, 443), b"");
     let crossed = Ok(Action::Forward(Port::Outside));
     let table: &[Crossing] = &[
-        ("inwards", tagged(&web, 10), crossed, 20),
+        ("ingress", tagged(&web, 10), crossed, 20),
         ("with a priority", tagged(&web, 0xe00a), crossed, 0xe014),
-        ("outwards", tagged(&back, 20), crossed, 10),
+        ("egress", tagged(&back, 20), crossed, 10),
         ("to the service", tagged(&ssh, 10), Err(DropReason::NoGrant), 0),
-        ("to the service, from its own side", tagged(&ssh, 20), crossed, 10),
+        ("to the service, from the inside", tagged(&ssh, 20), crossed, 10),
         ("another VLAN", tagged(&web, 30), Err(DropReason::NotForUs), 0),
-        ("no VLAN", web.clone(), Err(DropReason::NotForUs), 0),
+        ("untagged", web.clone(), Err(DropReason::NotForUs), 0),
         ("a provider's tag (802.1ad)", typed(&tagged(&web, 10), 0x88a8), Err(DropReason::NotForUs), 0),
         (
             "no tag, and a VLAN's number by chance",
@@ -307,7 +307,7 @@ fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
 }
 
 #[test]
-fn on_a_trunk_the_own_stack_gets_and_sends_frames_without_tags() {
+fn on_a_trunk_the_network_stack_receives_and_sends_untagged_frames() {
     let (mut tables, config) = (SmallTables::new(), trunk());
     let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     let ping = frame::icmp(CLIENT, GATEWAY, 8, b"12345678");
@@ -349,7 +349,7 @@ fn a_frame_without_room_for_a_tag_is_not_changed() {
 }
 
 #[test]
-fn own_frames_go_out_on_both_sides() {
+fn frames_of_the_network_stack_are_sent_to_both_sides() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let gateway = ready(&mut tables, &config);
     let mut out = [0; 64];
@@ -361,7 +361,7 @@ fn own_frames_go_out_on_both_sides() {
 }
 
 #[test]
-fn what_is_for_an_inside_host_stays_inside() {
+fn frames_for_an_inside_host_stay_inside() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     let mut out = [0; 128];
@@ -369,10 +369,10 @@ fn what_is_for_an_inside_host_stays_inside() {
         let answer = frame::icmp(GATEWAY, to, 0, b"counters");
         [0, 1].map(|copy| gateway.on_stack_frame(&answer, copy, &mut out).map(|(port, _)| port))
     };
-    // `ready` has heard of the NAS.
+    // `ready` has received a frame from the NAS.
     assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
     assert_eq!(sides(&gateway, CLIENT), [Some(Port::Outside), Some(Port::Inside)]);
-    // Strangers with all kinds of addresses, that of the NAS among them, change nothing.
+    // Strangers cannot change this, whatever their MAC address, not even with the NAS's.
     for last in 0..=255 {
         let stranger = Host::new(last, [203, 0, 113, last]);
         let _ = gateway.on_frame(READY, Port::Outside, &mut frame::icmp(stranger, GATEWAY, 8, b"12345678"));
@@ -380,24 +380,24 @@ fn what_is_for_an_inside_host_stays_inside() {
     assert_eq!(sides(&gateway, NAS), [Some(Port::Inside), None]);
 }
 
-/// Hosts by number: those that speak to the gateway, one after the other; those that it remembers then; others.
+/// A test case: its name, the hosts that send to the gateway in this order, those that it remembers, and others.
 type Speaking = (&'static str, Vec<u8>, Vec<u8>, Vec<u8>);
 
 #[test]
-fn the_gateway_remembers_the_last_eight_inside_hosts_that_spoke_to_it() {
+fn the_gateway_remembers_the_last_eight_inside_hosts() {
     let speaker = |number: u8| Host::new(100 + number, [192, 168, 1, 100 + number]);
     let table: [Speaking; 4] = [
-        ("nobody", vec![], vec![], vec![1]),
+        ("no host", vec![], vec![], vec![1]),
         ("eight", (1..=8).collect(), (1..=8).collect(), vec![9]),
-        ("nine: the first is forgotten", (1..=9).collect(), (2..=9).collect(), vec![1]),
-        ("one host nine times takes one place", [vec![1], vec![2; 9]].concat(), vec![1, 2], vec![3]),
+        ("nine: the first is evicted", (1..=9).collect(), (2..=9).collect(), vec![1]),
+        ("one host nine times uses one slot", [vec![1], vec![2; 9]].concat(), vec![1, 2], vec![3]),
     ];
     for (row, (name, speaking, known, unknown)) in table.into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), inline());
         let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
         for number in speaking {
-            let mut question = frame::icmp(speaker(number), GATEWAY, 8, b"12345678");
-            let given = gateway.on_frame(READY, Port::Inside, &mut question);
+            let mut ping = frame::icmp(speaker(number), GATEWAY, 8, b"12345678");
+            let given = gateway.on_frame(READY, Port::Inside, &mut ping);
             assert_eq!(given, Action::Local { skip: 0 }, "row {row}: {name}");
         }
         let both = [Some(Port::Outside), Some(Port::Inside)];
@@ -416,7 +416,7 @@ fn the_gateway_remembers_the_last_eight_inside_hosts_that_spoke_to_it() {
 }
 
 #[test]
-fn a_knock_needs_no_answer_and_gets_none_in_either_mode() {
+fn a_knock_is_never_answered() {
     let (mut tables, config) = (SmallTables::new(), inline());
     let mut gateway = ready(&mut tables, &config);
     assert_eq!(send_knock(&mut gateway, READY, CLIENT, &knock("SSHK", READY, 1)), Ok(Verdict::Accept));

@@ -1,4 +1,4 @@
-//! The gateway on the host: frames in, actions out.
+//! Tests of the library: frames in, actions out.
 
 #[cfg(test)]
 mod config;

@@ -1,11 +1,11 @@
-//! Services at the gateway's own address.
+//! One-arm mode: services at the gateway's own address.
 
 use pkd_core::{Reason, Verdict};
 use pkd_gateway::{Action, DropReason, Gateway, Instant, Port};
 use smoltcp::wire::{ArpOperation, EthernetAddress, IpProtocol, Ipv4Packet};
 
 use crate::{
-    frame::{self, HOPS, Host, Parsed, Path, SYN, SYN_ACK, Transport},
+    frame::{self, Host, Parsed, Path, SYN, SYN_ACK, TTL_SENT, Transport},
     harness::{
         BROADCAST, CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TCP_ACK, TCP_SYN,
         TIME_SERVER, client, establish, from_nas, knock, one_arm, open, pass, ready, seconds, send_knock,
@@ -14,22 +14,22 @@ use crate::{
 };
 
 #[test]
-fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
+fn a_knock_opens_its_services_to_its_sender_only() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let refused = Err(Action::Drop(DropReason::NoGrant));
     assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), refused);
     open(&mut gateway, READY, CLIENT, "SSHK");
 
-    let inwards = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap();
-    let nat_port = inwards.from.1;
+    let incoming = client(&mut gateway, READY, TCP_SYN, 5_001).unwrap();
+    let nat_port = incoming.from.1;
     assert_eq!(
-        inwards,
+        incoming,
         Parsed {
             hardware: (GATEWAY.hardware, NAS.hardware),
             from: (GATEWAY.address, nat_port),
             to: (NAS.address, 22),
-            hops: HOPS - 1,
+            ttl: TTL_SENT - 1,
             transport: TCP_SYN,
             payload: b"payload".to_vec(),
         }
@@ -42,7 +42,7 @@ fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
             hardware: (GATEWAY.hardware, CLIENT.hardware),
             from: (GATEWAY.address, SSH),
             to: (CLIENT.address, 5_001),
-            hops: HOPS - 1,
+            ttl: TTL_SENT - 1,
             transport: Transport::Tcp(SYN_ACK),
             payload: b"payload".to_vec(),
         }
@@ -51,7 +51,7 @@ fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
     let strangers = pass(&mut gateway, READY, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
     assert_eq!(strangers, refused, "another address");
     let other = pass(&mut gateway, READY, Port::Outside, Transport::Udp, to_gateway(CLIENT, 5_001, DNS));
-    assert_eq!(other, Err(Action::Drop(DropReason::NoGrant)), "a service of another rule");
+    assert_eq!(other, Err(Action::Drop(DropReason::NoGrant)), "a service that the rule does not open");
     open(&mut gateway, READY, CLIENT, "BOTH");
     let other =
         pass(&mut gateway, READY, Port::Outside, Transport::Udp, to_gateway(CLIENT, 5_001, DNS)).unwrap();
@@ -59,7 +59,7 @@ fn a_knock_opens_its_services_to_its_sender_and_to_nobody_else() {
 }
 
 #[test]
-fn what_nobody_waits_for_is_silence() {
+fn unexpected_packets_are_dropped_with_their_reason() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "BOTH");
@@ -94,16 +94,16 @@ fn what_nobody_waits_for_is_silence() {
             DropReason::Unsolicited,
         ),
         ("a datagram to one", frame::udp(to_gateway(CLIENT, 5_001, 53), b""), DropReason::Unsolicited),
-        ("a port of flows", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 40_001), b""), DropReason::Unsolicited),
+        ("a NAT port", frame::tcp(SYN, to_gateway(CLIENT, 5_001, 40_001), b""), DropReason::Unsolicited),
         (
-            "counters, from elsewhere",
+            "counters, from outside",
             frame::tcp(SYN, to_gateway(CLIENT, 5_001, 9_100), b""),
             DropReason::Unsolicited,
         ),
         ("an echo reply", frame::icmp(CLIENT, GATEWAY, 0, b"12345678"), DropReason::Unsolicited),
         ("a first fragment", fragment(0, true), DropReason::Fragment),
         ("a last fragment", fragment(8, false), DropReason::Fragment),
-        ("a broken header", broken, DropReason::Checksum),
+        ("a wrong header checksum", broken, DropReason::Checksum),
         (
             "to another host",
             frame::tcp(SYN, to_gateway(CLIENT, 1, SSH).addressed_to(NAS), b""),
@@ -111,7 +111,7 @@ fn what_nobody_waits_for_is_silence() {
         ),
         ("from ourselves", frame::tcp(SYN, to_gateway(GATEWAY, 1, SSH), b""), DropReason::NotForUs),
         (
-            "our address, from elsewhere",
+            "our IP address with another MAC address",
             frame::tcp(SYN, to_gateway(other, 1, SSH), b""),
             DropReason::NotForUs,
         ),
@@ -123,8 +123,8 @@ fn what_nobody_waits_for_is_silence() {
         ),
         ("IPv6", ipv6, DropReason::Protocol),
         ("version 6 in a header of version 4", version(6), DropReason::Malformed),
-        ("its last hop", last_hop, DropReason::TtlExpired),
-        ("nothing", Vec::new(), DropReason::Malformed),
+        ("a TTL of 1", last_hop, DropReason::TtlExpired),
+        ("empty", Vec::new(), DropReason::Malformed),
     ];
     for (row, (name, frame, why)) in table.iter().enumerate() {
         let given = gateway.on_frame(READY, Port::Outside, &mut frame.clone());
@@ -133,7 +133,7 @@ fn what_nobody_waits_for_is_silence() {
 }
 
 #[test]
-fn the_own_stack_gets_what_is_for_it() {
+fn the_network_stack_receives_only_what_it_expects() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let server = Host { address: TIME_SERVER, ..NAS };
@@ -141,19 +141,19 @@ fn the_own_stack_gets_what_is_for_it() {
     let time = |from, from_port| frame::udp(Path { from, from_port, to: GATEWAY, to_port: 12_300 }, b"time");
     let table: &[(&str, Vec<u8>, bool)] = &[
         ("a ping", frame::icmp(CLIENT, GATEWAY, 8, b"12345678"), true),
-        ("who has our address", frame::arp(ArpOperation::Request, NAS, everybody), true),
+        ("an ARP request for our address", frame::arp(ArpOperation::Request, NAS, everybody), true),
         (
-            "who has another",
+            "an ARP request for another address",
             frame::arp(ArpOperation::Request, NAS, Host { hardware: BROADCAST, ..NAS }),
             false,
         ),
-        ("the time server's answer", time(server, 123), true),
-        ("another's answer", time(NAS, 123), false),
-        ("from another port", time(server, 124), false),
-        ("counters, from the inside", frame::tcp(SYN, from_nas(5_000, 9_100), b""), true),
-        ("counters, by datagram", frame::udp(from_nas(5_000, 9_100), b""), true),
+        ("the time server's reply", time(server, 123), true),
+        ("a reply from another host", time(NAS, 123), false),
+        ("a reply from another port", time(server, 124), false),
+        ("counters over TCP, from the inside", frame::tcp(SYN, from_nas(5_000, 9_100), b""), true),
+        ("counters over UDP, from the inside", frame::udp(from_nas(5_000, 9_100), b""), true),
         (
-            "DHCP, which was not asked",
+            "DHCP, although not configured",
             frame::udp(Path { from: NAS, from_port: 67, to: GATEWAY, to_port: 68 }, b""),
             false,
         ),
@@ -165,33 +165,37 @@ fn the_own_stack_gets_what_is_for_it() {
 }
 
 #[test]
-fn an_inside_host_is_asked_for_and_only_one_that_answers_gets_flows() {
+fn an_inside_host_receives_flows_once_it_has_answered_arp() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     gateway.set_time(Instant(0), crate::harness::START).unwrap();
     open(&mut gateway, READY, CLIENT, "SSHK");
     assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), Err(Action::Drop(DropReason::NoNeighbour)));
     let unknown = pass(&mut gateway, READY, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
-    assert_eq!(unknown, Err(Action::Drop(DropReason::NoGrant)), "a stranger must not learn who answers");
+    assert_eq!(
+        unknown,
+        Err(Action::Drop(DropReason::NoGrant)),
+        "a stranger must not learn which hosts answer"
+    );
 
     let mut out = [0; 64];
-    let question =
+    let request =
         |gateway: &mut Small<'_>, now, out: &mut [u8]| gateway.on_tick(now, out).map(|(_, length)| length);
-    assert_eq!(question(&mut gateway, READY, &mut out), Some(42));
-    let nobody = Host { hardware: EthernetAddress([0; 6]), ..NAS };
-    let mut expected = frame::arp(ArpOperation::Request, GATEWAY, nobody);
+    assert_eq!(request(&mut gateway, READY, &mut out), Some(42));
+    let unknown_mac = Host { hardware: EthernetAddress([0; 6]), ..NAS };
+    let mut expected = frame::arp(ArpOperation::Request, GATEWAY, unknown_mac);
     expected[..6].fill(0xff);
-    assert_eq!(out[..42], expected, "two services of one host make one question");
-    assert_eq!(question(&mut gateway, READY, &mut out), None, "not twice in a second");
-    assert_eq!(question(&mut gateway, seconds(1), &mut out), Some(42), "again, until it answers");
+    assert_eq!(out[..42], expected, "one request for two services of the same host");
+    assert_eq!(request(&mut gateway, READY, &mut out), None, "not twice within a second");
+    assert_eq!(request(&mut gateway, seconds(1), &mut out), Some(42), "repeated until it answers");
     let _ = gateway.on_frame(seconds(1), Port::Outside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
     assert!(client(&mut gateway, seconds(1), TCP_SYN, 5_001).is_ok());
-    assert_eq!(question(&mut gateway, seconds(30), &mut out), None);
-    assert_eq!(question(&mut gateway, seconds(31), &mut out), Some(42), "whether it is still there");
+    assert_eq!(request(&mut gateway, seconds(30), &mut out), None);
+    assert_eq!(request(&mut gateway, seconds(31), &mut out), Some(42), "refreshed");
 }
 
 #[test]
-fn an_arp_answer_with_an_impossible_hardware_address_does_not_redirect_a_service() {
+fn an_arp_reply_with_an_invalid_mac_address_does_not_redirect_a_service() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -199,26 +203,26 @@ fn an_arp_answer_with_an_impossible_hardware_address_does_not_redirect_a_service
     let table = [
         ("the gateway's own", GATEWAY.hardware, NAS.hardware),
         ("broadcast", BROADCAST, NAS.hardware),
-        ("a group's", EthernetAddress([1, 0, 0x5e, 0, 0, 1]), NAS.hardware),
-        ("none", EthernetAddress([0; 6]), NAS.hardware),
-        ("a new card's", new_card, new_card),
+        ("multicast", EthernetAddress([1, 0, 0x5e, 0, 0, 1]), NAS.hardware),
+        ("all zeros", EthernetAddress([0; 6]), NAS.hardware),
+        ("a replaced network card", new_card, new_card),
     ];
     for ((row, (name, claimed, reached)), port) in table.into_iter().enumerate().zip(5_001..) {
         let mut answer = frame::arp(ArpOperation::Reply, Host { hardware: claimed, ..NAS }, GATEWAY);
-        // The frame itself has a good source, so only the claim in it is wrong.
+        // The frame's source is valid; only the address in the ARP packet is wrong.
         answer[6..12].copy_from_slice(&NAS.hardware.0);
         assert_eq!(
             gateway.on_frame(READY, Port::Outside, &mut answer),
             Action::Local { skip: 0 },
             "row {row}: {name}"
         );
-        let inwards = client(&mut gateway, READY, TCP_SYN, port).unwrap();
-        assert_eq!(inwards.hardware, (GATEWAY.hardware, reached), "row {row}: {name}");
+        let incoming = client(&mut gateway, READY, TCP_SYN, port).unwrap();
+        assert_eq!(incoming.hardware, (GATEWAY.hardware, reached), "row {row}: {name}");
     }
 }
 
 #[test]
-fn answers_go_to_the_hardware_address_that_the_client_used_last() {
+fn replies_go_to_the_mac_address_that_the_client_used_last() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
@@ -233,7 +237,7 @@ fn answers_go_to_the_hardware_address_that_the_client_used_last() {
 }
 
 #[test]
-fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
+fn without_an_address_only_dhcp_is_handled() {
     let (mut tables, mut config) = (SmallTables::new(), one_arm());
     let pkd_gateway::Address::Static(interface) = config.address else { panic!("{:?}", config.address) };
     config.address = pkd_gateway::Address::Dhcp;
@@ -242,9 +246,9 @@ fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
     let dhcp = |to| frame::udp(Path { from: NAS, from_port: 67, to, to_port: 68 }, b"offer");
     let local = Action::Local { skip: 0 };
     let (not_ready, not_ours) = (Action::Drop(DropReason::NotReady), Action::Drop(DropReason::NotForUs));
-    // what comes; what becomes of it without an address, and with one
+    // name, frame, action without an address, action with an address
     let table = [
-        ("an offer to all", dhcp(all), local, local),
+        ("a broadcast offer", dhcp(all), local, local),
         ("an offer to the gateway", dhcp(GATEWAY), local, local),
         (
             "a SYN",
@@ -253,7 +257,7 @@ fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
             Action::Drop(DropReason::NoGrant),
         ),
         ("counters", frame::udp(from_nas(5_000, 9_100), b""), not_ready, local),
-        ("who has its address", frame::arp(ArpOperation::Request, NAS, GATEWAY), not_ours, local),
+        ("an ARP request for its address", frame::arp(ArpOperation::Request, NAS, GATEWAY), not_ours, local),
     ];
     let mut out = [0; 64];
     for given in [None, Some(interface), None] {
@@ -265,13 +269,13 @@ fn until_dhcp_gives_an_address_only_its_answers_are_looked_at() {
             assert_eq!(action, *expected, "row {row}: {name}, {given:?}");
         }
         if given.is_none() {
-            assert_eq!(gateway.on_tick(READY, &mut out), None, "it asks nobody without an address");
+            assert_eq!(gateway.on_tick(READY, &mut out), None, "no ARP requests without an address");
         }
     }
 }
 
 #[test]
-fn the_own_stacks_frames_go_out_once() {
+fn frames_of_the_network_stack_are_sent_once() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let gateway = ready(&mut tables, &config);
     let mut out = [0; 7];
@@ -282,7 +286,7 @@ fn the_own_stacks_frames_go_out_once() {
 }
 
 #[test]
-fn every_wrong_knock_has_its_reason_and_is_counted_under_it() {
+fn every_ignored_knock_has_its_reason_and_counter() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let good = knock("SSHK", READY, 1);
@@ -311,7 +315,7 @@ fn every_wrong_knock_has_its_reason_and_is_counted_under_it() {
 }
 
 #[test]
-fn a_knock_with_a_wrong_udp_checksum_is_none() {
+fn a_knock_with_a_wrong_udp_checksum_is_dropped() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let path = to_gateway(CLIENT, 5_000, crate::harness::KNOCK_PORT);

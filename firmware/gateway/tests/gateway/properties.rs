@@ -1,4 +1,4 @@
-//! What holds for every frame.
+//! Properties that hold for every frame.
 
 use pkd_gateway::{Action, DropReason, Gateway, Inline, Instant, KnockOutcome, Mode, Pass, Port, Vlans};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Frames of strangers: random bytes, or a good frame with a few bytes turned and its end cut off.
+/// Frames from strangers: random bytes, or valid frames with a few changed bytes and some truncated.
 fn stranger() -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..1_515);
     let good =
@@ -33,7 +33,7 @@ fn stranger() -> impl Strategy<Value = Vec<u8>> {
                 let at = at.index(frame.len());
                 frame[at] ^= byte;
             }
-            // Most are whole.
+            // Three in four are not truncated.
             let end = end.index(frame.len() * 4);
             frame.truncate(end.max(1));
             frame
@@ -51,7 +51,7 @@ fn modes() -> impl Strategy<Value = Mode> {
     ]
 }
 
-/// Where a VLAN's tag is, if there is one.
+/// Removes a VLAN tag, if there is one.
 fn plain(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame.len() > 18 && frame[12..14] == [0x81, 0] {
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn out_and_back_is_the_identity(
+    fn a_round_trip_restores_the_packet(
         tcp in any::<bool>(),
         from_port in 1_u16..,
         payload in prop::collection::vec(any::<u8>(), 0..1_400),
@@ -102,7 +102,7 @@ proptest! {
         let (transport, port, inside) = if tcp { (Transport::Tcp(SYN), SSH, 22) } else { (Transport::Udp, DNS, 53) };
         let sent = without_checksum(frame::segment(transport, to_gateway(CLIENT, from_port, port), &payload), checksum || tcp);
         let there = forwarded(&mut gateway, &sent);
-        // The NAS sends the same bytes back.
+        // The NAS sends the same payload back.
         let echo = frame::segment(transport, from_nas(inside, frame::parse(&there).unwrap().from.1), &payload);
         let back = forwarded(&mut gateway, &without_checksum(echo, checksum || tcp));
         let mut expected = frame::segment(
@@ -111,21 +111,21 @@ proptest! {
             &payload,
         );
         let mut packet = Ipv4Packet::new_unchecked(&mut expected[14..]);
-        packet.set_hop_limit(frame::HOPS - 1);
+        packet.set_hop_limit(frame::TTL_SENT - 1);
         packet.fill_checksum();
         prop_assert_eq!(back, without_checksum(expected, checksum || tcp));
         prop_assert!(there.len() == sent.len());
     }
 
     #[test]
-    fn a_stranger_never_gets_through(
+    fn a_stranger_never_reaches_a_service(
         frames in prop::collection::vec((any::<bool>(), any::<u8>(), any::<u16>(), any::<u16>()), 1..50),
         bridge in any::<bool>(),
     ) {
         let mut tables = SmallTables::new();
         let config = if bridge { inline() } else { one_arm() };
         let mut gateway = ready(&mut tables, &config);
-        // Somebody else has a grant.
+        // Another client has a grant.
         let honest = Host::new(3, [203, 0, 113, 200]);
         open(&mut gateway, READY, honest, "BOTH");
         for (tcp, flags, from_port, to_port) in frames {
@@ -135,13 +135,14 @@ proptest! {
             let path = Path { from: CLIENT, from_port, to, to_port };
             let action = gateway.on_frame(READY, Port::Outside, &mut frame::segment(transport, path, b""));
             let to_service = !bridge || ports.contains(&to_port) || to_port == 40_000;
-            prop_assert!(!to_service || matches!(action, Action::Drop(_) | Action::Knock(KnockOutcome { grant: None, .. })), "{:?}", action);
+            let is_blocked = matches!(action, Action::Drop(_) | Action::Knock(KnockOutcome { grant: None, .. }));
+            prop_assert!(!to_service || is_blocked, "{:?}", action);
         }
         prop_assert_eq!(gateway.counters().flows, 0);
     }
 }
 
-/// UDP may go without (RFC 768).
+/// UDP may have no checksum (RFC 768).
 fn without_checksum(mut frame: Vec<u8>, keep: bool) -> Vec<u8> {
     if !keep {
         frame[14 + 20 + 6..14 + 20 + 8].fill(0);
@@ -155,19 +156,19 @@ fn forwarded(gateway: &mut Small<'_>, frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a frame is an IPv4 packet whose checksums hold.
+/// Whether a frame is an IPv4 packet with correct checksums.
 fn is_whole(frame: &[u8]) -> bool {
     let frame = plain(frame);
     let Ok(ethernet) = EthernetFrame::new_checked(&frame[..]) else { return false };
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return false;
     }
-    // `seen` wants right checksums, and panics else.
+    // `parse` panics if a checksum is wrong.
     std::panic::catch_unwind(|| frame::parse(&frame)).is_ok_and(|seen| seen.is_some())
 }
 
 #[test]
-fn a_frame_of_each_length_is_looked_at() {
+fn a_truncated_frame_of_any_length_is_malformed() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     let whole = frame::tcp(SYN, to_gateway(CLIENT, 1, SSH), &[0; 1_460]);

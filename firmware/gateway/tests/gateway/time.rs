@@ -1,4 +1,4 @@
-//! The clock and the floor: what a time server can do, and what it cannot.
+//! The clock and the floor: what a time server can and cannot do.
 
 use pkd_core::{Reason, UnixSeconds, Verdict, Window};
 use pkd_gateway::{DropReason, Gateway, Instant, KnockGrant, KnockOutcome, TimeError, TimeSource};
@@ -28,7 +28,7 @@ fn no_knock_is_accepted_before_the_time_is_known() {
 }
 
 #[test]
-fn a_gateway_with_nothing_in_flash_waits_for_a_window() {
+fn without_a_saved_floor_the_gateway_waits_for_one_window() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     gateway.set_time(at(0), unix(0)).unwrap();
@@ -41,7 +41,7 @@ fn a_gateway_with_nothing_in_flash_waits_for_a_window() {
 }
 
 #[test]
-fn the_saved_floor_outlives_a_restart_and_keeps_old_knocks_out() {
+fn the_saved_floor_keeps_old_knocks_rejected_after_a_reboot() {
     let config = one_arm();
     let accepted = knock_at("SSHK", unix(20), 1);
     let mut tables = SmallTables::new();
@@ -57,17 +57,21 @@ fn the_saved_floor_outlives_a_restart_and_keeps_old_knocks_out() {
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, saved);
     gateway.set_time(at(0), unix(21)).unwrap();
     assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &accepted), REPLAY);
-    assert_eq!(send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", unix(21), 2)), ACCEPT, "at once");
+    assert_eq!(
+        send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", unix(21), 2)),
+        ACCEPT,
+        "there is no wait"
+    );
 }
 
 #[test]
-fn a_floor_that_rose_while_the_last_was_being_saved_still_has_to_be_saved() {
-    // floors by the seconds of accepted knocks; what was saved meanwhile; what is left to save
+fn a_floor_that_rises_during_a_save_is_saved_next() {
+    // name, times of accepted knocks, the floor that was saved, the floor still to save
     let table: [(&str, &[u64], u64, Option<u64>); 4] = [
         ("the same", &[20], 20, None),
-        ("a later one came", &[20, 21], 20, Some(21)),
-        ("both are below the saved one", &[20, 21], 21, None),
-        ("an earlier one was saved", &[20], 19, Some(20)),
+        ("a later knock was accepted", &[20, 21], 20, Some(21)),
+        ("both are at or below the saved floor", &[20, 21], 21, None),
+        ("an earlier floor was saved", &[20], 19, Some(20)),
     ];
     for (row, (name, knocks, saved, left)) in table.into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), one_arm());
@@ -83,7 +87,7 @@ fn a_floor_that_rose_while_the_last_was_being_saved_still_has_to_be_saved() {
 }
 
 #[test]
-fn a_knock_is_returned_with_the_floor_to_save_until_it_is_saved() {
+fn every_knock_requests_saving_the_floor_until_it_is_saved() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     gateway.set_time(at(0), unix(20)).unwrap();
@@ -91,7 +95,7 @@ fn a_knock_is_returned_with_the_floor_to_save_until_it_is_saved() {
     let grant = Some(KnockGrant { address: CLIENT.address, rule: 0 });
     let table = [
         ("a knock that is ignored", &accepted[..55], Verdict::Ignore(Reason::Length), None, None),
-        ("the first accepted", &accepted[..], Verdict::Accept, grant, Some(unix(20))),
+        ("the first accepted knock", &accepted[..], Verdict::Accept, grant, Some(unix(20))),
         (
             "ignored, while the floor is unsaved",
             &accepted[..],
@@ -111,7 +115,7 @@ fn a_knock_is_returned_with_the_floor_to_save_until_it_is_saved() {
 }
 
 #[test]
-fn a_floor_that_could_not_be_saved_is_counted_and_still_has_to_be_saved() {
+fn a_floor_that_could_not_be_saved_is_counted_and_requested_again() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     gateway.set_time(at(0), unix(20)).unwrap();
@@ -124,29 +128,29 @@ fn a_floor_that_could_not_be_saved_is_counted_and_still_has_to_be_saved() {
 }
 
 #[test]
-fn a_time_that_is_not_believed_is_named_beside_the_earliest_possible() {
+fn the_error_names_the_rejected_and_the_earliest_time() {
     let text = TimeError::TooEarly { reported: UnixSeconds(12), earliest: UnixSeconds(345) }.to_string();
     assert!(text.contains("12") && text.contains("345"), "{text}");
 }
 
 #[test]
-fn a_time_server_that_lies_about_the_past_is_not_believed() {
+fn a_time_in_the_past_is_rejected() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(100)));
-    // What was accepted at the latest, less the window that its sender's clock may have been ahead.
+    // The latest accepted knock, less the window that its sender's clock may have been ahead.
     let earliest = unix(90);
     let table = [(0, false), (89, false), (90, true), (200, true), (89, false)];
-    for (row, (reported, believed)) in table.into_iter().enumerate() {
+    for (row, (reported, accepted)) in table.into_iter().enumerate() {
         let reported = unix(reported);
-        let expected = if believed { Ok(()) } else { Err(TimeError::TooEarly { reported, earliest }) };
+        let expected = if accepted { Ok(()) } else { Err(TimeError::TooEarly { reported, earliest }) };
         assert_eq!(gateway.set_time(at(0), reported), expected, "row {row}");
     }
-    assert_eq!(gateway.time(at(3)), Some(unix(203)), "it goes on from the last that was believed");
+    assert_eq!(gateway.time(at(3)), Some(unix(203)), "the clock continues from the last accepted time");
     assert_eq!(gateway.counters().time_rejected, 3);
 }
 
 #[test]
-fn no_time_is_earlier_than_the_configuration() {
+fn a_time_before_the_configuration_is_rejected() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     let reported = UnixSeconds(config.created.0 - 1);
@@ -158,7 +162,7 @@ fn no_time_is_earlier_than_the_configuration() {
 }
 
 #[test]
-fn a_clock_set_back_brings_no_knock_back_and_one_set_ahead_shuts_nobody_out_for_good() {
+fn changing_the_clock_never_revives_a_knock_nor_locks_out_senders_for_good() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(unix(0)));
     gateway.set_time(at(0), unix(50)).unwrap();
@@ -172,7 +176,7 @@ fn a_clock_set_back_brings_no_knock_back_and_one_set_ahead_shuts_nobody_out_for_
 }
 
 #[test]
-fn a_first_time_that_was_ahead_is_mended_by_the_next() {
+fn a_first_time_that_was_too_late_is_corrected_by_the_next() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     gateway.set_time(at(0), unix(1_000_000)).unwrap();
@@ -183,40 +187,40 @@ fn a_first_time_that_was_ahead_is_mended_by_the_next() {
         "the wait is one window"
     );
     assert_eq!(send_knock(&mut gateway, at(12), CLIENT, &knock_at("SSHK", unix(12), 2)), ACCEPT);
-    // From now on there is something to remember, and no way back.
+    // From now on there is an accepted knock, so an earlier time does not restart the wait.
     assert_eq!(send_knock(&mut gateway, at(12), CLIENT, &knock_at("SSHK", unix(12), 2)), REPLAY);
     gateway.set_time(at(13), unix(3)).unwrap();
     assert_eq!(send_knock(&mut gateway, at(13), CLIENT, &knock_at("SSHK", unix(12), 2)), REPLAY);
 }
 
 #[test]
-fn a_clock_that_is_set_back_a_little_makes_nobody_wait_again() {
+fn setting_the_clock_back_slightly_does_not_restart_the_wait() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     for now in [0, 5, 10, 15] {
-        // Each time a second less has passed for the server.
+        // Our clock runs faster than the server's.
         gateway.set_time(at(now), unix(now - now / 5)).unwrap();
     }
     assert_eq!(send_knock(&mut gateway, at(15), CLIENT, &knock_at("SSHK", unix(12), 1)), ACCEPT);
 }
 
 #[test]
-fn without_a_clock_times_have_to_grow() {
+fn without_a_clock_the_times_of_knocks_must_increase() {
     let (mut tables, mut config) = (SmallTables::new(), one_arm());
     config.time = TimeSource::None;
     config.rules.iter_mut().for_each(|rule| rule.window = Window::NO_CLOCK);
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    let made = config.created.0;
+    let created = config.created.0;
     let table = [
-        ("no later than the configuration", made, REPLAY),
-        ("later", made + 1, ACCEPT),
-        ("again", made + 1, REPLAY),
-        ("much later", made + 1_000, ACCEPT),
-        ("earlier than that", made + 999, REPLAY),
+        ("not later than the configuration", created, REPLAY),
+        ("later", created + 1, ACCEPT),
+        ("the same again", created + 1, REPLAY),
+        ("much later", created + 1_000, ACCEPT),
+        ("earlier than the last", created + 999, REPLAY),
     ];
     for (row, (name, time, verdict)) in table.into_iter().enumerate() {
         let given = send_knock(&mut gateway, at(0), CLIENT, &knock_at("SSHK", UnixSeconds(time), 1));
         assert_eq!(given, verdict, "row {row}: {name}");
     }
-    assert_eq!(gateway.unsaved_floor(), Some(UnixSeconds(made + 1_000)));
+    assert_eq!(gateway.unsaved_floor(), Some(UnixSeconds(created + 1_000)));
 }

@@ -1,7 +1,7 @@
-//! What a frame costs: instructions of `Gateway::on_frame`, counted by QEMU.
+//! A benchmark image: the instructions that `Gateway::on_frame` and `Verifier::check` need, counted by QEMU.
 //!
-//! With `-icount shift=0` an instruction takes a nanosecond of the timer's. The timer ticks at 25 MHz, so it tells 40 of
-//! them apart, and a thousand frames tell one.
+//! With `-icount shift=0` each instruction takes one nanosecond. The timer ticks at 25 MHz, so it has a resolution of 40
+//! instructions; over a thousand frames the error is below one.
 
 #![no_std]
 #![no_main]
@@ -35,35 +35,35 @@ const NOW: Instant = Instant(20_000);
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
 /// Frames of each kind.
 const FRAMES: u32 = 1_000;
-/// Instructions in a tick of the timer.
+/// Instructions per tick of the timer.
 const INSTRUCTIONS_PER_TICK: u32 = 40;
 
-/// The dual timer's first counter (Arm DDI 0479, section 4.4), counting down.
+/// The dual timer's first counter (Arm DDI 0479, section 4.4). It counts down.
 mod timer {
     pub(super) const LOAD: usize = 0x4000_2000;
     pub(super) const VALUE: usize = 0x4000_2004;
     pub(super) const CONTROL: usize = 0x4000_2008;
-    /// 32 bits wide, on.
+    /// 32 bits, enabled.
     pub(super) const ON: u32 = 1 << 7 | 1 << 1;
 }
 
-/// No interrupt is unmasked; cortex-m-rt wants to see a table.
+/// No interrupt is unmasked, but cortex-m-rt requires a table.
 #[unsafe(link_section = ".vector_table.interrupts")]
 #[unsafe(no_mangle)]
 #[used]
 static __INTERRUPTS: [usize; 1] = [0];
 
 fn ticks() -> u32 {
-    // SAFETY: the timer is there on this board, and reading changes nothing.
+    // SAFETY: the timer exists on this board, and reading has no side effects.
     !unsafe { ptr::read_volatile(ptr::with_exposed_provenance(timer::VALUE)) }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: the timer is there on this board, and does not write to memory.
+    // SAFETY: the timer exists on this board, and does not access memory.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(register), value) }
 }
 
-/// Writes an IPv4 frame of `length` bytes, with its header's checksum and no other.
+/// Writes the Ethernet and IPv4 headers, with the header checksum.
 fn ipv4(frame: &mut [u8], from: [u8; 4], to: [u8; 4], protocol: u8) {
     let length = u16::try_from(frame.len() - 14).unwrap_or(0).to_be_bytes();
     frame[..6].copy_from_slice(&GATEWAY.0);
@@ -78,7 +78,7 @@ fn ipv4(frame: &mut [u8], from: [u8; 4], to: [u8; 4], protocol: u8) {
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Of an even number of bytes, as RFC 1071 has it.
+/// The sum of RFC 1071, over an even number of bytes.
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum()
 }
@@ -124,14 +124,14 @@ fn config() -> Config<RULES> {
         services: Services::NONE.with(0),
     };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
-        defmt::panic!("one of each fits");
+        defmt::panic!("there is room for one of each");
     }
     config
 }
 
 type StandardGateway = Gateway<'static, FLOWS, GRANTS, RULES, KNOCKS>;
 
-/// Instructions of a frame, on average. `make` writes the frame, whose cost is taken off.
+/// The average instructions per frame. `make` writes each frame; its cost is subtracted.
 fn measure(
     gateway: &mut StandardGateway,
     frame: &mut [u8],
@@ -158,10 +158,10 @@ fn measure(
     both.saturating_sub(overhead) * INSTRUCTIONS_PER_TICK / frames
 }
 
-/// Rounds of what goes by itself.
+/// Rounds for measurements without frames.
 const ROUNDS: u32 = 1_000;
 
-/// Instructions of each round.
+/// The average instructions per round.
 fn measure_rounds(mut run: impl FnMut(u32)) -> u32 {
     let start = ticks();
     for number in 0..ROUNDS {
@@ -175,7 +175,7 @@ fn measure_rounds(mut run: impl FnMut(u32)) -> u32 {
     ticks().wrapping_sub(start).saturating_sub(empty) * INSTRUCTIONS_PER_TICK / ROUNDS
 }
 
-/// `Verifier::check` by itself, beside the two SHA-256 blocks that it cannot do without.
+/// The cost of `Verifier::check`, and of the two SHA-256 blocks that a check needs at least.
 struct VerifierCosts {
     blocks: u32,
     accepted: u32,
@@ -201,7 +201,7 @@ fn verifier_costs() -> VerifierCosts {
         let packet =
             Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
         if Verifier::new(&rule, &mut cache).check(START, &packet) != expected {
-            defmt::panic!("another verdict");
+            defmt::panic!("unexpected verdict");
         }
     };
     let blocks = [[7; 64]; 2];
@@ -217,7 +217,7 @@ fn verifier_costs() -> VerifierCosts {
     let forged = measure_rounds(|_| check(&forgery, Verdict::Ignore(Reason::Digest)));
     let other_tag = measure_rounds(|_| check(&other, Verdict::Ignore(Reason::Tag)));
     let wrong_length = measure_rounds(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
-    // What it takes to make them is taken off.
+    // The cost of making the knocks is subtracted.
     let made = measure_rounds(|number| {
         core::hint::black_box(seal(rule.tag, number));
     });
@@ -237,10 +237,10 @@ fn main() -> ! {
     let config = CONFIG.init(config());
     let mut gateway = Gateway::new(TABLES.take(), config, GATEWAY, Some(UnixSeconds(1)));
     if gateway.set_time(Instant(0), START).is_err() {
-        defmt::panic!("the time is not believed");
+        defmt::panic!("the time was rejected");
     }
     let frame = FRAME.take();
-    // The NAS answers who has its address.
+    // The NAS sends an ARP reply.
     let arp = &mut frame[..42];
     arp[..6].copy_from_slice(&GATEWAY.0);
     arp[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
@@ -250,7 +250,7 @@ fn main() -> ! {
     arp[32..38].copy_from_slice(&GATEWAY.0);
     arp[38..42].copy_from_slice(&OWN_ADDRESS);
     if gateway.on_frame(NOW, Port::Outside, arp) != (Action::Local { skip: 0 }) {
-        defmt::panic!("the NAS is not learned");
+        defmt::panic!("the NAS's address was not learned");
     }
 
     let accepted = |action| matches!(action, Action::Knock(KnockOutcome { verdict: Verdict::Accept, .. }));
@@ -266,16 +266,16 @@ fn main() -> ! {
             ports(frame, 5_000, KNOCK_PORT);
             frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
             frame[42..].copy_from_slice(&payload);
-            // Both addresses, the protocol, the length, and all from the ports on (RFC 768).
+            // The pseudo-header, then the UDP header and payload (RFC 768).
             let pseudo = 17 + 64 + sum(&frame[26..34]);
             let checksum = !fold(pseudo + sum(&frame[34..]));
             frame[40..42].copy_from_slice(&checksum.to_be_bytes());
         })
     };
-    // As long as the cache has room, and when each has to let one go.
+    // First while the cache has room, then while every knock evicts another.
     let room = u32::try_from(KNOCKS).unwrap_or(0);
     let (first, later) = (knock(0..room), knock(room..FRAMES));
-    // A flow, with its grant.
+    // A flow, opened with the grant.
     let syn = |frame: &mut [u8], flags: u8| {
         ipv4(frame, CLIENT, OWN_ADDRESS, 6);
         ports(frame, 5_001, SSH);
@@ -293,7 +293,7 @@ fn main() -> ! {
         )
     };
     let (small, large) = (forward(68), forward(1_400));
-    // A stranger's SYN: the whole of the grants is looked through.
+    // A stranger's SYN: the search covers all grants.
     let stranger = measure(
         &mut gateway,
         &mut frame[..68],

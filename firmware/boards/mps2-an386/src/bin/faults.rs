@@ -1,4 +1,4 @@
-//! What becomes of a gateway that goes wrong: each boot of this image goes wrong in another way, and the next one tells of it.
+//! A test image that fails in a different way on each boot, to show that each failure is logged and resets the board.
 
 #![no_std]
 #![no_main]
@@ -17,30 +17,30 @@ use cortex_m_rt::entry;
 
 use crate::watchdog::Watchdog;
 
-/// A word of the PSRAM behind the flash: it outlives resets, and QEMU begins with 0 there.
+/// A word of the PSRAM behind the flash. It survives resets, and QEMU initialises it to 0.
 const BOOT_COUNT: usize = 0x2108_0000;
-/// Milliseconds that the watchdog waits here.
+/// The watchdog's timeout in milliseconds.
 const WATCHDOG_MS: u32 = 200;
-/// The dual timer's first counter (Arm DDI 0479, section 4.4), counting down at 25 MHz.
+/// The dual timer's first counter (Arm DDI 0479, section 4.4). It counts down at 25 MHz.
 const LOAD: usize = 0x4000_2000;
 const VALUE: usize = 0x4000_2004;
 const CONTROL: usize = 0x4000_2008;
-/// 32 bits wide, on.
+/// 32 bits, enabled.
 const ON: u32 = 1 << 7 | 1 << 1;
 
-/// No interrupt is unmasked; cortex-m-rt wants to see a table.
+/// No interrupt is unmasked, but cortex-m-rt requires a table.
 #[unsafe(link_section = ".vector_table.interrupts")]
 #[unsafe(no_mangle)]
 #[used]
 static __INTERRUPTS: [usize; 1] = [0];
 
 fn read(address: usize) -> u32 {
-    // SAFETY: all addresses above are there on this board, and reading changes nothing.
+    // SAFETY: all addresses above exist on this board, and reading has no side effects.
     unsafe { ptr::read_volatile(ptr::with_exposed_provenance(address)) }
 }
 
 fn write(address: usize, value: u32) {
-    // SAFETY: all addresses above are there on this board, and no reference is to any of them.
+    // SAFETY: all addresses above exist on this board, and there are no references to them.
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(address), value) }
 }
 
@@ -56,7 +56,7 @@ fn main() -> ! {
         1 => cortex_m::asm::udf(),
         2 => {
             Watchdog::start(WATCHDOG_MS);
-            // As a gateway that waits for what never comes.
+            // A gateway that waits for an event that never happens.
             cortex_m::interrupt::disable();
             loop {
                 core::hint::spin_loop();
@@ -64,7 +64,7 @@ fn main() -> ! {
         }
         _ => {
             let mut watchdog = Watchdog::start(WATCHDOG_MS);
-            // Five times as long as it waits.
+            // Five times the timeout.
             while u32::MAX - read(VALUE) < WATCHDOG_MS * 5 * 25_000 {
                 watchdog.feed();
             }
