@@ -3,8 +3,8 @@
 
 #[cfg(feature = "pages")]
 #[allow(dead_code, unused_imports, reason = "the program uses more of it")]
-#[path = "src/args/mod.rs"]
-mod args;
+#[path = "src/cli/mod.rs"]
+mod cli;
 
 #[cfg(feature = "pages")]
 mod pages {
@@ -31,7 +31,7 @@ mod pages {
 
     pub(crate) fn write() -> Result {
         let own = PathBuf::from(env::var("OUT_DIR")?).join("share");
-        let command = crate::args::Args::command();
+        let command = crate::cli::Args::command();
         let manual = own.join("man/man1");
         fs::create_dir_all(&manual)?;
         for (name, page) in man_pages(&command)? {
@@ -48,7 +48,7 @@ mod pages {
         copy(&own, &profile.join("share"))
     }
 
-    /// One for knock, and one for each verb.
+    /// One for knock, and one for each subcommand.
     fn man_pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>> {
         let mut pages = Vec::new();
         let mut page = |command: Command, name: String| -> Result {
@@ -60,11 +60,11 @@ mod pages {
         };
         let mut whole = command.clone();
         whole.build();
-        for verb in whole.get_subcommands() {
-            let name = format!("knock-{}", verb.get_name());
+        for subcommand in whole.get_subcommands() {
+            let name = format!("knock-{}", subcommand.get_name());
             // The page's name, and how it is typed.
-            let verb = verb.clone().display_name(&name).bin_name(name.replacen('-', " ", 1));
-            page(verb, name)?;
+            let subcommand = subcommand.clone().display_name(&name).bin_name(name.replacen('-', " ", 1));
+            page(subcommand, name)?;
         }
         page(whole.version(env!("CARGO_PKG_VERSION")), "knock".to_owned())?;
         Ok(pages)
@@ -90,7 +90,7 @@ mod pages {
 
 #[cfg(feature = "pages")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=src/args");
+    println!("cargo::rerun-if-changed=src/cli");
     pages::write()
 }
 

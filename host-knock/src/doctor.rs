@@ -12,18 +12,18 @@ use anyhow::{Context as _, Result};
 use pkd_core::{Port, Window};
 
 use crate::{
+    connect,
     host::Host,
-    open,
     request::{Families, Request},
     send,
 };
 
-/// How long a port may take to answer a first look.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long a port may take to answer a first probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a port does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum PortState {
     Open,
     Refused,
     Silent,
@@ -31,7 +31,7 @@ enum State {
 }
 
 /// What is to be examined.
-pub(crate) struct Patient<'a> {
+pub(crate) struct Target<'a> {
     pub(crate) host: &'a Host,
     pub(crate) families: Families,
     pub(crate) port: Port,
@@ -45,133 +45,133 @@ pub(crate) struct Patient<'a> {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn examine(patient: &Patient<'_>, request: impl FnOnce() -> Result<Request>) -> Result<bool> {
-    let (is_open, cause) = checks(patient, request)?;
-    line("", &cause)?;
+pub(crate) fn diagnose(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Result<bool> {
+    let (is_open, conclusion) = checks(target, request)?;
+    print_line("", &conclusion)?;
     Ok(is_open)
 }
 
-fn checks(patient: &Patient<'_>, request: impl FnOnce() -> Result<Request>) -> Result<(bool, String)> {
-    let Patient { host, families, port, limit, time_server } = *patient;
+fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Result<(bool, String)> {
+    let Target { host, families, port, limit, time_server } = *target;
     let addresses = match send::resolve(host, port, families) {
         Ok(addresses) => addresses,
         Err(error) => {
-            line("FAIL", &format!("name: {host}: {error:#}"))?;
+            print_line("FAIL", &format!("name: {host}: {error:#}"))?;
             let why = "it is misspelt, or this computer has no network.";
             return Ok((false, format!("The name {host} does not resolve: {why}")));
         }
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    line("ok", &format!("name: {host} is {}", list.join(", ")))?;
+    print_line("ok", &format!("name: {host} is {}", list.join(", ")))?;
     let request = match request() {
         Ok(request) => request,
         Err(error) => {
-            line("FAIL", &format!("key: {error:#}"))?;
+            print_line("FAIL", &format!("key: {error:#}"))?;
             return Ok((false, "Without a key there is no knock: see the line above.".to_owned()));
         }
     };
     let request = &request;
-    line("ok", &format!("key: it is there, for tag {}", request.tag))?;
+    print_line("ok", &format!("key: it is there, for tag {}", request.tag))?;
     let clock = check_clock(request, time_server)?;
 
-    let before = look_at_all(&addresses);
-    line(
-        if before == State::Open { "----" } else { "ok" },
+    let before = probe_all(&addresses);
+    print_line(
+        if before == PortState::Open { "----" } else { "ok" },
         &format!("port {} before: {}", port.0, word(before)),
     )?;
     let knock_port = send::destination_port(request)?;
     match send::send(request, knock_port) {
         Ok(sent) => {
             let list: Vec<_> = sent.iter().map(|address| address.ip().to_string()).collect();
-            line("ok", &format!("knock: sent to {} port {}", list.join(", "), knock_port.0))?;
+            print_line("ok", &format!("knock: sent to {} port {}", list.join(", "), knock_port.0))?;
         }
         Err(error) => {
-            line("FAIL", &format!("knock: {error:#}"))?;
+            print_line("FAIL", &format!("knock: {error:#}"))?;
             return Ok((false, "The knock did not leave this computer: it has no route to the host, or a firewall of its own is in the way.".to_owned()));
         }
     }
-    let after = match open::knock_until_open(request, port, limit, false) {
-        Ok(_) => State::Open,
-        Err(_) => look_at_all(&addresses),
+    let after = match connect::knock_and_connect(request, port, limit, false) {
+        Ok(_) => PortState::Open,
+        Err(_) => probe_all(&addresses),
     };
-    line(
-        if after == State::Open { "ok" } else { "FAIL" },
+    print_line(
+        if after == PortState::Open { "ok" } else { "FAIL" },
         &format!("port {} after: {}", port.0, word(after)),
     )?;
-    Ok((after == State::Open, cause(before, after, clock.as_deref(), port)))
+    Ok((after == PortState::Open, conclusion(before, after, clock.as_deref(), port)))
 }
 
 /// `Some`: what is wrong with it.
 fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>> {
     let window = request.window;
     if server == Some("-") {
-        line("----", "clock: nobody was asked")?;
+        print_line("----", "clock: nobody was asked")?;
         return Ok(None);
     }
     let offset = match clock::offset(server) {
         Ok(offset) => offset,
         Err(error) => {
-            line("----", &format!("clock: nobody tells the time: {error:#}"))?;
+            print_line("----", &format!("clock: nobody tells the time: {error:#}"))?;
             return Ok(None);
         }
     };
     let which = |seconds: f64| if seconds < 0.0 { "behind" } else { "ahead of" };
-    let told = format!("{:.1} s {} {}", offset.seconds.abs(), which(offset.seconds), offset.server);
+    let offset_text = format!("{:.1} s {} {}", offset.seconds.abs(), which(offset.seconds), offset.server);
     let limit = f64::from(window.as_secs());
     // The offset that a profile gives is for the host's clock, which nobody can ask.
     let is_off = window != Window::NO_CLOCK && offset.seconds.abs() > limit && request.time_offset == 0;
     if is_off {
-        line("FAIL", &format!("clock: {told}, beyond the window of {limit} s"))?;
-        return Ok(Some(told));
+        print_line("FAIL", &format!("clock: {offset_text}, beyond the window of {limit} s"))?;
+        return Ok(Some(offset_text));
     }
-    line("ok", &format!("clock: {told}; the window is {limit} s"))?;
+    print_line("ok", &format!("clock: {offset_text}; the window is {limit} s"))?;
     Ok(None)
 }
 
-fn cause(before: State, after: State, clock: Option<&str>, port: Port) -> String {
+fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Port) -> String {
     let port = port.0;
     match (before, after, clock) {
-        (State::Open, State::Open, _) => format!("Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts."),
-        (_, State::Open, Some(_)) => format!("The knock opens port {port}, although this computer's clock is wrong; set it before that changes."),
-        (_, State::Open, None) => format!("All is well: the knock opens port {port}."),
-        (_, _, Some(told)) => format!("This computer's clock is wrong, {told}; set it, and knock again."),
-        (State::Silent, State::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or at another port."),
-        (_, State::Unreachable, None) => "There is no way to the host: its network is down, or a router in between says no.".to_owned(),
-        (_, State::Refused, None) => format!("The host refuses port {port} before and after: the knock's key, tag or port is not the gateway's, its clock is wrong, or nothing listens at the port."),
-        (_, State::Silent, None) => "The host stays silent: the knock's key, tag or port is not the gateway's, its clock is wrong, or the knock is lost on the way.".to_owned(),
+        (PortState::Open, PortState::Open, _) => format!("Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts."),
+        (_, PortState::Open, Some(_)) => format!("The knock opens port {port}, although this computer's clock is wrong; set it before that changes."),
+        (_, PortState::Open, None) => format!("All is well: the knock opens port {port}."),
+        (_, _, Some(offset_text)) => format!("This computer's clock is wrong, {offset_text}; set it, and knock again."),
+        (PortState::Silent, PortState::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or at another port."),
+        (_, PortState::Unreachable, None) => "There is no way to the host: its network is down, or a router in between says no.".to_owned(),
+        (_, PortState::Refused, None) => format!("The host refuses port {port} before and after: the knock's key, tag or port is not the gateway's, its clock is wrong, or nothing listens at the port."),
+        (_, PortState::Silent, None) => "The host stays silent: the knock's key, tag or port is not the gateway's, its clock is wrong, or the knock is lost on the way.".to_owned(),
     }
 }
 
 /// The best of what all addresses do.
-fn look_at_all(addresses: &[SocketAddr]) -> State {
-    let looks: Vec<_> = addresses.iter().map(look).collect();
-    [State::Open, State::Refused, State::Silent]
+fn probe_all(addresses: &[SocketAddr]) -> PortState {
+    let states: Vec<_> = addresses.iter().map(probe).collect();
+    [PortState::Open, PortState::Refused, PortState::Silent]
         .into_iter()
-        .find(|port| looks.contains(port))
-        .unwrap_or(State::Unreachable)
+        .find(|port| states.contains(port))
+        .unwrap_or(PortState::Unreachable)
 }
 
-fn look(address: &SocketAddr) -> State {
-    match TcpStream::connect_timeout(address, LOOK) {
-        Ok(_) => State::Open,
+fn probe(address: &SocketAddr) -> PortState {
+    match TcpStream::connect_timeout(address, PROBE_TIMEOUT) {
+        Ok(_) => PortState::Open,
         Err(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => State::Refused,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => State::Silent,
-            _ => State::Unreachable,
+            io::ErrorKind::ConnectionRefused => PortState::Refused,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => PortState::Silent,
+            _ => PortState::Unreachable,
         },
     }
 }
 
-fn word(port: State) -> &'static str {
+fn word(port: PortState) -> &'static str {
     match port {
-        State::Open => "open",
-        State::Refused => "refused",
-        State::Silent => "silent",
-        State::Unreachable => "unreachable",
+        PortState::Open => "open",
+        PortState::Refused => "refused",
+        PortState::Silent => "silent",
+        PortState::Unreachable => "unreachable",
     }
 }
 
-fn line(mark: &str, text: &str) -> Result<()> {
+fn print_line(mark: &str, text: &str) -> Result<()> {
     let text = if mark.is_empty() { text.to_owned() } else { format!("{mark:4}  {text}") };
     writeln!(io::stdout(), "{text}").context("cannot write to standard output")
 }

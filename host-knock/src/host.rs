@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::value::is_number;
+use crate::parse::is_number;
 
 /// An address, or a name that the system's resolver may know; of a form that it cannot misread.
 #[derive(Clone, Debug, PartialEq, Eq)]

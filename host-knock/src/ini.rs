@@ -22,14 +22,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::text::{Flaw, Section};
+use self::text::{Section, SyntaxError};
 use crate::{
     host::Host,
-    key,
-    notice::Notices,
+    key, parse,
     profile::{KeySource, Profile},
     request::Format,
-    secret_file, value,
+    secret_file,
+    stderr::Stderr,
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -47,8 +47,8 @@ impl Ini {
     ///
     /// # Errors
     /// The file cannot be read, or a line of it cannot be understood.
-    pub(crate) fn read(path: &Path, notices: Notices) -> Result<Self> {
-        Self::parse(path, &secret_file::read(path, notices)?)
+    pub(crate) fn read(path: &Path, stderr: Stderr) -> Result<Self> {
+        Self::parse(path, &secret_file::read(path, stderr)?)
     }
 
     /// Reads the text of a file.
@@ -57,7 +57,7 @@ impl Ini {
     /// A line of it cannot be understood.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
         let sections = text::parse(text)
-            .map_err(|Flaw { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
+            .map_err(|SyntaxError { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
         Ok(Self { path: path.to_owned(), sections })
     }
 
@@ -65,10 +65,10 @@ impl Ini {
     ///
     /// # Errors
     /// As for [`Ini::read`].
-    pub(crate) fn read_if_there(path: &Path, notices: Notices) -> Result<Self> {
+    pub(crate) fn read_if_there(path: &Path, stderr: Stderr) -> Result<Self> {
         match path.metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            _ => Self::read(path, notices),
+            _ => Self::read(path, stderr),
         }
     }
 
@@ -105,10 +105,10 @@ impl Ini {
         let before_1_0 = value("old").map(parse_flag).transpose()?.unwrap_or(false);
         Ok(Profile {
             key: KeySource::Known(key::parse(value("key").context("key is missing")?, "key")?),
-            tag: value("tag").map(value::tag).transpose()?,
-            port: value("port").map(value::port).transpose()?,
+            tag: value("tag").map(parse::tag).transpose()?,
+            port: value("port").map(parse::port).transpose()?,
             format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
-            ..Profile::of_host(Host::parse(value("host").unwrap_or(&section.name))?)
+            ..Profile::new(Host::parse(value("host").unwrap_or(&section.name))?)
         })
     }
 

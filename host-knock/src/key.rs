@@ -7,18 +7,18 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Key;
 
-use crate::{notice::Notices, profile::KeySource, secret_file, terminal};
+use crate::{profile::KeySource, secret_file, stderr::Stderr, terminal};
 
 /// The key in a file: one line, with or without its line end. `-` is standard input.
 ///
 /// # Errors
-/// The file cannot be read, others can read it and `may_be_loose` is not set, or its text is no key; the
+/// The file cannot be read, others can read it and `allow_insecure` is not set, or its text is no key; the
 /// error names the file.
-pub(crate) fn from_file(path: &Path, notices: Notices, may_be_loose: bool) -> Result<Key> {
+pub(crate) fn from_file(path: &Path, stderr: Stderr, allow_insecure: bool) -> Result<Key> {
     let (name, text) = if path.as_os_str() == "-" {
         ("standard input".to_owned(), secret_file::read_standard_input()?)
     } else {
-        (path.display().to_string(), secret_file::read_key(path, notices, may_be_loose)?)
+        (path.display().to_string(), secret_file::read_key(path, stderr, allow_insecure)?)
     };
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     parse(line, &format!("key in {name}"))
@@ -32,17 +32,17 @@ pub(crate) fn from_source(
     source: &KeySource,
     #[cfg_attr(not(feature = "desktop"), expect(unused_variables, reason = "only questions name it"))]
     name: &str,
-    notices: Notices,
-    may_be_loose: bool,
+    stderr: Stderr,
+    allow_insecure: bool,
 ) -> Result<Option<Key>> {
     Ok(match source {
         KeySource::Known(key) => Some(key.clone()),
-        KeySource::File(path) => Some(from_file(path, notices, may_be_loose)?),
+        KeySource::File(path) => Some(from_file(path, stderr, allow_insecure)?),
         #[cfg(feature = "desktop")]
-        KeySource::Keyring(entry) => Some(crate::keyring::key(entry)?),
+        KeySource::Keyring(entry) => Some(crate::keyring::load(entry)?),
         #[cfg(feature = "desktop")]
-        KeySource::Passphrase(salt) => Some(crate::passphrase::asked(name, salt)?),
-        KeySource::Asked => None,
+        KeySource::Passphrase(salt) => Some(crate::passphrase::prompt(name, salt)?),
+        KeySource::Prompt => None,
     })
 }
 
@@ -50,8 +50,8 @@ pub(crate) fn from_source(
 ///
 /// # Errors
 /// The text is no key.
-pub(crate) fn from_command_line(text: &str, notices: Notices) -> Result<Key> {
-    notices.warn("a key on the command line can be seen by every user of this computer; use --key-file");
+pub(crate) fn from_argument(text: &str, stderr: Stderr) -> Result<Key> {
+    stderr.warn("a key on the command line can be seen by every user of this computer; use --key-file");
     parse(text, "key of --key")
 }
 

@@ -6,23 +6,22 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pkd_core::{Key, Tag};
 
 use crate::{
-    args, hexadecimal, host::Host, keyring, passphrase, passphrase::Salt, profile::config::Config, safe_file,
-    value,
+    atomic_file, cli, hex, host::Host, keyring, parse, passphrase, passphrase::Salt, profile::config::Config,
 };
 
 /// Makes the key, writes it, tells the profile; gives the lines to print.
 ///
 /// # Errors
 /// Something is wrong with what was typed, or something is there already. No key is lost or replaced.
-pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
-    let tag = args.tag.as_deref().map(value::tag).transpose()?;
+pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
+    let tag = args.tag.as_deref().map(parse::tag).transpose()?;
     let Some(name) = &args.name else {
         let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
-        safe_file::create(&file, &line(&random()?))?;
-        return Ok(report(&file, "me", tag.unwrap_or_default(), ""));
+        atomic_file::create(&file, &line(&random()?))?;
+        return Ok(instructions(&file, "me", tag.unwrap_or_default(), ""));
     };
-    value::name(name)?;
-    let mut config = Config::to_change(args.config.as_deref())?;
+    parse::name(name)?;
+    let mut config = Config::open_for_update(args.config.as_deref())?;
     let before = config.profile(name).transpose()?;
     ensure!(
         before.is_none() || args.address.is_none(),
@@ -45,7 +44,7 @@ pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
     }
     let salt = if args.passphrase { Some(Salt::random()?) } else { None };
     let key = match &salt {
-        Some(salt) => passphrase::chosen(name, salt)?,
+        Some(salt) => passphrase::prompt_new(name, salt)?,
         None => random()?,
     };
     // Where the file is a way to the gateway only, the profile knows nothing of it.
@@ -69,17 +68,17 @@ pub(crate) fn keygen(args: &args::Keygen) -> Result<String> {
     }
     config.set(name, options)?;
     if args.keyring {
-        keyring::keep(name, &key)?;
+        keyring::store(name, &key)?;
     }
     // The key first: a profile without one would be worse than a key without a profile.
-    let mut unfinished = safe_file::Unfinished::default();
-    unfinished.create(&file, &line(&key))?;
+    let mut new_files = atomic_file::NewFiles::default();
+    new_files.create(&file, &line(&key))?;
     config.save()?;
-    unfinished.finish();
+    new_files.keep();
     let tag = tag.or(before.and_then(|profile| profile.tag)).unwrap_or_default();
     let note =
         if is_elsewhere { "It is for the gateway alone: copy it there, then delete it here.\n" } else { "" };
-    Ok(report(&file, name, tag, note))
+    Ok(instructions(&file, name, tag, note))
 }
 
 /// 32 bytes of the system's.
@@ -93,11 +92,11 @@ fn random() -> Result<Key> {
 /// What stands in a key file.
 fn line(key: &Key) -> Vec<u8> {
     let bytes = key.as_bytes().get(..passphrase::KEY_LENGTH).unwrap_or_default();
-    format!("0x{}\n", hexadecimal::digits(bytes)).into_bytes()
+    format!("0x{}\n", hex::digits(bytes)).into_bytes()
 }
 
 /// The gateway's side, for each kind of gateway. The key is in none of it: it goes there as a file.
-fn report(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
+fn instructions(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
     let file = file.display();
     // What UCI, nft and iptables take for a name.
     let user: String =

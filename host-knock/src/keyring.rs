@@ -7,20 +7,20 @@ use pkd_core::Key;
 ///
 /// # Errors
 /// There is no keyring, it is locked, or has no such key.
-pub(crate) fn key(name: &str) -> Result<Key> {
-    within::key(name)
+pub(crate) fn load(name: &str) -> Result<Key> {
+    backend::load(name)
 }
 
 /// Keeps the key of a profile.
 ///
 /// # Errors
 /// There is no keyring, or it does not take it.
-pub(crate) fn keep(name: &str, key: &Key) -> Result<()> {
-    within::keep(name, key)
+pub(crate) fn store(name: &str, key: &Key) -> Result<()> {
+    backend::store(name, key)
 }
 
 #[cfg(feature = "keyring")]
-mod within {
+mod backend {
     use anyhow::{Result, anyhow};
     use keyring::v1::{Entry, Error};
     use pkd_core::Key;
@@ -28,14 +28,14 @@ mod within {
     /// What all our entries are filed under.
     const SERVICE: &str = "knock";
 
-    pub(super) fn key(name: &str) -> Result<Key> {
+    pub(super) fn load(name: &str) -> Result<Key> {
         let bytes = entry(name)?.get_secret().map_err(|error| wrong(name, &error))?;
         let bytes: [u8; Key::LENGTH] =
             bytes.try_into().map_err(|_| anyhow!("the keyring's entry for {name} is no key of knock"))?;
         Ok(Key::from_bytes(bytes))
     }
 
-    pub(super) fn keep(name: &str, key: &Key) -> Result<()> {
+    pub(super) fn store(name: &str, key: &Key) -> Result<()> {
         entry(name)?.set_secret(key.as_bytes()).map_err(|error| wrong(name, &error))
     }
 
@@ -62,15 +62,15 @@ mod within {
 }
 
 #[cfg(not(feature = "keyring"))]
-mod within {
+mod backend {
     use anyhow::{Result, bail};
     use pkd_core::Key;
 
-    pub(super) fn key(_: &str) -> Result<Key> {
+    pub(super) fn load(_: &str) -> Result<Key> {
         bail!("this knock was built without keyrings")
     }
 
-    pub(super) fn keep(_: &str, _: &Key) -> Result<()> {
+    pub(super) fn store(_: &str, _: &Key) -> Result<()> {
         bail!("this knock was built without keyrings")
     }
 }

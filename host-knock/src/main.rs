@@ -1,7 +1,7 @@
 //! `knock` opens ports that pkd guards: for each host, one datagram that only a holder of the key can
 //! make, and that nobody answers.
 //!
-//! [`args`] is what was typed, [`request`] what it means, [`send`] what is done about it.
+//! [`cli`] is what was typed, [`request`] what it means, [`send`] what is done about it.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -14,11 +14,16 @@
     )
 )]
 
-mod args;
-mod batch;
+#[cfg(feature = "desktop")]
+mod atomic_file;
+mod cli;
+#[cfg(feature = "desktop")]
+mod connect;
 #[cfg(feature = "desktop")]
 mod doctor;
-mod hexadecimal;
+#[cfg(feature = "desktop")]
+mod exec;
+mod hex;
 mod host;
 mod ini;
 mod key;
@@ -26,22 +31,17 @@ mod key;
 mod keygen;
 #[cfg(feature = "desktop")]
 mod keyring;
-mod notice;
-#[cfg(feature = "desktop")]
-mod open;
+mod parallel;
+mod parse;
 #[cfg(feature = "desktop")]
 mod passphrase;
 mod profile;
-#[cfg(feature = "desktop")]
-mod program;
 #[cfg(feature = "desktop")]
 mod progress;
 #[cfg(feature = "desktop")]
 mod relay;
 mod report;
 mod request;
-#[cfg(feature = "desktop")]
-mod safe_file;
 mod secret_file;
 mod send;
 mod sequence;
@@ -50,10 +50,10 @@ mod service;
 mod share;
 #[cfg(feature = "desktop")]
 mod ssh;
+mod stderr;
 #[cfg(feature = "desktop")]
 mod table;
 mod terminal;
-mod value;
 #[cfg(feature = "desktop")]
 mod verify;
 
@@ -69,108 +69,109 @@ use anyhow::{Context as _, Result};
 #[cfg(feature = "desktop")]
 use pkd_core::Port;
 
-use args::{Args, Instead, Knocking, Verb};
-use notice::Notices;
-use profile::Book;
+use cli::{Args, CliExit, Command, SendOptions};
+use profile::ProfileStore;
 #[cfg(feature = "desktop")]
 use request::Request;
 use sequence::Sequence;
 #[cfg(feature = "desktop")]
 use service::{Protocol, Service};
+use stderr::Stderr;
 
 /// Not everything was sent.
-const UNSENT: u8 = 1;
+const RUNTIME_ERROR: u8 = 1;
 /// Nothing was sent, because what was typed or a file is wrong.
-const USAGE: u8 = 2;
+const USAGE_ERROR: u8 = 2;
 
 /// Why knock ends.
 enum Failure {
     /// What was typed or a file is wrong; nothing was done.
     Usage(anyhow::Error),
     /// It was not done, or not all of it.
-    Undone(anyhow::Error),
+    Runtime(anyhow::Error),
 }
 
 /// The code to end with.
 type Outcome = Result<u8, Failure>;
 
 /// Errors from before anything is sent.
-trait Before<T> {
-    fn before(self) -> Result<T, Failure>;
+trait UsageError<T> {
+    fn usage_error(self) -> Result<T, Failure>;
 }
 
-impl<T> Before<T> for Result<T> {
-    fn before(self) -> Result<T, Failure> {
+impl<T> UsageError<T> for Result<T> {
+    fn usage_error(self) -> Result<T, Failure> {
         self.map_err(Failure::Usage)
     }
 }
 
 /// Errors from then on.
-trait Meanwhile<T> {
-    fn meanwhile(self) -> Result<T, Failure>;
+trait RuntimeError<T> {
+    fn runtime_error(self) -> Result<T, Failure>;
 }
 
-impl<T> Meanwhile<T> for Result<T> {
-    fn meanwhile(self) -> Result<T, Failure> {
-        self.map_err(Failure::Undone)
+impl<T> RuntimeError<T> for Result<T> {
+    fn runtime_error(self) -> Result<T, Failure> {
+        self.map_err(Failure::Runtime)
     }
 }
 
 fn main() -> ExitCode {
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
-        Err(Instead::Answer(text)) => return finish(print(text.trim_end()).map(|()| 0).meanwhile()),
-        Err(Instead::Mistake(text)) => return fail(USAGE, &text),
+        Err(CliExit::Help(text)) => return finish(print(text.trim_end()).map(|()| 0).runtime_error()),
+        Err(CliExit::Usage(text)) => return fail(USAGE_ERROR, &text),
     };
-    finish(match &args.verb {
+    finish(match &args.command {
         None => knock(&args),
         #[cfg(feature = "desktop")]
-        Some(Verb::Ssh(args)) => ssh(args),
+        Some(Command::Ssh(args)) => ssh(args),
         #[cfg(feature = "desktop")]
-        Some(Verb::Proxy(args)) => proxy(args),
+        Some(Command::Proxy(args)) => proxy(args),
         #[cfg(feature = "desktop")]
-        Some(Verb::Wait(args)) => wait(args),
-        Some(Verb::Seq(args)) => sequence(args),
+        Some(Command::Wait(args)) => wait(args),
+        Some(Command::Seq(args)) => sequence(args),
         #[cfg(feature = "desktop")]
-        Some(verb) => at_the_desk(verb),
+        Some(command) => manage(command),
     })
 }
 
 fn finish(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(Failure::Usage(error)) => fail(USAGE, &format!("{error:#}")),
-        Err(Failure::Undone(error)) => fail(UNSENT, &format!("{error:#}")),
+        Err(Failure::Usage(error)) => fail(USAGE_ERROR, &format!("{error:#}")),
+        Err(Failure::Runtime(error)) => fail(RUNTIME_ERROR, &format!("{error:#}")),
     }
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {
-    Notices::error(text);
+    Stderr::error(text);
     ExitCode::from(code)
 }
 
-fn notices(knocking: &Knocking) -> Notices {
-    Notices { quiet: knocking.quiet }
+fn diagnostics(options: &SendOptions) -> Stderr {
+    Stderr { quiet: options.quiet }
 }
 
-fn book(knocking: &Knocking) -> Result<Book> {
-    Book::open(knocking.config.as_deref(), notices(knocking))
+fn open_store(options: &SendOptions) -> Result<ProfileStore> {
+    ProfileStore::open(options.config.as_deref(), diagnostics(options))
 }
 
 fn knock(args: &Args) -> Outcome {
-    let book = book(&args.knocking).before()?;
-    let parallel = value::parallel(&args.parallel).before()?;
+    let store = open_store(&args.send_options).usage_error()?;
+    let parallel = parse::parallel(&args.parallel).usage_error()?;
     #[cfg(feature = "desktop")]
-    let limit = value::seconds(&args.timeout).before()?;
-    let requests = request::requests(args, &book, notices(&args.knocking), key::from_prompt).before()?;
-    let results = batch::each(&requests, parallel, |request| report::knock(request, args.dry_run));
-    report::print(style(args), &requests, &results).meanwhile()?;
+    let limit = parse::timeout(&args.timeout).usage_error()?;
+    let requests =
+        request::requests(args, &store, diagnostics(&args.send_options), key::from_prompt).usage_error()?;
+    let results = parallel::map(&requests, parallel, |request| report::knock(request, args.dry_run));
+    report::print(style(args), &requests, &results).runtime_error()?;
     if results.iter().any(Result::is_err) {
-        return Ok(UNSENT);
+        return Ok(RUNTIME_ERROR);
     }
     #[cfg(feature = "desktop")]
     if let Some(command) = args.then.as_ref().filter(|_| !args.dry_run) {
-        return then(command, &requests, limit, args.knocking.quiet);
+        return then(command, &requests, limit, args.send_options.quiet);
     }
     Ok(0)
 }
@@ -182,11 +183,11 @@ fn style(args: &Args) -> report::Style {
         return report::Style::Json;
     }
     #[cfg(feature = "desktop")]
-    if !args.dry_run && !args.knocking.quiet && args.words.iter().any(|word| word.starts_with('@')) {
+    if !args.dry_run && !args.send_options.quiet && args.words.iter().any(|word| word.starts_with('@')) {
         return report::Style::Table;
     }
     // On a dry run the payload is what is told.
-    if args.knocking.verbose || args.dry_run { report::Style::Lines } else { report::Style::Silence }
+    if args.send_options.verbose || args.dry_run { report::Style::Lines } else { report::Style::Quiet }
 }
 
 #[cfg(feature = "desktop")]
@@ -194,57 +195,57 @@ fn style(args: &Args) -> report::Style {
 fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
     for request in requests {
         for port in tcp_services(&request.services) {
-            open::knock_until_open(request, port, limit, quiet)
+            connect::knock_and_connect(request, port, limit, quiet)
                 .with_context(|| request.host.to_string())
-                .meanwhile()?;
+                .runtime_error()?;
         }
     }
-    program::become_it(&mut program::shell(command)).context("cannot run the shell").meanwhile()
+    exec::exec(&mut exec::shell(command)).context("cannot run the shell").runtime_error()
 }
 
 #[cfg(feature = "desktop")]
-fn ssh(args: &args::Ssh) -> Outcome {
-    let knocking = &args.knocking;
-    let book = book(knocking).before()?;
-    let limit = value::seconds(&args.waiting.timeout).before()?;
-    let call = ssh::Call::of(&args.words, &book).before()?;
-    let request =
-        request::single(&call.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
+fn ssh(args: &cli::Ssh) -> Outcome {
+    let options = &args.send_options;
+    let store = open_store(options).usage_error()?;
+    let limit = parse::timeout(&args.wait_options.timeout).usage_error()?;
+    let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
+    let request = request::single(&invocation.host, options, &store, diagnostics(options), key::from_prompt)
+        .usage_error()?;
     let knocked = || -> Result<()> {
-        match call.port {
-            Some(port) => open::knock_until_open(&request, port, limit, knocking.quiet).map(drop),
+        match invocation.port {
+            Some(port) => connect::knock_and_connect(&request, port, limit, options.quiet).map(drop),
             None => send::send(&request, send::destination_port(&request)?).map(drop),
         }
     };
-    knocked().with_context(|| request.host.to_string()).meanwhile()?;
-    call.run().meanwhile()
+    knocked().with_context(|| request.host.to_string()).runtime_error()?;
+    invocation.run().runtime_error()
 }
 
 #[cfg(feature = "desktop")]
-fn proxy(args: &args::Proxy) -> Outcome {
-    let knocking = &args.knocking;
-    let book = book(knocking).before()?;
-    let limit = value::seconds(&args.waiting.timeout).before()?;
+fn proxy(args: &cli::Proxy) -> Outcome {
+    let options = &args.send_options;
+    let store = open_store(options).usage_error()?;
+    let limit = parse::timeout(&args.wait_options.timeout).usage_error()?;
     let request =
-        request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
-    let port = Service::find(&request.services, &args.service).before()?;
-    let stream = open::knock_until_open(&request, port, limit, knocking.quiet);
+        request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
+    let port = Service::find(&request.services, &args.service).usage_error()?;
+    let stream = connect::knock_and_connect(&request, port, limit, options.quiet);
     let relayed = stream.and_then(|stream| relay::relay(&stream));
-    relayed.with_context(|| request.host.to_string()).map(|()| 0).meanwhile()
+    relayed.with_context(|| request.host.to_string()).map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
-fn wait(args: &args::Wait) -> Outcome {
-    let knocking = &args.knocking;
-    let book = book(knocking).before()?;
-    let limit = value::seconds(&args.waiting.timeout).before()?;
+fn wait(args: &cli::Wait) -> Outcome {
+    let options = &args.send_options;
+    let store = open_store(options).usage_error()?;
+    let limit = parse::timeout(&args.wait_options.timeout).usage_error()?;
     let request =
-        request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt).before()?;
-    let ports = ports(&request.name, &request.services, args.service.as_deref()).before()?;
+        request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
+    let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
     for port in ports {
-        open::knock_until_open(&request, port, limit, knocking.quiet)
+        connect::knock_and_connect(&request, port, limit, options.quiet)
             .with_context(|| request.host.to_string())
-            .meanwhile()?;
+            .runtime_error()?;
     }
     Ok(0)
 }
@@ -268,54 +269,54 @@ fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<
 }
 
 #[cfg(feature = "desktop")]
-fn at_the_desk(verb: &Verb) -> Outcome {
-    let text = match verb {
-        Verb::List(args) => profile::show::list(args),
-        Verb::Show(args) => profile::show::show(args),
-        Verb::Import(args) => profile::import::import(args),
-        Verb::Keygen(args) => keygen::keygen(args),
-        Verb::Share(args) => share::share(args),
-        Verb::Doctor(args) => return doctor(args),
-        Verb::Verify(args) => return verify(args),
-        Verb::Ssh(_) | Verb::Proxy(_) | Verb::Wait(_) | Verb::Seq(_) => Ok(String::new()),
+fn manage(command: &Command) -> Outcome {
+    let text = match command {
+        Command::List(args) => profile::show::list(args),
+        Command::Show(args) => profile::show::show(args),
+        Command::Import(args) => profile::import::import(args),
+        Command::Keygen(args) => keygen::keygen(args),
+        Command::Share(args) => share::share(args),
+        Command::Doctor(args) => return doctor(args),
+        Command::Verify(args) => return verify(args),
+        Command::Ssh(_) | Command::Proxy(_) | Command::Wait(_) | Command::Seq(_) => Ok(String::new()),
     };
-    print(text.before()?.trim_end()).map(|()| 0).meanwhile()
+    print(text.usage_error()?.trim_end()).map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
-fn doctor(args: &args::Doctor) -> Outcome {
-    let knocking = &args.knocking;
-    let book = book(knocking).before()?;
-    let limit = value::seconds(&args.waiting.timeout).before()?;
-    let profile = book.profile_at(&args.host).transpose().before()?;
+fn doctor(args: &cli::Doctor) -> Outcome {
+    let options = &args.send_options;
+    let store = open_store(options).usage_error()?;
+    let limit = parse::timeout(&args.wait_options.timeout).usage_error()?;
+    let profile = store.profile_at(&args.host).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,
-        None => profile::Profile::of_host(host::Host::parse(&args.host).before()?),
+        None => profile::Profile::new(host::Host::parse(&args.host).usage_error()?),
     };
-    let of_options = request::Families::of(knocking.ipv4, knocking.ipv6);
+    let of_options = request::Families::of(options.ipv4, options.ipv6);
     let families = if of_options == request::Families::Both { profile.families } else { of_options };
-    let ports = ports(&args.host, &profile.services, args.service.as_deref()).before()?;
-    let patient = doctor::Patient {
+    let ports = ports(&args.host, &profile.services, args.service.as_deref()).usage_error()?;
+    let target = doctor::Target {
         host: &profile.host,
         families,
         port: ports.first().copied().unwrap_or(Port(22)),
         limit,
         time_server: args.time_server.as_deref(),
     };
-    let request = || request::single(&args.host, knocking, &book, notices(knocking), key::from_prompt);
-    doctor::examine(&patient, request).map(|is_open| u8::from(!is_open)).meanwhile()
+    let request = || request::single(&args.host, options, &store, diagnostics(options), key::from_prompt);
+    doctor::diagnose(&target, request).map(|is_open| u8::from(!is_open)).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
-fn verify(args: &args::Verify) -> Outcome {
-    let (text, is_accepted) = verify::Case::of(args).before()?.explain().meanwhile()?;
-    print(text.trim_end()).map(|()| u8::from(!is_accepted)).meanwhile()
+fn verify(args: &cli::Verify) -> Outcome {
+    let (text, is_accepted) = verify::Capture::from_args(args).usage_error()?.explain().runtime_error()?;
+    print(text.trim_end()).map(|()| u8::from(!is_accepted)).runtime_error()
 }
 
-fn sequence(args: &args::Sequence) -> Outcome {
-    let sequence = Sequence::of(args).before()?;
-    let lines = sequence.send().meanwhile()?;
-    print(lines.trim_end()).map(|()| 0).meanwhile()
+fn sequence(args: &cli::Sequence) -> Outcome {
+    let sequence = Sequence::from_args(args).usage_error()?;
+    let lines = sequence.send().runtime_error()?;
+    print(lines.trim_end()).map(|()| 0).runtime_error()
 }
 
 fn print(text: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use argon2::{Algorithm, Argon2, Params, Version};
 use pkd_core::Key;
 
-use crate::{hexadecimal, terminal};
+use crate::{hex, terminal};
 
 /// The second of the two choices that RFC 9106, section 4, recommends: 64 MiB, 3 passes, 4 lanes. They are a part of
 /// what a salt in a profile means; others would make another key.
@@ -16,7 +16,7 @@ const LANES: u32 = 4;
 /// Bytes of a key.
 pub(crate) const KEY_LENGTH: usize = 32;
 /// Whoever catches one knock can try passphrases as long as he likes.
-const SHORTEST: usize = 12;
+const MIN_LENGTH: usize = 12;
 
 /// 16 random bytes, so that the same passphrase makes another key for another profile. They are no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +38,14 @@ impl Salt {
     /// # Errors
     /// The text is not that.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let bytes = hexadecimal::bytes(text).and_then(|bytes| bytes.try_into().ok());
+        let bytes = hex::bytes(text).and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).with_context(|| format!("passphrase_salt {text:?} is no 32 hexadecimal digits"))
     }
 }
 
 impl fmt::Display for Salt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hexadecimal::digits(&self.0))
+        f.write_str(&hex::digits(&self.0))
     }
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Salt {
 ///
 /// # Errors
 /// There is no terminal, or nothing was typed.
-pub(crate) fn asked(name: &str, salt: &Salt) -> Result<Key> {
+pub(crate) fn prompt(name: &str, salt: &Salt) -> Result<Key> {
     let passphrase = terminal::ask(&format!("Passphrase for {name}: "))
         .with_context(|| format!("no key for {name}, cannot ask for its passphrase on the terminal"))?;
     ensure!(!passphrase.is_empty(), "passphrase is empty");
@@ -64,13 +64,13 @@ pub(crate) fn asked(name: &str, salt: &Salt) -> Result<Key> {
 ///
 /// # Errors
 /// There is no terminal, it was typed differently, or it is too short.
-pub(crate) fn chosen(name: &str, salt: &Salt) -> Result<Key> {
+pub(crate) fn prompt_new(name: &str, salt: &Salt) -> Result<Key> {
     let ask = |question: &str| terminal::ask(question).context("cannot ask for a passphrase on the terminal");
     let passphrase = ask(&format!("New passphrase for {name}: "))?;
     let length = passphrase.chars().count();
-    if length < SHORTEST {
+    if length < MIN_LENGTH {
         bail!(
-            "passphrase has {length} characters, at least {SHORTEST} are needed: whoever catches one knock can \
+            "passphrase has {length} characters, at least {MIN_LENGTH} are needed: whoever catches one knock can \
              try passphrases as long as he likes"
         );
     }
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn the_key_of_a_passphrase_never_changes() -> Result<()> {
         // What the reference implementation makes of them, by way of argon2-cffi.
-        let salt = Salt::parse(&hexadecimal::digits(b"0123456789abcdef"))?;
+        let salt = Salt::parse(&hex::digits(b"0123456789abcdef"))?;
         let key = derive("correct horse battery", &salt)?;
-        assert_eq!(hexadecimal::digits(&key.as_bytes()[..KEY_LENGTH]), KNOWN);
+        assert_eq!(hex::digits(&key.as_bytes()[..KEY_LENGTH]), KNOWN);
         assert_eq!(key.as_bytes()[KEY_LENGTH..], [0; 8]);
         Ok(())
     }

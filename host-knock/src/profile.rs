@@ -3,9 +3,9 @@
 #[cfg(feature = "desktop")]
 pub(crate) mod config;
 #[cfg(feature = "desktop")]
-pub(crate) mod folder;
-#[cfg(feature = "desktop")]
 pub(crate) mod import;
+#[cfg(feature = "desktop")]
+pub(crate) mod paths;
 #[cfg(feature = "desktop")]
 pub(crate) mod show;
 #[cfg(feature = "desktop")]
@@ -22,9 +22,9 @@ use pkd_core::{Key, Port, Tag, Window};
 use crate::{
     host::Host,
     ini::Ini,
-    notice::Notices,
     request::{Families, Format},
     service::Service,
+    stderr::Stderr,
 };
 
 /// What a profile, or a section of an ini file, says; checked.
@@ -66,15 +66,15 @@ pub(crate) enum KeySource {
     #[cfg(feature = "desktop")]
     Passphrase(crate::passphrase::Salt),
     /// Nowhere that is known: the terminal is asked.
-    Asked,
+    Prompt,
 }
 
 impl Profile {
     /// A host that is no more than that.
-    pub(crate) fn of_host(host: Host) -> Self {
+    pub(crate) fn new(host: Host) -> Self {
         Self {
             host,
-            key: KeySource::Asked,
+            key: KeySource::Prompt,
             tag: None,
             port: None,
             format: Format::Classic,
@@ -89,53 +89,53 @@ impl Profile {
 
 /// All names that are known.
 #[derive(Debug, Default)]
-pub(crate) struct Book {
+pub(crate) struct ProfileStore {
     #[cfg(feature = "desktop")]
     config: config::Config,
     ini: Ini,
 }
 
-impl Book {
+impl ProfileStore {
     /// Reads `chosen` alone, profiles if its name ends with `.toml` and else sections of an ini file; or what is there
     /// in the usual places.
     ///
     /// # Errors
     /// A file cannot be read or understood.
-    pub(crate) fn open(chosen: Option<&Path>, notices: Notices) -> Result<Self> {
+    pub(crate) fn open(chosen: Option<&Path>, stderr: Stderr) -> Result<Self> {
         match chosen {
             Some(path) if path.extension().is_some_and(|extension| extension == "toml") => {
-                Self::of_profiles(path)
+                Self::from_toml(path)
             }
-            Some(path) => Ok(Self { ini: Ini::read(path, notices)?, ..Self::default() }),
+            Some(path) => Ok(Self { ini: Ini::read(path, stderr)?, ..Self::default() }),
             None => {
-                let mut book = Self::usual()?;
+                let mut store = Self::default_files()?;
                 if let Some(home) = home() {
-                    book.ini = Ini::read_if_there(&home.join(".ipt_pkd.ini"), notices)?;
+                    store.ini = Ini::read_if_there(&home.join(".ipt_pkd.ini"), stderr)?;
                 }
-                Ok(book)
+                Ok(store)
             }
         }
     }
 
     #[cfg(feature = "desktop")]
-    fn of_profiles(path: &Path) -> Result<Self> {
+    fn from_toml(path: &Path) -> Result<Self> {
         Ok(Self { config: config::Config::read(path)?, ..Self::default() })
     }
 
     #[cfg(not(feature = "desktop"))]
-    fn of_profiles(path: &Path) -> Result<Self> {
+    fn from_toml(path: &Path) -> Result<Self> {
         anyhow::bail!("{}: this knock was built without profiles", path.display())
     }
 
     #[cfg(feature = "desktop")]
-    fn usual() -> Result<Self> {
-        let config = folder::config_file().map(|file| config::Config::read_if_there(&file)).transpose()?;
+    fn default_files() -> Result<Self> {
+        let config = paths::config_file().map(|file| config::Config::read_if_there(&file)).transpose()?;
         Ok(Self { config: config.unwrap_or_default(), ..Self::default() })
     }
 
     #[cfg(not(feature = "desktop"))]
     #[expect(clippy::unnecessary_wraps, reason = "with profiles it may fail")]
-    fn usual() -> Result<Self> {
+    fn default_files() -> Result<Self> {
         Ok(Self::default())
     }
 
@@ -163,7 +163,7 @@ impl Book {
     /// What is called so, or is the only one with this address: ssh hands on addresses, not names.
     ///
     /// # Errors
-    /// As for [`Book::profile`]; or several profiles have the address.
+    /// As for [`ProfileStore::profile`]; or several profiles have the address.
     pub(crate) fn profile_at(&self, host: &str) -> Option<Result<Profile>> {
         if let Some(profile) = self.profile(host) {
             return Some(profile);

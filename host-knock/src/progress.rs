@@ -14,7 +14,7 @@ impl Progress {
     }
 
     /// Puts this in the place of the line before.
-    pub(crate) fn say(&mut self, text: &str) {
+    pub(crate) fn show(&mut self, text: &str) {
         if self.is_shown {
             let padding = self.length.saturating_sub(text.len());
             // Whether it is seen is nobody's concern.

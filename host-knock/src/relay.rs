@@ -29,8 +29,8 @@ pub(crate) fn relay(stream: &TcpStream) -> Result<()> {
     // ssh sends many small messages, and each is waited for.
     stream.set_nodelay(true).context("cannot relay")?;
     let (mut input, mut output) = (standard_input()?, standard_output()?);
-    widen(&input);
-    widen(&output);
+    enlarge_pipe(&input);
+    enlarge_pipe(&output);
     let (mut to, mut from) = (stream.try_clone()?, stream.try_clone()?);
     let (sender, ends) = mpsc::channel();
     let other = sender.clone();
@@ -72,13 +72,13 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
 
 /// Makes room in a pipe, as far as the system lets us; what is no pipe stays as it is.
 #[cfg(target_os = "linux")]
-fn widen(file: &File) {
+fn enlarge_pipe(file: &File) {
     let _ = rustix::pipe::fcntl_setpipe_size(file, BUFFER);
 }
 
 /// Other systems see to it by themselves.
 #[cfg(not(target_os = "linux"))]
-fn widen(_: &File) {}
+fn enlarge_pipe(_: &File) {}
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)

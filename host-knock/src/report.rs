@@ -1,4 +1,4 @@
-//! What came of knocking at some hosts.
+//! What came of send_options at some hosts.
 
 use std::{
     io::{self, Write as _},
@@ -8,13 +8,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use pkd_core::{LENGTH, Port};
 
-use crate::{hexadecimal, notice::Notices, request::Request, send};
+use crate::{hex, request::Request, send, stderr::Stderr};
 
-/// How it is told.
+/// How it is print_all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Errors only.
-    Silence,
+    Quiet,
     /// A line for each address, or one with the payload.
     Lines,
     /// Columns.
@@ -39,9 +39,9 @@ pub(crate) struct Sent {
 ///
 /// # Errors
 /// It could not be sent.
-pub(crate) fn knock(request: &Request, is_dry: bool) -> Result<Sent> {
+pub(crate) fn knock(request: &Request, is_dry_run: bool) -> Result<Sent> {
     let port = send::destination_port(request)?;
-    if is_dry {
+    if is_dry_run {
         let payload = Some(send::payload(request, port)?);
         return Ok(Sent { port, addresses: Vec::new(), payload });
     }
@@ -54,13 +54,13 @@ pub(crate) fn knock(request: &Request, is_dry: bool) -> Result<Sent> {
 /// Standard output cannot be written.
 pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut told = || -> io::Result<()> {
+    let mut print_all = || -> io::Result<()> {
         match style {
-            Style::Silence | Style::Lines => {
+            Style::Quiet | Style::Lines => {
                 for (request, result) in requests.iter().zip(results) {
                     match result {
                         Ok(sent) => write!(out, "{}", lines(style, request, sent))?,
-                        Err(error) => Notices::error(&format!("{}: {error:#}", request.host)),
+                        Err(error) => Stderr::error(&format!("{}: {error:#}", request.host)),
                     }
                 }
             }
@@ -71,13 +71,13 @@ pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]
         }
         out.flush()
     };
-    told().context("cannot write to standard output")
+    print_all().context("cannot write to standard output")
 }
 
 fn lines(style: Style, request: &Request, sent: &Sent) -> String {
     let (host, port) = (&request.host, sent.port.0);
     match (style, &sent.payload) {
-        (_, Some(payload)) => format!("{host} {port} {}\n", hexadecimal::digits(payload)),
+        (_, Some(payload)) => format!("{host} {port} {}\n", hex::digits(payload)),
         (Style::Lines, None) => {
             let lines = sent
                 .addresses

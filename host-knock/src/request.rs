@@ -4,13 +4,13 @@ use anyhow::{Context as _, Result, bail};
 use pkd_core::{Key, Port, Tag};
 
 use crate::{
-    args::{Args, Knocking},
+    cli::{Args, SendOptions},
     host::Host,
     key,
-    notice::Notices,
-    profile::{Book, Profile},
+    parse::{self, is_number},
+    profile::{Profile, ProfileStore},
     service::Service,
-    value::{self, is_number},
+    stderr::Stderr,
 };
 
 /// One host to knock at, and how.
@@ -82,7 +82,7 @@ pub(crate) enum Source {
 }
 
 /// The words that are no options, sorted by meaning.
-struct Words<'a> {
+struct Positionals<'a> {
     hosts: &'a [String],
     tag: Option<&'a str>,
     port: Option<&'a str>,
@@ -97,20 +97,20 @@ struct Words<'a> {
 /// Something is wrong with an argument, a key or a file.
 pub(crate) fn requests(
     args: &Args,
-    book: &Book,
-    notices: Notices,
+    store: &ProfileStore,
+    stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
-    let words = sort(args, book);
-    let knocking = Options::of(&args.knocking, words.tag, words.port)?;
-    let mut targets = Vec::new();
+    let words = parse_positionals(args, store);
+    let send_options = Overrides::of(&args.send_options, words.tag, words.port)?;
+    let mut drafts = Vec::new();
     for word in words.hosts {
-        for name in book.expand(word)? {
-            let profile = book.profile(&name).transpose()?;
-            targets.push(Target::of(name, profile, &knocking)?);
+        for name in store.expand(word)? {
+            let profile = store.profile(&name).transpose()?;
+            drafts.push(Draft::of(name, profile, &send_options)?);
         }
     }
-    finish(targets, &knocking, notices, words.tag, ask)
+    complete(drafts, &send_options, stderr, words.tag, ask)
 }
 
 /// One request, for a host that ssh may have named: a profile, the address of one, or any host.
@@ -119,51 +119,51 @@ pub(crate) fn requests(
 /// As for [`requests`].
 pub(crate) fn single(
     host: &str,
-    knocking: &Knocking,
-    book: &Book,
-    notices: Notices,
+    send_options: &SendOptions,
+    store: &ProfileStore,
+    stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Request> {
-    let options = Options::of(knocking, None, None)?;
-    let target = Target::of(host.to_owned(), book.profile_at(host).transpose()?, &options)?;
-    let request = finish(vec![target], &options, notices, None, ask)?.pop();
+    let options = Overrides::of(send_options, None, None)?;
+    let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
+    let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
     request.with_context(|| format!("host {host:?} is no host"))
 }
 
 /// The options, checked; they come before what profiles say.
-struct Options<'a> {
-    given: &'a Knocking,
+struct Overrides<'a> {
+    given: &'a SendOptions,
     tag: Option<Tag>,
     port: Option<Port>,
     families: Families,
     time_offset: Option<i64>,
 }
 
-impl<'a> Options<'a> {
-    fn of(given: &'a Knocking, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+impl<'a> Overrides<'a> {
+    fn of(given: &'a SendOptions, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
         Ok(Self {
             given,
-            tag: given.tag.as_deref().or(tag).map(value::tag).transpose()?,
-            port: given.port.as_deref().or(port).map(value::port).transpose()?,
+            tag: given.tag.as_deref().or(tag).map(parse::tag).transpose()?,
+            port: given.port.as_deref().or(port).map(parse::port).transpose()?,
             families: Families::of(given.ipv4, given.ipv6),
-            time_offset: given.time_offset.as_deref().map(value::time_offset).transpose()?,
+            time_offset: given.time_offset.as_deref().map(parse::time_offset).transpose()?,
         })
     }
 }
 
 /// A host before its key is known.
-struct Target {
+struct Draft {
     name: String,
     is_known: bool,
     profile: Profile,
 }
 
-impl Target {
-    fn of(name: String, profile: Option<Profile>, options: &Options<'_>) -> Result<Self> {
+impl Draft {
+    fn of(name: String, profile: Option<Profile>, options: &Overrides<'_>) -> Result<Self> {
         let is_known = profile.is_some();
         let mut profile = match profile {
             Some(profile) => profile,
-            None => Profile::of_host(Host::parse(&name)?),
+            None => Profile::new(Host::parse(&name)?),
         };
         if options.families != Families::Both {
             profile.families = options.families;
@@ -180,35 +180,33 @@ impl Target {
     }
 }
 
-fn finish(
-    targets: Vec<Target>,
-    options: &Options<'_>,
-    notices: Notices,
+fn complete(
+    drafts: Vec<Draft>,
+    options: &Overrides<'_>,
+    stderr: Stderr,
     tag: Option<&str>,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
-    let may_be_loose = options.given.insecure_key_mode;
+    let allow_insecure = options.given.insecure_key_mode;
     let given = match (&options.given.key, &options.given.key_file) {
-        (Some(text), _) => Some(key::from_command_line(text, notices)?),
-        (None, Some(path)) => Some(key::from_file(path, notices, may_be_loose)?),
+        (Some(text), _) => Some(key::from_argument(text, stderr)?),
+        (None, Some(path)) => Some(key::from_file(path, stderr, allow_insecure)?),
         (None, None) => None,
     };
     let mut keys = Vec::new();
-    for target in &targets {
+    for draft in &drafts {
         keys.push(match &given {
             Some(key) => Some(key.clone()),
-            None => key::from_source(&target.profile.key, &target.name, notices, may_be_loose)?,
+            None => key::from_source(&draft.profile.key, &draft.name, stderr, allow_insecure)?,
         });
     }
-    let keyless = targets.iter().zip(&keys).filter(|(_, key)| key.is_none());
-    let keyless: Vec<_> = keyless
-        .map(
-            |(target, _)| if target.is_known { target.name.clone() } else { target.profile.host.to_string() },
-        )
+    let without_key = drafts.iter().zip(&keys).filter(|(_, key)| key.is_none());
+    let without_key: Vec<_> = without_key
+        .map(|(draft, _)| if draft.is_known { draft.name.clone() } else { draft.profile.host.to_string() })
         .collect();
-    let fallback = if keyless.is_empty() { None } else { Some(ask(&purpose(&keyless, tag))?) };
-    let request = |(target, key): (Target, Option<Key>)| {
-        let Target { name, profile, .. } = target;
+    let fallback = if without_key.is_empty() { None } else { Some(ask(&prompt_label(&without_key, tag))?) };
+    let request = |(draft, key): (Draft, Option<Key>)| {
+        let Draft { name, profile, .. } = draft;
         let before_1_0 = options.given.before_1_0 || profile.format == Format::Before1_0;
         let same_port = options.given.same_source_port || profile.same_source_port;
         Ok(Request {
@@ -226,7 +224,7 @@ fn finish(
             host: profile.host,
         })
     };
-    targets.into_iter().zip(keys).map(request).collect()
+    drafts.into_iter().zip(keys).map(request).collect()
 }
 
 /// Tells `HOST [TAG [PORT]]` from a list of hosts. `--help` states the rule.
@@ -234,23 +232,23 @@ fn finish(
 /// A tag that is taken for a host is asked for a key by that name; a host that is taken for a tag is
 /// named as one in the question. So neither mistake goes unseen: both ask, because both come without a
 /// key.
-fn sort<'a>(args: &'a Args, book: &Book) -> Words<'a> {
-    let Knocking { tag, port, key, key_file, .. } = &args.knocking;
-    let told = tag.is_some() || port.is_some() || key.is_some() || key_file.is_some();
-    let no_host = |word: &str| !word.is_empty() && !word.contains(['.', ':', '@']) && !book.has(word);
-    let short = |word: &str| word.starts_with("0x") || word.len() <= Tag::LENGTH && !is_number(word);
+fn parse_positionals<'a>(args: &'a Args, store: &ProfileStore) -> Positionals<'a> {
+    let SendOptions { tag, port, key, key_file, .. } = &args.send_options;
+    let is_explicit = tag.is_some() || port.is_some() || key.is_some() || key_file.is_some();
+    let may_be_tag = |word: &str| !word.is_empty() && !word.contains(['.', ':', '@']) && !store.has(word);
+    let is_short_tag = |word: &str| word.starts_with("0x") || word.len() <= Tag::LENGTH && !is_number(word);
     match args.words.as_slice() {
-        [host, tag, port] if !told && no_host(tag) && is_number(port) => {
-            Words { hosts: std::slice::from_ref(host), tag: Some(tag), port: Some(port) }
+        [host, tag, port] if !is_explicit && may_be_tag(tag) && is_number(port) => {
+            Positionals { hosts: std::slice::from_ref(host), tag: Some(tag), port: Some(port) }
         }
-        [host, tag] if !told && no_host(tag) && short(tag) && !book.has(host) => {
-            Words { hosts: std::slice::from_ref(host), tag: Some(tag), port: None }
+        [host, tag] if !is_explicit && may_be_tag(tag) && is_short_tag(tag) && !store.has(host) => {
+            Positionals { hosts: std::slice::from_ref(host), tag: Some(tag), port: None }
         }
-        hosts => Words { hosts, tag: None, port: None },
+        hosts => Positionals { hosts, tag: None, port: None },
     }
 }
 
-fn purpose(hosts: &[String], tag: Option<&str>) -> String {
+fn prompt_label(hosts: &[String], tag: Option<&str>) -> String {
     let hosts = hosts.join(", ");
     tag.map_or(hosts.clone(), |tag| format!("{hosts} (tag {tag})"))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::notice::Notices;
+use crate::stderr::Stderr;
 
 /// Bytes; far more than any ini file of this kind has, and little enough to read in one go.
 const LIMIT: u64 = 64 * 1024;
@@ -17,27 +17,27 @@ const LIMIT: u64 = 64 * 1024;
 ///
 /// # Errors
 /// It cannot be read, is larger than 64 KiB, or is not UTF-8. The error names the file.
-pub(crate) fn read(path: &Path, notices: Notices) -> Result<String> {
-    read_unless(path, notices, |_| false)
+pub(crate) fn read(path: &Path, stderr: Stderr) -> Result<String> {
+    read_unless(path, stderr, |_| false)
 }
 
 /// The text of a file that is nothing but a key; warns if others may change it.
 ///
 /// # Errors
-/// As for [`read`]; and others can read it, unless `may_be_loose`.
-pub(crate) fn read_key(path: &Path, notices: Notices, may_be_loose: bool) -> Result<String> {
-    read_unless(path, notices, |metadata| !may_be_loose && others_may(metadata, 0o044))
+/// As for [`read`]; and others can read it, unless `allow_insecure`.
+pub(crate) fn read_key(path: &Path, stderr: Stderr, allow_insecure: bool) -> Result<String> {
+    read_unless(path, stderr, |metadata| !allow_insecure && accessible_by_others(metadata, 0o044))
 }
 
-fn read_unless(path: &Path, notices: Notices, refused: impl Fn(&Metadata) -> bool) -> Result<String> {
+fn read_unless(path: &Path, stderr: Stderr, refused: impl Fn(&Metadata) -> bool) -> Result<String> {
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
     let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
     if metadata.is_file() && refused(&metadata) {
         bail!("{name} can be read by others; chmod 600 it, or use --insecure-key-mode");
     }
-    if metadata.is_file() && others_may(&metadata, 0o077) {
-        notices.warn(&format!("{name} can be used by others; chmod 600 it"));
+    if metadata.is_file() && accessible_by_others(&metadata, 0o077) {
+        stderr.warn(&format!("{name} can be used by others; chmod 600 it"));
     }
     read_text(file, &name.to_string())
 }
@@ -69,13 +69,13 @@ fn read_text(source: impl Read, name: &str) -> Result<String> {
 
 /// Whether group or others may do one of these.
 #[cfg(unix)]
-fn others_may(metadata: &Metadata, modes: u32) -> bool {
+fn accessible_by_others(metadata: &Metadata, modes: u32) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     metadata.permissions().mode() & modes != 0
 }
 
 /// Other systems have no mode to look at.
 #[cfg(not(unix))]
-fn others_may(_: &Metadata, _: u32) -> bool {
+fn accessible_by_others(_: &Metadata, _: u32) -> bool {
     false
 }

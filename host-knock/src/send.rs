@@ -57,7 +57,7 @@ pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
 pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
-    deliver(request, &addresses(request, port)?)
+    send_to_each(request, &addresses(request, port)?)
 }
 
 /// The host's first address of each family that the request allows, with this port.
@@ -74,14 +74,17 @@ pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>
 /// The name cannot be resolved.
 pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
     let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    choose(found, families)
+    first_per_family(found, families)
 }
 
 /// The host's first address of each family that counts.
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn choose(found: impl Iterator<Item = SocketAddr>, families: Families) -> Result<Vec<SocketAddr>> {
+pub(crate) fn first_per_family(
+    found: impl Iterator<Item = SocketAddr>,
+    families: Families,
+) -> Result<Vec<SocketAddr>> {
     let (mut v4, mut v6) = (None, None);
     for address in found {
         let slot = if address.is_ipv4() { &mut v4 } else { &mut v6 };
@@ -101,7 +104,7 @@ pub(crate) fn choose(found: impl Iterator<Item = SocketAddr>, families: Families
 
 /// Each knock has its own nonce: a second copy of the first would be a replay. One address that can
 /// be sent to is enough: a computer without IPv6 is no reason to complain about a host with it.
-pub(crate) fn deliver(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     let mut reached = Vec::new();
     let mut failures = Vec::new();
     for &address in addresses {
@@ -189,7 +192,7 @@ mod tests {
             (&[], Families::Both, &[]),
         ];
         for (row, (found, families, expected)) in rows.into_iter().enumerate() {
-            let chosen = choose(found.iter().filter_map(|text| text.parse().ok()), families);
+            let chosen = first_per_family(found.iter().filter_map(|text| text.parse().ok()), families);
             let texts: Vec<_> = chosen.iter().flatten().map(SocketAddr::to_string).collect();
             assert_eq!(texts, expected, "row {row}");
             assert_eq!(chosen.is_err(), expected.is_empty(), "row {row}");
@@ -222,7 +225,7 @@ mod tests {
             (vec![closed], None),
         ];
         for (row, (addresses, expected)) in rows.into_iter().enumerate() {
-            assert_eq!(deliver(&request, &addresses).ok(), expected, "row {row}");
+            assert_eq!(send_to_each(&request, &addresses).ok(), expected, "row {row}");
         }
         Ok(())
     }

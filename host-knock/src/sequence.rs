@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{args, host::Host, request::Families, send, service::Protocol, value};
+use crate::{cli, host::Host, parse, request::Families, send, service::Protocol};
 
 /// How long a TCP connection may take to come about. Its first packet is the knock; nobody waits for more.
-const AT_MOST: Duration = Duration::from_millis(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// A sequence that can be sent.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ impl Sequence {
     ///
     /// # Errors
     /// Something of it is wrong.
-    pub(crate) fn of(args: &args::Sequence) -> Result<Self> {
-        let usual = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    pub(crate) fn from_args(args: &cli::Sequence) -> Result<Self> {
+        let default = if args.udp { Protocol::Udp } else { Protocol::Tcp };
         Ok(Self {
             host: Host::parse(&args.host)?,
             families: Families::of(args.ipv4, args.ipv6),
-            ports: args.ports.iter().map(|text| port(text, usual)).collect::<Result<_>>()?,
+            ports: args.ports.iter().map(|text| port(text, default)).collect::<Result<_>>()?,
             delay: Duration::from_millis(args.delay.into()),
             verbose: args.verbose,
         })
@@ -51,7 +51,7 @@ impl Sequence {
             let found = (host.as_str(), 1).to_socket_addrs().context("cannot resolve")?;
             let mut lines = String::new();
             let mut failures = Vec::new();
-            for address in send::choose(found, self.families)? {
+            for address in send::first_per_family(found, self.families)? {
                 match self.send_to(address) {
                     Ok(sent) => lines += &sent,
                     Err(error) => failures.push(format!("{error:#}")),
@@ -72,7 +72,7 @@ impl Sequence {
             let begin = Instant::now();
             address.set_port(port);
             let (sent, word) = match protocol {
-                Protocol::Tcp => (touch(address), "tcp"),
+                Protocol::Tcp => (start_connection(address), "tcp"),
                 Protocol::Udp => (empty_datagram(address), "udp"),
             };
             sent.with_context(|| format!("cannot send to {address}"))?;
@@ -85,20 +85,20 @@ impl Sequence {
     }
 }
 
-fn port(text: &str, usual: Protocol) -> Result<(u16, Protocol)> {
+fn port(text: &str, default: Protocol) -> Result<(u16, Protocol)> {
     let (number, protocol) = match text.split_once(':') {
-        None => (text, usual),
+        None => (text, default),
         Some((number, "tcp")) => (number, Protocol::Tcp),
         Some((number, "udp")) => (number, Protocol::Udp),
         Some((_, other)) => bail!("port {text:?}: {other:?} is neither tcp nor udp"),
     };
-    Ok((value::port(number)?.0, protocol))
+    Ok((parse::port(number)?.0, protocol))
 }
 
 /// Begins a connection. That it is refused, or that nobody answers, is what a guarded port looks like.
-fn touch(address: SocketAddr) -> io::Result<()> {
+fn start_connection(address: SocketAddr) -> io::Result<()> {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut, WouldBlock};
-    match TcpStream::connect_timeout(&address, AT_MOST) {
+    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ConnectionRefused | ConnectionReset | TimedOut | WouldBlock) => {
             Ok(())

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use pkd_core::Port;
 
-use crate::value;
+use crate::parse;
 
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,14 @@ impl Service {
     /// # Errors
     /// The text is none of these, or the name cannot be typed as a word and written into a URI.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
-        value::name(name)?;
+        parse::name(name)?;
         let (number, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
             Some((number, "tcp")) => (number, Protocol::Tcp),
             Some((number, "udp")) => (number, Protocol::Udp),
             Some((_, other)) => bail!("port {text:?}: {other:?} is neither tcp nor udp"),
         };
-        Ok(Self { name: name.to_owned(), port: value::port(number)?, protocol })
+        Ok(Self { name: name.to_owned(), port: parse::port(number)?, protocol })
     }
 
     /// The TCP port that is meant: a number, or one of these services.
@@ -51,14 +51,14 @@ impl Service {
                 bail!("service {text:?} is of UDP; nobody can tell whether it is open")
             }
             Some(service) => Ok(service.port),
-            None if !value::is_number(text) && services.is_empty() => {
+            None if !parse::is_number(text) && services.is_empty() => {
                 bail!("port {text:?} is no number of 1 to 65535, and no profile names services")
             }
-            None if !value::is_number(text) => {
+            None if !parse::is_number(text) => {
                 let known: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
                 bail!("port {text:?} is no number of 1 to 65535, and no service of {}", known.join(", "))
             }
-            None => value::port(text),
+            None => parse::port(text),
         }
     }
 }

@@ -10,10 +10,9 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use qrcodegen::{QrCode, QrCodeEcc};
 
 use crate::{
-    args, key,
-    notice::Notices,
+    atomic_file, cli, key,
     profile::{KeySource, config::Config, uri},
-    safe_file,
+    stderr::Stderr,
 };
 
 /// Modules of white around the code (ISO/IEC 18004, section 6.3.8).
@@ -25,8 +24,8 @@ const SCALE: u32 = 8;
 ///
 /// # Errors
 /// There is no such profile, its key cannot be had, or standard output is no terminal: who reads a pipe is not known.
-pub(crate) fn share(args: &args::Share) -> Result<String> {
-    let config = Config::to_change(args.config.as_deref())?;
+pub(crate) fn share(args: &cli::Share) -> Result<String> {
+    let config = Config::open_for_update(args.config.as_deref())?;
     let name = &args.name;
     let Some(profile) = config.profile(name).transpose()? else {
         bail!("{} has no profile {name}", config.path().display())
@@ -37,10 +36,10 @@ pub(crate) fn share(args: &args::Share) -> Result<String> {
             "standard output is no terminal; use --png FILE, or --uri where the key may be seen"
         );
     }
-    let notices = Notices { quiet: false };
+    let stderr = Stderr { quiet: false };
     let key = match &profile.key {
-        KeySource::Asked => bail!("profile {name} has no key; make one with knock keygen {name}"),
-        source => key::from_source(source, name, notices, args.insecure_key_mode)?,
+        KeySource::Prompt => bail!("profile {name} has no key; make one with knock keygen {name}"),
+        source => key::from_source(source, name, stderr, args.insecure_key_mode)?,
     };
     let text = uri::write(name, &profile, &key.context("no key")?);
     if args.uri {
@@ -97,5 +96,5 @@ fn image(code: &QrCode, path: &Path) -> Result<()> {
     let mut writer = encoder.write_header().context("cannot make an image")?;
     writer.write_image_data(&rows).context("cannot make an image")?;
     writer.finish().context("cannot make an image")?;
-    safe_file::create(path, &bytes)
+    atomic_file::create(path, &bytes)
 }

@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use pkd_core::Port;
 
-use crate::{profile::Book, value};
+use crate::{parse, profile::ProfileStore};
 
 /// What ssh is given, and where it will go.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct Invocation {
     /// For `ssh`.
     arguments: Vec<OsString>,
     /// The host to knock at: a profile's name, or an address.
@@ -21,35 +21,35 @@ pub(crate) struct Call {
     pub(crate) port: Option<Port>,
 }
 
-impl Call {
+impl Invocation {
     /// Asks `ssh -G`, which reads ssh's own configuration and arguments, for host and port. A profile's address and its
-    /// service `ssh` are what ssh is told by options, where it is not told otherwise.
+    /// service `ssh` are what ssh is config by options, where it is not config otherwise.
     ///
     /// # Errors
     /// There is no ssh, or it does not understand the arguments; or the profile is wrong.
-    pub(crate) fn of(words: &[OsString], book: &Book) -> Result<Self> {
+    pub(crate) fn new(words: &[OsString], store: &ProfileStore) -> Result<Self> {
         let (destination, rest) = words.split_first().context("no host")?;
         let text = destination.to_str().context("the host is not UTF-8 text")?;
         ensure!(!text.starts_with('-'), "host {text:?} is no address and no host name");
         let name = text.rsplit_once('@').map_or(text, |(_, name)| name);
         let mut arguments = Vec::new();
-        if let Some(profile) = book.profile(name).transpose()? {
+        if let Some(profile) = store.profile(name).transpose()? {
             arguments.push(OsString::from(format!("-oHostName={}", profile.host)));
             if let Some(service) = profile.services.iter().find(|service| service.name == "ssh")
-                && !names_a_port(rest)
+                && !sets_port(rest)
             {
                 arguments.push(OsString::from(format!("-oPort={}", service.port.0)));
             }
         }
         arguments.push(destination.clone());
         arguments.extend_from_slice(rest);
-        let told = ask(&arguments)?;
+        let config = query_config(&arguments)?;
         let value = |option: &str| {
-            told.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' ')).map(str::trim)
+            config.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' ')).map(str::trim)
         };
         let is_direct = |option: &str| value(option).is_none_or(|by| by == "none");
-        let host = if book.has(name) { name } else { value("hostname").unwrap_or(name) };
-        let port = value("port").map(value::port).transpose()?;
+        let host = if store.has(name) { name } else { value("hostname").unwrap_or(name) };
+        let port = value("port").map(parse::port).transpose()?;
         Ok(Self {
             host: host.to_owned(),
             port: port.filter(|_| is_direct("proxyjump") && is_direct("proxycommand")),
@@ -64,20 +64,20 @@ impl Call {
     pub(crate) fn run(&self) -> Result<u8> {
         let mut command = Command::new("ssh");
         command.args(&self.arguments);
-        crate::program::become_it(&mut command).context("cannot run ssh")
+        crate::exec::exec(&mut command).context("cannot run ssh")
     }
 }
 
 /// ssh's options that have a value.
-const WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
+const OPTIONS_WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
 
-/// Whether ssh is told a port, by `-p` or `-o Port`. What stands behind the options is for the host.
-fn names_a_port(words: &[OsString]) -> bool {
+/// Whether ssh is config a port, by `-p` or `-o Port`. What stands behind the options is for the host.
+fn sets_port(words: &[OsString]) -> bool {
     let mut words = words.iter().map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix('-').filter(|letters| *letters != "-") else { return false };
         // Switches may come before an option in the same word.
-        let Some(place) = letters.find(|letter| WITH_VALUE.contains(letter)) else { continue };
+        let Some(place) = letters.find(|letter| OPTIONS_WITH_VALUE.contains(letter)) else { continue };
         let (option, value) = letters[place..].split_at(1);
         let value = if value.is_empty() { words.next().unwrap_or_default() } else { value.into() };
         if option == "p" || option == "o" && value.trim_start().to_ascii_lowercase().starts_with("port") {
@@ -87,7 +87,7 @@ fn names_a_port(words: &[OsString]) -> bool {
     false
 }
 
-fn ask(arguments: &[OsString]) -> Result<String> {
+fn query_config(arguments: &[OsString]) -> Result<String> {
     let output = Command::new("ssh")
         .arg("-G")
         .args(arguments)
@@ -121,7 +121,7 @@ mod tests {
         ];
         for (row, (words, expected)) in rows.into_iter().enumerate() {
             let words: Vec<_> = words.iter().map(OsString::from).collect();
-            assert_eq!(names_a_port(&words), expected, "row {row}");
+            assert_eq!(sets_port(&words), expected, "row {row}");
         }
     }
 }

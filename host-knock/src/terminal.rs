@@ -7,13 +7,13 @@ use std::io;
 /// # Errors
 /// There is no terminal, or the input ends.
 pub(crate) fn ask(question: &str) -> io::Result<String> {
-    dying_afterwards(|| rpassword::prompt_password(question))
+    deferring_sigint(|| rpassword::prompt_password(question))
 }
 
 /// rpassword turns Ctrl-C into SIGINT while the terminal is still silent. A program that died then
 /// would leave it silent, so SIGINT has to wait.
 #[cfg(unix)]
-fn dying_afterwards(ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+fn deferring_sigint(ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     use std::sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +32,6 @@ fn dying_afterwards(ask: impl FnOnce() -> io::Result<String>) -> io::Result<Stri
 }
 
 #[cfg(not(unix))]
-fn dying_afterwards(ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+fn deferring_sigint(ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     ask()
 }

@@ -15,10 +15,10 @@ use pkd_core::{
     Verifier, Window,
 };
 
-use crate::{args, hexadecimal, key, notice::Notices, value};
+use crate::{cli, hex, key, parse, stderr::Stderr};
 
 /// Bytes of the largest capture.
-const LIMIT: u64 = 256 * 1024 * 1024;
+const MAX_CAPTURE: u64 = 256 * 1024 * 1024;
 /// The last second that a date is written for, the end of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
 
@@ -31,7 +31,7 @@ pub(crate) struct Gateway {
 }
 
 /// What was typed, read and checked.
-pub(crate) struct Case {
+pub(crate) struct Capture {
     gateway: Gateway,
     port: Option<Port>,
     source: Source,
@@ -52,14 +52,14 @@ struct Datagram {
     payload: Vec<u8>,
 }
 
-impl Case {
+impl Capture {
     /// Reads key and source.
     ///
     /// # Errors
     /// Something of it is wrong.
-    pub(crate) fn of(args: &args::Verify) -> Result<Self> {
-        let tag = args.tag.as_deref().map(value::tag).transpose()?.unwrap_or_default();
-        let port = args.port.as_deref().map(value::port).transpose()?;
+    pub(crate) fn from_args(args: &cli::Verify) -> Result<Self> {
+        let tag = args.tag.as_deref().map(parse::tag).transpose()?.unwrap_or_default();
+        let port = args.port.as_deref().map(parse::port).transpose()?;
         let window =
             args.window.parse().map_err(|_| anyhow!("window {:?} is no number of seconds", args.window))?;
         let window = Window::from_secs(window);
@@ -71,7 +71,7 @@ impl Case {
             args.key_file.as_os_str() != "-" || args.source != "-",
             "key and knock cannot both come from standard input"
         );
-        let key = key::from_file(&args.key_file, Notices { quiet: false }, args.insecure_key_mode)?;
+        let key = key::from_file(&args.key_file, Stderr { quiet: false }, args.insecure_key_mode)?;
         let source = read(&args.source)?;
         let start = Baseline::with_memory(UnixSeconds(0));
         let cache = ReplayCache::new(start.floor(window));
@@ -147,17 +147,22 @@ impl Gateway {
             "tag      {carried}{}",
             if carried == *tag { String::new() } else { format!(", the gateway's is {tag}") }
         );
-        let _ = writeln!(text, "time     {}, {}", date(knock.time()), distance(knock.time(), now, *window));
-        let _ = writeln!(text, "nonce    {}", hexadecimal::digits(knock.nonce()));
+        let _ = writeln!(
+            text,
+            "time     {}, {}",
+            date(knock.time()),
+            time_difference(knock.time(), now, *window)
+        );
+        let _ = writeln!(text, "nonce    {}", hex::digits(knock.nonce()));
         let _ = writeln!(text, "digest   {digest}");
         let packet = Packet { destination_port: port.unwrap_or(Port(1)), payload };
         let verdict = Verifier::new(&self.rule, &mut self.cache).check(now, &packet);
-        let _ = writeln!(text, "verdict  {}", sentence(verdict));
+        let _ = writeln!(text, "verdict  {}", describe(verdict));
         verdict == Verdict::Accept
     }
 }
 
-fn sentence(verdict: Verdict) -> String {
+fn describe(verdict: Verdict) -> String {
     let Verdict::Ignore(reason) = verdict else { return "accept".to_owned() };
     let why = match reason {
         Reason::Length => "it has another length",
@@ -182,7 +187,7 @@ fn date(UnixSeconds(seconds): UnixSeconds) -> String {
     format!("{seconds}, {}", httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)))
 }
 
-fn distance(time: UnixSeconds, now: UnixSeconds, window: Window) -> String {
+fn time_difference(time: UnixSeconds, now: UnixSeconds, window: Window) -> String {
     let off = if time >= now {
         format!("{} s ahead of", time.since(now))
     } else {
@@ -204,10 +209,10 @@ fn read(source: &str) -> Result<Source> {
     }
     let (name, bytes) = if source == "-" {
         ensure!(!io::stdin().is_terminal(), "standard input is a terminal; give the knock as an argument");
-        ("standard input".to_owned(), limited(io::stdin().lock(), "standard input")?)
+        ("standard input".to_owned(), read_limited(io::stdin().lock(), "standard input")?)
     } else {
         let file = fs::File::open(source).with_context(|| format!("cannot read {source}"))?;
-        (source.to_owned(), limited(file, source)?)
+        (source.to_owned(), read_limited(file, source)?)
     };
     if pkd_packet::is_file(&bytes) {
         let mut datagrams = Vec::new();
@@ -232,13 +237,13 @@ fn read(source: &str) -> Result<Source> {
 }
 
 fn payload(digits: &str, name: &str) -> Result<Source> {
-    let bytes = hexadecimal::bytes(digits);
+    let bytes = hex::bytes(digits);
     bytes.map(Source::Payload).with_context(|| format!("{name} has an odd number of hexadecimal digits"))
 }
 
-fn limited(source: impl io::Read, name: &str) -> Result<Vec<u8>> {
+fn read_limited(source: impl io::Read, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(LIMIT + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    ensure!(bytes.len() as u64 <= LIMIT, "{name} is larger than 256 MiB");
+    source.take(MAX_CAPTURE + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    ensure!(bytes.len() as u64 <= MAX_CAPTURE, "{name} is larger than 256 MiB");
     Ok(bytes)
 }

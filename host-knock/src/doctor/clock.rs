@@ -19,11 +19,11 @@ const HTTP_SERVER: &str = "www.kernel.org";
 const SNTP_PORT: u16 = 123;
 const HTTP_PORT: u16 = 80;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Seconds from the start of NTP's era 0 (1900) to that of Unix time (1970).
-const EPOCH: i64 = 2_208_988_800;
-const LENGTH: usize = 48;
+const NTP_TO_UNIX: i64 = 2_208_988_800;
+const PACKET_LENGTH: usize = 48;
 
 /// How far this computer's clock is ahead; negative: behind.
 #[derive(Debug)]
@@ -42,19 +42,19 @@ pub(crate) fn offset(server: Option<&str>) -> Result<Offset> {
     let (host, port) = match server {
         None => (SNTP_SERVER, SNTP_PORT),
         Some(server) => match server.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) {
-            Some((host, port)) => (host, crate::value::port(port)?.0),
+            Some((host, port)) => (host, crate::parse::port(port)?.0),
             None => (server, SNTP_PORT),
         },
     };
     let host = host.trim_matches(['[', ']']);
-    let no_time = match sntp(host, port) {
+    let sntp_error = match sntp(host, port) {
         Ok(seconds) => return Ok(Offset { seconds, server: host.to_owned() }),
         Err(error) => error,
     };
     let host = server.map_or(HTTP_SERVER, |_| host);
     match http(host) {
         Ok(seconds) => Ok(Offset { seconds, server: format!("{host} (HTTP, to a second)") }),
-        Err(error) => bail!("SNTP: {no_time:#}; HTTP: {error:#}"),
+        Err(error) => bail!("SNTP: {sntp_error:#}; HTTP: {error:#}"),
     }
 }
 
@@ -62,8 +62,8 @@ fn sntp(host: &str, port: u16) -> Result<f64> {
     let address = first(host, port)?;
     let socket = UdpSocket::bind(send::wildcard(address))?;
     socket.connect(address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let mut question = [0_u8; LENGTH];
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    let mut question = [0_u8; PACKET_LENGTH];
     // Version 4, client. The transmit time is a cookie: only who saw the question can repeat it.
     let (flags, rest) = question.split_at_mut(1);
     flags.fill(4 << 3 | 3);
@@ -71,10 +71,10 @@ fn sntp(host: &str, port: u16) -> Result<f64> {
     getrandom::fill(cookie).context("the system gives no random bytes")?;
     let sent = SystemTime::now();
     socket.send(&question)?;
-    let mut answer = [0; LENGTH];
+    let mut answer = [0; PACKET_LENGTH];
     let length = socket.recv(&mut answer).context("no answer")?;
-    let came = SystemTime::now();
-    ensure!(length == LENGTH, "an answer of {length} bytes");
+    let arrived = SystemTime::now();
+    ensure!(length == PACKET_LENGTH, "an answer of {length} bytes");
     let field = |at: usize| answer.get(at..at + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     let [leap_and_mode, stratum, ..] = answer;
     ensure!(
@@ -84,8 +84,8 @@ fn sntp(host: &str, port: u16) -> Result<f64> {
     ensure!(leap_and_mode >> 6 != 3 && (1..=15).contains(&stratum), "it does not know the time itself");
     let (received, transmitted) = (ntp_time(field(32))?, ntp_time(field(40))?);
     // RFC 4330, section 5: the mean of both ways, so that the way itself does not count.
-    let (sent, came) = (unix(sent), unix(came));
-    Ok(-((received - sent) + (transmitted - came)) / 2.0)
+    let (sent, arrived) = (unix(sent), unix(arrived));
+    Ok(-((received - sent) + (transmitted - arrived)) / 2.0)
 }
 
 /// Unix seconds of a timestamp; era 1 begins in 2036 (RFC 4330, section 3).
@@ -95,19 +95,19 @@ fn ntp_time(field: Option<[u8; 8]>) -> Result<f64> {
     ensure!(value != 0, "it does not know the time itself");
     let (seconds, fraction) = (i64::try_from(value >> 32)?, (value & 0xffff_ffff) as f64 / 4_294_967_296.0);
     let era = if seconds >> 31 == 1 { 0 } else { 1 << 32 };
-    Ok((seconds + era - EPOCH) as f64 + fraction)
+    Ok((seconds + era - NTP_TO_UNIX) as f64 + fraction)
 }
 
 fn http(host: &str) -> Result<f64> {
-    let mut stream = TcpStream::connect_timeout(&first(host, HTTP_PORT)?, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&first(host, HTTP_PORT)?, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let sent = SystemTime::now();
     let request =
         format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: knock\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(16 * 1024).read_to_end(&mut answer)?;
-    let came = SystemTime::now();
+    let arrived = SystemTime::now();
     let answer = String::from_utf8_lossy(&answer);
     let date = answer.lines().take_while(|line| !line.is_empty()).find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -115,7 +115,7 @@ fn http(host: &str) -> Result<f64> {
     });
     let date = httpdate::parse_http_date(date.context("no Date in the answer")?).context("no date")?;
     // The second began up to a second before it was sent.
-    Ok(f64::midpoint(unix(sent), unix(came)) - (unix(date) + 0.5))
+    Ok(f64::midpoint(unix(sent), unix(arrived)) - (unix(date) + 0.5))
 }
 
 fn first(host: &str, port: u16) -> Result<SocketAddr> {

@@ -24,12 +24,12 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::{KeySource, Profile};
 use crate::{
+    atomic_file,
     host::Host,
+    parse,
     passphrase::Salt,
     request::{Families, Format},
-    safe_file,
     service::Service,
-    value,
 };
 
 /// What may stand in a profile.
@@ -50,7 +50,7 @@ const OPTIONS: [&str; 13] = [
 ];
 
 /// Groups in groups, at most.
-const DEEPEST: usize = 8;
+const MAX_GROUP_DEPTH: usize = 8;
 
 /// The file's tables; what they hold has not been looked at.
 #[derive(Debug, Default)]
@@ -66,8 +66,8 @@ impl Config {
     ///
     /// # Errors
     /// As for [`Config::read`]; or there is no place for it.
-    pub(crate) fn to_change(path: Option<&Path>) -> Result<Self> {
-        let usual = super::folder::config_file();
+    pub(crate) fn open_for_update(path: Option<&Path>) -> Result<Self> {
+        let usual = super::paths::config_file();
         let path = path.or(usual.as_deref()).context("there is no home folder; give a file with --config")?;
         Self::read_if_there(path)
     }
@@ -157,19 +157,19 @@ impl Config {
     }
 
     fn check(&self, name: &str, item: &Item) -> Result<Profile> {
-        value::name(name)?;
+        parse::name(name)?;
         let table = item.as_table_like().context("is no table")?;
         if let Some((option, _)) = table.iter().find(|(option, _)| !OPTIONS.contains(option)) {
             bail!("{option:?} is none of {}", OPTIONS.join(", "));
         }
         let options = Options(table);
-        let mut profile = Profile::of_host(Host::parse(options.text("address")?.unwrap_or(name))?);
-        profile.tag = options.text("tag")?.map(value::tag).transpose()?;
-        profile.port = options.whole("port")?.map(|port| value::port(&port.to_string())).transpose()?;
-        profile.same_source_port = options.flag("same_source_port")?;
-        profile.time_offset = options.whole("time_offset")?.unwrap_or(0);
-        value::time_offset(&profile.time_offset.to_string())?;
-        if let Some(seconds) = options.whole("window")? {
+        let mut profile = Profile::new(Host::parse(options.text("address")?.unwrap_or(name))?);
+        profile.tag = options.text("tag")?.map(parse::tag).transpose()?;
+        profile.port = options.integer("port")?.map(|port| parse::port(&port.to_string())).transpose()?;
+        profile.same_source_port = options.boolean("same_source_port")?;
+        profile.time_offset = options.integer("time_offset")?.unwrap_or(0);
+        parse::time_offset(&profile.time_offset.to_string())?;
+        if let Some(seconds) = options.integer("window")? {
             let seconds =
                 u32::try_from(seconds).map_err(|_| anyhow!("window {seconds} is no number of seconds"))?;
             profile.window = Window::from_secs(seconds);
@@ -187,9 +187,9 @@ impl Config {
         };
         options.text("note")?;
         let salt = options.text("passphrase_salt")?.map(Salt::parse).transpose()?;
-        profile.key = match (options.text("key_file")?, options.flag("keyring")?, salt) {
-            (None, false, None) => KeySource::Asked,
-            (Some(file), false, None) => KeySource::File(self.beside(file)),
+        profile.key = match (options.text("key_file")?, options.boolean("keyring")?, salt) {
+            (None, false, None) => KeySource::Prompt,
+            (Some(file), false, None) => KeySource::File(self.resolve(file)),
             (None, true, None) => KeySource::Keyring(name.to_owned()),
             (None, false, Some(salt)) => KeySource::Passphrase(salt),
             _ => bail!("of key_file, keyring and passphrase_salt only one can be"),
@@ -206,7 +206,7 @@ impl Config {
     /// Where a profile's key is kept, and how the profile names that place.
     pub(crate) fn key_file(&self, name: &str) -> (PathBuf, String) {
         let file = format!("keys/{name}.key");
-        (self.beside(&file), file)
+        (self.resolve(&file), file)
     }
 
     /// Puts options into a profile, which is made if it is not there; `None` takes an option away. Comments stay.
@@ -218,7 +218,7 @@ impl Config {
         name: &str,
         options: impl IntoIterator<Item = (&'a str, Option<Value>)>,
     ) -> Result<()> {
-        value::name(name)?;
+        parse::name(name)?;
         // What stands behind the last table stays before what is new.
         let end = self.document.trailing().as_str().unwrap_or_default().to_owned();
         let hosts = self.document.entry("host").or_insert_with(|| {
@@ -252,17 +252,17 @@ impl Config {
     /// It cannot be written, or somebody else has changed it since it was read.
     pub(crate) fn save(&self) -> Result<()> {
         let name = self.path.display();
-        let there = match fs::read_to_string(&self.path) {
+        let current = match fs::read_to_string(&self.path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
         };
-        ensure!(there == self.text, "{name} has been changed by somebody else in the meantime; try again");
-        safe_file::replace(&self.path, self.document.to_string().as_bytes())
+        ensure!(current == self.text, "{name} has been changed by somebody else in the meantime; try again");
+        atomic_file::replace(&self.path, self.document.to_string().as_bytes())
     }
 
     /// A path is meant from the folder of the file.
-    fn beside(&self, file: &str) -> PathBuf {
+    fn resolve(&self, file: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
 
@@ -272,7 +272,7 @@ impl Config {
     /// There is no such group, or it is wrong.
     pub(crate) fn group(&self, name: &str) -> Result<Vec<String>> {
         let mut hosts = Vec::new();
-        self.collect(name, DEEPEST, &mut hosts)?;
+        self.collect(name, MAX_GROUP_DEPTH, &mut hosts)?;
         ensure!(!hosts.is_empty(), "{}: group {name} has no members", self.path.display());
         Ok(hosts)
     }
@@ -308,19 +308,19 @@ struct Options<'a>(&'a dyn TableLike);
 
 impl<'a> Options<'a> {
     fn text(&self, option: &str) -> Result<Option<&'a str>> {
-        self.as_kind(option, "text in quotes", Item::as_str)
+        self.typed(option, "text in quotes", Item::as_str)
     }
 
-    fn whole(&self, option: &str) -> Result<Option<i64>> {
-        self.as_kind(option, "a whole number", Item::as_integer)
+    fn integer(&self, option: &str) -> Result<Option<i64>> {
+        self.typed(option, "a whole number", Item::as_integer)
     }
 
-    fn flag(&self, option: &str) -> Result<bool> {
-        Ok(self.as_kind(option, "true or false", Item::as_bool)?.unwrap_or(false))
+    fn boolean(&self, option: &str) -> Result<bool> {
+        Ok(self.typed(option, "true or false", Item::as_bool)?.unwrap_or(false))
     }
 
     fn services(&self) -> Result<Vec<Service>> {
-        let table = self.as_kind("services", "a table such as { ssh = 22 }", Item::as_table_like)?;
+        let table = self.typed("services", "a table such as { ssh = 22 }", Item::as_table_like)?;
         let entries = table.into_iter().flat_map(TableLike::iter);
         entries
             .map(|(name, item)| {
@@ -332,7 +332,7 @@ impl<'a> Options<'a> {
             .collect()
     }
 
-    fn as_kind<T>(
+    fn typed<T>(
         &self,
         option: &str,
         kind: &str,

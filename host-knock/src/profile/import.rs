@@ -10,65 +10,65 @@ use toml_edit::{InlineTable, Value};
 
 use super::{KeySource, Profile, config::Config, uri};
 use crate::{
-    args, hexadecimal,
+    atomic_file, cli, hex,
     ini::Ini,
-    notice::Notices,
+    parse,
     request::{Families, Format},
-    safe_file, secret_file,
+    secret_file,
     service::{Protocol, Service},
-    value,
+    stderr::Stderr,
 };
 
 /// A profile that is not in the file yet.
-pub(crate) struct Found {
+pub(crate) struct Imported {
     name: String,
     profile: Profile,
     key: Option<Key>,
     /// What of it cannot be said in a profile.
-    lost: Vec<String>,
+    skipped: Vec<String>,
 }
 
 /// Reads the source and adds its profiles; gives the lines to print.
 ///
 /// # Errors
 /// It cannot be read or understood, or a profile of a name is there already. Nothing is changed then.
-pub(crate) fn import(args: &args::Import) -> Result<String> {
-    let notices = Notices { quiet: args.quiet };
-    let mut found = read(&args.source, notices)?;
+pub(crate) fn import(args: &cli::Import) -> Result<String> {
+    let stderr = Stderr { quiet: args.quiet };
+    let mut profiles = read(&args.source, stderr)?;
     if let Some(name) = &args.name {
         ensure!(
-            found.len() == 1,
+            profiles.len() == 1,
             "--name is for a source with one profile, and this one has {}",
-            found.len()
+            profiles.len()
         );
-        name.clone_into(&mut found[0].name);
+        name.clone_into(&mut profiles[0].name);
     }
-    let mut config = Config::to_change(args.config.as_deref())?;
-    for (row, one) in found.iter().enumerate() {
+    let mut config = Config::open_for_update(args.config.as_deref())?;
+    for (row, one) in profiles.iter().enumerate() {
         let name = &one.name;
-        value::name(name)?;
-        ensure!(found.iter().take(row).all(|other| other.name != *name), "section [{name}] comes twice");
+        parse::name(name)?;
+        ensure!(profiles.iter().take(row).all(|other| other.name != *name), "section [{name}] comes twice");
         ensure!(!config.has(name), "{} has a profile {name} already", config.path().display());
         let (file, _) = config.key_file(name);
         ensure!(one.key.is_none() || !file.exists(), "{} is there already", file.display());
     }
     let mut report = String::new();
-    let mut unfinished = safe_file::Unfinished::default();
-    for Found { name, profile, key, lost } in &found {
+    let mut new_files = atomic_file::NewFiles::default();
+    for Imported { name, profile, key, skipped } in &profiles {
         let mut options = options(name, profile);
         if let Some(key) = key {
             let (file, relative) = config.key_file(name);
-            unfinished.create(&file, format!("0x{}\n", hexadecimal::digits(trimmed(key))).as_bytes())?;
+            new_files.create(&file, format!("0x{}\n", hex::digits(trimmed(key))).as_bytes())?;
             options.push(("key_file", Some(relative.into())));
         }
         config.set(name, options)?;
         let _ = writeln!(report, "imported {name}");
-        for lost in lost {
-            notices.warn(&format!("{name}: {lost}"));
+        for skipped in skipped {
+            stderr.warn(&format!("{name}: {skipped}"));
         }
     }
     config.save()?;
-    unfinished.finish();
+    new_files.keep();
     Ok(report)
 }
 
@@ -79,40 +79,41 @@ pub(crate) fn trimmed(key: &Key) -> &[u8] {
     bytes.get(..length).unwrap_or(bytes)
 }
 
-fn read(source: &str, notices: Notices) -> Result<Vec<Found>> {
+fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
     if source.starts_with(uri::SCHEME) {
-        notices.warn("a URI on the command line can be seen by every user of this computer; use -");
-        return of_uri(source);
+        stderr.warn("a URI on the command line can be seen by every user of this computer; use -");
+        return from_uri(source);
     }
     let (name, text) = if source == "-" {
         ("standard input".to_owned(), secret_file::read_standard_input()?)
     } else {
-        (source.to_owned(), secret_file::read(Path::new(source), notices)?)
+        (source.to_owned(), secret_file::read(Path::new(source), stderr)?)
     };
     if text.starts_with(uri::SCHEME) {
-        return of_uri(text.trim_end()).context(name);
+        return from_uri(text.trim_end()).context(name);
     }
-    let found = if fwknop::is_likely(&text) { fwknop::read(&text) } else { of_ini(&text, Path::new(&name)) };
-    let found = found.with_context(|| name.clone())?;
-    ensure!(!found.is_empty(), "{name} has no section that names a host");
-    Ok(found)
+    let profiles =
+        if fwknop::is_fwknoprc(&text) { fwknop::read(&text) } else { from_ini(&text, Path::new(&name)) };
+    let profiles = profiles.with_context(|| name.clone())?;
+    ensure!(!profiles.is_empty(), "{name} has no section that names a host");
+    Ok(profiles)
 }
 
-fn of_uri(text: &str) -> Result<Vec<Found>> {
+fn from_uri(text: &str) -> Result<Vec<Imported>> {
     let (name, profile, key) = uri::read(text)?;
     let name = name.unwrap_or_else(|| profile.host.to_string());
-    Ok(vec![Found { name, profile, key: Some(key), lost: Vec::new() }])
+    Ok(vec![Imported { name, profile, key: Some(key), skipped: Vec::new() }])
 }
 
-fn of_ini(text: &str, path: &Path) -> Result<Vec<Found>> {
+fn from_ini(text: &str, path: &Path) -> Result<Vec<Imported>> {
     let ini = Ini::parse(path, text)?;
     ini.names()
         .map(|name| {
             let mut profile = ini.profile(name).context("no section")??;
-            let KeySource::Known(key) = std::mem::replace(&mut profile.key, KeySource::Asked) else {
+            let KeySource::Known(key) = std::mem::replace(&mut profile.key, KeySource::Prompt) else {
                 bail!("[{name}] has no key")
             };
-            Ok(Found { name: name.to_owned(), profile, key: Some(key), lost: Vec::new() })
+            Ok(Imported { name: name.to_owned(), profile, key: Some(key), skipped: Vec::new() })
         })
         .collect()
 }

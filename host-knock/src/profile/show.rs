@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{KeySource, Profile, config::Config};
 use crate::{
-    args,
+    cli,
     request::{Families, Format},
 };
 
@@ -13,8 +13,8 @@ use crate::{
 ///
 /// # Errors
 /// The file cannot be read.
-pub(crate) fn list(args: &args::List) -> Result<String> {
-    let config = Config::to_change(args.config.as_deref())?;
+pub(crate) fn list(args: &cli::List) -> Result<String> {
+    let config = Config::open_for_update(args.config.as_deref())?;
     let profiles: Vec<_> =
         config.names().into_iter().filter_map(|name| Some((name, config.profile(name)?))).collect();
     if args.json {
@@ -44,8 +44,8 @@ pub(crate) fn list(args: &args::List) -> Result<String> {
 ///
 /// # Errors
 /// It is not there, or wrong.
-pub(crate) fn show(args: &args::Show) -> Result<String> {
-    let config = Config::to_change(args.config.as_deref())?;
+pub(crate) fn show(args: &cli::Show) -> Result<String> {
+    let config = Config::open_for_update(args.config.as_deref())?;
     let name = &args.name;
     let Some(profile) = config.profile(name) else {
         bail!("{} has no profile {name}", config.path().display())
@@ -67,7 +67,7 @@ fn key(profile: &Profile) -> String {
         KeySource::File(path) => path.display().to_string(),
         KeySource::Keyring(_) => "in the keyring".to_owned(),
         KeySource::Passphrase(_) => "of a passphrase".to_owned(),
-        KeySource::Known(_) | KeySource::Asked => "asked for".to_owned(),
+        KeySource::Known(_) | KeySource::Prompt => "asked for".to_owned(),
     }
 }
 

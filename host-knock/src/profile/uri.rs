@@ -16,19 +16,18 @@ pub(crate) use self::text::SCHEME;
 use self::text::Uri;
 use super::Profile;
 use crate::{
-    hexadecimal,
+    hex,
     host::Host,
-    key,
+    key, parse,
     request::{Families, Format},
     service::Service,
-    value,
 };
 
 /// The URI of a profile with this key.
 pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     let host = profile.host.as_str();
     let length = key.as_bytes().iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    let digits = hexadecimal::digits(key.as_bytes().get(..length).unwrap_or_default());
+    let digits = hex::digits(key.as_bytes().get(..length).unwrap_or_default());
     let mut options = vec![("key", format!("0x{digits}"))];
     let services: Vec<_> = profile
         .services
@@ -75,13 +74,13 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
 /// It is no such URI. No part of the key is in an error.
 pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
     let uri = Uri::read(text)?;
-    let mut profile = Profile::of_host(Host::parse(&uri.host)?);
-    let tag = uri.tag.as_deref().map(value::tag).transpose()?;
+    let mut profile = Profile::new(Host::parse(&uri.host)?);
+    let tag = uri.tag.as_deref().map(parse::tag).transpose()?;
     profile.tag = tag.filter(|tag| *tag != Tag::default());
-    profile.port = uri.port.as_deref().map(value::port).transpose()?;
+    profile.port = uri.port.as_deref().map(parse::port).transpose()?;
     let name = Some(uri.name).filter(|name| !name.is_empty());
     if let Some(name) = &name {
-        value::name(name)?;
+        parse::name(name)?;
     }
     let mut secret = None;
     for (option, given) in &uri.options {
@@ -92,7 +91,7 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
             ("family", "ipv4") => profile.families = Families::V4,
             ("family", "ipv6") => profile.families = Families::V6,
             ("same_source_port", "1") => profile.same_source_port = true,
-            ("time_offset", given) => profile.time_offset = value::time_offset(given)?,
+            ("time_offset", given) => profile.time_offset = parse::time_offset(given)?,
             ("window", given) => {
                 let seconds =
                     given.parse().map_err(|_| anyhow!("window {given:?} is no number of seconds"))?;

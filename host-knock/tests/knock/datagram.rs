@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use pkd_core::{Key, Knock, KnockParams, Tag, UnixSeconds};
 
-use crate::desk::{Desk, KEY, LIMIT, verify};
+use crate::harness::{Harness, KEY, LIMIT, verify};
 
 /// A gateway's socket, and its port as text.
 fn gateway(address: &str) -> Result<(UdpSocket, String)> {
@@ -33,8 +33,8 @@ fn nothing_more(socket: &UdpSocket) -> Result<()> {
 
 #[test]
 fn a_knock_arrives_and_verifies() -> Result<()> {
-    let desk = Desk::new("a_knock_arrives_and_verifies")?;
-    let key = desk.file("key", format!("{KEY}\n"))?;
+    let harness = Harness::new("a_knock_arrives_and_verifies")?;
+    let key = harness.file("key", format!("{KEY}\n"))?;
     // gateway, host as typed, how the address is reported
     let rows = [
         ("127.0.0.1:0", "127.0.0.1", "127.0.0.1"),
@@ -47,7 +47,7 @@ fn a_knock_arrives_and_verifies() -> Result<()> {
         let base = ["--key-file", key.as_str(), "--tag", "SSHK", "--port", port.as_str(), host];
         for verbose in [false, true] {
             let args = if verbose { [&["-v"], base.as_slice()].concat() } else { base.to_vec() };
-            let outcome = desk.knock(&args)?;
+            let outcome = harness.knock(&args)?;
             let printed = host.trim_matches(['[', ']']);
             let report =
                 if verbose { format!("knocked {printed} ({reported} port {port})\n") } else { String::new() };
@@ -67,36 +67,36 @@ fn a_knock_arrives_and_verifies() -> Result<()> {
 
 #[test]
 fn the_original_shape_sends() -> Result<()> {
-    let desk = Desk::new("the_original_shape_sends")?;
+    let harness = Harness::new("the_original_shape_sends")?;
     let (socket, port) = gateway("127.0.0.1:0")?;
-    let outcome = desk.knock_on_terminal(&["127.0.0.1", "SSHK", &port], &format!("{KEY}\n"))?;
+    let outcome = harness.knock_on_terminal(&["127.0.0.1", "SSHK", &port], &format!("{KEY}\n"))?;
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
     verify(&receive(&socket)?.0, KEY, "SSHK", port.parse()?)
 }
 
 #[test]
 fn an_ini_section_sends() -> Result<()> {
-    let desk = Desk::new("an_ini_section_sends")?;
+    let harness = Harness::new("an_ini_section_sends")?;
     let (socket, port) = gateway("127.0.0.1:0")?;
-    desk.file(
+    harness.file(
         ".ipt_pkd.ini",
         format!("[office]\nhost = 127.0.0.1\nkey = {KEY}\ntag = SSHK\nport = {port}\n"),
     )?;
-    let outcome = desk.knock(&["office"])?;
+    let outcome = harness.knock(&["office"])?;
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
     verify(&receive(&socket)?.0, KEY, "SSHK", port.parse()?)
 }
 
 #[test]
 fn knocks_of_before_1_0_leave_the_port_out() -> Result<()> {
-    let desk = Desk::new("knocks_of_before_1_0_leave_the_port_out")?;
-    let key = desk.file("key", KEY)?;
-    desk.file(".ipt_pkd.ini", format!("[old]\nhost = 127.0.0.1\nkey = {KEY}\nold = 1\n"))?;
+    let harness = Harness::new("knocks_of_before_1_0_leave_the_port_out")?;
+    let key = harness.file("key", KEY)?;
+    harness.file(".ipt_pkd.ini", format!("[old]\nhost = 127.0.0.1\nkey = {KEY}\nold = 1\n"))?;
     let rows: [&[&str]; 3] =
         [&["--pre-1.0", "--key-file", &key, "127.0.0.1"], &["-o", "--key-file", &key, "127.0.0.1"], &["old"]];
     for (row, args) in rows.into_iter().enumerate() {
         let (socket, port) = gateway("127.0.0.1:0")?;
-        let outcome = desk.knock(&[args, &["--port", &port]].concat())?;
+        let outcome = harness.knock(&[args, &["--port", &port]].concat())?;
         assert_eq!(outcome.code, Some(0), "row {row}");
         let (payload, _) = receive(&socket)?;
         let knock = Knock::parse(&payload).context("length")?;
@@ -118,11 +118,11 @@ fn knocks_of_before_1_0_leave_the_port_out() -> Result<()> {
 
 #[test]
 fn same_source_port_sends_from_the_port_it_knocks_at() -> Result<()> {
-    let desk = Desk::new("same_source_port_sends_from_the_port_it_knocks_at")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("same_source_port_sends_from_the_port_it_knocks_at")?;
+    let key = harness.file("key", KEY)?;
     // The knock to 127.0.0.2 leaves from 127.0.0.1, where the port is free.
     let (socket, port) = gateway("127.0.0.2:0")?;
-    let outcome = desk.knock(&["--same-source-port", "--key-file", &key, "-p", &port, "127.0.0.2"])?;
+    let outcome = harness.knock(&["--same-source-port", "--key-file", &key, "-p", &port, "127.0.0.2"])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     let (payload, source) = receive(&socket)?;
     verify(&payload, KEY, "PKD0", port.parse()?)?;
@@ -132,8 +132,8 @@ fn same_source_port_sends_from_the_port_it_knocks_at() -> Result<()> {
 
 #[test]
 fn every_family_of_a_name_gets_its_own_knock() -> Result<()> {
-    let desk = Desk::new("every_family_of_a_name_gets_its_own_knock")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("every_family_of_a_name_gets_its_own_knock")?;
+    let key = harness.file("key", KEY)?;
     let found: Vec<_> = ("localhost", 0).to_socket_addrs()?.collect();
     for (option, families) in [(None, [true, true]), (Some("-4"), [true, false]), (Some("-6"), [false, true])]
     {
@@ -142,7 +142,7 @@ fn every_family_of_a_name_gets_its_own_knock() -> Result<()> {
         let expected = [found.iter().any(SocketAddr::is_ipv4), found.iter().any(SocketAddr::is_ipv6)];
         let expected = [expected[0] && families[0], expected[1] && families[1]];
         let args = ["--key-file", &key, "-p", &port, "localhost"];
-        let outcome = desk.knock(&option.into_iter().chain(args).collect::<Vec<_>>())?;
+        let outcome = harness.knock(&option.into_iter().chain(args).collect::<Vec<_>>())?;
         assert_eq!(outcome.code, Some(i32::from(expected == [false, false])), "{option:?}: {outcome:?}");
         let mut payloads = Vec::new();
         for (socket, expected) in [v4, v6].iter().zip(expected) {
@@ -163,12 +163,12 @@ fn every_family_of_a_name_gets_its_own_knock() -> Result<()> {
 
 #[test]
 fn every_host_is_knocked_at_whatever_happens_at_others() -> Result<()> {
-    let desk = Desk::new("every_host_is_knocked_at_whatever_happens_at_others")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("every_host_is_knocked_at_whatever_happens_at_others")?;
+    let key = harness.file("key", KEY)?;
     let (v4, port) = gateway("127.0.0.1:0")?;
     let (v6, _) = gateway(&format!("[::1]:{port}"))?;
     let outcome =
-        desk.knock(&["-v", "--key-file", &key, "-p", &port, "127.0.0.1", "255.255.255.255", "::1"])?;
+        harness.knock(&["-v", "--key-file", &key, "-p", &port, "127.0.0.1", "255.255.255.255", "::1"])?;
     assert_eq!(outcome.code, Some(1));
     assert_eq!(
         outcome.stdout,
@@ -182,8 +182,8 @@ fn every_host_is_knocked_at_whatever_happens_at_others() -> Result<()> {
 
 #[test]
 fn nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run() -> Result<()> {
-    let desk = Desk::new("nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run")?;
+    let key = harness.file("key", KEY)?;
     let (socket, port) = gateway("127.0.0.1:0")?;
     let rows: [(&[&str], i32); 3] = [
         (&["127.0.0.1", "10.1"], 2),
@@ -191,7 +191,7 @@ fn nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run() -> Result<()> {
         (&["--dry-run", "127.0.0.1", "no.such.name.invalid"], 0),
     ];
     for (row, (args, code)) in rows.into_iter().enumerate() {
-        let outcome = desk.knock(&[&["--key-file", &key, "-p", &port], args].concat())?;
+        let outcome = harness.knock(&[&["--key-file", &key, "-p", &port], args].concat())?;
         assert_eq!(outcome.code, Some(code), "row {row}: {outcome:?}");
     }
     nothing_more(&socket)

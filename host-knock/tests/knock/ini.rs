@@ -2,14 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 /// File, options, host, key, tag, and the port where it is no random one.
 type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a str, &'a str, Option<u16>);
 
 #[test]
 fn values_are_read_as_they_stand() -> Result<()> {
-    let desk = Desk::new("values_are_read_as_they_stand")?;
+    let harness = Harness::new("values_are_read_as_they_stand")?;
     let rows: &[Row] = &[
         ("[gw]\nkey = open sesame\n", &[], "gw", KEY, "PKD0", None),
         (
@@ -51,11 +51,11 @@ fn values_are_read_as_they_stand() -> Result<()> {
         ("[gw]\nkey = sesame\n", &["-q", "--key", KEY], "gw", KEY, "PKD0", None),
         ("[gw]\nkey = sesame\n", &["--key-file", "key"], "gw", KEY, "PKD0", None),
     ];
-    desk.file("key", KEY)?;
+    harness.file("key", KEY)?;
     for (row, (text, options, host, key, tag, port)) in rows.iter().enumerate() {
         let check = || -> Result<()> {
-            let file = desk.file("ini", text)?;
-            let knocks = desk.knock(&[&["-n", "-c", &file], *options, &["gw"]].concat())?.knocks()?;
+            let file = harness.file("ini", text)?;
+            let knocks = harness.knock(&[&["-n", "-c", &file], *options, &["gw"]].concat())?.knocks()?;
             ensure!(knocks.len() == 1 && knocks[0].host == *host, "{knocks:?}");
             ensure!(port.is_none_or(|port| port == knocks[0].port), "{knocks:?}");
             knocks[0].verify(key, tag)
@@ -67,9 +67,9 @@ fn values_are_read_as_they_stand() -> Result<()> {
 
 #[test]
 fn the_section_of_defaults_is_no_host() -> Result<()> {
-    let desk = Desk::new("the_section_of_defaults_is_no_host")?;
-    let file = desk.file("ini", format!("[DEFAULT]\nkey = {KEY}\n"))?;
-    let outcome = desk.knock(&["-n", "-c", &file, "DEFAULT"])?;
+    let harness = Harness::new("the_section_of_defaults_is_no_host")?;
+    let file = harness.file("ini", format!("[DEFAULT]\nkey = {KEY}\n"))?;
+    let outcome = harness.knock(&["-n", "-c", &file, "DEFAULT"])?;
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.starts_with("knock: no key for DEFAULT, "), "{outcome:?}");
     Ok(())
@@ -77,7 +77,7 @@ fn the_section_of_defaults_is_no_host() -> Result<()> {
 
 #[test]
 fn old_is_a_flag() -> Result<()> {
-    let desk = Desk::new("old_is_a_flag")?;
+    let harness = Harness::new("old_is_a_flag")?;
     let rows = [
         ("0", false),
         ("false", false),
@@ -89,8 +89,8 @@ fn old_is_a_flag() -> Result<()> {
         ("on", true),
     ];
     for (value, old) in rows {
-        let file = desk.file("ini", format!("[gw]\nkey = {KEY}\nold = {value}\n"))?;
-        let knocks = desk.knock(&["-n", "-c", &file, "gw"])?.knocks()?;
+        let file = harness.file("ini", format!("[gw]\nkey = {KEY}\nold = {value}\n"))?;
+        let knocks = harness.knock(&["-n", "-c", &file, "gw"])?.knocks()?;
         assert_eq!(knocks[0].verify(KEY, "PKD0").is_err(), old, "{value}");
     }
     Ok(())
@@ -98,21 +98,21 @@ fn old_is_a_flag() -> Result<()> {
 
 #[test]
 fn the_file_at_home_may_be_missing_and_another_is_used_instead() -> Result<()> {
-    let desk = Desk::new("the_file_at_home_may_be_missing_and_another_is_used_instead")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("the_file_at_home_may_be_missing_and_another_is_used_instead")?;
+    let key = harness.file("key", KEY)?;
     let tag = |args: &[&str]| -> Result<String> {
-        let knocks = desk.knock(&[&["-n"], args].concat())?.knocks()?;
+        let knocks = harness.knock(&[&["-n"], args].concat())?.knocks()?;
         Ok(String::from_utf8(knocks[0].payload[..4].to_vec())?)
     };
     assert_eq!(tag(&["--key-file", &key, "gw"])?, "PKD0");
-    desk.file(".ipt_pkd.ini", format!("[gw]\nkey = {KEY}\ntag = HOME\n"))?;
+    harness.file(".ipt_pkd.ini", format!("[gw]\nkey = {KEY}\ntag = HOME\n"))?;
     assert_eq!(tag(&["gw"])?, "HOME");
     // Whoever has no home does not live where they stand.
     for home in ["", "."] {
-        let outcome = desk.knock_with_home(home, &["-n", "--key-file", &key, "gw"])?;
+        let outcome = harness.knock_with_home(home, &["-n", "--key-file", &key, "gw"])?;
         assert!(outcome.knocks()?[0].verify(KEY, "PKD0").is_ok(), "{home:?}");
     }
-    let other = desk.file("other", format!("[gw]\nkey = {KEY}\ntag = OTHR\n"))?;
+    let other = harness.file("other", format!("[gw]\nkey = {KEY}\ntag = OTHR\n"))?;
     assert_eq!(tag(&["-c", &other, "gw"])?, "OTHR");
     assert_eq!(tag(&["--config", &other, "gw"])?, "OTHR");
     Ok(())

@@ -5,11 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use anyhow::{Context as _, Result, ensure};
 use pkd_core::{Key, Tag};
 
-use crate::desk::Desk;
+use crate::harness::Harness;
 
 /// The 32 bytes of a key file, as it is written.
-fn key_of(desk: &Desk, file: &str) -> Result<String> {
-    let path = desk.home().join(file);
+fn key_of(harness: &Harness, file: &str) -> Result<String> {
+    let path = harness.home().join(file);
     ensure!(path.metadata()?.permissions().mode() & 0o777 == 0o600, "{file} is for others, too");
     let text = fs::read_to_string(path)?;
     ensure!(text.len() == 67 && text.starts_with("0x") && text.ends_with('\n'), "{} bytes", text.len());
@@ -18,29 +18,29 @@ fn key_of(desk: &Desk, file: &str) -> Result<String> {
 
 #[test]
 fn a_new_key_is_in_a_file_and_in_no_output() -> Result<()> {
-    let desk = Desk::new("a_new_key_is_in_a_file_and_in_no_output")?;
-    let outcome = desk.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
+    let harness = Harness::new("a_new_key_is_in_a_file_and_in_no_output")?;
+    let outcome = harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-    let key = key_of(&desk, ".config/knock/keys/office.key")?;
+    let key = key_of(&harness, ".config/knock/keys/office.key")?;
     assert!(!outcome.stdout.contains(&key[2..]), "it is shown");
-    let knocks = desk.knock(&["-n", "office"])?.knocks()?;
+    let knocks = harness.knock(&["-n", "office"])?.knocks()?;
     assert_eq!(knocks[0].host, "10.0.0.1");
     knocks[0].verify(&key, "SSHK")?;
     // A second key would shut out whoever has the first.
-    let again = desk.knock(&["keygen", "office"])?;
+    let again = harness.knock(&["keygen", "office"])?;
     assert_eq!(again.code, Some(2));
     assert!(again.stderr.ends_with("is there already; whoever uses it would be shut out\n"), "{again:?}");
-    assert_eq!(key_of(&desk, ".config/knock/keys/office.key")?, key);
+    assert_eq!(key_of(&harness, ".config/knock/keys/office.key")?, key);
     // Without a name there is no profile.
-    assert_eq!(desk.knock(&["keygen"])?.code, Some(0));
-    assert_ne!(key_of(&desk, "pkd.key")?, key);
+    assert_eq!(harness.knock(&["keygen"])?.code, Some(0));
+    assert_ne!(key_of(&harness, "pkd.key")?, key);
     Ok(())
 }
 
 #[test]
 fn the_gateways_are_told_tag_and_user() -> Result<()> {
-    let desk = Desk::new("the_gateways_are_told_tag_and_user")?;
-    let told = desk.knock(&["keygen", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?.stdout;
+    let harness = Harness::new("the_gateways_are_told_tag_and_user")?;
+    let told = harness.knock(&["keygen", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?.stdout;
     for part in [
         "--tag 0x00ff0000 -m recent --name my_office_1 --set",
         "  config user 'my_office_1'\n  \toption tag '0x00ff0000'\n  \tlist service 'ssh'\n",
@@ -55,44 +55,45 @@ fn the_gateways_are_told_tag_and_user() -> Result<()> {
 
 #[test]
 fn a_passphrase_makes_the_same_key_each_time() -> Result<()> {
-    let desk = Desk::new("a_passphrase_makes_the_same_key_each_time")?;
+    let harness = Harness::new("a_passphrase_makes_the_same_key_each_time")?;
     let typed = "correct open sesame battery\n";
     let keygen = ["keygen", "--passphrase", "office", "--address", "10.0.0.1"];
-    let outcome = desk.knock_on_terminal_with_answers(&keygen, &[typed, typed])?;
+    let outcome = harness.knock_on_terminal_with_answers(&keygen, &[typed, typed])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
     assert!(outcome.stdout.contains("copy it there, then delete it here"), "{outcome:?}");
     // The file is for the gateway; the profile has but the salt.
-    let key = key_of(&desk, "office.key")?;
-    fs::remove_file(desk.home().join("office.key"))?;
-    let profile = fs::read_to_string(desk.home().join(".config/knock/config.toml"))?;
+    let key = key_of(&harness, "office.key")?;
+    fs::remove_file(harness.home().join("office.key"))?;
+    let profile = fs::read_to_string(harness.home().join(".config/knock/config.toml"))?;
     assert!(profile.contains("passphrase_salt") && !profile.contains("key_file"), "{profile}");
-    let outcome = desk.knock_on_terminal(&["-n", "office"], typed)?;
+    let outcome = harness.knock_on_terminal(&["-n", "office"], typed)?;
     assert_eq!(outcome.terminal.trim_end(), "Passphrase for office:");
     outcome.knocks()?[0].verify(&key, "PKD0")?;
-    let other = desk.knock_on_terminal(&["-n", "office"], "correct open sesame batterie\n")?;
+    let other = harness.knock_on_terminal(&["-n", "office"], "correct open sesame batterie\n")?;
     assert!(other.knocks()?[0].verify(&key, "PKD0").is_err());
     Ok(())
 }
 
 #[test]
 fn without_a_keyring_nothing_is_made() -> Result<()> {
-    let desk = Desk::new("without_a_keyring_nothing_is_made")?;
-    let outcome = desk.knock(&["keygen", "--keyring", "office"])?;
+    let harness = Harness::new("without_a_keyring_nothing_is_made")?;
+    let outcome = harness.knock(&["keygen", "--keyring", "office"])?;
     assert_eq!(outcome.code, Some(2));
     assert!(
-        !desk.home().join("office.key").exists() && !desk.home().join(".config/knock/config.toml").exists()
+        !harness.home().join("office.key").exists()
+            && !harness.home().join(".config/knock/config.toml").exists()
     );
     Ok(())
 }
 
 #[test]
 fn what_is_shared_can_be_imported() -> Result<()> {
-    let desk = Desk::new("what_is_shared_can_be_imported")?;
-    desk.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
-    let key = key_of(&desk, ".config/knock/keys/office.key")?;
-    let uri = desk.knock(&["share", "--uri", "office"])?.stdout;
+    let harness = Harness::new("what_is_shared_can_be_imported")?;
+    harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
+    let key = key_of(&harness, ".config/knock/keys/office.key")?;
+    let uri = harness.knock(&["share", "--uri", "office"])?.stdout;
     assert_eq!(uri, format!("knock://SSHK@10.0.0.1/office?key={key}\n"));
-    let other = Desk::new("what_is_shared_can_be_imported_elsewhere")?;
+    let other = Harness::new("what_is_shared_can_be_imported_elsewhere")?;
     let outcome = other.knock_with_input(&["import", "-"], uri.as_bytes())?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported office\n"), "{outcome:?}");
     other.knock(&["-n", "office"])?.knocks()?[0].verify(&key, "SSHK")?;
@@ -106,19 +107,19 @@ fn what_is_shared_can_be_imported() -> Result<()> {
 
 #[test]
 fn a_code_is_for_a_terminal_or_a_file_that_is_ones_own() -> Result<()> {
-    let desk = Desk::new("a_code_is_for_a_terminal_or_a_file_that_is_ones_own")?;
-    desk.knock(&["keygen", "office", "--address", "10.0.0.1"])?;
-    let key = key_of(&desk, ".config/knock/keys/office.key")?;
-    let seen = desk.knock_seen(&["share", "office"])?;
+    let harness = Harness::new("a_code_is_for_a_terminal_or_a_file_that_is_ones_own")?;
+    harness.knock(&["keygen", "office", "--address", "10.0.0.1"])?;
+    let key = key_of(&harness, ".config/knock/keys/office.key")?;
+    let seen = harness.knock_attached(&["share", "office"])?;
     assert_eq!(seen.code, Some(0));
     // Rows of two modules each, with four of white around: 41 modules for so much text.
     let rows: Vec<_> = seen.terminal.lines().filter(|line| line.contains("\x1b[30;107m")).collect();
     let width = rows.first().context("no rows")?.chars().filter(|letter| " ▀▄█".contains(*letter)).count();
     assert_eq!(rows.len(), width.div_ceil(2));
     assert!(!seen.terminal.contains(&key[2..]), "the key is shown as text");
-    let outcome = desk.knock(&["share", "--png", "office.png", "office"])?;
+    let outcome = harness.knock(&["share", "--png", "office.png", "office"])?;
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
-    let file = desk.home().join("office.png");
+    let file = harness.home().join("office.png");
     assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600);
     let image = png::Decoder::new(std::io::BufReader::new(fs::File::open(&file)?));
     let mut image = image.read_info()?;

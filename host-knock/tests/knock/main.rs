@@ -5,17 +5,17 @@
 
 #![cfg(target_os = "linux")]
 
+mod commands;
 mod datagram;
-mod desk;
+mod errors;
+mod harness;
 mod ini;
+mod key_files;
 mod keys;
-mod mistakes;
-mod pages;
+mod packaging;
+mod positional;
 mod profiles;
 mod prompt;
 mod readme;
-mod secrets;
 mod sequence;
-mod verbs;
 mod verify;
-mod words;

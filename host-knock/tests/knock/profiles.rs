@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::desk::{Desk, KEY, LIMIT, verify};
+use crate::harness::{Harness, KEY, LIMIT, verify};
 
 const PROFILES: &str = "\
 # mine
@@ -33,23 +33,23 @@ all = [\"office\", \"@more\"]
 more = [\"old\", \"office\", \"::1\"]
 ";
 
-fn desk(name: &str) -> Result<Desk> {
-    let desk = Desk::new(name)?;
-    fs::create_dir_all(desk.home().join(".config/knock"))?;
-    desk.file(".config/knock/config.toml", PROFILES)?;
-    desk.file(".config/knock/office.key", KEY)?;
-    Ok(desk)
+fn harness(name: &str) -> Result<Harness> {
+    let harness = Harness::new(name)?;
+    fs::create_dir_all(harness.home().join(".config/knock"))?;
+    harness.file(".config/knock/config.toml", PROFILES)?;
+    harness.file(".config/knock/office.key", KEY)?;
+    Ok(harness)
 }
 
 #[test]
 fn a_profile_says_all_that_a_knock_needs() -> Result<()> {
-    let desk = desk("a_profile_says_all_that_a_knock_needs")?;
-    let knocks = desk.knock(&["-n", "office"])?.knocks()?;
+    let harness = harness("a_profile_says_all_that_a_knock_needs")?;
+    let knocks = harness.knock(&["-n", "office"])?.knocks()?;
     assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("127.0.0.1", 40_017));
     knocks[0].verify(KEY, "SSHK")?;
     // The command line comes first, and a section of the ini file last.
-    desk.file(".ipt_pkd.ini", format!("[office]\nkey = x\n[nas]\nkey = {KEY}\n"))?;
-    let knocks = desk.knock(&["-n", "-p", "9", "-t", "ABCD", "office", "nas"])?.knocks()?;
+    harness.file(".ipt_pkd.ini", format!("[office]\nkey = x\n[nas]\nkey = {KEY}\n"))?;
+    let knocks = harness.knock(&["-n", "-p", "9", "-t", "ABCD", "office", "nas"])?.knocks()?;
     assert_eq!((knocks[0].port, knocks[1].host.as_str()), (9, "nas"));
     knocks[0].verify(KEY, "ABCD")?;
     knocks[1].verify(KEY, "ABCD")
@@ -57,9 +57,9 @@ fn a_profile_says_all_that_a_knock_needs() -> Result<()> {
 
 #[test]
 fn a_time_offset_is_added() -> Result<()> {
-    let desk = desk("a_time_offset_is_added")?;
+    let harness = harness("a_time_offset_is_added")?;
     let time = |args: &[&str]| -> Result<i64> {
-        let knocks = desk.knock(&[&["-n"], args].concat())?.knocks()?;
+        let knocks = harness.knock(&[&["-n"], args].concat())?.knocks()?;
         let bytes: [u8; 8] = knocks[0].payload[4..12].try_into()?;
         Ok(i64::from_le_bytes(bytes))
     };
@@ -78,11 +78,11 @@ fn a_time_offset_is_added() -> Result<()> {
 
 #[test]
 fn a_group_is_all_its_members_once() -> Result<()> {
-    let desk = desk("a_group_is_all_its_members_once")?;
-    let outcome = desk.knock(&["-n", "--key-file", ".config/knock/office.key", "@all"])?;
+    let harness = harness("a_group_is_all_its_members_once")?;
+    let outcome = harness.knock(&["-n", "--key-file", ".config/knock/office.key", "@all"])?;
     let hosts: Vec<_> = outcome.knocks()?.into_iter().map(|knock| knock.host).collect();
     assert_eq!(hosts, ["127.0.0.1", "::1", "::1"]);
-    let outcome = desk.knock(&["-p", "40017", "--key-file", ".config/knock/office.key", "@all"])?;
+    let outcome = harness.knock(&["-p", "40017", "--key-file", ".config/knock/office.key", "@all"])?;
     let table = "\
 HOST    KNOCK  PORT   WHERE
 office  sent   40017  127.0.0.1
@@ -90,17 +90,17 @@ old     sent   40017  ::1
 ::1     sent   40017  ::1
 ";
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), table, ""));
-    let outcome = desk.knock(&["-q", "--key-file", ".config/knock/office.key", "@all"])?;
+    let outcome = harness.knock(&["-q", "--key-file", ".config/knock/office.key", "@all"])?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""));
     Ok(())
 }
 
 #[test]
 fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
-    let desk = desk("a_host_that_fails_is_told_in_its_place")?;
+    let harness = harness("a_host_that_fails_is_told_in_its_place")?;
     let args =
         ["--json", "-p", "40017", "--key-file", ".config/knock/office.key", "office", "255.255.255.255"];
-    let outcome = desk.knock(&args)?;
+    let outcome = harness.knock(&args)?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), ""));
     let told: Value = serde_json::from_str(&outcome.stdout)?;
     assert_eq!(told[0]["sent"], true);
@@ -113,8 +113,8 @@ fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
 
 #[test]
 fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
-    let desk = Desk::new("a_thousand_hosts_are_all_knocked_at")?;
-    desk.file("key", KEY)?;
+    let harness = Harness::new("a_thousand_hosts_are_all_knocked_at")?;
+    harness.file("key", KEY)?;
     // No socket has room for a thousand datagrams that nobody reads yet, so there are a hundred.
     let first = UdpSocket::bind("127.1.0.1:0")?;
     let port = first.local_addr()?.port();
@@ -126,8 +126,8 @@ fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
         writeln!(profiles, "[host.h{number}]\naddress = '127.1.0.{last}'\nport = {port}\nkey_file = 'key'")?;
     }
     let names: Vec<_> = (0..1000).map(|number| format!("h{number}")).collect();
-    desk.file("p.toml", format!("{profiles}[group]\nall = {names:?}\n"))?;
-    let outcome = desk.knock(&["-c", "p.toml", "--json", "@all"])?;
+    harness.file("p.toml", format!("{profiles}[group]\nall = {names:?}\n"))?;
+    let outcome = harness.knock(&["-c", "p.toml", "--json", "@all"])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     let told: Value = serde_json::from_str(&outcome.stdout)?;
     let told = told.as_array().context("no array")?;
@@ -148,9 +148,9 @@ fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
 
 #[test]
 fn list_and_show_tell_all_but_the_key() -> Result<()> {
-    let desk = desk("list_and_show_tell_all_but_the_key")?;
-    let key = desk.home().join(".config/knock/office.key");
-    let outcome = desk.knock(&["list"])?;
+    let harness = harness("list_and_show_tell_all_but_the_key")?;
+    let key = harness.home().join(".config/knock/office.key");
+    let outcome = harness.knock(&["list"])?;
     assert_eq!(outcome.code, Some(0));
     let lines: Vec<Vec<&str>> =
         outcome.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -158,22 +158,22 @@ fn list_and_show_tell_all_but_the_key() -> Result<()> {
     assert_eq!(lines[1], ["office", "127.0.0.1", "SSHK", key, "ssh", "22/tcp,", "dns", "53/udp"]);
     assert_eq!(lines[2], ["old", "::1", "PKD0", key]);
     // On a terminal it is the same.
-    let seen = desk.knock_seen(&["list"])?;
+    let seen = harness.knock_attached(&["list"])?;
     assert_eq!(seen.terminal.replace("\r\n", "\n"), outcome.stdout);
-    let list: Value = serde_json::from_str(&desk.knock(&["list", "--json"])?.stdout)?;
-    let show: Value = serde_json::from_str(&desk.knock(&["show", "--json", "old"])?.stdout)?;
+    let list: Value = serde_json::from_str(&harness.knock(&["list", "--json"])?.stdout)?;
+    let show: Value = serde_json::from_str(&harness.knock(&["show", "--json", "old"])?.stdout)?;
     assert_eq!(list[1], show);
     assert_eq!((&show["format"], &show["time_offset"]), (&Value::from("pre-1.0"), &Value::from(-3600)));
-    let lines = desk.knock(&["show", "office"])?.stdout;
+    let lines = harness.knock(&["show", "office"])?.stdout;
     assert!(lines.contains("port: 40017\n") && lines.contains("tag: SSHK\n"), "{lines}");
     Ok(())
 }
 
 #[test]
 fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
-    let desk = Desk::new("a_wrong_profile_is_told_in_its_place_of_the_list")?;
-    desk.file("p.toml", "[host.a]\nport = 0\n[host.b]\n")?;
-    let outcome = desk.knock(&["list", "-c", "p.toml"])?;
+    let harness = Harness::new("a_wrong_profile_is_told_in_its_place_of_the_list")?;
+    harness.file("p.toml", "[host.a]\nport = 0\n[host.b]\n")?;
+    let outcome = harness.knock(&["list", "-c", "p.toml"])?;
     assert_eq!(outcome.code, Some(0));
     assert!(outcome.stdout.contains("port \"0\" is no number of 1 to 65535"), "{outcome:?}");
     assert!(outcome.stdout.lines().any(|line| line.starts_with("b ")), "{outcome:?}");
@@ -182,27 +182,27 @@ fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
 
 #[test]
 fn sections_of_the_original_become_profiles() -> Result<()> {
-    let desk = desk("sections_of_the_original_become_profiles")?;
+    let harness = harness("sections_of_the_original_become_profiles")?;
     let ini =
         format!("[DEFAULT]\nkey = {KEY}\n[gw]\nhost = 10.0.0.1\ntag = OFFC\nport = 7\nold = 1\n[nas]\n");
-    let ini = desk.file("ini", ini)?;
-    let outcome = desk.knock(&["import", &ini])?;
+    let ini = harness.file("ini", ini)?;
+    let outcome = harness.knock(&["import", &ini])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     assert_eq!(outcome.stdout, "imported gw\nimported nas\n");
     // What was there stays, comments and all.
-    let file = desk.home().join(".config/knock/config.toml");
+    let file = harness.home().join(".config/knock/config.toml");
     let text = fs::read_to_string(&file)?;
     assert!(text.starts_with("# mine\n[host.office]   # the first\n"), "{text}");
     assert!(text.contains("format = \"pre-1.0\"") && !text.contains("sesame"), "{text}");
     assert_eq!(file.metadata()?.permissions().mode() & 0o777, 0o600);
-    let key = desk.home().join(".config/knock/keys/gw.key");
+    let key = harness.home().join(".config/knock/keys/gw.key");
     assert_eq!(key.metadata()?.permissions().mode() & 0o777, 0o600);
-    let knocks = desk.knock(&["-n", "nas"])?.knocks()?;
+    let knocks = harness.knock(&["-n", "nas"])?.knocks()?;
     knocks[0].verify(KEY, "PKD0")?;
-    let gw: Value = serde_json::from_str(&desk.knock(&["show", "--json", "gw"])?.stdout)?;
+    let gw: Value = serde_json::from_str(&harness.knock(&["show", "--json", "gw"])?.stdout)?;
     assert_eq!((&gw["address"], &gw["tag"], &gw["port"]), (&"10.0.0.1".into(), &"OFFC".into(), &7.into()));
     // A second time nothing happens.
-    let outcome = desk.knock(&["import", &ini])?;
+    let outcome = harness.knock(&["import", &ini])?;
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.ends_with("config.toml has a profile gw already\n"), "{outcome:?}");
     assert_eq!(fs::read_to_string(&file)?, text);
@@ -211,7 +211,7 @@ fn sections_of_the_original_become_profiles() -> Result<()> {
 
 #[test]
 fn what_fwknop_has_is_taken_as_far_as_it_goes() -> Result<()> {
-    let desk = Desk::new("what_fwknop_has_is_taken_as_far_as_it_goes")?;
+    let harness = Harness::new("what_fwknop_has_is_taken_as_far_as_it_goes")?;
     let text = "\
 [default]
 VERBOSE 1
@@ -225,15 +225,15 @@ KEY_BASE64         c2VzYW1l
 HMAC_KEY_BASE64    c2VzYW1l
 USE_HMAC           Y
 ";
-    let file = desk.file(".fwknoprc", text)?;
-    let outcome = desk.knock(&["import", &file])?;
+    let file = harness.file(".fwknoprc", text)?;
+    let outcome = harness.knock(&["import", &file])?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported gw\n"));
     let warnings = "\
 knock: warning: gw: ALLOW_IP of line 7 cannot be said in a profile, and is left out
 knock: warning: gw: fwknop's keys are not for knock; make one with knock keygen gw
 ";
     assert_eq!(outcome.stderr, warnings);
-    let gw: Value = serde_json::from_str(&desk.knock(&["show", "--json", "gw"])?.stdout)?;
+    let gw: Value = serde_json::from_str(&harness.knock(&["show", "--json", "gw"])?.stdout)?;
     assert_eq!(
         (&gw["address"], &gw["port"], &gw["time_offset"]),
         (&"10.0.0.1".into(), &40017.into(), &60.into())
@@ -245,15 +245,15 @@ knock: warning: gw: fwknop's keys are not for knock; make one with knock keygen 
 
 #[test]
 fn the_configuration_may_be_a_link() -> Result<()> {
-    let desk = Desk::new("the_configuration_may_be_a_link")?;
-    fs::create_dir_all(desk.home().join(".config/knock"))?;
-    desk.file("dotfile", "# mine\n")?;
-    let link = desk.home().join(".config/knock/config.toml");
-    std::os::unix::fs::symlink(desk.home().join("dotfile"), &link)?;
-    let outcome = desk.knock(&["keygen", "gw"])?;
+    let harness = Harness::new("the_configuration_may_be_a_link")?;
+    fs::create_dir_all(harness.home().join(".config/knock"))?;
+    harness.file("dotfile", "# mine\n")?;
+    let link = harness.home().join(".config/knock/config.toml");
+    std::os::unix::fs::symlink(harness.home().join("dotfile"), &link)?;
+    let outcome = harness.knock(&["keygen", "gw"])?;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(link.symlink_metadata()?.is_symlink());
-    let text = fs::read_to_string(desk.home().join("dotfile"))?;
+    let text = fs::read_to_string(harness.home().join("dotfile"))?;
     assert!(text.starts_with("# mine\n") && text.contains("[host.gw]"), "{text}");
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 #[test]
 fn a_typed_key_is_used_and_not_shown() -> Result<()> {
-    let desk = Desk::new("a_typed_key_is_used_and_not_shown")?;
+    let harness = Harness::new("a_typed_key_is_used_and_not_shown")?;
     let hexadecimal = "0x5e5a3e5e5a3e";
     // what is typed, the key that it makes
     let rows = [
@@ -16,7 +16,7 @@ fn a_typed_key_is_used_and_not_shown() -> Result<()> {
         (format!("sesamx\x7f\x7f\x15{KEY}\n"), KEY),
     ];
     for (row, (typed, key)) in rows.iter().enumerate() {
-        let outcome = desk.knock_on_terminal(&["--dry-run", "gw"], typed)?;
+        let outcome = harness.knock_on_terminal(&["--dry-run", "gw"], typed)?;
         assert_eq!(outcome.terminal.trim_end(), "Key for gw:", "row {row}");
         let knocks = outcome.knocks()?;
         assert_eq!(knocks.len(), 1, "row {row}");
@@ -27,7 +27,7 @@ fn a_typed_key_is_used_and_not_shown() -> Result<()> {
 
 #[test]
 fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
-    let desk = Desk::new("a_wrong_key_at_the_terminal_is_an_error")?;
+    let harness = Harness::new("a_wrong_key_at_the_terminal_is_an_error")?;
     let rows = [
         ("\n".to_owned(), "knock: key is empty\n"),
         (format!("{}\n", "sesame7".repeat(6)), "knock: key has 42 bytes, at most 40 fit\n"),
@@ -41,7 +41,7 @@ fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
         ),
     ];
     for (row, (typed, message)) in rows.iter().enumerate() {
-        let outcome = desk.knock_on_terminal(&["gw"], typed)?;
+        let outcome = harness.knock_on_terminal(&["gw"], typed)?;
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(2), *message), "row {row}");
     }
     Ok(())
@@ -49,21 +49,21 @@ fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
 
 #[test]
 fn an_interrupted_question_leaves_the_terminal_as_it_was() -> Result<()> {
-    let desk = Desk::new("an_interrupted_question_leaves_the_terminal_as_it_was")?;
-    // The desk looks at the terminal; a signal leaves no exit code.
-    let outcome = desk.knock_on_terminal(&["gw"], "sesa\x03")?;
+    let harness = Harness::new("an_interrupted_question_leaves_the_terminal_as_it_was")?;
+    // The harness looks at the terminal; a signal leaves no exit code.
+    let outcome = harness.knock_on_terminal(&["gw"], "sesa\x03")?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (None, ""));
     Ok(())
 }
 
 #[test]
 fn everything_else_is_checked_before_the_question() -> Result<()> {
-    let desk = Desk::new("everything_else_is_checked_before_the_question")?;
-    let ini = desk.file("ini", "[office]\nkey = open sesame\nport = 0\n")?;
+    let harness = Harness::new("everything_else_is_checked_before_the_question")?;
+    let ini = harness.file("ini", "[office]\nkey = open sesame\nport = 0\n")?;
     let rows: [&[&str]; 4] =
         [&["-t", "SSHKEY", "gw"], &["-p", "0", "gw"], &["gw", "10.1"], &["-c", &ini, "gw", "office"]];
     for (row, args) in rows.into_iter().enumerate() {
-        let outcome = desk.knock_on_terminal(args, "never typed\n")?;
+        let outcome = harness.knock_on_terminal(args, "never typed\n")?;
         assert_eq!((outcome.code, outcome.terminal.as_str()), (Some(2), ""), "row {row}");
     }
     Ok(())

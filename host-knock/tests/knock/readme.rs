@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::desk::{Desk, LIMIT, verify};
+use crate::harness::{Harness, LIMIT, verify};
 
 const README: &str = include_str!("../../README.md");
 
@@ -21,8 +21,8 @@ fn lines(language: &str) -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
-    let desk = Desk::new("the_commands_lead_from_install_to_a_knock")?;
-    let home = desk.home();
+    let harness = Harness::new("the_commands_lead_from_install_to_a_knock")?;
+    let home = harness.home();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no repository")?;
     let programs = format!("{}:{}", home.join("root/bin").display(), env::var("PATH")?);
     let gateway = UdpSocket::bind("127.0.0.1:40000").or_else(|_| UdpSocket::bind("127.0.0.1:0"))?;
@@ -63,12 +63,12 @@ fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
 
 #[test]
 fn the_profiles_work() -> Result<()> {
-    let desk = Desk::new("the_profiles_work")?;
+    let harness = Harness::new("the_profiles_work")?;
     let text: Vec<_> = lines("toml").collect();
-    desk.file("p.toml", text.join("\n"))?;
-    std::fs::create_dir(desk.home().join("keys"))?;
-    desk.file("keys/office.key", "0x9a3c51\n")?;
-    let knocks = desk.knock(&["-n", "-c", "p.toml", "office"])?.knocks()?;
+    harness.file("p.toml", text.join("\n"))?;
+    std::fs::create_dir(harness.home().join("keys"))?;
+    harness.file("keys/office.key", "0x9a3c51\n")?;
+    let knocks = harness.knock(&["-n", "-c", "p.toml", "office"])?.knocks()?;
     assert_eq!(knocks[0].host, "gw.example.net");
     knocks[0].verify("0x9a3c51", "SSHK")?;
     // The table names the options that there are, as the error for an unknown one does.
@@ -77,8 +77,8 @@ fn the_profiles_work() -> Result<()> {
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let mut listed: Vec<_> = rows.map(|(option, _)| option).collect();
     listed.sort_unstable();
-    desk.file("wrong.toml", "[host.gw]\nwrong = 1\n")?;
-    let told = desk.knock(&["-c", "wrong.toml", "gw"])?.stderr;
+    harness.file("wrong.toml", "[host.gw]\nwrong = 1\n")?;
+    let told = harness.knock(&["-c", "wrong.toml", "gw"])?.stderr;
     let (_, known) = told.trim_end().split_once(" is none of ").context("no list")?;
     let mut known: Vec<_> = known.split(", ").collect();
     known.sort_unstable();
@@ -88,18 +88,18 @@ fn the_profiles_work() -> Result<()> {
 
 #[test]
 fn the_ini_file_works() -> Result<()> {
-    let desk = Desk::new("the_ini_file_works")?;
+    let harness = Harness::new("the_ini_file_works")?;
     let text: Vec<_> = lines("ini").collect();
-    desk.file(".ipt_pkd.ini", text.join("\n"))?;
-    let knocks = desk.knock(&["-n", "office"])?.knocks()?;
+    harness.file(".ipt_pkd.ini", text.join("\n"))?;
+    let knocks = harness.knock(&["-n", "office"])?.knocks()?;
     assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("gw.example.net", 40_000));
     knocks[0].verify("0x9a3c51", "SSHK")
 }
 
 #[test]
 fn help_and_readme_name_the_same_options() -> Result<()> {
-    let desk = Desk::new("help_and_readme_name_the_same_options")?;
-    let outcome = desk.knock(&["--help"])?;
+    let harness = Harness::new("help_and_readme_name_the_same_options")?;
+    let outcome = harness.knock(&["--help"])?;
     let (_, section) = README.split_once("\n## Options\n").context("no section")?;
     let table = section.lines().filter(|line| line.starts_with("| `-")).collect::<Vec<_>>().join("\n");
     let options = |text: &str| {
@@ -117,7 +117,7 @@ fn help_and_readme_name_the_same_options() -> Result<()> {
     let (_, help) = outcome.stdout.split_once("\nOptions:\n").context("no options")?;
     assert_eq!(options(help), options(&table));
     for version in ["-V", "--version"] {
-        let outcome = desk.knock(&[version])?;
+        let outcome = harness.knock(&[version])?;
         let expected = concat!("knock ", env!("CARGO_PKG_VERSION"), "\n");
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), expected));
     }

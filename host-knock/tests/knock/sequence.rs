@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::Result;
 
-use crate::desk::{Desk, LIMIT};
+use crate::harness::{Harness, LIMIT};
 
 #[test]
 fn each_port_gets_its_packet() -> Result<()> {
-    let desk = Desk::new("each_port_gets_its_packet")?;
+    let harness = Harness::new("each_port_gets_its_packet")?;
     for (address, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
         let (tcp, udp, other) =
             (TcpListener::bind(address)?, UdpSocket::bind(address)?, UdpSocket::bind(address)?);
@@ -35,7 +35,7 @@ fn each_port_gets_its_packet() -> Result<()> {
         ];
         for (row, (words, options, protocols)) in rows.iter().enumerate() {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let outcome = desk.knock(&[&["seq"], *options, &["-v", host], &words].concat())?;
+            let outcome = harness.knock(&[&["seq"], *options, &["-v", host], &words].concat())?;
             let mut lines = String::new();
             for (port, protocol) in ports.iter().zip(protocols) {
                 writeln!(lines, "knocked {host} ({host} port {port}:{protocol})")?;
@@ -53,7 +53,7 @@ fn each_port_gets_its_packet() -> Result<()> {
         }
         // Quiet without -v, and a port that refuses is no failure.
         drop(tcp);
-        let outcome = desk.knock(&["seq", host, &ports[0].to_string()])?;
+        let outcome = harness.knock(&["seq", host, &ports[0].to_string()])?;
         assert_eq!((outcome.code, outcome.stdout, outcome.stderr), (Some(0), String::new(), String::new()));
         udp.set_nonblocking(true)?;
         assert_eq!(udp.recv(&mut [0; 8]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
@@ -63,7 +63,7 @@ fn each_port_gets_its_packet() -> Result<()> {
 
 #[test]
 fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
-    let desk = Desk::new("mistakes_are_named_and_nothing_is_sent")?;
+    let harness = Harness::new("mistakes_are_named_and_nothing_is_sent")?;
     // words, code, what is said
     let rows: [(&[&str], i32, &str); 9] = [
         (
@@ -93,7 +93,7 @@ fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
         ),
     ];
     for (words, code, said) in rows {
-        let outcome = desk.knock(words)?;
+        let outcome = harness.knock(words)?;
         assert_eq!((outcome.code, outcome.stderr), (Some(code), format!("knock: {said}\n")), "{words:?}");
     }
     Ok(())
@@ -101,9 +101,9 @@ fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
 
 #[test]
 fn a_host_may_be_called_seq() -> Result<()> {
-    let desk = Desk::new("a_host_may_be_called_seq")?;
-    let key = desk.file("key", "open sesame\n")?;
-    let knocks = desk.knock(&["--dry-run", "--key-file", &key, "--", "seq"])?.knocks()?;
+    let harness = Harness::new("a_host_may_be_called_seq")?;
+    let key = harness.file("key", "open sesame\n")?;
+    let knocks = harness.knock(&["--dry-run", "--key-file", &key, "--", "seq"])?.knocks()?;
     assert_eq!(knocks[0].host, "seq");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use pkd_core::{Key, Knock, KnockParams, Port, Tag, UnixSeconds};
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 const TIME: u64 = 1_800_000_000;
 
@@ -16,8 +16,8 @@ fn seal(port: Option<u16>) -> Result<String> {
 
 #[test]
 fn each_field_and_the_verdict_are_told() -> Result<()> {
-    let desk = Desk::new("each_field_and_the_verdict_are_told")?;
-    desk.file("key", KEY)?;
+    let harness = Harness::new("each_field_and_the_verdict_are_told")?;
+    harness.file("key", KEY)?;
     let good = seal(Some(40_000))?;
     let altered = format!("{}00", &good[..110]);
     let old = seal(None)?;
@@ -62,9 +62,9 @@ verdict  accept
         args.extend(*options);
         for input in [false, true] {
             let outcome = if input {
-                desk.knock_with_input(&[args.as_slice(), &["-"]].concat(), format!("0x{hex}\n").as_bytes())
+                harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), format!("0x{hex}\n").as_bytes())
             } else {
-                desk.knock(&[args.as_slice(), &[hex]].concat())
+                harness.knock(&[args.as_slice(), &[hex]].concat())
             };
             let outcome = outcome?;
             assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(*code), ""), "row {row}");
@@ -100,17 +100,17 @@ fn capture(payloads: &[&[u8]]) -> Vec<u8> {
 
 #[test]
 fn a_capture_is_read_as_a_gateway_would_have() -> Result<()> {
-    let desk = Desk::new("a_capture_is_read_as_a_gateway_would_have")?;
-    desk.file("key", KEY)?;
+    let harness = Harness::new("a_capture_is_read_as_a_gateway_would_have")?;
+    harness.file("key", KEY)?;
     let hex = seal(Some(40_000))?;
     let digits: Result<Vec<u8>, _> =
         (0..56).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16)).collect();
     let good = digits?;
     let file = capture(&[&good, b"no knock", &good]);
     let args = ["verify", "--key-file", "key", "-t", "SSHK"];
-    let name = desk.file("x.pcap", &file)?;
-    let from_file = desk.knock(&[args.as_slice(), &[&name]].concat())?;
-    let from_input = desk.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file)?;
+    let name = harness.file("x.pcap", &file)?;
+    let from_file = harness.knock(&[args.as_slice(), &[&name]].concat())?;
+    let from_input = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file)?;
     assert_eq!(from_file.stdout, from_input.stdout);
     assert_eq!((from_file.code, from_file.stderr.as_str()), (Some(1), ""));
     let lines: Vec<_> = from_file.stdout.lines().collect();
@@ -119,11 +119,11 @@ fn a_capture_is_read_as_a_gateway_would_have() -> Result<()> {
     assert!(lines[11].starts_with("verdict  ignore: replay: "), "{lines:?}");
     let last = lines.last().context("no lines")?;
     assert_eq!(*last, "3 UDP datagrams, 2 with the length of a knock, 1 accepted");
-    let once = desk.knock_with_input(&[args.as_slice(), &["-"]].concat(), &capture(&[&good]))?;
+    let once = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &capture(&[&good]))?;
     assert_eq!(once.code, Some(0));
     // Cut anywhere it is an error or a shorter capture, and never a panic.
     for length in 24..file.len() {
-        let outcome = desk.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file[..length])?;
+        let outcome = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file[..length])?;
         assert!(matches!(outcome.code, Some(1 | 2)) || length >= 24 + 16 + 84, "{length}: {outcome:?}");
     }
     Ok(())

@@ -14,12 +14,12 @@ use pkd_netns::{
     room::As,
 };
 
-use crate::door::{Door, SSH};
+use crate::gateway::{Gateway, SSH};
 
 /// Unix time to NTP's.
 const EPOCH: u64 = 2_208_988_800;
 
-/// A server of SNTP on the gateway whose clock is off by so many seconds.
+/// A server of SNTP on the address whose clock is off by so many seconds.
 fn time_server(port: u16, off: i64) -> Result<()> {
     let socket = UdpSocket::bind(("0.0.0.0", port))?;
     thread::spawn(move || -> Result<()> {
@@ -40,7 +40,7 @@ fn time_server(port: u16, off: i64) -> Result<()> {
     Ok(())
 }
 
-/// A server of HTTP on the gateway that has this Date.
+/// A server of HTTP on the address that has this Date.
 fn web_server(date: &'static str) -> Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", 80))?;
     thread::spawn(move || -> Result<()> {
@@ -56,44 +56,45 @@ fn web_server(date: &'static str) -> Result<()> {
 }
 
 /// What it prints in the end, and its exit code.
-fn examine(door: &Door<'_>, args: &[&str]) -> Result<(Vec<String>, Option<i32>)> {
-    let mut doctor = door.command("knock");
-    let output = door.run(doctor.arg("doctor").args(args))?;
+fn diagnose(gateway: &Gateway<'_>, args: &[&str]) -> Result<(Vec<String>, Option<i32>)> {
+    let mut doctor = gateway.command("knock");
+    let output = gateway.run(doctor.arg("doctor").args(args))?;
     ensure!(output.stderr.is_empty(), "{output:?}");
     Ok((text(&output.stdout).lines().map(str::to_owned).collect(), output.status.code()))
 }
 
 fn holds(network: &Network) -> Result<()> {
-    let door = Door::closed(network)?;
-    let gateway = Family::V4.gateway().to_string();
+    let gateway = Gateway::closed(network)?;
+    let address = Family::V4.gateway().to_string();
     time_server(123, 0)?;
     time_server(1123, 3600)?;
     web_server("Thu, 01 Jan 2026 00:00:00 GMT")?;
     // A port that is refused and not guarded; and a name that nobody knows.
-    let (right, wrong, web) = (gateway.clone(), format!("{gateway}:1123"), format!("{gateway}:1"));
+    let (right, wrong, web) = (address.clone(), format!("{address}:1123"), format!("{address}:1"));
 
-    let (lines, code) = examine(&door, &["--time-server", "-", "--key-file", "me.key", "gw.invalid", "22"])?;
+    let (lines, code) =
+        diagnose(&gateway, &["--time-server", "-", "--key-file", "me.key", "gw.invalid", "22"])?;
     ensure!(code == Some(1) && lines[0].starts_with("FAIL  name: gw.invalid: cannot resolve"), "{lines:?}");
     ensure!(
         lines.last().is_some_and(|last| last.starts_with("The name gw.invalid does not resolve")),
         "{lines:?}"
     );
 
-    let (lines, code) = examine(&door, &["--time-server", "-", "--key-file", "nowhere.key", "office"])?;
+    let (lines, code) = diagnose(&gateway, &["--time-server", "-", "--key-file", "nowhere.key", "office"])?;
     ensure!(code == Some(1) && lines[1].starts_with("FAIL  key: cannot read nowhere.key: "), "{lines:?}");
     ensure!(lines.len() == 3 && lines[2].starts_with("Without a key there is no knock"), "{lines:?}");
 
     let wrong_key = ["--timeout", "1", "--time-server", &right, "--key-file", "login.pub.key", "office"];
-    door.secret("login.pub.key", "another sesame")?;
-    let (lines, code) = examine(&door, &wrong_key)?;
+    gateway.secret("login.pub.key", "another sesame")?;
+    let (lines, code) = diagnose(&gateway, &wrong_key)?;
     ensure!(code == Some(1) && lines[2].starts_with("ok    clock: 0.0 s "), "{lines:?}");
     ensure!(lines[5] == format!("FAIL  port {SSH} after: silent"), "{lines:?}");
     ensure!(lines[6].starts_with("The host stays silent: "), "{lines:?}");
 
     // Whoever's clock is wrong is told so, whatever the port does.
     let clock = ["--timeout", "1", "--time-server", &wrong, "--key-file", "login.pub.key", "office"];
-    let (lines, code) = examine(&door, &clock)?;
-    let told = format!("3600.0 s behind {gateway}");
+    let (lines, code) = diagnose(&gateway, &clock)?;
+    let told = format!("3600.0 s behind {address}");
     ensure!(
         code == Some(1) && lines[2] == format!("FAIL  clock: {told}, beyond the window of 10 s"),
         "{lines:?}"
@@ -103,12 +104,12 @@ fn holds(network: &Network) -> Result<()> {
         "{lines:?}"
     );
 
-    let (lines, code) = examine(&door, &["--timeout", "1", "--time-server", "-", "office", "9"])?;
+    let (lines, code) = diagnose(&gateway, &["--timeout", "1", "--time-server", "-", "office", "9"])?;
     ensure!(code == Some(1) && lines[3] == "ok    port 9 before: refused", "{lines:?}");
     ensure!(lines[6].starts_with("The host refuses port 9 before and after: "), "{lines:?}");
 
     // No SNTP at this port, so HTTP tells.
-    let (lines, code) = examine(&door, &["--time-server", &web, "office6"])?;
+    let (lines, code) = diagnose(&gateway, &["--time-server", &web, "office6"])?;
     ensure!(code == Some(0), "{lines:?}");
     ensure!(
         lines[2].starts_with("FAIL  clock: ") && lines[2].contains("ahead of 192.0.2.1 (HTTP, to a second)"),
@@ -116,7 +117,7 @@ fn holds(network: &Network) -> Result<()> {
     );
     ensure!(lines[6].starts_with(&format!("The knock opens port {SSH}, although")), "{lines:?}");
 
-    let (lines, code) = examine(&door, &["--time-server", &right, "office"])?;
+    let (lines, code) = diagnose(&gateway, &["--time-server", &right, "office"])?;
     ensure!(code == Some(0) && lines[3] == format!("----  port {SSH} before: open"), "{lines:?}");
     ensure!(lines[6].starts_with(&format!("Port {SSH} was open before the knock: ")), "{lines:?}");
 
@@ -124,13 +125,13 @@ fn holds(network: &Network) -> Result<()> {
 }
 
 fn ends_well(network: &Network) -> Result<()> {
-    let mut door = Door::closed(network)?;
+    let mut gateway = Gateway::closed(network)?;
     let six = Family::V6.gateway().to_string();
-    let (lines, code) = examine(&door, &["--time-server", "-", "office6"])?;
+    let (lines, code) = diagnose(&gateway, &["--time-server", "-", "office6"])?;
     ensure!(code == Some(0) && lines[0] == format!("ok    name: {six} is {six}"), "{lines:?}");
     ensure!(lines[6] == format!("All is well: the knock opens port {SSH}."), "{lines:?}");
-    door.stop_sshd()?;
-    let (lines, code) = examine(&door, &["--timeout", "1", "--time-server", "-", "office"])?;
+    gateway.stop_sshd()?;
+    let (lines, code) = diagnose(&gateway, &["--timeout", "1", "--time-server", "-", "office"])?;
     ensure!(code == Some(1) && lines[3] == format!("ok    port {SSH} before: silent"), "{lines:?}");
     let nobody = "but nothing listens there: the service is down, or at another port.";
     ensure!(lines[6] == format!("The knock opens port {SSH}, {nobody}"), "{lines:?}");

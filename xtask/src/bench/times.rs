@@ -11,7 +11,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let mut rows = knocks()?;
     run::progress("getting in, in namespaces");
     let mut cargo = run::command(env!("CARGO"));
-    cargo.args(["bench", "--quiet", "--locked", "--package", "host-knock", "--bench", "getting_in"]);
+    cargo.args(["bench", "--quiet", "--locked", "--package", "host-knock", "--bench", "knock_latency"]);
     rows.extend(in_namespaces(printed(cargo.current_dir(toolchain::root())).context("the times of knock")?)?);
     Ok(rows)
 }

@@ -5,11 +5,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::Found;
-use crate::{host::Host, profile::Profile, service::Service, value};
+use super::Imported;
+use crate::{host::Host, parse, profile::Profile, service::Service};
 
 /// Options that say how fwknop makes, sends or resolves what knock has no use for.
-const WITHOUT_LOSS: [&str; 8] = [
+const IGNORED: [&str; 8] = [
     "USE_HMAC",
     "VERBOSE",
     "SPA_SERVER_PROTO",
@@ -24,7 +24,7 @@ const WITHOUT_LOSS: [&str; 8] = [
 type Line<'a> = (usize, &'a str, &'a str);
 
 /// Whether the text is one.
-pub(super) fn is_likely(text: &str) -> bool {
+pub(super) fn is_fwknoprc(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
         ["SPA_SERVER", "ACCESS", "ALLOW_IP", "KEY_BASE64", "HMAC_KEY_BASE64", "USE_HMAC"]
@@ -37,7 +37,7 @@ pub(super) fn is_likely(text: &str) -> bool {
 ///
 /// # Errors
 /// A line is neither, or a value does not fit; it is not repeated, as it may be a key.
-pub(super) fn read(text: &str) -> Result<Vec<Found>> {
+pub(super) fn read(text: &str) -> Result<Vec<Imported>> {
     let mut sections: Vec<(String, Vec<Line<'_>>)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -59,34 +59,35 @@ pub(super) fn read(text: &str) -> Result<Vec<Found>> {
     }
     let named =
         sections.into_iter().filter(|(_, options)| options.iter().any(|option| option.1 == "SPA_SERVER"));
-    named.map(|(name, options)| one(name, &options)).collect()
+    named.map(|(name, options)| profile(name, &options)).collect()
 }
 
-fn one(name: String, options: &[Line<'_>]) -> Result<Found> {
-    let mut profile = Profile::of_host(Host::parse("localhost")?);
-    let mut lost = Vec::new();
+fn profile(name: String, options: &[Line<'_>]) -> Result<Imported> {
+    let mut profile = Profile::new(Host::parse("localhost")?);
+    let mut skipped = Vec::new();
     let mut has_key = false;
     for &(number, option, given) in options {
         let line = || format!("line {number}");
         match option {
             "SPA_SERVER" => profile.host = Host::parse(given).with_context(line)?,
-            "SPA_SERVER_PORT" => profile.port = Some(value::port(given).with_context(line)?),
+            "SPA_SERVER_PORT" => profile.port = Some(parse::port(given).with_context(line)?),
             "ACCESS" => profile.services = access(given).with_context(line)?,
-            "TIME_OFFSET" => match value::time_offset(given) {
+            "TIME_OFFSET" => match parse::time_offset(given) {
                 Ok(seconds) => profile.time_offset = seconds,
                 Err(_) => {
-                    lost.push(format!("TIME_OFFSET of line {number} is left out, it is not in seconds"));
+                    skipped.push(format!("TIME_OFFSET of line {number} is left out, it is not in seconds"));
                 }
             },
             _ if option.contains("KEY") => has_key = true,
-            _ if WITHOUT_LOSS.contains(&option) => {}
-            _ => lost.push(format!("{option} of line {number} cannot be said in a profile, and is left out")),
+            _ if IGNORED.contains(&option) => {}
+            _ => skipped
+                .push(format!("{option} of line {number} cannot be said in a profile, and is left out")),
         }
     }
     if has_key {
-        lost.push(format!("fwknop's keys are not for knock; make one with knock keygen {name}"));
+        skipped.push(format!("fwknop's keys are not for knock; make one with knock keygen {name}"));
     }
-    Ok(Found { name, profile, key: None, lost })
+    Ok(Imported { name, profile, key: None, skipped })
 }
 
 /// `tcp/22,udp/53`.

@@ -26,24 +26,24 @@ pub(crate) struct Uri {
 
 /// Why a text is no URI. It has no part of the text, which may hold a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flaw(&'static str);
+pub(crate) struct SyntaxError(&'static str);
 
-impl fmt::Display for Flaw {
+impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Flaw {}
+impl std::error::Error for SyntaxError {}
 
 impl Uri {
     /// Takes a text apart.
     ///
     /// # Errors
     /// It is no such URI.
-    pub(crate) fn read(text: &str) -> Result<Self, Flaw> {
-        let rest = text.strip_prefix(SCHEME).ok_or(Flaw("URI does not begin with knock://"))?;
-        let (rest, query) = rest.split_once('?').ok_or(Flaw("URI has no ?key="))?;
+    pub(crate) fn read(text: &str) -> Result<Self, SyntaxError> {
+        let rest = text.strip_prefix(SCHEME).ok_or(SyntaxError("URI does not begin with knock://"))?;
+        let (rest, query) = rest.split_once('?').ok_or(SyntaxError("URI has no ?key="))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (tag, place) = match authority.rsplit_once('@') {
             Some((tag, place)) => (Some(unescape(tag)?), place),
@@ -55,7 +55,8 @@ impl Uri {
             None => (after, None),
         };
         let option = |pair: &str| {
-            let (option, value) = pair.split_once('=').ok_or(Flaw("URI has an option without a value"))?;
+            let (option, value) =
+                pair.split_once('=').ok_or(SyntaxError("URI has an option without a value"))?;
             Ok((unescape(option)?, unescape(value)?))
         };
         Ok(Self {
@@ -104,14 +105,14 @@ fn escape(text: &str, harmless: &str) -> String {
     })
 }
 
-fn unescape(text: &str) -> Result<String, Flaw> {
+fn unescape(text: &str) -> Result<String, SyntaxError> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or(Flaw("URI has a % without two hexadecimal digits"))?);
+        bytes.push(byte.ok_or(SyntaxError("URI has a % without two hexadecimal digits"))?);
         bytes.extend(part.bytes().skip(2));
     }
-    String::from_utf8(bytes).map_err(|_| Flaw("URI is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| SyntaxError("URI is not UTF-8 text"))
 }

@@ -1,9 +1,9 @@
 //! How long knock takes from its start until its datagrams are there, and what is left of ssh's rate behind it. Prints
 //! `row: WHAT | MEDIAN | LEAST, MOST`; everything happens in network namespaces, bounded in count.
 
-#[path = "../tests/net/door.rs"]
+#[path = "../tests/net/gateway.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
-mod door;
+mod gateway;
 
 use std::{
     fmt::Write as _,
@@ -21,7 +21,7 @@ use pkd_netns::{
     room::As,
 };
 
-use door::{Door, SSH};
+use gateway::{Gateway, SSH};
 
 /// `cargo test --bench` builds without optimization: a few rounds show that all of it runs, and no figure means anything.
 const QUICK: bool = cfg!(debug_assertions);
@@ -34,7 +34,7 @@ const COPIES: usize = if QUICK { 1 } else { 5 };
 const MIB: u64 = if QUICK { 1 } else { 100 };
 
 fn main() -> Result<()> {
-    network::inside_as(As::RootIfPossible, "getting_in::main", |network| {
+    network::inside_as(As::RootIfPossible, "knock_latency::main", |network| {
         println!("1 passed");
         let folder = network::folder()?;
         one_host(folder.path())?;
@@ -58,7 +58,7 @@ fn secret(path: &Path, text: &str) -> Result<()> {
 
 /// The command with profiles of its own.
 fn knock(folder: &Path, config: &str) -> Result<Command> {
-    secret(&folder.join("key"), door::KEY)?;
+    secret(&folder.join("key"), gateway::KEY)?;
     secret(&folder.join("p.toml"), config)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_knock"));
     command.arg("-c").arg(folder.join("p.toml")).stdin(Stdio::null()).stdout(Stdio::null());
@@ -114,13 +114,13 @@ fn many_hosts(folder: &Path) -> Result<()> {
 
 /// scp of 100 MiB, with knock between ssh and the network and without.
 fn large_file(network: &Network) -> Result<()> {
-    let door = Door::closed(network)?;
-    let (from, to) = (door.path("large"), door.path("arrived"));
+    let gateway = Gateway::closed(network)?;
+    let (from, to) = (gateway.path("large"), gateway.path("arrived"));
     shell(&format!("head -c {MIB}M /dev/urandom > {}", from.display()))?;
     let (mut direct, mut proxied) = (Vec::new(), Vec::new());
     for round in 0..2 * COPIES {
-        let mut scp = door.command("scp");
-        scp.arg("-F").arg(door.path("ssh_config")).args(["-P", &SSH.to_string()]);
+        let mut scp = gateway.command("scp");
+        scp.arg("-F").arg(gateway.path("ssh_config")).args(["-P", &SSH.to_string()]);
         // The first opens the port for all that come later.
         let by_knock = round % 2 == 0;
         if by_knock {
@@ -128,7 +128,7 @@ fn large_file(network: &Network) -> Result<()> {
         }
         scp.arg(&from).arg(format!("{}:{}", Family::V4.gateway(), to.display()));
         let begin = Instant::now();
-        door.succeed(&mut scp)?;
+        gateway.succeed(&mut scp)?;
         let times = if by_knock { &mut proxied } else { &mut direct };
         times.push(begin.elapsed());
     }

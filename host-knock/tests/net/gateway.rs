@@ -1,4 +1,4 @@
-//! A gateway with a closed port, and whoever wants in.
+//! A address with a closed port, and whoever wants in.
 
 use std::{
     fs::{self, File},
@@ -22,24 +22,24 @@ pub(crate) const KEY: &str = "open sesame";
 pub(crate) const SSH: u16 = 2222;
 
 /// The gateway's programs, and a folder for all files.
-pub(crate) struct Door<'a> {
+pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     folder: tempfile::TempDir,
     sshd: Option<Sshd>,
     pkdd: Option<Running>,
 }
 
-impl<'a> Door<'a> {
-    /// A closed door: pkdd guards the port of a real sshd.
+impl<'a> Gateway<'a> {
+    /// A closed gateway: pkdd guards the port of a real sshd.
     pub(crate) fn closed(network: &'a Network) -> Result<Self> {
         let folder = folder()?;
-        let mut door = Self { network, folder, sshd: None, pkdd: None };
-        door.secret("me.key", KEY)?;
+        let mut gateway = Self { network, folder, sshd: None, pkdd: None };
+        gateway.secret("me.key", KEY)?;
         // First of all, because a closed port is closed for whoever looks whether it is there, too.
-        door.sshd = Some(Sshd::start(SSH, door.folder.path())?);
-        door.start_pkdd(600)?;
-        door.write_client()?;
-        Ok(door)
+        gateway.sshd = Some(Sshd::start(SSH, gateway.folder.path())?);
+        gateway.start_pkdd(600)?;
+        gateway.write_client()?;
+        Ok(gateway)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

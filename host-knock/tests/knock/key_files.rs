@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 #[test]
 fn a_key_file_is_one_line() -> Result<()> {
-    let desk = Desk::new("a_key_file_is_one_line")?;
+    let harness = Harness::new("a_key_file_is_one_line")?;
     let rows = [
         ("open sesame", KEY),
         ("open sesame\n", KEY),
@@ -16,9 +16,9 @@ fn a_key_file_is_one_line() -> Result<()> {
         ("  sesame # = ; \"\\\n", "  sesame # = ; \"\\"),
     ];
     for (row, (text, key)) in rows.into_iter().enumerate() {
-        let file = desk.file("key", text)?;
-        desk.knock(&["-n", "--key-file", &file, "gw"])?.knocks()?[0].verify(key, "PKD0")?;
-        desk.knock_with_input(&["-n", "--key-file", "-", "gw"], text.as_bytes())?.knocks()?[0]
+        let file = harness.file("key", text)?;
+        harness.knock(&["-n", "--key-file", &file, "gw"])?.knocks()?[0].verify(key, "PKD0")?;
+        harness.knock_with_input(&["-n", "--key-file", "-", "gw"], text.as_bytes())?.knocks()?[0]
             .verify(key, "PKD0")?;
         assert_eq!(text.trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}'), key, "row {row}");
     }
@@ -27,9 +27,9 @@ fn a_key_file_is_one_line() -> Result<()> {
 
 #[test]
 fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
-    let desk = Desk::new("a_key_on_the_command_line_may_begin_like_an_option")?;
+    let harness = Harness::new("a_key_on_the_command_line_may_begin_like_an_option")?;
     for (row, args) in [vec!["--key", "--sesame"], vec!["--key=--sesame"]].into_iter().enumerate() {
-        let outcome = desk.knock(&[&["-q", "-n"], args.as_slice(), &["gw"]].concat())?;
+        let outcome = harness.knock(&[&["-q", "-n"], args.as_slice(), &["gw"]].concat())?;
         assert!(outcome.knocks()?[0].verify("--sesame", "PKD0").is_ok(), "row {row}");
     }
     Ok(())
@@ -37,18 +37,18 @@ fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
 
 #[test]
 fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
-    let desk = Desk::new("what_others_can_see_is_warned_about_unless_quiet")?;
+    let harness = Harness::new("what_others_can_see_is_warned_about_unless_quiet")?;
     let loose = |name: &str| {
-        format!("knock: warning: {}/{name} can be used by others; chmod 600 it\n", desk.home().display())
+        format!("knock: warning: {}/{name} can be used by others; chmod 600 it\n", harness.home().display())
     };
     let ini = format!("[gw]\nkey = {KEY}\n");
     let argv = "knock: warning: a key on the command line can be seen by every user of this computer; use --key-file\n";
-    let tight = desk.file_of_mode("tight", KEY, 0o600)?;
-    let owner_reads = desk.file_of_mode("owner_reads", KEY, 0o400)?;
-    let group_reads = desk.file_of_mode("group_reads", KEY, 0o640)?;
-    let all_write = desk.file_of_mode("all_write", KEY, 0o602)?;
-    let tight_ini = desk.file_of_mode("tight_ini", &ini, 0o600)?;
-    let loose_ini = desk.file_of_mode("loose_ini", &ini, 0o644)?;
+    let tight = harness.file_with_mode("tight", KEY, 0o600)?;
+    let owner_reads = harness.file_with_mode("owner_reads", KEY, 0o400)?;
+    let group_reads = harness.file_with_mode("group_reads", KEY, 0o640)?;
+    let all_write = harness.file_with_mode("all_write", KEY, 0o602)?;
+    let tight_ini = harness.file_with_mode("tight_ini", &ini, 0o600)?;
+    let loose_ini = harness.file_with_mode("loose_ini", &ini, 0o644)?;
     let rows: [(&[&str], String); 8] = [
         (&["--key-file", &tight], String::new()),
         (&["--key-file", &owner_reads], String::new()),
@@ -60,28 +60,28 @@ fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
         (&["--key", KEY], argv.to_owned()),
     ];
     for (row, (args, warning)) in rows.iter().enumerate() {
-        let outcome = desk.knock(&[&["-n"], *args, &["gw"]].concat())?;
+        let outcome = harness.knock(&[&["-n"], *args, &["gw"]].concat())?;
         assert_eq!((outcome.code, &outcome.stderr), (Some(0), warning), "row {row}");
         for quiet in ["-q", "--quiet"] {
-            let outcome = desk.knock(&[&["-n", quiet], *args, &["gw"]].concat())?;
+            let outcome = harness.knock(&[&["-n", quiet], *args, &["gw"]].concat())?;
             assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "row {row}");
         }
     }
-    let outcome = desk.knock(&["-q", "-p", "0", "gw"])?;
+    let outcome = harness.knock(&["-q", "-p", "0", "gw"])?;
     assert_eq!(outcome.stderr, "knock: port \"0\" is no number of 1 to 65535\n", "errors are never quiet");
     Ok(())
 }
 
 #[test]
 fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
-    let desk = Desk::new("a_key_file_that_others_can_read_is_refused")?;
+    let harness = Harness::new("a_key_file_that_others_can_read_is_refused")?;
     for mode in [0o640, 0o604, 0o660, 0o644, 0o666] {
-        let file = desk.file_of_mode("key", KEY, mode)?;
-        let outcome = desk.knock(&["-q", "-n", "--key-file", &file, "gw"])?;
+        let file = harness.file_with_mode("key", KEY, mode)?;
+        let outcome = harness.knock(&["-q", "-n", "--key-file", &file, "gw"])?;
         let said = format!("knock: {file} can be read by others; chmod 600 it, or use --insecure-key-mode\n");
         assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr), (Some(2), "", said), "{mode:o}");
     }
     // Only files have a mode that tells something: a pipe of the shell has one, too.
-    let outcome = desk.knock_with_input(&["-n", "--key-file", "/dev/stdin", "gw"], KEY.as_bytes())?;
+    let outcome = harness.knock_with_input(&["-n", "--key-file", "/dev/stdin", "gw"], KEY.as_bytes())?;
     outcome.knocks()?[0].verify(KEY, "PKD0")
 }

@@ -10,8 +10,8 @@ fn profile() -> Result<&'static Path> {
     Path::new(env!("CARGO_BIN_EXE_knock")).parent().context("no folder")
 }
 
-/// The verbs that `--help` lists.
-fn verbs() -> Result<Vec<String>> {
+/// The commands that `--help` lists.
+fn commands() -> Result<Vec<String>> {
     let help = Command::new(env!("CARGO_BIN_EXE_knock")).arg("--help").output()?;
     let help = String::from_utf8(help.stdout)?;
     let (_, rest) = help.split_once("\nCommands:\n").context("no commands")?;
@@ -22,15 +22,15 @@ fn verbs() -> Result<Vec<String>> {
 #[test]
 fn each_verb_has_its_page_and_each_shell_its_completions() -> Result<()> {
     let share = profile()?.join("share");
-    let verbs = verbs()?;
-    ensure!(verbs.len() == 11, "{verbs:?}");
+    let commands = commands()?;
+    ensure!(commands.len() == 11, "{commands:?}");
     let page =
         |name: &str| fs::read_to_string(share.join(format!("man/man1/{name}.1"))).context(name.to_owned());
     let whole = page("knock")?;
-    for verb in &verbs {
-        let text = page(&format!("knock-{verb}"))?;
-        assert!(text.contains(&format!("knock\\-{verb} \\- ")), "{text}");
-        assert!(whole.contains(&format!("knock\\-{verb}(1)")), "knock(1) does not name {verb}");
+    for command in &commands {
+        let text = page(&format!("knock-{command}"))?;
+        assert!(text.contains(&format!("knock\\-{command} \\- ")), "{text}");
+        assert!(whole.contains(&format!("knock\\-{command}(1)")), "knock(1) does not name {command}");
     }
     for file in [
         "bash-completion/completions/knock",
@@ -39,8 +39,8 @@ fn each_verb_has_its_page_and_each_shell_its_completions() -> Result<()> {
         "powershell/_knock.ps1",
     ] {
         let text = fs::read_to_string(share.join(file)).with_context(|| file.to_owned())?;
-        for verb in &verbs {
-            assert!(text.contains(verb.as_str()), "{file} does not know {verb}");
+        for command in &commands {
+            assert!(text.contains(command.as_str()), "{file} does not know {command}");
         }
         assert!(text.contains("time-offset"), "{file} knows no options");
     }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 /// It exists, or cannot be written; nothing is left then.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.display();
-    folder_of(path)?;
+    create_parent(path)?;
     let mut file = options().create_new(true).open(path).with_context(|| format!("cannot make {name}"))?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
@@ -30,7 +30,7 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<()> {
 /// It cannot be written; what was there stays then.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.display();
-    folder_of(path)?;
+    create_parent(path)?;
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let random = getrandom::u32().context("the system gives no random bytes")?;
     let file_name = path.file_name().context("a file without a name")?.to_string_lossy();
@@ -47,12 +47,12 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&unfinished);
         anyhow!("cannot write {name}: {error:#}")
     })?;
-    sync_folder(&path);
+    sync_parent(&path);
     Ok(())
 }
 
 /// The folder of a file, made where it is missing, for its owner alone.
-fn folder_of(path: &Path) -> Result<()> {
+fn create_parent(path: &Path) -> Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -76,7 +76,7 @@ fn options() -> OpenOptions {
 }
 
 /// So that the new name outlives a loss of power. Not every system can; the file itself is safe by then.
-fn sync_folder(path: &Path) {
+fn sync_parent(path: &Path) {
     if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
         let _ = folder.sync_all();
     }
@@ -84,9 +84,9 @@ fn sync_folder(path: &Path) {
 
 /// New files that go again unless all that belongs to them is done.
 #[derive(Debug, Default)]
-pub(crate) struct Unfinished(Vec<PathBuf>);
+pub(crate) struct NewFiles(Vec<PathBuf>);
 
-impl Unfinished {
+impl NewFiles {
     /// Makes a file, as [`create`] does.
     ///
     /// # Errors
@@ -98,12 +98,12 @@ impl Unfinished {
     }
 
     /// They stay.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn keep(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for NewFiles {
     fn drop(&mut self) {
         for path in &self.0 {
             // Nothing knows of them; what stands in the way is reported.

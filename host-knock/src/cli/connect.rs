@@ -4,11 +4,11 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::knock::Knocking;
+use super::knock::SendOptions;
 
 /// How long to wait.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitOptions {
     /// Seconds until it is given up, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
@@ -25,10 +25,10 @@ pub(crate) struct Waiting {
 )]
 pub(crate) struct Ssh {
     #[command(flatten)]
-    pub(crate) knocking: Knocking,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: Waiting,
+    pub(crate) wait_options: WaitOptions,
 
     /// Where to, and what else ssh is given
     #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
@@ -45,10 +45,10 @@ pub(crate) struct Ssh {
 )]
 pub(crate) struct Proxy {
     #[command(flatten)]
-    pub(crate) knocking: Knocking,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: Waiting,
+    pub(crate) wait_options: WaitOptions,
 
     /// A profile, the address of one, or any host
     pub(crate) host: String,
@@ -65,10 +65,10 @@ pub(crate) struct Proxy {
 )]
 pub(crate) struct Wait {
     #[command(flatten)]
-    pub(crate) knocking: Knocking,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: Waiting,
+    pub(crate) wait_options: WaitOptions,
 
     /// A profile, the address of one, or any host
     pub(crate) host: String,

@@ -34,7 +34,7 @@ pub(crate) fn port(text: &str) -> Result<Port> {
 ///
 /// # Errors
 /// The text is no number of 1 to 86400.
-pub(crate) fn seconds(text: &str) -> Result<Duration> {
+pub(crate) fn timeout(text: &str) -> Result<Duration> {
     let number = Some(text).filter(|text| is_number(text)).and_then(|text| text.parse().ok());
     match number {
         Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 #[cfg(feature = "desktop")]
-use super::desk::{Doctor, Import, Keygen, List, Share, Show, Verify};
-use super::sequence::Sequence;
+use super::connect::{Proxy, Ssh, Wait};
 #[cfg(feature = "desktop")]
-use super::ways::{Proxy, Ssh, Wait};
+use super::manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
+use super::sequence::Sequence;
 
 /// What stands below the options in `--help`.
-const WORDS: &str = "\
+const AFTER_HELP: &str = "\
 HOST is a profile, an IPv4 or IPv6 address, a name, or a section of the ini file. Several hosts may be
 given; @GROUP stands for those of a group. For a host that is called like a command write
 knock -- HOST.
@@ -33,7 +33,7 @@ an argument, a key or a file is wrong.";
 #[command(
     name = "knock",
     version,
-    after_help = WORDS,
+    after_help = AFTER_HELP,
     override_usage = "knock [OPTIONS] HOST...\n       knock [OPTIONS] HOST TAG [PORT]\n       knock COMMAND ...",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     pub(crate) words: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) knocking: Knocking,
+    pub(crate) send_options: SendOptions,
 
     /// Send nothing; print host, port and payload in hexadecimal, one line a host
     #[arg(short = 'n', long)]
@@ -72,12 +72,12 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     #[command(subcommand)]
-    pub(crate) verb: Option<Verb>,
+    pub(crate) command: Option<Command>,
 }
 
 /// What may stand in the place of a host.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum Command {
     #[cfg(feature = "desktop")]
     Ssh(Ssh),
     #[cfg(feature = "desktop")]
@@ -104,7 +104,7 @@ pub(crate) enum Verb {
 /// How to knock: the options that all ways in have in common.
 #[derive(Debug, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
-pub(crate) struct Knocking {
+pub(crate) struct SendOptions {
     /// Read the key from FILE, one line, text or 0x and hexadecimal; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,

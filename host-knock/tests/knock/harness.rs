@@ -1,4 +1,4 @@
-//! Somebody's desk: a home directory, a terminal or none, and the command.
+//! Somebody's harness: a home directory, a terminal or none, and the command.
 
 use std::{
     ffi::OsStr,
@@ -19,14 +19,14 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 
-/// The key of most tests. Every key of these tests contains one of [`TRACES`].
+/// The key of most tests. Every key of these tests contains one of [`SECRETS`].
 pub(crate) const KEY: &str = "open sesame";
 /// What no output may contain.
-const TRACES: [&str; 2] = ["sesame", "5e5a3e5e5a3e"];
+const SECRETS: [&str; 2] = ["sesame", "5e5a3e5e5a3e"];
 /// How long anything may take before a test gives up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-pub(crate) struct Desk {
+pub(crate) struct Harness {
     home: PathBuf,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) terminal: String,
 }
 
-impl Desk {
+impl Harness {
     /// An empty home directory; `name` is that of the test.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -69,7 +69,7 @@ impl Desk {
     }
 
     /// The same, with a mode.
-    pub(crate) fn file_of_mode(&self, name: &str, content: &str, mode: u32) -> Result<String> {
+    pub(crate) fn file_with_mode(&self, name: &str, content: &str, mode: u32) -> Result<String> {
         let path = self.file(name, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         Ok(path)
@@ -122,11 +122,11 @@ impl Desk {
     }
 
     /// The same, with standard output and error on the terminal, too.
-    pub(crate) fn knock_seen(&self, args: &[&str]) -> Result<Outcome> {
+    pub(crate) fn knock_attached(&self, args: &[&str]) -> Result<Outcome> {
         self.terminal(args, &[], true)
     }
 
-    fn terminal(&self, args: &[&str], answers: &[&str], is_seen: bool) -> Result<Outcome> {
+    fn terminal(&self, args: &[&str], answers: &[&str], is_attached: bool) -> Result<Outcome> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -135,7 +135,7 @@ impl Desk {
         let slave = OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
         let mut master = File::from(master);
         let mut command = self.command("--ctty", args);
-        if is_seen {
+        if is_attached {
             command.stdout(slave.try_clone()?).stderr(slave.try_clone()?);
         }
         let child = command.stdin(slave.try_clone()?).spawn()?;
@@ -194,7 +194,7 @@ impl Outcome {
     fn of(output: Output, terminal: String) -> Result<Self> {
         let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
         for text in [&stdout, &stderr, &terminal] {
-            ensure!(!TRACES.iter().any(|trace| text.contains(trace)), "a key is shown: {text}");
+            ensure!(!SECRETS.iter().any(|trace| text.contains(trace)), "a key is shown: {text}");
         }
         Ok(Self { code: output.status.code(), stdout, stderr, terminal })
     }

@@ -4,14 +4,14 @@ use std::{io, process::Command};
 
 /// Becomes the program; returns only where that fails.
 #[cfg(unix)]
-pub(crate) fn become_it(command: &mut Command) -> io::Result<u8> {
+pub(crate) fn exec(command: &mut Command) -> io::Result<u8> {
     use std::os::unix::process::CommandExt as _;
     Err(command.exec())
 }
 
 /// Waits for the program, and gives its exit code.
 #[cfg(not(unix))]
-pub(crate) fn become_it(command: &mut Command) -> io::Result<u8> {
+pub(crate) fn exec(command: &mut Command) -> io::Result<u8> {
     let code = command.status()?.code().unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }

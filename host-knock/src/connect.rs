@@ -21,17 +21,17 @@ use crate::{progress::Progress, request::Request, send};
 /// How long the first try to connect may take, and the longest: each is twice as long as the one before. A packet that
 /// a closed door has dropped would be sent again by the system after a second only.
 const FIRST_TRY: Duration = Duration::from_millis(25);
-const LONGEST_TRY: Duration = Duration::from_secs(2);
+const MAX_TRY: Duration = Duration::from_secs(2);
 /// The pause before the second knock; it doubles, too. Gateways without a clock accept one knock a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(1500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// How often somebody who waits is told that it goes on.
 const TICK: Duration = Duration::from_millis(200);
 
 /// What keeps a port from being reached.
-struct Obstacle {
+struct Unreachable {
     address: SocketAddr,
-    what: String,
+    reason: String,
 }
 
 /// Knocks at the first address of each family, and again from time to time, until one of them answers at the TCP port;
@@ -39,7 +39,7 @@ struct Obstacle {
 ///
 /// # Errors
 /// The name cannot be resolved, or nothing answers within `limit`.
-pub(crate) fn knock_until_open(
+pub(crate) fn knock_and_connect(
     request: &Request,
     port: Port,
     limit: Duration,
@@ -48,75 +48,75 @@ pub(crate) fn knock_until_open(
     let addresses = send::addresses(request, port)?;
     let begin = Instant::now();
     let request = Arc::new(request.clone());
-    let is_over = Arc::new(AtomicBool::new(false));
+    let is_done = Arc::new(AtomicBool::new(false));
     let (sender, answers) = mpsc::channel();
     for address in addresses {
-        let (request, is_over, sender) = (Arc::clone(&request), Arc::clone(&is_over), sender.clone());
+        let (request, is_done, sender) = (Arc::clone(&request), Arc::clone(&is_done), sender.clone());
         // Nobody waits for the slower ones.
-        thread::spawn(move || sender.send(one_address(&request, address, begin + limit, &is_over)));
+        thread::spawn(move || sender.send(knock_address(&request, address, begin + limit, &is_done)));
     }
     drop(sender);
     let mut progress = Progress::new(quiet);
-    let mut obstacles = Vec::new();
+    let mut failures = Vec::new();
     loop {
         match answers.recv_timeout(TICK) {
             Ok(Ok(stream)) => {
-                is_over.store(true, Ordering::Relaxed);
+                is_done.store(true, Ordering::Relaxed);
                 return Ok(stream);
             }
-            Ok(Err(obstacle)) => obstacles.push(obstacle),
+            Ok(Err(failure)) => failures.push(failure),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let waited = begin.elapsed().as_secs();
-                progress.say(&format!("waiting for {} port {}, {waited} s", request.host, port.0));
+                progress.show(&format!("waiting for {} port {}, {waited} s", request.host, port.0));
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 progress.clear();
-                bail!("{}", summary(port, limit, &obstacles))
+                bail!("{}", summary(port, limit, &failures))
             }
         }
     }
 }
 
-fn summary(port: Port, limit: Duration, obstacles: &[Obstacle]) -> String {
+fn summary(port: Port, limit: Duration, failures: &[Unreachable]) -> String {
     let mut text = format!("port {} did not open within {} s", port.0, limit.as_secs());
-    for (row, Obstacle { address, what }) in obstacles.iter().enumerate() {
+    for (row, Unreachable { address, reason }) in failures.iter().enumerate() {
         let join = if row == 0 { ':' } else { ';' };
         // Writing to a String does not fail.
-        let _ = write!(text, "{join} {}: {what}", address.ip());
+        let _ = write!(text, "{join} {}: {reason}", address.ip());
     }
     text
 }
 
 /// Knocks and tries by turns, as long as nobody else has succeeded.
-fn one_address(
+fn knock_address(
     request: &Request,
     address: SocketAddr,
     end: Instant,
-    is_over: &AtomicBool,
-) -> Result<TcpStream, Obstacle> {
+    is_done: &AtomicBool,
+) -> Result<TcpStream, Unreachable> {
     let (mut try_for, mut pause) = (FIRST_TRY, FIRST_PAUSE);
     let mut due = Instant::now();
-    let mut what = "nothing answers".to_owned();
-    while !is_over.load(Ordering::Relaxed) {
+    let mut reason = "nothing answers".to_owned();
+    while !is_done.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= end {
             break;
         }
         if now >= due {
             due = now + pause;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
             if let Err(error) = knock(request, address) {
-                what = format!("{error:#}");
+                reason = format!("{error:#}");
                 break;
             }
         }
         let begin = Instant::now();
         let time = try_for.min(end.saturating_duration_since(begin)).max(Duration::from_millis(1));
-        try_for = (try_for * 2).min(LONGEST_TRY);
+        try_for = (try_for * 2).min(MAX_TRY);
         match TcpStream::connect_timeout(&address, time) {
             Ok(stream) => return Ok(stream),
             Err(error) => {
-                what = match error.kind() {
+                reason = match error.kind() {
                     io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing answers".to_owned(),
                     io::ErrorKind::ConnectionRefused => "the connection is refused".to_owned(),
                     _ => error.to_string(),
@@ -126,11 +126,11 @@ fn one_address(
             }
         }
     }
-    Err(Obstacle { address, what })
+    Err(Unreachable { address, reason })
 }
 
 /// One knock at this address, at the request's port or a new random one.
 fn knock(request: &Request, mut address: SocketAddr) -> Result<()> {
     address.set_port(send::destination_port(request).context("cannot knock")?.0);
-    send::deliver(request, &[address]).map(drop)
+    send::send_to_each(request, &[address]).map(drop)
 }

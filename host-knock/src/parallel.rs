@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Does something about each item, some of them at the same time; the answers come in the order of the items.
-pub(crate) fn each<T: Sync, R: Send>(items: &[T], parallel: usize, act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], parallel: usize, act: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let answers = Mutex::new(Vec::with_capacity(items.len()));
     let work = || {
@@ -43,17 +43,17 @@ mod tests {
     fn answers_come_in_the_order_of_the_items() {
         let items: Vec<u32> = (0..1000).collect();
         for parallel in [1, 2, 32, 256] {
-            let answers = each(&items, parallel, |item| item * 2);
+            let answers = map(&items, parallel, |item| item * 2);
             assert_eq!(answers, (0..1000).map(|item| item * 2).collect::<Vec<_>>(), "{parallel}");
         }
-        assert_eq!(each(&[0_u32; 0], 4, |item| *item), [0_u32; 0]);
+        assert_eq!(map(&[0_u32; 0], 4, |item| *item), [0_u32; 0]);
     }
 
     #[test]
     fn the_first_may_be_ready_last() {
         let (is_ready, others) = std::sync::mpsc::channel();
         let (is_ready, others) = (Mutex::new(is_ready), Mutex::new(others));
-        let answers = each(&[0, 1], 2, |item| {
+        let answers = map(&[0, 1], 2, |item| {
             // Each at its own time: the first waits for the second.
             let told = match item {
                 0 => others.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20)).is_ok(),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 /// Host, tag, and the port where it is no random one.
 type Knock = (&'static str, &'static str, Option<u16>);
@@ -23,9 +23,9 @@ tag = NASK
 
 #[test]
 fn words_mean_what_help_says() -> Result<()> {
-    let desk = Desk::new("words_mean_what_help_says")?;
-    desk.file(".ipt_pkd.ini", INI)?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("words_mean_what_help_says")?;
+    harness.file(".ipt_pkd.ini", INI)?;
+    let key = harness.file("key", KEY)?;
     let from_file = ["--key-file", key.as_str()];
     let rows: &[Row] = &[
         (&["gw"], &[], Some("Key for gw: "), &[("gw", "PKD0", None)]),
@@ -80,8 +80,8 @@ fn words_mean_what_help_says() -> Result<()> {
     for (row, (words, options, question, expected)) in rows.iter().enumerate() {
         let args = [&["--dry-run"], *options, *words].concat();
         let outcome = match question {
-            Some(_) => desk.knock_on_terminal(&args, &format!("{KEY}\n")),
-            None => desk.knock(&args),
+            Some(_) => harness.knock_on_terminal(&args, &format!("{KEY}\n")),
+            None => harness.knock(&args),
         };
         let check = || -> Result<()> {
             let outcome = outcome?;
@@ -101,8 +101,8 @@ fn words_mean_what_help_says() -> Result<()> {
 
 #[test]
 fn addresses_are_read_in_all_their_forms() -> Result<()> {
-    let desk = Desk::new("addresses_are_read_in_all_their_forms")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("addresses_are_read_in_all_their_forms")?;
+    let key = harness.file("key", KEY)?;
     let rows = [
         ("127.0.0.1", "127.0.0.1"),
         ("2001:db8::1", "2001:db8::1"),
@@ -115,7 +115,7 @@ fn addresses_are_read_in_all_their_forms() -> Result<()> {
         ("3com.example", "3com.example"),
     ];
     for (row, (host, printed)) in rows.into_iter().enumerate() {
-        let outcome = desk.knock(&["-n", "--key-file", &key, host])?;
+        let outcome = harness.knock(&["-n", "--key-file", &key, host])?;
         let knocks = outcome.knocks().with_context(|| format!("row {row}"))?;
         assert_eq!(
             knocks.iter().map(|knock| knock.host.as_str()).collect::<Vec<_>>(),
@@ -128,12 +128,12 @@ fn addresses_are_read_in_all_their_forms() -> Result<()> {
 
 #[test]
 fn random_ports_and_nonces_differ_and_fit() -> Result<()> {
-    let desk = Desk::new("random_ports_and_nonces_differ_and_fit")?;
-    let key = desk.file("key", KEY)?;
+    let harness = Harness::new("random_ports_and_nonces_differ_and_fit")?;
+    let key = harness.file("key", KEY)?;
     let hosts: Vec<_> = (0..500).map(|number| format!("host{number}.example")).collect();
     let mut args = vec!["-n", "--key-file", key.as_str()];
     args.extend(hosts.iter().map(String::as_str));
-    let knocks = desk.knock(&args)?.knocks()?;
+    let knocks = harness.knock(&args)?.knocks()?;
     assert_eq!(knocks.len(), hosts.len());
     let mut ports: Vec<_> = knocks.iter().map(|knock| knock.port).collect();
     let mut nonces: Vec<_> = knocks.iter().map(|knock| knock.payload[12..24].to_vec()).collect();

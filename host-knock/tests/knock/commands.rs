@@ -4,7 +4,7 @@ use std::{io::Write as _, net::TcpListener, thread};
 
 use anyhow::{Result, ensure};
 
-use crate::desk::{Desk, KEY};
+use crate::harness::{Harness, KEY};
 
 /// Somebody who says a word to each who connects, for as long as the test lasts.
 fn greeter() -> Result<String> {
@@ -61,19 +61,19 @@ fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
     ];
     for (args, code, told) in rows {
         for on_terminal in [false, true] {
-            let desk = Desk::new("a_verb_says_the_same_in_a_pipe_and_on_a_terminal")?;
-            std::fs::create_dir_all(desk.home().join(".config/knock"))?;
+            let harness = Harness::new("a_verb_says_the_same_in_a_pipe_and_on_a_terminal")?;
+            std::fs::create_dir_all(harness.home().join(".config/knock"))?;
             let profile =
                 "[host.office]\naddress = '127.0.0.1'\ntag = 'SSHK'\nport = 40017\nkey_file = 'key'\n";
-            desk.file(".config/knock/config.toml", format!("{profile}[group]\nall = ['office']\n"))?;
-            desk.file(".config/knock/key", KEY)?;
+            harness.file(".config/knock/config.toml", format!("{profile}[group]\nall = ['office']\n"))?;
+            harness.file(".config/knock/key", KEY)?;
             let ini = "[gw]\nkey = open sesame\n";
-            let file = desk.file("FILE", if args.contains(&"verify") { KEY } else { ini })?;
+            let file = harness.file("FILE", if args.contains(&"verify") { KEY } else { ini })?;
             let args: Vec<_> =
                 args.iter().map(|&arg| if arg == "FILE" { file.as_str() } else { arg }).collect();
-            let outcome = if on_terminal { desk.knock_seen(&args)? } else { desk.knock(&args)? };
+            let outcome = if on_terminal { harness.knock_attached(&args)? } else { harness.knock(&args)? };
             let all = [outcome.stdout, outcome.stderr, outcome.terminal.replace("\r\n", "\n")].concat();
-            let home = desk.home().display().to_string();
+            let home = harness.home().display().to_string();
             // What was shown while it waited has gone again.
             let lines = all.split_inclusive('\n').map(|line| line.rsplit('\r').next().unwrap_or(line));
             let all = lines.collect::<String>().replace(&home, "HOME");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, net::UdpSocket, os::unix::ffi::O
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::desk::{Desk, KEY, Outcome};
+use crate::harness::{Harness, KEY, Outcome};
 
 /// What stands in the file that the row's arguments call FILE, if it is there.
 type Content = Option<&'static [u8]>;
@@ -503,8 +503,8 @@ const NO_HOME: &str = "there is no home folder; give a file with --config";
 const NO_SSH: &str = "cannot run ssh: No such file or directory (os error 2)";
 const CLOCK: &str = "gw: the clock of this computer stands before 1970; set it";
 
-fn check(outcome: &Outcome, desk: &Desk, message: &str, code: i32) -> Result<()> {
-    let stderr = outcome.stderr.replace(&format!("{}/FILE", desk.home().display()), "FILE");
+fn check(outcome: &Outcome, harness: &Harness, message: &str, code: i32) -> Result<()> {
+    let stderr = outcome.stderr.replace(&format!("{}/FILE", harness.home().display()), "FILE");
     ensure!(outcome.code == Some(code) && outcome.stdout.is_empty(), "{outcome:?}");
     ensure!(stderr == format!("knock: {message}\n"), "{stderr}");
     Ok(())
@@ -513,42 +513,43 @@ fn check(outcome: &Outcome, desk: &Desk, message: &str, code: i32) -> Result<()>
 #[test]
 fn a_mistake_is_one_line_and_an_exit_code() -> Result<()> {
     for (row, (content, args, message, code)) in ROWS.iter().enumerate() {
-        let desk = Desk::new("a_mistake_is_one_line_and_an_exit_code")?;
+        let harness = Harness::new("a_mistake_is_one_line_and_an_exit_code")?;
         let name = if args.contains(&"FILE.toml") { "FILE.toml" } else { "FILE" };
         if let Some(content) = content {
-            desk.file(name, content)?;
+            harness.file(name, content)?;
         }
-        let path = desk.home().join(name);
+        let path = harness.home().join(name);
         let path = path.to_str().context("path")?;
         let args: Vec<_> = args.iter().map(|&arg| if arg == name { path } else { arg }).collect();
-        check(&desk.knock(&args)?, &desk, message, *code).with_context(|| format!("row {row}: {args:?}"))?;
+        check(&harness.knock(&args)?, &harness, message, *code)
+            .with_context(|| format!("row {row}: {args:?}"))?;
     }
     Ok(())
 }
 
 #[test]
 fn arguments_are_text() -> Result<()> {
-    let desk = Desk::new("arguments_are_text")?;
+    let harness = Harness::new("arguments_are_text")?;
     let args = [OsString::from_vec(b"--key=sesame\xff".to_vec()), "gw".into()];
-    check(&desk.knock_with_input(&args, b"")?, &desk, NOT_UTF_8, 2)
+    check(&harness.knock_with_input(&args, b"")?, &harness, NOT_UTF_8, 2)
 }
 
 #[test]
 fn a_terminal_is_no_key_file() -> Result<()> {
-    let desk = Desk::new("a_terminal_is_no_key_file")?;
-    check(&desk.knock_on_terminal(&["--key-file", "-", "gw"], "never typed")?, &desk, STDIN_TERMINAL, 2)
+    let harness = Harness::new("a_terminal_is_no_key_file")?;
+    check(&harness.knock_on_terminal(&["--key-file", "-", "gw"], "never typed")?, &harness, STDIN_TERMINAL, 2)
 }
 
 #[test]
 fn an_empty_answer_is_no_key() -> Result<()> {
-    let desk = Desk::new("an_empty_answer_is_no_key")?;
-    check(&desk.knock_on_terminal(&["gw"], "\n")?, &desk, TYPED_NOTHING, 2)
+    let harness = Harness::new("an_empty_answer_is_no_key")?;
+    check(&harness.knock_on_terminal(&["gw"], "\n")?, &harness, TYPED_NOTHING, 2)
 }
 
 #[test]
 fn a_name_that_nobody_knows_is_an_error() -> Result<()> {
-    let desk = Desk::new("a_name_that_nobody_knows_is_an_error")?;
-    let outcome = desk.knock(&["-q", "--key", KEY, "gw.invalid"])?;
+    let harness = Harness::new("a_name_that_nobody_knows_is_an_error")?;
+    let outcome = harness.knock(&["-q", "--key", KEY, "gw.invalid"])?;
     ensure!(outcome.code == Some(1) && outcome.stdout.is_empty(), "{outcome:?}");
     ensure!(outcome.stderr.starts_with(&format!("knock: {UNKNOWN_NAME}")), "{outcome:?}");
     ensure!(outcome.stderr.lines().count() == 1, "{outcome:?}");
@@ -557,22 +558,22 @@ fn a_name_that_nobody_knows_is_an_error() -> Result<()> {
 
 #[test]
 fn a_source_port_in_use_is_an_error() -> Result<()> {
-    let desk = Desk::new("a_source_port_in_use_is_an_error")?;
+    let harness = Harness::new("a_source_port_in_use_is_an_error")?;
     let owner = UdpSocket::bind("127.0.0.1:0")?;
     let port = owner.local_addr()?.port().to_string();
-    let outcome = desk.knock(&["-q", "--key", KEY, "--same-source-port", "-p", &port, "127.0.0.1"])?;
-    check(&outcome, &desk, &PORT_IN_USE.replace("40000", &port), 1)
+    let outcome = harness.knock(&["-q", "--key", KEY, "--same-source-port", "-p", &port, "127.0.0.1"])?;
+    check(&outcome, &harness, &PORT_IN_USE.replace("40000", &port), 1)
 }
 
 #[test]
 fn a_key_file_that_others_can_read_is_an_error() -> Result<()> {
-    let desk = Desk::new("a_key_file_that_others_can_read_is_an_error")?;
-    let file = desk.file_of_mode("FILE", KEY, 0o644)?;
-    check(&desk.knock(&["--key-file", &file, "gw"])?, &desk, READABLE, 2)?;
-    desk.file("p.toml", "[host.gw]\nkey_file = 'FILE'\n")?;
+    let harness = Harness::new("a_key_file_that_others_can_read_is_an_error")?;
+    let file = harness.file_with_mode("FILE", KEY, 0o644)?;
+    check(&harness.knock(&["--key-file", &file, "gw"])?, &harness, READABLE, 2)?;
+    harness.file("p.toml", "[host.gw]\nkey_file = 'FILE'\n")?;
     check(
-        &desk.knock(&["-c", "p.toml", "gw"])?,
-        &desk,
+        &harness.knock(&["-c", "p.toml", "gw"])?,
+        &harness,
         "FILE can be read by others; chmod 600 it, or use --insecure-key-mode",
         2,
     )
@@ -580,36 +581,36 @@ fn a_key_file_that_others_can_read_is_an_error() -> Result<()> {
 
 #[test]
 fn passphrases_that_are_no_good_are_errors() -> Result<()> {
-    let desk = Desk::new("passphrases_that_are_no_good_are_errors")?;
+    let harness = Harness::new("passphrases_that_are_no_good_are_errors")?;
     let keygen = ["keygen", "--passphrase", "gw"];
-    check(&desk.knock_on_terminal_with_answers(&keygen, &["short\n"])?, &desk, SHORT, 2)?;
+    check(&harness.knock_on_terminal_with_answers(&keygen, &["short\n"])?, &harness, SHORT, 2)?;
     let differently = ["long open sesame\n", "long open sesama\n"];
-    check(&desk.knock_on_terminal_with_answers(&keygen, &differently)?, &desk, TYPED_DIFFERENTLY, 2)?;
-    ensure!(!desk.home().join(".config/knock/config.toml").exists(), "half a profile is left");
-    ensure!(!desk.home().join("gw.key").exists(), "a key is left");
+    check(&harness.knock_on_terminal_with_answers(&keygen, &differently)?, &harness, TYPED_DIFFERENTLY, 2)?;
+    ensure!(!harness.home().join(".config/knock/config.toml").exists(), "half a profile is left");
+    ensure!(!harness.home().join("gw.key").exists(), "a key is left");
     let profile = "[host.gw]\npassphrase_salt = '00112233445566778899aabbccddeeff'\n";
-    let file = desk.file("p.toml", profile)?;
-    check(&desk.knock_on_terminal(&["-c", &file, "gw"], "\n")?, &desk, NO_PASSPHRASE, 2)
+    let file = harness.file("p.toml", profile)?;
+    check(&harness.knock_on_terminal(&["-c", &file, "gw"], "\n")?, &harness, NO_PASSPHRASE, 2)
 }
 
 #[test]
 fn who_has_no_home_has_to_name_a_file() -> Result<()> {
-    let desk = Desk::new("who_has_no_home_has_to_name_a_file")?;
-    check(&desk.knock_with_home(".", &["list"])?, &desk, NO_HOME, 2)
+    let harness = Harness::new("who_has_no_home_has_to_name_a_file")?;
+    check(&harness.knock_with_home(".", &["list"])?, &harness, NO_HOME, 2)
 }
 
 #[test]
 fn without_ssh_nothing_is_sent() -> Result<()> {
-    let desk = Desk::new("without_ssh_nothing_is_sent")?;
-    let outcome = desk.knock_with_path("/nowhere", &["ssh", "-q", "--key", KEY, "127.0.0.1"])?;
-    check(&outcome, &desk, NO_SSH, 2)
+    let harness = Harness::new("without_ssh_nothing_is_sent")?;
+    let outcome = harness.knock_with_path("/nowhere", &["ssh", "-q", "--key", KEY, "127.0.0.1"])?;
+    check(&outcome, &harness, NO_SSH, 2)
 }
 
 #[test]
 fn output_that_cannot_be_written_is_an_error() -> Result<()> {
-    let desk = Desk::new("output_that_cannot_be_written_is_an_error")?;
+    let harness = Harness::new("output_that_cannot_be_written_is_an_error")?;
     for args in [["-qn", "--key=sesame", "gw"], ["-q", "--help", "gw"]] {
-        check(&desk.knock_into(&args, "/dev/full")?, &desk, FULL, 1)?;
+        check(&harness.knock_into(&args, "/dev/full")?, &harness, FULL, 1)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{knock::Knocking, ways::Waiting};
+use super::{connect::WaitOptions, knock::SendOptions};
 
 /// Lists the profiles
 #[derive(Debug, ClapArgs)]
@@ -123,10 +123,10 @@ pub(crate) struct Share {
 #[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 an argument or a file is wrong.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    pub(crate) knocking: Knocking,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: Waiting,
+    pub(crate) wait_options: WaitOptions,
 
     /// A profile, the address of one, or any host
     pub(crate) host: String,

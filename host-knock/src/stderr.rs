@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 /// Prints one-line messages to standard error. Whether they arrive is nobody's concern: there is no
 /// better place to complain.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Notices {
+pub(crate) struct Stderr {
     /// Warnings are left out; errors never are.
     pub(crate) quiet: bool,
 }
 
-impl Notices {
+impl Stderr {
     /// Something is unwise and done nevertheless.
     pub(crate) fn warn(self, text: &str) {
         if !self.quiet {
