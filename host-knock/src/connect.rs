@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Port;
 
-use crate::{progress::Progress, request::Request, send};
+use crate::{datagram, model::Request, progress::Progress, send};
 
 /// How long the first try to connect may take, and the longest: each is twice as long as the one before. A packet that
 /// a closed door has dropped would be sent again by the system after a second only.
@@ -131,6 +131,6 @@ fn knock_address(
 
 /// One knock at this address, at the request's port or a new random one.
 fn knock(request: &Request, mut address: SocketAddr) -> Result<()> {
-    address.set_port(send::destination_port(request).context("cannot knock")?.0);
+    address.set_port(datagram::destination_port(request).context("cannot knock")?.0);
     send::send_to_each(request, &[address]).map(drop)
 }

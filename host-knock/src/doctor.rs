@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result};
 use pkd_core::{Port, Window};
 
 use crate::{
-    connect,
-    host::Host,
-    request::{Families, Request},
+    connect, datagram,
+    model::{Families, Host, Request},
     send,
 };
 
@@ -79,7 +78,7 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
         if before == PortState::Open { "----" } else { "ok" },
         &format!("port {} before: {}", port.0, word(before)),
     )?;
-    let knock_port = send::destination_port(request)?;
+    let knock_port = datagram::destination_port(request)?;
     match send::send(request, knock_port) {
         Ok(sent) => {
             let list: Vec<_> = sent.iter().map(|address| address.ip().to_string()).collect();

@@ -24,11 +24,9 @@ use std::{
 
 use self::text::{Section, SyntaxError};
 use crate::{
-    host::Host,
-    key, parse,
-    profile::{KeySource, Profile},
-    request::Format,
-    secret_file,
+    key,
+    model::{Format, Host, KeySource, Profile},
+    parse, secret_file,
     stderr::Stderr,
 };
 use anyhow::{Context as _, Result, anyhow, bail};

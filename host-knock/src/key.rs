@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Key;
 
-use crate::{profile::KeySource, secret_file, stderr::Stderr, terminal};
+#[cfg(feature = "desktop")]
+use crate::hex;
+use crate::{model::KeySource, secret_file, stderr::Stderr, terminal};
 
 /// The key in a file: one line, with or without its line end. `-` is standard input.
 ///
@@ -63,6 +65,14 @@ pub(crate) fn from_prompt(purpose: &str) -> Result<Key> {
     let text = terminal::ask(&format!("Key for {purpose}: "))
         .with_context(|| format!("no key for {purpose}, use --key-file; cannot ask on the terminal"))?;
     parse(&text, "key")
+}
+
+/// The key in hexadecimal after `0x`, without the zero bytes that fill it.
+#[cfg(feature = "desktop")]
+pub(crate) fn to_text(key: &Key) -> String {
+    let bytes = key.as_bytes();
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    format!("0x{}", hex::digits(bytes.get(..length).unwrap_or(bytes)))
 }
 
 /// Reads a key in text form; errors call it `name`.

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pkd_core::{Key, Tag};
 
 use crate::{
-    atomic_file, cli, hex, host::Host, keyring, parse, passphrase, passphrase::Salt, profile::config::Config,
+    atomic_file, cli, hex, keyring,
+    model::{Host, Salt},
+    parse, passphrase,
+    profile::config::Config,
 };
 
 /// Makes the key, writes it, tells the profile; gives the lines to print.

@@ -19,18 +19,19 @@ mod atomic_file;
 mod cli;
 #[cfg(feature = "desktop")]
 mod connect;
+mod datagram;
 #[cfg(feature = "desktop")]
 mod doctor;
 #[cfg(feature = "desktop")]
 mod exec;
 mod hex;
-mod host;
 mod ini;
 mod key;
 #[cfg(feature = "desktop")]
 mod keygen;
 #[cfg(feature = "desktop")]
 mod keyring;
+mod model;
 mod parallel;
 mod parse;
 #[cfg(feature = "desktop")]
@@ -45,7 +46,6 @@ mod request;
 mod secret_file;
 mod send;
 mod sequence;
-mod service;
 #[cfg(feature = "desktop")]
 mod share;
 #[cfg(feature = "desktop")]
@@ -70,12 +70,10 @@ use anyhow::{Context as _, Result};
 use pkd_core::Port;
 
 use cli::{Args, CliExit, Command, SendOptions};
+#[cfg(feature = "desktop")]
+use model::{Families, Host, Profile, Protocol, Request, Service};
 use profile::ProfileStore;
-#[cfg(feature = "desktop")]
-use request::Request;
 use sequence::Sequence;
-#[cfg(feature = "desktop")]
-use service::{Protocol, Service};
 use stderr::Stderr;
 
 /// Not everything was sent.
@@ -214,7 +212,7 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let knocked = || -> Result<()> {
         match invocation.port {
             Some(port) => connect::knock_and_connect(&request, port, limit, options.quiet).map(drop),
-            None => send::send(&request, send::destination_port(&request)?).map(drop),
+            None => send::send(&request, datagram::destination_port(&request)?).map(drop),
         }
     };
     knocked().with_context(|| request.host.to_string()).runtime_error()?;
@@ -291,10 +289,10 @@ fn doctor(args: &cli::Doctor) -> Outcome {
     let profile = store.profile_at(&args.host).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,
-        None => profile::Profile::new(host::Host::parse(&args.host).usage_error()?),
+        None => Profile::new(Host::parse(&args.host).usage_error()?),
     };
-    let of_options = request::Families::of(options.ipv4, options.ipv6);
-    let families = if of_options == request::Families::Both { profile.families } else { of_options };
+    let of_options = Families::of(options.ipv4, options.ipv6);
+    let families = if of_options == Families::Both { profile.families } else { of_options };
     let ports = ports(&args.host, &profile.services, args.service.as_deref()).usage_error()?;
     let target = doctor::Target {
         host: &profile.host,

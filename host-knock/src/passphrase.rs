@@ -1,12 +1,10 @@
 //! Keys that are derived from what somebody can remember.
 
-use std::fmt;
-
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use argon2::{Algorithm, Argon2, Params, Version};
 use pkd_core::Key;
 
-use crate::{hex, terminal};
+use crate::{model::Salt, terminal};
 
 /// The second of the two choices that RFC 9106, section 4, recommends: 64 MiB, 3 passes, 4 lanes. They are a part of
 /// what a salt in a profile means; others would make another key.
@@ -17,37 +15,6 @@ const LANES: u32 = 4;
 pub(crate) const KEY_LENGTH: usize = 32;
 /// Whoever catches one knock can try passphrases as long as he likes.
 const MIN_LENGTH: usize = 12;
-
-/// 16 random bytes, so that the same passphrase makes another key for another profile. They are no secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Salt([u8; 16]);
-
-impl Salt {
-    /// A new one.
-    ///
-    /// # Errors
-    /// The system has no random bytes.
-    pub(crate) fn random() -> Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
-        Ok(Self(bytes))
-    }
-
-    /// Reads 32 hexadecimal digits.
-    ///
-    /// # Errors
-    /// The text is not that.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let bytes = hex::bytes(text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).with_context(|| format!("passphrase_salt {text:?} is no 32 hexadecimal digits"))
-    }
-}
-
-impl fmt::Display for Salt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::digits(&self.0))
-    }
-}
 
 /// The key of a profile, from the passphrase that the terminal asks for.
 ///
@@ -84,7 +51,7 @@ fn derive(passphrase: &str, salt: &Salt) -> Result<Key> {
     let mut bytes = [0; Key::LENGTH];
     let (key, _filling) = bytes.split_at_mut(KEY_LENGTH);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase.as_bytes(), &salt.0, key)
+        .hash_password_into(passphrase.as_bytes(), &salt.bytes(), key)
         .map_err(wrong)?;
     Ok(Key::from_bytes(bytes))
 }
@@ -92,6 +59,7 @@ fn derive(passphrase: &str, salt: &Salt) -> Result<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hex;
 
     #[test]
     fn the_key_of_a_passphrase_never_changes() -> Result<()> {

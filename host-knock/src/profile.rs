@@ -4,88 +4,17 @@
 pub(crate) mod config;
 #[cfg(feature = "desktop")]
 pub(crate) mod import;
-#[cfg(feature = "desktop")]
-pub(crate) mod paths;
+mod paths;
 #[cfg(feature = "desktop")]
 pub(crate) mod show;
 #[cfg(feature = "desktop")]
 pub(crate) mod uri;
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::Result;
-use pkd_core::{Key, Port, Tag, Window};
 
-use crate::{
-    host::Host,
-    ini::Ini,
-    request::{Families, Format},
-    service::Service,
-    stderr::Stderr,
-};
-
-/// What a profile, or a section of an ini file, says; checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Profile {
-    /// The host; the profile's name, if it gives none.
-    pub(crate) host: Host,
-    /// Where the key is.
-    pub(crate) key: KeySource,
-    /// The tag, if it gives one.
-    pub(crate) tag: Option<Tag>,
-    /// The port that is knocked at, if it gives one.
-    pub(crate) port: Option<Port>,
-    /// Which of the payloads.
-    pub(crate) format: Format,
-    /// The addresses of the host that count.
-    pub(crate) families: Families,
-    /// Whether datagrams leave from the port that they go to.
-    pub(crate) same_source_port: bool,
-    /// Seconds that the host's clock is ahead of the right time.
-    pub(crate) time_offset: i64,
-    /// How many seconds the host lets a knock's time be off.
-    pub(crate) window: Window,
-    /// What a knock opens.
-    pub(crate) services: Vec<Service>,
-}
-
-/// Where a key is.
-#[derive(Clone, Debug)]
-pub(crate) enum KeySource {
-    /// Here.
-    Known(Key),
-    /// In a file.
-    File(PathBuf),
-    /// In the system's keyring, under this name.
-    #[cfg(feature = "desktop")]
-    Keyring(String),
-    /// In somebody's head; this is mixed in.
-    #[cfg(feature = "desktop")]
-    Passphrase(crate::passphrase::Salt),
-    /// Nowhere that is known: the terminal is asked.
-    Prompt,
-}
-
-impl Profile {
-    /// A host that is no more than that.
-    pub(crate) fn new(host: Host) -> Self {
-        Self {
-            host,
-            key: KeySource::Prompt,
-            tag: None,
-            port: None,
-            format: Format::Classic,
-            families: Families::Both,
-            same_source_port: false,
-            time_offset: 0,
-            window: Window::default(),
-            services: Vec::new(),
-        }
-    }
-}
+use crate::{ini::Ini, model::Profile, stderr::Stderr};
 
 /// All names that are known.
 #[derive(Debug, Default)]
@@ -109,7 +38,7 @@ impl ProfileStore {
             Some(path) => Ok(Self { ini: Ini::read(path, stderr)?, ..Self::default() }),
             None => {
                 let mut store = Self::default_files()?;
-                if let Some(home) = home() {
+                if let Some(home) = paths::home() {
                     store.ini = Ini::read_if_there(&home.join(".ipt_pkd.ini"), stderr)?;
                 }
                 Ok(store)
@@ -186,9 +115,4 @@ impl ProfileStore {
         #[cfg(not(feature = "desktop"))]
         anyhow::bail!("there is no group {group:?}: this knock was built without profiles")
     }
-}
-
-/// Whoever has no absolute home does not live where they stand.
-pub(crate) fn home() -> Option<PathBuf> {
-    env::home_dir().filter(|home| home.is_absolute())
 }

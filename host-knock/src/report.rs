@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use pkd_core::{LENGTH, Port};
 
-use crate::{hex, request::Request, send, stderr::Stderr};
+#[cfg(feature = "desktop")]
+use crate::table;
+use crate::{datagram, hex, model::Request, send, stderr::Stderr};
 
 /// How it is print_all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +42,9 @@ pub(crate) struct Sent {
 /// # Errors
 /// It could not be sent.
 pub(crate) fn knock(request: &Request, is_dry_run: bool) -> Result<Sent> {
-    let port = send::destination_port(request)?;
+    let port = datagram::destination_port(request)?;
     if is_dry_run {
-        let payload = Some(send::payload(request, port)?);
+        let payload = Some(datagram::payload(request, port)?);
         return Ok(Sent { port, addresses: Vec::new(), payload });
     }
     Ok(Sent { port, addresses: send::send(request, port)?, payload: None })
@@ -65,7 +67,7 @@ pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]
                 }
             }
             #[cfg(feature = "desktop")]
-            Style::Table => writeln!(out, "{}", table(requests, results))?,
+            Style::Table => writeln!(out, "{}", columns(requests, results))?,
             #[cfg(feature = "desktop")]
             Style::Json => writeln!(out, "{:#}", json(requests, results))?,
         }
@@ -95,14 +97,14 @@ fn addresses(sent: &Sent) -> Vec<String> {
 }
 
 #[cfg(feature = "desktop")]
-fn table(requests: &[Request], results: &[Result<Sent>]) -> String {
+fn columns(requests: &[Request], results: &[Result<Sent>]) -> String {
     let rows = requests.iter().zip(results).map(|(request, result)| match result {
         Ok(sent) => {
             vec![request.name.clone(), "sent".to_owned(), sent.port.0.to_string(), addresses(sent).join(", ")]
         }
         Err(error) => vec![request.name.clone(), "failed".to_owned(), "-".to_owned(), format!("{error:#}")],
     });
-    crate::table::table(&["HOST", "KNOCK", "PORT", "WHERE"], rows)
+    table::table(&["HOST", "KNOCK", "PORT", "WHERE"], rows)
 }
 
 #[cfg(feature = "desktop")]

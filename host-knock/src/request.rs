@@ -5,81 +5,12 @@ use pkd_core::{Key, Port, Tag};
 
 use crate::{
     cli::{Args, SendOptions},
-    host::Host,
     key,
+    model::{Families, Format, Host, Profile, Request, Source},
     parse::{self, is_number},
-    profile::{Profile, ProfileStore},
-    service::Service,
+    profile::ProfileStore,
     stderr::Stderr,
 };
-
-/// One host to knock at, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// What was typed for it.
-    pub(crate) name: String,
-    /// Where.
-    pub(crate) host: Host,
-    /// The addresses of the host that count.
-    pub(crate) families: Families,
-    /// The secret shared with the host.
-    pub(crate) key: Key,
-    /// Which of its keys the host shall check with.
-    pub(crate) tag: Tag,
-    /// Destination port; `None`: a random one.
-    pub(crate) port: Option<Port>,
-    /// Which of the two payloads.
-    pub(crate) format: Format,
-    /// Where the datagram comes from.
-    pub(crate) source: Source,
-    /// Seconds to add to this computer's time.
-    pub(crate) time_offset: i64,
-    /// How many seconds the host lets a knock's time be off, as far as is known.
-    #[cfg(feature = "desktop")]
-    pub(crate) window: pkd_core::Window,
-    /// What it opens.
-    pub(crate) services: Vec<Service>,
-}
-
-/// Address families to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Families {
-    /// IPv4 and IPv6.
-    Both,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
-impl Families {
-    /// What `-4` and `-6` say.
-    pub(crate) fn of(ipv4: bool, ipv6: bool) -> Self {
-        match (ipv4, ipv6) {
-            (true, _) => Self::V4,
-            (false, true) => Self::V6,
-            (false, false) => Self::Both,
-        }
-    }
-}
-
-/// How the payload is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Since 1.0 of the original.
-    Classic,
-    /// Before.
-    Before1_0,
-}
-
-/// The source port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The system chooses.
-    Any,
-    /// The same as the destination port.
-    SamePort,
-}
 
 /// The words that are no options, sorted by meaning.
 struct Positionals<'a> {

@@ -1,55 +1,14 @@
-//! The datagram: clock and randomness go in, the network takes it.
+//! Resolving a host and sending it knocks.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use pkd_core::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Port, UnixSeconds};
+use anyhow::{Context as _, Result, bail};
+use pkd_core::Port;
 
 use crate::{
-    host::Host,
-    request::{Families, Format, Request, Source},
+    datagram,
+    model::{Families, Host, Request, Source},
 };
-
-/// The first and the last of the random ports, as in the original.
-const RANDOM_PORTS: (u16, u16) = (1024, 50_000);
-
-/// The port to knock at: the one of the request, or a random one of 1024 to 50000.
-///
-/// # Errors
-/// The system has no random bytes.
-pub(crate) fn destination_port(request: &Request) -> Result<Port> {
-    if let Some(port) = request.port {
-        return Ok(port);
-    }
-    let random = getrandom::u64().context("the system gives no random bytes")?;
-    Ok(random_port(random))
-}
-
-/// Even enough: there are 2⁴⁸ times more random numbers than ports.
-fn random_port(random: u64) -> Port {
-    let (first, last) = RANDOM_PORTS;
-    let step = random % u64::from(last - first + 1);
-    Port(u16::try_from(step).map_or(last, |step| first + step))
-}
-
-/// A payload with the present time, as the host has it, and a new nonce.
-///
-/// # Errors
-/// The clock stands before 1970, or the system has no random bytes.
-pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
-    let mut nonce = [0; NONCE_LENGTH];
-    getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
-    let UnixSeconds(time) = unix_seconds(SystemTime::now())?;
-    let time = UnixSeconds(time.saturating_add_signed(request.time_offset));
-    let seal = KnockParams { key: &request.key, tag: request.tag, time, nonce };
-    Ok(match request.format {
-        Format::Classic => Knock::seal(&seal, port),
-        Format::Before1_0 => Knock::seal_before_1_0(&seal),
-    })
-}
 
 /// Sends one knock to the host's first address of each family that the request allows; gives the
 /// addresses it went to.
@@ -108,7 +67,7 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
     let mut reached = Vec::new();
     let mut failures = Vec::new();
     for &address in addresses {
-        let payload = payload(request, Port(address.port()))?;
+        let payload = datagram::payload(request, Port(address.port()))?;
         match send_datagram(address, request.source, &payload) {
             Ok(()) => reached.push(address),
             Err(error) => failures.push(format!("{error:#}")),
@@ -142,42 +101,13 @@ pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {
-    let since = now.duration_since(UNIX_EPOCH);
-    since
-        .map(|since| UnixSeconds(since.as_secs()))
-        .map_err(|_| anyhow!("the clock of this computer stands before 1970; set it"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use anyhow::Result;
     use pkd_core::{Key, Tag};
 
     use super::*;
-
-    #[test]
-    fn a_clock_before_1970_is_an_error() {
-        let rows = [
-            (UNIX_EPOCH, Some(0)),
-            (UNIX_EPOCH + Duration::from_secs(1_800_000_000), Some(1_800_000_000)),
-            (UNIX_EPOCH - Duration::from_nanos(1), None),
-            (UNIX_EPOCH - Duration::from_secs(1 << 40), None),
-        ];
-        for (row, (now, expected)) in rows.into_iter().enumerate() {
-            assert_eq!(unix_seconds(now).ok(), expected.map(UnixSeconds), "row {row}");
-        }
-    }
-
-    #[test]
-    fn random_ports_are_those_of_the_original() {
-        let rows = [(0, 1024), (1, 1025), (48_976, 50_000), (48_977, 1024), (u64::MAX, 38560)];
-        for (row, (random, expected)) in rows.into_iter().enumerate() {
-            assert_eq!(random_port(random), Port(expected), "row {row}");
-        }
-    }
+    use crate::model::Format;
 
     #[test]
     fn the_first_address_of_each_wanted_family_is_chosen() {

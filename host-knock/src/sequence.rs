@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{cli, host::Host, parse, request::Families, send, service::Protocol};
+use crate::{
+    cli,
+    model::{Families, Host, Protocol},
+    parse, send,
+};
 
 /// How long a TCP connection may take to come about. Its first packet is the knock; nobody waits for more.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1);

@@ -11,7 +11,8 @@ use qrcodegen::{QrCode, QrCodeEcc};
 
 use crate::{
     atomic_file, cli, key,
-    profile::{KeySource, config::Config, uri},
+    model::KeySource,
+    profile::{config::Config, uri},
     stderr::Stderr,
 };
 

@@ -4,15 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::knock::SendOptions;
-
-/// How long to wait.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct WaitOptions {
-    /// Seconds until it is given up, 1 to 86400
-    #[arg(long, value_name = "SECONDS", default_value = "15")]
-    pub(crate) timeout: String,
-}
+use super::options::{SendOptions, WaitOptions};
 
 /// Knocks, waits until the port for SSH answers, and becomes ssh
 ///

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{connect::WaitOptions, knock::SendOptions};
+use super::options::{SendOptions, WaitOptions};
 
 /// Lists the profiles
 #[derive(Debug, ClapArgs)]

@@ -7,6 +7,7 @@ mod connect;
 mod knock;
 #[cfg(feature = "desktop")]
 mod manage;
+mod options;
 mod sequence;
 
 use std::ffi::OsString;
@@ -15,9 +16,10 @@ use clap::{Parser as _, error::ErrorKind};
 
 #[cfg(feature = "desktop")]
 pub(crate) use connect::{Proxy, Ssh, Wait};
-pub(crate) use knock::{Args, Command, SendOptions};
+pub(crate) use knock::{Args, Command};
 #[cfg(feature = "desktop")]
 pub(crate) use manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
+pub(crate) use options::SendOptions;
 pub(crate) use sequence::Sequence;
 
 /// Why the command line is no [`Args`].

@@ -22,14 +22,11 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::Window;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use super::{KeySource, Profile};
+use super::paths;
 use crate::{
     atomic_file,
-    host::Host,
+    model::{Families, Format, Host, KeySource, Profile, Salt, Service},
     parse,
-    passphrase::Salt,
-    request::{Families, Format},
-    service::Service,
 };
 
 /// What may stand in a profile.
@@ -67,7 +64,7 @@ impl Config {
     /// # Errors
     /// As for [`Config::read`]; or there is no place for it.
     pub(crate) fn open_for_update(path: Option<&Path>) -> Result<Self> {
-        let usual = super::paths::config_file();
+        let usual = paths::config_file();
         let path = path.or(usual.as_deref()).context("there is no home folder; give a file with --config")?;
         Self::read_if_there(path)
     }

@@ -1,32 +1,24 @@
 //! Profiles from what other programs, and other people, have.
 
 mod fwknop;
+mod imported;
 
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pkd_core::{Key, Window};
+use pkd_core::Window;
 use toml_edit::{InlineTable, Value};
 
-use super::{KeySource, Profile, config::Config, uri};
+use self::imported::Imported;
+use super::{config::Config, uri};
 use crate::{
-    atomic_file, cli, hex,
+    atomic_file, cli,
     ini::Ini,
-    parse,
-    request::{Families, Format},
-    secret_file,
-    service::{Protocol, Service},
+    key,
+    model::{Families, Format, KeySource, Profile, Protocol, Service},
+    parse, secret_file,
     stderr::Stderr,
 };
-
-/// A profile that is not in the file yet.
-pub(crate) struct Imported {
-    name: String,
-    profile: Profile,
-    key: Option<Key>,
-    /// What of it cannot be said in a profile.
-    skipped: Vec<String>,
-}
 
 /// Reads the source and adds its profiles; gives the lines to print.
 ///
@@ -58,7 +50,7 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
         let mut options = options(name, profile);
         if let Some(key) = key {
             let (file, relative) = config.key_file(name);
-            new_files.create(&file, format!("0x{}\n", hex::digits(trimmed(key))).as_bytes())?;
+            new_files.create(&file, format!("{}\n", key::to_text(key)).as_bytes())?;
             options.push(("key_file", Some(relative.into())));
         }
         config.set(name, options)?;
@@ -70,13 +62,6 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
     config.save()?;
     new_files.keep();
     Ok(report)
-}
-
-/// Without the zero bytes that fill it.
-pub(crate) fn trimmed(key: &Key) -> &[u8] {
-    let bytes = key.as_bytes();
-    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    bytes.get(..length).unwrap_or(bytes)
 }
 
 fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {

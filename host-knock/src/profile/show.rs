@@ -3,10 +3,11 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{KeySource, Profile, config::Config};
+use super::config::Config;
 use crate::{
     cli,
-    request::{Families, Format},
+    model::{Families, Format, KeySource, Profile},
+    table,
 };
 
 /// All profiles, a line or an object each; those that are wrong say so in their place.
@@ -37,7 +38,7 @@ pub(crate) fn list(args: &cli::List) -> Result<String> {
         ],
         Err(error) => vec![(*name).to_owned(), format!("{error:#}")],
     });
-    Ok(crate::table::table(&["NAME", "ADDRESS", "TAG", "KEY", "OPENS"], rows))
+    Ok(table::table(&["NAME", "ADDRESS", "TAG", "KEY", "OPENS"], rows))
 }
 
 /// One profile.

@@ -14,21 +14,16 @@ use pkd_core::{Key, Port, Tag};
 
 pub(crate) use self::text::SCHEME;
 use self::text::Uri;
-use super::Profile;
 use crate::{
-    hex,
-    host::Host,
-    key, parse,
-    request::{Families, Format},
-    service::Service,
+    key,
+    model::{Families, Format, Host, Profile, Service},
+    parse,
 };
 
 /// The URI of a profile with this key.
 pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     let host = profile.host.as_str();
-    let length = key.as_bytes().iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    let digits = hex::digits(key.as_bytes().get(..length).unwrap_or_default());
-    let mut options = vec![("key", format!("0x{digits}"))];
+    let mut options = vec![("key", key::to_text(key))];
     let services: Vec<_> = profile
         .services
         .iter()

@@ -5,8 +5,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::Imported;
-use crate::{host::Host, parse, profile::Profile, service::Service};
+use super::imported::Imported;
+use crate::{
+    model::{Host, Profile, Service},
+    parse,
+};
 
 /// Options that say how fwknop makes, sends or resolves what knock has no use for.
 const IGNORED: [&str; 8] = [

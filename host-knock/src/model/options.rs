@@ -1,0 +1,41 @@
+//! How to knock: choices that the command line, profiles and URIs share.
+
+/// Address families to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Families {
+    /// IPv4 and IPv6.
+    Both,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl Families {
+    /// What `-4` and `-6` say.
+    pub(crate) fn of(ipv4: bool, ipv6: bool) -> Self {
+        match (ipv4, ipv6) {
+            (true, _) => Self::V4,
+            (false, true) => Self::V6,
+            (false, false) => Self::Both,
+        }
+    }
+}
+
+/// How the payload is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Since 1.0 of the original.
+    Classic,
+    /// Before.
+    Before1_0,
+}
+
+/// The source port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The system chooses.
+    Any,
+    /// The same as the destination port.
+    SamePort,
+}
