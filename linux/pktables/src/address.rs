@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::error::Invalid;
+use crate::invalid::Invalid;
 
 /// Reads `192.0.2.7`, `2001:db8::7`, `192.0.2.0/24` or `2001:db8::/32`.
 ///

@@ -5,8 +5,9 @@ use std::{env, io::ErrorKind, str::FromStr, time::Duration};
 use ipnet::IpNet;
 
 use crate::{
-    error::{Error, Invalid},
+    error::Error,
     firewall::{Change, Firewall, Listing},
+    invalid::Invalid,
     iptables::Iptables,
     nft::Nft,
     service::{Service, ServiceName},
@@ -95,13 +96,16 @@ impl Auto {
 
     /// Where nothing has services yet.
     fn prefers_nft(&self) -> Result<bool, Error> {
-        let iptables_is_free = or(self.iptables.is_in_use().map(|in_use| !in_use), || Ok(true))?;
+        let iptables_is_free = unless_missing(self.iptables.is_in_use().map(|in_use| !in_use), || Ok(true))?;
         Ok(self.nft.is_some() && iptables_is_free && is_installed("nft"))
     }
 }
 
 /// A host without the programs of iptables has no services in it.
-fn or<T>(answer: Result<T, Error>, nothing: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+fn unless_missing<T>(
+    answer: Result<T, Error>,
+    nothing: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     match answer {
         Err(Error::Program { error, .. }) if error.kind() == ErrorKind::NotFound => nothing(),
         answer => answer,
@@ -123,42 +127,46 @@ impl Firewall for Auto {
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
         match self.nft()? {
             Some(nft) => nft.remove(name),
-            None => or(self.iptables.remove(name), || Ok(Change::AlreadySo)),
+            None => unless_missing(self.iptables.remove(name), || Ok(Change::AlreadySo)),
         }
     }
 
     fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
         match self.nft()? {
             Some(nft) => nft.grant(name, address, ttl),
-            None => or(self.iptables.grant(name, address, ttl), || Err(Error::NoService(name.clone()))),
+            None => unless_missing(self.iptables.grant(name, address, ttl), || {
+                Err(Error::NoService(name.clone()))
+            }),
         }
     }
 
     fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
         match self.nft()? {
             Some(nft) => nft.revoke(name, address),
-            None => or(self.iptables.revoke(name, address), || Err(Error::NoService(name.clone()))),
+            None => {
+                unless_missing(self.iptables.revoke(name, address), || Err(Error::NoService(name.clone())))
+            }
         }
     }
 
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
         match self.nft()? {
             Some(nft) => nft.flush(name),
-            None => or(self.iptables.flush(name), || Err(Error::NoService(name.clone()))),
+            None => unless_missing(self.iptables.flush(name), || Err(Error::NoService(name.clone()))),
         }
     }
 
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
         match self.nft()? {
             Some(nft) => nft.list(),
-            None => or(self.iptables.list(), || Ok(Vec::new())),
+            None => unless_missing(self.iptables.list(), || Ok(Vec::new())),
         }
     }
 
-    fn sweep(&mut self) -> Result<usize, Error> {
+    fn expire(&mut self) -> Result<usize, Error> {
         match self.nft()? {
-            Some(nft) => nft.sweep(),
-            None => or(self.iptables.sweep(), || Ok(0)),
+            Some(nft) => nft.expire(),
+            None => unless_missing(self.iptables.expire(), || Ok(0)),
         }
     }
 }
@@ -210,10 +218,10 @@ mod tests {
             (Err(Error::NotPermitted), Err("the firewall can be changed by root only (CAP_NET_ADMIN)")),
         ];
         for (row, (answer, expected)) in rows.into_iter().enumerate() {
-            let found = or(answer, || Ok(0)).map_err(|error| error.to_string());
+            let found = unless_missing(answer, || Ok(0)).map_err(|error| error.to_string());
             assert_eq!(found, expected.map_err(str::to_owned), "row {row}");
         }
-        let refused = or(Err(program(ErrorKind::NotFound)), || Err::<(), _>(Error::NotPermitted));
+        let refused = unless_missing(Err(program(ErrorKind::NotFound)), || Err::<(), _>(Error::NotPermitted));
         assert!(matches!(refused, Err(Error::NotPermitted)), "{refused:?}");
     }
 

@@ -2,32 +2,7 @@
 
 use std::{fmt, io, time::Duration};
 
-use crate::service::ServiceName;
-
-/// A text that is not what it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// What the text was taken for.
-    pub what: &'static str,
-    /// The text, or the part of it that is wrong.
-    pub text: String,
-    /// What is wrong with it; reads on after the text.
-    pub why: &'static str,
-}
-
-impl Invalid {
-    pub(crate) fn new(what: &'static str, text: &str, why: &'static str) -> Self {
-        Self { what, text: text.to_owned(), why }
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} {}", self.what, self.text, self.why)
-    }
-}
-
-impl std::error::Error for Invalid {}
+use crate::{invalid::Invalid, service::ServiceName};
 
 /// Why a change or a question failed. Nothing was changed, unless the variant says so.
 #[derive(Debug)]
@@ -45,7 +20,7 @@ pub enum Error {
         set: String,
     },
     /// A set is there, but cannot hold this grant.
-    UnfitSet {
+    UnsuitableSet {
         /// The set.
         set: String,
         /// What it is or lacks; reads on after the name.
@@ -91,14 +66,14 @@ pub enum Error {
         message: String,
     },
     /// The second family refused, and what the first one got could not be taken back.
-    HalfDone {
+    PartlyApplied {
         /// Why the second refused.
         cause: Box<Error>,
         /// Why the first could not be restored.
-        restoring: Box<Error>,
+        rollback: Box<Error>,
     },
     /// A program of the firewall printed what nobody here understands.
-    NotUnderstood {
+    Unparsable {
         /// Its name.
         program: &'static str,
         /// What was not understood.
@@ -112,7 +87,7 @@ impl fmt::Display for Error {
             Self::Invalid(invalid) => invalid.fmt(f),
             Self::NoService(name) => write!(f, "no service {name}; pktables init makes one"),
             Self::NoSet { table, set } => write!(f, "no set {set} in table inet {table}"),
-            Self::UnfitSet { set, why } => write!(f, "set {set} {why}"),
+            Self::UnsuitableSet { set, why } => write!(f, "set {set} {why}"),
             Self::NotPermitted => f.write_str("the firewall can be changed by root only (CAP_NET_ADMIN)"),
             Self::Kernel { action, error } => write!(f, "cannot {action}: {error}"),
             Self::Busy(limit) => {
@@ -122,10 +97,10 @@ impl fmt::Display for Error {
             Self::Lock { path, error } => write!(f, "cannot lock {path}: {error}"),
             Self::Program { program, error } => write!(f, "cannot run {program}: {error}"),
             Self::Refused { program, message } => write!(f, "{program}: {message}"),
-            Self::HalfDone { cause, restoring } => {
-                write!(f, "{cause}; and only one of IPv4 and IPv6 is changed, because: {restoring}")
+            Self::PartlyApplied { cause, rollback } => {
+                write!(f, "{cause}; and only one of IPv4 and IPv6 is changed, because: {rollback}")
             }
-            Self::NotUnderstood { program, part } => write!(f, "cannot understand {program}: {part}"),
+            Self::Unparsable { program, part } => write!(f, "cannot understand {program}: {part}"),
         }
     }
 }
@@ -151,7 +126,7 @@ mod tests {
             (invalid.clone().into(), "port \"70\\n\" is wrong"),
             (Error::NoService(name), "no service ssh; pktables init makes one"),
             (Error::NoSet { table: "fw4".into(), set: "s".into() }, "no set s in table inet fw4"),
-            (Error::UnfitSet { set: "s".into(), why: "is unfit" }, "set s is unfit"),
+            (Error::UnsuitableSet { set: "s".into(), why: "is unfit" }, "set s is unfit"),
             (Error::NotPermitted, "the firewall can be changed by root only (CAP_NET_ADMIN)"),
             (Error::Kernel { action: "look", error: told() }, "cannot look: told"),
             (
@@ -163,11 +138,14 @@ mod tests {
             (Error::Program { program: "nft", error: told() }, "cannot run nft: told"),
             (Error::Refused { program: "nft", message: "no".into() }, "nft: no"),
             (
-                Error::HalfDone { cause: Error::NotPermitted.into(), restoring: Error::NotPermitted.into() },
+                Error::PartlyApplied {
+                    cause: Error::NotPermitted.into(),
+                    rollback: Error::NotPermitted.into(),
+                },
                 "the firewall can be changed by root only (CAP_NET_ADMIN); and only one of IPv4 and IPv6 is changed, \
                  because: the firewall can be changed by root only (CAP_NET_ADMIN)",
             ),
-            (Error::NotUnderstood { program: "nft", part: "it".into() }, "cannot understand nft: it"),
+            (Error::Unparsable { program: "nft", part: "it".into() }, "cannot understand nft: it"),
         ];
         for (error, expected) in rows {
             assert_eq!(error.to_string(), expected);

@@ -37,7 +37,7 @@ pub struct Listing {
     /// Who may pass, sorted by address, IPv4 first.
     pub grants: Vec<Grant>,
     /// Packets from everybody else, of both families; `None`: nobody counts.
-    pub others: Option<u64>,
+    pub default_packets: Option<u64>,
 }
 
 /// Services and grants. Every change is made whole or not at all, and made again it changes nothing.
@@ -83,5 +83,5 @@ pub trait Firewall {
     ///
     /// # Errors
     /// The firewall refuses.
-    fn sweep(&mut self) -> Result<usize, Error>;
+    fn expire(&mut self) -> Result<usize, Error>;
 }

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::{
     iptables::{
+        chain::{self, ServiceRules},
+        grant::{GrantRule, UnixSeconds},
         save::{Saved, quoted},
-        shape::{self, GrantRule, Shape, UnixSeconds},
     },
     message::Message,
     nft::{
-        layout::{Script, sets},
         ruleset::Ruleset,
+        schema::{Script, sets},
     },
     service::{Forward, Service},
     sets::{elements, read},
@@ -24,20 +25,23 @@ use crate::{
 /// Any text in place of what `iptables-save` prints.
 pub fn iptables_listing(text: &str) {
     let saved = Saved::parse(text);
-    let names: Vec<_> = shape::names(&saved).collect();
+    let names: Vec<_> = chain::services(&saved).collect();
     for name in names {
-        let from = Shape::of(&saved, &name);
-        assert!(Shape::script(&name, &from, &from).is_empty(), "a change of nothing");
-        let grants = shape::grants(&saved, &name);
-        if let Ok(Some(found)) = shape::find(&saved, &name) {
+        let from = ServiceRules::of(&saved, &name);
+        assert!(ServiceRules::script(&name, &from, &from).is_empty(), "a change of nothing");
+        let grants = chain::grants(&saved, &name);
+        if let Ok(Some(found)) = chain::parse(&saved, &name) {
             let own: Vec<GrantRule> = found.grants().cloned().collect();
             assert!(own.iter().all(|grant| grants.contains(grant)), "a grant that nobody else sees");
             assert!(found.script(&own).is_empty(), "a change of nothing");
         }
         // Whatever was there, it goes.
         let mut ruleset = Rules::of(&saved);
-        ruleset.restore(&Shape::script(&name, &from, &Shape::default()));
-        assert!(Shape::of(&Saved::parse(&ruleset.text()), &name).is_nothing(), "something of {name} stays");
+        ruleset.restore(&ServiceRules::script(&name, &from, &ServiceRules::default()));
+        assert!(
+            ServiceRules::of(&Saved::parse(&ruleset.text()), &name).is_empty(),
+            "something of {name} stays"
+        );
     }
 }
 
@@ -60,19 +64,19 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
         let elsewhere = forward.is_none() && !service.forward.is_empty();
         let saved = Saved::parse(before);
         let mut rules = Rules::of(&saved);
-        let from = Shape::of(&saved, &service.name);
+        let from = ServiceRules::of(&saved, &service.name);
         let wanted: Vec<GrantRule> = grants
             .iter()
             .filter(|(address, _)| !elsewhere && matches!(address, IpNet::V6(_)) == v6)
             .map(|(address, end)| GrantRule::new(*address, end.map(UnixSeconds)))
             .collect();
-        let to = Shape::new(service, forward, &wanted, &from);
-        rules.restore(&Shape::script(&service.name, &from, &to));
+        let to = ServiceRules::new(service, forward, &wanted, &from);
+        rules.restore(&ServiceRules::script(&service.name, &from, &to));
         check(&rules, service, forward, elsewhere, &wanted);
 
         // One goes, another comes.
         let saved = Saved::parse(&rules.text());
-        let Ok(Some(found)) = shape::find(&saved, &service.name) else { panic!("it is gone") };
+        let Ok(Some(found)) = chain::parse(&saved, &service.name) else { panic!("it is gone") };
         let mut other: Vec<GrantRule> = found.grants().cloned().collect();
         if !other.is_empty() {
             other.remove(drop % other.len());
@@ -88,19 +92,19 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
         check(&rules, service, forward, elsewhere, &other);
 
         let saved = Saved::parse(&rules.text());
-        let from = Shape::of(&saved, &service.name);
-        rules.restore(&Shape::script(&service.name, &from, &Shape::default()));
-        assert!(Shape::of(&Saved::parse(&rules.text()), &service.name).is_nothing(), "something stays");
+        let from = ServiceRules::of(&saved, &service.name);
+        rules.restore(&ServiceRules::script(&service.name, &from, &ServiceRules::default()));
+        assert!(ServiceRules::of(&Saved::parse(&rules.text()), &service.name).is_empty(), "something stays");
     }
 }
 
 fn check(rules: &Rules, service: &Service, forward: Option<Forward>, elsewhere: bool, wanted: &[GrantRule]) {
     let saved = Saved::parse(&rules.text());
-    let found = shape::find(&saved, &service.name);
+    let found = chain::parse(&saved, &service.name);
     let Ok(Some(found)) = found else { panic!("{found:?} of {}", rules.text()) };
     let expected = Service { forward: forward.into_iter().collect(), ..service.clone() };
     assert_eq!(found.service, expected, "{}", rules.text());
-    assert!(found.whole && found.elsewhere == elsewhere, "{found:?} of {}", rules.text());
+    assert!(found.is_complete && found.elsewhere == elsewhere, "{found:?} of {}", rules.text());
     let plain = |grant: &GrantRule| (grant.address, grant.end.map(|end| end.0));
     let (mut there, mut wanted): (Vec<_>, Vec<_>) =
         (found.grants().map(plain).collect(), wanted.iter().map(plain).collect());
@@ -230,7 +234,7 @@ pub fn nft_service(service: &Service) {
     let found = ruleset.service(&service.name);
     let Ok(found) = found else { panic!("it is not found in {listed}") };
     assert_eq!(found.service, *service, "{listed}");
-    assert_eq!(found.others, Some(0), "{listed}");
+    assert_eq!(found.default_packets, Some(0), "{listed}");
     let names: HashSet<_> = ruleset.services().collect();
     assert_eq!(names, HashSet::from([service.name.clone()]), "{listed}");
 }

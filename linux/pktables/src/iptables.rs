@@ -1,7 +1,8 @@
 //! The back end on iptables and ip6tables: one input of `iptables-restore` a change.
 
+pub(crate) mod chain;
+pub(crate) mod grant;
 pub(crate) mod save;
-pub(crate) mod shape;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +14,16 @@ use ipnet::IpNet;
 
 use crate::{
     address::canonical,
-    error::{Error, Invalid},
+    error::Error,
     firewall::{Change, Firewall, Grant, Listing},
+    invalid::Invalid,
     lock::{self, Guard},
     program,
     service::{Forward, Service, ServiceName},
 };
+use chain::{Parsed, ServiceRules};
+use grant::{GrantRule, UnixSeconds};
 use save::Saved;
-use shape::{Found, GrantRule, Shape, UnixSeconds};
 
 /// Is there where the kernel has IPv6.
 const HAS_V6: &str = "/proc/net/if_inet6";
@@ -51,7 +54,7 @@ impl Family {
             Self::V4 => "iptables-save",
             Self::V6 => "ip6tables-save",
         };
-        let output = program::ask(program, &["-c"])?;
+        let output = program::output(program, &["-c"])?;
         Ok(Saved::parse(&String::from_utf8_lossy(&output)))
     }
 
@@ -64,7 +67,7 @@ impl Family {
         if script.is_empty() {
             return Ok(());
         }
-        program::change(program, &["--noflush", "-w"], script, guard)
+        program::feed(program, &["--noflush", "-w"], script, guard)
     }
 
     fn forward(self, service: &Service) -> Option<Forward> {
@@ -74,7 +77,7 @@ impl Family {
 
 /// Services in chains `pk-NAME`, as the original made them.
 ///
-/// The kernel ends no grant: the end stands in the comment of the rule, and [`Firewall::sweep`] takes out what is
+/// The kernel ends no grant: the end stands in the comment of the rule, and [`Firewall::expire`] takes out what is
 /// over, as does every change of the same service.
 pub struct Iptables {
     lock: PathBuf,
@@ -83,15 +86,15 @@ pub struct Iptables {
 
 impl Default for Iptables {
     fn default() -> Self {
-        Self { lock: lock::PATH.into(), clock: SystemTime::now }
+        Self { lock: lock::DEFAULT_PATH.into(), clock: SystemTime::now }
     }
 }
 
 /// From what to what a service is changed in a family.
 struct Plan {
     family: Family,
-    from: Shape,
-    to: Shape,
+    from: ServiceRules,
+    to: ServiceRules,
 }
 
 impl Iptables {
@@ -113,7 +116,7 @@ impl Iptables {
     /// iptables refuses.
     pub fn is_in_use(&self) -> Result<bool, Error> {
         for family in Family::all() {
-            if shape::names(&family.read()?).next().is_some() {
+            if chain::services(&family.read()?).next().is_some() {
                 return Ok(true);
             }
         }
@@ -124,13 +127,13 @@ impl Iptables {
     fn change_all(name: &ServiceName, plans: &[Plan], guard: &Guard) -> Result<Change, Error> {
         let mut made = Change::AlreadySo;
         for (done, plan) in plans.iter().enumerate() {
-            let script = Shape::script(name, &plan.from, &plan.to);
+            let script = ServiceRules::script(name, &plan.from, &plan.to);
             if let Err(cause) = plan.family.change(&script, guard) {
                 // The one that failed too: its tables are changed one after the other.
                 let so_far = plans.iter().take(done.saturating_add(1));
                 return Err(match so_far.rev().try_for_each(|plan| restore(name, plan, guard)) {
                     Ok(()) => cause,
-                    Err(restoring) => Error::HalfDone { cause: cause.into(), restoring: restoring.into() },
+                    Err(rollback) => Error::PartlyApplied { cause: cause.into(), rollback: rollback.into() },
                 });
             }
             if !script.is_empty() {
@@ -149,13 +152,13 @@ impl Iptables {
         &self,
         name: &ServiceName,
         address: IpNet,
-        decide: impl FnOnce(&Found, &mut Vec<GrantRule>) -> Result<(), Error>,
+        decide: impl FnOnce(&Parsed, &mut Vec<GrantRule>) -> Result<(), Error>,
     ) -> Result<Change, Error> {
         let family = Family::of(address);
-        let guard = lock::hold(&self.lock)?;
-        let found = shape::find(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
+        let guard = lock::acquire(&self.lock)?;
+        let found = chain::parse(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
         let now = self.now();
-        let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.is_over(now)).cloned().collect();
+        let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.has_expired(now)).cloned().collect();
         let mut wanted = valid.clone();
         decide(&found, &mut wanted)?;
         family.change(&found.script(&wanted), &guard)?;
@@ -164,44 +167,46 @@ impl Iptables {
 }
 
 fn restore(name: &ServiceName, plan: &Plan, guard: &Guard) -> Result<(), Error> {
-    let now = Shape::of(&plan.family.read()?, name);
-    plan.family.change(&Shape::script(name, &now, &plan.from), guard)
+    let now = ServiceRules::of(&plan.family.read()?, name);
+    plan.family.change(&ServiceRules::script(name, &now, &plan.from), guard)
 }
 
 impl Firewall for Iptables {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let service = &service.checked()?;
         let now = self.now();
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
-            let from = Shape::of(&saved, &service.name);
+            let from = ServiceRules::of(&saved, &service.name);
             let forward = family.forward(service);
             let wanted = Service { forward: forward.into_iter().collect(), ..service.clone() };
             let elsewhere = forward.is_none() && !service.forward.is_empty();
             // What is not understood is replaced.
-            let found = shape::find(&saved, &service.name).ok().flatten();
-            let fits = |found: Found| found.whole && found.elsewhere == elsewhere && found.service == wanted;
-            let mut grants = shape::grants(&saved, &service.name);
-            let over = grants.iter().any(|grant| grant.is_over(now));
-            grants.retain(|grant| !grant.is_over(now));
+            let found = chain::parse(&saved, &service.name).ok().flatten();
+            let fits =
+                |found: Parsed| found.is_complete && found.elsewhere == elsewhere && found.service == wanted;
+            let mut grants = chain::grants(&saved, &service.name);
+            let over = grants.iter().any(|grant| grant.has_expired(now));
+            grants.retain(|grant| !grant.has_expired(now));
             grants.sort_by_key(|grant| grant.address);
-            let is_so = found.is_some_and(fits) && !over;
-            let to = if is_so { from.clone() } else { Shape::new(service, forward, &grants, &from) };
+            let is_unchanged = found.is_some_and(fits) && !over;
+            let to =
+                if is_unchanged { from.clone() } else { ServiceRules::new(service, forward, &grants, &from) };
             plans.push(Plan { family, from, to });
         }
         Self::change_all(&service.name, &plans, &guard)
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
-            let from = Shape::of(&family.read()?, name);
-            plans.push(Plan { family, from, to: Shape::default() });
+            let from = ServiceRules::of(&family.read()?, name);
+            plans.push(Plan { family, from, to: ServiceRules::default() });
         }
-        if plans.iter().all(|plan| plan.from.is_nothing()) {
+        if plans.iter().all(|plan| plan.from.is_empty()) {
             return Ok(Change::AlreadySo);
         }
         Self::change_all(name, &plans, &guard)
@@ -215,7 +220,7 @@ impl Firewall for Iptables {
         let end = ttl.map(|ttl| UnixSeconds::end((self.clock)(), ttl));
         self.change_grants(name, address, |found, grants| {
             if found.elsewhere {
-                return Err(Service::leads_nowhere(name, address.addr()).into());
+                return Err(Service::no_forward(name, address.addr()).into());
             }
             let longer =
                 |grant: &GrantRule| grant.end.is_none_or(|there| end.is_some_and(|end| there >= end));
@@ -237,50 +242,50 @@ impl Firewall for Iptables {
     }
 
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
-            let (from, to) = (Shape::of(&saved, name), Shape::without_grants(&saved, name));
+            let (from, to) = (ServiceRules::of(&saved, name), ServiceRules::without_grants(&saved, name));
             plans.push(Plan { family, from, to });
         }
-        if plans.iter().all(|plan| plan.from.is_nothing()) {
+        if plans.iter().all(|plan| plan.from.is_empty()) {
             return Err(Error::NoService(name.clone()));
         }
         Self::change_all(name, &plans, &guard)
     }
 
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let _guard = lock::acquire(&self.lock)?;
         let now = (self.clock)();
-        let mut families: BTreeMap<ServiceName, Vec<Found>> = BTreeMap::new();
+        let mut families: BTreeMap<ServiceName, Vec<Parsed>> = BTreeMap::new();
         for family in Family::all() {
             let saved = family.read()?;
-            for name in shape::names(&saved) {
-                families.entry(name.clone()).or_default().extend(shape::find(&saved, &name)?);
+            for name in chain::services(&saved) {
+                families.entry(name.clone()).or_default().extend(chain::parse(&saved, &name)?);
             }
         }
         families.into_values().filter_map(|families| join(families, now).transpose()).collect()
     }
 
-    fn sweep(&mut self) -> Result<usize, Error> {
-        let guard = lock::hold(&self.lock)?;
+    fn expire(&mut self) -> Result<usize, Error> {
+        let guard = lock::acquire(&self.lock)?;
         let now = self.now();
-        let mut swept: usize = 0;
+        let mut expired: usize = 0;
         for family in Family::all() {
             let saved = family.read()?;
             let mut script = String::new();
-            let names: BTreeSet<ServiceName> = shape::names(&saved).collect();
+            let names: BTreeSet<ServiceName> = chain::services(&saved).collect();
             for name in names {
-                let Some(found) = shape::find(&saved, &name)? else { continue };
+                let Some(found) = chain::parse(&saved, &name)? else { continue };
                 let (over, kept): (Vec<_>, Vec<_>) =
-                    found.grants().cloned().partition(|grant| grant.is_over(now));
-                swept = swept.saturating_add(over.len());
+                    found.grants().cloned().partition(|grant| grant.has_expired(now));
+                expired = expired.saturating_add(over.len());
                 script.push_str(&found.script(&kept));
             }
             family.change(&script, &guard)?;
         }
-        Ok(swept)
+        Ok(expired)
     }
 }
 
@@ -288,7 +293,7 @@ impl Firewall for Iptables {
 ///
 /// # Errors
 /// They do not have the same.
-fn join(families: Vec<Found>, now: SystemTime) -> Result<Option<Listing>, Error> {
+fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error> {
     let mut joined: Option<Listing> = None;
     for found in families {
         let grants = found.grants().map(|grant| Grant {
@@ -299,7 +304,11 @@ fn join(families: Vec<Found>, now: SystemTime) -> Result<Option<Listing>, Error>
         let mut grants: Vec<Grant> = grants.collect();
         let Some(listing) = &mut joined else {
             grants.sort_by_key(|grant| grant.address);
-            joined = Some(Listing { service: found.service, grants, others: Some(found.others) });
+            joined = Some(Listing {
+                service: found.service,
+                grants,
+                default_packets: Some(found.default_packets),
+            });
             continue;
         };
         let name = &found.service.name;
@@ -307,12 +316,13 @@ fn join(families: Vec<Found>, now: SystemTime) -> Result<Option<Listing>, Error>
         if listing.service != (Service { forward, ..found.service.clone() }) {
             let part =
                 format!("chain pk-{name} is another one in ip6tables; pktables init {name} puts that right");
-            return Err(Error::NotUnderstood { program: "iptables", part });
+            return Err(Error::Unparsable { program: "iptables", part });
         }
         listing.service.forward.extend(found.service.forward);
         listing.grants.extend(grants);
         listing.grants.sort_by_key(|grant| grant.address);
-        listing.others = listing.others.map(|packets| packets.saturating_add(found.others));
+        listing.default_packets =
+            listing.default_packets.map(|packets| packets.saturating_add(found.default_packets));
     }
     Ok(joined)
 }
@@ -324,10 +334,10 @@ mod tests {
     const SCRIPT: &str = "*filter\n:pk-ssh - [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
 
     /// A service of one family, with these rules in its chain.
-    fn found(rules: &str) -> Found {
+    fn found(rules: &str) -> Parsed {
         let saved = Saved::parse(&format!("{SCRIPT}{rules}COMMIT\n"));
         let name = "ssh".parse().expect("a name");
-        shape::find(&saved, &name).expect("it is understood").expect("it is there")
+        chain::parse(&saved, &name).expect("it is understood").expect("it is there")
     }
 
     #[test]
@@ -371,7 +381,7 @@ mod tests {
             ("2001:db8::7/128", seconds(0), Some(6)),
         ];
         assert_eq!(grants, expected.map(|(address, left, packets)| (address.to_owned(), left, packets)));
-        assert_eq!((listing.others, listing.service), (Some(12), found(v4).service));
+        assert_eq!((listing.default_packets, listing.service), (Some(12), found(v4).service));
         assert_eq!(join(Vec::new(), now).expect("nothing differs"), None);
     }
 

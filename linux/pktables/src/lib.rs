@@ -16,6 +16,7 @@ mod firewall;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod invalid;
 #[cfg(feature = "rules")]
 mod iptables;
 #[cfg(feature = "rules")]
@@ -33,12 +34,13 @@ pub mod time;
 
 #[cfg(feature = "rules")]
 pub use backend::Backend;
-pub use error::{Error, Invalid};
+pub use error::Error;
 pub use firewall::{Change, Firewall, Grant, Listing};
+pub use invalid::Invalid;
 #[cfg(feature = "rules")]
 pub use iptables::Iptables;
 #[cfg(feature = "rules")]
-pub use lock::PATH as LOCK;
+pub use lock::DEFAULT_PATH as LOCK;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};

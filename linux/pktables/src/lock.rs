@@ -18,10 +18,10 @@ use rustix::{
 use crate::error::Error;
 
 /// The file that commands lock, unless another is said.
-pub const PATH: &str = "/run/pktables.lock";
+pub const DEFAULT_PATH: &str = "/run/pktables.lock";
 
 /// How long one command waits for others. Each holds the lock for some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Held until it is dropped, and until the programs that share it have ended.
 pub(crate) struct Guard {
@@ -37,14 +37,14 @@ impl Guard {
 }
 
 /// Waits for the lock.
-pub(crate) fn hold(path: &Path) -> Result<Guard, Error> {
+pub(crate) fn acquire(path: &Path) -> Result<Guard, Error> {
     let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH);
     let mut file = File::from(opened.map_err(|errno| failed(errno.into()))?);
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => file = wait(file, path, PATIENCE)?,
+        Err(Errno::WOULDBLOCK) => file = wait(file, path, TIMEOUT)?,
         Err(errno) => return Err(failed(errno.into())),
     }
     // Only for whoever waits in vain; the lock holds without it.
@@ -55,7 +55,7 @@ pub(crate) fn hold(path: &Path) -> Result<Guard, Error> {
 
 /// A thread waits, because there is no waiting for a file lock with a limit. Where the limit passes, the
 /// thread goes on, gets the lock at some time and lets go of it at once.
-fn wait(file: File, path: &Path, patience: Duration) -> Result<File, Error> {
+fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
     let (sender, receiver) = mpsc::channel();
     let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
     let waiting = thread::Builder::new().spawn(move || {
@@ -64,7 +64,7 @@ fn wait(file: File, path: &Path, patience: Duration) -> Result<File, Error> {
         drop(sender.send(locked.map(|()| file)));
     });
     waiting.map_err(failed)?;
-    match receiver.recv_timeout(patience) {
+    match receiver.recv_timeout(timeout) {
         Ok(locked) => locked.map_err(|errno| failed(errno.into())),
         Err(_) => Err(Error::Locked { path: path.display().to_string(), holder: holder(path) }),
     }
@@ -84,13 +84,13 @@ mod tests {
     #[test]
     fn who_waits_in_vain_is_told_who_has_it() -> Result<(), Error> {
         let path = std::env::temp_dir().join(format!("pktables-lock-{}", process::id()));
-        let guard = hold(&path)?;
+        let guard = acquire(&path)?;
         let second = File::options().write(true).open(&path);
         let second = second.map_err(|error| Error::Lock { path: String::new(), error })?;
         let told = wait(second, &path, Duration::from_millis(20)).map(drop).unwrap_err().to_string();
         assert!(told.contains(&format!("process {} (", process::id())), "{told}");
         drop(guard);
-        hold(&path)?;
+        acquire(&path)?;
         fs::remove_file(&path).map_err(|error| Error::Lock { path: String::new(), error })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
-use crate::error::Invalid;
+use crate::invalid::Invalid;
 
 /// A line in the kernel's log for each packet, or for some of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! `pktables` says which address may pass which service of this host.
 //!
-//! [`args`] is what was typed, [`request`] what it means; the library does it.
+//! [`cli`] is what was typed, [`request`] what it means; the library does it.
 
 #![forbid(unsafe_code)]
 
-mod args;
+mod cli;
 mod request;
 mod show;
 
@@ -17,43 +17,43 @@ use std::{
 use anyhow::{Context as _, Result};
 use pktables::{Change, Error, Firewall};
 
-use args::{Args, Instead};
+use cli::{Args, CliExit};
 use request::{Action, Request};
 
 /// It could not be done.
-const FAILED: u8 = 1;
+const RUNTIME_ERROR: u8 = 1;
 /// Nothing was done, because an argument is wrong.
-const USAGE: u8 = 2;
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
-        Err(Instead::Answer(text)) => return finish(print(text.trim_end(), "\n")),
-        Err(Instead::Mistake(text)) => return fail(USAGE, &text),
+        Err(CliExit::Help(text)) => return finish(print(text.trim_end(), "\n")),
+        Err(CliExit::Usage(text)) => return fail(USAGE_ERROR, &text),
     };
-    match Request::of(&args) {
+    match Request::from_args(&args) {
         Ok(request) => finish(serve(&request)),
-        Err(invalid) => fail(USAGE, &invalid.to_string()),
+        Err(invalid) => fail(USAGE_ERROR, &invalid.to_string()),
     }
 }
 
 fn serve(request: &Request) -> Result<()> {
     let mut firewall = request.backend.open()?;
-    let text = act(firewall.as_mut(), request)?;
+    let text = run(firewall.as_mut(), request)?;
     if text.is_empty() { Ok(()) } else { print(&text, "") }
 }
 
 /// Gives what is to be printed.
-fn act(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
+fn run(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
     let change = match &request.action {
         Action::Init(service) => firewall.init(service)?,
         Action::Remove(name) => firewall.remove(name)?,
         Action::Grant { service, address, ttl } => firewall.grant(service, *address, *ttl)?,
         Action::Revoke { service, address } => firewall.revoke(service, *address)?,
         Action::Flush(name) => firewall.flush(name)?,
-        Action::Sweep => {
-            let swept = firewall.sweep()?;
-            return Ok(if request.verbose { format!("{swept} ended\n") } else { String::new() });
+        Action::Expire => {
+            let expired = firewall.expire()?;
+            return Ok(if request.verbose { format!("{expired} ended\n") } else { String::new() });
         }
         Action::List { service, json } => {
             let mut listings = firewall.list()?;
@@ -66,11 +66,11 @@ fn act(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
             return Ok(if *json { show::json(&listings) } else { show::table(&listings) });
         }
     };
-    let said = match change {
+    let text = match change {
         Change::Made => "done\n",
         Change::AlreadySo => "already so\n",
     };
-    Ok(if request.verbose { said.to_owned() } else { String::new() })
+    Ok(if request.verbose { text.to_owned() } else { String::new() })
 }
 
 fn print(text: &str, end: &str) -> Result<()> {
@@ -80,7 +80,7 @@ fn print(text: &str, end: &str) -> Result<()> {
 fn finish(done: Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format!("{error:#}")),
+        Err(error) => fail(RUNTIME_ERROR, &format!("{error:#}")),
     }
 }
 

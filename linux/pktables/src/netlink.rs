@@ -18,7 +18,7 @@ use rustix::{
 use crate::message::{Message, attribute, kind};
 
 /// The kernel answers at once; this only keeps a lost answer from being waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The kernel fills at most 32 KiB at a time, whatever the question (`netlink_dump()`).
 const BUFFER: usize = 32 * 1024;
@@ -28,10 +28,10 @@ const BUFFER: usize = 32 * 1024;
 pub(crate) struct Generation(pub(crate) u32);
 
 /// What the kernel answers to one question.
-pub(crate) type Answer = Result<Message, Errno>;
+pub(crate) type Reply = Result<Message, Errno>;
 
 /// A part of a transaction.
-pub(crate) struct Step {
+pub(crate) struct Operation {
     pub(crate) message: Message,
     /// `NLM_F_…`, besides those that each step has.
     pub(crate) flags: u16,
@@ -45,13 +45,13 @@ pub(crate) enum Abort {
     Refused(Errno),
 }
 
-pub(crate) struct Channel {
+pub(crate) struct Connection {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl Channel {
+impl Connection {
     pub(crate) fn open() -> Result<Self, Errno> {
         let socket = socket_with(
             AddressFamily::NETLINK,
@@ -59,13 +59,13 @@ impl Channel {
             SocketFlags::CLOEXEC,
             Some(netlink::NETFILTER),
         )?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
         connect(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
     /// Asks several things at once, in this order. Each has one message for an answer.
-    pub(crate) fn ask<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Answer; N], Errno> {
+    pub(crate) fn request<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Reply; N], Errno> {
         let mut bytes = Vec::new();
         let sequences = questions.map(|question| self.append(&mut bytes, question, NLM_F_REQUEST));
         self.send(&bytes)?;
@@ -93,13 +93,13 @@ impl Channel {
             let sequence = self.append(&mut bytes, question.clone(), NLM_F_REQUEST | NLM_F_DUMP);
             self.send(&bytes)?;
             let mut found = Vec::new();
-            let (mut end, mut torn) = (None, false);
+            let (mut end, mut interrupted) = (None, false);
             while end.is_none() {
                 self.receive(|header, payload| {
                     if header.sequence_number != sequence {
                         return;
                     }
-                    torn |= header.flags & NLM_F_DUMP_INTR != 0;
+                    interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
                     match payload {
                         NetlinkPayload::InnerMessage(message) => found.push(message),
                         NetlinkPayload::Done(done) => end = Some(errno(done.code)),
@@ -111,20 +111,20 @@ impl Channel {
             match end.flatten() {
                 Some(Errno::INTR) => {}
                 Some(error) => return Err(error),
-                None if torn => {}
+                None if interrupted => {}
                 None => return Ok(found),
             }
         }
     }
 
-    /// Makes all steps or none, and only if the rule set is still of this generation.
-    pub(crate) fn change(&mut self, generation: Generation, steps: Vec<Step>) -> Result<(), Abort> {
+    /// Makes all operations or none, and only if the rule set is still of this generation.
+    pub(crate) fn commit(&mut self, generation: Generation, operations: Vec<Operation>) -> Result<(), Abort> {
         let mut bytes = Vec::new();
         let generation = DefaultNla::new(attribute::BATCH_GENERATION, generation.0.to_be_bytes().to_vec());
         let begin = Message::frame(kind::BATCH_BEGIN, &[generation]);
         let begin = self.append(&mut bytes, begin, NLM_F_REQUEST);
-        let mut waiting = Vec::with_capacity(steps.len());
-        for Step { message, flags } in steps {
+        let mut waiting = Vec::with_capacity(operations.len());
+        for Operation { message, flags } in operations {
             waiting.push(self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags));
         }
         self.append(&mut bytes, Message::frame(kind::BATCH_END, &[]), NLM_F_REQUEST);
@@ -136,7 +136,7 @@ impl Channel {
                 let found = waiting.iter().position(|sequence| *sequence == header.sequence_number);
                 match found {
                     Some(place) => drop(waiting.swap_remove(place)),
-                    // An error of the frame is one of all steps, and may be all that is said.
+                    // An error of the frame is one of all operations, and may be all that is said.
                     None if header.sequence_number == begin => waiting.clear(),
                     None => return,
                 }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn messages_follow_each_other_with_numbers_of_their_own() -> Result<(), Errno> {
-        let mut channel = Channel::open()?;
+        let mut connection = Connection::open()?;
         let mut bytes = Vec::new();
         // The second is padded to a multiple of 4: its last attribute is not.
         let messages = [
@@ -224,7 +224,7 @@ mod tests {
             expected.resize(start + message.buffer_len(), 0);
             message.serialize(&mut expected[start..]);
             expected.resize(expected.len().next_multiple_of(4), 0);
-            assert_eq!(channel.append(&mut bytes, message, flags), number);
+            assert_eq!(connection.append(&mut bytes, message, flags), number);
         }
         assert_eq!(bytes, expected);
         Ok(())
@@ -232,9 +232,9 @@ mod tests {
 
     #[test]
     fn numbers_begin_again_after_the_last() -> Result<(), Errno> {
-        let mut channel = Channel::open()?;
-        channel.sequence = u32::MAX;
-        assert_eq!(channel.append(&mut Vec::new(), Message::frame(kind::BATCH_END, &[]), 0), 0);
+        let mut connection = Connection::open()?;
+        connection.sequence = u32::MAX;
+        assert_eq!(connection.append(&mut Vec::new(), Message::frame(kind::BATCH_END, &[]), 0), 0);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The back end on nftables: rules by `nft`, grants over netlink.
 
-pub(crate) mod layout;
 pub(crate) mod ruleset;
+pub(crate) mod schema;
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use crate::{
     sets::{SetPath, Sets},
 };
 
-pub use layout::TABLE;
-use layout::{FORWARD, INPUT, PREROUTING, Script, SetName};
 use ruleset::Ruleset;
+pub use schema::TABLE;
+use schema::{FORWARD, INPUT, PREROUTING, Script, SetName};
 
 const PROGRAM: &str = "nft";
 
@@ -42,7 +42,7 @@ impl Nft {
     /// # Errors
     /// The kernel has no netfilter.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { sets: Sets::open()?, lock: lock::PATH.into() })
+        Ok(Self { sets: Sets::open()?, lock: lock::DEFAULT_PATH.into() })
     }
 
     /// With the lock in another place than `/run/pktables.lock`.
@@ -76,7 +76,7 @@ impl Nft {
         address: IpNet,
         ttl: Option<Duration>,
     ) -> Result<Change, Error> {
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         if !ruleset.has(&set.service) {
             return Err(Error::NoService(set.service.clone()));
@@ -95,7 +95,7 @@ impl Nft {
 }
 
 fn ruleset() -> Result<Ruleset, Error> {
-    match program::ask(PROGRAM, &["-j", "-t", "list", "table", "inet", TABLE]) {
+    match program::output(PROGRAM, &["-j", "-t", "list", "table", "inet", TABLE]) {
         Err(Error::Refused { message, .. }) if message.contains("No such file or directory") => {
             Ok(Ruleset::default())
         }
@@ -104,19 +104,19 @@ fn ruleset() -> Result<Ruleset, Error> {
 }
 
 fn run(script: &Script, guard: &Guard) -> Result<(), Error> {
-    program::change(PROGRAM, &["-j", "-f", "-"], &script.text(), guard)
+    program::feed(PROGRAM, &["-j", "-f", "-"], &script.text(), guard)
 }
 
 impl Firewall for Nft {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let service = &service.checked()?;
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         let there = self.sets_of(&service.name)?;
-        let wanted: Vec<SetName> = layout::sets(service).collect();
+        let wanted: Vec<SetName> = schema::sets(service).collect();
         let complete = wanted.iter().all(|set| there.contains(set));
-        let as_it_should_be = |found: ruleset::Found| found.service == *service;
-        if complete && ruleset.service(&service.name).is_ok_and(as_it_should_be) {
+        let matches = |found: ruleset::Parsed| found.service == *service;
+        if complete && ruleset.service(&service.name).is_ok_and(matches) {
             return Ok(Change::AlreadySo);
         }
         let mut script = Script::default();
@@ -129,11 +129,11 @@ impl Firewall for Nft {
         for set in &wanted {
             script.add_set(set)?;
         }
-        let leads = |set: &&SetName| wanted.iter().any(|wanted| wanted.v6 == set.v6);
-        for set in there.iter().filter(|set| !leads(set)) {
+        let is_wanted = |set: &&SetName| wanted.iter().any(|wanted| wanted.v6 == set.v6);
+        for set in there.iter().filter(|set| !is_wanted(set)) {
             script.delete_set(set)?;
         }
-        let mut kept: Vec<SetName> = there.iter().filter(leads).cloned().collect();
+        let mut kept: Vec<SetName> = there.iter().filter(is_wanted).cloned().collect();
         kept.extend(wanted.iter().filter(|set| !there.contains(set)).cloned());
         script.add_service(service, &kept)?;
         run(&script, &guard)?;
@@ -141,19 +141,20 @@ impl Firewall for Nft {
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::hold(&self.lock)?;
+        let guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         let sets = self.sets_of(name)?;
         if !ruleset.has(name) && sets.is_empty() {
             return Ok(Change::AlreadySo);
         }
         let own: Vec<u32> = ruleset.shared_rules(name).map(|rule| rule.handle).collect();
-        let shared = [INPUT, PREROUTING, FORWARD];
-        let strangers =
-            |rule: &ruleset::Rule| shared.contains(&rule.chain.as_str()) && !own.contains(&rule.handle);
-        let others = ruleset.services().any(|other| other != *name) || ruleset.rules().iter().any(strangers);
+        let base_chains = [INPUT, PREROUTING, FORWARD];
+        let foreign =
+            |rule: &ruleset::Rule| base_chains.contains(&rule.chain.as_str()) && !own.contains(&rule.handle);
+        let shared_table =
+            ruleset.services().any(|other| other != *name) || ruleset.rules().iter().any(foreign);
         let mut script = Script::default();
-        if others {
+        if shared_table {
             for rule in ruleset.shared_rules(name) {
                 script.delete_rule(&rule.chain, rule.handle)?;
             }
@@ -204,7 +205,7 @@ impl Firewall for Nft {
     }
 
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
-        let _guard = lock::hold(&self.lock)?;
+        let _guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         let mut grants: BTreeMap<ServiceName, Vec<Grant>> = BTreeMap::new();
         for text in self.sets.names(TABLE)? {
@@ -221,13 +222,13 @@ impl Firewall for Nft {
             let found = ruleset.service(&name)?;
             let mut grants = grants.remove(&name).unwrap_or_default();
             grants.sort_unstable_by_key(|grant| grant.address);
-            listings.push(Listing { service: found.service, grants, others: found.others });
+            listings.push(Listing { service: found.service, grants, default_packets: found.default_packets });
         }
         Ok(listings)
     }
 
     /// The kernel ends grants itself.
-    fn sweep(&mut self) -> Result<usize, Error> {
+    fn expire(&mut self) -> Result<usize, Error> {
         Ok(0)
     }
 }

@@ -11,7 +11,7 @@ use crate::{error::Error, lock::Guard};
 ///
 /// # Errors
 /// It cannot be run, or ends with another status than 0.
-pub(crate) fn ask(program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, Error> {
+pub(crate) fn output(program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, Error> {
     run(program, arguments, b"", Stdio::piped())
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn ask(program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, 
 ///
 /// # Errors
 /// It cannot be run, or ends with another status than 0.
-pub(crate) fn change(
+pub(crate) fn feed(
     program: &'static str,
     arguments: &[&str],
     input: &str,
@@ -50,18 +50,18 @@ fn run(program: &'static str, arguments: &[&str], input: &[u8], stdout: Stdio) -
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    if ["Operation not permitted", "you must be root"].iter().any(|sign| told.contains(sign)) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if ["Operation not permitted", "you must be root"].iter().any(|sign| stderr.contains(sign)) {
         return Err(Error::NotPermitted);
     }
-    let message = complaint(&told).unwrap_or_else(|| output.status.to_string());
+    let message = error_message(&stderr).unwrap_or_else(|| output.status.to_string());
     Err(Error::Refused { program, message })
 }
 
 /// What a program complains of, in one line: `iptables-restore` puts its name into a line before, and hints
 /// into one after.
-fn complaint(told: &str) -> Option<String> {
-    let lines = told.lines().map(str::trim).filter(|line| !line.is_empty());
+fn error_message(stderr: &str) -> Option<String> {
+    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let useful = lines.filter(|line| !line.starts_with("Try `") && !line.starts_with('^'));
     let joined = useful.take(2).collect::<Vec<_>>().join(" ");
     let text = joined.strip_prefix("internal:0:0-0: ").unwrap_or(&joined);
@@ -83,14 +83,14 @@ mod tests {
                 Some("iptables-restore v1.8.9 (nf_tables): line 3: CHAIN_ADD failed"),
             ),
         ];
-        for (row, (told, expected)) in rows.into_iter().enumerate() {
-            assert_eq!(complaint(told).as_deref(), expected, "row {row}");
+        for (row, (stderr, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(error_message(stderr).as_deref(), expected, "row {row}");
         }
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let told = ask("pktables-has-no-such-program", &[]).unwrap_err().to_string();
-        assert!(told.starts_with("cannot run pktables-has-no-such-program: "), "{told}");
+        let stderr = output("pktables-has-no-such-program", &[]).unwrap_err().to_string();
+        assert!(stderr.starts_with("cannot run pktables-has-no-such-program: "), "{stderr}");
     }
 }

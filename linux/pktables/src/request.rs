@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pktables::{Backend, Invalid, Log, LogLimit, Policy, Protocol, Service, ServiceName, address, time};
 
-use crate::args::{Args, Init, Verb};
+use crate::cli::{Args, Command, Init};
 
 /// What shall be done.
 #[derive(Debug)]
@@ -23,29 +23,29 @@ pub(crate) enum Action {
     Revoke { service: ServiceName, address: IpNet },
     List { service: Option<ServiceName>, json: bool },
     Flush(ServiceName),
-    Sweep,
+    Expire,
 }
 
 impl Request {
     /// # Errors
     /// The first text that is wrong.
-    pub(crate) fn of(args: &Args) -> Result<Self, Invalid> {
-        let action = match &args.verb {
-            Verb::Init(init) => Action::Init(service(init)?),
-            Verb::Remove { service } => Action::Remove(service.parse()?),
-            Verb::Add { address: text, service, timeout } => Action::Grant {
+    pub(crate) fn from_args(args: &Args) -> Result<Self, Invalid> {
+        let action = match &args.command {
+            Command::Init(init) => Action::Init(service(init)?),
+            Command::Remove { service } => Action::Remove(service.parse()?),
+            Command::Add { address: text, service, timeout } => Action::Grant {
                 service: service.parse()?,
                 address: address::parse(text)?,
                 ttl: timeout.as_deref().map(time::parse).transpose()?,
             },
-            Verb::Delete { address: text, service } => {
+            Command::Delete { address: text, service } => {
                 Action::Revoke { service: service.parse()?, address: address::parse(text)? }
             }
-            Verb::List { service, json } => {
+            Command::List { service, json } => {
                 Action::List { service: service.as_deref().map(str::parse).transpose()?, json: *json }
             }
-            Verb::Flush { service } => Action::Flush(service.parse()?),
-            Verb::Sweep => Action::Sweep,
+            Command::Flush { service } => Action::Flush(service.parse()?),
+            Command::Expire => Action::Expire,
         };
         Ok(Self { backend: args.backend.parse()?, verbose: args.verbose, action })
     }

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{error::Invalid, log::Log};
+use crate::{invalid::Invalid, log::Log};
 
 /// The name of a service, 1 to 25 letters, digits, `-`, `_` or `.`, the first a letter or digit. The
 /// firewall's chain is `pk-NAME`, for which iptables has room for 28 bytes.
@@ -204,10 +204,10 @@ impl Service {
             return Ok(None);
         }
         let found = self.forward.iter().find(|forward| forward.to.is_ipv4() == address.is_ipv4());
-        found.copied().map(Some).ok_or_else(|| Self::leads_nowhere(&self.name, address))
+        found.copied().map(Some).ok_or_else(|| Self::no_forward(&self.name, address))
     }
 
-    pub(crate) fn leads_nowhere(name: &ServiceName, address: IpAddr) -> Invalid {
+    pub(crate) fn no_forward(name: &ServiceName, address: IpAddr) -> Invalid {
         let why = if address.is_ipv4() { "leads to no IPv4 address" } else { "leads to no IPv6 address" };
         Invalid::new("service", name.as_str(), why)
     }

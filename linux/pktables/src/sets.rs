@@ -9,20 +9,21 @@ use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
 use rustix::io::Errno;
 
 use crate::{
-    error::{Error, Invalid},
+    error::Error,
     firewall::Change,
+    invalid::Invalid,
     message::{Attributes, Message, attribute, kind, nested, text},
-    netlink::{Abort, Answer, Channel, Generation, Step},
+    netlink::{Abort, Connection, Generation, Operation, Reply},
 };
 
 /// How long others may keep changing the rule set between our look and our change.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// `NFT_SET_INTERVAL`.
-const INTERVAL: u32 = 4;
+const SET_INTERVAL: u32 = 4;
 
 /// `NFT_SET_TIMEOUT`.
-const TIMEOUT: u32 = 16;
+const SET_TIMEOUT: u32 = 16;
 
 /// A set of a table of the family `inet`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +51,17 @@ pub struct Element {
 /// is one transaction, bound to the generation of the rule set that was looked at. If anybody changed
 /// anything meanwhile, it is looked at again, so no lock is needed against other programs.
 pub struct Sets {
-    channel: Channel,
+    connection: Connection,
 }
 
 /// What is known before a change.
-struct Look {
+struct Snapshot {
     generation: Generation,
-    element: Option<Found>,
+    element: Option<Current>,
 }
 
 /// An element as the kernel has it.
-struct Found {
+struct Current {
     left: Option<Duration>,
     /// Its counter as the kernel writes it, for what takes its place.
     counter: Option<Vec<u8>>,
@@ -72,9 +73,9 @@ impl Sets {
     /// # Errors
     /// The kernel has no netfilter.
     pub fn open() -> Result<Self, Error> {
-        let channel = Channel::open();
-        let channel = channel.map_err(|errno| refused("reach the kernel's firewall", errno))?;
-        Ok(Self { channel })
+        let connection = Connection::open();
+        let connection = connection.map_err(|errno| refused("reach the kernel's firewall", errno))?;
+        Ok(Self { connection })
     }
 
     /// Puts an address into a set, for `ttl` or without end. One that is there stays at least as long as it
@@ -93,9 +94,9 @@ impl Sets {
             return Err(Invalid::new("time", "0", "is no time to pass in").into());
         }
         let milliseconds = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
-        self.repeat(|sets| {
-            let Look { generation, element: found } = sets.look(path, address)?;
-            let mut steps = Vec::with_capacity(2);
+        self.retry(|sets| {
+            let Snapshot { generation, element: found } = sets.snapshot(path, address)?;
+            let mut operations = Vec::with_capacity(2);
             let mut attributes = Vec::with_capacity(2);
             if let Some(found) = found {
                 let stays = found.left.is_none_or(|left| ttl.is_some_and(|ttl| left >= ttl));
@@ -105,7 +106,7 @@ impl Sets {
                 // An element's end cannot be moved before Linux 6.12, so another takes its place. Packets see
                 // either the one or the other.
                 let message = Message::new(kind::DELETE_ELEMENT, &element(path, address, Vec::new()));
-                steps.push(Step { message, flags: 0 });
+                operations.push(Operation { message, flags: 0 });
                 let counter = found
                     .counter
                     .map(|bytes| DefaultNla::new(attribute::ELEMENT_EXPRESSION | NLA_F_NESTED, bytes));
@@ -114,8 +115,8 @@ impl Sets {
             let timeout = milliseconds.map(|number| number.to_be_bytes().to_vec());
             attributes.extend(timeout.map(|bytes| DefaultNla::new(attribute::ELEMENT_TIMEOUT, bytes)));
             let message = Message::new(kind::NEW_ELEMENT, &element(path, address, attributes));
-            steps.push(Step { message, flags: NLM_F_CREATE | NLM_F_EXCL });
-            sets.change(path, generation, steps)
+            operations.push(Operation { message, flags: NLM_F_CREATE | NLM_F_EXCL });
+            sets.change(path, generation, operations)
         })
     }
 
@@ -124,13 +125,13 @@ impl Sets {
     /// # Errors
     /// There is no such set, or the kernel refuses.
     pub fn revoke(&mut self, path: SetPath<'_>, address: IpAddr) -> Result<Change, Error> {
-        self.repeat(|sets| {
-            let look = sets.look(path, address)?;
-            if look.element.is_none() {
+        self.retry(|sets| {
+            let snapshot = sets.snapshot(path, address)?;
+            if snapshot.element.is_none() {
                 return Ok(Some(Change::AlreadySo));
             }
             let message = Message::new(kind::DELETE_ELEMENT, &element(path, address, Vec::new()));
-            sets.change(path, look.generation, vec![Step { message, flags: 0 }])
+            sets.change(path, snapshot.generation, vec![Operation { message, flags: 0 }])
         })
     }
 
@@ -147,20 +148,25 @@ impl Sets {
     /// # Errors
     /// There is no such set, or the kernel refuses.
     pub fn flush_all(&mut self, table: &str, sets: &[&str]) -> Result<Change, Error> {
-        self.repeat(|own| {
-            let [generation] = own.ask([get_generation()])?;
+        self.retry(|own| {
+            let [generation] = own.request([get_generation()])?;
             let generation = generation_of(generation)?;
-            let mut steps = Vec::new();
+            let mut operations = Vec::new();
             for set in sets {
                 let path = SetPath { table, set };
-                let [set] = own.ask([get_set(path)])?;
+                let [set] = own.request([get_set(path)])?;
                 set.map_err(|errno| failed(path, "find a set", errno))?;
                 if !own.list(path)?.is_empty() {
-                    steps.push(Step { message: Message::new(kind::DELETE_ELEMENT, &named(path)), flags: 0 });
+                    operations.push(Operation {
+                        message: Message::new(kind::DELETE_ELEMENT, &named(path)),
+                        flags: 0,
+                    });
                 }
             }
             match sets.first() {
-                Some(set) if !steps.is_empty() => own.change(SetPath { table, set }, generation, steps),
+                Some(set) if !operations.is_empty() => {
+                    own.change(SetPath { table, set }, generation, operations)
+                }
                 _ => Ok(Some(Change::AlreadySo)),
             }
         })
@@ -172,7 +178,7 @@ impl Sets {
     /// There is no such set, or the kernel refuses.
     pub fn list(&mut self, path: SetPath<'_>) -> Result<Vec<Element>, Error> {
         let question = Message::new(kind::GET_ELEMENT, &named(path));
-        let messages = self.channel.dump(&question).map_err(|errno| failed(path, "list a set", errno))?;
+        let messages = self.connection.dump(&question).map_err(|errno| failed(path, "list a set", errno))?;
         let mut found: Vec<Element> = messages.iter().flat_map(elements).filter_map(read).collect();
         found.sort_by_key(|element| element.address);
         Ok(found)
@@ -184,7 +190,7 @@ impl Sets {
     /// The kernel refuses.
     pub fn names(&mut self, table: &str) -> Result<Vec<String>, Error> {
         let question = Message::new(kind::GET_SET, &[text(attribute::TABLE, table)]);
-        let messages = match self.channel.dump(&question) {
+        let messages = match self.connection.dump(&question) {
             Err(Errno::NOENT) => Vec::new(),
             answer => answer.map_err(|errno| refused("list the firewall's sets", errno))?,
         };
@@ -195,7 +201,7 @@ impl Sets {
     }
 
     /// Tries until nobody else changes the rule set between look and change.
-    fn repeat(
+    fn retry(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<Option<Change>, Error>,
     ) -> Result<Change, Error> {
@@ -204,20 +210,20 @@ impl Sets {
             if let Some(change) = attempt(self)? {
                 return Ok(change);
             }
-            if start.elapsed() > PATIENCE {
-                return Err(Error::Busy(PATIENCE));
+            if start.elapsed() > MAX_RETRY {
+                return Err(Error::Busy(MAX_RETRY));
             }
         }
     }
 
-    /// Makes the steps; `None` if somebody else changed the rule set since the look.
+    /// Makes the operations; `None` if somebody else changed the rule set since the look.
     fn change(
         &mut self,
         path: SetPath<'_>,
         generation: Generation,
-        steps: Vec<Step>,
+        operations: Vec<Operation>,
     ) -> Result<Option<Change>, Error> {
-        match self.channel.change(generation, steps) {
+        match self.connection.commit(generation, operations) {
             Ok(()) => Ok(Some(Change::Made)),
             // An element that comes to its end just now changes no generation. The next look will tell.
             Err(Abort::Outdated | Abort::Refused(Errno::EXIST | Errno::NOENT)) => Ok(None),
@@ -225,25 +231,25 @@ impl Sets {
         }
     }
 
-    fn look(&mut self, path: SetPath<'_>, address: IpAddr) -> Result<Look, Error> {
+    fn snapshot(&mut self, path: SetPath<'_>, address: IpAddr) -> Result<Snapshot, Error> {
         let question = Message::new(kind::GET_ELEMENT, &element(path, address, Vec::new()));
-        let [generation, set, found] = self.ask([get_generation(), get_set(path), question])?;
+        let [generation, set, found] = self.request([get_generation(), get_set(path), question])?;
         let generation = generation_of(generation)?;
         let set = set.map_err(|errno| failed(path, "find a set", errno))?;
         check(path, set.attributes(), address)?;
         let element = match found {
-            Ok(message) => elements(&message).next().map(|attributes| Found {
+            Ok(message) => elements(&message).next().map(|attributes| Current {
                 left: left(attributes),
                 counter: attributes.bytes(attribute::ELEMENT_EXPRESSION).map(<[u8]>::to_vec),
             }),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(failed(path, "look into a set", errno)),
         };
-        Ok(Look { generation, element })
+        Ok(Snapshot { generation, element })
     }
 
-    fn ask<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Answer; N], Error> {
-        self.channel.ask(questions).map_err(|errno| refused("ask the kernel's firewall", errno))
+    fn request<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Reply; N], Error> {
+        self.connection.request(questions).map_err(|errno| refused("ask the kernel's firewall", errno))
     }
 }
 
@@ -259,7 +265,7 @@ fn get_set(path: SetPath<'_>) -> Message {
     Message::new(kind::GET_SET, &named(path))
 }
 
-fn generation_of(answer: Answer) -> Result<Generation, Error> {
+fn generation_of(answer: Reply) -> Result<Generation, Error> {
     let number =
         answer.and_then(|message| message.attributes().u32(attribute::GENERATION).ok_or(Errno::BADMSG));
     number.map(Generation).map_err(|errno| refused("ask the kernel for the generation of its rules", errno))
@@ -268,18 +274,18 @@ fn generation_of(answer: Answer) -> Result<Generation, Error> {
 /// Whether the set can hold this address, and only it.
 fn check(path: SetPath<'_>, set: Attributes<'_>, address: IpAddr) -> Result<(), Error> {
     let flags = set.u32(attribute::SET_FLAGS).unwrap_or(0);
-    let unfit = |why| Err(Error::UnfitSet { set: path.set.to_owned(), why });
+    let unsuitable = |why| Err(Error::UnsuitableSet { set: path.set.to_owned(), why });
     // In such a set an address is the beginning of everything above it.
-    if flags & INTERVAL != 0 {
-        return unfit("has the flag interval, and single addresses need a set without");
+    if flags & SET_INTERVAL != 0 {
+        return unsuitable("has the flag interval, and single addresses need a set without");
     }
-    if flags & TIMEOUT == 0 {
-        return unfit("lacks the flag timeout");
+    if flags & SET_TIMEOUT == 0 {
+        return unsuitable("lacks the flag timeout");
     }
     match (address, set.u32(attribute::SET_KEY_LENGTH)) {
         (IpAddr::V4(_), Some(4)) | (IpAddr::V6(_), Some(16)) => Ok(()),
-        (IpAddr::V4(_), _) => unfit("holds no IPv4 addresses"),
-        (IpAddr::V6(_), _) => unfit("holds no IPv6 addresses"),
+        (IpAddr::V4(_), _) => unsuitable("holds no IPv4 addresses"),
+        (IpAddr::V6(_), _) => unsuitable("holds no IPv6 addresses"),
     }
 }
 

@@ -10,7 +10,7 @@ const HEAD: [&str; 5] = ["SERVICE", "PORT", "ADDRESS", "LEFT", "PACKETS"];
 /// A line for each grant, and one a service for everybody else; with a last line end.
 pub(crate) fn table(listings: &[Listing]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
-    for Listing { service, grants, others } in listings {
+    for Listing { service, grants, default_packets } in listings {
         let (name, port) = (service.name.to_string(), port(service));
         for Grant { address: who, left, packets } in grants {
             let left = match left {
@@ -20,7 +20,7 @@ pub(crate) fn table(listings: &[Listing]) -> String {
             };
             rows.push([name.clone(), port.clone(), address::short(*who), left, count(*packets)]);
         }
-        rows.push([name, port, "others".to_owned(), policy(service).to_owned(), count(*others)]);
+        rows.push([name, port, "default".to_owned(), policy(service).to_owned(), count(*default_packets)]);
     }
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -41,7 +41,7 @@ pub(crate) fn json(listings: &[Listing]) -> String {
 }
 
 fn object(listing: &Listing) -> Value {
-    let Listing { service, grants, others } = listing;
+    let Listing { service, grants, default_packets } = listing;
     let grants: Vec<Value> = grants
         .iter()
         .map(|grant| {
@@ -57,8 +57,8 @@ fn object(listing: &Listing) -> Value {
         "protocol": service.protocol.as_str(),
         "port": u16::from(service.port),
         "only_new": service.only_new,
-        "others": policy(service),
-        "others_packets": others,
+        "default_policy": policy(service),
+        "default_packets": default_packets,
         "log": service.log.as_ref().map(log),
         "forward": service.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "grants": grants,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::Invalid;
+use crate::invalid::Invalid;
 
 /// The longest time, so that an end of it can be written everywhere: ten years.
-const MOST: u64 = 10 * 365 * 86_400;
+const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 
 /// Reads `30s`, `5m`, `2h`, `1d`, or a bare number of seconds.
 ///
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Duration, Invalid> {
     let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match seconds {
         Some(0) => Err(wrong("is no time at all")),
-        Some(seconds) if seconds <= MOST => Ok(Duration::from_secs(seconds)),
+        Some(seconds) if seconds <= MAX_SECONDS => Ok(Duration::from_secs(seconds)),
         _ => Err(wrong("is more than ten years")),
     }
 }
@@ -61,7 +61,7 @@ mod tests {
             ("5m", Ok(300)),
             ("2h", Ok(7200)),
             ("1d", Ok(86_400)),
-            ("3650d", Ok(MOST)),
+            ("3650d", Ok(MAX_SECONDS)),
             ("3651d", Err("is more than ten years")),
             ("99999999999999999999s", Err("is more than ten years")),
             ("0s", Err("is no time at all")),

@@ -10,13 +10,13 @@ use pktables::{Service, address, time};
 
 // The command's own modules, as they are in the program.
 #[allow(dead_code, missing_docs)]
-#[path = "../../../linux/pktables/src/args.rs"]
-mod args;
+#[path = "../../../linux/pktables/src/cli.rs"]
+mod cli;
 #[allow(dead_code, missing_docs)]
 #[path = "../../../linux/pktables/src/request.rs"]
 mod request;
 
-use args::{Args, Instead};
+use cli::{Args, CliExit};
 use request::{Action, Request};
 
 /// Ten years of seconds.
@@ -26,9 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
     let words = bytes.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec()));
     let line = [OsString::from("pktables")].into_iter().chain(words);
     match Args::read(line) {
-        Err(Instead::Answer(text)) => assert!(!text.is_empty()),
-        Err(Instead::Mistake(text)) => assert!(!text.trim().is_empty(), "a mistake without a word"),
-        Ok(args) => match Request::of(&args) {
+        Err(CliExit::Help(text)) => assert!(!text.is_empty()),
+        Err(CliExit::Usage(text)) => assert!(!text.trim().is_empty(), "a mistake without a word"),
+        Ok(args) => match Request::from_args(&args) {
             Err(invalid) => {
                 let text = invalid.to_string();
                 assert!(!text.contains('\n'), "more than a line: {text}");
@@ -56,7 +56,7 @@ fn check(action: &Action) {
         }
         Action::Remove(service) | Action::Flush(service) => name(service.as_str()),
         Action::List { service, .. } => service.iter().for_each(|service| name(service.as_str())),
-        Action::Sweep => {}
+        Action::Expire => {}
     }
 }
 

@@ -98,7 +98,7 @@ impl FirewallBackend for PktablesBackend {
     }
 
     fn expire(&mut self) -> Result<()> {
-        Ok(self.firewall.sweep().map(drop)?)
+        Ok(self.firewall.expire().map(drop)?)
     }
 }
 

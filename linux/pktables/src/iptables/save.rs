@@ -17,21 +17,21 @@ type Table = BTreeMap<String, Vec<Rule>>;
 pub(crate) struct Rule {
     /// What follows `-A CHAIN`.
     pub(crate) text: String,
-    options: Vec<Named>,
+    options: Vec<RuleOption>,
     /// Packets that it matched.
     pub(crate) packets: u64,
 }
 
 /// An option of a rule and what follows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Named {
+struct RuleOption {
     negated: bool,
     name: String,
     values: Vec<String>,
 }
 
 /// Options that take one word of people's, whatever it begins with.
-const OF_PEOPLE: &[&str] = &["--comment", "--log-prefix"];
+const FREE_TEXT: &[&str] = &["--comment", "--log-prefix"];
 
 impl Saved {
     /// Reads what `iptables-save -c` prints. Lines that are no tables, chains or rules are left out.
@@ -78,17 +78,22 @@ fn read(line: &str) -> Option<(&str, Rule)> {
 }
 
 /// The options in their order. A word in quotes is none.
-fn options(text: &str) -> Vec<Named> {
-    let mut options: Vec<Named> = Vec::new();
+fn options(text: &str) -> Vec<RuleOption> {
+    let mut options: Vec<RuleOption> = Vec::new();
     let mut negated = false;
-    for Word { text, bare } in words(text) {
-        let of_people = |last: &&mut Named| last.values.is_empty() && OF_PEOPLE.contains(&last.name.as_str());
-        if let Some(last) = options.last_mut().filter(of_people) {
+    for Word { text, unquoted } in words(text) {
+        let takes_free_text =
+            |last: &&mut RuleOption| last.values.is_empty() && FREE_TEXT.contains(&last.name.as_str());
+        if let Some(last) = options.last_mut().filter(takes_free_text) {
             last.values.push(text);
-        } else if bare && text == "!" {
+        } else if unquoted && text == "!" {
             negated = true;
-        } else if (bare && text.starts_with('-')) || options.is_empty() {
-            options.push(Named { negated: std::mem::take(&mut negated), name: text, values: Vec::new() });
+        } else if (unquoted && text.starts_with('-')) || options.is_empty() {
+            options.push(RuleOption {
+                negated: std::mem::take(&mut negated),
+                name: text,
+                values: Vec::new(),
+            });
         } else if let Some(last) = options.last_mut() {
             last.values.push(text);
         }
@@ -99,7 +104,7 @@ fn options(text: &str) -> Vec<Named> {
 struct Word {
     text: String,
     /// Without quotes and backslashes.
-    bare: bool,
+    unquoted: bool,
 }
 
 /// Words as iptables splits them: quotes hold spaces, a backslash holds a quote.
@@ -113,12 +118,12 @@ fn words(text: &str) -> Vec<Word> {
             words.extend(word.take());
             continue;
         }
-        let word = word.get_or_insert(Word { text: String::new(), bare: true });
+        let word = word.get_or_insert(Word { text: String::new(), unquoted: true });
         match letter {
-            '"' => (quoted, word.bare) = (!quoted, false),
+            '"' => (quoted, word.unquoted) = (!quoted, false),
             '\\' => {
                 word.text.extend(letters.next());
-                word.bare = false;
+                word.unquoted = false;
             }
             letter => word.text.push(letter),
         }
@@ -129,16 +134,16 @@ fn words(text: &str) -> Vec<Word> {
 
 impl Rule {
     /// The value of an option, where it comes once and is not negated.
-    pub(crate) fn value(&self, option: &str) -> Option<&str> {
-        let mut found = self.options.iter().filter(|named| named.name == option && !named.negated);
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        let mut found = self.options.iter().filter(|option| option.name == name && !option.negated);
         let value = found.next()?.values.first()?;
         found.next().is_none().then_some(value.as_str())
     }
 
     /// Whether all options are among these, each with one value; so nothing narrows the rule further.
     pub(crate) fn has_only(&self, options: &[&str]) -> bool {
-        let fits = |named: &Named| {
-            !named.negated && named.values.len() == 1 && options.contains(&named.name.as_str())
+        let fits = |option: &RuleOption| {
+            !option.negated && option.values.len() == 1 && options.contains(&option.name.as_str())
         };
         self.options.iter().all(fits)
     }
@@ -249,7 +254,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             let found = words(text);
-            let found: Vec<_> = found.iter().map(|word| (word.text.as_str(), word.bare)).collect();
+            let found: Vec<_> = found.iter().map(|word| (word.text.as_str(), word.unquoted)).collect();
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::layout::{FORWARD, INPUT, PREROUTING};
+use super::schema::{FORWARD, INPUT, PREROUTING};
 use crate::{
     error::Error,
     log::{Log, LogLimit},
@@ -35,23 +35,23 @@ struct Output {
 }
 
 /// A service and what its last rule counted.
-pub(crate) struct Found {
+pub(crate) struct Parsed {
     pub(crate) service: Service,
-    pub(crate) others: Option<u64>,
+    pub(crate) default_packets: Option<u64>,
 }
 
 impl Ruleset {
     /// Reads what `nft -j -t list table` prints.
     pub(crate) fn parse(output: &[u8]) -> Result<Self, Error> {
-        let not_understood = |error: serde_json::Error| not_understood(error.to_string());
-        let output: Output = serde_json::from_slice(output).map_err(not_understood)?;
+        let unparsable = |error: serde_json::Error| unparsable(error.to_string());
+        let output: Output = serde_json::from_slice(output).map_err(unparsable)?;
         let mut ruleset = Self::default();
         for mut object in output.nftables {
             if let Some(name) = object.pointer("/chain/name").and_then(Value::as_str) {
                 ruleset.chains.insert(name.to_owned());
             }
             if let Some(rule) = object.get_mut("rule") {
-                ruleset.rules.push(serde_json::from_value(rule.take()).map_err(not_understood)?);
+                ruleset.rules.push(serde_json::from_value(rule.take()).map_err(unparsable)?);
             }
         }
         Ok(ruleset)
@@ -81,10 +81,10 @@ impl Ruleset {
 
     /// # Errors
     /// Its rules are not those of a service. What is half there can be made again, or removed.
-    pub(crate) fn service(&self, name: &ServiceName) -> Result<Found, Error> {
+    pub(crate) fn service(&self, name: &ServiceName) -> Result<Parsed, Error> {
         let own = name.chain();
         let wrong = |part: &str| {
-            not_understood(format!("chain {own} {part}; pktables init or remove {name} puts that right"))
+            unparsable(format!("chain {own} {part}; pktables init or remove {name} puts that right"))
         };
         let mut jumps = self.shared_rules(name).filter(|rule| rule.chain == INPUT);
         let jump = jumps.next().ok_or_else(|| wrong("is reached by no rule"))?;
@@ -98,7 +98,7 @@ impl Ruleset {
             log = log.or(rule.log());
             last = rule.policy();
         }
-        let (policy, others) = last.ok_or_else(|| wrong("does not end with drop or accept"))?;
+        let (policy, default_packets) = last.ok_or_else(|| wrong("does not end with drop or accept"))?;
         let mut forward: Vec<Forward> = self.shared_rules(name).filter_map(Rule::forward).collect();
         forward.sort_unstable();
         forward.dedup();
@@ -111,7 +111,7 @@ impl Ruleset {
             log,
             forward,
         };
-        Ok(Found { service, others })
+        Ok(Parsed { service, default_packets })
     }
 }
 
@@ -133,12 +133,12 @@ impl Rule {
         if self.expr.iter().any(|part| part.get("match").is_some()) {
             return None;
         }
-        let others =
+        let default_packets =
             self.expr.iter().find_map(|part| part.pointer("/counter/packets")).and_then(Value::as_u64);
         let verdict = self.expr.last()?;
         let drops = verdict.get("drop").map(|_| Policy::Drop);
         let policy = drops.or_else(|| verdict.get("accept").map(|_| Policy::Accept))?;
-        Some((policy, others))
+        Some((policy, default_packets))
     }
 
     fn log(&self) -> Option<Log> {
@@ -169,8 +169,8 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str)
 }
 
-fn not_understood(part: String) -> Error {
-    Error::NotUnderstood { program: "nft", part }
+fn unparsable(part: String) -> Error {
+    Error::Unparsable { program: "nft", part }
 }
 
 #[cfg(test)]

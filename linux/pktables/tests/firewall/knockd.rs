@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use pktables::Grant;
 
 use crate::{
-    lab,
+    netns::{Netns, command, feed, on_each_firewall, run, wait},
     readme::block,
-    room::{Room, command, feed, on_each_firewall, run, wait},
+    topology,
 };
 
 const LOG: &str = "/run/knockd.log";
@@ -54,9 +54,9 @@ impl Drop for Knockd {
     }
 }
 
-/// The room is as a host on which pktables is installed.
+/// The netns is as a host on which pktables is installed.
 fn install() -> Result<()> {
-    lab::connect()?;
+    topology::connect()?;
     for folder in ["/run/upper", "/run/work"] {
         fs::create_dir(folder)?;
     }
@@ -75,20 +75,20 @@ fn knock(gateway: &str, ports: &str) -> Result<()> {
     Ok(())
 }
 
-fn grants(room: &Room, service: &str) -> Result<Vec<Grant>> {
-    let listings = room.firewall()?.list()?;
+fn grants(netns: &Netns, service: &str) -> Result<Vec<Grant>> {
+    let listings = netns.firewall()?.list()?;
     let listing = listings.into_iter().find(|listing| listing.service.name.as_str() == service);
     Ok(listing.context("no such service")?.grants)
 }
 
-fn wait_for(room: &Room, service: &str, expected: &[&str]) -> Result<()> {
+fn wait_for(netns: &Netns, service: &str, expected: &[&str]) -> Result<()> {
     let what = format!("the addresses of {service}; knockd says {:?}", fs::read_to_string(LOG));
-    wait(&what, || room.granted(service), |granted| granted == expected).map(drop)
+    wait(&what, || netns.granted(service), |granted| granted == expected).map(drop)
 }
 
 /// The unit runs it before knockd, and after.
-fn helper(verb: &str) -> Result<()> {
-    feed("sh", &["-es", verb], block("sh", "knockd-helper")?)
+fn helper(command: &str) -> Result<()> {
+    feed("sh", &["-es", command], block("sh", "knockd-helper")?)
 }
 
 /// The README's configuration with short times.
@@ -100,48 +100,48 @@ fn configuration() -> Result<String> {
 }
 
 on_each_firewall! {
-    fn knocks_open_and_stop_commands_close(room) {
+    fn knocks_open_and_stop_commands_close(netns) {
         install()?;
-        room.quietly(&["init other --port 1"])?;
+        netns.quietly(&["init other --port 1"])?;
         helper("start")?;
         let _knockd = Knockd::start(&configuration()?)?;
-        lab::serve(None, 22, "gateway")?;
-        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        topology::serve(None, 22, "gateway")?;
+        assert_eq!(topology::who("192.0.2.7", 22)?, None);
         knock("192.0.2.1", "7000 8000 9000")?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
-        assert_eq!(lab::who("192.0.2.8", 22)?, None);
-        wait_for(room, "ssh", &[])?;
-        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
+        assert_eq!(topology::who("192.0.2.8", 22)?, None);
+        wait_for(netns, "ssh", &[])?;
+        assert_eq!(topology::who("192.0.2.7", 22)?, None);
         helper("stop")?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))
+        topology::expect("192.0.2.7", 22, Some("gateway"))
     }
 }
 
 on_each_firewall! {
-    fn one_knock_opens_two_services(room) {
+    fn one_knock_opens_two_services(netns) {
         install()?;
-        room.quietly(&["init other --port 1"])?;
+        netns.quietly(&["init other --port 1"])?;
         helper("start")?;
         let _knockd = Knockd::start(&configuration()?)?;
         knock("192.0.2.1", "500:udp 4500:udp 7001:udp")?;
-        wait_for(room, "ike", &["192.0.2.7"])?;
-        wait_for(room, "nat-t", &["192.0.2.7"])?;
-        assert_eq!(room.granted("ssh")?, [""; 0]);
-        wait_for(room, "ike", &[])?;
-        wait_for(room, "nat-t", &[])
+        wait_for(netns, "ike", &["192.0.2.7"])?;
+        wait_for(netns, "nat-t", &["192.0.2.7"])?;
+        assert_eq!(netns.granted("ssh")?, [""; 0]);
+        wait_for(netns, "ike", &[])?;
+        wait_for(netns, "nat-t", &[])
     }
 }
 
 on_each_firewall! {
     /// Each knock has its own time, so the first one's end does not cut short the second.
-    fn a_second_knock_extends_the_first(room) {
+    fn a_second_knock_extends_the_first(netns) {
         install()?;
-        room.quietly(&["init other --port 1"])?;
+        netns.quietly(&["init other --port 1"])?;
         helper("start")?;
         // Long, so that the second comes before the end of the first on a slow machine, too.
         let long = configuration()?.replace("--timeout 2s", "--timeout 20s");
         let _knockd = Knockd::start(&long)?;
-        let left = || Ok(grants(room, "web")?.first().and_then(|grant| grant.left));
+        let left = || Ok(grants(netns, "web")?.first().and_then(|grant| grant.left));
         knock("192.0.2.1", "7003 8003 9003")?;
         let first = wait("the grant", left, Option::is_some)?;
         // A second later the stop_command of the first comes, and there is less left.
@@ -155,36 +155,36 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// A grant with a time of its own ends without knockd; one without stays, and the next start ends it.
-    fn a_killed_knockd_leaves_no_door_open(room) {
+    fn a_killed_knockd_leaves_no_door_open(netns) {
         install()?;
-        room.quietly(&["init other --port 1"])?;
+        netns.quietly(&["init other --port 1"])?;
         helper("start")?;
         let knockd = Knockd::start(&configuration()?.replace("cmd_timeout = 1", "cmd_timeout = 3600"))?;
         knock("192.0.2.1", "7003 8003 9003")?;
-        wait_for(room, "web", &["192.0.2.7"])?;
+        wait_for(netns, "web", &["192.0.2.7"])?;
         knock("192.0.2.1", "7000 8000 9000")?;
-        wait_for(room, "ssh", &["192.0.2.7"])?;
+        wait_for(netns, "ssh", &["192.0.2.7"])?;
         knockd.kill()?;
-        let swept = || -> Result<Vec<String>> {
-            room.quietly(&["sweep"])?;
-            room.granted("web")
+        let expired = || -> Result<Vec<String>> {
+            netns.quietly(&["expire"])?;
+            netns.granted("web")
         };
-        wait("the grant with a time", swept, Vec::is_empty)?;
-        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
+        wait("the grant with a time", expired, Vec::is_empty)?;
+        assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
         helper("start")?;
-        assert_eq!(room.granted("ssh")?, [""; 0]);
+        assert_eq!(netns.granted("ssh")?, [""; 0]);
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn knocks_over_ipv6_open_ipv6(room) {
+    fn knocks_over_ipv6_open_ipv6(netns) {
         install()?;
-        room.quietly(&["init other --port 1"])?;
+        netns.quietly(&["init other --port 1"])?;
         helper("start")?;
         let _knockd = Knockd::start(&configuration()?)?;
         knock("2001:db8::1", "7003 8003 9003")?;
-        let granted = wait("the addresses", || room.granted("web"), |granted| !granted.is_empty())?;
+        let granted = wait("the addresses", || netns.granted("web"), |granted| !granted.is_empty())?;
         ensure!(granted[0].starts_with("2001:db8::"), "{granted:?}");
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! The built `pktables` and its library against the system's own firewall, in network namespaces.
 //!
-//! [`room::Room`] is the namespace of a test. Most tests are held three times: on nftables, on iptables over
+//! [`room::Netns`] is the namespace of a test. Most tests are held three times: on nftables, on iptables over
 //! nftables, and on iptables-legacy where the kernel has it.
 
 #![forbid(unsafe_code)]
 
-mod crowd;
-mod killed;
+mod concurrency;
+mod errors;
+mod kill;
 mod knockd;
-mod lab;
+mod netns;
 mod original;
 mod packets;
 mod readme;
-mod room;
 mod rules;
 mod sets;
-mod words;
+mod topology;

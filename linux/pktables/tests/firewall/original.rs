@@ -5,11 +5,11 @@ use std::{thread, time::Duration};
 use anyhow::{Result, ensure};
 use pktables::Change;
 
-use crate::room::{Kind, Outcome, Room, feed, on_each_firewall, run};
+use crate::netns::{Kind, Netns, Outcome, feed, on_each_firewall, run};
 
 on_each_firewall! {
     /// Every failure of the original ended with 0.
-    fn failures_have_an_exit_code_and_one_line(room) {
+    fn failures_have_an_exit_code_and_one_line(netns) {
         let rows = [
             ("add 192.0.2.7 --service ssh", 1, "no service ssh; pktables init makes one"),
             ("delete 192.0.2.7 --service ssh", 1, "no service ssh; pktables init makes one"),
@@ -19,7 +19,7 @@ on_each_firewall! {
             ("open ssh", 2, "unrecognized subcommand 'open'; see pktables --help"),
         ];
         for (words, code, message) in rows {
-            room.fails(words, code, message)?;
+            netns.fails(words, code, message)?;
         }
         Ok(())
     }
@@ -27,26 +27,26 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// The original's list printed nothing.
-    fn list_shows_services_and_who_may_pass(room) {
-        room.quietly(&[
+    fn list_shows_services_and_who_may_pass(netns) {
+        netns.quietly(&[
             "init ssh --port 22 --syn",
             "init ipsec --port 500 --udp --accept",
             "add 192.0.2.7 --service ssh",
             "add 2001:db8::/32 --service ssh --timeout 2d",
         ])?;
-        let Outcome { code, stdout, stderr } = room.pktables("list")?;
+        let Outcome { code, stdout, stderr } = netns.pktables("list")?;
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
         let table = [
             ["SERVICE", "PORT", "ADDRESS", "LEFT", "PACKETS"],
-            ["ipsec", "udp/500", "others", "accept", "0"],
+            ["ipsec", "udp/500", "default", "accept", "0"],
             ["ssh", "tcp/22", "192.0.2.7", "-", "0"],
             ["ssh", "tcp/22", "2001:db8::/32", "2d", "0"],
-            ["ssh", "tcp/22", "others", "drop", "0"],
+            ["ssh", "tcp/22", "default", "drop", "0"],
         ];
         let rows: Vec<Vec<&str>> = stdout.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows, table, "{stdout}");
 
-        let listed: serde_json::Value = serde_json::from_str(&room.pktables("list ssh --json")?.stdout)?;
+        let listed: serde_json::Value = serde_json::from_str(&netns.pktables("list ssh --json")?.stdout)?;
         let left = listed.pointer("/0/grants/1/seconds_left").and_then(serde_json::Value::as_f64);
         ensure!(left.is_some_and(|left| (172_700.0..=172_801.0).contains(&left)), "{left:?}");
         let rows = [
@@ -54,8 +54,8 @@ on_each_firewall! {
             ("/0/protocol", "\"tcp\""),
             ("/0/port", "22"),
             ("/0/only_new", "true"),
-            ("/0/others", "\"drop\""),
-            ("/0/others_packets", "0"),
+            ("/0/default_policy", "\"drop\""),
+            ("/0/default_packets", "0"),
             ("/0/log", "null"),
             ("/0/forward", "[]"),
             ("/0/grants/0/address", "\"192.0.2.7\""),
@@ -74,7 +74,7 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// The original's second init added a second jump.
-    fn every_command_may_be_given_twice(room) {
+    fn every_command_may_be_given_twice(netns) {
         let rows = [
             "init ssh --port 22 --syn --log --log-prefix knock --log-limit 7/minute --log-burst 9",
             "add 192.0.2.7 --service ssh",
@@ -86,25 +86,25 @@ on_each_firewall! {
             "remove ssh",
         ];
         for words in rows {
-            let first = room.pktables(&format!("-v {words}"))?;
-            let once = room.rules()?;
-            let second = room.pktables(&format!("-v {words}"))?;
+            let first = netns.pktables(&format!("-v {words}"))?;
+            let once = netns.rules()?;
+            let second = netns.pktables(&format!("-v {words}"))?;
             assert_eq!((first.code, first.stdout.as_str()), (Some(0), "done\n"), "{words}: {}", first.stderr);
             assert_eq!((second.code, second.stdout.as_str()), (Some(0), "already so\n"), "{words}");
-            assert_eq!(once, room.rules()?, "{words}");
+            assert_eq!(once, netns.rules()?, "{words}");
         }
-        assert_eq!(room.pktables("list")?.stdout.lines().count(), 1, "only the head is left");
+        assert_eq!(netns.pktables("list")?.stdout.lines().count(), 1, "only the head is left");
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// A bad port left a chain without a way to it.
-    fn a_wrong_option_changes_nothing(room) {
-        let before = room.rules()?;
+    fn a_wrong_option_changes_nothing(netns) {
+        let before = netns.rules()?;
         for words in ["init ssh --port 0", "init ssh --port x", "init ssh --port 22 --log --log-level loud"] {
-            assert_eq!(room.pktables(words)?.code, Some(2), "{words}");
-            assert_eq!(before, room.rules()?, "{words}");
+            assert_eq!(netns.pktables(words)?.code, Some(2), "{words}");
+            assert_eq!(before, netns.rules()?, "{words}");
         }
         Ok(())
     }
@@ -112,9 +112,9 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// Two jumps made the original's remove take out somebody else's rule.
-    fn remove_takes_out_its_own_rules_only(room) {
-        let strangers = room.kind.is_nft();
-        if strangers {
+    fn remove_takes_out_its_own_rules_only(netns) {
+        let foreign = netns.kind.is_nft();
+        if foreign {
             run("nft", ["add", "table", "inet", "pktables"])?;
             run("nft", ["add chain inet pktables input { type filter hook input priority -1; }"])?;
             run("nft", ["add rule inet pktables input tcp dport 80 accept"])?;
@@ -123,25 +123,25 @@ on_each_firewall! {
             run("iptables", ["-A", "INPUT", "-p", "tcp", "--dport", "81", "-j", "ACCEPT"])?;
             run("ip6tables", ["-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "ACCEPT"])?;
         }
-        let before = room.rules()?;
-        room.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh", "add 2001:db8::/32 --service ssh"])?;
-        if !strangers {
+        let before = netns.rules()?;
+        netns.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh", "add 2001:db8::/32 --service ssh"])?;
+        if !foreign {
             // As the original left them.
             run("iptables", ["-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "pk-ssh"])?;
             run("iptables", ["-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "pk-ssh"])?;
         }
-        room.quietly(&["remove ssh"])?;
-        assert_eq!(before, room.rules()?);
+        netns.quietly(&["remove ssh"])?;
+        assert_eq!(before, netns.rules()?);
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// Four deletes at once left 11 of 25 addresses, and took out 9 wrong ones.
-    fn four_deletes_at_once_take_out_what_they_shall(room) {
-        room.quietly(&["init ssh --port 22"])?;
+    fn four_deletes_at_once_take_out_what_they_shall(netns) {
+        netns.quietly(&["init ssh --port 22"])?;
         let address = |number: usize| format!("192.0.2.{number}");
-        let mut firewall = room.firewall()?;
+        let mut firewall = netns.firewall()?;
         let ssh = "ssh".parse()?;
         for number in 1..=25 {
             let change = firewall.grant(&ssh, pktables::address::parse(&address(number))?, None)?;
@@ -149,10 +149,10 @@ on_each_firewall! {
         }
         let commands: Vec<_> = (1..=4)
             .map(|first| {
-                let room = Room { kind: room.kind };
+                let netns = Netns { kind: netns.kind };
                 thread::spawn(move || -> Result<()> {
                     for number in (first..=20).step_by(4) {
-                        room.quietly(&[&format!("delete {} --service ssh", address(number))])?;
+                        netns.quietly(&[&format!("delete {} --service ssh", address(number))])?;
                     }
                     Ok(())
                 })
@@ -161,23 +161,23 @@ on_each_firewall! {
         for command in commands {
             command.join().expect("it does not panic")?;
         }
-        assert_eq!(room.granted("ssh")?, (21..=25).map(address).collect::<Vec<_>>());
+        assert_eq!(netns.granted("ssh")?, (21..=25).map(address).collect::<Vec<_>>());
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// 10.5.0.1 stood before 10.1.2.3.
-    fn addresses_are_sorted_by_number(room) {
-        room.quietly(&["init ssh --port 22 --log"])?;
+    fn addresses_are_sorted_by_number(netns) {
+        netns.quietly(&["init ssh --port 22 --log"])?;
         for address in ["10.5.0.1", "10.1.2.3", "9.255.0.1", "192.0.2.0/24", "100.0.0.1", "2001:db8::10", "2001:db8::9"] {
-            room.quietly(&[&format!("add {address} --service ssh")])?;
+            netns.quietly(&[&format!("add {address} --service ssh")])?;
         }
         let sorted =
             ["9.255.0.1", "10.1.2.3", "10.5.0.1", "100.0.0.1", "192.0.2.0/24", "2001:db8::9", "2001:db8::10"];
-        assert_eq!(room.granted("ssh")?, sorted);
-        if !room.kind.is_nft() {
-            let rules = room.rules()?;
+        assert_eq!(netns.granted("ssh")?, sorted);
+        if !netns.kind.is_nft() {
+            let rules = netns.rules()?;
             let own: Vec<&str> = rules.lines().filter_map(|line| line.strip_prefix("-A pk-ssh ")).collect();
             let expected = [
                 "-s 9.255.0.1/32 -j ACCEPT",
@@ -200,9 +200,9 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// `1.2.3`, `1000.1.1.1` and `/24` silently became something else.
-    fn a_wrong_address_is_named_and_changes_nothing(room) {
-        room.quietly(&["init ssh --port 22"])?;
-        let before = room.rules()?;
+    fn a_wrong_address_is_named_and_changes_nothing(netns) {
+        netns.quietly(&["init ssh --port 22"])?;
+        let before = netns.rules()?;
         let rows = [
             ("1.2.3", "address \"1.2.3\" is no complete IPv4 or IPv6 address"),
             ("1000.1.1.1", "address \"1000.1.1.1\" is no complete IPv4 or IPv6 address"),
@@ -218,36 +218,36 @@ on_each_firewall! {
             ("gw.example.net", "address \"gw.example.net\" is no complete IPv4 or IPv6 address"),
         ];
         for (address, message) in rows {
-            room.fails(&format!("add {address} --service ssh"), 2, message)?;
-            room.fails(&format!("delete {address} --service ssh"), 2, message)?;
+            netns.fails(&format!("add {address} --service ssh"), 2, message)?;
+            netns.fails(&format!("delete {address} --service ssh"), 2, message)?;
         }
-        assert_eq!(before, room.rules()?);
+        assert_eq!(before, netns.rules()?);
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// The original crashed.
-    fn ipv6_addresses_pass_and_are_taken_back(room) {
-        room.quietly(&[
+    fn ipv6_addresses_pass_and_are_taken_back(netns) {
+        netns.quietly(&[
             "init ssh --port 22",
             "add 2001:db8::7 --service ssh",
             "add 2001:DB8:0:0::8 --service ssh",
             // What such packets are in the firewall.
             "add ::ffff:192.0.2.7 --service ssh",
         ])?;
-        assert_eq!(room.granted("ssh")?, ["192.0.2.7", "2001:db8::7", "2001:db8::8"]);
-        room.quietly(&["delete 2001:db8:0::7 --service ssh", "delete 192.0.2.7 --service ssh"])?;
-        assert_eq!(room.granted("ssh")?, ["2001:db8::8"]);
+        assert_eq!(netns.granted("ssh")?, ["192.0.2.7", "2001:db8::7", "2001:db8::8"]);
+        netns.quietly(&["delete 2001:db8:0::7 --service ssh", "delete 192.0.2.7 --service ssh"])?;
+        assert_eq!(netns.granted("ssh")?, ["2001:db8::8"]);
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// An address went through a shell.
-    fn no_shell_sees_what_is_typed(room) {
-        room.quietly(&["init ssh --port 22"])?;
-        let backend = if room.kind.is_nft() { "nft" } else { "iptables" };
+    fn no_shell_sees_what_is_typed(netns) {
+        netns.quietly(&["init ssh --port 22"])?;
+        let backend = if netns.kind.is_nft() { "nft" } else { "iptables" };
         let mark = "/run/a-shell-was-here";
         let rows = [
             vec!["add", "192.0.2.7;touch${IFS}/run/a-shell-was-here", "--service", "ssh"],
@@ -258,13 +258,13 @@ on_each_firewall! {
             vec!["init", "x", "--port", "1", "--log", "--log-prefix", "a\" -j ACCEPT"],
             vec!["init", "-x", "--port", "1"],
         ];
-        let before = room.rules()?;
+        let before = netns.rules()?;
         for row in rows {
             let words: Vec<&str> = ["--backend", backend].into_iter().chain(row).collect();
-            let outcome = Room::bare(&words)?;
+            let outcome = Netns::bare(&words)?;
             assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(2), 1), "{words:?}: {outcome:?}");
         }
-        assert_eq!(before, room.rules()?);
+        assert_eq!(before, netns.rules()?);
         ensure!(!std::path::Path::new(mark).exists());
         Ok(())
     }
@@ -272,10 +272,10 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// A second knock was cut short by the first one's `stop_command`.
-    fn a_second_grant_is_not_cut_short_by_the_first(room) {
-        let mut firewall = room.firewall()?;
+    fn a_second_grant_is_not_cut_short_by_the_first(netns) {
+        let mut firewall = netns.firewall()?;
         let ssh = "ssh".parse()?;
-        room.quietly(&["init ssh --port 22"])?;
+        netns.quietly(&["init ssh --port 22"])?;
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         // Address, what is there, what comes, what is left at least and at most.
         let rows = [
@@ -317,35 +317,44 @@ on_each_firewall! {
 /// After a crash the original's addresses stayed open: with iptables nobody but us takes them out.
 #[test]
 fn what_a_crash_left_is_closed_at_boot() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::what_a_crash_left_is_closed_at_boot"), Kind::IptablesNft, |room| {
-        let over = |address: &str| {
-            format!("-A pk-ssh -s {address} -m comment --comment \"pktables until 1700000000\" -j ACCEPT\n")
-        };
-        let left = format!(
-            "*filter\n:pk-ssh - [0:0]\n{}{}-A pk-ssh -s 192.0.2.9 -j ACCEPT\n-A pk-ssh -j DROP\n\
+    Netns::enter(
+        concat!(module_path!(), "::what_a_crash_left_is_closed_at_boot"),
+        Kind::IptablesNft,
+        |netns| {
+            let over = |address: &str| {
+                format!(
+                    "-A pk-ssh -s {address} -m comment --comment \"pktables until 1700000000\" -j ACCEPT\n"
+                )
+            };
+            let left = format!(
+                "*filter\n:pk-ssh - [0:0]\n{}{}-A pk-ssh -s 192.0.2.9 -j ACCEPT\n-A pk-ssh -j DROP\n\
                  -A INPUT -p tcp --dport 22 -j pk-ssh\nCOMMIT\n",
-            over("192.0.2.7"),
-            over("192.0.2.8")
-        );
-        for verb in
-            ["sweep", "init ssh --port 22", "add 192.0.2.9 --service ssh", "delete 192.0.2.1 --service ssh"]
-        {
-            feed("iptables-restore", &[], &left)?;
-            assert_eq!(room.granted("ssh")?, ["192.0.2.7", "192.0.2.8", "192.0.2.9"]);
-            room.quietly(&[verb])?;
-            assert_eq!(room.granted("ssh")?, ["192.0.2.9"], "{verb}");
-        }
-        Ok(())
-    })
+                over("192.0.2.7"),
+                over("192.0.2.8")
+            );
+            for command in [
+                "expire",
+                "init ssh --port 22",
+                "add 192.0.2.9 --service ssh",
+                "delete 192.0.2.1 --service ssh",
+            ] {
+                feed("iptables-restore", &[], &left)?;
+                assert_eq!(netns.granted("ssh")?, ["192.0.2.7", "192.0.2.8", "192.0.2.9"]);
+                netns.quietly(&[command])?;
+                assert_eq!(netns.granted("ssh")?, ["192.0.2.9"], "{command}");
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Services of the original, which knew IPv4 only, and its addresses are taken over as they are.
 #[test]
 fn chains_of_the_original_are_understood() -> Result<()> {
-    Room::enter(
+    Netns::enter(
         concat!(module_path!(), "::chains_of_the_original_are_understood"),
         Kind::IptablesNft,
-        |room| {
+        |netns| {
             for line in [
                 "-N pk-ssh",
                 "-A pk-ssh -s 10.5.0.1 -j ACCEPT",
@@ -358,16 +367,16 @@ fn chains_of_the_original_are_understood() -> Result<()> {
             ] {
                 run("iptables", line.split(' '))?;
             }
-            room.fails(
+            netns.fails(
                 "list",
                 1,
                 "cannot understand iptables: chain pk-ssh is reached by several rules of INPUT; \
                  pktables init or remove ssh puts that right",
             )?;
             let init = "init ssh --port 22 --syn --log --log-prefix knock";
-            room.quietly(&[init, "add 10.1.2.3 --service ssh", "add 2001:db8::1 --service ssh"])?;
-            assert_eq!(room.granted("ssh")?, ["10.1.2.3", "10.5.0.1", "2001:db8::1"]);
-            let rules = room.rules()?;
+            netns.quietly(&[init, "add 10.1.2.3 --service ssh", "add 2001:db8::1 --service ssh"])?;
+            assert_eq!(netns.granted("ssh")?, ["10.1.2.3", "10.5.0.1", "2001:db8::1"]);
+            let rules = netns.rules()?;
             assert_eq!(rules.matches("-j pk-ssh\n").count(), 2, "one for each family:\n{rules}");
             Ok(())
         },

@@ -3,46 +3,46 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    lab,
-    room::{Kind, Room, on_each_firewall, run, wait},
+    netns::{Kind, Netns, on_each_firewall, run, wait},
+    topology,
 };
 
 on_each_firewall! {
-    fn a_grant_lets_one_address_pass_and_its_end_closes(room) {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
-        room.quietly(&["init ssh --port 22"])?;
+    fn a_grant_lets_one_address_pass_and_its_end_closes(netns) {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
+        netns.quietly(&["init ssh --port 22"])?;
         for (from, neighbour) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
-            assert_eq!(lab::who(from, 22)?, None, "{from} before");
-            room.quietly(&[&format!("add {from} --service ssh --timeout 1h")])?;
-            lab::expect(from, 22, Some("gateway"))?;
-            assert_eq!(lab::who(neighbour, 22)?, None, "{neighbour}");
-            let listings = room.firewall()?.list()?;
+            assert_eq!(topology::who(from, 22)?, None, "{from} before");
+            netns.quietly(&[&format!("add {from} --service ssh --timeout 1h")])?;
+            topology::expect(from, 22, Some("gateway"))?;
+            assert_eq!(topology::who(neighbour, 22)?, None, "{neighbour}");
+            let listings = netns.firewall()?.list()?;
             let grant = listings[0].grants.first().context("no grant")?;
             ensure!(grant.packets.is_some_and(|packets| packets > 0), "{grant:?}");
-            ensure!(listings[0].others.is_some_and(|packets| packets > 0), "{listings:?}");
-            room.quietly(&[
+            ensure!(listings[0].default_packets.is_some_and(|packets| packets > 0), "{listings:?}");
+            netns.quietly(&[
                 &format!("delete {from} --service ssh"),
                 &format!("add {from} --service ssh --timeout 1s"),
             ])?;
             // nftables does it by itself.
             let over = || -> Result<Vec<String>> {
-                room.quietly(&["sweep"])?;
-                room.granted("ssh")
+                netns.quietly(&["expire"])?;
+                netns.granted("ssh")
             };
             wait("the granted", over, Vec::is_empty)?;
-            assert_eq!(lab::who(from, 22)?, None, "{from} after");
+            assert_eq!(topology::who(from, 22)?, None, "{from} after");
         }
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn a_prefix_lets_its_addresses_pass_until_it_is_taken_back(room) {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
-        room.quietly(&["init ssh --port 22"])?;
+    fn a_prefix_lets_its_addresses_pass_until_it_is_taken_back(netns) {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
+        netns.quietly(&["init ssh --port 22"])?;
         // Prefix, who is in it, who is not.
         let rows = [
             ("192.0.2.4/30", "192.0.2.7", "192.0.2.8"),
@@ -51,94 +51,94 @@ on_each_firewall! {
             ("2001:db8::/125", "2001:db8::7", "2001:db8::8"),
         ];
         for (prefix, inside, outside) in rows {
-            room.quietly(&[&format!("add {prefix} --service ssh")])?;
-            lab::expect(inside, 22, Some("gateway"))?;
-            assert_eq!(lab::who(outside, 22)?, None, "{prefix}: {outside}");
-            room.quietly(&[&format!("delete {prefix} --service ssh")])?;
-            assert_eq!(lab::who(inside, 22)?, None, "{prefix}: {inside}");
+            netns.quietly(&[&format!("add {prefix} --service ssh")])?;
+            topology::expect(inside, 22, Some("gateway"))?;
+            assert_eq!(topology::who(outside, 22)?, None, "{prefix}: {outside}");
+            netns.quietly(&[&format!("delete {prefix} --service ssh")])?;
+            assert_eq!(topology::who(inside, 22)?, None, "{prefix}: {inside}");
         }
-        room.quietly(&["add 192.0.2.0/24 --service ssh", "add 192.0.2.7 --service ssh", "delete 192.0.2.7 --service ssh"])?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
-        room.quietly(&["flush ssh"])?;
-        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        netns.quietly(&["add 192.0.2.0/24 --service ssh", "add 192.0.2.7 --service ssh", "delete 192.0.2.7 --service ssh"])?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
+        netns.quietly(&["flush ssh"])?;
+        assert_eq!(topology::who("192.0.2.7", 22)?, None);
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn syn_lets_connections_outlive_their_grant(room) {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
+    fn syn_lets_connections_outlive_their_grant(netns) {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
         for (words, outlives) in [("init ssh --port 22 --syn", true), ("init ssh --port 22", false)] {
-            room.quietly(&[words, "add 192.0.2.7 --service ssh"])?;
-            let mut stream = lab::dial("192.0.2.7", 22)?.context("closed")?;
-            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("gateway"), "{words}");
-            room.quietly(&["delete 192.0.2.7 --service ssh"])?;
-            assert_eq!(lab::ask(&mut stream)?.is_some(), outlives, "{words}");
-            assert_eq!(lab::who("192.0.2.7", 22)?, None, "{words}");
+            netns.quietly(&[words, "add 192.0.2.7 --service ssh"])?;
+            let mut stream = topology::dial("192.0.2.7", 22)?.context("closed")?;
+            assert_eq!(topology::ask(&mut stream)?.as_deref(), Some("gateway"), "{words}");
+            netns.quietly(&["delete 192.0.2.7 --service ssh"])?;
+            assert_eq!(topology::ask(&mut stream)?.is_some(), outlives, "{words}");
+            assert_eq!(topology::who("192.0.2.7", 22)?, None, "{words}");
         }
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn accept_lets_everybody_pass(room) {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
-        room.quietly(&["init ssh --port 22"])?;
-        assert_eq!(lab::who("192.0.2.7", 22)?, None);
-        room.quietly(&["init ssh --port 22 --accept"])?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
-        room.quietly(&["init ssh --port 22", "remove ssh"])?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))
+    fn accept_lets_everybody_pass(netns) {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
+        netns.quietly(&["init ssh --port 22"])?;
+        assert_eq!(topology::who("192.0.2.7", 22)?, None);
+        netns.quietly(&["init ssh --port 22 --accept"])?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
+        netns.quietly(&["init ssh --port 22", "remove ssh"])?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))
     }
 }
 
 on_each_firewall! {
     /// The gateway's own service at the port stays closed, the host behind it answers, and what others send
     /// through the gateway is left alone.
-    fn a_service_behind_the_host_answers_who_is_granted(room) {
-        lab::connect()?;
-        lab::serve(None, 2222, "gateway")?;
-        lab::serve(Some("inner"), 22, "inner")?;
-        if !room.kind.is_nft() {
+    fn a_service_behind_the_host_answers_who_is_granted(netns) {
+        topology::connect()?;
+        topology::serve(None, 2222, "gateway")?;
+        topology::serve(Some("inner"), 22, "inner")?;
+        if !netns.kind.is_nft() {
             // As on most routers: what is forwarded must be allowed.
             for program in ["iptables", "ip6tables"] {
                 run(program, ["-P", "FORWARD", "DROP"])?;
             }
         }
-        room.quietly(&["init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22"])?;
+        netns.quietly(&["init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22"])?;
         for (from, neighbour) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
-            assert_eq!(lab::who(from, 2222)?, None, "{from} before");
-            room.quietly(&[&format!("add {from} --service nas --timeout 1h")])?;
-            lab::expect(from, 2222, Some("inner"))?;
-            assert_eq!(lab::who(neighbour, 2222)?, None, "{neighbour}");
-            let mut stream = lab::dial(from, 2222)?.context("closed")?;
-            room.quietly(&[&format!("delete {from} --service nas")])?;
-            assert_eq!(lab::who(from, 2222)?, None, "{from} after");
+            assert_eq!(topology::who(from, 2222)?, None, "{from} before");
+            netns.quietly(&[&format!("add {from} --service nas --timeout 1h")])?;
+            topology::expect(from, 2222, Some("inner"))?;
+            assert_eq!(topology::who(neighbour, 2222)?, None, "{neighbour}");
+            let mut stream = topology::dial(from, 2222)?.context("closed")?;
+            netns.quietly(&[&format!("delete {from} --service nas")])?;
+            assert_eq!(topology::who(from, 2222)?, None, "{from} after");
             // What was sent on stays so until it ends.
-            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("inner"), "{from}");
+            assert_eq!(topology::ask(&mut stream)?.as_deref(), Some("inner"), "{from}");
         }
-        room.quietly(&["add 192.0.2.0/24 --service nas"])?;
-        lab::expect("192.0.2.8", 2222, Some("inner"))?;
-        room.quietly(&["remove nas"])?;
-        lab::expect("192.0.2.7", 2222, Some("gateway"))
+        netns.quietly(&["add 192.0.2.0/24 --service nas"])?;
+        topology::expect("192.0.2.8", 2222, Some("inner"))?;
+        netns.quietly(&["remove nas"])?;
+        topology::expect("192.0.2.7", 2222, Some("gateway"))
     }
 }
 
 on_each_firewall! {
-    fn what_is_sent_to_others_at_that_port_goes_to_them(room) {
-        lab::connect()?;
-        lab::serve(Some("inner"), 22, "wrong")?;
-        lab::serve(Some("inner"), 2222, "right")?;
-        room.quietly(&[
+    fn what_is_sent_to_others_at_that_port_goes_to_them(netns) {
+        topology::connect()?;
+        topology::serve(Some("inner"), 22, "wrong")?;
+        topology::serve(Some("inner"), 2222, "right")?;
+        netns.quietly(&[
             "init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22",
             "add 192.0.2.7 --service nas",
             "add 2001:db8::7 --service nas",
         ])?;
         for (from, to) in [("192.0.2.7", "192.168.1.10"), ("2001:db8::7", "fd00::10")] {
-            let mut stream = lab::dial_past(from, to, 2222)?.context("closed")?;
-            assert_eq!(lab::ask(&mut stream)?.as_deref(), Some("right"), "{from}");
+            let mut stream = topology::dial_past(from, to, 2222)?.context("closed")?;
+            assert_eq!(topology::ask(&mut stream)?.as_deref(), Some("right"), "{from}");
         }
         Ok(())
     }
@@ -147,14 +147,14 @@ on_each_firewall! {
 /// nftables only: an accept of one table does not keep another table from dropping.
 #[test]
 fn another_table_may_still_drop() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::another_table_may_still_drop"), Kind::Nft, |room| {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
-        room.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh"])?;
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+    Netns::enter(concat!(module_path!(), "::another_table_may_still_drop"), Kind::Nft, |netns| {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
+        netns.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh"])?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
         run("nft", ["add table inet theirs"])?;
         run("nft", ["add chain inet theirs input { type filter hook input priority 0; policy drop; }"])?;
-        assert_eq!(lab::who("192.0.2.7", 22)?, None);
+        assert_eq!(topology::who("192.0.2.7", 22)?, None);
         Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::room::{Kind, Room, on_each_firewall};
+use crate::netns::{Kind, Netns, on_each_firewall};
 
 pub(crate) const README: &str = include_str!("../../README.md");
 
@@ -14,8 +14,8 @@ pub(crate) fn block(language: &str, text: &str) -> Result<&'static str> {
 }
 
 on_each_firewall! {
-    fn the_demo_says_what_it_shows(room) {
-        let backend = if room.kind.is_nft() { "nft" } else { "iptables" };
+    fn the_demo_says_what_it_shows(netns) {
+        let backend = if netns.kind.is_nft() { "nft" } else { "iptables" };
         let mut commands = 0;
         let mut lines = block("text", "$ pktables init")?.lines().peekable();
         while let Some(line) = lines.next() {
@@ -26,7 +26,7 @@ on_each_firewall! {
                 shown.push(line.split_whitespace().collect::<Vec<_>>().join(" "));
             }
             let words: Vec<&str> = ["--backend", backend].into_iter().chain(words.split(' ')).collect();
-            let outcome = Room::bare(&words)?;
+            let outcome = Netns::bare(&words)?;
             ensure!(outcome.code == Some(0), "{line}: {outcome:?}");
             // What is begun counts whole: iptables ends grants at full seconds.
             let printed = outcome.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -42,7 +42,7 @@ on_each_firewall! {
 /// Each option of `--help` has a row, and each row an option.
 #[test]
 fn help_and_readme_name_the_same_options() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::help_and_readme_name_the_same_options"), Kind::Nft, |_| {
+    Netns::enter(concat!(module_path!(), "::help_and_readme_name_the_same_options"), Kind::Nft, |_| {
         let options = |text: &str| {
             let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '-'));
             let mut words: Vec<String> = words
@@ -53,9 +53,9 @@ fn help_and_readme_name_the_same_options() -> Result<()> {
             words.dedup();
             words
         };
-        let mut help = Room::bare(&["--help"])?.stdout;
-        for verb in ["init", "remove", "add", "delete", "list", "flush", "sweep"] {
-            help.push_str(&Room::bare(&[verb, "--help"])?.stdout);
+        let mut help = Netns::bare(&["--help"])?.stdout;
+        for command in ["init", "remove", "add", "delete", "list", "flush", "expire"] {
+            help.push_str(&Netns::bare(&[command, "--help"])?.stdout);
         }
         let (_, section) = README.split_once("\n## Commands and options\n").context("no section")?;
         let (section, _) = section.split_once("\n## ").context("no end")?;

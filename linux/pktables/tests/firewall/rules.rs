@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::room::{Kind, Room, on_each_firewall};
+use crate::netns::{Kind, Netns, on_each_firewall};
 
 /// The lines of rules, without tables, policies and empty lines.
 fn own(rules: &str) -> Vec<&str> {
@@ -12,11 +12,11 @@ fn own(rules: &str) -> Vec<&str> {
 
 #[test]
 fn iptables_has_the_shapes_of_the_original() -> Result<()> {
-    Room::enter(
+    Netns::enter(
         concat!(module_path!(), "::iptables_has_the_shapes_of_the_original"),
         Kind::IptablesNft,
-        |room| {
-            room.quietly(&[
+        |netns| {
+            netns.quietly(&[
             "init ssh --port 22 --syn --log --log-prefix knock: --log-level info --log-limit 3/minute --log-burst 7",
             "init ipsec --port 500 --udp --accept",
             "add 192.0.2.7 --service ssh",
@@ -31,7 +31,7 @@ fn iptables_has_the_shapes_of_the_original() -> Result<()> {
                 "-A pk-ssh -m limit --limit 3/min --limit-burst 7 -j LOG --log-prefix \"knock:\" --log-level 6",
                 "-A pk-ssh -j DROP",
             ];
-            let rules = room.rules()?.replace("--log-prefix knock:", "--log-prefix \"knock:\"");
+            let rules = netns.rules()?.replace("--log-prefix knock:", "--log-prefix \"knock:\"");
             let both: Vec<&str> = expected
                 .into_iter()
                 .chain(expected.into_iter().filter(|line| !line.contains("192.0.2.7")))
@@ -44,17 +44,17 @@ fn iptables_has_the_shapes_of_the_original() -> Result<()> {
 
 #[test]
 fn nft_has_one_table_with_a_chain_for_each_service() -> Result<()> {
-    Room::enter(
+    Netns::enter(
         concat!(module_path!(), "::nft_has_one_table_with_a_chain_for_each_service"),
         Kind::Nft,
-        |room| {
-            room.quietly(&[
+        |netns| {
+            netns.quietly(&[
             "init ssh --port 22 --syn --log --log-prefix knock: --log-level info --log-limit 3/minute --log-burst 7",
             "init nas --port 2222 --forward 192.168.1.10:22 --forward [fd00::10]:22",
             "add 192.0.2.7 --service ssh",
             "add 192.0.2.0/24 --service ssh",
         ])?;
-            assert_eq!(room.rules()?, include_str!("layout.nft"));
+            assert_eq!(netns.rules()?, include_str!("ruleset.nft"));
             Ok(())
         },
     )
@@ -62,8 +62,8 @@ fn nft_has_one_table_with_a_chain_for_each_service() -> Result<()> {
 
 #[test]
 fn iptables_sends_on_what_is_granted() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::iptables_sends_on_what_is_granted"), Kind::IptablesNft, |room| {
-        room.quietly(&["init nas --port 2222 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
+    Netns::enter(concat!(module_path!(), "::iptables_sends_on_what_is_granted"), Kind::IptablesNft, |netns| {
+        netns.quietly(&["init nas --port 2222 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
         let expected = [
             ":pk-nas -",
             "-A INPUT -p tcp -m tcp --dport 2222 -j pk-nas",
@@ -77,14 +77,14 @@ fn iptables_sends_on_what_is_granted() -> Result<()> {
             "-A INPUT -p tcp -m tcp --dport 2222 -m comment --comment elsewhere -j pk-nas",
             "-A pk-nas -j DROP",
         ];
-        let rules = room.rules()?;
+        let rules = netns.rules()?;
         assert_eq!(own(&rules), expected);
         Ok(())
     })
 }
 
 on_each_firewall! {
-    fn other_options_replace_the_rules_and_keep_the_grants(room) {
+    fn other_options_replace_the_rules_and_keep_the_grants(netns) {
         let rows = [
             ("init ssh --port 22 --syn", "tcp/22"),
             ("init ssh --port 22", "tcp/22"),
@@ -96,17 +96,17 @@ on_each_firewall! {
         ];
         let grants = ["192.0.2.0/24", "192.0.2.7", "2001:db8::7"];
         for (row, (words, port)) in rows.into_iter().enumerate() {
-            let outcome = room.pktables(&format!("-v {words}"))?;
+            let outcome = netns.pktables(&format!("-v {words}"))?;
             assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("done\n", ""), "row {row}");
             if row == 0 {
                 for address in grants {
-                    room.quietly(&[&format!("add {address} --service ssh --timeout 1d")])?;
+                    netns.quietly(&[&format!("add {address} --service ssh --timeout 1d")])?;
                 }
             }
-            let listed = room.pktables("list")?;
+            let listed = netns.pktables("list")?;
             ensure!(listed.stdout.contains(port), "row {row}: {listed:?}");
-            assert_eq!(room.granted("ssh")?, grants, "row {row}");
-            let again = room.pktables(&format!("-v {words}"))?;
+            assert_eq!(netns.granted("ssh")?, grants, "row {row}");
+            let again = netns.pktables(&format!("-v {words}"))?;
             assert_eq!(again.stdout, "already so\n", "row {row}");
         }
         Ok(())
@@ -114,21 +114,21 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    fn a_service_behind_the_host_is_so_for_both_families(room) {
-        room.quietly(&["init nas --port 22 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
+    fn a_service_behind_the_host_is_so_for_both_families(netns) {
+        netns.quietly(&["init nas --port 22 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
         let nowhere = "service \"nas\" leads to no IPv6 address";
-        room.fails("add 2001:db8::7 --service nas", 1, nowhere)?;
-        room.fails("add 2001:db8::/32 --service nas", 1, nowhere)?;
-        room.quietly(&["delete 2001:db8::7 --service nas", "flush nas"])?;
-        assert_eq!(room.granted("nas")?, [""; 0]);
+        netns.fails("add 2001:db8::7 --service nas", 1, nowhere)?;
+        netns.fails("add 2001:db8::/32 --service nas", 1, nowhere)?;
+        netns.quietly(&["delete 2001:db8::7 --service nas", "flush nas"])?;
+        assert_eq!(netns.granted("nas")?, [""; 0]);
         let twice = "forward \"192.168.1.11:22\" is the second place of its family";
-        room.fails("init nas --port 22 --forward 192.168.1.10:22 --forward 192.168.1.11:22", 2, twice)
+        netns.fails("init nas --port 22 --forward 192.168.1.10:22 --forward 192.168.1.11:22", 2, twice)
     }
 }
 
 on_each_firewall! {
-    fn names_that_look_alike_are_kept_apart(room) {
-        room.quietly(&[
+    fn names_that_look_alike_are_kept_apart(netns) {
+        netns.quietly(&[
             "init a --port 1",
             "init a-4 --port 2",
             "init a-4-6 --port 3",
@@ -142,12 +142,12 @@ on_each_firewall! {
             "flush a",
             "remove a.b_c",
         ])?;
-        assert_eq!(room.granted("a")?, [""; 0]);
-        assert_eq!(room.granted("a-4")?, ["192.0.2.1", "2001:db8::1"]);
-        assert_eq!(room.granted("a-4-6")?, ["192.0.2.2"]);
-        room.quietly(&["remove a-4"])?;
-        assert_eq!(room.granted("a-4-6")?, ["192.0.2.2"]);
-        assert_eq!(room.granted("abcdefghijklmnopqrstuvwxy")?, ["192.0.2.3"]);
+        assert_eq!(netns.granted("a")?, [""; 0]);
+        assert_eq!(netns.granted("a-4")?, ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(netns.granted("a-4-6")?, ["192.0.2.2"]);
+        netns.quietly(&["remove a-4"])?;
+        assert_eq!(netns.granted("a-4-6")?, ["192.0.2.2"]);
+        assert_eq!(netns.granted("abcdefghijklmnopqrstuvwxy")?, ["192.0.2.3"]);
         Ok(())
     }
 }
@@ -155,27 +155,27 @@ on_each_firewall! {
 /// What has services is what gets more; else nftables.
 #[test]
 fn auto_takes_what_the_host_has() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesNft, |room| {
-        let nft = Room { kind: Kind::Nft };
+    Netns::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesNft, |netns| {
+        let nft = Netns { kind: Kind::Nft };
         let quiet = |words: &[&str]| -> Result<()> {
-            let outcome = Room::bare(words)?;
+            let outcome = Netns::bare(words)?;
             ensure!(outcome.code == Some(0), "{words:?}: {outcome:?}");
             Ok(())
         };
         quiet(&["init", "ssh", "--port", "22"])?;
         ensure!(
-            nft.granted("ssh").is_ok() && room.granted("ssh").is_err(),
+            nft.granted("ssh").is_ok() && netns.granted("ssh").is_err(),
             "nftables where there is nothing"
         );
         quiet(&["remove", "ssh"])?;
-        room.quietly(&["init ssh --port 22"])?;
+        netns.quietly(&["init ssh --port 22"])?;
         quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
-        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
+        assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
         ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
         nft.quietly(&["init ssh --port 22"])?;
         quiet(&["add", "192.0.2.8", "--service", "ssh"])?;
         assert_eq!(nft.granted("ssh")?, ["192.0.2.8"], "nftables where both have services");
-        assert_eq!(room.granted("ssh")?, ["192.0.2.7"]);
+        assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
         Ok(())
     })
 }
@@ -183,7 +183,7 @@ fn auto_takes_what_the_host_has() -> Result<()> {
 /// Where IPv6 refuses what IPv4 already has, IPv4 is put back.
 #[test]
 fn both_families_change_or_none() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::both_families_change_or_none"), Kind::IptablesNft, |room| {
+    Netns::enter(concat!(module_path!(), "::both_families_change_or_none"), Kind::IptablesNft, |netns| {
         let refuse = || -> Result<()> {
             std::fs::remove_file("/run/bin/ip6tables-restore")?;
             Ok(std::os::unix::fs::symlink("/bin/false", "/run/bin/ip6tables-restore")?)
@@ -206,13 +206,13 @@ fn both_families_change_or_none() -> Result<()> {
             (&[nas, "add 192.0.2.7 --service nas"], "remove nas"),
         ];
         for (row, (there, words)) in rows.into_iter().enumerate() {
-            room.quietly(there)?;
-            let before = room.rules()?;
+            netns.quietly(there)?;
+            let before = netns.rules()?;
             refuse()?;
-            room.fails(words, 1, "ip6tables-restore: exit status: 1")?;
+            netns.fails(words, 1, "ip6tables-restore: exit status: 1")?;
             allow()?;
-            assert_eq!(own(&before), own(&room.rules()?), "row {row}");
-            room.quietly(&[words, "remove ssh", "remove nas"])?;
+            assert_eq!(own(&before), own(&netns.rules()?), "row {row}");
+            netns.quietly(&[words, "remove ssh", "remove nas"])?;
         }
         Ok(())
     })

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use pktables::{Change, Element, SetPath, Sets};
 
 use crate::{
-    lab,
-    room::{Kind, Room, feed},
+    netns::{Kind, Netns, feed},
+    topology,
 };
 
 const FW4: &str = "\
@@ -35,7 +35,7 @@ fn only(sets: &mut Sets, set: &str) -> Result<Element> {
 
 #[test]
 fn addresses_come_stay_and_go() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::addresses_come_stay_and_go"), Kind::Nft, |_| {
+    Netns::enter(concat!(module_path!(), "::addresses_come_stay_and_go"), Kind::Nft, |_| {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let seconds = |seconds| Some(Duration::from_secs(seconds));
@@ -57,7 +57,7 @@ fn addresses_come_stay_and_go() -> Result<()> {
                 let before = sets.list(path(set))?;
                 let ticked = |sets: &mut Sets| Ok(sets.list(path(set))? != before || before.is_empty());
                 if row == 3 {
-                    crate::room::wait("a tick", || ticked(&mut sets), |ticked| *ticked)?;
+                    crate::netns::wait("a tick", || ticked(&mut sets), |ticked| *ticked)?;
                 }
                 assert_eq!(sets.grant(path(set), address, ttl)?, expected, "{set} row {row}");
                 let left = only(&mut sets, set)?.left.map_or(u64::MAX, |left| left.as_secs());
@@ -76,15 +76,15 @@ fn addresses_come_stay_and_go() -> Result<()> {
 
 #[test]
 fn a_renewed_element_keeps_its_counter() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::a_renewed_element_keeps_its_counter"), Kind::Nft, |_| {
-        lab::connect()?;
-        lab::serve(None, 22, "gateway")?;
+    Netns::enter(concat!(module_path!(), "::a_renewed_element_keeps_its_counter"), Kind::Nft, |_| {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let (set, address) = ("pkd_ssh_4", "192.0.2.7".parse()?);
         sets.grant(path(set), address, Some(Duration::from_secs(30)))?;
         assert_eq!(only(&mut sets, set)?.packets, Some(0));
-        lab::expect("192.0.2.7", 22, Some("gateway"))?;
+        topology::expect("192.0.2.7", 22, Some("gateway"))?;
         let before = only(&mut sets, set)?.packets;
         ensure!(before > Some(2), "{before:?}");
         assert_eq!(sets.grant(path(set), address, Some(Duration::from_secs(60)))?, Change::Made);
@@ -95,7 +95,7 @@ fn a_renewed_element_keeps_its_counter() -> Result<()> {
 
 #[test]
 fn what_does_not_fit_is_refused() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::what_does_not_fit_is_refused"), Kind::Nft, |_| {
+    Netns::enter(concat!(module_path!(), "::what_does_not_fit_is_refused"), Kind::Nft, |_| {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.7".parse()?, "2001:db8::7".parse()?);
@@ -129,7 +129,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
 /// More than one datagram of the kernel holds.
 #[test]
 fn thousands_are_listed_and_flushed() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::thousands_are_listed_and_flushed"), Kind::Nft, |_| {
+    Netns::enter(concat!(module_path!(), "::thousands_are_listed_and_flushed"), Kind::Nft, |_| {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());

@@ -44,7 +44,7 @@ fn a_service_is_read_from_its_jump_and_its_chain() {
     let new = json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "new" } });
     let sent = |host: &str, port: u64| json!([{ "dnat": { "addr": host, "family": "ip", "port": port } }]);
     let accept = json!([{ "accept": null }]);
-    let nobody = |verdict: Value| ("pk-ssh", "", verdict);
+    let verdict_only = |verdict: Value| ("pk-ssh", "", verdict);
     let [entrance, end] = good();
     let plain = Service {
         name: name("ssh"),
@@ -70,8 +70,8 @@ fn a_service_is_read_from_its_jump_and_its_chain() {
             Some(9),
         ),
         (
-            "accept, and nobody counts",
-            vec![entrance.clone(), nobody(accept)],
+            "accept, and verdict_only counts",
+            vec![entrance.clone(), verdict_only(accept)],
             Service { policy: Policy::Accept, ..plain.clone() },
             None,
         ),
@@ -106,10 +106,10 @@ fn a_service_is_read_from_its_jump_and_its_chain() {
             Some(9),
         ),
     ];
-    for (row, rules, service, others) in rows {
+    for (row, rules, service, default_packets) in rows {
         let ruleset = listing(&rules);
-        let found = ruleset.service(&name("ssh")).map(|found| (found.service, found.others));
-        assert_eq!(found.ok(), Some((service, others)), "{row}");
+        let found = ruleset.service(&name("ssh")).map(|found| (found.service, found.default_packets));
+        assert_eq!(found.ok(), Some((service, default_packets)), "{row}");
         assert_eq!(ruleset.services().collect::<Vec<_>>(), [name("ssh")], "{row}");
         assert!(ruleset.has(&name("ssh")) && !ruleset.has(&name("other")), "{row}");
         assert_eq!(ruleset.rules().len(), rules.len(), "{row}");

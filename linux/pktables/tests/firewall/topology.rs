@@ -1,7 +1,7 @@
-//! Three hosts: the room is the gateway between a client and a host behind it.
+//! Three hosts: the netns is the gateway between a client and a host behind it.
 //!
 //! ```text
-//! client ── c0 [room] i0 ── inner
+//! client ── c0 [netns] i0 ── inner
 //! 192.0.2.7, .8           192.0.2.1   192.168.1.1            192.168.1.10
 //! 2001:db8::7, ::8        2001:db8::1 fd00::1                fd00::10
 //! ```
@@ -17,7 +17,7 @@ use anyhow::{Result, ensure};
 use pkd_netns::probe;
 pub(crate) use pkd_netns::room::at;
 
-use crate::room::{run, wait};
+use crate::netns::{run, wait};
 
 /// A port that no test guards.
 const UNGUARDED: u16 = 9;
@@ -66,7 +66,7 @@ pub(crate) fn connect() -> Result<()> {
     Ok(())
 }
 
-/// Answers each line of each connection to a port with a name, until the room is closed.
+/// Answers each line of each connection to a port with a name, until the netns is closed.
 pub(crate) fn serve(host: Option<&str>, port: u16, name: &'static str) -> Result<()> {
     let bind = || Ok(TcpListener::bind(("::", port))?);
     let listener = match host {

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use crate::room::{Kind, Room};
+use crate::netns::{Kind, Netns};
 
 #[test]
 fn what_is_wrong_is_named_in_one_line() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::what_is_wrong_is_named_in_one_line"), Kind::Nft, |room| {
+    Netns::enter(concat!(module_path!(), "::what_is_wrong_is_named_in_one_line"), Kind::Nft, |netns| {
         let rows = [
             (
                 "init ssh",
@@ -72,14 +72,14 @@ fn what_is_wrong_is_named_in_one_line() -> Result<()> {
             ("add 192.0.2.7 --service ssh --timeout 4000d", "time \"4000d\" is more than ten years"),
         ];
         for (words, message) in rows {
-            room.fails(words, 2, message)?;
+            netns.fails(words, 2, message)?;
         }
-        let outcome = Room::bare(&["--backend", "pf", "list"])?;
+        let outcome = Netns::bare(&["--backend", "pf", "list"])?;
         assert_eq!(
             (outcome.code, outcome.stderr.as_str()),
             (Some(2), "pktables: back end \"pf\" is none of iptables, nft, auto\n")
         );
-        let outcome = Room::bare(&[])?;
+        let outcome = Netns::bare(&[])?;
         assert_eq!(
             (outcome.code, outcome.stderr.as_str()),
             (Some(2), "pktables: what shall be done? see pktables --help\n")
@@ -90,11 +90,11 @@ fn what_is_wrong_is_named_in_one_line() -> Result<()> {
 
 #[test]
 fn help_names_every_verb() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::help_names_every_verb"), Kind::Nft, |_| {
-        let outcome = Room::bare(&["--help"])?;
+    Netns::enter(concat!(module_path!(), "::help_names_every_verb"), Kind::Nft, |_| {
+        let outcome = Netns::bare(&["--help"])?;
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        for verb in ["init", "remove", "add", "delete", "list", "flush", "sweep"] {
-            ensure!(outcome.stdout.contains(&format!("\n  {verb} ")), "{verb}: {}", outcome.stdout);
+        for command in ["init", "remove", "add", "delete", "list", "flush", "expire"] {
+            ensure!(outcome.stdout.contains(&format!("\n  {command} ")), "{command}: {}", outcome.stdout);
         }
         Ok(())
     })
@@ -103,7 +103,7 @@ fn help_names_every_verb() -> Result<()> {
 /// Without privileges, and without the programs.
 #[test]
 fn what_is_missing_is_named() -> Result<()> {
-    Room::enter(concat!(module_path!(), "::what_is_missing_is_named"), Kind::Nft, |_| {
+    Netns::enter(concat!(module_path!(), "::what_is_missing_is_named"), Kind::Nft, |_| {
         let pktables = env!("CARGO_BIN_EXE_pktables");
         let rows = [
             (
@@ -121,22 +121,22 @@ fn what_is_missing_is_named() -> Result<()> {
             ("nft", "list", vec![], "cannot run nft: No such file or directory (os error 2)"),
             ("iptables", "list", vec![], "cannot run iptables-save: No such file or directory (os error 2)"),
         ];
-        for (backend, verb, capabilities, message) in rows {
-            let mut setpriv = crate::room::command("setpriv");
-            setpriv.args(&capabilities).arg(pktables).args(["--backend", backend, verb]);
-            if verb == "add" {
+        for (backend, command, capabilities, message) in rows {
+            let mut setpriv = crate::netns::command("setpriv");
+            setpriv.args(&capabilities).arg(pktables).args(["--backend", backend, command]);
+            if command == "add" {
                 setpriv.args(["192.0.2.7", "--service", "ssh"]);
             }
             if capabilities.is_empty() {
                 setpriv = std::process::Command::new(pktables);
-                setpriv.args(["--backend", backend, verb]).env("PATH", "/nowhere");
+                setpriv.args(["--backend", backend, command]).env("PATH", "/nowhere");
             }
             let output = setpriv.output()?;
             let told = String::from_utf8(output.stderr)?;
             assert_eq!(
                 (output.status.code(), told.as_str()),
                 (Some(1), format!("pktables: {message}\n").as_str()),
-                "{backend} {verb}"
+                "{backend} {command}"
             );
         }
         Ok(())

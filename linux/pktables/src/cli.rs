@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// What stands below the options in `--help`.
-const WORDS: &str = "\
+const AFTER_HELP: &str = "\
 ADDRESS is an IPv4 or IPv6 address or a prefix such as 192.0.2.0/24.
 
 Exit codes: 0 it is so now, 1 it could not be done and nothing was changed, 2 nothing was done because
@@ -13,7 +13,7 @@ an argument is wrong.";
 
 /// Says which address may pass which service of this host
 #[derive(Debug, Parser)]
-#[command(name = "pktables", version, after_help = WORDS, disable_help_subcommand = true)]
+#[command(name = "pktables", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(crate) struct Args {
     /// iptables, nft, or auto: what has services already, else nft where it is installed
     #[arg(long, global = true, default_value = "auto", value_name = "NAME")]
@@ -24,11 +24,11 @@ pub(crate) struct Args {
     pub(crate) verbose: bool,
 
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum Command {
     /// Guard a service: nobody passes without a grant. What is there with other options gets these
     Init(Init),
     /// Guard a service no longer
@@ -69,7 +69,8 @@ pub(crate) enum Verb {
         service: String,
     },
     /// End what is over. Only iptables needs it
-    Sweep,
+    #[command(alias = "sweep")]
+    Expire,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,29 +111,29 @@ pub(crate) struct Init {
 }
 
 /// Why there are no [`Args`].
-pub(crate) enum Instead {
+pub(crate) enum CliExit {
     /// The text that `--help` or `--version` asks for.
-    Answer(String),
+    Help(String),
     /// What is wrong, in one line.
-    Mistake(String),
+    Usage(String),
 }
 
 impl Args {
     /// Reads the command line, program name first.
-    pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Instead> {
+    pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, CliExit> {
         Self::try_parse_from(line).map_err(|error| {
             let text = error.render().to_string();
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-                return Instead::Answer(text);
+                return CliExit::Help(text);
             }
             if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                return Instead::Mistake("what shall be done? see pktables --help".to_owned());
+                return CliExit::Usage("what shall be done? see pktables --help".to_owned());
             }
             // clap's first paragraph says what is wrong; tips and usage follow it.
             let paragraph = text.split("\n\n").next().unwrap_or(&text);
             let words: Vec<_> = paragraph.split_whitespace().collect();
             let sentence = words.join(" ");
-            Instead::Mistake(format!(
+            CliExit::Usage(format!(
                 "{}; see pktables --help",
                 sentence.strip_prefix("error: ").unwrap_or(&sentence)
             ))

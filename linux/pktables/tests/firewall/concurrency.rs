@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use pktables::{Change, address};
 
-use crate::room::{Room, on_each_firewall};
+use crate::netns::{Netns, on_each_firewall};
 
 const WORKERS: usize = 8;
 const OPERATIONS: usize = 10_000;
@@ -39,9 +39,9 @@ fn own(worker: usize, place: usize) -> Result<IpNet> {
 }
 
 /// Gives the addresses that this worker leaves open.
-fn work(room: &Room, worker: usize) -> Result<Vec<IpNet>> {
+fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
     let mut dice = Dice(worker as u64);
-    let mut firewall = room.firewall()?;
+    let mut firewall = netns.firewall()?;
     let ssh = "ssh".parse()?;
     let mut open = [false; OWN];
     for step in 0..OPERATIONS / WORKERS {
@@ -54,8 +54,8 @@ fn work(room: &Room, worker: usize) -> Result<Vec<IpNet>> {
         };
         let who = own(worker, place)?;
         if step % COMMANDS == 0 {
-            let verb = if add { "add" } else { "delete" };
-            room.quietly(&[&format!("{verb} {} --service ssh", address::short(who))])?;
+            let command = if add { "add" } else { "delete" };
+            netns.quietly(&[&format!("{command} {} --service ssh", address::short(who))])?;
         } else {
             let change = if add { firewall.grant(&ssh, who, None) } else { firewall.revoke(&ssh, who) }?;
             let expected = if *is_open == add { Change::AlreadySo } else { Change::Made };
@@ -68,12 +68,12 @@ fn work(room: &Room, worker: usize) -> Result<Vec<IpNet>> {
 }
 
 on_each_firewall! {
-    fn ten_thousand_at_once_leave_what_they_shall(room) {
-        room.quietly(&["init ssh --port 22 --log"])?;
+    fn ten_thousand_at_once_leave_what_they_shall(netns) {
+        netns.quietly(&["init ssh --port 22 --log"])?;
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                let room = Room { kind: room.kind };
-                thread::spawn(move || work(&room, worker))
+                let netns = Netns { kind: netns.kind };
+                thread::spawn(move || work(&netns, worker))
             })
             .collect();
         let mut expected = vec![address::parse(SHARED)?];
@@ -83,21 +83,21 @@ on_each_firewall! {
         expected.sort_unstable();
         ensure!(expected.len() > WORKERS, "{expected:?} are too few to tell much");
         let expected: Vec<String> = expected.into_iter().map(address::short).collect();
-        assert_eq!(room.granted("ssh")?, expected);
+        assert_eq!(netns.granted("ssh")?, expected);
         Ok(())
     }
 }
 
 on_each_firewall! {
     /// Whoever comes last may be one who looked before the longest came.
-    fn the_longest_of_many_at_once_stays(room) {
-        room.quietly(&["init ssh --port 22"])?;
-        let rounds: u64 = if room.kind.is_nft() { 500 } else { 25 };
+    fn the_longest_of_many_at_once_stays(netns) {
+        netns.quietly(&["init ssh --port 22"])?;
+        let rounds: u64 = if netns.kind.is_nft() { 500 } else { 25 };
         let threads: Vec<_> = (0..WORKERS as u64)
             .map(|worker| {
-                let room = Room { kind: room.kind };
+                let netns = Netns { kind: netns.kind };
                 thread::spawn(move || -> Result<()> {
-                    let mut firewall = room.firewall()?;
+                    let mut firewall = netns.firewall()?;
                     for round in 0..rounds {
                         // Each round its own address; the longest is another worker's each time.
                         let who = address::parse(&format!("10.0.{}.{}", round / 250, round % 250))?;
@@ -111,7 +111,7 @@ on_each_firewall! {
         for thread in threads {
             thread.join().expect("it does not panic")?;
         }
-        let listings = room.firewall()?.list()?;
+        let listings = netns.firewall()?.list()?;
         let longest = Duration::from_secs(1000 * WORKERS as u64 - 500);
         let short = listings[0].grants.iter().filter(|grant| grant.left.is_none_or(|left| left < longest));
         let short: Vec<_> = short.collect();

@@ -1,4 +1,4 @@
-//! A test's room, furnished with a firewall of a kind. Who is not root becomes root of a user namespace.
+//! A test's netns, furnished with a firewall of a kind. Who is not root becomes root of a user namespace.
 
 use std::{
     ffi::OsStr,
@@ -17,10 +17,10 @@ use pkd_netns::{
 };
 use pktables::{Backend, Firewall, ServiceName};
 
-/// Where the programs of a room are found first.
+/// Where the programs of a netns are found first.
 const PROGRAMS: &str = "/run/bin";
 
-/// What a room's firewall is made of.
+/// What a netns's firewall is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nft,
@@ -34,7 +34,7 @@ impl Kind {
     }
 }
 
-pub(crate) struct Room {
+pub(crate) struct Netns {
     pub(crate) kind: Kind,
 }
 
@@ -48,37 +48,37 @@ pub(crate) struct Outcome {
 
 /// Makes a test for each kind of firewall.
 macro_rules! on_each_firewall {
-    ($(#[$about:meta])* fn $name:ident($room:ident) $body:block) => {
+    ($(#[$about:meta])* fn $name:ident($netns:ident) $body:block) => {
         $(#[$about])*
         mod $name {
             use super::*;
 
-            fn holds($room: &Room) -> Result<()> $body
+            fn holds($netns: &Netns) -> Result<()> $body
 
             #[test]
             fn nft() -> Result<()> {
-                Room::enter(concat!(module_path!(), "::nft"), $crate::room::Kind::Nft, holds)
+                Netns::enter(concat!(module_path!(), "::nft"), $crate::netns::Kind::Nft, holds)
             }
 
             #[test]
             fn iptables_nft() -> Result<()> {
-                Room::enter(concat!(module_path!(), "::iptables_nft"), $crate::room::Kind::IptablesNft, holds)
+                Netns::enter(concat!(module_path!(), "::iptables_nft"), $crate::netns::Kind::IptablesNft, holds)
             }
 
             #[test]
             fn iptables_legacy() -> Result<()> {
-                Room::enter(concat!(module_path!(), "::iptables_legacy"), $crate::room::Kind::IptablesLegacy, holds)
+                Netns::enter(concat!(module_path!(), "::iptables_legacy"), $crate::netns::Kind::IptablesLegacy, holds)
             }
         }
     };
 }
 pub(crate) use on_each_firewall;
 
-impl Room {
-    /// Holds a test in a room of its own; `path` is the test's, with the crate's name before it.
+impl Netns {
+    /// Holds a test in a netns of its own; `path` is the test's, with the crate's name before it.
     pub(crate) fn enter(path: &str, kind: Kind, test: fn(&Self) -> Result<()>) -> Result<()> {
         let Some(told) = room::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
-            let Some(room) = Self::furnish(kind)? else {
+            let Some(netns) = Self::set_up(kind)? else {
                 // Seen by people, because nothing is claimed here.
                 writeln!(
                     io::stderr(),
@@ -86,7 +86,7 @@ impl Room {
                 )?;
                 return Ok(());
             };
-            return test(&room);
+            return test(&netns);
         };
         for line in told.lines().filter(|line| line.starts_with("---- ")) {
             writeln!(io::stderr(), "{line}")?;
@@ -95,7 +95,7 @@ impl Room {
     }
 
     /// `None`: there is no such firewall here.
-    fn furnish(kind: Kind) -> Result<Option<Self>> {
+    fn set_up(kind: Kind) -> Result<Option<Self>> {
         run("mount", ["-t", "tmpfs", "none", "/run"])?;
         run("ip", ["link", "set", "lo", "up"])?;
         fs::create_dir_all(PROGRAMS)?;
@@ -127,7 +127,7 @@ impl Room {
         Ok(self.backend().parse::<Backend>()?.open()?)
     }
 
-    /// The command with these words, and without the room's firewall.
+    /// The command with these words, and without the netns's firewall.
     pub(crate) fn bare(words: &[&str]) -> Result<Outcome> {
         let output = command("pktables").args(words).output()?;
         Ok(Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })

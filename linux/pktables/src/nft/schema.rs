@@ -118,7 +118,7 @@ impl Script {
 
     fn push(&mut self, command: NfCmd<'_>) -> Result<(), Error> {
         let value = serde_json::to_value(NfObject::CmdObject(command));
-        self.0.push(value.map_err(|error| Error::NotUnderstood { program: "nft", part: error.to_string() })?);
+        self.0.push(value.map_err(|error| Error::Unparsable { program: "nft", part: error.to_string() })?);
         Ok(())
     }
 

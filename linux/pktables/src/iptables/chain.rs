@@ -4,156 +4,74 @@
 //! jump to it. A service that is elsewhere has its grants in a chain `pk-NAME` of `nat` instead, as DNAT, with a
 //! jump in PREROUTING, and an ACCEPT for each direction in FORWARD.
 
-use std::{
-    fmt::{Display, Write as _},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::fmt::{Display, Write as _};
 
 use ipnet::IpNet;
 
-use super::save::{Rule, Saved};
+use super::{
+    grant::GrantRule,
+    save::{Rule, Saved},
+};
 use crate::{
-    address::canonical,
     error::Error,
     log::{Log, LogLevel, LogLimit},
     service::{Forward, Policy, Port, Protocol, Service, ServiceName},
 };
 
-/// Stands in the comment of a grant before its end.
-const UNTIL: &str = "pktables until ";
-
 /// The comment of the jump of a service that is behind this host, and not in this family.
 const ELSEWHERE: &str = "elsewhere";
 
-/// A time without leap seconds since 1970, as comments of rules carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct UnixSeconds(pub(crate) u64);
-
-impl UnixSeconds {
-    /// A clock before 1970 is taken for one in 1970.
-    pub(crate) fn of(time: SystemTime) -> Self {
-        Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-    }
-
-    /// The first full second that a grant of this length has passed.
-    pub(crate) fn end(time: SystemTime, ttl: Duration) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ttl);
-        Self(since.as_secs().saturating_add(u64::from(since.subsec_nanos() > 0)))
-    }
-
-    pub(crate) fn left(self, now: SystemTime) -> Duration {
-        let end = Duration::from_secs(self.0);
-        end.saturating_sub(now.duration_since(UNIX_EPOCH).unwrap_or_default())
-    }
-}
-
-/// A rule that is a grant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GrantRule {
-    pub(crate) address: IpNet,
-    /// `None`: without an end.
-    pub(crate) end: Option<UnixSeconds>,
-    pub(crate) packets: u64,
-    /// The rule as iptables has it; `None`: it is not there yet.
-    text: Option<String>,
-}
-
-impl GrantRule {
-    pub(crate) fn new(address: IpNet, end: Option<UnixSeconds>) -> Self {
-        Self { address, end, packets: 0, text: None }
-    }
-
-    /// Reads `-s ADDRESS -j ACCEPT` and `-s ADDRESS … -j DNAT …`, with or without an end. A rule that asks for
-    /// more is none of ours.
-    fn of(rule: &Rule) -> Option<Self> {
-        let fits = match rule.target()? {
-            "ACCEPT" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
-            "DNAT" => rule.has_only(&["-s", "-p", "-m", "--comment", "-j", "--to-destination"]),
-            _ => false,
-        };
-        let address: IpNet = rule.value("-s").filter(|_| fits)?.parse().ok()?;
-        let end = match rule.value("--comment") {
-            Some(comment) => Some(UnixSeconds(comment.strip_prefix(UNTIL)?.parse().ok()?)),
-            None => None,
-        };
-        Some(Self { address: canonical(address), end, packets: rule.packets, text: Some(rule.text.clone()) })
-    }
-
-    pub(crate) fn is_over(&self, now: UnixSeconds) -> bool {
-        self.end.is_some_and(|end| end <= now)
-    }
-
-    /// The rule as it is typed.
-    fn written(&self, protocol: Protocol, forward: Option<Forward>) -> String {
-        let mut text = format!("-s {}", self.address);
-        if forward.is_some() {
-            // DNAT wants to know that there are ports.
-            let _ = write!(text, " -p {protocol}");
-        }
-        if let Some(UnixSeconds(end)) = self.end {
-            let _ = write!(text, " -m comment --comment \"{UNTIL}{end}\"");
-        }
-        match forward {
-            None => text.push_str(" -j ACCEPT"),
-            Some(forward) => {
-                let _ = write!(text, " -j DNAT --to-destination {forward}");
-            }
-        }
-        text
-    }
-}
-
 /// A rule that leads to a service's chain, or is marked as the service's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Link {
+struct Hook {
     table: &'static str,
     chain: String,
     text: String,
-    /// Of those that a service is made of; others are somebody else's, and in the way of `remove` only.
+    /// Of those that a service is made of; default_packets are somebody else's, and in the way of `remove` only.
     own: bool,
 }
 
-impl Link {
+impl Hook {
     /// Hosts often end FORWARD with a refusal. INPUT is as it was in the original.
-    fn comes_first(&self) -> bool {
+    fn is_inserted_first(&self) -> bool {
         self.chain == "FORWARD"
     }
 }
 
 /// All that a service is in one family: for each place the texts of its rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct ServiceRules {
     /// The service's own chain of `filter`.
     filter: Option<Vec<String>>,
     /// The service's own chain of `nat`.
     nat: Option<Vec<String>>,
-    links: Vec<Link>,
+    hooks: Vec<Hook>,
 }
 
-impl Shape {
+impl ServiceRules {
     /// What there is, whoever made it.
     pub(crate) fn of(saved: &Saved, name: &ServiceName) -> Self {
-        Self::some_of(saved, name, |_| true)
+        Self::filtered(saved, name, |_| true)
     }
 
     /// What there is, without the grants.
     pub(crate) fn without_grants(saved: &Saved, name: &ServiceName) -> Self {
-        Self::some_of(saved, name, |rule| GrantRule::of(rule).is_none())
+        Self::filtered(saved, name, |rule| GrantRule::of(rule).is_none())
     }
 
-    fn some_of(saved: &Saved, name: &ServiceName, wanted: impl Fn(&Rule) -> bool) -> Self {
+    fn filtered(saved: &Saved, name: &ServiceName, wanted: impl Fn(&Rule) -> bool) -> Self {
         let own = name.chain();
         let texts = |table| {
             let rules = saved.rules(table, &own)?.iter().filter(|rule| wanted(rule));
             Some(rules.map(|rule| rule.text.clone()).collect())
         };
-        let links = others(saved, name).map(|(place, rule)| Link {
+        let hooks = references(saved, name).map(|(place, rule)| Hook {
             table: place.table(),
             chain: place.chain().to_owned(),
             text: rule.text.clone(),
-            own: !matches!(place, Place::Elsewhere(..)),
+            own: !matches!(place, HookPoint::Foreign(..)),
         });
-        Self { filter: texts("filter"), nat: texts("nat"), links: links.collect() }
+        Self { filter: texts("filter"), nat: texts("nat"), hooks: hooks.collect() }
     }
 
     /// What should be where there is `from`. `forward` is the family's; a service that has only the other
@@ -174,29 +92,29 @@ impl Shape {
             Protocol::Udp => " -m conntrack --ctstate NEW",
         };
         let mark = if elsewhere { format!(" -m comment --comment {ELSEWHERE}") } else { String::new() };
-        let mut links = vec![(Place::Input, format!("{}{new}{mark} -j {own}", port_is(&port)))];
+        let mut hooks = vec![(HookPoint::Input, format!("{}{new}{mark} -j {own}", port_is(&port)))];
         if let Some(Forward { to }) = forward {
             let host = IpNet::from(to.ip());
             // Connections that were sent there for this service and no other.
             let sent = format!(
                 "-m conntrack --ctstate DNAT --ctorigdstport {port} -m comment --comment {own} -j ACCEPT"
             );
-            links.push((Place::Forward, format!("-d {host} {} {sent}", port_is(&to.port()))));
+            hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&to.port()))));
             let back = format!("-s {host} -p {protocol} -m {protocol} --sport {}", to.port());
-            links.push((Place::Forward, format!("{back} {sent}")));
-            // What passes this host on its way to others is none of the service.
+            hooks.push((HookPoint::Forward, format!("{back} {sent}")));
+            // What passes this host on its way to default_packets is none of the service.
             let arrives = format!("{} -m addrtype --dst-type LOCAL -j {own}", port_is(&port));
-            links.push((Place::Prerouting, arrives));
+            hooks.push((HookPoint::Prerouting, arrives));
         }
-        let links = links.into_iter().map(|(place, text)| Link {
+        let hooks = hooks.into_iter().map(|(place, text)| Hook {
             table: place.table(),
             chain: place.chain().to_owned(),
             text,
             own: true,
         });
-        let strangers = from.links.iter().filter(|link| !link.own).cloned();
-        let links = links.chain(strangers).collect();
-        let rules = grants.iter().map(|grant| grant.written(protocol, forward));
+        let foreign = from.hooks.iter().filter(|hook| !hook.own).cloned();
+        let hooks = hooks.chain(foreign).collect();
+        let rules = grants.iter().map(|grant| grant.to_text(protocol, forward));
         let (mut filter, nat) = match forward {
             Some(_) => (Vec::new(), Some(rules.collect())),
             None if elsewhere => (Vec::new(), None),
@@ -208,21 +126,21 @@ impl Shape {
             Policy::Accept => "ACCEPT",
         };
         filter.push(format!("-j {verdict}"));
-        Self { filter: Some(filter), nat, links }
+        Self { filter: Some(filter), nat, hooks }
     }
 
-    pub(crate) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// The input of `iptables-restore --noflush` that turns one into the other; empty where they are equal.
     pub(crate) fn script(name: &ServiceName, from: &Self, to: &Self) -> String {
         let own = name.chain();
-        let mut come = to.links.clone();
-        let mut gone = from.links.clone();
-        gone.retain(|link| match come.iter().position(|other| other == link) {
+        let mut added = to.hooks.clone();
+        let mut removed = from.hooks.clone();
+        removed.retain(|hook| match added.iter().position(|other| other == hook) {
             Some(place) => {
-                come.remove(place);
+                added.remove(place);
                 false
             }
             None => true,
@@ -234,19 +152,19 @@ impl Shape {
             if new.is_some() && old != new {
                 let _ = writeln!(lines, ":{own} - [0:0]");
             }
-            for Link { chain, text, .. } in gone.iter().filter(|link| link.table == table) {
+            for Hook { chain, text, .. } in removed.iter().filter(|hook| hook.table == table) {
                 let _ = writeln!(lines, "-D {chain} {text}");
             }
             for text in new.iter().flatten().filter(|_| old != new) {
                 let _ = writeln!(lines, "-A {own} {text}");
             }
-            let come = || come.iter().filter(|link| link.table == table);
-            for Link { chain, text, .. } in come().filter(|link| !link.comes_first()) {
+            let added = || added.iter().filter(|hook| hook.table == table);
+            for Hook { chain, text, .. } in added().filter(|hook| !hook.is_inserted_first()) {
                 let _ = writeln!(lines, "-A {chain} {text}");
             }
             // The last one put at the top is the first in the end.
-            let first: Vec<&Link> = come().filter(|link| link.comes_first()).collect();
-            for Link { chain, text, .. } in first.into_iter().rev() {
+            let first: Vec<&Hook> = added().filter(|hook| hook.is_inserted_first()).collect();
+            for Hook { chain, text, .. } in first.into_iter().rev() {
                 let _ = writeln!(lines, "-I {chain} {text}");
             }
             if old.is_some() && new.is_none() {
@@ -262,19 +180,19 @@ impl Shape {
 
 /// Where a rule stands that has to do with a service, outside of the service's own chains.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+enum HookPoint<'a> {
     Input,
     Prerouting,
     Forward,
-    Elsewhere(&'static str, &'a str),
+    Foreign(&'static str, &'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> HookPoint<'a> {
     fn table(self) -> &'static str {
         match self {
             Self::Input | Self::Forward => "filter",
             Self::Prerouting => "nat",
-            Self::Elsewhere(table, _) => table,
+            Self::Foreign(table, _) => table,
         }
     }
 
@@ -283,13 +201,13 @@ impl<'a> Place<'a> {
             Self::Input => "INPUT",
             Self::Prerouting => "PREROUTING",
             Self::Forward => "FORWARD",
-            Self::Elsewhere(_, chain) => chain,
+            Self::Foreign(_, chain) => chain,
         }
     }
 }
 
 /// Rules outside of a service's own chains that lead to it, or are marked as its own.
-fn others<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (Place<'a>, &'a Rule)> {
+fn references<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (HookPoint<'a>, &'a Rule)> {
     let own = name.chain();
     let rules = ["filter", "nat"].into_iter().flat_map(|table| {
         let chains = saved.chains(table);
@@ -300,11 +218,11 @@ fn others<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (Pla
         let marked = rule.value("--comment") == Some(own.as_str());
         let place = match (table, chain) {
             (_, chain) if chain == own => return None,
-            ("filter", "FORWARD") if marked => Place::Forward,
+            ("filter", "FORWARD") if marked => HookPoint::Forward,
             _ if !leads => return None,
-            ("filter", "INPUT") => Place::Input,
-            ("nat", "PREROUTING") => Place::Prerouting,
-            _ => Place::Elsewhere(table, chain),
+            ("filter", "INPUT") => HookPoint::Input,
+            ("nat", "PREROUTING") => HookPoint::Prerouting,
+            _ => HookPoint::Foreign(table, chain),
         };
         Some((place, rule))
     })
@@ -312,22 +230,22 @@ fn others<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (Pla
 
 /// A service as one family has it.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct Parsed {
     /// With the place of this family only.
     pub(crate) service: Service,
     /// Packets that met the policy.
-    pub(crate) others: u64,
+    pub(crate) default_packets: u64,
     /// The service is behind this host, and not in this family.
     pub(crate) elsewhere: bool,
     /// Each rule of a service in this family is there once.
-    pub(crate) whole: bool,
+    pub(crate) is_complete: bool,
     /// The table that holds the grants.
     table: &'static str,
     /// The rules of the chain there; `None`: it is no grant.
     rules: Vec<Option<GrantRule>>,
 }
 
-impl Found {
+impl Parsed {
     /// In the order of their rules.
     pub(crate) fn grants(&self) -> impl Iterator<Item = &GrantRule> {
         self.rules.iter().flatten()
@@ -353,11 +271,11 @@ impl Found {
             // Before the first greater address; without one behind the last grant, so before LOG and policy.
             let is_greater =
                 |rule: Option<&GrantRule>| rule.is_some_and(|other| other.address > grant.address);
-            let behind_last =
+            let after_last =
                 || there.iter().rposition(Option::is_some).map_or(0, |last| last.saturating_add(1));
-            let place = there.iter().copied().position(is_greater).unwrap_or_else(behind_last);
+            let place = there.iter().copied().position(is_greater).unwrap_or_else(after_last);
             there.insert(place, Some(grant));
-            let text = grant.written(self.service.protocol, forward);
+            let text = grant.to_text(self.service.protocol, forward);
             let _ = writeln!(lines, "-I {chain} {} {text}", place.saturating_add(1));
         }
         if lines.is_empty() { lines } else { format!("*{}\n{lines}COMMIT\n", self.table) }
@@ -365,7 +283,7 @@ impl Found {
 }
 
 /// The services of a family.
-pub(crate) fn names(saved: &Saved) -> impl Iterator<Item = ServiceName> {
+pub(crate) fn services(saved: &Saved) -> impl Iterator<Item = ServiceName> {
     saved.chains("filter").filter_map(|(chain, _)| ServiceName::of_chain(chain))
 }
 
@@ -379,20 +297,20 @@ pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
 ///
 /// # Errors
 /// Its rules are not those of a service.
-pub(crate) fn find(saved: &Saved, name: &ServiceName) -> Result<Option<Found>, Error> {
+pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>, Error> {
     let own = name.chain();
     let Some(rules) = saved.rules("filter", &own) else { return Ok(None) };
-    let wrong = |part: &str| Error::NotUnderstood {
+    let wrong = |part: &str| Error::Unparsable {
         program: "iptables",
         part: format!("chain {own} {part}; pktables init or remove {name} puts that right"),
     };
     let (mut jumps, mut forwards, mut redirects) = (Vec::new(), Vec::new(), 0_usize);
-    for (place, rule) in others(saved, name) {
+    for (place, rule) in references(saved, name) {
         match place {
-            Place::Input => jumps.push(rule),
-            Place::Forward => forwards.push(rule),
-            Place::Prerouting => redirects = redirects.saturating_add(1),
-            Place::Elsewhere(..) => {}
+            HookPoint::Input => jumps.push(rule),
+            HookPoint::Forward => forwards.push(rule),
+            HookPoint::Prerouting => redirects = redirects.saturating_add(1),
+            HookPoint::Foreign(..) => {}
         }
     }
     let jump = match jumps[..] {
@@ -409,7 +327,7 @@ pub(crate) fn find(saved: &Saved, name: &ServiceName) -> Result<Option<Found>, E
         Some("ACCEPT") => Policy::Accept,
         _ => return Err(wrong("does not end with DROP or ACCEPT")),
     };
-    let forward: Vec<Forward> = forwards.iter().copied().filter_map(destination).collect();
+    let forward: Vec<Forward> = forwards.iter().copied().filter_map(dnat_target).collect();
     let (table, holders) = match saved.rules("nat", &own) {
         Some(rules) => ("nat", rules),
         None => ("filter", rules),
@@ -424,17 +342,17 @@ pub(crate) fn find(saved: &Saved, name: &ServiceName) -> Result<Option<Found>, E
         forward,
     };
     let parts = (service.forward.len(), forwards.len(), redirects, table);
-    Ok(Some(Found {
+    Ok(Some(Parsed {
         service,
-        others: last.map_or(0, |rule| rule.packets),
+        default_packets: last.map_or(0, |rule| rule.packets),
         elsewhere: jump.value("--comment") == Some(ELSEWHERE),
-        whole: matches!(parts, (0, 0, 0, "filter") | (1, 2, 1, "nat")),
+        is_complete: matches!(parts, (0, 0, 0, "filter") | (1, 2, 1, "nat")),
         table,
         rules: holders.iter().map(GrantRule::of).collect(),
     }))
 }
 
-fn destination(rule: &Rule) -> Option<Forward> {
+fn dnat_target(rule: &Rule) -> Option<Forward> {
     let host: IpNet = rule.value("-d")?.parse().ok()?;
     let port: Port = rule.value("--dport")?.parse().ok()?;
     Some(Forward { to: (host.addr(), port.into()).into() })

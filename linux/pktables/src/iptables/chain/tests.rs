@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::grant::UnixSeconds, *};
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
@@ -29,82 +29,10 @@ fn saved(script: &str) -> Saved {
     Saved::parse(script)
 }
 
-const AT: SystemTime = UNIX_EPOCH;
-
-#[test]
-fn a_grant_ends_with_a_full_second() {
-    let time = |milliseconds| AT + Duration::from_millis(milliseconds);
-    // now, for how long, its end
-    let rows = [(1_000, 0, 1), (1_000, 30_000, 31), (1_001, 30_000, 32), (1_500, 500, 2), (1_999, 2, 3)];
-    for (now, ttl, end) in rows {
-        let found = UnixSeconds::end(time(now), Duration::from_millis(ttl));
-        assert_eq!(found, UnixSeconds(end), "{now} ms, {ttl} ms");
-    }
-    let before = AT - Duration::from_secs(9);
-    assert_eq!((UnixSeconds::of(before), UnixSeconds::of(time(1_999))), (UnixSeconds(0), UnixSeconds(1)));
-    assert_eq!(UnixSeconds::end(before, Duration::from_secs(5)), UnixSeconds(5));
-    assert_eq!(UnixSeconds::end(AT, Duration::MAX), UnixSeconds(u64::MAX));
-    for (now, left) in [(0, 2_000), (500, 1_500), (2_000, 0), (2_001, 0)] {
-        assert_eq!(UnixSeconds(2).left(time(now)), Duration::from_millis(left), "{now} ms");
-    }
-    for (end, is_over) in [(None, false), (Some(9), true), (Some(10), true), (Some(11), false)] {
-        assert_eq!(grant("192.0.2.7/32", end).is_over(UnixSeconds(10)), is_over, "{end:?}");
-    }
-}
-
-#[test]
-fn a_grant_is_written_and_read_again() {
-    let rows = [
-        (grant("192.0.2.7/32", None), None, "-s 192.0.2.7/32 -j ACCEPT"),
-        (
-            grant("2001:db8::/32", Some(7)),
-            None,
-            "-s 2001:db8::/32 -m comment --comment \"pktables until 7\" -j ACCEPT",
-        ),
-        (
-            grant("192.0.2.7/32", None),
-            Some(forward()),
-            "-s 192.0.2.7/32 -p tcp -j DNAT --to-destination 192.168.1.10:2222",
-        ),
-        (
-            grant("192.0.2.7/32", Some(7)),
-            Some(forward()),
-            "-s 192.0.2.7/32 -p tcp -m comment --comment \"pktables until 7\" -j DNAT \
-             --to-destination 192.168.1.10:2222",
-        ),
-    ];
-    for (grant, forward, text) in rows {
-        assert_eq!(grant.written(Protocol::Tcp, forward), text);
-        let saved = saved(&format!("*filter\n[5:9] -A c {text}\n"));
-        let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
-        assert_eq!(found, Some(GrantRule { packets: 5, text: Some(text.to_owned()), ..grant }));
-    }
-}
-
-#[test]
-fn a_rule_that_asks_for_more_is_no_grant() {
-    for text in [
-        "-j ACCEPT",
-        "-s 192.0.2.7/32 -j DROP",
-        "-s 192.0.2.7/32 -i eth0 -j ACCEPT",
-        "-s 192.0.2.7/32 -p tcp -j ACCEPT",
-        "-s 192.0.2.7/32 -j DNAT --to-destination 1.2.3.4:5 -i eth0",
-        "! -s 192.0.2.7/32 -j ACCEPT",
-        "-s host -j ACCEPT",
-        "-s 192.0.2.7/32 -m comment --comment mine -j ACCEPT",
-        "-s 192.0.2.7/32 -m comment --comment \"pktables until x\" -j ACCEPT",
-        "-s 192.0.2.7/32",
-    ] {
-        let saved = saved(&format!("*filter\n-A c {text}\n"));
-        let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
-        assert_eq!(found, None, "{text}");
-    }
-}
-
 /// The script that makes a service where there is nothing.
 fn made(service: &Service, forward: Option<Forward>, grants: &[GrantRule]) -> String {
-    let nothing = Shape::default();
-    Shape::script(&service.name, &nothing, &Shape::new(service, forward, grants, &nothing))
+    let nothing = ServiceRules::default();
+    ServiceRules::script(&service.name, &nothing, &ServiceRules::new(service, forward, grants, &nothing))
 }
 
 #[test]
@@ -154,8 +82,8 @@ fn a_service_is_a_chain_and_a_jump_to_it() {
     for (row, service, rules, jump) in rows {
         let script = made(&service, None, &[]);
         assert_eq!(script, format!("*filter\n:pk-ssh - [0:0]\n{rules}{jump}COMMIT\n"), "{row}");
-        let found = find(&saved(&script), &service.name).expect("it is understood").expect("it is there");
-        assert_eq!((&found.service, found.whole, found.elsewhere), (&service, true, false), "{row}");
+        let found = parse(&saved(&script), &service.name).expect("it is understood").expect("it is there");
+        assert_eq!((&found.service, found.is_complete, found.elsewhere), (&service, true, false), "{row}");
     }
 }
 
@@ -173,15 +101,15 @@ fn a_service_behind_the_host_has_its_grants_in_nat() {
     );
     assert_eq!(script, expected);
     let saved = saved(&script.replace("-I FORWARD", "-A FORWARD"));
-    let found = find(&saved, &nas.name).expect("it is understood").expect("it is there");
-    assert_eq!((&found.service, found.whole, found.elsewhere), (&nas, true, false));
+    let found = parse(&saved, &nas.name).expect("it is understood").expect("it is there");
+    assert_eq!((&found.service, found.is_complete, found.elsewhere), (&nas, true, false));
     assert_eq!(found.grants().map(|grant| grant.address.to_string()).collect::<Vec<_>>(), ["192.0.2.7/32"]);
     // In the other family it is marked, and has no grants.
     let script = made(&nas, None, &[grant("2001:db8::7/128", None)]);
     let jump = "-A INPUT -p tcp -m tcp --dport 22 -m comment --comment elsewhere -j pk-nas";
     assert_eq!(script, format!("*filter\n:pk-nas - [0:0]\n-A pk-nas -j DROP\n{jump}\nCOMMIT\n"));
-    let found = find(&Saved::parse(&script), &nas.name).expect("it is understood").expect("it is there");
-    assert!(found.whole && found.elsewhere && found.service.forward.is_empty(), "{found:?}");
+    let found = parse(&Saved::parse(&script), &nas.name).expect("it is understood").expect("it is there");
+    assert!(found.is_complete && found.elsewhere && found.service.forward.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -189,9 +117,9 @@ fn a_change_touches_what_differs_alone() {
     let nas = Service { forward: vec![forward()], ..service("ssh") };
     let ssh = service("ssh");
     let there = made(&nas, Some(forward()), &[]).replace("-I FORWARD", "-A FORWARD");
-    let from = Shape::of(&saved(&there), &ssh.name);
-    assert_eq!(Shape::script(&ssh.name, &from, &from), "");
-    let script = Shape::script(&ssh.name, &from, &Shape::new(&ssh, None, &[], &from));
+    let from = ServiceRules::of(&saved(&there), &ssh.name);
+    assert_eq!(ServiceRules::script(&ssh.name, &from, &from), "");
+    let script = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, &[], &from));
     let sent = "-m conntrack --ctstate DNAT --ctorigdstport 22 -m comment --comment pk-ssh -j ACCEPT";
     let gone = format!(
         "*filter\n-D FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 2222 {sent}\n\
@@ -201,7 +129,7 @@ fn a_change_touches_what_differs_alone() {
     );
     assert_eq!(script, gone);
     // All of it.
-    let script = Shape::script(&ssh.name, &from, &Shape::default());
+    let script = ServiceRules::script(&ssh.name, &from, &ServiceRules::default());
     assert!(script.contains("-D INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n"), "{script}");
     assert_eq!(script.matches("-F pk-ssh\n-X pk-ssh\n").count(), 2, "{script}");
     assert!(!script.contains("-A ") && !script.contains(":pk-ssh"), "{script}");
@@ -213,8 +141,8 @@ fn a_rule_that_is_there_twice_goes_once_for_each() {
     let script = made(&ssh, None, &[]);
     let jump = "-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
     let twice = script.replace(jump, &format!("{jump}{jump}"));
-    let from = Shape::of(&saved(&twice), &ssh.name);
-    let again = Shape::script(&ssh.name, &from, &Shape::new(&ssh, None, &[], &from));
+    let from = ServiceRules::of(&saved(&twice), &ssh.name);
+    let again = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, &[], &from));
     assert_eq!(again, format!("*filter\n{}COMMIT\n", jump.replace("-A", "-D")));
 }
 
@@ -222,16 +150,16 @@ fn a_rule_that_is_there_twice_goes_once_for_each() {
 fn rules_of_others_that_lead_to_it_stay_until_it_goes() {
     let ssh = service("ssh");
     let there = made(&ssh, None, &[]).replace("COMMIT", "-A OUTPUT -j pk-ssh\n-A other -g pk-ssh\nCOMMIT");
-    let from = Shape::of(&saved(&there), &ssh.name);
-    let to = Shape::new(&Service { policy: Policy::Accept, ..ssh.clone() }, None, &[], &from);
+    let from = ServiceRules::of(&saved(&there), &ssh.name);
+    let to = ServiceRules::new(&Service { policy: Policy::Accept, ..ssh.clone() }, None, &[], &from);
     assert_eq!(
-        Shape::script(&ssh.name, &from, &to),
+        ServiceRules::script(&ssh.name, &from, &to),
         "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j ACCEPT\nCOMMIT\n"
     );
-    let gone = Shape::script(&ssh.name, &from, &Shape::default());
+    let gone = ServiceRules::script(&ssh.name, &from, &ServiceRules::default());
     assert!(gone.contains("-D OUTPUT -j pk-ssh\n") && gone.contains("-D other -g pk-ssh\n"), "{gone}");
-    assert!(find(&saved(&there), &ssh.name).is_ok_and(|found| found.is_some_and(|found| found.whole)));
-    assert!(!from.is_nothing() && Shape::of(&saved(""), &ssh.name).is_nothing());
+    assert!(parse(&saved(&there), &ssh.name).is_ok_and(|found| found.is_some_and(|found| found.is_complete)));
+    assert!(!from.is_empty() && ServiceRules::of(&saved(""), &ssh.name).is_empty());
 }
 
 #[test]
@@ -240,9 +168,9 @@ fn a_flush_leaves_what_is_no_grant() {
     let grants = [grant("192.0.2.7/32", None), grant("192.0.2.8/32", Some(7))];
     let there = saved(&made(&ssh, None, &grants));
     assert_eq!(super::grants(&there, &ssh.name).len(), 2);
-    let (from, to) = (Shape::of(&there, &ssh.name), Shape::without_grants(&there, &ssh.name));
+    let (from, to) = (ServiceRules::of(&there, &ssh.name), ServiceRules::without_grants(&there, &ssh.name));
     let expected = "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j LOG --log-level 4\n-A pk-ssh -j DROP\nCOMMIT\n";
-    assert_eq!(Shape::script(&ssh.name, &from, &to), expected);
+    assert_eq!(ServiceRules::script(&ssh.name, &from, &to), expected);
 }
 
 #[test]
@@ -253,7 +181,7 @@ fn grants_come_and_go_in_the_order_of_their_addresses() {
     let there: Vec<GrantRule> =
         ["192.0.2.4/32", "192.0.2.8/32"].into_iter().map(|address| grant(address, None)).collect();
     let saved = saved(&made(&ssh, None, &there));
-    let found = find(&saved, &ssh.name).expect("it is understood").expect("it is there");
+    let found = parse(&saved, &ssh.name).expect("it is understood").expect("it is there");
     let kept: Vec<GrantRule> = found.grants().cloned().collect();
     let rows: [Row<'_>; 6] = [
         ("nothing", &[], &[], &[]),
@@ -310,8 +238,8 @@ fn what_is_no_whole_service_is_told_or_not_whole() {
     ];
     for (row, (text, from, to, expected)) in rows.into_iter().enumerate() {
         let text = if from.is_empty() { text.clone() } else { text.replacen(from, &to, 1) };
-        match (find(&saved(&text), &name("ssh")), expected) {
-            (Ok(Some(found)), Ok(whole)) => assert_eq!(found.whole, whole, "row {row}"),
+        match (parse(&saved(&text), &name("ssh")), expected) {
+            (Ok(Some(found)), Ok(is_complete)) => assert_eq!(found.is_complete, is_complete, "row {row}"),
             (Err(error), Err(part)) => assert_eq!(
                 error.to_string(),
                 format!(
@@ -322,7 +250,7 @@ fn what_is_no_whole_service_is_told_or_not_whole() {
             (found, _) => panic!("row {row}: {found:?}"),
         }
     }
-    assert!(find(&saved(&good), &name("other")).is_ok_and(|found| found.is_none()));
+    assert!(parse(&saved(&good), &name("other")).is_ok_and(|found| found.is_none()));
 }
 
 #[test]
@@ -334,8 +262,10 @@ fn others_are_counted_by_the_policy_and_services_are_named_by_their_chains() {
             "*filter\n:pk-a - [0:0]\n:INPUT ACCEPT [0:0]\n:pk- - [0:0]\n*nat\n:pk-n - [0:0]\n*filter",
         );
     let saved = saved(&script);
-    assert!(find(&saved, &name("ssh")).is_ok_and(|found| found.is_some_and(|found| found.others == 9)));
-    assert_eq!(names(&saved).collect::<Vec<_>>(), [name("a"), name("ssh")]);
+    assert!(
+        parse(&saved, &name("ssh")).is_ok_and(|found| found.is_some_and(|found| found.default_packets == 9))
+    );
+    assert_eq!(services(&saved).collect::<Vec<_>>(), [name("a"), name("ssh")]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-use crate::room::{Room, command, on_each_firewall, run};
+use crate::netns::{Netns, command, on_each_firewall, run};
 
 /// What a killed command has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ enum Left {
 }
 
 /// Kills a command this long after its start; whether there was something to kill.
-fn kill(room: &Room, words: &str, after: Duration) -> Result<bool> {
-    let backend = if room.kind.is_nft() { "nft" } else { "iptables" };
+fn kill(netns: &Netns, words: &str, after: Duration) -> Result<bool> {
+    let backend = if netns.kind.is_nft() { "nft" } else { "iptables" };
     let words: Vec<&str> = ["--backend", backend].into_iter().chain(words.split(' ')).collect();
     let begin = Instant::now();
     let mut child = command("pktables").args(words).stderr(Stdio::null()).spawn()?;
@@ -63,58 +63,58 @@ fn at_all_moments(
 }
 
 on_each_firewall! {
-    fn a_killed_add_or_delete_leaves_all_or_nothing(room) {
-        room.quietly(&["init ssh --port 22 --log", "add 10.0.0.1 --service ssh", "add 200.0.0.1 --service ssh"])?;
+    fn a_killed_add_or_delete_leaves_all_or_nothing(netns) {
+        netns.quietly(&["init ssh --port 22 --log", "add 10.0.0.1 --service ssh", "add 200.0.0.1 --service ssh"])?;
         let without = ["10.0.0.1", "200.0.0.1"];
         let with = ["10.0.0.1", "192.0.2.7", "200.0.0.1"];
         let (add, delete) = ("add 192.0.2.7 --service ssh --timeout 1h", "delete 192.0.2.7 --service ssh");
         // The command, its opposite, the granted before and after.
         for (words, back, before, after) in [(add, delete, &without[..], &with[..]), (delete, add, &with, &without)] {
             at_all_moments(&[Left::Before, Left::After], |number, moment| {
-                let was_killed = kill(room, words, moment)?;
-                let granted = room.granted("ssh")?;
+                let was_killed = kill(netns, words, moment)?;
+                let granted = netns.granted("ssh")?;
                 let left = if granted == before { Left::Before } else { Left::After };
                 ensure!(left == Left::Before || granted == after, "{words}, {moment:?}: {granted:?}");
                 ensure!(was_killed || left == Left::After, "{words}, {moment:?}: it ended and did nothing");
-                room.quietly(&[words])?;
-                ensure!(room.granted("ssh")? == after, "{words}, kill {number}");
-                room.quietly(&[back])?;
+                netns.quietly(&[words])?;
+                ensure!(netns.granted("ssh")? == after, "{words}, kill {number}");
+                netns.quietly(&[back])?;
                 Ok((was_killed, left))
             })?;
-            room.quietly(&[words])?;
+            netns.quietly(&[words])?;
         }
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn after_a_killed_init_or_remove_another_one_does_it_all(room) {
+    fn after_a_killed_init_or_remove_another_one_does_it_all(netns) {
         let init = "init nas --port 22 --log --forward 192.168.1.10:22 --forward [fd00::10]:22";
         let remove = "remove nas";
-        room.quietly(&[init])?;
-        let whole = room.rules()?;
-        room.quietly(&[remove])?;
-        let nothing = room.rules()?;
+        netns.quietly(&[init])?;
+        let whole = netns.rules()?;
+        netns.quietly(&[remove])?;
+        let nothing = netns.rules()?;
         // A change of nftables is one transaction. With iptables each family has its own.
         let all = [Left::Before, Left::After, Left::Half];
-        let wanted = if room.kind.is_nft() { &all[..2] } else { &all };
+        let wanted = if netns.kind.is_nft() { &all[..2] } else { &all };
         for (words, back, before, after) in [(init, remove, &nothing, &whole), (remove, init, &whole, &nothing)] {
             at_all_moments(wanted, |number, moment| {
-                let was_killed = kill(room, words, moment)?;
-                let rules = room.rules()?;
+                let was_killed = kill(netns, words, moment)?;
+                let rules = netns.rules()?;
                 let left = match () {
                     () if rules == *before => Left::Before,
                     () if rules == *after => Left::After,
                     () => Left::Half,
                 };
                 ensure!(wanted.contains(&left), "{words}, {moment:?}: {rules}");
-                room.quietly(&[words])?;
-                ensure!(room.rules()? == *after, "{words}, kill {number}, {moment:?}");
-                room.quietly(&[back])?;
-                ensure!(room.rules()? == *before, "{back} after {words}");
+                netns.quietly(&[words])?;
+                ensure!(netns.rules()? == *after, "{words}, kill {number}, {moment:?}");
+                netns.quietly(&[back])?;
+                ensure!(netns.rules()? == *before, "{back} after {words}");
                 Ok((was_killed, left))
             })?;
-            room.quietly(&[words])?;
+            netns.quietly(&[words])?;
         }
         Ok(())
     }

@@ -1,0 +1,180 @@
+//! A grant as a rule of iptables, with its end in the comment.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ipnet::IpNet;
+
+use super::save::Rule;
+use crate::{
+    address::canonical,
+    service::{Forward, Protocol},
+};
+
+/// Stands in the comment of a grant before its end.
+const UNTIL: &str = "pktables until ";
+
+/// A time without leap seconds since 1970, as comments of rules carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnixSeconds(pub(crate) u64);
+
+impl UnixSeconds {
+    /// A clock before 1970 is taken for one in 1970.
+    pub(crate) fn of(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    /// The first full second that a grant of this length has passed.
+    pub(crate) fn end(time: SystemTime, ttl: Duration) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ttl);
+        Self(since.as_secs().saturating_add(u64::from(since.subsec_nanos() > 0)))
+    }
+
+    pub(crate) fn left(self, now: SystemTime) -> Duration {
+        let end = Duration::from_secs(self.0);
+        end.saturating_sub(now.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+/// A rule that is a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrantRule {
+    pub(crate) address: IpNet,
+    /// `None`: without an end.
+    pub(crate) end: Option<UnixSeconds>,
+    pub(crate) packets: u64,
+    /// The rule as iptables has it; `None`: it is not there yet.
+    pub(super) text: Option<String>,
+}
+
+impl GrantRule {
+    pub(crate) fn new(address: IpNet, end: Option<UnixSeconds>) -> Self {
+        Self { address, end, packets: 0, text: None }
+    }
+
+    /// Reads `-s ADDRESS -j ACCEPT` and `-s ADDRESS … -j DNAT …`, with or without an end. A rule that asks for
+    /// more is none of ours.
+    pub(super) fn of(rule: &Rule) -> Option<Self> {
+        let fits = match rule.target()? {
+            "ACCEPT" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
+            "DNAT" => rule.has_only(&["-s", "-p", "-m", "--comment", "-j", "--to-destination"]),
+            _ => false,
+        };
+        let address: IpNet = rule.value("-s").filter(|_| fits)?.parse().ok()?;
+        let end = match rule.value("--comment") {
+            Some(comment) => Some(UnixSeconds(comment.strip_prefix(UNTIL)?.parse().ok()?)),
+            None => None,
+        };
+        Some(Self { address: canonical(address), end, packets: rule.packets, text: Some(rule.text.clone()) })
+    }
+
+    pub(crate) fn has_expired(&self, now: UnixSeconds) -> bool {
+        self.end.is_some_and(|end| end <= now)
+    }
+
+    /// The rule as it is typed.
+    pub(super) fn to_text(&self, protocol: Protocol, forward: Option<Forward>) -> String {
+        let mut text = format!("-s {}", self.address);
+        if forward.is_some() {
+            // DNAT wants to know that there are ports.
+            let _ = write!(text, " -p {protocol}");
+        }
+        if let Some(UnixSeconds(end)) = self.end {
+            let _ = write!(text, " -m comment --comment \"{UNTIL}{end}\"");
+        }
+        match forward {
+            None => text.push_str(" -j ACCEPT"),
+            Some(forward) => {
+                let _ = write!(text, " -j DNAT --to-destination {forward}");
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::save::Saved, *};
+
+    fn grant(address: &str, end: Option<u64>) -> GrantRule {
+        GrantRule::new(address.parse().expect("an address"), end.map(UnixSeconds))
+    }
+
+    fn forward() -> Forward {
+        "192.168.1.10:2222".parse().expect("a place")
+    }
+
+    const AT: SystemTime = UNIX_EPOCH;
+
+    #[test]
+    fn a_grant_ends_with_a_full_second() {
+        let time = |milliseconds| AT + Duration::from_millis(milliseconds);
+        // now, for how long, its end
+        let rows = [(1_000, 0, 1), (1_000, 30_000, 31), (1_001, 30_000, 32), (1_500, 500, 2), (1_999, 2, 3)];
+        for (now, ttl, end) in rows {
+            let found = UnixSeconds::end(time(now), Duration::from_millis(ttl));
+            assert_eq!(found, UnixSeconds(end), "{now} ms, {ttl} ms");
+        }
+        let before = AT - Duration::from_secs(9);
+        assert_eq!((UnixSeconds::of(before), UnixSeconds::of(time(1_999))), (UnixSeconds(0), UnixSeconds(1)));
+        assert_eq!(UnixSeconds::end(before, Duration::from_secs(5)), UnixSeconds(5));
+        assert_eq!(UnixSeconds::end(AT, Duration::MAX), UnixSeconds(u64::MAX));
+        for (now, left) in [(0, 2_000), (500, 1_500), (2_000, 0), (2_001, 0)] {
+            assert_eq!(UnixSeconds(2).left(time(now)), Duration::from_millis(left), "{now} ms");
+        }
+        for (end, has_expired) in [(None, false), (Some(9), true), (Some(10), true), (Some(11), false)] {
+            assert_eq!(grant("192.0.2.7/32", end).has_expired(UnixSeconds(10)), has_expired, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_written_and_read_again() {
+        let rows = [
+            (grant("192.0.2.7/32", None), None, "-s 192.0.2.7/32 -j ACCEPT"),
+            (
+                grant("2001:db8::/32", Some(7)),
+                None,
+                "-s 2001:db8::/32 -m comment --comment \"pktables until 7\" -j ACCEPT",
+            ),
+            (
+                grant("192.0.2.7/32", None),
+                Some(forward()),
+                "-s 192.0.2.7/32 -p tcp -j DNAT --to-destination 192.168.1.10:2222",
+            ),
+            (
+                grant("192.0.2.7/32", Some(7)),
+                Some(forward()),
+                "-s 192.0.2.7/32 -p tcp -m comment --comment \"pktables until 7\" -j DNAT \
+             --to-destination 192.168.1.10:2222",
+            ),
+        ];
+        for (grant, forward, text) in rows {
+            assert_eq!(grant.to_text(Protocol::Tcp, forward), text);
+            let saved = Saved::parse(&format!("*filter\n[5:9] -A c {text}\n"));
+            let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
+            assert_eq!(found, Some(GrantRule { packets: 5, text: Some(text.to_owned()), ..grant }));
+        }
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_more_is_no_grant() {
+        for text in [
+            "-j ACCEPT",
+            "-s 192.0.2.7/32 -j DROP",
+            "-s 192.0.2.7/32 -i eth0 -j ACCEPT",
+            "-s 192.0.2.7/32 -p tcp -j ACCEPT",
+            "-s 192.0.2.7/32 -j DNAT --to-destination 1.2.3.4:5 -i eth0",
+            "! -s 192.0.2.7/32 -j ACCEPT",
+            "-s host -j ACCEPT",
+            "-s 192.0.2.7/32 -m comment --comment mine -j ACCEPT",
+            "-s 192.0.2.7/32 -m comment --comment \"pktables until x\" -j ACCEPT",
+            "-s 192.0.2.7/32",
+        ] {
+            let saved = Saved::parse(&format!("*filter\n-A c {text}\n"));
+            let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
+            assert_eq!(found, None, "{text}");
+        }
+    }
+}
