@@ -1,8 +1,8 @@
-//! Writes man pages and completions into `share` beside the program, in the folders that packages have them in:
+//! Writes man pages and shell completions to `share` next to the program, in the layout that packages use:
 //! `target/release/share/man/man1/knock-ssh.1`.
 
 #[cfg(feature = "pages")]
-#[allow(dead_code, unused_imports, reason = "the program uses more of it")]
+#[allow(dead_code, unused_imports, reason = "the build script uses only a part of it")]
 #[path = "src/cli/mod.rs"]
 mod cli;
 
@@ -21,7 +21,7 @@ mod pages {
 
     type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-    /// Shells, and where packages put completions for them.
+    /// Shells, and where packages put their completions.
     const SHELLS: [(Shell, &str, &str); 4] = [
         (Shell::Bash, "bash-completion/completions", "knock"),
         (Shell::Zsh, "zsh/site-functions", "_knock"),
@@ -43,12 +43,12 @@ mod pages {
             generate_to(shell, &mut command.clone(), "knock", &folder)?;
             fs::rename(folder.join(shell.file_name("knock")), folder.join(name))?;
         }
-        // OUT_DIR is PROFILE/build/PACKAGE-HASH/out, and packagers know PROFILE alone.
-        let profile = own.ancestors().nth(4).ok_or("OUT_DIR is not where cargo has it")?;
+        // OUT_DIR is PROFILE/build/PACKAGE-HASH/out; packagers only know PROFILE.
+        let profile = own.ancestors().nth(4).ok_or("unexpected OUT_DIR")?;
         copy(&own, &profile.join("share"))
     }
 
-    /// One for knock, and one for each subcommand.
+    /// One page for knock and one for each command.
     fn man_pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>> {
         let mut pages = Vec::new();
         let mut page = |command: Command, name: String| -> Result {
@@ -62,7 +62,7 @@ mod pages {
         whole.build();
         for subcommand in whole.get_subcommands() {
             let name = format!("knock-{}", subcommand.get_name());
-            // The page's name, and how it is typed.
+            // The name of the page, and how the command is typed.
             let subcommand = subcommand.clone().display_name(&name).bin_name(name.replacen('-', " ", 1));
             page(subcommand, name)?;
         }
@@ -70,7 +70,7 @@ mod pages {
         Ok(pages)
     }
 
-    /// A file that is written by two builds at the same time is whole at each moment.
+    /// Renames each file into place, so that two builds at the same time never leave a partial file.
     fn copy(from: &Path, to: &Path) -> Result {
         fs::create_dir_all(to)?;
         for entry in fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and that only their owner can read.
+//! Files that are written whole or not at all, and that only the owner can read.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,32 +8,32 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// Makes a file that must not exist, with mode 0600.
+/// Creates a file with mode 0600.
 ///
 /// # Errors
-/// It exists, or cannot be written; nothing is left then.
+/// It exists already, or cannot be written; nothing is left then.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.display();
     create_parent(path)?;
-    let mut file = options().create_new(true).open(path).with_context(|| format!("cannot make {name}"))?;
+    let mut file = options().create_new(true).open(path).with_context(|| format!("cannot create {name}"))?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
-        // What is half a key must not stay; that it stays is no worse than what is reported.
+        // Half a key must not stay. If removing fails too, the error below is reported anyway.
         let _ = fs::remove_file(path);
     }
     written.with_context(|| format!("cannot write {name}"))
 }
 
-/// Puts a file in the place of what is there, at once. A link stays a link.
+/// Replaces a file atomically. A symbolic link stays a link.
 ///
 /// # Errors
-/// It cannot be written; what was there stays then.
+/// It cannot be written; the old file stays then.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.display();
     create_parent(path)?;
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let random = getrandom::u32().context("the system gives no random bytes")?;
-    let file_name = path.file_name().context("a file without a name")?.to_string_lossy();
+    let random = getrandom::u32().context("cannot get random bytes")?;
+    let file_name = path.file_name().context("missing file name")?.to_string_lossy();
     let unfinished = path.with_file_name(format!(".{file_name}.{random:08x}"));
     let write = || -> Result<()> {
         create(&unfinished, content)?;
@@ -51,7 +51,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a file, made where it is missing, for its owner alone.
+/// Creates the directory of a file if it is missing, with mode 0700.
 fn create_parent(path: &Path) -> Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let mut builder = fs::DirBuilder::new();
@@ -61,7 +61,7 @@ fn create_parent(path: &Path) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         builder.mode(0o700);
     }
-    builder.create(folder).with_context(|| format!("cannot make {}", folder.display()))
+    builder.create(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 fn options() -> OpenOptions {
@@ -75,19 +75,19 @@ fn options() -> OpenOptions {
     options
 }
 
-/// So that the new name outlives a loss of power. Not every system can; the file itself is safe by then.
+/// Makes the new name survive a power failure. Not every system can; the content is safe by then.
 fn sync_parent(path: &Path) {
     if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
         let _ = folder.sync_all();
     }
 }
 
-/// New files that go again unless all that belongs to them is done.
+/// New files that are removed again when this is dropped before [`NewFiles::keep`].
 #[derive(Debug, Default)]
 pub(crate) struct NewFiles(Vec<PathBuf>);
 
 impl NewFiles {
-    /// Makes a file, as [`create`] does.
+    /// Creates a file, as [`create`] does.
     ///
     /// # Errors
     /// As for [`create`].
@@ -97,7 +97,7 @@ impl NewFiles {
         Ok(())
     }
 
-    /// They stay.
+    /// Keeps the files.
     pub(crate) fn keep(mut self) {
         self.0.clear();
     }
@@ -106,7 +106,7 @@ impl NewFiles {
 impl Drop for NewFiles {
     fn drop(&mut self) {
         for path in &self.0 {
-            // Nothing knows of them; what stands in the way is reported.
+            // Nothing refers to them, and the error that led here is reported.
             let _ = fs::remove_file(path);
         }
     }

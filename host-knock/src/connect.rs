@@ -1,4 +1,4 @@
-//! From a knock to an open port.
+//! Knocking until a port opens.
 
 use std::{
     fmt::Write as _,
@@ -18,24 +18,24 @@ use pkd_core::Port;
 
 use crate::{datagram, model::Request, progress::Progress, send};
 
-/// How long the first try to connect may take, and the longest: each is twice as long as the one before. A packet that
-/// a closed door has dropped would be sent again by the system after a second only.
+/// Timeout of the first connection attempt, and the maximum; it doubles with each attempt. The system would repeat a
+/// dropped SYN only after a second.
 const FIRST_TRY: Duration = Duration::from_millis(25);
 const MAX_TRY: Duration = Duration::from_secs(2);
-/// The pause before the second knock; it doubles, too. Gateways without a clock accept one knock a second.
+/// Pause before the second knock, and the maximum; it doubles, too. Gateways without a clock accept one knock a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(1500);
 const MAX_PAUSE: Duration = Duration::from_secs(20);
-/// How often somebody who waits is told that it goes on.
+/// How often the progress is updated.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What keeps a port from being reached.
+/// Why an address could not be reached.
 struct Unreachable {
     address: SocketAddr,
     reason: String,
 }
 
-/// Knocks at the first address of each family, and again from time to time, until one of them answers at the TCP port;
-/// gives that connection.
+/// Knocks at the first address of each family, repeatedly, until one of them accepts a connection to the TCP port; returns
+/// that connection.
 ///
 /// # Errors
 /// The name cannot be resolved, or nothing answers within `limit`.
@@ -52,7 +52,7 @@ pub(crate) fn knock_and_connect(
     let (sender, answers) = mpsc::channel();
     for address in addresses {
         let (request, is_done, sender) = (Arc::clone(&request), Arc::clone(&is_done), sender.clone());
-        // Nobody waits for the slower ones.
+        // The result of a slower address is ignored.
         thread::spawn(move || sender.send(knock_address(&request, address, begin + limit, &is_done)));
     }
     drop(sender);
@@ -81,13 +81,13 @@ fn summary(port: Port, limit: Duration, failures: &[Unreachable]) -> String {
     let mut text = format!("port {} did not open within {} s", port.0, limit.as_secs());
     for (row, Unreachable { address, reason }) in failures.iter().enumerate() {
         let join = if row == 0 { ':' } else { ';' };
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{join} {}: {reason}", address.ip());
     }
     text
 }
 
-/// Knocks and tries by turns, as long as nobody else has succeeded.
+/// Alternates knocks and connection attempts until another address has succeeded.
 fn knock_address(
     request: &Request,
     address: SocketAddr,
@@ -96,7 +96,7 @@ fn knock_address(
 ) -> Result<TcpStream, Unreachable> {
     let (mut try_for, mut pause) = (FIRST_TRY, FIRST_PAUSE);
     let mut due = Instant::now();
-    let mut reason = "nothing answers".to_owned();
+    let mut reason = "no answer".to_owned();
     while !is_done.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= end {
@@ -117,11 +117,11 @@ fn knock_address(
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 reason = match error.kind() {
-                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing answers".to_owned(),
-                    io::ErrorKind::ConnectionRefused => "the connection is refused".to_owned(),
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".to_owned(),
+                    io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
                     _ => error.to_string(),
                 };
-                // Who refuses does so at once.
+                // A refusal comes at once.
                 thread::sleep(time.saturating_sub(begin.elapsed()));
             }
         }
@@ -129,7 +129,7 @@ fn knock_address(
     Err(Unreachable { address, reason })
 }
 
-/// One knock at this address, at the request's port or a new random one.
+/// Sends one knock to this address, at the port of the request or a new random one.
 fn knock(request: &Request, mut address: SocketAddr) -> Result<()> {
     address.set_port(datagram::destination_port(request).context("cannot knock")?.0);
     send::send_to_each(request, &[address]).map(drop)

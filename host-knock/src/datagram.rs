@@ -1,4 +1,4 @@
-//! Making a knock: its port, and its payload from clock and random bytes.
+//! The knock itself: its port, and its payload from clock and random bytes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,41 +7,41 @@ use pkd_core::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Port, UnixSeconds};
 
 use crate::model::{Format, Request};
 
-/// The first and the last of the random ports, as in the original.
+/// First and last random port, as in the original.
 const RANDOM_PORTS: (u16, u16) = (1024, 50_000);
 
-/// The port to knock at: the one of the request, or a random one of 1024 to 50000.
+/// The destination port: that of the request, or a random one from 1024 to 50000.
 ///
 /// # Errors
-/// The system has no random bytes.
+/// The system provides no random bytes.
 pub(crate) fn destination_port(request: &Request) -> Result<Port> {
     if let Some(port) = request.port {
         return Ok(port);
     }
-    let random = getrandom::u64().context("the system gives no random bytes")?;
+    let random = getrandom::u64().context("cannot get random bytes")?;
     Ok(random_port(random))
 }
 
-/// Even enough: there are 2⁴⁸ times more random numbers than ports.
+/// The bias is negligible: there are 2⁴⁸ times more random numbers than ports.
 fn random_port(random: u64) -> Port {
     let (first, last) = RANDOM_PORTS;
     let step = random % u64::from(last - first + 1);
     Port(u16::try_from(step).map_or(last, |step| first + step))
 }
 
-/// A payload with the present time, as the host has it, and a new nonce.
+/// A payload with the current time, corrected for the host's clock, and a new nonce.
 ///
 /// # Errors
-/// The clock stands before 1970, or the system has no random bytes.
+/// The clock is before 1970, or the system provides no random bytes.
 pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
     let mut nonce = [0; NONCE_LENGTH];
-    getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
+    getrandom::fill(&mut nonce).context("cannot get random bytes")?;
     let UnixSeconds(time) = unix_seconds(SystemTime::now())?;
     let time = UnixSeconds(time.saturating_add_signed(request.time_offset));
-    let seal = KnockParams { key: &request.key, tag: request.tag, time, nonce };
+    let params = KnockParams { key: &request.key, tag: request.tag, time, nonce };
     Ok(match request.format {
-        Format::Classic => Knock::seal(&seal, port),
-        Format::Before1_0 => Knock::seal_before_1_0(&seal),
+        Format::Classic => Knock::seal(&params, port),
+        Format::Before1_0 => Knock::seal_before_1_0(&params),
     })
 }
 
@@ -49,7 +49,7 @@ fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {
     let since = now.duration_since(UNIX_EPOCH);
     since
         .map(|since| UnixSeconds(since.as_secs()))
-        .map_err(|_| anyhow!("the clock of this computer stands before 1970; set it"))
+        .map_err(|_| anyhow!("this computer's clock is before 1970; set it"))
 }
 
 #[cfg(test)]

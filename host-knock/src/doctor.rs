@@ -1,4 +1,4 @@
-//! `knock doctor`: what comes before an open port, one after the other.
+//! `knock doctor`: checks the steps to an open port, one after the other.
 
 mod clock;
 
@@ -17,10 +17,10 @@ use crate::{
     send,
 };
 
-/// How long a port may take to answer a first probe.
+/// How long a probe waits for an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a port does.
+/// What a connection attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PortState {
     Open,
@@ -29,18 +29,17 @@ enum PortState {
     Unreachable,
 }
 
-/// What is to be examined.
+/// What to diagnose.
 pub(crate) struct Target<'a> {
     pub(crate) host: &'a Host,
     pub(crate) families: Families,
     pub(crate) port: Port,
     pub(crate) limit: Duration,
-    /// Who knows the time; `-`: nobody is asked.
+    /// Time server; `-`: skip the check of the clock.
     pub(crate) time_server: Option<&'a str>,
 }
 
-/// Prints a line for each check as it is done, and one sentence; whether the port is open in the end. `request` reads the
-/// key.
+/// Prints a line for each check and a conclusion; returns whether the port is open in the end. `request` reads the key.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -56,21 +55,23 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
         Ok(addresses) => addresses,
         Err(error) => {
             print_line("FAIL", &format!("name: {host}: {error:#}"))?;
-            let why = "it is misspelt, or this computer has no network.";
-            return Ok((false, format!("The name {host} does not resolve: {why}")));
+            return Ok((
+                false,
+                format!("{host} does not resolve: check the spelling and this computer's network."),
+            ));
         }
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    print_line("ok", &format!("name: {host} is {}", list.join(", ")))?;
+    print_line("ok", &format!("name: {host} resolves to {}", list.join(", ")))?;
     let request = match request() {
         Ok(request) => request,
         Err(error) => {
             print_line("FAIL", &format!("key: {error:#}"))?;
-            return Ok((false, "Without a key there is no knock: see the line above.".to_owned()));
+            return Ok((false, "No key, so no knock was sent; see the line above.".to_owned()));
         }
     };
     let request = &request;
-    print_line("ok", &format!("key: it is there, for tag {}", request.tag))?;
+    print_line("ok", &format!("key: found, for tag {}", request.tag))?;
     let clock = check_clock(request, time_server)?;
 
     let before = probe_all(&addresses);
@@ -86,7 +87,7 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
         }
         Err(error) => {
             print_line("FAIL", &format!("knock: {error:#}"))?;
-            return Ok((false, "The knock did not leave this computer: it has no route to the host, or a firewall of its own is in the way.".to_owned()));
+            return Ok((false, "The knock did not leave this computer: it has no route to the host, or a local firewall blocks it.".to_owned()));
         }
     }
     let after = match connect::knock_and_connect(request, port, limit, false) {
@@ -100,27 +101,27 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
     Ok((after == PortState::Open, conclusion(before, after, clock.as_deref(), port)))
 }
 
-/// `Some`: what is wrong with it.
+/// Returns how far the clock is off, if that is too far.
 fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>> {
     let window = request.window;
     if server == Some("-") {
-        print_line("----", "clock: nobody was asked")?;
+        print_line("----", "clock: not checked")?;
         return Ok(None);
     }
     let offset = match clock::offset(server) {
         Ok(offset) => offset,
         Err(error) => {
-            print_line("----", &format!("clock: nobody tells the time: {error:#}"))?;
+            print_line("----", &format!("clock: no time server answers: {error:#}"))?;
             return Ok(None);
         }
     };
     let which = |seconds: f64| if seconds < 0.0 { "behind" } else { "ahead of" };
     let offset_text = format!("{:.1} s {} {}", offset.seconds.abs(), which(offset.seconds), offset.server);
     let limit = f64::from(window.as_secs());
-    // The offset that a profile gives is for the host's clock, which nobody can ask.
+    // With a time offset the clock of the host is what counts, and nothing can ask it.
     let is_off = window != Window::NO_CLOCK && offset.seconds.abs() > limit && request.time_offset == 0;
     if is_off {
-        print_line("FAIL", &format!("clock: {offset_text}, beyond the window of {limit} s"))?;
+        print_line("FAIL", &format!("clock: {offset_text}, outside the window of {limit} s"))?;
         return Ok(Some(offset_text));
     }
     print_line("ok", &format!("clock: {offset_text}; the window is {limit} s"))?;
@@ -130,18 +131,18 @@ fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>
 fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Port) -> String {
     let port = port.0;
     match (before, after, clock) {
-        (PortState::Open, PortState::Open, _) => format!("Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts."),
-        (_, PortState::Open, Some(_)) => format!("The knock opens port {port}, although this computer's clock is wrong; set it before that changes."),
-        (_, PortState::Open, None) => format!("All is well: the knock opens port {port}."),
-        (_, _, Some(offset_text)) => format!("This computer's clock is wrong, {offset_text}; set it, and knock again."),
-        (PortState::Silent, PortState::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or at another port."),
-        (_, PortState::Unreachable, None) => "There is no way to the host: its network is down, or a router in between says no.".to_owned(),
-        (_, PortState::Refused, None) => format!("The host refuses port {port} before and after: the knock's key, tag or port is not the gateway's, its clock is wrong, or nothing listens at the port."),
-        (_, PortState::Silent, None) => "The host stays silent: the knock's key, tag or port is not the gateway's, its clock is wrong, or the knock is lost on the way.".to_owned(),
+        (PortState::Open, PortState::Open, _) => format!("Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid."),
+        (_, PortState::Open, Some(_)) => format!("The knock opens port {port}, but this computer's clock is wrong; set it."),
+        (_, PortState::Open, None) => format!("The knock opens port {port}."),
+        (_, _, Some(offset_text)) => format!("This computer's clock is wrong ({offset_text}); set it, and knock again."),
+        (PortState::Silent, PortState::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or uses another port."),
+        (_, PortState::Unreachable, None) => "The host is unreachable: its network is down, or a router on the path refuses.".to_owned(),
+        (_, PortState::Refused, None) => format!("The host refuses port {port} before and after the knock: the gateway expects another key, tag or port, its clock is wrong, or nothing listens on the port."),
+        (_, PortState::Silent, None) => "The host does not answer: the gateway expects another key, tag or port, its clock is wrong, or the knock was lost.".to_owned(),
     }
 }
 
-/// The best of what all addresses do.
+/// The best state of all addresses.
 fn probe_all(addresses: &[SocketAddr]) -> PortState {
     let states: Vec<_> = addresses.iter().map(probe).collect();
     [PortState::Open, PortState::Refused, PortState::Silent]
@@ -165,7 +166,7 @@ fn word(port: PortState) -> &'static str {
     match port {
         PortState::Open => "open",
         PortState::Refused => "refused",
-        PortState::Silent => "silent",
+        PortState::Silent => "no answer",
         PortState::Unreachable => "unreachable",
     }
 }

@@ -1,22 +1,22 @@
-//! Other programs that knock makes way for.
+//! Replacing this process by another program.
 
 use std::{io, process::Command};
 
-/// Becomes the program; returns only where that fails.
+/// Replaces this process by the program; returns only on failure.
 #[cfg(unix)]
 pub(crate) fn exec(command: &mut Command) -> io::Result<u8> {
     use std::os::unix::process::CommandExt as _;
     Err(command.exec())
 }
 
-/// Waits for the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 #[cfg(not(unix))]
 pub(crate) fn exec(command: &mut Command) -> io::Result<u8> {
     let code = command.status()?.code().unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// The system's shell with a command.
+/// A command line for the shell of the system.
 pub(crate) fn shell(text: &str) -> Command {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let mut command = Command::new(shell);

@@ -1,17 +1,17 @@
-//! Bytes as digits.
+//! Hexadecimal digits.
 
 use std::fmt::Write as _;
 
-/// Two digits a byte.
+/// Formats bytes, two digits each.
 pub(crate) fn digits(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = write!(digits, "{byte:02x}");
         digits
     })
 }
 
-/// The bytes of an even number of digits; `None`: they are none.
+/// Parses an even number of digits; `None` if the text is something else.
 #[cfg(feature = "desktop")]
 pub(crate) fn bytes(digits: &str) -> Option<Vec<u8>> {
     let nibbles: Option<Vec<u8>> =

@@ -1,4 +1,4 @@
-//! The ini file of the original: sections that name a host, its key, and how to knock there.
+//! The ini file of `ipt_pkd`: sections with a host, its key, and how to knock.
 //!
 //! ```text
 //! [office]
@@ -9,12 +9,10 @@
 //! old = 0
 //! ```
 //!
-//! Python's `ConfigParser` defines the format: values are taken as they stand, quotes, backslashes and
-//! all, without the white space around them; `=` or `:` comes before them; lines that begin with `#` or
-//! `;` are comments; a section `[DEFAULT]` fills the gaps of all others. What that parser reads in a
-//! way nobody can mean (two values for one option, values of several lines, comments behind values)
-//! is an error. Errors give line numbers and repeat no values, which may be keys.
-
+//! The format is that of Python's `ConfigParser`. A value is taken literally, with quotes and backslashes, but without
+//! surrounding white space; `=` or `:` precedes it. Lines that start with `#` or `;` are comments. The section `[DEFAULT]`
+//! supplies defaults for all others. What `ConfigParser` accepts but nobody can mean (an option twice, values of several
+//! lines, comments after values) is an error. Errors name the line and never repeat a value, which may be a key.
 mod text;
 
 use std::{
@@ -33,7 +31,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 const DEFAULTS: &str = "DEFAULT";
 
-/// A file's sections; their values have not been looked at.
+/// The sections of a file; their values are not validated yet.
 #[derive(Debug, Default)]
 pub(crate) struct Ini {
     path: PathBuf,
@@ -44,18 +42,18 @@ impl Ini {
     /// Reads a file that must exist.
     ///
     /// # Errors
-    /// The file cannot be read, or a line of it cannot be understood.
+    /// The file cannot be read or parsed.
     pub(crate) fn read(path: &Path, stderr: Stderr) -> Result<Self> {
         Self::parse(path, &secret_file::read(path, stderr)?)
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// A line of it cannot be understood.
+    /// A line cannot be parsed.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
         let sections = text::parse(text)
-            .map_err(|SyntaxError { line, what }| anyhow!("{}, line {line}: {what}", path.display()))?;
+            .map_err(|SyntaxError { line, problem }| anyhow!("{}:{line}: {problem}", path.display()))?;
         Ok(Self { path: path.to_owned(), sections })
     }
 
@@ -70,30 +68,30 @@ impl Ini {
         }
     }
 
-    /// The names of all sections that stand for a host.
+    /// The names of all sections except `[DEFAULT]`.
     #[cfg(feature = "desktop")]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.sections.iter().map(|section| section.name.as_str()).filter(|name| *name != DEFAULTS)
     }
 
-    /// Whether the file has a section of this name.
+    /// Whether the file has this section.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.section(name).is_some_and(|section| section.name != DEFAULTS)
     }
 
-    /// What the section of this name says; `None` if there is none.
+    /// The profile in this section; `None` if there is no such section.
     ///
     /// # Errors
-    /// An option is unknown, missing, or has a wrong value; the error names file, section and option.
+    /// An option is unknown, missing or invalid. The error names file, section and option.
     pub(crate) fn profile(&self, name: &str) -> Option<Result<Profile>> {
         let section = self.section(name).filter(|_| self.has(name))?;
-        Some(self.check(section).with_context(|| format!("{}, [{name}]", self.path.display())))
+        Some(self.check(section).with_context(|| format!("{}: [{name}]", self.path.display())))
     }
 
     fn check(&self, section: &Section) -> Result<Profile> {
         let known = ["host", "key", "tag", "port", "old"];
         if let Some(entry) = section.entries.iter().find(|entry| !known.contains(&entry.option.as_str())) {
-            bail!("line {}: the option is none of {}", entry.line, known.join(", "));
+            bail!("line {}: unknown option; expected one of {}", entry.line, known.join(", "));
         }
         let value = |option: &str| {
             let sections = [Some(section), self.section(DEFAULTS)];
@@ -102,7 +100,7 @@ impl Ini {
         };
         let before_1_0 = value("old").map(parse_flag).transpose()?.unwrap_or(false);
         Ok(Profile {
-            key: KeySource::Known(key::parse(value("key").context("key is missing")?, "key")?),
+            key: KeySource::Known(key::parse(value("key").context("missing key")?)?),
             tag: value("tag").map(parse::tag).transpose()?,
             port: value("port").map(parse::port).transpose()?,
             format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
@@ -119,6 +117,6 @@ fn parse_flag(text: &str) -> Result<bool> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => bail!("old is {text:?}, neither 1 nor 0"),
+        _ => bail!("invalid old {text:?}: expected 1 or 0"),
     }
 }

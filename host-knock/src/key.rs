@@ -1,6 +1,6 @@
-//! Where a key comes from: a file, standard input, the command line, the terminal.
+//! Reading keys from a file, standard input, the command line or the terminal.
 //!
-//! No error here repeats a part of a key.
+//! No error repeats any part of a key.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use pkd_core::Key;
 use crate::hex;
 use crate::{model::KeySource, secret_file, stderr::Stderr, terminal};
 
-/// The key in a file: one line, with or without its line end. `-` is standard input.
+/// Reads a key file: one line, with or without a line end. `-` is standard input.
 ///
 /// # Errors
-/// The file cannot be read, others can read it and `allow_insecure` is not set, or its text is no key; the
-/// error names the file.
+/// The file cannot be read, other users can read it and `allow_insecure` is not set, or its text is not a key. The error
+/// names the file.
 pub(crate) fn from_file(path: &Path, stderr: Stderr, allow_insecure: bool) -> Result<Key> {
     let (name, text) = if path.as_os_str() == "-" {
         ("standard input".to_owned(), secret_file::read_standard_input()?)
@@ -23,16 +23,16 @@ pub(crate) fn from_file(path: &Path, stderr: Stderr, allow_insecure: bool) -> Re
         (path.display().to_string(), secret_file::read_key(path, stderr, allow_insecure)?)
     };
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    parse(line, &format!("key in {name}"))
+    parse(line).context(name)
 }
 
-/// The key of a profile; `None`: the terminal has to be asked for it.
+/// Gets the key of a profile; `None`: the user must be prompted for it.
 ///
 /// # Errors
-/// It cannot be had from where the profile says that it is.
+/// It is not where the profile says.
 pub(crate) fn from_source(
     source: &KeySource,
-    #[cfg_attr(not(feature = "desktop"), expect(unused_variables, reason = "only questions name it"))]
+    #[cfg_attr(not(feature = "desktop"), expect(unused_variables, reason = "only prompts show the name"))]
     name: &str,
     stderr: Stderr,
     allow_insecure: bool,
@@ -48,23 +48,23 @@ pub(crate) fn from_source(
     })
 }
 
-/// The key on the command line, with a warning, because `ps` shows it to everyone.
+/// Parses `--key`, and warns, because all users can see it with `ps`.
 ///
 /// # Errors
-/// The text is no key.
+/// The text is not a key.
 pub(crate) fn from_argument(text: &str, stderr: Stderr) -> Result<Key> {
-    stderr.warn("a key on the command line can be seen by every user of this computer; use --key-file");
-    parse(text, "key of --key")
+    stderr.warn("a key on the command line is visible to all users of this computer; use --key-file");
+    parse(text).context("--key")
 }
 
-/// The key that somebody types on the terminal, which does not show it. `purpose` says what for.
+/// Prompts for a key, without echo. `purpose` says what it is for.
 ///
 /// # Errors
-/// There is no terminal, the input ends, or the text is no key.
+/// There is no terminal, the input ends, or the text is not a key.
 pub(crate) fn from_prompt(purpose: &str) -> Result<Key> {
     let text = terminal::ask(&format!("Key for {purpose}: "))
-        .with_context(|| format!("no key for {purpose}, use --key-file; cannot ask on the terminal"))?;
-    parse(&text, "key")
+        .with_context(|| format!("no key for {purpose}; use --key-file; cannot prompt for it"))?;
+    parse(&text)
 }
 
 /// The key in hexadecimal after `0x`, without the zero bytes that fill it.
@@ -75,16 +75,16 @@ pub(crate) fn to_text(key: &Key) -> String {
     format!("0x{}", hex::digits(bytes.get(..length).unwrap_or(bytes)))
 }
 
-/// Reads a key in text form; errors call it `name`.
+/// Parses a key.
 ///
 /// # Errors
-/// The text is no key.
-pub(crate) fn parse(text: &str, name: &str) -> Result<Key> {
+/// The text is not a key.
+pub(crate) fn parse(text: &str) -> Result<Key> {
     if text.contains(['\n', '\r']) {
-        bail!("{name} has more than one line");
+        bail!("key has more than one line");
     }
     if text.contains('\0') {
-        bail!("{name} has a NUL byte; such keys are written in hexadecimal after 0x");
+        bail!("key has a NUL byte; write such keys as 0x and hexadecimal digits");
     }
-    Key::parse(text).map_err(|error| anyhow::anyhow!("{name} {error}"))
+    Key::parse(text).map_err(|error| anyhow::anyhow!("key {error}"))
 }

@@ -1,4 +1,4 @@
-//! `knock keygen`: a new key, and what the gateway has to be told.
+//! `knock keygen`: creates a key, and prints what the gateway needs.
 
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -12,10 +12,10 @@ use crate::{
     profile::config::Config,
 };
 
-/// Makes the key, writes it, tells the profile; gives the lines to print.
+/// Creates the key, writes it, and updates the profile; returns the lines to print.
 ///
 /// # Errors
-/// Something is wrong with what was typed, or something is there already. No key is lost or replaced.
+/// An argument is invalid, or something exists already. No key is ever lost or replaced.
 pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let tag = args.tag.as_deref().map(parse::tag).transpose()?;
     let Some(name) = &args.name else {
@@ -28,7 +28,7 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let before = config.profile(name).transpose()?;
     ensure!(
         before.is_none() || args.address.is_none(),
-        "--address is for a new profile, and {} has a profile {name}",
+        "--address is only for new profiles; {} has a profile {name}",
         config.path().display()
     );
     let address = args.address.as_deref().map(Host::parse).transpose()?;
@@ -43,19 +43,17 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
         None => usual,
     };
     if file.exists() {
-        bail!("{} is there already; whoever uses it would be shut out", file.display());
+        bail!("{} already exists; a new key would lock out its users", file.display());
     }
     let salt = if args.passphrase { Some(Salt::random()?) } else { None };
     let key = match &salt {
         Some(salt) => passphrase::prompt_new(name, salt)?,
         None => random()?,
     };
-    // Where the file is a way to the gateway only, the profile knows nothing of it.
+    // A file that is only for the gateway is not part of the profile.
     let in_profile = match &args.output {
         _ if is_elsewhere => None,
-        Some(file) => {
-            Some(std::path::absolute(file).context("there is no working directory")?.display().to_string())
-        }
+        Some(file) => Some(std::path::absolute(file).context("no working directory")?.display().to_string()),
         None => Some(relative),
     };
     let mut options = vec![
@@ -73,62 +71,65 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     if args.keyring {
         keyring::store(name, &key)?;
     }
-    // The key first: a profile without one would be worse than a key without a profile.
+    // First the key: a profile without a key would be worse than a key without a profile.
     let mut new_files = atomic_file::NewFiles::default();
     new_files.create(&file, &line(&key))?;
     config.save()?;
     new_files.keep();
     let tag = tag.or(before.and_then(|profile| profile.tag)).unwrap_or_default();
-    let note =
-        if is_elsewhere { "It is for the gateway alone: copy it there, then delete it here.\n" } else { "" };
+    let note = if is_elsewhere {
+        "The file is only for the gateway: copy it there, then delete it here.\n"
+    } else {
+        ""
+    };
     Ok(instructions(&file, name, tag, note))
 }
 
-/// 32 bytes of the system's.
+/// 32 random bytes.
 fn random() -> Result<Key> {
     let mut bytes = [0; Key::LENGTH];
     let (random, _filling) = bytes.split_at_mut(passphrase::KEY_LENGTH);
-    getrandom::fill(random).context("the system gives no random bytes")?;
+    getrandom::fill(random).context("cannot get random bytes")?;
     Ok(Key::from_bytes(bytes))
 }
 
-/// What stands in a key file.
+/// The content of a key file.
 fn line(key: &Key) -> Vec<u8> {
     let bytes = key.as_bytes().get(..passphrase::KEY_LENGTH).unwrap_or_default();
     format!("0x{}\n", hex::digits(bytes)).into_bytes()
 }
 
-/// The gateway's side, for each kind of gateway. The key is in none of it: it goes there as a file.
+/// Instructions for each kind of gateway. They do not contain the key, which goes there as a file.
 fn instructions(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
     let file = file.display();
-    // What UCI, nft and iptables take for a name.
+    // UCI, nft and iptables accept only these characters in names.
     let user: String =
         name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let mut text = format!("The key is in {file}, which only you can read.\n{note}");
+    let mut text = format!("The key is in {file}. Only you can read this file.\n{note}");
     let _ = write!(
         text,
         "
-The gateway needs the file too; over ssh:
+Copy the file to the gateway, for example with scp:
   scp {file} root@GATEWAY:/etc/pkd.key
 
-iptables with xt_pkd, port 22 for a minute after a knock:
+For iptables with xt_pkd (port 22 is open for a minute after a knock):
   iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name {user} --set -j DROP
   iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
   iptables -A INPUT -p tcp --dport 22 -m recent --name {user} --rcheck --seconds 60 -j ACCEPT
   iptables -A INPUT -p tcp --dport 22 -j DROP
 
-OpenWrt, /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
+For OpenWrt, in /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
   config user '{user}'
   \toption tag '{tag}'
   \tlist service 'ssh'
 
-pkdd, /etc/pkdd/pkdd.toml:
+For pkdd, in /etc/pkdd/pkdd.toml:
   [user.{user}]
   tag = '{tag}'
   key_file = '/etc/pkd.key'
   services = ['ssh']
 
-the firmware's TOML file, with the file beside it:
+For the firmware, in its TOML file, with the key file next to it:
   [[rule]]
   tag = \"{tag}\"
   key_file = \"pkd.key\"

@@ -1,20 +1,20 @@
-//! Keys in the system's keyring: Secret Service on Linux, Keychain on macOS, the credential manager on Windows.
+//! Keys in the system's keyring: Secret Service on Linux, Keychain on macOS, Credential Manager on Windows.
 
 use anyhow::Result;
 use pkd_core::Key;
 
-/// The key of a profile.
+/// Loads the key of a profile.
 ///
 /// # Errors
-/// There is no keyring, it is locked, or has no such key.
+/// There is no keyring, it is locked, or it has no such key.
 pub(crate) fn load(name: &str) -> Result<Key> {
     backend::load(name)
 }
 
-/// Keeps the key of a profile.
+/// Stores the key of a profile.
 ///
 /// # Errors
-/// There is no keyring, or it does not take it.
+/// There is no keyring, or it refuses.
 pub(crate) fn store(name: &str, key: &Key) -> Result<()> {
     backend::store(name, key)
 }
@@ -25,38 +25,38 @@ mod backend {
     use keyring::v1::{Entry, Error};
     use pkd_core::Key;
 
-    /// What all our entries are filed under.
+    /// The service name of all entries.
     const SERVICE: &str = "knock";
 
     pub(super) fn load(name: &str) -> Result<Key> {
-        let bytes = entry(name)?.get_secret().map_err(|error| wrong(name, &error))?;
+        let bytes = entry(name)?.get_secret().map_err(|error| describe(name, &error))?;
         let bytes: [u8; Key::LENGTH] =
-            bytes.try_into().map_err(|_| anyhow!("the keyring's entry for {name} is no key of knock"))?;
+            bytes.try_into().map_err(|_| anyhow!("the keyring entry for {name} is not a key"))?;
         Ok(Key::from_bytes(bytes))
     }
 
     pub(super) fn store(name: &str, key: &Key) -> Result<()> {
-        entry(name)?.set_secret(key.as_bytes()).map_err(|error| wrong(name, &error))
+        entry(name)?.set_secret(key.as_bytes()).map_err(|error| describe(name, &error))
     }
 
     fn entry(name: &str) -> Result<Entry> {
         if let Err(error) = Entry::store_status() {
-            return Err(wrong(name, error));
+            return Err(describe(name, error));
         }
-        Entry::new(SERVICE, name).map_err(|error| wrong(name, &error))
+        Entry::new(SERVICE, name).map_err(|error| describe(name, &error))
     }
 
-    /// Errors of the crate may hold what was stored, so they are told in words of ours.
-    fn wrong(name: &str, error: &Error) -> anyhow::Error {
+    /// The errors of the crate may contain what was stored, so they are not shown.
+    fn describe(name: &str, error: &Error) -> anyhow::Error {
         match error {
             Error::NoEntry => {
-                anyhow!("the keyring has no key for {name}; make one with knock keygen {name} --keyring")
+                anyhow!("the keyring has no key for {name}; create one with knock keygen {name} --keyring")
             }
             Error::PlatformFailure(_) | Error::NoDefaultStore => {
-                anyhow!("there is no keyring here; it is in a desktop session's D-Bus")
+                anyhow!("no keyring available; it needs a desktop session with D-Bus")
             }
             Error::NoStorageAccess(_) => anyhow!("the keyring is locked"),
-            _ => anyhow!("the keyring's entry for {name} cannot be used"),
+            _ => anyhow!("cannot use the keyring entry for {name}"),
         }
     }
 }
@@ -67,10 +67,10 @@ mod backend {
     use pkd_core::Key;
 
     pub(super) fn load(_: &str) -> Result<Key> {
-        bail!("this knock was built without keyrings")
+        bail!("this knock was built without keyring support")
     }
 
     pub(super) fn store(_: &str, _: &Key) -> Result<()> {
-        bail!("this knock was built without keyrings")
+        bail!("this knock was built without keyring support")
     }
 }

@@ -1,17 +1,12 @@
-//! `knock` opens ports that pkd guards: for each host, one datagram that only a holder of the key can
-//! make, and that nobody answers.
+//! `knock` opens ports that pkd guards: it sends each host one datagram that only a holder of the key can make. The host
+//! never answers.
 //!
-//! [`cli`] is what was typed, [`request`] what it means, [`send`] what is done about it.
+//! Data flows one way: [`cli`] (arguments), [`profile`], [`key`], [`request`], [`datagram`]. Shared types are in [`model`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(feature = "desktop"),
-    allow(
-        dead_code,
-        clippy::needless_update,
-        clippy::unused_self,
-        reason = "what profiles alone say or have"
-    )
+    allow(dead_code, clippy::needless_update, clippy::unused_self, reason = "used by profiles only")
 )]
 
 #[cfg(feature = "desktop")]
@@ -76,39 +71,31 @@ use profile::ProfileStore;
 use sequence::Sequence;
 use stderr::Stderr;
 
-/// Not everything was sent.
+/// Exit code: something could not be sent, or a port did not open.
 const RUNTIME_ERROR: u8 = 1;
-/// Nothing was sent, because what was typed or a file is wrong.
+/// Exit code: an argument, a key or a file is invalid, and nothing was sent.
 const USAGE_ERROR: u8 = 2;
 
-/// Why knock ends.
+/// Why knock fails.
 enum Failure {
-    /// What was typed or a file is wrong; nothing was done.
     Usage(anyhow::Error),
-    /// It was not done, or not all of it.
     Runtime(anyhow::Error),
 }
 
-/// The code to end with.
+/// The exit code.
 type Outcome = Result<u8, Failure>;
 
-/// Errors from before anything is sent.
-trait UsageError<T> {
+/// Sorts errors by whether they came before anything was sent.
+trait OrFailure<T> {
     fn usage_error(self) -> Result<T, Failure>;
-}
-
-impl<T> UsageError<T> for Result<T> {
-    fn usage_error(self) -> Result<T, Failure> {
-        self.map_err(Failure::Usage)
-    }
-}
-
-/// Errors from then on.
-trait RuntimeError<T> {
     fn runtime_error(self) -> Result<T, Failure>;
 }
 
-impl<T> RuntimeError<T> for Result<T> {
+impl<T> OrFailure<T> for Result<T> {
+    fn usage_error(self) -> Result<T, Failure> {
+        self.map_err(Failure::Usage)
+    }
+
     fn runtime_error(self) -> Result<T, Failure> {
         self.map_err(Failure::Runtime)
     }
@@ -174,7 +161,7 @@ fn knock(args: &Args) -> Outcome {
     Ok(0)
 }
 
-/// How it is told what came of it.
+/// The output format.
 fn style(args: &Args) -> report::Style {
     #[cfg(feature = "desktop")]
     if !args.dry_run && args.json {
@@ -184,12 +171,12 @@ fn style(args: &Args) -> report::Style {
     if !args.dry_run && !args.send_options.quiet && args.words.iter().any(|word| word.starts_with('@')) {
         return report::Style::Table;
     }
-    // On a dry run the payload is what is told.
+    // On a dry run the payload is the output.
     if args.send_options.verbose || args.dry_run { report::Style::Lines } else { report::Style::Quiet }
 }
 
 #[cfg(feature = "desktop")]
-/// Waits for all ports that can be waited for, and becomes the shell's command.
+/// Waits for all TCP services, then runs a command in the shell.
 fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
     for request in requests {
         for port in tcp_services(&request.services) {
@@ -249,20 +236,20 @@ fn wait(args: &cli::Wait) -> Outcome {
 }
 
 #[cfg(feature = "desktop")]
-/// The ports of which can be told whether they are open.
+/// The ports that can be probed.
 fn tcp_services(services: &[Service]) -> Vec<Port> {
     let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
     services.map(|service| service.port).collect()
 }
 
 #[cfg(feature = "desktop")]
-/// The port that was asked for, or all TCP services of the profile.
+/// The given port, or all TCP services of the profile.
 fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<Port>> {
     let ports = match service {
         Some(service) => vec![Service::find(services, service)?],
         None => tcp_services(services),
     };
-    anyhow::ensure!(!ports.is_empty(), "no port is given, and no profile of {name} names a TCP service");
+    anyhow::ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
     Ok(ports)
 }
 
@@ -291,8 +278,8 @@ fn doctor(args: &cli::Doctor) -> Outcome {
         Some(profile) => profile,
         None => Profile::new(Host::parse(&args.host).usage_error()?),
     };
-    let of_options = Families::of(options.ipv4, options.ipv6);
-    let families = if of_options == Families::Both { profile.families } else { of_options };
+    let selected = Families::of(options.ipv4, options.ipv6);
+    let families = if selected == Families::Both { profile.families } else { selected };
     let ports = ports(&args.host, &profile.services, args.service.as_deref()).usage_error()?;
     let target = doctor::Target {
         host: &profile.host,

@@ -1,4 +1,4 @@
-//! Keys that are derived from what somebody can remember.
+//! Keys that are derived from a passphrase.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -6,53 +6,53 @@ use pkd_core::Key;
 
 use crate::{model::Salt, terminal};
 
-/// The second of the two choices that RFC 9106, section 4, recommends: 64 MiB, 3 passes, 4 lanes. They are a part of
-/// what a salt in a profile means; others would make another key.
+/// The second recommended option of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes. Other parameters would derive
+/// another key from the same passphrase and salt.
 const KIBIBYTES: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-/// Bytes of a key.
+/// Length of a derived key, in bytes.
 pub(crate) const KEY_LENGTH: usize = 32;
-/// Whoever catches one knock can try passphrases as long as he likes.
+/// Minimum length in characters, because anyone who captures one knock can guess offline.
 const MIN_LENGTH: usize = 12;
 
-/// The key of a profile, from the passphrase that the terminal asks for.
+/// Prompts for the passphrase of a profile and derives the key.
 ///
 /// # Errors
-/// There is no terminal, or nothing was typed.
+/// There is no terminal, or the passphrase is empty.
 pub(crate) fn prompt(name: &str, salt: &Salt) -> Result<Key> {
     let passphrase = terminal::ask(&format!("Passphrase for {name}: "))
-        .with_context(|| format!("no key for {name}, cannot ask for its passphrase on the terminal"))?;
+        .with_context(|| format!("no key for {name}; cannot prompt for its passphrase"))?;
     ensure!(!passphrase.is_empty(), "passphrase is empty");
     derive(&passphrase, salt)
 }
 
-/// The key of a new passphrase, typed twice.
+/// Prompts twice for a new passphrase and derives the key.
 ///
 /// # Errors
-/// There is no terminal, it was typed differently, or it is too short.
+/// There is no terminal, the two differ, or the passphrase is too short.
 pub(crate) fn prompt_new(name: &str, salt: &Salt) -> Result<Key> {
-    let ask = |question: &str| terminal::ask(question).context("cannot ask for a passphrase on the terminal");
+    let ask = |question: &str| terminal::ask(question).context("cannot prompt for a passphrase");
     let passphrase = ask(&format!("New passphrase for {name}: "))?;
     let length = passphrase.chars().count();
     if length < MIN_LENGTH {
         bail!(
-            "passphrase has {length} characters, at least {MIN_LENGTH} are needed: whoever catches one knock can \
-             try passphrases as long as he likes"
+            "passphrase has {length} characters; use at least {MIN_LENGTH}, because anyone who captures a knock can guess \
+                         offline"
         );
     }
-    ensure!(ask("The same again: ")? == passphrase, "the passphrases differ");
+    ensure!(ask("Repeat the passphrase: ")? == passphrase, "the passphrases do not match");
     derive(&passphrase, salt)
 }
 
 fn derive(passphrase: &str, salt: &Salt) -> Result<Key> {
-    let wrong = |error| anyhow!("cannot derive a key: {error}");
-    let params = Params::new(KIBIBYTES, PASSES, LANES, Some(KEY_LENGTH)).map_err(wrong)?;
+    let failed = |error| anyhow!("cannot derive a key: {error}");
+    let params = Params::new(KIBIBYTES, PASSES, LANES, Some(KEY_LENGTH)).map_err(failed)?;
     let mut bytes = [0; Key::LENGTH];
     let (key, _filling) = bytes.split_at_mut(KEY_LENGTH);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(passphrase.as_bytes(), &salt.bytes(), key)
-        .map_err(wrong)?;
+        .map_err(failed)?;
     Ok(Key::from_bytes(bytes))
 }
 
@@ -62,8 +62,8 @@ mod tests {
     use crate::hex;
 
     #[test]
-    fn the_key_of_a_passphrase_never_changes() -> Result<()> {
-        // What the reference implementation makes of them, by way of argon2-cffi.
+    fn a_passphrase_always_derives_the_same_key() -> Result<()> {
+        // Computed with the reference implementation (argon2-cffi).
         let salt = Salt::parse(&hex::digits(b"0123456789abcdef"))?;
         let key = derive("correct horse battery", &salt)?;
         assert_eq!(hex::digits(&key.as_bytes()[..KEY_LENGTH]), KNOWN);

@@ -1,4 +1,4 @@
-//! What a name on the command line stands for: a host, its key, how to knock there, what that opens.
+//! Profiles by name: from the configuration file and from the ini file.
 
 #[cfg(feature = "desktop")]
 pub(crate) mod config;
@@ -16,7 +16,7 @@ use anyhow::Result;
 
 use crate::{ini::Ini, model::Profile, stderr::Stderr};
 
-/// All names that are known.
+/// All profiles and ini sections.
 #[derive(Debug, Default)]
 pub(crate) struct ProfileStore {
     #[cfg(feature = "desktop")]
@@ -25,13 +25,13 @@ pub(crate) struct ProfileStore {
 }
 
 impl ProfileStore {
-    /// Reads `chosen` alone, profiles if its name ends with `.toml` and else sections of an ini file; or what is there
-    /// in the usual places.
+    /// Opens only `file`, which holds profiles if its name ends with `.toml`, else ini sections; without `file`, opens the
+    /// files in the usual places.
     ///
     /// # Errors
-    /// A file cannot be read or understood.
-    pub(crate) fn open(chosen: Option<&Path>, stderr: Stderr) -> Result<Self> {
-        match chosen {
+    /// A file cannot be read or parsed.
+    pub(crate) fn open(file: Option<&Path>, stderr: Stderr) -> Result<Self> {
+        match file {
             Some(path) if path.extension().is_some_and(|extension| extension == "toml") => {
                 Self::from_toml(path)
             }
@@ -63,12 +63,12 @@ impl ProfileStore {
     }
 
     #[cfg(not(feature = "desktop"))]
-    #[expect(clippy::unnecessary_wraps, reason = "with profiles it may fail")]
+    #[expect(clippy::unnecessary_wraps, reason = "the other version can fail")]
     fn default_files() -> Result<Self> {
         Ok(Self::default())
     }
 
-    /// Whether something is called so.
+    /// Whether there is a profile or section with this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         #[cfg(feature = "desktop")]
         if self.config.has(name) {
@@ -77,10 +77,10 @@ impl ProfileStore {
         self.ini.has(name)
     }
 
-    /// What is called so; a profile comes before a section of the ini file.
+    /// The profile with this name; a profile takes precedence over an ini section.
     ///
     /// # Errors
-    /// It is wrong in itself; the error names file, section and option.
+    /// It is invalid. The error names file, section and option.
     pub(crate) fn profile(&self, name: &str) -> Option<Result<Profile>> {
         #[cfg(feature = "desktop")]
         if let Some(profile) = self.config.profile(name) {
@@ -89,10 +89,10 @@ impl ProfileStore {
         self.ini.profile(name)
     }
 
-    /// What is called so, or is the only one with this address: ssh hands on addresses, not names.
+    /// The profile with this name, or else the only one with this address: ssh passes addresses on, not names.
     ///
     /// # Errors
-    /// As for [`ProfileStore::profile`]; or several profiles have the address.
+    /// As for [`ProfileStore::profile`], or several profiles have the address.
     pub(crate) fn profile_at(&self, host: &str) -> Option<Result<Profile>> {
         if let Some(profile) = self.profile(host) {
             return Some(profile);
@@ -104,7 +104,7 @@ impl ProfileStore {
         None
     }
 
-    /// The hosts that a word stands for: those of the group after `@`, or itself.
+    /// The hosts that a word means: the members of a group after `@`, else the word itself.
     ///
     /// # Errors
     /// There is no such group, or it contains itself.
@@ -113,6 +113,6 @@ impl ProfileStore {
         #[cfg(feature = "desktop")]
         return self.config.group(group);
         #[cfg(not(feature = "desktop"))]
-        anyhow::bail!("there is no group {group:?}: this knock was built without profiles")
+        anyhow::bail!("unknown group {group:?}: this knock was built without profiles")
     }
 }

@@ -1,8 +1,8 @@
-//! What somebody at a terminal sees while knock waits.
+//! Progress on a terminal while knock waits.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// One line on standard error, where that is a terminal, that is written anew and goes at the end.
+/// A line on standard error that is rewritten and finally erased. Shown only on a terminal.
 pub(crate) struct Progress {
     is_shown: bool,
     length: usize,
@@ -13,17 +13,17 @@ impl Progress {
         Self { is_shown: !quiet && io::stderr().is_terminal(), length: 0 }
     }
 
-    /// Puts this in the place of the line before.
+    /// Replaces the line.
     pub(crate) fn show(&mut self, text: &str) {
         if self.is_shown {
             let padding = self.length.saturating_sub(text.len());
-            // Whether it is seen is nobody's concern.
+            // A failed write only costs the display.
             let _ = write!(io::stderr(), "\rknock: {text}{}", " ".repeat(padding));
             self.length = text.len();
         }
     }
 
-    /// Takes the line away.
+    /// Erases the line.
     pub(crate) fn clear(&mut self) {
         if self.length > 0 {
             let _ = write!(io::stderr(), "\r{}\r", " ".repeat(self.length + "knock: ".len()));

@@ -1,4 +1,4 @@
-//! `knock proxy`: bytes between a connection and whoever started knock.
+//! `knock proxy`: relays between a connection and standard input and output.
 
 use std::{
     fs::File,
@@ -10,23 +10,21 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Which of the two directions has ended, and how.
+/// Which direction has ended, and how.
 enum End {
     Input(io::Result<()>),
     Output(io::Result<()>),
 }
 
-/// Bytes that are copied in one go, and that a pipe may hold: with the 64 KiB that Linux gives it by itself, ssh and knock
-/// wait for each other all the time.
+/// Size of the copy buffer and of pipes. With the default pipe of 64 KiB, ssh and knock keep waiting for each other.
 const BUFFER: usize = 1024 * 1024;
 
-/// Copies standard input to the connection and the connection to standard output, until the other side has said its
-/// last.
+/// Copies standard input to the connection and the connection to standard output, until the other end closes.
 ///
 /// # Errors
-/// One of the two copies failed.
+/// One of the copies failed.
 pub(crate) fn relay(stream: &TcpStream) -> Result<()> {
-    // ssh sends many small messages, and each is waited for.
+    // ssh sends many small messages and waits for each answer.
     stream.set_nodelay(true).context("cannot relay")?;
     let (mut input, mut output) = (standard_input()?, standard_output()?);
     enlarge_pipe(&input);
@@ -34,30 +32,30 @@ pub(crate) fn relay(stream: &TcpStream) -> Result<()> {
     let (mut to, mut from) = (stream.try_clone()?, stream.try_clone()?);
     let (sender, ends) = mpsc::channel();
     let other = sender.clone();
-    // Nobody waits for this one: standard input may stay open for ever.
+    // Not joined: standard input may stay open for ever.
     thread::spawn(move || {
         let result = copy(&mut input, &mut to);
-        // The other side is told that no more comes; it may be gone already.
+        // Signals the end of input; the other end may be gone already.
         let _ = to.shutdown(Shutdown::Write);
         other.send(End::Input(result))
     });
     thread::spawn(move || sender.send(End::Output(copy(&mut from, &mut output))));
     loop {
         match ends.recv().context("cannot relay")? {
-            // Whoever is gone at the other end shows in the other direction, too.
+            // If the other end is gone, the other direction ends, too.
             End::Input(Err(error)) if !is_gone(&error) => {
-                return Err(error).context("the connection broke while sending");
+                return Err(error).context("connection lost while sending");
             }
             End::Input(_) => {}
-            // Whoever started knock wants no more.
+            // The program that started knock has stopped reading.
             End::Output(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            End::Output(result) => return result.context("the connection broke while receiving"),
+            End::Output(result) => return result.context("connection lost while receiving"),
         }
     }
 }
 
-/// Not `io::copy`: on Linux that would splice, which keeps a pipe locked while it waits for the connection, so that ssh
-/// would hang in its next read instead of finding nothing there.
+/// Not `io::copy`: on Linux it uses splice, which keeps the pipe locked while it waits for the connection. ssh would then
+/// block in its next read.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -70,13 +68,13 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Makes room in a pipe, as far as the system lets us; what is no pipe stays as it is.
+/// Enlarges a pipe as far as the system allows; has no effect on anything else.
 #[cfg(target_os = "linux")]
 fn enlarge_pipe(file: &File) {
     let _ = rustix::pipe::fcntl_setpipe_size(file, BUFFER);
 }
 
-/// Other systems see to it by themselves.
+/// Other systems size pipes themselves.
 #[cfg(not(target_os = "linux"))]
 fn enlarge_pipe(_: &File) {}
 
@@ -84,7 +82,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-// The handles themselves: the standard library's own would keep back what is no whole line.
+// Unbuffered handles: those of the standard library hold back incomplete lines.
 #[cfg(unix)]
 fn standard_input() -> io::Result<File> {
     use std::os::fd::AsFd as _;

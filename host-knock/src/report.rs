@@ -1,4 +1,4 @@
-//! What came of send_options at some hosts.
+//! The results of knocks, as text, table or JSON.
 
 use std::{
     io::{self, Write as _},
@@ -12,17 +12,17 @@ use pkd_core::{LENGTH, Port};
 use crate::table;
 use crate::{datagram, hex, model::Request, send, stderr::Stderr};
 
-/// How it is print_all.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Errors only.
     Quiet,
-    /// A line for each address, or one with the payload.
+    /// A line for each address, or with the payload.
     Lines,
-    /// Columns.
+    /// A table.
     #[cfg(feature = "desktop")]
     Table,
-    /// An array.
+    /// A JSON array.
     #[cfg(feature = "desktop")]
     Json,
 }
@@ -31,13 +31,13 @@ pub(crate) enum Style {
 #[derive(Debug)]
 pub(crate) struct Sent {
     port: Port,
-    /// Where it went; nowhere on a dry run.
+    /// Where it was sent; empty on a dry run.
     addresses: Vec<SocketAddr>,
-    /// What would have been sent on a dry run.
+    /// The payload, on a dry run.
     payload: Option<[u8; LENGTH]>,
 }
 
-/// Knocks at one host, or, on a dry run, does as if.
+/// Knocks at one host; on a dry run, only makes the payload.
 ///
 /// # Errors
 /// It could not be sent.
@@ -50,7 +50,7 @@ pub(crate) fn knock(request: &Request, is_dry_run: bool) -> Result<Sent> {
     Ok(Sent { port, addresses: send::send(request, port)?, payload: None })
 }
 
-/// Prints what came of each request; errors go to standard error, except where the style has a place for them.
+/// Prints the results. Errors go to standard error, unless the style includes them.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -104,7 +104,7 @@ fn columns(requests: &[Request], results: &[Result<Sent>]) -> String {
         }
         Err(error) => vec![request.name.clone(), "failed".to_owned(), "-".to_owned(), format!("{error:#}")],
     });
-    table::table(&["HOST", "KNOCK", "PORT", "WHERE"], rows)
+    table::table(&["HOST", "STATUS", "PORT", "ADDRESSES"], rows)
 }
 
 #[cfg(feature = "desktop")]

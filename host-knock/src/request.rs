@@ -1,4 +1,4 @@
-//! From what was typed to what is to be sent. Everything is checked here, before the first datagram.
+//! From the command line to requests. Everything is validated here, before the first datagram.
 
 use anyhow::{Context as _, Result, bail};
 use pkd_core::{Key, Port, Tag};
@@ -12,20 +12,20 @@ use crate::{
     stderr::Stderr,
 };
 
-/// The words that are no options, sorted by meaning.
+/// The positional arguments by meaning.
 struct Positionals<'a> {
     hosts: &'a [String],
     tag: Option<&'a str>,
     port: Option<&'a str>,
 }
 
-/// What the command line and the files ask for, one request a host, in their order.
+/// The requests of a command line, one for each host, in order.
 ///
-/// Files are read, and the terminal is asked with `ask` for a key that nothing else gives: last, and
-/// at most once. Its argument says what the key is for.
+/// Reads files, and finally prompts with `ask` for a missing key, at most once. The argument of `ask` says what the key is
+/// for.
 ///
 /// # Errors
-/// Something is wrong with an argument, a key or a file.
+/// An argument, a key or a file is invalid.
 pub(crate) fn requests(
     args: &Args,
     store: &ProfileStore,
@@ -44,7 +44,7 @@ pub(crate) fn requests(
     complete(drafts, &send_options, stderr, words.tag, ask)
 }
 
-/// One request, for a host that ssh may have named: a profile, the address of one, or any host.
+/// The request for one host as ssh may name it: a profile, its address, or any host.
 ///
 /// # Errors
 /// As for [`requests`].
@@ -58,10 +58,10 @@ pub(crate) fn single(
     let options = Overrides::of(send_options, None, None)?;
     let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
     let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
-    request.with_context(|| format!("host {host:?} is no host"))
+    request.with_context(|| format!("no request for {host:?}"))
 }
 
-/// The options, checked; they come before what profiles say.
+/// Validated options, which override those of profiles.
 struct Overrides<'a> {
     given: &'a SendOptions,
     tag: Option<Tag>,
@@ -82,7 +82,7 @@ impl<'a> Overrides<'a> {
     }
 }
 
-/// A host before its key is known.
+/// A request without its key.
 struct Draft {
     name: String,
     is_known: bool,
@@ -100,12 +100,16 @@ impl Draft {
             profile.families = options.families;
         }
         let wrong_family = match (profile.families, profile.host.address()) {
-            (Families::V4, Some(address)) if address.is_ipv6() => Some("-4 allows no IPv6 address"),
-            (Families::V6, Some(address)) if address.is_ipv4() => Some("-6 allows no IPv4 address"),
+            (Families::V4, Some(address)) if address.is_ipv6() => {
+                Some("IPv6 address, but only IPv4 is allowed")
+            }
+            (Families::V6, Some(address)) if address.is_ipv4() => {
+                Some("IPv4 address, but only IPv6 is allowed")
+            }
             _ => None,
         };
-        if let Some(wrong) = wrong_family {
-            bail!("host {name:?}: {wrong}");
+        if let Some(problem) = wrong_family {
+            bail!("host {name:?}: {problem}");
         }
         Ok(Self { name, is_known, profile })
     }
@@ -158,11 +162,10 @@ fn complete(
     drafts.into_iter().zip(keys).map(request).collect()
 }
 
-/// Tells `HOST [TAG [PORT]]` from a list of hosts. `--help` states the rule.
+/// Distinguishes `HOST [TAG [PORT]]` from a list of hosts; `--help` states the rule.
 ///
-/// A tag that is taken for a host is asked for a key by that name; a host that is taken for a tag is
-/// named as one in the question. So neither mistake goes unseen: both ask, because both come without a
-/// key.
+/// Neither mistake goes unnoticed, because without a key both cases prompt: a tag taken for a host is named in the prompt,
+/// and so is a host taken for a tag.
 fn parse_positionals<'a>(args: &'a Args, store: &ProfileStore) -> Positionals<'a> {
     let SendOptions { tag, port, key, key_file, .. } = &args.send_options;
     let is_explicit = tag.is_some() || port.is_some() || key.is_some() || key_file.is_some();

@@ -1,4 +1,4 @@
-//! Resolving a host and sending it knocks.
+//! Resolving hosts and sending knocks.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
@@ -10,8 +10,7 @@ use crate::{
     model::{Families, Host, Request, Source},
 };
 
-/// Sends one knock to the host's first address of each family that the request allows; gives the
-/// addresses it went to.
+/// Sends one knock to the first address of each allowed family of the host; returns the addresses.
 ///
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
@@ -19,7 +18,7 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     send_to_each(request, &addresses(request, port)?)
 }
 
-/// The host's first address of each family that the request allows, with this port.
+/// The first address of each allowed family of the host, with this port.
 ///
 /// # Errors
 /// The name cannot be resolved.
@@ -27,7 +26,7 @@ pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>
     resolve(&request.host, port, request.families)
 }
 
-/// The same for a host alone.
+/// As [`addresses`], for a host alone.
 ///
 /// # Errors
 /// The name cannot be resolved.
@@ -36,7 +35,7 @@ pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec
     first_per_family(found, families)
 }
 
-/// The host's first address of each family that counts.
+/// The first address of each of these families.
 ///
 /// # Errors
 /// There is none.
@@ -56,13 +55,13 @@ pub(crate) fn first_per_family(
     };
     let chosen: Vec<_> = wanted.into_iter().flatten().collect();
     if chosen.is_empty() {
-        bail!("cannot resolve: it has no {name}");
+        bail!("cannot resolve: no {name}");
     }
     Ok(chosen)
 }
 
-/// Each knock has its own nonce: a second copy of the first would be a replay. One address that can
-/// be sent to is enough: a computer without IPv6 is no reason to complain about a host with it.
+/// Sends each address its own knock, as a copy of the first would be a replay. One success is enough: a computer without
+/// IPv6 can still reach a host that has both.
 pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     let mut reached = Vec::new();
     let mut failures = Vec::new();
@@ -83,7 +82,7 @@ fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<
     let cannot_send = || format!("cannot send to {address}");
     let mut socket = UdpSocket::bind(wildcard(address)).with_context(cannot_send)?;
     if source == Source::SamePort {
-        // Only the address that the datagram leaves from: another program may own the port on others.
+        // Bind only the address that the datagram leaves from: another program may use the port on others.
         socket.connect(address).with_context(cannot_send)?;
         let mut local = socket.local_addr().with_context(cannot_send)?;
         local.set_port(address.port());
@@ -93,7 +92,7 @@ fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<
     Ok(())
 }
 
-/// Any port of any address of this computer, of the family of `address`.
+/// Any address and port, of the same family.
 pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -110,7 +109,7 @@ mod tests {
     use crate::model::Format;
 
     #[test]
-    fn the_first_address_of_each_wanted_family_is_chosen() {
+    fn the_first_address_of_each_family_is_used() {
         let both = ["[2001:db8::1]:9", "[2001:db8::2]:9", "192.0.2.1:9", "192.0.2.2:9"];
         let rows: [(&[&str], Families, &[&str]); 7] = [
             (&both, Families::Both, &["192.0.2.1:9", "[2001:db8::1]:9"]),
@@ -130,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn one_address_that_can_be_sent_to_is_enough() -> Result<()> {
+    fn one_reachable_address_is_enough() -> Result<()> {
         let gateway = UdpSocket::bind("127.0.0.1:0")?;
         let open = gateway.local_addr()?;
-        // Nobody may send to the broadcast address without asking the system for it.
+        // Sending to the broadcast address needs SO_BROADCAST.
         let closed = SocketAddr::from((Ipv4Addr::BROADCAST, open.port()));
         let request = Request {
             host: Host::parse("gw")?,

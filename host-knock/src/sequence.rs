@@ -1,4 +1,4 @@
-//! `knock seq`: a sequence of ports, as knockd waits for it. No key is in it: whoever sees it can repeat it.
+//! `knock seq`: a port sequence for knockd. It contains no key, so anyone who sees it can repeat it.
 
 use std::{
     fmt::Write as _,
@@ -16,10 +16,10 @@ use crate::{
     parse, send,
 };
 
-/// How long a TCP connection may take to come about. Its first packet is the knock; nobody waits for more.
+/// Timeout of a connection. Its SYN is the knock; the answer does not matter.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A sequence that can be sent.
+/// A validated sequence.
 #[derive(Debug)]
 pub(crate) struct Sequence {
     host: Host,
@@ -30,10 +30,10 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// What was typed, checked.
+    /// Validates the arguments.
     ///
     /// # Errors
-    /// Something of it is wrong.
+    /// One of them is invalid.
     pub(crate) fn from_args(args: &cli::Sequence) -> Result<Self> {
         let default = if args.udp { Protocol::Udp } else { Protocol::Tcp };
         Ok(Self {
@@ -45,10 +45,10 @@ impl Sequence {
         })
     }
 
-    /// Sends it to the host's first address of each family; gives the lines to print.
+    /// Sends the sequence to the first address of each family; returns the lines to print.
     ///
     /// # Errors
-    /// The name cannot be resolved, or it could not be sent whole to any address.
+    /// The name cannot be resolved, or no address got the whole sequence.
     pub(crate) fn send(&self) -> Result<String> {
         let host = &self.host;
         let all = || -> Result<String> {
@@ -94,12 +94,12 @@ fn port(text: &str, default: Protocol) -> Result<(u16, Protocol)> {
         None => (text, default),
         Some((number, "tcp")) => (number, Protocol::Tcp),
         Some((number, "udp")) => (number, Protocol::Udp),
-        Some((_, other)) => bail!("port {text:?}: {other:?} is neither tcp nor udp"),
+        Some((_, other)) => bail!("invalid protocol {other:?} in {text:?}: expected tcp or udp"),
     };
     Ok((parse::port(number)?.0, protocol))
 }
 
-/// Begins a connection. That it is refused, or that nobody answers, is what a guarded port looks like.
+/// Sends a SYN. A refusal or a timeout is what a closed port looks like.
 fn start_connection(address: SocketAddr) -> io::Result<()> {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut, WouldBlock};
     match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {

@@ -1,4 +1,4 @@
-//! `knock share`: a profile with its key for another computer, as a picture.
+//! `knock share`: a profile and its key for another computer, as a QR code.
 
 use std::{
     fmt::Write as _,
@@ -16,30 +16,30 @@ use crate::{
     stderr::Stderr,
 };
 
-/// Modules of white around the code (ISO/IEC 18004, section 6.3.8).
+/// Width of the quiet zone in modules (ISO/IEC 18004, section 6.3.8).
 const QUIET_ZONE: i32 = 4;
-/// Pixels a module of an image.
+/// Pixels per module of an image.
 const SCALE: u32 = 8;
 
-/// Gives the lines to print: the code for a terminal, or nothing where it is written to a file.
+/// Returns the lines to print: the code for a terminal, or nothing if it goes to a file.
 ///
 /// # Errors
-/// There is no such profile, its key cannot be had, or standard output is no terminal: who reads a pipe is not known.
+/// There is no such profile or key, or standard output is not a terminal: a pipe may be recorded.
 pub(crate) fn share(args: &cli::Share) -> Result<String> {
     let config = Config::open_for_update(args.config.as_deref())?;
     let name = &args.name;
     let Some(profile) = config.profile(name).transpose()? else {
-        bail!("{} has no profile {name}", config.path().display())
+        bail!("{}: unknown profile {name:?}", config.path().display())
     };
     if args.png.is_none() && !args.uri {
         ensure!(
             io::stdout().is_terminal(),
-            "standard output is no terminal; use --png FILE, or --uri where the key may be seen"
+            "standard output is not a terminal; use --png FILE, or --uri if others may see the key"
         );
     }
     let stderr = Stderr { quiet: false };
     let key = match &profile.key {
-        KeySource::Prompt => bail!("profile {name} has no key; make one with knock keygen {name}"),
+        KeySource::Prompt => bail!("profile {name} has no key; create one with knock keygen {name}"),
         source => key::from_source(source, name, stderr, args.insecure_key_mode)?,
     };
     let text = uri::write(name, &profile, &key.context("no key")?);
@@ -47,15 +47,14 @@ pub(crate) fn share(args: &cli::Share) -> Result<String> {
         return Ok(text);
     }
     let code = QrCode::encode_text(&text, QrCodeEcc::Medium)
-        .map_err(|_| anyhow!("profile {name} does not fit into a QR code"))?;
+        .map_err(|_| anyhow!("profile {name}: too large for a QR code"))?;
     match &args.png {
         Some(path) => image(&code, path).map(|()| String::new()),
         None => Ok(blocks(&code)),
     }
 }
 
-/// Two modules a letter, one above the other; light on dark or dark on light, readers take both, but most want dark
-/// codes on light: colours are set.
+/// Two modules per character, one above the other. Most readers want dark codes on light, so colours are set.
 fn blocks(code: &QrCode) -> String {
     let (first, last) = (-QUIET_ZONE, code.size() + QUIET_ZONE);
     let mut text = String::new();
@@ -74,7 +73,7 @@ fn blocks(code: &QrCode) -> String {
     text
 }
 
-/// A picture of two greys, 1 bit a pixel.
+/// A greyscale image with 1 bit per pixel.
 fn image(code: &QrCode, path: &Path) -> Result<()> {
     let side = u32::try_from(code.size() + 2 * QUIET_ZONE)? * SCALE;
     let mut rows = Vec::new();
@@ -94,8 +93,8 @@ fn image(code: &QrCode, path: &Path) -> Result<()> {
     let mut encoder = png::Encoder::new(&mut bytes, side, side);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::One);
-    let mut writer = encoder.write_header().context("cannot make an image")?;
-    writer.write_image_data(&rows).context("cannot make an image")?;
-    writer.finish().context("cannot make an image")?;
+    let mut writer = encoder.write_header().context("cannot create an image")?;
+    writer.write_image_data(&rows).context("cannot create an image")?;
+    writer.finish().context("cannot create an image")?;
     atomic_file::create(path, &bytes)
 }

@@ -1,4 +1,4 @@
-//! `knock ssh`: knock, wait for the port, become ssh.
+//! `knock ssh`: knocks, waits for the port, then runs ssh.
 
 use std::{
     ffi::OsString,
@@ -10,27 +10,27 @@ use pkd_core::Port;
 
 use crate::{parse, profile::ProfileStore};
 
-/// What ssh is given, and where it will go.
+/// A command line for ssh, and where it leads.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// For `ssh`.
+    /// Arguments of ssh.
     arguments: Vec<OsString>,
-    /// The host to knock at: a profile's name, or an address.
+    /// The host to knock at: a profile name or an address.
     pub(crate) host: String,
-    /// The port to wait for; `None`: ssh goes by way of another host or program, so that the port cannot be looked at.
+    /// The port to wait for; `None`: ssh connects through another host or program, so the port cannot be probed.
     pub(crate) port: Option<Port>,
 }
 
 impl Invocation {
-    /// Asks `ssh -G`, which reads ssh's own configuration and arguments, for host and port. A profile's address and its
-    /// service `ssh` are what ssh is config by options, where it is not config otherwise.
+    /// Gets host and port from `ssh -G`, which reads ssh's configuration and arguments. A profile's address and its service
+    /// `ssh` are passed as options, unless the arguments set a port.
     ///
     /// # Errors
-    /// There is no ssh, or it does not understand the arguments; or the profile is wrong.
+    /// ssh is missing or rejects the arguments, or the profile is invalid.
     pub(crate) fn new(words: &[OsString], store: &ProfileStore) -> Result<Self> {
-        let (destination, rest) = words.split_first().context("no host")?;
+        let (destination, rest) = words.split_first().context("missing host")?;
         let text = destination.to_str().context("the host is not UTF-8 text")?;
-        ensure!(!text.starts_with('-'), "host {text:?} is no address and no host name");
+        ensure!(!text.starts_with('-'), "invalid host {text:?}: expected an address or a host name");
         let name = text.rsplit_once('@').map_or(text, |(_, name)| name);
         let mut arguments = Vec::new();
         if let Some(profile) = store.profile(name).transpose()? {
@@ -57,10 +57,10 @@ impl Invocation {
         })
     }
 
-    /// Becomes ssh; where a program cannot become another, waits for it and gives its exit code.
+    /// Runs ssh in place of this process where possible; otherwise waits for it and returns its exit code.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// ssh cannot be started.
     pub(crate) fn run(&self) -> Result<u8> {
         let mut command = Command::new("ssh");
         command.args(&self.arguments);
@@ -68,15 +68,15 @@ impl Invocation {
     }
 }
 
-/// ssh's options that have a value.
+/// Options of ssh that take a value.
 const OPTIONS_WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
 
-/// Whether ssh is config a port, by `-p` or `-o Port`. What stands behind the options is for the host.
+/// Whether the arguments set a port, with `-p` or `-o Port`. What follows the options is for the remote host.
 fn sets_port(words: &[OsString]) -> bool {
     let mut words = words.iter().map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix('-').filter(|letters| *letters != "-") else { return false };
-        // Switches may come before an option in the same word.
+        // Flags may precede an option in the same word.
         let Some(place) = letters.find(|letter| OPTIONS_WITH_VALUE.contains(letter)) else { continue };
         let (option, value) = letters[place..].split_at(1);
         let value = if value.is_empty() { words.next().unwrap_or_default() } else { value.into() };
@@ -96,9 +96,9 @@ fn query_config(arguments: &[OsString]) -> Result<String> {
         .context("cannot run ssh")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("ssh -G: {}", said.lines().next().unwrap_or("it failed").trim());
+        bail!("ssh -G: {}", said.lines().next().unwrap_or("failed").trim());
     }
-    String::from_utf8(output.stdout).context("ssh -G says what is not UTF-8 text")
+    String::from_utf8(output.stdout).context("ssh -G: output is not UTF-8 text")
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_found_among_the_options_alone() {
+    fn only_options_set_a_port() {
         let rows: [(&[&str], bool); 10] = [
             (&[], false),
             (&["-p", "22"], true),

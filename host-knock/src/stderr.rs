@@ -1,24 +1,23 @@
-//! What goes to standard error.
+//! Messages on standard error.
 
 use std::io::{self, Write as _};
 
-/// Prints one-line messages to standard error. Whether they arrive is nobody's concern: there is no
-/// better place to complain.
+/// Prints one-line messages to standard error. Write errors are ignored: there is no better place to report them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stderr {
-    /// Warnings are left out; errors never are.
+    /// Suppresses warnings, but not errors.
     pub(crate) quiet: bool,
 }
 
 impl Stderr {
-    /// Something is unwise and done nevertheless.
+    /// Warns about something unwise that is done anyway.
     pub(crate) fn warn(self, text: &str) {
         if !self.quiet {
             Self::line(&format!("warning: {text}"));
         }
     }
 
-    /// Something is not done.
+    /// Reports an error.
     pub(crate) fn error(text: &str) {
         Self::line(text);
     }

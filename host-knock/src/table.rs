@@ -1,6 +1,6 @@
-//! Columns for people.
+//! Tables as text.
 
-/// A line with the heads, and one for each row; each column as wide as it has to be.
+/// A header and a line for each row, with aligned columns. Rows with fewer cells do not count for the widths.
 pub(crate) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let heads = heads.iter().map(|head| (*head).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();

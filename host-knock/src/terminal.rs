@@ -1,8 +1,8 @@
-//! Questions to whoever sits at the terminal.
+//! Prompts on the terminal.
 
 use std::io;
 
-/// Asks on the terminal and gives the answer, which the terminal does not show.
+/// Prompts on the terminal and returns the answer, which is not echoed.
 ///
 /// # Errors
 /// There is no terminal, or the input ends.
@@ -10,8 +10,8 @@ pub(crate) fn ask(question: &str) -> io::Result<String> {
     deferring_sigint(|| rpassword::prompt_password(question))
 }
 
-/// rpassword turns Ctrl-C into SIGINT while the terminal is still silent. A program that died then
-/// would leave it silent, so SIGINT has to wait.
+/// On Ctrl-C rpassword raises SIGINT while echo is still off. Dying then would leave the terminal without echo, so
+/// SIGINT is deferred until the prompt has ended.
 #[cfg(unix)]
 fn deferring_sigint(ask: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     use std::sync::{

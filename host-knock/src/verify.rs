@@ -1,4 +1,4 @@
-//! `knock verify`: what a captured knock says, and what a gateway would say to it.
+//! `knock verify`: explains a captured knock, with the verdict of a gateway.
 
 use std::{
     fmt::Write as _,
@@ -17,20 +17,20 @@ use pkd_core::{
 
 use crate::{cli, hex, key, parse, stderr::Stderr};
 
-/// Bytes of the largest capture.
+/// Maximum size of a capture in bytes.
 const MAX_CAPTURE: u64 = 256 * 1024 * 1024;
-/// The last second that a date is written for, the end of the year 9999.
+/// The last second of the year 9999, the last that can be formatted.
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// What a gateway has.
+/// A simulated gateway.
 pub(crate) struct Gateway {
     rule: Rule,
     cache: ReplayCache<256>,
-    /// Its clock, where that is given.
+    /// Its time, if given.
     at: Option<UnixSeconds>,
 }
 
-/// What was typed, read and checked.
+/// Validated input.
 pub(crate) struct Capture {
     gateway: Gateway,
     port: Option<Port>,
@@ -44,7 +44,7 @@ enum Source {
 
 /// A datagram of a capture.
 struct Datagram {
-    /// Which packet of the file it is, from 1.
+    /// Packet number in the file, from 1.
     number: u64,
     time: UnixSeconds,
     source: IpAddr,
@@ -56,20 +56,20 @@ impl Capture {
     /// Reads key and source.
     ///
     /// # Errors
-    /// Something of it is wrong.
+    /// An argument, the key or the source is invalid.
     pub(crate) fn from_args(args: &cli::Verify) -> Result<Self> {
         let tag = args.tag.as_deref().map(parse::tag).transpose()?.unwrap_or_default();
         let port = args.port.as_deref().map(parse::port).transpose()?;
         let window =
-            args.window.parse().map_err(|_| anyhow!("window {:?} is no number of seconds", args.window))?;
+            args.window.parse().map_err(|_| anyhow!("invalid window {:?}: expected seconds", args.window))?;
         let window = Window::from_secs(window);
         let at = args.at.as_deref().map(|text| {
-            text.parse().map(UnixSeconds).map_err(|_| anyhow!("time {text:?} is no number of Unix seconds"))
+            text.parse().map(UnixSeconds).map_err(|_| anyhow!("invalid time {text:?}: expected Unix seconds"))
         });
         let at = at.transpose()?;
         ensure!(
             args.key_file.as_os_str() != "-" || args.source != "-",
-            "key and knock cannot both come from standard input"
+            "the key and the knock cannot both come from standard input"
         );
         let key = key::from_file(&args.key_file, Stderr { quiet: false }, args.insecure_key_mode)?;
         let source = read(&args.source)?;
@@ -78,13 +78,13 @@ impl Capture {
         Ok(Self { gateway: Gateway { rule: Rule { key, tag, window }, cache, at }, port, source })
     }
 
-    /// The lines to print, and whether a gateway would accept all knocks.
+    /// Returns the lines to print, and whether a gateway would accept all knocks.
     ///
     /// # Errors
-    /// This computer's clock stands before 1970.
+    /// This computer's clock is before 1970.
     pub(crate) fn explain(mut self) -> Result<(String, bool)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| UnixSeconds(since.as_secs()));
-        let now = now.context("the clock of this computer stands before 1970; set it")?;
+        let now = now.context("this computer's clock is before 1970; set it")?;
         let gateway = &mut self.gateway;
         let mut text = String::new();
         match &self.source {
@@ -122,7 +122,7 @@ impl Gateway {
         let Some(knock) = Knock::parse(payload) else {
             let _ = writeln!(
                 text,
-                "length   {} bytes, a knock has {LENGTH}\nverdict  ignore: length",
+                "length   {} bytes; a knock has {LENGTH}\nverdict  ignore: length",
                 payload.len()
             );
             return false;
@@ -131,21 +131,22 @@ impl Gateway {
         let fits = |port: Port| knock.expected_digest(key, port).matches(&knock.digest());
         let port = port.or_else(|| (1..=u16::MAX).map(Port).find(|port| fits(*port)));
         let digest = match port {
-            Some(port) if fits(port) => format!("made with this key for port {}", port.0),
+            Some(port) if fits(port) => format!("valid for this key and port {}", port.0),
             _ if is_before_1_0(&knock, key, payload) => {
-                "made with this key as before 1.0, without the port; gateways of today refuse it".to_owned()
+                "valid for this key, in the format before 1.0 without a port; current gateways ignore it"
+                    .to_owned()
             }
             Some(given) => match (1..=u16::MAX).map(Port).find(|port| fits(*port)) {
-                Some(port) => format!("made with this key for port {}, not for {}", port.0, given.0),
-                None => "not made with this key, or altered".to_owned(),
+                Some(port) => format!("valid for this key and port {}, not for port {}", port.0, given.0),
+                None => "invalid: another key, or altered".to_owned(),
             },
-            None => "not made with this key, for no port, or altered".to_owned(),
+            None => "invalid for every port: another key, or altered".to_owned(),
         };
         let carried = knock.tag();
         let _ = writeln!(
             text,
             "tag      {carried}{}",
-            if carried == *tag { String::new() } else { format!(", the gateway's is {tag}") }
+            if carried == *tag { String::new() } else { format!("; the gateway expects {tag}") }
         );
         let _ = writeln!(
             text,
@@ -165,19 +166,19 @@ impl Gateway {
 fn describe(verdict: Verdict) -> String {
     let Verdict::Ignore(reason) = verdict else { return "accept".to_owned() };
     let why = match reason {
-        Reason::Length => "it has another length",
-        Reason::Tag => "another tag",
-        Reason::Window => "its time is outside the window",
-        Reason::Replay => "it was here before, or a gateway without a clock has seen a later one",
-        Reason::Digest => "another key, another port, or altered",
+        Reason::Length => "wrong length",
+        Reason::Tag => "wrong tag",
+        Reason::Window => "time outside the window",
+        Reason::Replay => "seen before; or, without a clock, older than the last",
+        Reason::Digest => "wrong key, wrong port, or altered",
     };
     format!("ignore: {reason}: {why}")
 }
 
-/// Whether the digest leaves the port out.
+/// Whether this is a knock of before 1.0, whose digest does not cover the port.
 fn is_before_1_0(knock: &Knock<'_>, key: &Key, payload: &[u8]) -> bool {
-    let seal = KnockParams { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
-    Knock::seal_before_1_0(&seal) == payload
+    let params = KnockParams { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
+    Knock::seal_before_1_0(&params) == payload
 }
 
 fn date(UnixSeconds(seconds): UnixSeconds) -> String {
@@ -194,9 +195,9 @@ fn time_difference(time: UnixSeconds, now: UnixSeconds, window: Window) -> Strin
         format!("{} s behind", now.since(time))
     };
     let side = match window {
-        Window::NO_CLOCK => "which does not count".to_owned(),
-        _ if window.admits(now, time) => format!("within {} s", window.as_secs()),
-        _ => format!("beyond {} s", window.as_secs()),
+        Window::NO_CLOCK => "not checked (window 0)".to_owned(),
+        _ if window.admits(now, time) => format!("within the window of {} s", window.as_secs()),
+        _ => format!("outside the window of {} s", window.as_secs()),
     };
     format!("{off} the gateway, {side}")
 }
@@ -230,20 +231,20 @@ fn read(source: &str) -> Result<Source> {
     }
     let text = String::from_utf8(bytes).ok().filter(|text| is_digits(text.trim().trim_start_matches("0x")));
     match text {
-        // The last word of a line of --dry-run would do, too, but is not guessed at.
+        // The last word of a line of --dry-run is not extracted.
         Some(text) => payload(text.trim().trim_start_matches("0x"), &name),
-        None => bail!("{name} is neither a capture (pcap or pcapng) nor hexadecimal"),
+        None => bail!("{name}: expected a capture (pcap or pcapng) or hexadecimal digits"),
     }
 }
 
 fn payload(digits: &str, name: &str) -> Result<Source> {
     let bytes = hex::bytes(digits);
-    bytes.map(Source::Payload).with_context(|| format!("{name} has an odd number of hexadecimal digits"))
+    bytes.map(Source::Payload).with_context(|| format!("{name}: odd number of hexadecimal digits"))
 }
 
 fn read_limited(source: impl io::Read, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(MAX_CAPTURE + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    ensure!(bytes.len() as u64 <= MAX_CAPTURE, "{name} is larger than 256 MiB");
+    ensure!(bytes.len() as u64 <= MAX_CAPTURE, "{name}: larger than 256 MiB");
     Ok(bytes)
 }

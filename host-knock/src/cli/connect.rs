@@ -1,4 +1,4 @@
-//! Ways to get in: the verbs that wait for a port.
+//! Commands that knock and then wait for a port.
 
 use std::ffi::OsString;
 
@@ -6,14 +6,14 @@ use clap::Args as ClapArgs;
 
 use super::options::{SendOptions, WaitOptions};
 
-/// Knocks, waits until the port for SSH answers, and becomes ssh
+/// Knock, wait for the SSH port, then run ssh
 ///
-/// Options before HOST are knock's, all behind it are ssh's. HOST is a profile, or what ssh takes for a
-/// host; `ssh -G` tells which address and port are meant.
+/// Options before HOST belong to knock, options after it to ssh. HOST is a profile or anything that ssh accepts;
+/// `ssh -G` supplies address and port.
 #[derive(Debug, ClapArgs)]
 #[command(
     override_usage = "knock ssh [OPTIONS] [USER@]HOST [SSH ARGUMENT]...",
-    after_help = "Exit codes: 1 the port did not open, 2 an argument, a key or a file is wrong; else ssh's own."
+    after_help = "Exit codes: 1 the port did not open, 2 invalid argument, key or file; otherwise that of ssh."
 )]
 pub(crate) struct Ssh {
     #[command(flatten)]
@@ -22,18 +22,17 @@ pub(crate) struct Ssh {
     #[command(flatten)]
     pub(crate) wait_options: WaitOptions,
 
-    /// Where to, and what else ssh is given
+    /// Destination, then arguments for ssh
     #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
     pub(crate) words: Vec<OsString>,
 }
 
-/// Knocks, waits until the port answers, and relays bytes between it and standard input and output
+/// Knock, wait for the port, then relay standard input and output
 ///
 /// For ssh: `ProxyCommand knock proxy %h %p`
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Exit codes: 0 the connection has ended, 1 it did not come about or broke, 2 an argument, \
-                        a key or a file is wrong."
+    after_help = "Exit codes: 0 the connection ended, 1 it failed or was lost, 2 invalid argument, key or file."
 )]
 pub(crate) struct Proxy {
     #[command(flatten)]
@@ -42,7 +41,7 @@ pub(crate) struct Proxy {
     #[command(flatten)]
     pub(crate) wait_options: WaitOptions,
 
-    /// A profile, the address of one, or any host
+    /// A profile, its address, or any host
     pub(crate) host: String,
 
     /// TCP port to connect to, or a service of the profile
@@ -50,11 +49,9 @@ pub(crate) struct Proxy {
     pub(crate) service: String,
 }
 
-/// Knocks, and waits until the port answers; knocks again from time to time
+/// Knock, and wait for the port; knocks again until it opens
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Exit codes: 0 the port is open, 1 it is not, 2 an argument, a key or a file is wrong."
-)]
+#[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 invalid argument, key or file.")]
 pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) send_options: SendOptions,
@@ -62,10 +59,10 @@ pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) wait_options: WaitOptions,
 
-    /// A profile, the address of one, or any host
+    /// A profile, its address, or any host
     pub(crate) host: String,
 
-    /// TCP port, or a service of the profile [default: each TCP service of the profile]
+    /// TCP port, or a service of the profile [default: all TCP services of the profile]
     #[arg(value_name = "PORT")]
     pub(crate) service: Option<String>,
 }

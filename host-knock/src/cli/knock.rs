@@ -1,4 +1,4 @@
-//! `knock HOST...`, and the verbs that may stand in the place of a host.
+//! `knock HOST...`, and the commands that can take the place of a host.
 
 use clap::{Parser, Subcommand};
 
@@ -8,25 +8,24 @@ use super::connect::{Proxy, Ssh, Wait};
 use super::manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
 use super::{options::SendOptions, sequence::Sequence};
 
-/// What stands below the options in `--help`.
+/// Printed below the options by `--help`.
 const AFTER_HELP: &str = "\
-HOST is a profile, an IPv4 or IPv6 address, a name, or a section of the ini file. Several hosts may be
-given; @GROUP stands for those of a group. For a host that is called like a command write
-knock -- HOST.
+HOST is a profile, an IPv4 or IPv6 address, a host name, or a section of the ini file. You can give several
+hosts; @GROUP means the hosts of a group. For a host that has the name of a command, write knock -- HOST.
 
-Two shapes of the original knock are understood as well, when none of --tag, --port, --key and
---key-file is given:
-  HOST TAG PORT  three words, the last a number, the second neither a section, an address nor dotted
-  HOST TAG       two words, the first no section, the second neither a section, an address, dotted
-                 nor a number, and of at most 4 bytes or beginning with 0x
-Everything else is a list of hosts. A bare number is never a host.
+Without --tag, --port, --key and --key-file, two forms of the original knock command also work:
+  HOST TAG PORT  three words; the last is a number; the second is not a section or an address, and
+                 contains no dot
+  HOST TAG       two words; the first is not a section; the second is not a section, an address or a
+                 number, contains no dot, and has at most 4 bytes or starts with 0x
+Anything else is a list of hosts. A plain number is never a host.
 
-Without a key from --key-file, --key, a profile or the ini file, the terminal asks for one.
+Without a key from --key-file, --key, a profile or the ini file, knock prompts for one.
 
-Exit codes: 0 all knocks were sent, 1 at least one could not be sent, 2 nothing was sent because
-an argument, a key or a file is wrong.";
+Exit codes: 0 all knocks were sent, 1 at least one could not be sent, 2 nothing was sent because of an
+invalid argument, key or file.";
 
-/// Knocks: sends each host one datagram that opens the door for this computer.
+/// Send each host one datagram that opens a port for this computer
 #[derive(Debug, Parser)]
 #[command(
     name = "knock",
@@ -46,25 +45,25 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) send_options: SendOptions,
 
-    /// Send nothing; print host, port and payload in hexadecimal, one line a host
+    /// Send nothing; print host, port and payload in hexadecimal, one line for each host
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
-    /// When all is sent, wait for the TCP services of the profiles, and become the shell's CMD
+    /// After all knocks, wait for the TCP services of the profiles, then run CMD in the shell
     #[cfg(feature = "desktop")]
     #[arg(long, value_name = "CMD")]
     pub(crate) then: Option<String>,
 
-    /// Seconds that --then waits for a port, 1 to 86400
+    /// How long --then waits for a port, 1 to 86400
     #[cfg(feature = "desktop")]
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
 
-    /// How many hosts are knocked at at the same time, 1 to 256
+    /// Knock at up to NUMBER hosts at the same time, 1 to 256
     #[arg(long, value_name = "NUMBER", default_value = "32")]
     pub(crate) parallel: String,
 
-    /// Print a JSON array, one object a host, and no other messages about hosts
+    /// Print a JSON array with an object for each host, and no other messages about hosts
     #[cfg(feature = "desktop")]
     #[arg(long)]
     pub(crate) json: bool,
@@ -73,7 +72,7 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 }
 
-/// What may stand in the place of a host.
+/// Commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[cfg(feature = "desktop")]

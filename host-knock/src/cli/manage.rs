@@ -1,4 +1,4 @@
-//! What people do at a desk: profiles, keys, and finding out why a knock does not open.
+//! Commands that manage profiles and keys, and that diagnose.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::options::{SendOptions, WaitOptions};
 
-/// Lists the profiles
+/// List the profiles
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
     /// Print a JSON array
@@ -18,10 +18,10 @@ pub(crate) struct List {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Shows a profile, and never its key
+/// Show a profile, without its key
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Show {
-    /// Which
+    /// The profile
     pub(crate) name: String,
 
     /// Print a JSON object
@@ -33,76 +33,76 @@ pub(crate) struct Show {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Makes profiles of another program's file, or of what knock share has made
+/// Import profiles from another program or from knock share
 ///
-/// SOURCE is an ini file of `ipt_pkd`, a `.fwknoprc`, a `knock://` URI, or - for either of them on standard
-/// input. A URI has the key in it: as an argument every user of this computer can see it.
+/// SOURCE is an ini file of `ipt_pkd`, a .fwknoprc, a knock:// URI, or - to read one of them from standard input. A URI
+/// contains the key: as an argument, all users of this computer can see it.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Import {
-    /// A file, a URI, or -
+    /// File, URI, or -
     pub(crate) source: String,
 
-    /// What to call the profile, where SOURCE has only one
+    /// Name for the profile, if SOURCE has only one
     #[arg(long)]
     pub(crate) name: Option<String>,
 
-    /// Write the profiles to FILE, and keys into a folder beside it
+    /// Write the profiles to FILE, and keys to a directory next to it
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Print no warnings
+    /// Suppress warnings
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
-/// Makes a key, and shows what the host has to be told
+/// Create a key, and print what the gateway needs
 ///
-/// With NAME the profile of that name uses the key; it is made if it is not there. Without, the key is
-/// written to pkd.key.
+/// With NAME, the profile NAME uses the key, and is created if it does not exist. Without NAME, the key is written to
+/// pkd.key.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Keygen {
     /// The profile
     pub(crate) name: Option<String>,
 
-    /// The profile's host, for a new profile [default: NAME]
+    /// Host of a new profile [default: NAME]
     #[arg(long, value_name = "HOST", requires = "name")]
     pub(crate) address: Option<String>,
 
-    /// The tag [default: that of the profile, or PKD0]
+    /// The tag [default: the tag of the profile, or PKD0]
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
-    /// Derive the key from a passphrase (Argon2id), which the terminal asks for now and at each knock
+    /// Derive the key from a passphrase (Argon2id); knock prompts for it now and at each knock
     #[arg(long, requires = "name", conflicts_with = "keyring")]
     pub(crate) passphrase: bool,
 
-    /// Put the key into the system's keyring
+    /// Store the key in the system's keyring
     #[arg(long, requires = "name")]
     pub(crate) keyring: bool,
 
-    /// Write the key to FILE [default: keys/NAME.key beside the profiles; for a passphrase or the keyring,
-    /// where the file is for the host alone: NAME.key]
+    /// Write the key to FILE [default: keys/NAME.key next to the profiles; with --passphrase or --keyring NAME.key in
+    /// the current directory, for the gateway only]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Read and write the profiles of FILE
+    /// Read and write the profiles in FILE
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Shows a profile with its key as a QR code
+/// Show a profile and its key as a QR code
 ///
-/// Whoever sees the code can knock. `knock import` reads what is in it, a `knock://` URI.
+/// Anyone who sees the code can knock. It contains a knock:// URI, which `knock import` reads.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Share {
-    /// Which
+    /// The profile
     pub(crate) name: String,
 
-    /// Write an image that only you can read, instead of showing the code on the terminal
+    /// Write a PNG image that only you can read, instead of printing the code
     #[arg(long, value_name = "FILE")]
     pub(crate) png: Option<PathBuf>,
 
-    /// Print the URI itself
+    /// Print the URI instead of the code
     #[arg(long, conflicts_with = "png")]
     pub(crate) uri: bool,
 
@@ -110,17 +110,17 @@ pub(crate) struct Share {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Use a key file that others can read, with a warning
+    /// Accept a key file that other users can read, with a warning
     #[arg(long)]
     pub(crate) insecure_key_mode: bool,
 }
 
-/// Finds out why a knock does not open
+/// Diagnose why a knock does not open a port
 ///
-/// Checks in order: the name, the key, this computer's clock, the port before, the knock, the port after;
-/// then says in one sentence what is likeliest.
+/// Checks the name, the key, this computer's clock, the port before the knock, the knock, and the port after it. Then
+/// prints the most likely cause.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 an argument or a file is wrong.")]
+#[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 invalid argument or file.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) send_options: SendOptions,
@@ -128,26 +128,26 @@ pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) wait_options: WaitOptions,
 
-    /// A profile, the address of one, or any host
+    /// A profile, its address, or any host
     pub(crate) host: String,
 
     /// TCP port, or a service of the profile [default: its first TCP service]
     #[arg(value_name = "PORT")]
     pub(crate) service: Option<String>,
 
-    /// Ask HOST for the time, by SNTP (port 123, or PORT) and then by HTTP (port 80); - asks nobody
+    /// Get the time from HOST, by SNTP (port 123, or PORT), then HTTP (port 80); - skips this check
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) time_server: Option<String>,
 }
 
-/// Explains a captured knock: each field, and the verdict of a gateway
+/// Explain a captured knock: its fields, and the verdict of a gateway
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Exit codes: 0 a gateway would accept all knocks that were found, 1 not all or there are none, \
-                        2 an argument, a key or a file is wrong."
+    after_help = "Exit codes: 0 a gateway would accept all knocks, 1 it would not, or there are none, 2 invalid argument, \
+                        key or file."
 )]
 pub(crate) struct Verify {
-    /// Read the key from FILE, one line, text or 0x and hexadecimal; - is standard input
+    /// Read the key from FILE: one line, text or 0x and hexadecimal digits; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
 
@@ -155,23 +155,23 @@ pub(crate) struct Verify {
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
-    /// The port that was knocked at; needed where SOURCE is hexadecimal, else of all ports [default: the capture's]
+    /// Destination port of the knock [default: the capture's; for hexadecimal digits, all ports are tried]
     #[arg(short, long)]
     pub(crate) port: Option<String>,
 
-    /// The gateway's clock, in Unix seconds [default: now; for a capture, its own times]
+    /// The gateway's time in Unix seconds [default: now; for a capture, its timestamps]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) at: Option<String>,
 
-    /// How many seconds the gateway lets a knock's time be off; 0: it has no clock
+    /// The gateway's window in seconds; 0 is a gateway without a clock
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     pub(crate) window: String,
 
-    /// Use a key file that others can read, with a warning
+    /// Accept a key file that other users can read, with a warning
     #[arg(long)]
     pub(crate) insecure_key_mode: bool,
 
-    /// The payload in hexadecimal, a capture (pcap or pcapng), or - for either of them on standard input
+    /// Payload as hexadecimal digits, a capture (pcap or pcapng), or - to read either from standard input
     #[arg(value_name = "HEX|FILE|-")]
     pub(crate) source: String,
 }

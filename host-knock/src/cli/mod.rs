@@ -1,6 +1,6 @@
-//! The command line as people type it; nothing in it has been checked yet.
+//! The command line, parsed but not validated.
 //!
-//! The build script reads these files too, for man pages and completions: they know nothing but clap.
+//! The build script compiles these files too, for man pages and completions, so they may use nothing but clap.
 
 #[cfg(feature = "desktop")]
 mod connect;
@@ -22,7 +22,7 @@ pub(crate) use manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
 pub(crate) use options::SendOptions;
 pub(crate) use sequence::Sequence;
 
-/// Why the command line is no [`Args`].
+/// Why there are no [`Args`].
 pub(crate) enum CliExit {
     /// The text that `--help` or `--version` asks for.
     Help(String),

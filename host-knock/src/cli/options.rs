@@ -4,31 +4,31 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-/// How to knock: the options that all ways in have in common.
+/// How to knock: options that all knocking commands share.
 #[derive(Debug, ClapArgs)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a command-line switch")]
 pub(crate) struct SendOptions {
-    /// Read the key from FILE, one line, text or 0x and hexadecimal; - is standard input
+    /// Read the key from FILE: one line, text or 0x and hexadecimal digits; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// The key itself; every user of this computer can see it while knock runs
+    /// The key itself; all users of this computer can see it while knock runs
     #[arg(long, value_name = "KEY", conflicts_with = "key_file", allow_hyphen_values = true)]
     pub(crate) key: Option<String>,
 
-    /// Which key the host shall check with, up to 4 bytes, text or 0x and hexadecimal [default: PKD0]
+    /// Which of the host's keys to use, up to 4 bytes, text or 0x and hexadecimal digits [default: PKD0]
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
-    /// Destination port of the knock [default: random, 1024 to 50000]
+    /// Destination port [default: random, 1024 to 50000]
     #[arg(short, long)]
     pub(crate) port: Option<String>,
 
-    /// Make the knock of versions before 1.0 of the original
+    /// Use the payload of `ipt_pkd` before 1.0
     #[arg(short = 'o', long = "pre-1.0")]
     pub(crate) before_1_0: bool,
 
-    /// Send from the port that is knocked at, as the original did
+    /// Use the destination port as source port, as `ipt_pkd` did
     #[arg(long)]
     pub(crate) same_source_port: bool,
 
@@ -36,12 +36,12 @@ pub(crate) struct SendOptions {
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) time_offset: Option<String>,
 
-    /// The file of profiles or sections
+    /// The file with profiles or sections
     #[arg(
         short,
         long,
         value_name = "FILE",
-        help = "Read profiles (FILE.toml) or sections of an ini file from FILE, and from no other file"
+        help = "Read profiles (FILE.toml) or ini sections from FILE, and no other file"
     )]
     pub(crate) config: Option<PathBuf>,
 
@@ -53,15 +53,15 @@ pub(crate) struct SendOptions {
     #[arg(short = '6')]
     pub(crate) ipv6: bool,
 
-    /// Use a key file that others can read, with a warning
+    /// Accept a key file that other users can read, with a warning
     #[arg(long)]
     pub(crate) insecure_key_mode: bool,
 
-    /// Print where each knock went
+    /// Print where each knock was sent
     #[arg(short, long)]
     pub(crate) verbose: bool,
 
-    /// Print no warnings
+    /// Suppress warnings
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) struct SendOptions {
 /// How long to wait.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WaitOptions {
-    /// Seconds until it is given up, 1 to 86400
+    /// Give up after SECONDS, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
 }

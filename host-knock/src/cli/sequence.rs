@@ -2,25 +2,27 @@
 
 use clap::Args as ClapArgs;
 
-/// Sends a packet to each port in turn, as knockd waits for it
+/// Send a knockd port sequence
 ///
-/// Whoever sees such a sequence can repeat it; a gateway with pkd wants `knock HOST`.
+/// Anyone who sees the sequence can repeat it. For a gateway with pkd use `knock HOST`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit codes: 0 all was sent, 1 something could not be sent, 2 nothing was sent.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+#[command(
+    after_help = "Exit codes: 0 all packets were sent, 1 a packet could not be sent, 2 nothing was sent."
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a command-line switch")]
 pub(crate) struct Sequence {
-    /// Where
+    /// Host name or address
     pub(crate) host: String,
 
-    /// A port, or PORT:tcp or PORT:udp
+    /// A port, PORT:tcp or PORT:udp
     #[arg(value_name = "PORT[:PROTOCOL]", required = true)]
     pub(crate) ports: Vec<String>,
 
-    /// Ports without a protocol are of UDP, not of TCP
+    /// Ports without a protocol are UDP [default: TCP]
     #[arg(short, long)]
     pub(crate) udp: bool,
 
-    /// Milliseconds from one packet to the next, so that none overtakes another
+    /// Milliseconds between packets, so that they arrive in order
     #[arg(short, long, value_name = "MS", default_value = "20")]
     pub(crate) delay: u16,
 

@@ -1,7 +1,6 @@
-//! What time others have: by SNTP (RFC 4330), and by the Date of HTTP where that does not get through.
+//! The time of a server: by SNTP (RFC 4330), else from the `Date` header of HTTP.
 //!
-//! Neither is proof against somebody on the way, who could make knock take a right clock for a wrong one. Nothing is set
-//! by it; it is told to who asks why a knock does not open.
+//! Neither is authenticated: an attacker on the path can make a right clock look wrong. knock only reports the result.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::send;
 
-/// Who is asked where nobody else is named.
+/// The servers, unless another is given.
 const SNTP_SERVER: &str = "pool.ntp.org";
 const HTTP_SERVER: &str = "www.kernel.org";
 const SNTP_PORT: u16 = 123;
@@ -21,23 +20,23 @@ const HTTP_PORT: u16 = 80;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Seconds from the start of NTP's era 0 (1900) to that of Unix time (1970).
+/// Seconds from the start of NTP era 0 (1900) to that of Unix time (1970).
 const NTP_TO_UNIX: i64 = 2_208_988_800;
 const PACKET_LENGTH: usize = 48;
 
-/// How far this computer's clock is ahead; negative: behind.
+/// How far this computer's clock is ahead of a server's.
 #[derive(Debug)]
 pub(crate) struct Offset {
-    /// Seconds.
+    /// Seconds; negative: behind.
     pub(crate) seconds: f64,
-    /// Who says so.
+    /// The server.
     pub(crate) server: String,
 }
 
-/// Asks `server`, or the usual ones, by SNTP and then by HTTP.
+/// Asks `server`, or the default servers, by SNTP and then by HTTP.
 ///
 /// # Errors
-/// Nobody answers; the error has both reasons.
+/// No answer; the error has both reasons.
 pub(crate) fn offset(server: Option<&str>) -> Result<Offset> {
     let (host, port) = match server {
         None => (SNTP_SERVER, SNTP_PORT),
@@ -63,36 +62,36 @@ fn sntp(host: &str, port: u16) -> Result<f64> {
     let socket = UdpSocket::bind(send::wildcard(address))?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
-    let mut question = [0_u8; PACKET_LENGTH];
-    // Version 4, client. The transmit time is a cookie: only who saw the question can repeat it.
-    let (flags, rest) = question.split_at_mut(1);
+    let mut request = [0_u8; PACKET_LENGTH];
+    // Version 4, client. The transmit time is a cookie: only somebody who saw the request can repeat it.
+    let (flags, rest) = request.split_at_mut(1);
     flags.fill(4 << 3 | 3);
     let (_, cookie) = rest.split_at_mut(39);
-    getrandom::fill(cookie).context("the system gives no random bytes")?;
+    getrandom::fill(cookie).context("cannot get random bytes")?;
     let sent = SystemTime::now();
-    socket.send(&question)?;
+    socket.send(&request)?;
     let mut answer = [0; PACKET_LENGTH];
     let length = socket.recv(&mut answer).context("no answer")?;
     let arrived = SystemTime::now();
-    ensure!(length == PACKET_LENGTH, "an answer of {length} bytes");
+    ensure!(length == PACKET_LENGTH, "answer of {length} bytes");
     let field = |at: usize| answer.get(at..at + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     let [leap_and_mode, stratum, ..] = answer;
     ensure!(
-        leap_and_mode & 7 == 4 && field(24) == question.get(40..).and_then(|end| end.try_into().ok()),
-        "no answer to us"
+        leap_and_mode & 7 == 4 && field(24) == request.get(40..).and_then(|end| end.try_into().ok()),
+        "answer to another request"
     );
-    ensure!(leap_and_mode >> 6 != 3 && (1..=15).contains(&stratum), "it does not know the time itself");
+    ensure!(leap_and_mode >> 6 != 3 && (1..=15).contains(&stratum), "server is not synchronized");
     let (received, transmitted) = (ntp_time(field(32))?, ntp_time(field(40))?);
-    // RFC 4330, section 5: the mean of both ways, so that the way itself does not count.
+    // RFC 4330, section 5: the mean of both directions, which cancels the delay.
     let (sent, arrived) = (unix(sent), unix(arrived));
     Ok(-((received - sent) + (transmitted - arrived)) / 2.0)
 }
 
 /// Unix seconds of a timestamp; era 1 begins in 2036 (RFC 4330, section 3).
-#[expect(clippy::cast_precision_loss, reason = "a double has microseconds for times of these centuries")]
+#[expect(clippy::cast_precision_loss, reason = "a double resolves microseconds in these centuries")]
 fn ntp_time(field: Option<[u8; 8]>) -> Result<f64> {
-    let value = u64::from_be_bytes(field.context("too short")?);
-    ensure!(value != 0, "it does not know the time itself");
+    let value = u64::from_be_bytes(field.context("answer too short")?);
+    ensure!(value != 0, "server is not synchronized");
     let (seconds, fraction) = (i64::try_from(value >> 32)?, (value & 0xffff_ffff) as f64 / 4_294_967_296.0);
     let era = if seconds >> 31 == 1 { 0 } else { 1 << 32 };
     Ok((seconds + era - NTP_TO_UNIX) as f64 + fraction)
@@ -113,8 +112,8 @@ fn http(host: &str) -> Result<f64> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("date").then(|| value.trim())
     });
-    let date = httpdate::parse_http_date(date.context("no Date in the answer")?).context("no date")?;
-    // The second began up to a second before it was sent.
+    let date = httpdate::parse_http_date(date.context("no Date header")?).context("invalid Date header")?;
+    // The second started up to a second before the header was written.
     Ok(f64::midpoint(unix(sent), unix(arrived)) - (unix(date) + 0.5))
 }
 
@@ -122,7 +121,7 @@ fn first(host: &str, port: u16) -> Result<SocketAddr> {
     (host, port).to_socket_addrs().context("cannot resolve")?.next().context("cannot resolve")
 }
 
-/// Unix seconds; before 1970: less than none.
+/// Unix seconds; negative before 1970.
 fn unix(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),

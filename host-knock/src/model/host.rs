@@ -1,4 +1,4 @@
-//! A place to knock at.
+//! A host to knock at.
 
 use std::{
     fmt,
@@ -9,23 +9,23 @@ use anyhow::{Result, bail};
 
 use crate::parse::is_number;
 
-/// An address, or a name that the system's resolver may know; of a form that it cannot misread.
+/// An address or a host name. Texts that resolvers could misread are rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     /// Without brackets, with zone.
     text: String,
-    /// A zone is left out. `None`: a name.
+    /// Without zone. `None`: a host name.
     address: Option<IpAddr>,
 }
 
 impl Host {
-    /// Reads `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`, `fe80::1%eth0` or a host name.
+    /// Parses `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]`, `fe80::1%eth0` or a host name.
     ///
-    /// Resolvers take `40000` and `10.1` for addresses in ancient notations. Here they are errors, as they
-    /// are more likely a port or half an address.
+    /// Resolvers accept `40000` and `10.1` as addresses in obsolete notations. Here they are errors: they are more likely a
+    /// port or half an address.
     ///
     /// # Errors
-    /// The text is none of these.
+    /// The text is something else.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let bare = inner.unwrap_or(text);
@@ -35,10 +35,10 @@ impl Host {
             return Ok(Self { text: bare.to_owned(), address: Some(address) });
         }
         if text.is_empty() {
-            bail!("host is empty");
+            bail!("empty host name");
         }
         if is_number(text) {
-            bail!("host {text:?} is a number; a port is given with --port");
+            bail!("invalid host {text:?}: a plain number; use --port for a port");
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         let label_fits = |label: &str| {
@@ -47,20 +47,20 @@ impl Host {
         };
         let last = name.rsplit('.').next().unwrap_or(name);
         if name.len() > 253 || name.starts_with('-') || !name.split('.').all(label_fits) {
-            bail!("host {text:?} is no address and no host name");
+            bail!("invalid host {text:?}: expected an address or a host name");
         }
         if is_number(last) || last.starts_with("0x") || last.starts_with("0X") {
-            bail!("host {text:?} is no complete address and no host name");
+            bail!("invalid host {text:?}: incomplete address");
         }
         Ok(Self { text: text.to_owned(), address: None })
     }
 
-    /// What the resolver is asked for.
+    /// The text for the resolver.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The address, where the text is one.
+    /// The address, unless this is a host name.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
     }

@@ -12,7 +12,7 @@ pub(crate) enum Families {
 }
 
 impl Families {
-    /// What `-4` and `-6` say.
+    /// The families that `-4` and `-6` select.
     pub(crate) fn of(ipv4: bool, ipv6: bool) -> Self {
         match (ipv4, ipv6) {
             (true, _) => Self::V4,
@@ -22,19 +22,19 @@ impl Families {
     }
 }
 
-/// How the payload is made.
+/// Payload format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Since 1.0 of the original.
+    /// `ipt_pkd` 1.0 and later.
     Classic,
-    /// Before.
+    /// `ipt_pkd` before 1.0.
     Before1_0,
 }
 
 /// The source port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The system chooses.
+    /// Chosen by the system.
     Any,
     /// The same as the destination port.
     SamePort,

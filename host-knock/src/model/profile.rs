@@ -1,4 +1,4 @@
-//! What is known about a host before its key is read.
+//! Profiles: what is known about a host before its key is read.
 
 use std::path::PathBuf;
 
@@ -12,50 +12,50 @@ use super::{
     service::Service,
 };
 
-/// What a profile, or a section of an ini file, says; checked.
+/// A validated profile, or a section of an ini file.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
-    /// The host; the profile's name, if it gives none.
+    /// The host; by default named like the profile.
     pub(crate) host: Host,
     /// Where the key is.
     pub(crate) key: KeySource,
-    /// The tag, if it gives one.
+    /// The tag, if set.
     pub(crate) tag: Option<Tag>,
-    /// The port that is knocked at, if it gives one.
+    /// The destination port, if set.
     pub(crate) port: Option<Port>,
-    /// Which of the payloads.
+    /// Payload format.
     pub(crate) format: Format,
-    /// The addresses of the host that count.
+    /// Which addresses of the host to use.
     pub(crate) families: Families,
-    /// Whether datagrams leave from the port that they go to.
+    /// Use the destination port as source port.
     pub(crate) same_source_port: bool,
-    /// Seconds that the host's clock is ahead of the right time.
+    /// Seconds that the host's clock is ahead.
     pub(crate) time_offset: i64,
-    /// How many seconds the host lets a knock's time be off.
+    /// The gateway's window.
     pub(crate) window: Window,
-    /// What a knock opens.
+    /// Services that a knock opens.
     pub(crate) services: Vec<Service>,
 }
 
 /// Where a key is.
 #[derive(Clone, Debug)]
 pub(crate) enum KeySource {
-    /// Here.
+    /// In memory.
     Known(Key),
     /// In a file.
     File(PathBuf),
     /// In the system's keyring, under this name.
     #[cfg(feature = "desktop")]
     Keyring(String),
-    /// In somebody's head; this is mixed in.
+    /// Derived from a passphrase with this salt.
     #[cfg(feature = "desktop")]
     Passphrase(Salt),
-    /// Nowhere that is known: the terminal is asked.
+    /// Unknown: prompt for it.
     Prompt,
 }
 
 impl Profile {
-    /// A host that is no more than that.
+    /// A host with default settings.
     pub(crate) fn new(host: Host) -> Self {
         Self {
             host,

@@ -1,4 +1,4 @@
-//! One knock that is ready to be made.
+//! A knock that is ready to be made.
 
 use pkd_core::{Key, Port, Tag};
 
@@ -11,27 +11,27 @@ use super::{
 /// One host to knock at, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// What was typed for it.
+    /// The name on the command line.
     pub(crate) name: String,
-    /// Where.
+    /// The host.
     pub(crate) host: Host,
-    /// The addresses of the host that count.
+    /// Which addresses of the host to use.
     pub(crate) families: Families,
-    /// The secret shared with the host.
+    /// The shared secret.
     pub(crate) key: Key,
-    /// Which of its keys the host shall check with.
+    /// Selects the key on the host.
     pub(crate) tag: Tag,
-    /// Destination port; `None`: a random one.
+    /// Destination port; `None`: random.
     pub(crate) port: Option<Port>,
-    /// Which of the two payloads.
+    /// Payload format.
     pub(crate) format: Format,
-    /// Where the datagram comes from.
+    /// Source port.
     pub(crate) source: Source,
     /// Seconds to add to this computer's time.
     pub(crate) time_offset: i64,
-    /// How many seconds the host lets a knock's time be off, as far as is known.
+    /// The gateway's window, if known.
     #[cfg(feature = "desktop")]
     pub(crate) window: pkd_core::Window,
-    /// What it opens.
+    /// Services that the knock opens.
     pub(crate) services: Vec<Service>,
 }

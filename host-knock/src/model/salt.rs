@@ -6,18 +6,18 @@ use anyhow::{Context as _, Result};
 
 use crate::hex;
 
-/// 16 random bytes, so that the same passphrase makes another key for another profile. They are no secret.
+/// 16 random bytes, so that the same passphrase derives another key for another profile. Not secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Salt([u8; 16]);
 
 impl Salt {
-    /// A new one.
+    /// A new salt.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The system provides no random bytes.
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+        getrandom::fill(&mut bytes).context("cannot get random bytes")?;
         Ok(Self(bytes))
     }
 
@@ -25,13 +25,15 @@ impl Salt {
         self.0
     }
 
-    /// Reads 32 hexadecimal digits.
+    /// Parses 32 hexadecimal digits.
     ///
     /// # Errors
-    /// The text is not that.
+    /// The text is something else.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let bytes = hex::bytes(text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).with_context(|| format!("passphrase_salt {text:?} is no 32 hexadecimal digits"))
+        bytes
+            .map(Self)
+            .with_context(|| format!("invalid passphrase_salt {text:?}: expected 32 hexadecimal digits"))
     }
 }
 

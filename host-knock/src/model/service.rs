@@ -1,4 +1,4 @@
-//! What a knock opens: a port with a name.
+//! Services that a knock opens.
 
 use std::fmt;
 
@@ -14,49 +14,49 @@ pub(crate) enum Protocol {
     Udp,
 }
 
-/// A port that a profile names.
+/// A port with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// How it is called.
+    /// Its name.
     pub(crate) name: String,
-    /// Where it is.
+    /// Its port.
     pub(crate) port: Port,
-    /// How it is spoken to. Nobody can tell whether a port of UDP is open.
+    /// Its protocol. Nothing can tell whether a UDP port is open.
     pub(crate) protocol: Protocol,
 }
 
 impl Service {
-    /// Reads `22`, `22/tcp` or `53/udp`.
+    /// Parses `22`, `22/tcp` or `53/udp`.
     ///
     /// # Errors
-    /// The text is none of these, or the name cannot be typed as a word and written into a URI.
+    /// The text is something else, or the name is invalid.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
         parse::name(name)?;
         let (number, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
             Some((number, "tcp")) => (number, Protocol::Tcp),
             Some((number, "udp")) => (number, Protocol::Udp),
-            Some((_, other)) => bail!("port {text:?}: {other:?} is neither tcp nor udp"),
+            Some((_, other)) => bail!("invalid protocol {other:?} in {text:?}: expected tcp or udp"),
         };
         Ok(Self { name: name.to_owned(), port: parse::port(number)?, protocol })
     }
 
-    /// The TCP port that is meant: a number, or one of these services.
+    /// The TCP port of a service, or the number itself.
     ///
     /// # Errors
-    /// It is neither, or a service of UDP.
+    /// It is neither, or a UDP service.
     pub(crate) fn find(services: &[Self], text: &str) -> Result<Port> {
         match services.iter().find(|service| service.name == text) {
             Some(Self { protocol: Protocol::Udp, .. }) => {
-                bail!("service {text:?} is of UDP; nobody can tell whether it is open")
+                bail!("service {text:?} uses UDP; knock cannot tell whether a UDP port is open")
             }
             Some(service) => Ok(service.port),
             None if !parse::is_number(text) && services.is_empty() => {
-                bail!("port {text:?} is no number of 1 to 65535, and no profile names services")
+                bail!("invalid port {text:?}: expected 1–65535; no profile defines services for this host")
             }
             None if !parse::is_number(text) => {
                 let known: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
-                bail!("port {text:?} is no number of 1 to 65535, and no service of {}", known.join(", "))
+                bail!("invalid port {text:?}: expected 1–65535 or one of {}", known.join(", "))
             }
             None => parse::port(text),
         }

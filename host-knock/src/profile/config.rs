@@ -1,4 +1,4 @@
-//! The file of the profiles.
+//! The configuration file with the profiles.
 //!
 //! ```toml
 //! [host.office]
@@ -11,7 +11,7 @@
 //! all = ["office", "nas.example.net"]
 //! ```
 //!
-//! No key is ever in it. What is not looked at need not be right.
+//! It never contains a key. Only the profiles in use are validated.
 
 use std::{
     fs, io,
@@ -29,7 +29,7 @@ use crate::{
     parse,
 };
 
-/// What may stand in a profile.
+/// The options of a profile.
 const OPTIONS: [&str; 13] = [
     "address",
     "family",
@@ -46,33 +46,33 @@ const OPTIONS: [&str; 13] = [
     "note",
 ];
 
-/// Groups in groups, at most.
+/// How deep groups may be nested.
 const MAX_GROUP_DEPTH: usize = 8;
 
-/// The file's tables; what they hold has not been looked at.
+/// The parsed file; its profiles are not validated yet.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     path: PathBuf,
     document: DocumentMut,
-    /// What was read; saving compares.
+    /// The text that was read; [`Config::save`] compares it.
     text: Option<String>,
 }
 
 impl Config {
-    /// Reads a file that is going to be changed; it may be missing.
+    /// Reads a file for updating; it may be missing.
     ///
     /// # Errors
-    /// As for [`Config::read`]; or there is no place for it.
+    /// As for [`Config::read`], or there is no home directory.
     pub(crate) fn open_for_update(path: Option<&Path>) -> Result<Self> {
         let usual = paths::config_file();
-        let path = path.or(usual.as_deref()).context("there is no home folder; give a file with --config")?;
+        let path = path.or(usual.as_deref()).context("no home directory; give a file with --config")?;
         Self::read_if_there(path)
     }
 
     /// Reads a file that must exist.
     ///
     /// # Errors
-    /// It cannot be read, is no TOML, or has other tables at its top than `host` and `group`.
+    /// It cannot be read or parsed, or contains other tables than `host` and `group`.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(path, &text)
@@ -98,11 +98,14 @@ impl Config {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            anyhow!("{name}, line {line}: {what}")
+            anyhow!("{name}:{line}: {what}")
         })?;
         for (table, item) in document.iter() {
-            ensure!(["host", "group"].contains(&table), "{name}: [{table}] is none of [host.NAME], [group]");
-            ensure!(item.is_table_like(), "{name}: {table} is no table");
+            ensure!(
+                ["host", "group"].contains(&table),
+                "{name}: unknown table [{table}]; expected [host.NAME] or [group]"
+            );
+            ensure!(item.is_table_like(), "{name}: {table}: expected a table");
         }
         Ok(Self { path: path.to_owned(), document, text: Some(text.to_owned()) })
     }
@@ -111,29 +114,29 @@ impl Config {
         self.document.get(name)?.as_table_like()
     }
 
-    /// The names of all profiles, in the order in which they stand.
+    /// The names of all profiles, in file order.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.table("host").into_iter().flat_map(TableLike::iter).map(|(name, _)| name).collect()
     }
 
-    /// Whether there is a profile of this name.
+    /// Whether there is a profile with this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.table("host").is_some_and(|hosts| hosts.contains_key(name))
     }
 
-    /// The profile of this name.
+    /// The profile with this name.
     ///
     /// # Errors
-    /// An option is unknown or wrong; the error names file, profile and option.
+    /// An option is unknown or invalid. The error names file, profile and option.
     pub(crate) fn profile(&self, name: &str) -> Option<Result<Profile>> {
         let item = self.table("host")?.get(name)?;
-        Some(self.check(name, item).with_context(|| format!("{}, [host.{name}]", self.path.display())))
+        Some(self.check(name, item).with_context(|| format!("{}: [host.{name}]", self.path.display())))
     }
 
-    /// The one profile with this address.
+    /// The only profile with this address.
     ///
     /// # Errors
-    /// There are several, or it is wrong.
+    /// Several profiles have it, or the profile is invalid.
     pub(crate) fn profile_at(&self, address: &str) -> Option<Result<Profile>> {
         let hosts = self.table("host")?;
         let has_it = |item: &Item| {
@@ -146,7 +149,7 @@ impl Config {
         let first = found.next()?;
         if let Some(second) = found.next() {
             return Some(Err(anyhow!(
-                "{}: {first} and {second} both have the address {address:?}; give a profile's name",
+                "{}: profiles {first} and {second} both have address {address:?}; use a profile name",
                 self.path.display()
             )));
         }
@@ -155,9 +158,9 @@ impl Config {
 
     fn check(&self, name: &str, item: &Item) -> Result<Profile> {
         parse::name(name)?;
-        let table = item.as_table_like().context("is no table")?;
+        let table = item.as_table_like().context("expected a table")?;
         if let Some((option, _)) = table.iter().find(|(option, _)| !OPTIONS.contains(option)) {
-            bail!("{option:?} is none of {}", OPTIONS.join(", "));
+            bail!("unknown option {option:?}; expected one of {}", OPTIONS.join(", "));
         }
         let options = Options(table);
         let mut profile = Profile::new(Host::parse(options.text("address")?.unwrap_or(name))?);
@@ -168,19 +171,19 @@ impl Config {
         parse::time_offset(&profile.time_offset.to_string())?;
         if let Some(seconds) = options.integer("window")? {
             let seconds =
-                u32::try_from(seconds).map_err(|_| anyhow!("window {seconds} is no number of seconds"))?;
+                u32::try_from(seconds).map_err(|_| anyhow!("invalid window {seconds}: expected seconds"))?;
             profile.window = Window::from_secs(seconds);
         }
         profile.format = match options.text("format")? {
             None | Some("classic") => Format::Classic,
             Some("pre-1.0") => Format::Before1_0,
-            Some(other) => bail!("format {other:?} is neither classic nor pre-1.0"),
+            Some(other) => bail!("invalid format {other:?}: expected classic or pre-1.0"),
         };
         profile.families = match options.text("family")? {
             None | Some("both") => Families::Both,
             Some("ipv4") => Families::V4,
             Some("ipv6") => Families::V6,
-            Some(other) => bail!("family {other:?} is none of both, ipv4, ipv6"),
+            Some(other) => bail!("invalid family {other:?}: expected both, ipv4 or ipv6"),
         };
         options.text("note")?;
         let salt = options.text("passphrase_salt")?.map(Salt::parse).transpose()?;
@@ -189,41 +192,41 @@ impl Config {
             (Some(file), false, None) => KeySource::File(self.resolve(file)),
             (None, true, None) => KeySource::Keyring(name.to_owned()),
             (None, false, Some(salt)) => KeySource::Passphrase(salt),
-            _ => bail!("of key_file, keyring and passphrase_salt only one can be"),
+            _ => bail!("use only one of key_file, keyring and passphrase_salt"),
         };
         profile.services = options.services()?;
         Ok(profile)
     }
 
-    /// The file.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where a profile's key is kept, and how the profile names that place.
+    /// The path of the key file of a profile, and the same path as the profile writes it.
     pub(crate) fn key_file(&self, name: &str) -> (PathBuf, String) {
         let file = format!("keys/{name}.key");
         (self.resolve(&file), file)
     }
 
-    /// Puts options into a profile, which is made if it is not there; `None` takes an option away. Comments stay.
+    /// Sets options of a profile, and creates the profile if needed; `None` removes an option. Comments stay.
     ///
     /// # Errors
-    /// The name does not fit, or what is there is no table.
+    /// The name is invalid, or the file has something else in its place.
     pub(crate) fn set<'a>(
         &mut self,
         name: &str,
         options: impl IntoIterator<Item = (&'a str, Option<Value>)>,
     ) -> Result<()> {
         parse::name(name)?;
-        // What stands behind the last table stays before what is new.
+        // Text after the last table stays before the new one.
         let end = self.document.trailing().as_str().unwrap_or_default().to_owned();
         let hosts = self.document.entry("host").or_insert_with(|| {
             let mut hosts = toml_edit::Table::new();
             hosts.set_implicit(true);
             Item::Table(hosts)
         });
-        let hosts = hosts.as_table_like_mut().context("host is no table")?;
+        let hosts = hosts.as_table_like_mut().context("host: expected a table")?;
         if !hosts.contains_key(name) {
             let mut table = toml_edit::Table::new();
             let begin = if self.text.as_deref().is_none_or(str::is_empty) { end } else { format!("{end}\n") };
@@ -233,7 +236,7 @@ impl Config {
         }
         let hosts = self.document.get_mut("host").and_then(Item::as_table_like_mut);
         let host = hosts.and_then(|hosts| hosts.get_mut(name)).and_then(Item::as_table_like_mut);
-        let host = host.with_context(|| format!("host {name} is no table"))?;
+        let host = host.with_context(|| format!("host {name}: expected a table"))?;
         for (option, value) in options {
             match value {
                 Some(value) => drop(host.insert(option, Item::Value(value))),
@@ -243,10 +246,10 @@ impl Config {
         Ok(())
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// It cannot be written, or somebody else has changed it since it was read.
+    /// It cannot be written, or has changed since it was read.
     pub(crate) fn save(&self) -> Result<()> {
         let name = self.path.display();
         let current = match fs::read_to_string(&self.path) {
@@ -254,23 +257,23 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
         };
-        ensure!(current == self.text, "{name} has been changed by somebody else in the meantime; try again");
+        ensure!(current == self.text, "{name} was changed by another program; try again");
         atomic_file::replace(&self.path, self.document.to_string().as_bytes())
     }
 
-    /// A path is meant from the folder of the file.
+    /// Paths are relative to the directory of the file.
     fn resolve(&self, file: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
 
-    /// The hosts of a group, each once, in the order in which they stand.
+    /// The hosts of a group, in file order, without duplicates.
     ///
     /// # Errors
-    /// There is no such group, or it is wrong.
+    /// There is no such group, or it is invalid.
     pub(crate) fn group(&self, name: &str) -> Result<Vec<String>> {
         let mut hosts = Vec::new();
         self.collect(name, MAX_GROUP_DEPTH, &mut hosts)?;
-        ensure!(!hosts.is_empty(), "{}: group {name} has no members", self.path.display());
+        ensure!(!hosts.is_empty(), "{}: group {name}: no members", self.path.display());
         Ok(hosts)
     }
 
@@ -278,18 +281,15 @@ impl Config {
         let file = self.path.display();
         let group = self.table("group").and_then(|groups| groups.get(name));
         let Some(group) = group else {
-            bail!(
-                "there is no group {name:?}{}",
-                if self.path.as_os_str().is_empty() { String::new() } else { format!(" in {file}") }
-            )
+            let file = if self.path.as_os_str().is_empty() { String::new() } else { format!("{file}: ") };
+            bail!("{file}unknown group {name:?}")
         };
         let members =
-            group.as_array().with_context(|| format!("{file}: group {name} is no list of hosts"))?;
-        ensure!(depth > 0, "{file}: group {name} lies too deep in others, or in itself");
+            group.as_array().with_context(|| format!("{file}: group {name}: expected a list of hosts"))?;
+        ensure!(depth > 0, "{file}: group {name}: nested too deep, or contains itself");
         for member in members {
-            let member = member
-                .as_str()
-                .with_context(|| format!("{file}: group {name} has a member that is no text"))?;
+            let member =
+                member.as_str().with_context(|| format!("{file}: group {name}: members must be strings"))?;
             match member.strip_prefix('@') {
                 Some(inner) => self.collect(inner, depth - 1, hosts)?,
                 None if hosts.iter().any(|host| host == member) => {}
@@ -300,12 +300,12 @@ impl Config {
     }
 }
 
-/// The values of a profile, by their kinds.
+/// The options of a profile, by type.
 struct Options<'a>(&'a dyn TableLike);
 
 impl<'a> Options<'a> {
     fn text(&self, option: &str) -> Result<Option<&'a str>> {
-        self.typed(option, "text in quotes", Item::as_str)
+        self.typed(option, "a string", Item::as_str)
     }
 
     fn integer(&self, option: &str) -> Result<Option<i64>> {
@@ -323,7 +323,7 @@ impl<'a> Options<'a> {
             .map(|(name, item)| {
                 let number = item.as_integer().map(|port| port.to_string());
                 let text = number.as_deref().or(item.as_str());
-                let text = text.with_context(|| format!("service {name} is neither 22 nor \"22/tcp\""))?;
+                let text = text.with_context(|| format!("service {name}: expected 22 or \"22/tcp\""))?;
                 Service::parse(name, text).with_context(|| format!("service {name}"))
             })
             .collect()
@@ -336,6 +336,6 @@ impl<'a> Options<'a> {
         take: impl FnOnce(&'a Item) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(item) = self.0.get(option) else { return Ok(None) };
-        Ok(Some(take(item).with_context(|| format!("{option} is not {kind}"))?))
+        Ok(Some(take(item).with_context(|| format!("{option}: expected {kind}"))?))
     }
 }

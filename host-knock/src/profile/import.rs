@@ -1,4 +1,4 @@
-//! Profiles from what other programs, and other people, have.
+//! `knock import`: profiles from other programs and from `knock share`.
 
 mod fwknop;
 mod imported;
@@ -20,17 +20,17 @@ use crate::{
     stderr::Stderr,
 };
 
-/// Reads the source and adds its profiles; gives the lines to print.
+/// Reads the source and adds its profiles; returns the report.
 ///
 /// # Errors
-/// It cannot be read or understood, or a profile of a name is there already. Nothing is changed then.
+/// The source cannot be read or parsed, or a profile exists already. Nothing is changed then.
 pub(crate) fn import(args: &cli::Import) -> Result<String> {
     let stderr = Stderr { quiet: args.quiet };
     let mut profiles = read(&args.source, stderr)?;
     if let Some(name) = &args.name {
         ensure!(
             profiles.len() == 1,
-            "--name is for a source with one profile, and this one has {}",
+            "--name needs a source with one profile; this one has {}",
             profiles.len()
         );
         name.clone_into(&mut profiles[0].name);
@@ -39,10 +39,10 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
     for (row, one) in profiles.iter().enumerate() {
         let name = &one.name;
         parse::name(name)?;
-        ensure!(profiles.iter().take(row).all(|other| other.name != *name), "section [{name}] comes twice");
-        ensure!(!config.has(name), "{} has a profile {name} already", config.path().display());
+        ensure!(profiles.iter().take(row).all(|other| other.name != *name), "duplicate section [{name}]");
+        ensure!(!config.has(name), "{}: profile {name} already exists", config.path().display());
         let (file, _) = config.key_file(name);
-        ensure!(one.key.is_none() || !file.exists(), "{} is there already", file.display());
+        ensure!(one.key.is_none() || !file.exists(), "{} already exists", file.display());
     }
     let mut report = String::new();
     let mut new_files = atomic_file::NewFiles::default();
@@ -66,7 +66,7 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
 
 fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
     if source.starts_with(uri::SCHEME) {
-        stderr.warn("a URI on the command line can be seen by every user of this computer; use -");
+        stderr.warn("a URI on the command line is visible to all users of this computer; use -");
         return from_uri(source);
     }
     let (name, text) = if source == "-" {
@@ -77,10 +77,12 @@ fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
     if text.starts_with(uri::SCHEME) {
         return from_uri(text.trim_end()).context(name);
     }
-    let profiles =
-        if fwknop::is_fwknoprc(&text) { fwknop::read(&text) } else { from_ini(&text, Path::new(&name)) };
-    let profiles = profiles.with_context(|| name.clone())?;
-    ensure!(!profiles.is_empty(), "{name} has no section that names a host");
+    let profiles = if fwknop::is_fwknoprc(&text) {
+        fwknop::read(&text, &name)?
+    } else {
+        from_ini(&text, Path::new(&name))?
+    };
+    ensure!(!profiles.is_empty(), "{name}: no section with a host");
     Ok(profiles)
 }
 
@@ -94,16 +96,16 @@ fn from_ini(text: &str, path: &Path) -> Result<Vec<Imported>> {
     let ini = Ini::parse(path, text)?;
     ini.names()
         .map(|name| {
-            let mut profile = ini.profile(name).context("no section")??;
+            let mut profile = ini.profile(name).context("missing section")??;
             let KeySource::Known(key) = std::mem::replace(&mut profile.key, KeySource::Prompt) else {
-                bail!("[{name}] has no key")
+                bail!("[{name}]: missing key")
             };
             Ok(Imported { name: name.to_owned(), profile, key: Some(key), skipped: Vec::new() })
         })
         .collect()
 }
 
-/// What of a profile is not as it would be without being said.
+/// The options of a profile that differ from the defaults.
 pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Option<Value>)> {
     let mut options: Vec<(&'static str, Option<Value>)> = Vec::new();
     if profile.host.as_str() != name {

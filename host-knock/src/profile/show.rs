@@ -1,4 +1,4 @@
-//! Profiles for people and for programs, without keys.
+//! `knock list` and `knock show`: profiles without their keys.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::{
     table,
 };
 
-/// All profiles, a line or an object each; those that are wrong say so in their place.
+/// All profiles, a line or an object each; an invalid profile shows its error instead.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -38,18 +38,18 @@ pub(crate) fn list(args: &cli::List) -> Result<String> {
         ],
         Err(error) => vec![(*name).to_owned(), format!("{error:#}")],
     });
-    Ok(table::table(&["NAME", "ADDRESS", "TAG", "KEY", "OPENS"], rows))
+    Ok(table::table(&["NAME", "ADDRESS", "TAG", "KEY", "SERVICES"], rows))
 }
 
 /// One profile.
 ///
 /// # Errors
-/// It is not there, or wrong.
+/// It does not exist, or is invalid.
 pub(crate) fn show(args: &cli::Show) -> Result<String> {
     let config = Config::open_for_update(args.config.as_deref())?;
     let name = &args.name;
     let Some(profile) = config.profile(name) else {
-        bail!("{} has no profile {name}", config.path().display())
+        bail!("{}: unknown profile {name:?}", config.path().display())
     };
     let object = object(name, &profile?);
     if args.json {
@@ -62,13 +62,13 @@ pub(crate) fn show(args: &cli::Show) -> Result<String> {
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Where the key is, not what it is.
+/// Where the key is.
 fn key(profile: &Profile) -> String {
     match &profile.key {
         KeySource::File(path) => path.display().to_string(),
-        KeySource::Keyring(_) => "in the keyring".to_owned(),
-        KeySource::Passphrase(_) => "of a passphrase".to_owned(),
-        KeySource::Known(_) | KeySource::Prompt => "asked for".to_owned(),
+        KeySource::Keyring(_) => "keyring".to_owned(),
+        KeySource::Passphrase(_) => "passphrase".to_owned(),
+        KeySource::Known(_) | KeySource::Prompt => "prompt".to_owned(),
     }
 }
 

@@ -1,11 +1,11 @@
-//! A profile with its key as one line of text, for QR codes.
+//! A profile and its key as one line of text, for QR codes.
 //!
 //! ```text
 //! knock://SSHK@gw.example.net:40000/office?key=0x5ec7e7&services=ssh:22,dns:53/udp
 //! ```
 //!
-//! The tag stands where other URIs have the user, the profile's name where they have the path. What is left out has
-//! its default. Letters other than `A-Z a-z 0-9 - . _ ~` are written as `%` and two hexadecimal digits (RFC 3986).
+//! The tag takes the place of the user, and the profile's name that of the path. Missing parts have their defaults.
+//! Characters other than `A-Z a-z 0-9 - . _ ~` are percent-encoded (RFC 3986).
 
 mod text;
 
@@ -63,10 +63,10 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     uri.to_string()
 }
 
-/// What a URI says: the profile's name, the profile and its key.
+/// Parses a URI; returns the profile's name, the profile and its key.
 ///
 /// # Errors
-/// It is no such URI. No part of the key is in an error.
+/// The text is not such a URI. No error contains any part of the key.
 pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
     let uri = Uri::read(text)?;
     let mut profile = Profile::new(Host::parse(&uri.host)?);
@@ -80,7 +80,7 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
     let mut secret = None;
     for (option, given) in &uri.options {
         match (option.as_str(), given.as_str()) {
-            ("key", given) => secret = Some(key::parse(given, "key of the URI")?),
+            ("key", given) => secret = Some(key::parse(given).context("URI")?),
             ("services", given) => profile.services = services(given)?,
             ("format", "pre-1.0") => profile.format = Format::Before1_0,
             ("family", "ipv4") => profile.families = Families::V4,
@@ -89,23 +89,23 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
             ("time_offset", given) => profile.time_offset = parse::time_offset(given)?,
             ("window", given) => {
                 let seconds =
-                    given.parse().map_err(|_| anyhow!("window {given:?} is no number of seconds"))?;
+                    given.parse().map_err(|_| anyhow!("invalid window {given:?}: expected seconds"))?;
                 profile.window = pkd_core::Window::from_secs(seconds);
             }
             ("format" | "family" | "same_source_port", _) => {
-                bail!("URI has {option}={given:?}, which nobody knows")
+                bail!("URI: invalid {option} {given:?}")
             }
-            _ => bail!("URI has an option {option:?}, which nobody knows"),
+            _ => bail!("URI: unknown option {option:?}"),
         }
     }
-    Ok((name, profile, secret.context("URI has no ?key=")?))
+    Ok((name, profile, secret.context("URI: missing ?key=")?))
 }
 
 fn services(text: &str) -> Result<Vec<Service>> {
     text.split(',')
         .map(|entry| {
             let (name, port) =
-                entry.split_once(':').with_context(|| format!("service {entry:?} has no port"))?;
+                entry.split_once(':').with_context(|| format!("service {entry:?}: missing port"))?;
             Service::parse(name, port)
         })
         .collect()
@@ -134,30 +134,30 @@ mod tests {
     #[test]
     fn what_is_no_uri_is_told_without_the_key() {
         let rows = [
-            ("knock:/gw?key=sesame", "URI does not begin with knock://"),
-            ("knock://gw", "URI has no ?key="),
-            ("knock://gw?services=ssh:22", "URI has no ?key="),
-            ("knock://gw?key", "URI has an option without a value"),
+            ("knock:/gw?key=sesame", "URI: expected knock://"),
+            ("knock://gw", "URI: missing ?key="),
+            ("knock://gw?services=ssh:22", "URI: missing ?key="),
+            ("knock://gw?key", "URI: option without a value"),
             (
                 "knock://gw?key=0xsesame",
-                "key of the URI has a character that is no hexadecimal digit at position 2",
+                "URI: key has a character that is no hexadecimal digit at position 2",
             ),
-            ("knock://gw?key=sesame&x=1", "URI has an option \"x\", which nobody knows"),
-            ("knock://gw?key=sesame&family=ipx", "URI has family=\"ipx\", which nobody knows"),
+            ("knock://gw?key=sesame&x=1", "URI: unknown option \"x\""),
+            ("knock://gw?key=sesame&family=ipx", "URI: invalid family \"ipx\""),
             ("knock://SSHKEY@gw?key=sesame", "tag \"SSHKEY\" has 6 bytes, at most 4 fit"),
-            ("knock://gw:70000?key=sesame", "port \"70000\" is no number of 1 to 65535"),
-            ("knock://gw/a%2?key=sesame", "URI has a % without two hexadecimal digits"),
+            ("knock://gw:70000?key=sesame", "invalid port \"70000\": expected 1–65535"),
+            ("knock://gw/a%2?key=sesame", "URI: % without two hexadecimal digits"),
             (
                 "knock://gw/a%2Fb?key=sesame",
-                "name \"a/b\" does not fit: letters, digits, and inside also - . _, at most 64 of them",
+                "invalid name \"a/b\": use up to 64 letters, digits, - _ or ., and start with a letter, digit or _",
             ),
-            ("knock://gw?key=%ff", "URI is not UTF-8 text"),
-            ("knock://gw?key=sesame&services=ssh", "service \"ssh\" has no port"),
+            ("knock://gw?key=%ff", "URI: not UTF-8 text"),
+            ("knock://gw?key=sesame&services=ssh", "service \"ssh\": missing port"),
             (
                 "knock://gw?key=sesame&services=a%20b:22",
-                "name \"a b\" does not fit: letters, digits, and inside also - . _, at most 64 of them",
+                "invalid name \"a b\": use up to 64 letters, digits, - _ or ., and start with a letter, digit or _",
             ),
-            ("knock://gw?key=sesame&window=-1", "window \"-1\" is no number of seconds"),
+            ("knock://gw?key=sesame&window=-1", "invalid window \"-1\": expected seconds"),
         ];
         for (text, expected) in rows {
             let error = read(text).err().map(|error| format!("{error:#}"));

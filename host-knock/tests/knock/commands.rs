@@ -22,18 +22,17 @@ fn greeter() -> Result<String> {
 fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
     let port = greeter()?;
     let doctor = format!(
-        "ok    name: 127.0.0.1 is 127.0.0.1\nok    key: it is there, for tag SSHK\n----  clock: nobody was asked\n\
+        "ok    name: 127.0.0.1 resolves to 127.0.0.1\nok    key: found, for tag SSHK\n----  clock: not checked\n\
          ----  port {port} before: open\nok    knock: sent to 127.0.0.1 port 40017\nok    port {port} after: open\n\
-         Port {port} was open before the knock: nothing guards it from here, or an earlier knock still counts.\n"
+         Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid.\n"
     );
-    let wait_in_vain =
-        "knock: 127.0.0.1: port 1 did not open within 1 s: 127.0.0.1: the connection is refused\n";
+    let wait_in_vain = "knock: 127.0.0.1: port 1 did not open within 1 s: 127.0.0.1: connection refused\n";
     // what is typed, its code, what is told
     let rows: &[(&[&str], i32, &str)] = &[
         (&["office"], 0, ""),
         (&["-v", "office"], 0, "knocked 127.0.0.1 (127.0.0.1 port 40017)\n"),
         (&["office", "--then", "echo then"], 0, "then\n"),
-        (&["@all"], 0, "HOST    KNOCK  PORT   WHERE\noffice  sent   40017  127.0.0.1\n"),
+        (&["@all"], 0, "HOST    STATUS  PORT   ADDRESSES\noffice  sent    40017  127.0.0.1\n"),
         (&["proxy", "office", &port], 0, "welcome\n"),
         (&["proxy", "--timeout", "1", "office", "1"], 1, wait_in_vain),
         (&["wait", "office", &port], 0, ""),
@@ -42,21 +41,25 @@ fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
         (
             &["list"],
             0,
-            "NAME    ADDRESS    TAG   KEY                     OPENS\noffice  127.0.0.1  SSHK  HOME/.config/knock/key\n",
+            "NAME    ADDRESS    TAG   KEY                     SERVICES\noffice  127.0.0.1  SSHK  HOME/.config/knock/key\n",
         ),
-        (&["show", "--json", "nobody"], 2, "knock: HOME/.config/knock/config.toml has no profile nobody\n"),
+        (
+            &["show", "--json", "nobody"],
+            2,
+            "knock: HOME/.config/knock/config.toml: unknown profile \"nobody\"\n",
+        ),
         (&["import", "FILE"], 0, "imported gw\n"),
-        (&["keygen", "-o", "FILE"], 2, "knock: cannot make HOME/FILE: File exists (os error 17)\n"),
+        (&["keygen", "-o", "FILE"], 2, "knock: cannot create HOME/FILE: File exists (os error 17)\n"),
         (
             &["share", "--png", "FILE", "office"],
             2,
-            "knock: cannot make HOME/FILE: File exists (os error 17)\n",
+            "knock: cannot create HOME/FILE: File exists (os error 17)\n",
         ),
         (&["doctor", "--time-server", "-", "office", &port], 0, &doctor),
         (
             &["verify", "--key-file", "FILE", "00"],
             1,
-            "length   1 bytes, a knock has 56\nverdict  ignore: length\n",
+            "length   1 bytes; a knock has 56\nverdict  ignore: length\n",
         ),
     ];
     for (args, code, told) in rows {

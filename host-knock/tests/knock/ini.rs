@@ -71,7 +71,7 @@ fn the_section_of_defaults_is_no_host() -> Result<()> {
     let file = harness.file("ini", format!("[DEFAULT]\nkey = {KEY}\n"))?;
     let outcome = harness.knock(&["-n", "-c", &file, "DEFAULT"])?;
     assert_eq!(outcome.code, Some(2));
-    assert!(outcome.stderr.starts_with("knock: no key for DEFAULT, "), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("knock: no key for DEFAULT; "), "{outcome:?}");
     Ok(())
 }
 

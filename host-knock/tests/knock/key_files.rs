@@ -39,10 +39,13 @@ fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
 fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
     let harness = Harness::new("what_others_can_see_is_warned_about_unless_quiet")?;
     let loose = |name: &str| {
-        format!("knock: warning: {}/{name} can be used by others; chmod 600 it\n", harness.home().display())
+        format!(
+            "knock: warning: {}/{name}: other users can access it; chmod 600 it\n",
+            harness.home().display()
+        )
     };
     let ini = format!("[gw]\nkey = {KEY}\n");
-    let argv = "knock: warning: a key on the command line can be seen by every user of this computer; use --key-file\n";
+    let argv = "knock: warning: a key on the command line is visible to all users of this computer; use --key-file\n";
     let tight = harness.file_with_mode("tight", KEY, 0o600)?;
     let owner_reads = harness.file_with_mode("owner_reads", KEY, 0o400)?;
     let group_reads = harness.file_with_mode("group_reads", KEY, 0o640)?;
@@ -68,7 +71,7 @@ fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
         }
     }
     let outcome = harness.knock(&["-q", "-p", "0", "gw"])?;
-    assert_eq!(outcome.stderr, "knock: port \"0\" is no number of 1 to 65535\n", "errors are never quiet");
+    assert_eq!(outcome.stderr, "knock: invalid port \"0\": expected 1–65535\n", "errors are never quiet");
     Ok(())
 }
 
@@ -78,7 +81,8 @@ fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
     for mode in [0o640, 0o604, 0o660, 0o644, 0o666] {
         let file = harness.file_with_mode("key", KEY, mode)?;
         let outcome = harness.knock(&["-q", "-n", "--key-file", &file, "gw"])?;
-        let said = format!("knock: {file} can be read by others; chmod 600 it, or use --insecure-key-mode\n");
+        let said =
+            format!("knock: {file}: other users can read it; chmod 600 it, or use --insecure-key-mode\n");
         assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr), (Some(2), "", said), "{mode:o}");
     }
     // Only files have a mode that tells something: a pipe of the shell has one, too.

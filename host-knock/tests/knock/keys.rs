@@ -29,7 +29,7 @@ fn a_new_key_is_in_a_file_and_in_no_output() -> Result<()> {
     // A second key would shut out whoever has the first.
     let again = harness.knock(&["keygen", "office"])?;
     assert_eq!(again.code, Some(2));
-    assert!(again.stderr.ends_with("is there already; whoever uses it would be shut out\n"), "{again:?}");
+    assert!(again.stderr.ends_with("already exists; a new key would lock out its users\n"), "{again:?}");
     assert_eq!(key_of(&harness, ".config/knock/keys/office.key")?, key);
     // Without a name there is no profile.
     assert_eq!(harness.knock(&["keygen"])?.code, Some(0));
@@ -100,7 +100,7 @@ fn what_is_shared_can_be_imported() -> Result<()> {
     // On the command line it is warned about, as every key there is; and it is not said.
     let outcome = other.knock(&["import", "--name", "second", uri.trim_end()])?;
     let warning =
-        "knock: warning: a URI on the command line can be seen by every user of this computer; use -\n";
+        "knock: warning: a URI on the command line is visible to all users of this computer; use -\n";
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), warning));
     Ok(())
 }

@@ -84,10 +84,10 @@ fn a_group_is_all_its_members_once() -> Result<()> {
     assert_eq!(hosts, ["127.0.0.1", "::1", "::1"]);
     let outcome = harness.knock(&["-p", "40017", "--key-file", ".config/knock/office.key", "@all"])?;
     let table = "\
-HOST    KNOCK  PORT   WHERE
-office  sent   40017  127.0.0.1
-old     sent   40017  ::1
-::1     sent   40017  ::1
+HOST    STATUS  PORT   ADDRESSES
+office  sent    40017  127.0.0.1
+old     sent    40017  ::1
+::1     sent    40017  ::1
 ";
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), table, ""));
     let outcome = harness.knock(&["-q", "--key-file", ".config/knock/office.key", "@all"])?;
@@ -175,7 +175,7 @@ fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
     harness.file("p.toml", "[host.a]\nport = 0\n[host.b]\n")?;
     let outcome = harness.knock(&["list", "-c", "p.toml"])?;
     assert_eq!(outcome.code, Some(0));
-    assert!(outcome.stdout.contains("port \"0\" is no number of 1 to 65535"), "{outcome:?}");
+    assert!(outcome.stdout.contains("invalid port \"0\": expected 1–65535"), "{outcome:?}");
     assert!(outcome.stdout.lines().any(|line| line.starts_with("b ")), "{outcome:?}");
     Ok(())
 }
@@ -204,7 +204,7 @@ fn sections_of_the_original_become_profiles() -> Result<()> {
     // A second time nothing happens.
     let outcome = harness.knock(&["import", &ini])?;
     assert_eq!(outcome.code, Some(2));
-    assert!(outcome.stderr.ends_with("config.toml has a profile gw already\n"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("config.toml: profile gw already exists\n"), "{outcome:?}");
     assert_eq!(fs::read_to_string(&file)?, text);
     Ok(())
 }
@@ -229,8 +229,8 @@ USE_HMAC           Y
     let outcome = harness.knock(&["import", &file])?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported gw\n"));
     let warnings = "\
-knock: warning: gw: ALLOW_IP of line 7 cannot be said in a profile, and is left out
-knock: warning: gw: fwknop's keys are not for knock; make one with knock keygen gw
+knock: warning: gw: ignored ALLOW_IP in line 7: profiles have no such option
+knock: warning: gw: ignored fwknop's keys; create one with knock keygen gw
 ";
     assert_eq!(outcome.stderr, warnings);
     let gw: Value = serde_json::from_str(&harness.knock(&["show", "--json", "gw"])?.stdout)?;

@@ -37,7 +37,7 @@ fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
         ),
         (
             "\x04".to_owned(),
-            "knock: no key for gw, use --key-file; cannot ask on the terminal: unexpected end of file\n",
+            "knock: no key for gw; use --key-file; cannot prompt for it: unexpected end of file\n",
         ),
     ];
     for (row, (typed, message)) in rows.iter().enumerate() {

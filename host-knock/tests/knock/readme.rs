@@ -79,7 +79,7 @@ fn the_profiles_work() -> Result<()> {
     listed.sort_unstable();
     harness.file("wrong.toml", "[host.gw]\nwrong = 1\n")?;
     let told = harness.knock(&["-c", "wrong.toml", "gw"])?.stderr;
-    let (_, known) = told.trim_end().split_once(" is none of ").context("no list")?;
+    let (_, known) = told.trim_end().split_once("; expected one of ").context("no list")?;
     let mut known: Vec<_> = known.split(", ").collect();
     known.sort_unstable();
     assert_eq!(listed, known);

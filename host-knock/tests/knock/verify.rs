@@ -23,9 +23,9 @@ fn each_field_and_the_verdict_are_told() -> Result<()> {
     let old = seal(None)?;
     let text = "\
 tag      SSHK
-time     1800000000, Fri, 15 Jan 2027 08:00:00 GMT, 3 s behind the gateway, within 10 s
+time     1800000000, Fri, 15 Jan 2027 08:00:00 GMT, 3 s behind the gateway, within the window of 10 s
 nonce    070707070707070707070707
-digest   made with this key for port 40000
+digest   valid for this key and port 40000
 verdict  accept
 ";
     // knock, options, line that is told, exit code
@@ -35,21 +35,21 @@ verdict  accept
         (
             &good,
             &["-p", "40001"],
-            "digest   made with this key for port 40000, not for 40001\nverdict  ignore: digest: another key, another port, or altered\n",
+            "digest   valid for this key and port 40000, not for port 40001\nverdict  ignore: digest: wrong key, wrong port, or altered\n",
             1,
         ),
-        (&good, &["-t", "OTHR"], "tag      SSHK, the gateway's is OTHR\n", 1),
-        (&good, &["--at", "1800000011"], "11 s behind the gateway, beyond 10 s\n", 1),
-        (&good, &["--at", "1799999989"], "11 s ahead of the gateway, beyond 10 s\n", 1),
+        (&good, &["-t", "OTHR"], "tag      SSHK; the gateway expects OTHR\n", 1),
+        (&good, &["--at", "1800000011"], "11 s behind the gateway, outside the window of 10 s\n", 1),
+        (&good, &["--at", "1799999989"], "11 s ahead of the gateway, outside the window of 10 s\n", 1),
         (&good, &["--at", "1", "--window", "0"], "verdict  accept\n", 0),
-        (&altered, &["-p", "40000"], "digest   not made with this key, or altered\n", 1),
+        (&altered, &["-p", "40000"], "digest   invalid: another key, or altered\n", 1),
         (
             &old,
             &["-p", "40000"],
-            "digest   made with this key as before 1.0, without the port; gateways of today refuse it\n",
+            "digest   valid for this key, in the format before 1.0 without a port; current gateways ignore it\n",
             1,
         ),
-        ("00ff", &[], "length   2 bytes, a knock has 56\nverdict  ignore: length\n", 1),
+        ("00ff", &[], "length   2 bytes; a knock has 56\nverdict  ignore: length\n", 1),
     ];
     for (row, (hex, options, line, code)) in rows.iter().enumerate() {
         let mut args = vec!["verify", "--key-file", "key"];

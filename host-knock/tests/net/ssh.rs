@@ -107,9 +107,8 @@ fn wait_and_then_come_after_the_door() -> Result<()> {
         let mut other = gateway.command("knock");
         let output = gateway.run(other.args(["wait", "--timeout", "1", "office", "9"]))?;
         let address = Family::V4.gateway();
-        let said = format!(
-            "knock: {address}: port 9 did not open within 1 s: {address}: the connection is refused\n"
-        );
+        let said =
+            format!("knock: {address}: port 9 did not open within 1 s: {address}: connection refused\n");
         ensure!(output.status.code() == Some(1) && output.stderr == said.as_bytes(), "{output:?}");
         Ok(())
     })
@@ -144,8 +143,7 @@ fn a_terminal_sees_that_it_goes_on_and_a_pipe_does_not() -> Result<()> {
             )?;
             shell("nft add rule inet deaf in udp length 64 drop")?;
             let address = Family::V4.gateway();
-            let said =
-                format!("knock: {address}: port {SSH} did not open within 2 s: {address}: nothing answers");
+            let said = format!("knock: {address}: port {SSH} did not open within 2 s: {address}: no answer");
             let args = ["wait", "--timeout", "2", "office"];
             let output = gateway.run(gateway.command("knock").args(args))?;
             ensure!(

@@ -21,16 +21,16 @@ fuzz_target!(|text: &str| {
     let (read, slow) = (text::parse(&text), sections(&text));
     let read = match (read, &slow) {
         (Ok(read), Some(_)) => read,
-        (Err(flaw), None) => {
+        (Err(error), None) => {
             let lines = text.lines().count();
-            assert!((1..=lines).contains(&flaw.line), "line {} of {lines}", flaw.line);
+            assert!((1..=lines).contains(&error.line), "line {} of {lines}", error.line);
             // Where a key stands is known only if all of it is the value of key.
             let hidden =
                 text.lines().filter(|line| line.contains(KEY)).all(|line| line == format!("key = {KEY}"));
-            assert!(!hidden || !flaw.what.contains(KEY), "it tells a key: {}", flaw.what);
+            assert!(!hidden || !error.problem.contains(KEY), "it tells a key: {}", error.problem);
             return;
         }
-        (read, _) => panic!("{:?}, not {slow:?} of {text:?}", read.map_err(|flaw| flaw.what)),
+        (read, _) => panic!("{:?}, not {slow:?} of {text:?}", read.map_err(|error| error.problem)),
     };
     let read: Sections = read
         .into_iter()

@@ -1,7 +1,7 @@
-//! `.fwknoprc`, the file of fwknop's client: sections of `OPTION VALUE` lines.
+//! `.fwknoprc`, the file of fwknop's client: sections with `OPTION VALUE` lines.
 //!
-//! Host, port and services are the same in both worlds. Keys are not: fwknop's encrypt, ours are hashed, and the gateway
-//! wants another one anyway.
+//! Host, port and services carry over. Keys do not: fwknop encrypts with them, knock hashes them, and the gateway needs a
+//! new one anyway.
 
 use anyhow::{Context as _, Result};
 
@@ -11,7 +11,7 @@ use crate::{
     parse,
 };
 
-/// Options that say how fwknop makes, sends or resolves what knock has no use for.
+/// Options about how fwknop makes, sends or resolves, which knock does not need.
 const IGNORED: [&str; 8] = [
     "USE_HMAC",
     "VERBOSE",
@@ -23,10 +23,10 @@ const IGNORED: [&str; 8] = [
     "RESOLVE_IP_HTTP",
 ];
 
-/// Its number, option and value.
+/// Line number, option and value.
 type Line<'a> = (usize, &'a str, &'a str);
 
-/// Whether the text is one.
+/// Whether the text looks like a `.fwknoprc`.
 pub(super) fn is_fwknoprc(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
@@ -36,11 +36,11 @@ pub(super) fn is_fwknoprc(text: &str) -> bool {
     })
 }
 
-/// The sections that name a server. Those without one only lend their options to others in fwknop.
+/// Reads the sections that name a server; in fwknop, those without one only supply options to others.
 ///
 /// # Errors
-/// A line is neither, or a value does not fit; it is not repeated, as it may be a key.
-pub(super) fn read(text: &str) -> Result<Vec<Imported>> {
+/// A line cannot be parsed, or a value is invalid. Values are not repeated, as they may be keys. Errors name `file`.
+pub(super) fn read(text: &str, file: &str) -> Result<Vec<Imported>> {
     let mut sections: Vec<(String, Vec<Line<'_>>)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -53,24 +53,24 @@ pub(super) fn read(text: &str) -> Result<Vec<Imported>> {
         }
         let (option, value) = line
             .split_once(|letter: char| letter == '=' || letter.is_whitespace())
-            .with_context(|| format!("line {number}: neither a [section] nor an option and its value"))?;
+            .with_context(|| format!("{file}:{number}: expected [section] or an option and its value"))?;
         let value = value.trim_start_matches(|letter: char| letter == '=' || letter.is_whitespace());
         let section = sections.last_mut();
         let section =
-            section.with_context(|| format!("line {number}: an option stands before the first [section]"))?;
+            section.with_context(|| format!("{file}:{number}: option before the first [section]"))?;
         section.1.push((number, option, value.trim_end()));
     }
     let named =
         sections.into_iter().filter(|(_, options)| options.iter().any(|option| option.1 == "SPA_SERVER"));
-    named.map(|(name, options)| profile(name, &options)).collect()
+    named.map(|(name, options)| profile(name, &options, file)).collect()
 }
 
-fn profile(name: String, options: &[Line<'_>]) -> Result<Imported> {
+fn profile(name: String, options: &[Line<'_>], file: &str) -> Result<Imported> {
     let mut profile = Profile::new(Host::parse("localhost")?);
     let mut skipped = Vec::new();
     let mut has_key = false;
     for &(number, option, given) in options {
-        let line = || format!("line {number}");
+        let line = || format!("{file}:{number}");
         match option {
             "SPA_SERVER" => profile.host = Host::parse(given).with_context(line)?,
             "SPA_SERVER_PORT" => profile.port = Some(parse::port(given).with_context(line)?),
@@ -78,17 +78,16 @@ fn profile(name: String, options: &[Line<'_>]) -> Result<Imported> {
             "TIME_OFFSET" => match parse::time_offset(given) {
                 Ok(seconds) => profile.time_offset = seconds,
                 Err(_) => {
-                    skipped.push(format!("TIME_OFFSET of line {number} is left out, it is not in seconds"));
+                    skipped.push(format!("ignored TIME_OFFSET in line {number}: not in seconds"));
                 }
             },
             _ if option.contains("KEY") => has_key = true,
             _ if IGNORED.contains(&option) => {}
-            _ => skipped
-                .push(format!("{option} of line {number} cannot be said in a profile, and is left out")),
+            _ => skipped.push(format!("ignored {option} in line {number}: profiles have no such option")),
         }
     }
     if has_key {
-        skipped.push(format!("fwknop's keys are not for knock; make one with knock keygen {name}"));
+        skipped.push(format!("ignored fwknop's keys; create one with knock keygen {name}"));
     }
     Ok(Imported { name, profile, key: None, skipped })
 }
@@ -97,8 +96,10 @@ fn profile(name: String, options: &[Line<'_>]) -> Result<Imported> {
 fn access(text: &str) -> Result<Vec<Service>> {
     text.split(',')
         .map(|entry| {
-            let (protocol, port) =
-                entry.trim().split_once('/').context("ACCESS is not like tcp/22,udp/53")?;
+            let (protocol, port) = entry
+                .trim()
+                .split_once('/')
+                .context("invalid ACCESS: expected a list such as tcp/22,udp/53")?;
             let name = if port == "22" { "ssh".to_owned() } else { format!("{protocol}-{port}") };
             Service::parse(&name, &format!("{port}/{protocol}"))
         })

@@ -1,14 +1,14 @@
-//! A profile from another program's file.
+//! A profile from another program.
 
 use pkd_core::Key;
 
 use crate::model::Profile;
 
-/// A profile that is not in the file yet.
+/// A profile that is not in the configuration file yet.
 pub(crate) struct Imported {
     pub(crate) name: String,
     pub(crate) profile: Profile,
     pub(crate) key: Option<Key>,
-    /// What of it cannot be said in a profile.
+    /// What a profile cannot express.
     pub(crate) skipped: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The parts of a URI's text, before anybody asks what they mean.
+//! The syntax of a URI.
 //!
 //! ```text
 //! knock://TAG@HOST:PORT/NAME?OPTION=VALUE&OPTION=VALUE
@@ -6,44 +6,44 @@
 
 use std::fmt::{self, Write as _};
 
-/// What a URI begins with.
+/// The start of every URI.
 pub(crate) const SCHEME: &str = "knock://";
 
-/// What a URI consists of, each part without its `%`.
+/// The parts of a URI, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uri {
-    /// Left of the last `@`.
+    /// Before the last `@`.
     pub(crate) tag: Option<String>,
-    /// An address of IPv6 is in brackets.
+    /// An IPv6 address is in brackets.
     pub(crate) host: String,
-    /// Behind the last `:` outside of brackets.
+    /// After the last `:` outside brackets.
     pub(crate) port: Option<String>,
-    /// The path. Empty: there is none.
+    /// The path; may be empty.
     pub(crate) name: String,
-    /// In the order of the text, twice if they are there twice.
+    /// In text order, with duplicates.
     pub(crate) options: Vec<(String, String)>,
 }
 
-/// Why a text is no URI. It has no part of the text, which may hold a key.
+/// Why a text is not a URI. It contains no part of the text, which may contain a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError(&'static str);
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        write!(f, "URI: {}", self.0)
     }
 }
 
 impl std::error::Error for SyntaxError {}
 
 impl Uri {
-    /// Takes a text apart.
+    /// Splits a text into its parts.
     ///
     /// # Errors
-    /// It is no such URI.
+    /// It is not such a URI.
     pub(crate) fn read(text: &str) -> Result<Self, SyntaxError> {
-        let rest = text.strip_prefix(SCHEME).ok_or(SyntaxError("URI does not begin with knock://"))?;
-        let (rest, query) = rest.split_once('?').ok_or(SyntaxError("URI has no ?key="))?;
+        let rest = text.strip_prefix(SCHEME).ok_or(SyntaxError("expected knock://"))?;
+        let (rest, query) = rest.split_once('?').ok_or(SyntaxError("missing ?key="))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (tag, place) = match authority.rsplit_once('@') {
             Some((tag, place)) => (Some(unescape(tag)?), place),
@@ -55,8 +55,7 @@ impl Uri {
             None => (after, None),
         };
         let option = |pair: &str| {
-            let (option, value) =
-                pair.split_once('=').ok_or(SyntaxError("URI has an option without a value"))?;
+            let (option, value) = pair.split_once('=').ok_or(SyntaxError("option without a value"))?;
             Ok((unescape(option)?, unescape(value)?))
         };
         Ok(Self {
@@ -92,13 +91,13 @@ impl fmt::Display for Uri {
     }
 }
 
-/// Letters that stand for themselves stay (RFC 3986, unreserved), and those that are harmless where the text goes.
+/// Percent-encodes all characters but the unreserved ones (RFC 3986) and those in `harmless`.
 fn escape(text: &str, harmless: &str) -> String {
     text.bytes().fold(String::new(), |mut escaped, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || harmless.as_bytes().contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(escaped, "%{byte:02X}");
         }
         escaped
@@ -111,8 +110,8 @@ fn unescape(text: &str) -> Result<String, SyntaxError> {
     for part in parts {
         let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or(SyntaxError("URI has a % without two hexadecimal digits"))?);
+        bytes.push(byte.ok_or(SyntaxError("% without two hexadecimal digits"))?);
         bytes.extend(part.bytes().skip(2));
     }
-    String::from_utf8(bytes).map_err(|_| SyntaxError("URI is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| SyntaxError("not UTF-8 text"))
 }
