@@ -97,7 +97,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Result<Self> {
-        let out = toolchain::root().canonicalize()?.join("target/feed");
+        let out = toolchain::target().join("feed");
+        fs::create_dir_all(&out)?;
+        // make works in other folders.
+        let out = out.canonicalize()?;
         let tools = out.join("tools");
         fs::create_dir_all(&tools)?;
         let (rustc, cargo) = Toolchain::find()?.programs()?;

@@ -19,6 +19,9 @@ const SAMPLE: usize = 24;
 /// Seconds that the tests of one mutant may take; a mutant that makes them hang is noticed.
 const TIMEOUT: &str = "300";
 
+/// Minutes for each crate, after which no further mutant is tried.
+const LIMIT: &str = "20m";
+
 /// How the mutants of one crate ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Rate {
@@ -68,13 +71,19 @@ fn one(program: &Path, name: &str, seed: u64) -> Result<Rate> {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir_all(&out)?;
-    let mut command =
-        cargo_mutants(&["--shard", &shard, "--sharding", "round-robin", "--timeout", TIMEOUT, "--jobs", "1"]);
-    command.arg("--output").arg(&out);
-    // It exits with 2 where a mutant was missed and with 3 where one timed out: both are counted here.
+    let mut command = run::command("timeout");
+    command.args(["--signal=INT", "--kill-after=60", LIMIT]).arg(program).args([
+        "mutants",
+        "--package",
+        name,
+    ]);
+    command.args(["--shard", &shard, "--sharding", "round-robin", "--timeout", TIMEOUT, "--jobs", "1"]);
+    command.arg("--output").arg(&out).current_dir(&root);
+    // It exits with 2 where a mutant was missed and with 3 where one timed out, and `timeout` with 124 at the limit:
+    // what was tried until then is counted.
     let output = command.output().context("cannot start cargo-mutants")?;
     ensure!(
-        matches!(output.status.code(), Some(0 | 2 | 3)),
+        matches!(output.status.code(), Some(0 | 2 | 3 | 124)),
         "cargo-mutants failed for {name}\n{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)

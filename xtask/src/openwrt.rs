@@ -101,11 +101,23 @@ pub(crate) enum Panics {
 /// The C compiler and linker for all of them: one program that brings musl along.
 pub(crate) struct Zig {
     folder: PathBuf,
+    /// Where cargo builds; without it in the cache, where what did not change is not built again.
+    target: Option<PathBuf>,
 }
 
 impl Zig {
     pub(crate) fn find() -> Result<Self> {
-        Ok(Self { folder: pypi::folder("zig", &["ziglang==0.17.1", "cargo-zigbuild==0.24.0"])? })
+        let folder = pypi::folder("zig", &["ziglang==0.17.1", "cargo-zigbuild==0.24.0"])?;
+        Ok(Self { folder, target: None })
+    }
+
+    /// The same, with an empty folder that cargo builds everything in.
+    pub(crate) fn find_clean(target: &Path) -> Result<Self> {
+        if target.exists() {
+            std::fs::remove_dir_all(target)?;
+        }
+        std::fs::create_dir_all(target)?;
+        Ok(Self { target: Some(target.canonicalize()?), ..Self::find()? })
     }
 
     pub(crate) fn program(&self) -> PathBuf {
@@ -167,7 +179,10 @@ impl Zig {
         };
         let flags = [FLAGS, &[panic]].concat();
         let inputs = [target, toolchain.version(), &flags.join(" "), &self.folder.to_string_lossy()];
-        let folder = cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?;
+        let folder = match &self.target {
+            Some(clean) => clean.clone(),
+            None => cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?,
+        };
         let mut cargo = run::command(self.folder.join("bin/cargo-zigbuild"));
         cargo
             .args(["zigbuild", "--quiet", "--locked", "--package", package, "--bins", "--profile", "tiny"])

@@ -113,7 +113,7 @@ pub(crate) fn sizes() -> Result<Vec<(&'static str, String, u64, u64)>> {
 /// Builds the packages of one architecture into `target/packages/NAME`, and checks their sizes.
 pub(crate) fn build(architecture: &'static Architecture, kernel: Option<&Path>) -> Result<Vec<Package>> {
     let folder = toolchain::root().join("target/packages").join(architecture.name);
-    build_into(architecture, kernel, &folder)
+    build_into(&Zig::find()?, architecture, kernel, &folder)
 }
 
 /// Builds those of every architecture, which checks their sizes, and twice.
@@ -121,11 +121,18 @@ pub(crate) fn check_all() -> Result<()> {
     ARCHITECTURES.iter().try_for_each(is_reproducible)
 }
 
-/// Builds them once more, elsewhere: the same bytes must come out.
+/// Builds them twice, each time from nothing, in folders of their own: the same bytes must come out.
 fn is_reproducible(architecture: &'static Architecture) -> Result<()> {
-    let first = build(architecture, None)?;
-    let again = toolchain::root().join("target/packages-again").join(architecture.name);
-    build_into(architecture, None, &again)?;
+    let target = toolchain::root().join("target");
+    let built = ["packages", "packages-again"].map(|name| -> Result<_> {
+        let clean = target.join(format!("{name}-cargo"));
+        let folder = target.join(name).join(architecture.name);
+        let packages = build_into(&Zig::find_clean(&clean)?, architecture, None, &folder)?;
+        fs::remove_dir_all(clean)?;
+        Ok((folder, packages))
+    });
+    let [first, again] = built;
+    let ((_, first), (again, _)) = (first?, again?);
     let folder = first.first().and_then(|package| package.ipk.parent()).context("no package")?;
     let mut compared = 0;
     for entry in fs::read_dir(folder)? {
@@ -143,6 +150,7 @@ fn is_reproducible(architecture: &'static Architecture) -> Result<()> {
 }
 
 fn build_into(
+    zig: &Zig,
     architecture: &'static Architecture,
     kernel: Option<&Path>,
     folder: &Path,
@@ -155,9 +163,9 @@ fn build_into(
     fs::create_dir_all(&work)?;
     let recipes = [
         service(&work)?,
-        extension(architecture, &work)?,
-        daemon(architecture, &work)?,
-        client(architecture, &work)?,
+        extension(zig, architecture, &work)?,
+        daemon(zig, architecture, &work)?,
+        client(zig, architecture, &work)?,
         luci()?,
     ];
     let packages: Vec<Package> =
@@ -205,10 +213,10 @@ fn service(work: &Path) -> Result<Recipe> {
 }
 
 /// The extension of iptables.
-fn extension(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+fn extension(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
     // xtables.h is the same for every architecture.
     let headers = Tree::of(machine::find("mipsel")?)?;
-    let built = openwrt::extension(&Zig::find()?, architecture, &headers.include(), work, "")?;
+    let built = openwrt::extension(zig, architecture, &headers.include(), work, "")?;
     let size = fs::metadata(&built)?.len();
     ensure!(size < EXTENSION_LIMIT, "libxt_pkd.so has {size} bytes; {EXTENSION_LIMIT} are allowed");
     Ok(Recipe {
@@ -225,13 +233,14 @@ fn extension(architecture: &'static Architecture, work: &Path) -> Result<Recipe>
 
 /// A program as it goes onto flash.
 fn program(
+    zig: &Zig,
     package: &str,
     name: &str,
     architecture: &'static Architecture,
     features: Option<&str>,
     work: &Path,
 ) -> Result<PathBuf> {
-    let built = Zig::find()?.build(package, architecture, Panics::Silent, features)?.join(name);
+    let built = zig.build(package, architecture, Panics::Silent, features)?.join(name);
     let folder = work.join("programs");
     fs::create_dir_all(&folder)?;
     let program = folder.join(name);
@@ -246,8 +255,8 @@ fn program(
 }
 
 /// The client, without what people have at a desk.
-fn client(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
-    let built = program("host-knock", "knock", architecture, Some(""), work)?;
+fn client(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+    let built = program(zig, "host-knock", "knock", architecture, Some(""), work)?;
     Ok(Recipe {
         name: "pkd-knock",
         description: "The knock command: opens a port that pkd guards elsewhere",
@@ -261,8 +270,8 @@ fn client(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
 }
 
 /// The daemon, for grants in firewall4's sets: it starts no program.
-fn daemon(architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
-    let built = program("pkdd", "pkdd", architecture, Some(""), work)?;
+fn daemon(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
+    let built = program(zig, "pkdd", "pkdd", architecture, Some(""), work)?;
     Ok(Recipe {
         name: "pkdd",
         description: "The port-knocking daemon, for routers without the kernel module",
