@@ -1,4 +1,4 @@
-//! `pkdd`: opens a port to the one address that has just knocked right, without a kernel module.
+//! `pkdd`: opens a port to the one address that has just sent a valid knock, without a kernel module.
 
 #![forbid(unsafe_code)]
 
@@ -22,22 +22,22 @@ const USAGE: u8 = 2;
 const USUAL_CONFIG: &str = "/etc/pkdd/pkdd.toml";
 
 const HELP: &str = "\
-Opens a port to the one address that has just knocked right.
+Opens a port to the one address that has just sent a valid knock.
 
-usage: pkdd [--config FILE] VERB
-  run              wait for knocks, until SIGTERM; SIGHUP reads the configuration again, SIGUSR1 puts
-                   rules and grants back into a firewall that was loaded anew
+usage: pkdd [--config FILE] COMMAND
+  run              wait for knocks until SIGTERM; SIGHUP reads the configuration again, SIGUSR1 restores
+                   rules and grants after the firewall was reloaded
   check            check the configuration, change nothing
-  status [--json]  tell what the running daemon does: services, grants, counters
+  status [--json]  show what the running daemon does: services, grants, counters
   metrics          the same for Prometheus
-  replay FILE      tell the verdict for each datagram of a capture file (pcap or pcapng)
-  clear            take away the rules and grants that a daemon has left
+  replay FILE      show the verdict on each datagram of a capture file (pcap or pcapng)
+  clear            remove the rules and grants that a daemon left
 
   -c, --config FILE  the configuration [default: /etc/pkdd/pkdd.toml]
-  -h, --help         this
-  -V, --version      the version
+  -h, --help         show this help
+  -V, --version      show the version
 
-Exit codes: 0 done, 1 failed or wrong (one line says what), 2 usage.
+Exit codes: 0 success, 1 failure (one line says why), 2 usage error.
 ";
 
 struct Args {
@@ -81,7 +81,7 @@ impl Args {
                 _ => return Err(word.unexpected()),
             }
         }
-        let command = command.ok_or("a command is missing")?;
+        let command = command.ok_or("missing command")?;
         let command = match (command.as_str(), file, json) {
             ("run", None, false) => Command::Run,
             ("check", None, false) => Command::Check,
@@ -93,12 +93,12 @@ impl Args {
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
             ("run" | "check" | "metrics" | "clear" | "replay", _, true) => {
-                return Err("--json goes with status".into());
+                return Err("--json is only for status".into());
             }
             ("run" | "check" | "status" | "metrics" | "clear", Some(file), _) => {
                 return Err(format!("unexpected argument \"{}\"", file.display()).into());
             }
-            (other, ..) => return Err(format!("there is no command \"{other}\"").into()),
+            (other, ..) => return Err(format!("unknown command \"{other}\"").into()),
         };
         Ok(Self { config, command })
     }
@@ -124,7 +124,7 @@ fn act(Args { config, command }: Args) -> Result<()> {
                 eprintln!("pkdd: warning: {warning}");
             }
             print(&format!(
-                "{} is right: {} services, {} users\n",
+                "{}: configuration OK: {} services, {} users\n",
                 config.display(),
                 read.services.len(),
                 read.users.len()
@@ -135,7 +135,8 @@ fn act(Args { config, command }: Args) -> Result<()> {
             if json {
                 return print(&answer);
             }
-            let status: Status = serde_json::from_str(&answer).context("the daemon is of another version")?;
+            let status: Status = serde_json::from_str(&answer)
+                .context("the running daemon has another version: restart it")?;
             print(&status.text())
         }
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
@@ -149,7 +150,8 @@ fn act(Args { config, command }: Args) -> Result<()> {
 
 fn ask(config: &std::path::Path, query: Query) -> Result<String> {
     let socket = daemon::socket(&Config::read(config)?.gate.run);
-    control::ask(&socket, query).with_context(|| format!("no daemon answers at {}", socket.display()))
+    control::ask(&socket, query)
+        .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }
 
 fn print(text: &str) -> Result<()> {

@@ -87,7 +87,7 @@ test_daemon() {
 	EOT
 	chmod 600 /tmp/pkdd.toml
 	said=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd does not take its configuration"
-	[ "$said" = "/tmp/pkdd.toml is right: 1 services, 1 users" ] || fail "pkdd says: $said"
+	[ "$said" = "/tmp/pkdd.toml: configuration OK: 1 services, 1 users" ] || fail "pkdd says: $said"
 	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
 	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd takes port 0"
 	rm -f /tmp/pkdd.toml
