@@ -1,4 +1,4 @@
-//! Addresses and prefixes, as people and knockd write them.
+//! Addresses and prefixes as text.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::invalid::Invalid;
 
-/// Reads `192.0.2.7`, `2001:db8::7`, `192.0.2.0/24` or `2001:db8::/32`.
+/// Parses `192.0.2.7`, `2001:db8::7`, `192.0.2.0/24` or `2001:db8::/32`.
 ///
 /// # Errors
-/// The text is none of these, a prefix has bits behind its length, or it is everybody (`/0`).
+/// The text is something else, host bits are set, or the prefix covers every address (`/0`).
 pub fn parse(text: &str) -> Result<IpNet, Invalid> {
     let wrong = |why| Invalid::new("address", text, why);
     let (host, length) = match text.split_once('/') {
@@ -17,26 +17,26 @@ pub fn parse(text: &str) -> Result<IpNet, Invalid> {
         None => (text, None),
     };
     let host: IpAddr = host.parse().map_err(|_| match (host.is_empty(), host.contains('%')) {
-        (true, _) => wrong("is empty before the length of the prefix, or altogether"),
-        (false, true) => wrong("has a zone, which rules cannot hold"),
-        (false, false) => Invalid::new("address", host, "is no complete IPv4 or IPv6 address"),
+        (true, _) => wrong("missing address"),
+        (false, true) => wrong("rules cannot match a zone"),
+        (false, false) => Invalid::new("address", host, "expected a complete IPv4 or IPv6 address"),
     })?;
     let Some(length) = length else { return Ok(canonical(host.into())) };
     let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
-    let most = if host.is_ipv4() { "is no number of 0 to 32" } else { "is no number of 0 to 128" };
+    let most = if host.is_ipv4() { "expected 1–32" } else { "expected 1–128" };
     let prefix = length.parse().ok().filter(|_| digits).and_then(|length| IpNet::new(host, length).ok());
     let prefix = prefix.ok_or_else(|| Invalid::new("prefix length", length, most))?;
     if prefix.trunc() != prefix {
-        return Err(wrong("has bits behind the length of its prefix"));
+        return Err(wrong("host bits are set"));
     }
     if prefix.prefix_len() == 0 {
-        return Err(wrong("is everybody; pktables init --accept lets everybody in"));
+        return Err(wrong("matches every address; use pktables init --accept to let everyone in"));
     }
     Ok(canonical(prefix))
 }
 
-/// The prefix without bits behind its length; IPv4 in IPv6 (`::ffff:192.0.2.7`) as IPv4, which is what
-/// such packets are in the firewall.
+/// Clears the host bits, and turns IPv4-mapped IPv6 (`::ffff:192.0.2.7`) into IPv4, which is what the firewall sees in such
+/// packets.
 #[must_use]
 pub fn canonical(address: IpNet) -> IpNet {
     let address = address.trunc();
@@ -45,12 +45,12 @@ pub fn canonical(address: IpNet) -> IpNet {
     length.and_then(|length| Ipv4Net::new(v4, length).ok()).map_or(address, IpNet::V4)
 }
 
-/// Whether this is one address and no more.
+/// Whether this is a single address.
 pub(crate) fn is_single(address: IpNet) -> bool {
     address.prefix_len() == address.max_prefix_len()
 }
 
-/// An address as people write it: without a length where it is one address.
+/// Formats an address; without prefix length if it is a single one.
 #[must_use]
 pub fn short(address: IpNet) -> String {
     if is_single(address) { address.addr().to_string() } else { address.to_string() }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_prefixes_are_read_and_shown() {
+    fn addresses_and_prefixes_survive_parsing_and_formatting() {
         // what people write, how it is shown
         let rows = [
             ("192.0.2.7", "192.0.2.7"),
@@ -84,22 +84,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_why() {
+    fn invalid_addresses_have_a_reason() {
         let rows = [
-            ("", "is empty before the length of the prefix, or altogether"),
-            ("/24", "is empty before the length of the prefix, or altogether"),
-            ("fe80::1%eth0", "has a zone, which rules cannot hold"),
-            ("192.0.2", "is no complete IPv4 or IPv6 address"),
-            ("gw.example", "is no complete IPv4 or IPv6 address"),
-            ("192.0.2.0/", "is no number of 0 to 32"),
-            ("192.0.2.0/33", "is no number of 0 to 32"),
-            ("192.0.2.0/+24", "is no number of 0 to 32"),
-            ("2001:db8::/129", "is no number of 0 to 128"),
-            ("2001:db8::/x", "is no number of 0 to 128"),
-            ("192.0.2.7/24", "has bits behind the length of its prefix"),
-            ("2001:db8::7/64", "has bits behind the length of its prefix"),
-            ("0.0.0.0/0", "is everybody; pktables init --accept lets everybody in"),
-            ("::/0", "is everybody; pktables init --accept lets everybody in"),
+            ("", "missing address"),
+            ("/24", "missing address"),
+            ("fe80::1%eth0", "rules cannot match a zone"),
+            ("192.0.2", "expected a complete IPv4 or IPv6 address"),
+            ("gw.example", "expected a complete IPv4 or IPv6 address"),
+            ("192.0.2.0/", "expected 1–32"),
+            ("192.0.2.0/33", "expected 1–32"),
+            ("192.0.2.0/+24", "expected 1–32"),
+            ("2001:db8::/129", "expected 1–128"),
+            ("2001:db8::/x", "expected 1–128"),
+            ("192.0.2.7/24", "host bits are set"),
+            ("2001:db8::7/64", "host bits are set"),
+            ("0.0.0.0/0", "matches every address; use pktables init --accept to let everyone in"),
+            ("::/0", "matches every address; use pktables init --accept to let everyone in"),
         ];
         for (text, why) in rows {
             assert_eq!(parse(text).map_err(|invalid| invalid.why), Err(why), "{text:?}");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_behind_the_length_go() {
+    fn host_bits_are_cleared() {
         let rows = [
             ("192.0.2.7/24", "192.0.2.0/24", false),
             ("192.0.2.7/32", "192.0.2.7/32", true),

@@ -1,4 +1,4 @@
-//! Which of the two back ends a host has.
+//! Choosing between the two backends.
 
 use std::{env, io::ErrorKind, str::FromStr, time::Duration};
 
@@ -13,15 +13,15 @@ use crate::{
     service::{Service, ServiceName},
 };
 
-/// The back end that is asked for.
+/// A backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// `iptables` and `ip6tables`, legacy or over nftables.
     Iptables,
     /// nftables.
     Nft,
-    /// The one that has services already; else nftables where `nft` is installed, else iptables. Where both
-    /// have services it is nftables.
+    /// The backend that already has services (nftables if both have); otherwise nftables if `nft` is installed, else
+    /// iptables.
     #[default]
     Auto,
 }
@@ -34,13 +34,13 @@ impl FromStr for Backend {
             "iptables" => Ok(Self::Iptables),
             "nft" => Ok(Self::Nft),
             "auto" => Ok(Self::Auto),
-            _ => Err(Invalid::new("back end", text, "is none of iptables, nft, auto")),
+            _ => Err(Invalid::new("backend", text, "expected iptables, nft or auto")),
         }
     }
 }
 
 impl Backend {
-    /// The firewall of the network namespace that this process is in.
+    /// Opens the firewall of the network namespace of this process.
     ///
     /// # Errors
     /// The kernel has no such firewall.
@@ -52,10 +52,10 @@ impl Backend {
         })
     }
 
-    /// Which of the two it is on this host now, for those who stay with it.
+    /// Chooses one of the two now, for callers that keep using it.
     ///
     /// # Errors
-    /// The kernel has no such firewall, or it may not be asked.
+    /// The kernel has no such firewall, or the process may not use it.
     pub fn resolve(self) -> Result<Self, Error> {
         if self != Self::Auto {
             return Ok(self);
@@ -66,8 +66,8 @@ impl Backend {
     }
 }
 
-/// Asks again at each command, because others may have made the first service since the last. iptables is asked
-/// for nothing but the command itself: each question to it is a program that runs.
+/// Chooses again for each operation, because another program may have made the first service since. iptables is not
+/// probed separately: each probe would run a program.
 struct Auto {
     /// `None`: the kernel has no nftables.
     nft: Option<Nft>,
@@ -88,27 +88,27 @@ impl Auto {
         let Some(nft) = &mut self.nft else { return Ok(None) };
         match nft.is_in_use() {
             Ok(true) => Ok(Some(nft)),
-            // The other one is a kernel that has netfilter, and no nftables.
+            // The kernel has netfilter, but not nftables.
             Ok(false) | Err(Error::Kernel { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Where nothing has services yet.
+    /// The choice if neither has services.
     fn prefers_nft(&self) -> Result<bool, Error> {
         let iptables_is_free = unless_missing(self.iptables.is_in_use().map(|in_use| !in_use), || Ok(true))?;
         Ok(self.nft.is_some() && iptables_is_free && is_installed("nft"))
     }
 }
 
-/// A host without the programs of iptables has no services in it.
+/// A host without the iptables programs has no services in iptables.
 fn unless_missing<T>(
-    answer: Result<T, Error>,
+    result: Result<T, Error>,
     nothing: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    match answer {
+    match result {
         Err(Error::Program { error, .. }) if error.kind() == ErrorKind::NotFound => nothing(),
-        answer => answer,
+        result => result,
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_back_end_has_one_name() {
+    fn each_backend_has_one_name() {
         let rows = [
             ("iptables", Some(Backend::Iptables)),
             ("nft", Some(Backend::Nft)),
@@ -200,25 +200,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_what_it_is() {
+    fn a_named_backend_resolves_to_itself() {
         for backend in [Backend::Iptables, Backend::Nft] {
             assert_eq!(backend.resolve().ok(), Some(backend));
         }
     }
 
     #[test]
-    fn a_host_without_iptables_has_nothing_in_it() {
+    fn a_host_without_iptables_has_no_services_in_it() {
         let program =
             |kind: ErrorKind| Error::Program { program: "iptables-save", error: io::Error::from(kind) };
-        // what iptables says, what comes of it
+        // result of iptables, result of the operation
         let rows = [
             (Ok(7), Ok(7)),
             (Err(program(ErrorKind::NotFound)), Ok(0)),
             (Err(program(ErrorKind::PermissionDenied)), Err("cannot run iptables-save: permission denied")),
-            (Err(Error::NotPermitted), Err("the firewall can be changed by root only (CAP_NET_ADMIN)")),
+            (
+                Err(Error::NotPermitted),
+                Err("permission denied; changing the firewall needs root (CAP_NET_ADMIN)"),
+            ),
         ];
-        for (row, (answer, expected)) in rows.into_iter().enumerate() {
-            let found = unless_missing(answer, || Ok(0)).map_err(|error| error.to_string());
+        for (row, (result, expected)) in rows.into_iter().enumerate() {
+            let found = unless_missing(result, || Ok(0)).map_err(|error| crate::error::with_sources(&error));
             assert_eq!(found, expected.map_err(str::to_owned), "row {row}");
         }
         let refused = unless_missing(Err(program(ErrorKind::NotFound)), || Err::<(), _>(Error::NotPermitted));
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_installed_where_the_path_has_it() {
+    fn programs_are_found_in_the_path() {
         for (program, expected) in [("sh", true), ("pktables-has-no-such-program", false), ("", false)] {
             assert_eq!(is_installed(program), expected, "{program:?}");
         }

@@ -1,25 +1,28 @@
-//! The command line as people and knockd type it; nothing in it has been checked yet.
+//! The command line, parsed but not validated.
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-/// What stands below the options in `--help`.
+/// Printed below the options by `--help`.
 const AFTER_HELP: &str = "\
 ADDRESS is an IPv4 or IPv6 address or a prefix such as 192.0.2.0/24.
 
-Exit codes: 0 it is so now, 1 it could not be done and nothing was changed, 2 nothing was done because
-an argument is wrong.";
+Exit codes: 0 success, 1 the operation failed and nothing was changed, 2 invalid argument, and nothing was
+done.";
 
-/// Says which address may pass which service of this host
+/// Control which address may reach which service of this host
 #[derive(Debug, Parser)]
 #[command(name = "pktables", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub(crate) struct Args {
-    /// iptables, nft, or auto: what has services already, else nft where it is installed
+    /// iptables, nft, or auto: the one that has services, else nft if it is installed
     #[arg(long, global = true, default_value = "auto", value_name = "NAME")]
     pub(crate) backend: String,
 
-    /// Say what was done
+    /// Print whether anything changed
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 
@@ -29,83 +32,83 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Guard a service: nobody passes without a grant. What is there with other options gets these
+    /// Guard a service: only granted addresses reach it. An existing service gets the new options
     Init(Init),
-    /// Guard a service no longer
+    /// Stop guarding a service
     Remove {
-        /// Its name
+        /// Service name
         service: String,
     },
-    /// Let an address pass
+    /// Grant an address access
     Add {
-        /// Who may
+        /// Address or prefix
         address: String,
-        /// Which service
+        /// Service name
         #[arg(short, long)]
         service: String,
-        /// For how long: 30s, 5m, 2h, 1d [default: without end]. A longer grant that is there stays
+        /// How long: 30s, 5m, 2h, 1d [default: no end]. Never shortens an existing grant
         #[arg(short, long, value_name = "TIME")]
         timeout: Option<String>,
     },
-    /// Let an address pass no longer
+    /// Revoke the grant of an address
     Delete {
-        /// Who may not
+        /// Address or prefix
         address: String,
-        /// Which service
+        /// Service name
         #[arg(short, long)]
         service: String,
     },
-    /// Show services and who may pass them
+    /// List services and grants
     List {
-        /// Only this one
+        /// Only this service
         service: Option<String>,
-        /// For programs
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Let nobody pass a service
+    /// Revoke all grants of a service
     Flush {
-        /// Its name
+        /// Service name
         service: String,
     },
-    /// End what is over. Only iptables needs it
+    /// Remove expired grants (only needed with iptables)
     #[command(alias = "sweep")]
     Expire,
 }
 
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that people type")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a command-line switch")]
 pub(crate) struct Init {
-    /// A name: up to 25 letters, digits, - _ and .
+    /// Name: up to 25 letters, digits, - _ and .
     pub(crate) service: String,
-    /// The port that is guarded
+    /// Port to guard
     #[arg(short, long)]
     pub(crate) port: String,
-    /// It is a UDP port
+    /// UDP instead of TCP
     #[arg(short, long)]
     pub(crate) udp: bool,
-    /// Guard only the beginning of connections
+    /// Guard only new connections
     #[arg(long, conflicts_with = "udp")]
     pub(crate) syn: bool,
-    /// Let everybody else pass, too
+    /// Accept all other addresses, too
     #[arg(long)]
     pub(crate) accept: bool,
-    /// Log everybody else
+    /// Log packets from all other addresses
     #[arg(long)]
     pub(crate) log: bool,
-    /// Begin each line with TEXT, up to 29 characters
+    /// Start of each log line, up to 29 characters
     #[arg(long, value_name = "TEXT", requires = "log")]
     pub(crate) log_prefix: Option<String>,
     /// emerg, alert, crit, error, warning, notice, info or debug [default: warning]
     #[arg(long, value_name = "LEVEL", requires = "log")]
     pub(crate) log_level: Option<String>,
-    /// So many lines, such as 3/minute [default: one for each packet]
+    /// Rate limit, such as 3/minute [default: none]
     #[arg(long, value_name = "RATE", requires = "log")]
     pub(crate) log_limit: Option<String>,
-    /// So many lines at once before the limit [default: 5]
+    /// Lines at once before the limit applies [default: 5]
     #[arg(long, value_name = "N", requires = "log_limit")]
     pub(crate) log_burst: Option<String>,
-    /// The service is on another host: send granted packets there. Once for each of IPv4 and IPv6
+    /// Forward granted packets to a service on another host; once for IPv4 and once for IPv6
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) forward: Vec<String>,
 }
@@ -127,7 +130,12 @@ impl Args {
                 return CliExit::Help(text);
             }
             if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                return CliExit::Usage("what shall be done? see pktables --help".to_owned());
+                return CliExit::Usage("missing command; see pktables --help".to_owned());
+            }
+            if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
+                (error.kind(), error.get(ContextKind::InvalidSubcommand))
+            {
+                return CliExit::Usage(format!("unknown command {name:?}; see pktables --help"));
             }
             // clap's first paragraph says what is wrong; tips and usage follow it.
             let paragraph = text.split("\n\n").next().unwrap_or(&text);

@@ -1,111 +1,160 @@
-//! What can go wrong.
+//! Errors of the firewall.
 
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    io,
+    net::IpAddr,
+    time::Duration,
+};
 
 use crate::{invalid::Invalid, service::ServiceName};
 
-/// Why a change or a question failed. Nothing was changed, unless the variant says so.
+/// Why an operation failed. Nothing was changed, unless the variant says so. Errors of the system are in
+/// [`source`](std::error::Error::source), not in the text.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument is not what it should be.
+    /// A value is invalid.
     Invalid(Invalid),
     /// There is no service with this name.
     NoService(ServiceName),
-    /// There is no set with this name in this table.
+    /// The service is forwarded, but not in this address family.
+    NoForward {
+        /// The service.
+        service: ServiceName,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// There is no such set in this table.
     NoSet {
         /// The table, of family `inet`.
         table: String,
         /// The set.
         set: String,
     },
-    /// A set is there, but cannot hold this grant.
+    /// The set exists, but cannot hold this grant.
     UnsuitableSet {
         /// The set.
         set: String,
-        /// What it is or lacks; reads on after the name.
+        /// The reason; reads on after the name.
         why: &'static str,
     },
-    /// The process lacks `CAP_NET_ADMIN` in the user namespace of its network.
+    /// The process lacks `CAP_NET_ADMIN` in the user namespace that owns its network namespace.
     NotPermitted,
     /// The kernel refused.
     Kernel {
-        /// What was asked of it; reads on after "cannot".
+        /// The operation; reads on after "cannot".
         action: &'static str,
-        /// Its answer.
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// Others changed the firewall all the time, for this long.
+    /// Other programs kept changing the ruleset for this long.
     Busy(Duration),
-    /// Another command holds the lock, for longer than this one waits.
+    /// Another command holds the lock for too long.
     Locked {
         /// The lock file.
         path: String,
-        /// What the file says of its holder.
+        /// The holder, according to the file.
         holder: String,
     },
     /// The lock file cannot be used.
     Lock {
         /// The lock file.
         path: String,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
     /// A program of the firewall cannot be run.
     Program {
         /// Its name.
         program: &'static str,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A program of the firewall says no.
+    /// A program of the firewall failed.
     Refused {
         /// Its name.
         program: &'static str,
-        /// The first line it says.
+        /// Its error message, in one line.
         message: String,
     },
-    /// The second family refused, and what the first one got could not be taken back.
+    /// One address family was changed, the other refused, and the change could not be rolled back.
     PartlyApplied {
-        /// Why the second refused.
+        /// Why the second family refused.
         cause: Box<Error>,
         /// Why the first could not be restored.
         rollback: Box<Error>,
     },
-    /// A program of the firewall printed what nobody here understands.
+    /// The firewall has rules that cannot be parsed.
     Unparsable {
-        /// Its name.
+        /// The program that lists them.
         program: &'static str,
-        /// What was not understood.
+        /// What cannot be parsed.
         part: String,
     },
+}
+
+impl Error {
+    pub(crate) fn no_forward(service: &ServiceName, address: IpAddr) -> Self {
+        Self::NoForward { service: service.clone(), family: if address.is_ipv4() { "IPv4" } else { "IPv6" } }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(invalid) => invalid.fmt(f),
-            Self::NoService(name) => write!(f, "no service {name}; pktables init makes one"),
+            Self::NoService(name) => {
+                write!(f, "unknown service {:?}; create it with pktables init", name.as_str())
+            }
+            Self::NoForward { service, family } => {
+                write!(f, "service {service} has no {family} forward address")
+            }
             Self::NoSet { table, set } => write!(f, "no set {set} in table inet {table}"),
             Self::UnsuitableSet { set, why } => write!(f, "set {set} {why}"),
-            Self::NotPermitted => f.write_str("the firewall can be changed by root only (CAP_NET_ADMIN)"),
-            Self::Kernel { action, error } => write!(f, "cannot {action}: {error}"),
+            Self::NotPermitted => {
+                f.write_str("permission denied; changing the firewall needs root (CAP_NET_ADMIN)")
+            }
+            Self::Kernel { action, .. } => write!(f, "cannot {action}"),
             Self::Busy(limit) => {
-                write!(f, "others change the firewall all the time; gave up after {} s", limit.as_secs())
+                write!(f, "the firewall kept changing for {} s; gave up", limit.as_secs())
             }
-            Self::Locked { path, holder } => write!(f, "{path} is held by {holder}; gave up waiting"),
-            Self::Lock { path, error } => write!(f, "cannot lock {path}: {error}"),
-            Self::Program { program, error } => write!(f, "cannot run {program}: {error}"),
+            Self::Locked { path, holder } => write!(f, "{path} is locked by {holder}; gave up waiting"),
+            Self::Lock { path, .. } => write!(f, "cannot lock {path}"),
+            Self::Program { program, .. } => write!(f, "cannot run {program}"),
             Self::Refused { program, message } => write!(f, "{program}: {message}"),
-            Self::PartlyApplied { cause, rollback } => {
-                write!(f, "{cause}; and only one of IPv4 and IPv6 is changed, because: {rollback}")
-            }
-            Self::Unparsable { program, part } => write!(f, "cannot understand {program}: {part}"),
+            Self::PartlyApplied { cause, rollback } => write!(
+                f,
+                "{}; only one of IPv4 and IPv6 was changed, and rolling it back failed: {}",
+                with_sources(cause),
+                with_sources(rollback)
+            ),
+            Self::Unparsable { program, part } => write!(f, "cannot parse {program} rules: {part}"),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Kernel { error, .. } | Self::Lock { error, .. } | Self::Program { error, .. } => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An error and its sources in one line.
+pub(crate) fn with_sources(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
 
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
@@ -118,37 +167,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_is_one_line_that_names_what_is_wrong() {
+    fn every_error_is_one_line() {
         let name: ServiceName = "ssh".parse().expect("a name");
         let told = || io::Error::other("told");
-        let invalid = Invalid::new("port", "70\n", "is wrong");
+        let refused = || Error::Refused { program: "nft", message: "no".into() };
+        let invalid = Invalid::new("port", "70\n", "expected 1–65535");
         let rows = [
-            (invalid.clone().into(), "port \"70\\n\" is wrong"),
-            (Error::NoService(name), "no service ssh; pktables init makes one"),
+            (invalid.clone().into(), "invalid port \"70\\n\": expected 1–65535"),
+            (
+                Error::NoForward { service: name.clone(), family: "IPv6" },
+                "service ssh has no IPv6 forward address",
+            ),
+            (Error::NoService(name), "unknown service \"ssh\"; create it with pktables init"),
             (Error::NoSet { table: "fw4".into(), set: "s".into() }, "no set s in table inet fw4"),
             (Error::UnsuitableSet { set: "s".into(), why: "is unfit" }, "set s is unfit"),
-            (Error::NotPermitted, "the firewall can be changed by root only (CAP_NET_ADMIN)"),
+            (Error::NotPermitted, "permission denied; changing the firewall needs root (CAP_NET_ADMIN)"),
             (Error::Kernel { action: "look", error: told() }, "cannot look: told"),
-            (
-                Error::Busy(Duration::from_secs(10)),
-                "others change the firewall all the time; gave up after 10 s",
-            ),
-            (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is held by me; gave up waiting"),
+            (Error::Busy(Duration::from_secs(10)), "the firewall kept changing for 10 s; gave up"),
+            (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is locked by me; gave up waiting"),
             (Error::Lock { path: "/l".into(), error: told() }, "cannot lock /l: told"),
             (Error::Program { program: "nft", error: told() }, "cannot run nft: told"),
             (Error::Refused { program: "nft", message: "no".into() }, "nft: no"),
             (
-                Error::PartlyApplied {
-                    cause: Error::NotPermitted.into(),
-                    rollback: Error::NotPermitted.into(),
-                },
-                "the firewall can be changed by root only (CAP_NET_ADMIN); and only one of IPv4 and IPv6 is changed, \
-                 because: the firewall can be changed by root only (CAP_NET_ADMIN)",
+                Error::PartlyApplied { cause: refused().into(), rollback: refused().into() },
+                "nft: no; only one of IPv4 and IPv6 was changed, and rolling it back failed: nft: no",
             ),
-            (Error::Unparsable { program: "nft", part: "it".into() }, "cannot understand nft: it"),
+            (Error::Unparsable { program: "nft", part: "it".into() }, "cannot parse nft rules: it"),
         ];
         for (error, expected) in rows {
-            assert_eq!(error.to_string(), expected);
+            assert_eq!(with_sources(&error), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What both back ends do.
+//! The operations that both backends implement.
 
 use std::time::Duration;
 
@@ -9,77 +9,77 @@ use crate::{
     service::{Service, ServiceName},
 };
 
-/// What a command came to.
+/// Whether an operation changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The firewall is now different.
+    /// The firewall was changed.
     Made,
-    /// It already was as it should be.
+    /// Nothing had to be changed.
     AlreadySo,
 }
 
-/// An address may pass a service.
+/// An address or prefix that may reach a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who may.
+    /// The address or prefix.
     pub address: IpNet,
-    /// How long still; `None`: without an end.
+    /// Time left; `None`: no end.
     pub left: Option<Duration>,
-    /// Packets that this grant has let through; `None`: nobody counts. A renewal may begin anew.
+    /// Packets that the grant has accepted; `None`: not counted. A renewal may reset it.
     pub packets: Option<u64>,
 }
 
 /// A service as the firewall has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// What is guarded.
+    /// The service.
     pub service: Service,
-    /// Who may pass, sorted by address, IPv4 first.
+    /// The grants, sorted by address, IPv4 first.
     pub grants: Vec<Grant>,
-    /// Packets from everybody else, of both families; `None`: nobody counts.
+    /// Packets of both families that the default policy handled; `None`: not counted.
     pub default_packets: Option<u64>,
 }
 
-/// Services and grants. Every change is made whole or not at all, and made again it changes nothing.
+/// Services and grants. Each operation is applied completely or not at all, and is idempotent.
 pub trait Firewall {
-    /// Guards a service. One that is there with other options gets these, and keeps its grants.
+    /// Guards a service. An existing one gets the new options and keeps its grants.
     ///
     /// # Errors
-    /// The service is contradictory, or the firewall refuses.
+    /// The service is inconsistent, or the firewall refuses.
     fn init(&mut self, service: &Service) -> Result<Change, Error>;
 
-    /// Guards a service no longer: its rules and grants go.
+    /// Stops guarding a service: removes its rules and grants.
     ///
     /// # Errors
-    /// The firewall refuses. A service that is not there is none.
+    /// The firewall refuses. A missing service is not an error.
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error>;
 
-    /// Lets an address or prefix pass, for a time or without end. A grant that is there never ends earlier
-    /// because of another one: the later end counts, and none at all is the latest.
+    /// Grants an address or prefix access, for a time or without end. An existing grant is never shortened: the later end
+    /// wins, and no end is the latest.
     ///
     /// # Errors
-    /// There is no such service, it cannot be reached in this family, `ttl` is zero, or the firewall refuses.
+    /// There is no such service, it is not forwarded in this family, `ttl` is zero, or the firewall refuses.
     fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error>;
 
-    /// Ends the grant of exactly this address or prefix.
+    /// Revokes the grant of exactly this address or prefix.
     ///
     /// # Errors
-    /// There is no such service, or the firewall refuses. A grant that is not there is none.
+    /// There is no such service, or the firewall refuses. A missing grant is not an error.
     fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error>;
 
-    /// Ends all grants of a service.
+    /// Revokes all grants of a service.
     ///
     /// # Errors
     /// There is no such service, or the firewall refuses.
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error>;
 
-    /// All services, sorted by name.
+    /// Lists all services, sorted by name.
     ///
     /// # Errors
-    /// The firewall refuses, or has rules that are not understood.
+    /// The firewall refuses, or has rules that cannot be parsed.
     fn list(&mut self) -> Result<Vec<Listing>, Error>;
 
-    /// Ends what is over, where the kernel does not do so itself; how many grants these were.
+    /// Removes expired grants where the kernel does not do so itself; returns how many.
     ///
     /// # Errors
     /// The firewall refuses.

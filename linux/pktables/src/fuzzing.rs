@@ -1,5 +1,4 @@
-//! What fuzzers ask of what only this crate sees; built with `--cfg fuzzing` and in no program. Each function panics
-//! where something does not hold.
+//! Entry points for fuzzers; only built with `--cfg fuzzing`. Each function panics if a property does not hold.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,7 +21,7 @@ use crate::{
     sets::{elements, read},
 };
 
-/// Any text in place of what `iptables-save` prints.
+/// Parses any text as output of `iptables-save`.
 pub fn iptables_listing(text: &str) {
     let saved = Saved::parse(text);
     let names: Vec<_> = chain::services(&saved).collect();
@@ -35,7 +34,7 @@ pub fn iptables_listing(text: &str) {
             assert!(own.iter().all(|grant| grants.contains(grant)), "a grant that nobody else sees");
             assert!(found.script(&own).is_empty(), "a change of nothing");
         }
-        // Whatever was there, it goes.
+        // Removing it leaves nothing, whatever was there.
         let mut ruleset = Rules::of(&saved);
         ruleset.restore(&ServiceRules::script(&name, &from, &ServiceRules::default()));
         assert!(
@@ -45,7 +44,7 @@ pub fn iptables_listing(text: &str) {
     }
 }
 
-/// Any text as a comment or log prefix, as `iptables-save` writes it among options.
+/// Parses any text as a comment or log prefix among options, quoted as `iptables-save` does.
 pub fn iptables_words(text: &str) {
     for option in ["--comment", "--log-prefix"] {
         let rule = format!("! -s 192.0.2.7/32 -m comment {option} {} -p tcp -j ACCEPT", quoted(text));
@@ -57,31 +56,31 @@ pub fn iptables_words(text: &str) {
     }
 }
 
-/// A service in iptables with these grants, over what is there of it: made, read, changed, taken away.
+/// Creates a service with grants over existing rules, parses, changes and removes it.
 pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], before: &str, drop: usize) {
     for v6 in [false, true] {
         let forward = service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == v6);
-        let elsewhere = forward.is_none() && !service.forward.is_empty();
+        let other_family_only = forward.is_none() && !service.forward.is_empty();
         let saved = Saved::parse(before);
         let mut rules = Rules::of(&saved);
         let from = ServiceRules::of(&saved, &service.name);
         let wanted: Vec<GrantRule> = grants
             .iter()
-            .filter(|(address, _)| !elsewhere && matches!(address, IpNet::V6(_)) == v6)
+            .filter(|(address, _)| !other_family_only && matches!(address, IpNet::V6(_)) == v6)
             .map(|(address, end)| GrantRule::new(*address, end.map(UnixSeconds)))
             .collect();
         let to = ServiceRules::new(service, forward, &wanted, &from);
         rules.restore(&ServiceRules::script(&service.name, &from, &to));
-        check(&rules, service, forward, elsewhere, &wanted);
+        check(&rules, service, forward, other_family_only, &wanted);
 
-        // One goes, another comes.
+        // One grant is removed, another added.
         let saved = Saved::parse(&rules.text());
         let Ok(Some(found)) = chain::parse(&saved, &service.name) else { panic!("it is gone") };
         let mut other: Vec<GrantRule> = found.grants().cloned().collect();
         if !other.is_empty() {
             other.remove(drop % other.len());
         }
-        if !elsewhere {
+        if !other_family_only {
             let address: IpNet =
                 if v6 { "2001:db8::77/128" } else { "192.0.2.77/32" }.parse().expect("an address");
             if other.iter().all(|grant| grant.address != address) {
@@ -89,7 +88,7 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
             }
         }
         rules.restore(&found.script(&other));
-        check(&rules, service, forward, elsewhere, &other);
+        check(&rules, service, forward, other_family_only, &other);
 
         let saved = Saved::parse(&rules.text());
         let from = ServiceRules::of(&saved, &service.name);
@@ -98,13 +97,23 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
     }
 }
 
-fn check(rules: &Rules, service: &Service, forward: Option<Forward>, elsewhere: bool, wanted: &[GrantRule]) {
+fn check(
+    rules: &Rules,
+    service: &Service,
+    forward: Option<Forward>,
+    other_family_only: bool,
+    wanted: &[GrantRule],
+) {
     let saved = Saved::parse(&rules.text());
     let found = chain::parse(&saved, &service.name);
     let Ok(Some(found)) = found else { panic!("{found:?} of {}", rules.text()) };
     let expected = Service { forward: forward.into_iter().collect(), ..service.clone() };
     assert_eq!(found.service, expected, "{}", rules.text());
-    assert!(found.is_complete && found.elsewhere == elsewhere, "{found:?} of {}", rules.text());
+    assert!(
+        found.is_complete && found.other_family_only == other_family_only,
+        "{found:?} of {}",
+        rules.text()
+    );
     let plain = |grant: &GrantRule| (grant.address, grant.end.map(|end| end.0));
     let (mut there, mut wanted): (Vec<_>, Vec<_>) =
         (found.grants().map(plain).collect(), wanted.iter().map(plain).collect());
@@ -113,7 +122,7 @@ fn check(rules: &Rules, service: &Service, forward: Option<Forward>, elsewhere: 
     assert_eq!(there, wanted, "{}", rules.text());
 }
 
-/// What `iptables-restore --noflush` does, rule by rule.
+/// A model of `iptables-restore --noflush`.
 struct Rules(BTreeMap<(String, String), Vec<String>>);
 
 impl Rules {
@@ -190,7 +199,7 @@ impl Rules {
     }
 }
 
-/// A rule as we type it, as `iptables-save` gives it back: quotes only where they are needed.
+/// A rule as `iptables-save` prints it: quoted only where needed.
 fn as_saved(rule: &str) -> String {
     match rule.split_once("--log-prefix \"") {
         Some((before, rest)) => match rest.split_once('"') {
@@ -201,7 +210,7 @@ fn as_saved(rule: &str) -> String {
     }
 }
 
-/// Any bytes in place of what `nft -j list` prints.
+/// Parses any bytes as output of `nft -j list`.
 pub fn nft_listing(bytes: &[u8]) {
     let Ok(ruleset) = Ruleset::parse(bytes) else { return };
     for name in ruleset.services().collect::<Vec<_>>() {
@@ -213,7 +222,7 @@ pub fn nft_listing(bytes: &[u8]) {
     }
 }
 
-/// A service in nftables, as commands make it and as nft lists it then.
+/// Creates a service in nftables and parses what nft would list.
 pub fn nft_service(service: &Service) {
     let mut script = Script::default();
     let sets: Vec<_> = sets(service).collect();
@@ -239,7 +248,7 @@ pub fn nft_service(service: &Service) {
     assert_eq!(names, HashSet::from([service.name.clone()]), "{listed}");
 }
 
-/// Any bytes in place of what the kernel answers over netlink.
+/// Parses any bytes as netlink answer.
 pub fn netlink_answer(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(first) = NetlinkBuffer::new_checked(rest) {

@@ -1,15 +1,15 @@
-//! Errors about a text that cannot be parsed.
+//! Errors about text that cannot be parsed.
 
 use std::fmt;
 
-/// A text that is not what it should be.
+/// A text that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// What the text was taken for.
+    /// What was expected, such as `port`.
     pub what: &'static str,
-    /// The text, or the part of it that is wrong.
+    /// The text, or its invalid part.
     pub text: String,
-    /// What is wrong with it; reads on after the text.
+    /// The problem, such as `expected 1–65535`.
     pub why: &'static str,
 }
 
@@ -21,7 +21,7 @@ impl Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} {}", self.what, self.text, self.why)
+        write!(f, "invalid {} {:?}: {}", self.what, self.text, self.why)
     }
 }
 

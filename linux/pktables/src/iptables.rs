@@ -1,4 +1,4 @@
-//! The back end on iptables and ip6tables: one input of `iptables-restore` a change.
+//! The iptables backend: each change is one input of `iptables-restore`.
 
 pub(crate) mod chain;
 pub(crate) mod grant;
@@ -25,10 +25,10 @@ use chain::{Parsed, ServiceRules};
 use grant::{GrantRule, UnixSeconds};
 use save::Saved;
 
-/// Is there where the kernel has IPv6.
+/// Exists if the kernel has IPv6.
 const HAS_V6: &str = "/proc/net/if_inet6";
 
-/// An address family, with its programs.
+/// An address family and its programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     V4,
@@ -43,12 +43,12 @@ impl Family {
         }
     }
 
-    /// Those that this host has.
+    /// The families of this host.
     fn all() -> &'static [Self] {
         if Path::new(HAS_V6).exists() { &[Self::V4, Self::V6] } else { &[Self::V4] }
     }
 
-    /// Asks for all tables at once: what is asked for by name, iptables-legacy makes where it is not there.
+    /// Reads all tables at once, because iptables-legacy creates a table that is asked for by name.
     fn read(self) -> Result<Saved, Error> {
         let program = match self {
             Self::V4 => "iptables-save",
@@ -58,7 +58,7 @@ impl Family {
         Ok(Saved::parse(&String::from_utf8_lossy(&output)))
     }
 
-    /// Makes a change, or does nothing where there is none to make. Each table is changed whole or not at all.
+    /// Applies a change, if there is one. Each table is changed completely or not at all.
     fn change(self, script: &str, guard: &Guard) -> Result<(), Error> {
         let program = match self {
             Self::V4 => "iptables-restore",
@@ -75,10 +75,10 @@ impl Family {
     }
 }
 
-/// Services in chains `pk-NAME`, as the original made them.
+/// Services in chains `pk-NAME`, as the original `pktables` made them.
 ///
-/// The kernel ends no grant: the end stands in the comment of the rule, and [`Firewall::expire`] takes out what is
-/// over, as does every change of the same service.
+/// The kernel does not expire grants: the end is in the comment of the rule. [`Firewall::expire`] removes expired grants, and
+/// so does every change of the same service.
 pub struct Iptables {
     lock: PathBuf,
     clock: fn() -> SystemTime,
@@ -90,7 +90,7 @@ impl Default for Iptables {
     }
 }
 
-/// From what to what a service is changed in a family.
+/// The current and the desired rules of a service in one family.
 struct Plan {
     family: Family,
     from: ServiceRules,
@@ -98,19 +98,19 @@ struct Plan {
 }
 
 impl Iptables {
-    /// With the lock in another place than `/run/pktables.lock`.
+    /// Uses another lock file than `/run/pktables.lock`.
     #[must_use]
     pub fn with_lock(self, path: &Path) -> Self {
         Self { lock: path.to_owned(), ..self }
     }
 
-    /// With another clock than the system's, which says when grants are over.
+    /// Uses another clock than the system's to decide when grants expire.
     #[must_use]
     pub fn with_clock(self, clock: fn() -> SystemTime) -> Self {
         Self { clock, ..self }
     }
 
-    /// Whether there is a chain of a service.
+    /// Whether any service exists.
     ///
     /// # Errors
     /// iptables refuses.
@@ -129,7 +129,7 @@ impl Iptables {
         for (done, plan) in plans.iter().enumerate() {
             let script = ServiceRules::script(name, &plan.from, &plan.to);
             if let Err(cause) = plan.family.change(&script, guard) {
-                // The one that failed too: its tables are changed one after the other.
+                // Including the one that failed: its tables are changed one after the other.
                 let so_far = plans.iter().take(done.saturating_add(1));
                 return Err(match so_far.rev().try_for_each(|plan| restore(name, plan, guard)) {
                     Ok(()) => cause,
@@ -147,7 +147,7 @@ impl Iptables {
         UnixSeconds::of((self.clock)())
     }
 
-    /// Changes single grants of a service, and takes out those that are over.
+    /// Changes single grants of a service, and removes expired ones.
     fn change_grants(
         &self,
         name: &ServiceName,
@@ -182,11 +182,12 @@ impl Firewall for Iptables {
             let from = ServiceRules::of(&saved, &service.name);
             let forward = family.forward(service);
             let wanted = Service { forward: forward.into_iter().collect(), ..service.clone() };
-            let elsewhere = forward.is_none() && !service.forward.is_empty();
-            // What is not understood is replaced.
+            let other_family_only = forward.is_none() && !service.forward.is_empty();
+            // Rules that cannot be parsed are replaced.
             let found = chain::parse(&saved, &service.name).ok().flatten();
-            let fits =
-                |found: Parsed| found.is_complete && found.elsewhere == elsewhere && found.service == wanted;
+            let fits = |found: Parsed| {
+                found.is_complete && found.other_family_only == other_family_only && found.service == wanted
+            };
             let mut grants = chain::grants(&saved, &service.name);
             let over = grants.iter().any(|grant| grant.has_expired(now));
             grants.retain(|grant| !grant.has_expired(now));
@@ -214,13 +215,13 @@ impl Firewall for Iptables {
 
     fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return Err(Invalid::new("time", "0", "is no time to pass in").into());
+            return Err(Invalid::new("time", "0", "must not be zero").into());
         }
         let address = canonical(address);
         let end = ttl.map(|ttl| UnixSeconds::end((self.clock)(), ttl));
         self.change_grants(name, address, |found, grants| {
-            if found.elsewhere {
-                return Err(Service::no_forward(name, address.addr()).into());
+            if found.other_family_only {
+                return Err(Error::no_forward(name, address.addr()));
             }
             let longer =
                 |grant: &GrantRule| grant.end.is_none_or(|there| end.is_some_and(|end| there >= end));
@@ -289,10 +290,10 @@ impl Firewall for Iptables {
     }
 }
 
-/// What the families have of one service.
+/// Joins what the families have of one service.
 ///
 /// # Errors
-/// They do not have the same.
+/// They differ.
 fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error> {
     let mut joined: Option<Listing> = None;
     for found in families {
@@ -314,8 +315,7 @@ fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error
         let name = &found.service.name;
         let forward = listing.service.forward.clone();
         if listing.service != (Service { forward, ..found.service.clone() }) {
-            let part =
-                format!("chain pk-{name} is another one in ip6tables; pktables init {name} puts that right");
+            let part = format!("chain pk-{name} differs in ip6tables; repair it with pktables init {name}");
             return Err(Error::Unparsable { program: "iptables", part });
         }
         listing.service.forward.extend(found.service.forward);
@@ -337,14 +337,14 @@ mod tests {
     fn found(rules: &str) -> Parsed {
         let saved = Saved::parse(&format!("{SCRIPT}{rules}COMMIT\n"));
         let name = "ssh".parse().expect("a name");
-        chain::parse(&saved, &name).expect("it is understood").expect("it is there")
+        chain::parse(&saved, &name).expect("it parses").expect("it exists")
     }
 
     #[test]
-    fn an_address_and_a_place_belong_to_their_family() {
+    fn addresses_and_forwards_belong_to_their_family() {
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
         let places: [&[&str]; 4] = [&[], &[four], &[six], &[four, six]];
-        // the place of each family, by the places above
+        // forward address of the family, for each row of addresses above
         let rows = [
             (Family::V4, "192.0.2.0/24", [None, Some(four), None, Some(four)]),
             (Family::V6, "2001:db8::/32", [None, None, Some(six), Some(six)]),
@@ -353,7 +353,8 @@ mod tests {
             assert_eq!(Family::of(address.parse().expect("a prefix")), family);
             let mut service = found("-A pk-ssh -j DROP\n").service;
             for (places, expected) in places.iter().zip(expected) {
-                service.forward = places.iter().map(|place| place.parse().expect("a place")).collect();
+                service.forward =
+                    places.iter().map(|place| place.parse().expect("an address and port")).collect();
                 let place = family.forward(&service).map(|forward| forward.to_string());
                 assert_eq!(place.as_deref(), expected, "{family:?} {places:?}");
             }
@@ -361,14 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn what_both_families_have_of_a_service_is_one_listing() {
+    fn both_families_are_one_listing() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
         let v4 = "[3:9] -A pk-ssh -s 192.0.2.7/32 -j ACCEPT\n\
                   [4:9] -A pk-ssh -s 192.0.2.1/32 -m comment --comment \"pktables until 15\" -j ACCEPT\n\
                   [5:9] -A pk-ssh -j DROP\n";
         let v6 = "[6:9] -A pk-ssh -s 2001:db8::7/128 -m comment --comment \"pktables until 9\" -j ACCEPT\n\
                   [7:9] -A pk-ssh -j DROP\n";
-        let listing = join(vec![found(v4), found(v6)], now).expect("they are the same").expect("it is there");
+        let listing = join(vec![found(v4), found(v6)], now).expect("they are equal").expect("it exists");
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let grants: Vec<_> = listing
             .grants
@@ -382,25 +383,24 @@ mod tests {
         ];
         assert_eq!(grants, expected.map(|(address, left, packets)| (address.to_owned(), left, packets)));
         assert_eq!((listing.default_packets, listing.service), (Some(12), found(v4).service));
-        assert_eq!(join(Vec::new(), now).expect("nothing differs"), None);
+        assert_eq!(join(Vec::new(), now).expect("they are equal"), None);
     }
 
     #[test]
-    fn places_of_both_families_come_together_and_nothing_else_may_differ() {
+    fn families_may_differ_only_in_the_forward_address() {
         let now = SystemTime::UNIX_EPOCH;
         let with = |place: &str| {
             let mut found = found("-A pk-ssh -j DROP\n");
-            found.service.forward = vec![place.parse().expect("a place")];
+            found.service.forward = vec![place.parse().expect("an address and port")];
             found
         };
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
-        let listing =
-            join(vec![with(four), with(six)], now).expect("they are the same").expect("it is there");
+        let listing = join(vec![with(four), with(six)], now).expect("they are equal").expect("it exists");
         let places: Vec<String> = listing.service.forward.iter().map(ToString::to_string).collect();
         assert_eq!(places, [four, six]);
-        let told = join(vec![found("-A pk-ssh -j DROP\n"), found("-A pk-ssh -j ACCEPT\n")], now);
-        let told = told.map(drop).map_err(|error| error.to_string());
-        let part = "chain pk-ssh is another one in ip6tables; pktables init ssh puts that right";
-        assert_eq!(told, Err(format!("cannot understand iptables: {part}")));
+        let error = join(vec![found("-A pk-ssh -j DROP\n"), found("-A pk-ssh -j ACCEPT\n")], now);
+        let error = error.map(drop).map_err(|error| error.to_string());
+        let part = "chain pk-ssh differs in ip6tables; repair it with pktables init ssh";
+        assert_eq!(error, Err(format!("cannot parse iptables rules: {part}")));
     }
 }

@@ -1,10 +1,22 @@
-//! Which address may pass which service of a host.
+//! Decides which address may reach which service of a host.
 //!
-//! A [`Service`] is a guarded port. A grant lets an address or prefix pass it, for a time or without end.
-//! [`Nft`] keeps both in nftables, [`Iptables`] in iptables, behind one trait, [`Firewall`]. [`Sets`] is what
-//! [`Nft`] grants with: elements of nftables sets over netlink, also of sets that others made.
+//! A [`Service`] is a guarded port. A grant lets an address or prefix reach it, for a time or without end. [`Nft`] keeps both
+//! in nftables and [`Iptables`] in iptables, behind one trait, [`Firewall`]. [`Sets`] is what [`Nft`] makes grants with:
+//! elements of nftables sets, changed over netlink. It also works with sets that another program created.
 //!
-//! Nothing here is asked of a shell, and nothing is known of how somebody came to be granted.
+//! No command goes through a shell, and the crate does not know why a grant is made.
+//!
+//! ```no_run
+//! # #[cfg(feature = "rules")]
+//! # fn example() -> Result<(), pktables::Error> {
+//! use std::time::Duration;
+//!
+//! let mut firewall = pktables::Backend::Auto.open()?;
+//! let address = pktables::address::parse("192.0.2.7")?;
+//! firewall.grant(&"ssh".parse()?, address, Some(Duration::from_secs(30)))?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! One command at a time between a look at the rules and their change.
+//! A lock file, held from reading the rules to changing them.
 
 use std::{
     fs::{self, File},
@@ -17,20 +17,20 @@ use rustix::{
 
 use crate::error::Error;
 
-/// The file that commands lock, unless another is said.
+/// The default lock file.
 pub const DEFAULT_PATH: &str = "/run/pktables.lock";
 
-/// How long one command waits for others. Each holds the lock for some milliseconds.
+/// How long to wait for another command. Each holds the lock for some milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Held until it is dropped, and until the programs that share it have ended.
+/// Holds the lock until it is dropped and the programs that share it have ended.
 pub(crate) struct Guard {
     file: File,
 }
 
 impl Guard {
-    /// For a program that makes a change: should this process be killed, the lock lasts until the change is
-    /// made. It cannot be had by whatever else other threads start.
+    /// A handle for a program that makes a change: if this process is killed, the lock lasts until the change is made. Programs
+    /// that other threads start do not inherit it.
     pub(crate) fn share(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -47,20 +47,20 @@ pub(crate) fn acquire(path: &Path) -> Result<Guard, Error> {
         Err(Errno::WOULDBLOCK) => file = wait(file, path, TIMEOUT)?,
         Err(errno) => return Err(failed(errno.into())),
     }
-    // Only for whoever waits in vain; the lock holds without it.
+    // For the message of a command that waits in vain; the lock works without it.
     let named = ftruncate(&file, 0).map_err(io::Error::from).and_then(|()| write!(file, "{}", process::id()));
     named.map_err(failed)?;
     Ok(Guard { file })
 }
 
-/// A thread waits, because there is no waiting for a file lock with a limit. Where the limit passes, the
-/// thread goes on, gets the lock at some time and lets go of it at once.
+/// Waits in a thread, because waiting for a file lock has no timeout. After the timeout the thread goes on, and releases
+/// the lock as soon as it gets it.
 fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
     let (sender, receiver) = mpsc::channel();
     let failed = |error: io::Error| Error::Lock { path: path.display().to_string(), error };
     let waiting = thread::Builder::new().spawn(move || {
         let locked = rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
-        // Nobody there: the lock goes with the file.
+        // If the receiver is gone, the lock is released with the file.
         drop(sender.send(locked.map(|()| file)));
     });
     waiting.map_err(failed)?;
@@ -82,13 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_in_vain_is_told_who_has_it() -> Result<(), Error> {
+    fn a_timeout_names_the_holder() -> Result<(), Error> {
         let path = std::env::temp_dir().join(format!("pktables-lock-{}", process::id()));
         let guard = acquire(&path)?;
         let second = File::options().write(true).open(&path);
         let second = second.map_err(|error| Error::Lock { path: String::new(), error })?;
-        let told = wait(second, &path, Duration::from_millis(20)).map(drop).unwrap_err().to_string();
-        assert!(told.contains(&format!("process {} (", process::id())), "{told}");
+        let message = wait(second, &path, Duration::from_millis(20)).map(drop).unwrap_err().to_string();
+        assert!(message.contains(&format!("process {} (", process::id())), "{message}");
         drop(guard);
         acquire(&path)?;
         fs::remove_file(&path).map_err(|error| Error::Lock { path: String::new(), error })

@@ -1,17 +1,17 @@
-//! How packets without a grant are logged by the kernel.
+//! Kernel log lines for packets without a grant.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use crate::invalid::Invalid;
 
-/// A line in the kernel's log for each packet, or for some of them.
+/// Logs each packet, or some of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// What each line begins with.
+    /// The start of each line.
     pub prefix: LogPrefix,
-    /// How important the lines are.
+    /// The level of the lines.
     pub level: LogLevel,
-    /// At most so many lines; `None`: one for each packet, which a flood of packets turns into a full log.
+    /// Rate limit; `None`: each packet, so a flood of packets fills the log.
     pub limit: Option<LogLimit>,
 }
 
@@ -33,10 +33,10 @@ impl FromStr for LogPrefix {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let wrong = |why| Err(Invalid::new("log prefix", text, why));
         if text.len() > 29 {
-            return wrong("is longer than 29 bytes");
+            return wrong("longer than 29 bytes");
         }
         if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\') {
-            return wrong("has a character that is no printable ASCII, a quotation mark or a backslash");
+            return wrong("expected printable ASCII without quotation marks and backslashes");
         }
         Ok(Self(text.to_owned()))
     }
@@ -44,7 +44,7 @@ impl FromStr for LogPrefix {
 
 /// The kernel's levels, most urgent first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the kernel's words")]
+#[expect(missing_docs, reason = "the kernel's names")]
 pub enum LogLevel {
     Emergency,
     Alert,
@@ -69,7 +69,7 @@ impl LogLevel {
         (Self::Debug, &["debug", "7"]),
     ];
 
-    /// The word that iptables has for it.
+    /// The name that iptables uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         let found = Self::ALL.iter().find(|(level, _)| *level == self);
@@ -86,33 +86,33 @@ impl LogLevel {
 impl FromStr for LogLevel {
     type Err = Invalid;
 
-    /// Reads the names and numbers that iptables and nft take.
+    /// Parses the names and numbers that iptables and nft accept.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.iter().find(|(_, words)| words.contains(&text));
         found.map(|(level, _)| *level).ok_or_else(|| {
             Invalid::new(
                 "log level",
                 text,
-                "is none of emerg, alert, crit, error, warning, notice, info, debug",
+                "expected emerg, alert, crit, error, warning, notice, info or debug",
             )
         })
     }
 }
 
-/// At most `lines` lines in each `per`, after `burst` lines at once.
+/// At most `lines` lines per `per`, after a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimit {
     /// Lines, 1 to 10,000.
     pub lines: NonZeroU32,
-    /// How long they are counted.
+    /// The unit of time.
     pub per: LogUnit,
-    /// How many may come at once, 1 to 10,000.
+    /// Lines at once before the limit applies, 1 to 10,000.
     pub burst: NonZeroU32,
 }
 
-/// What lines are counted in.
+/// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they are what they are")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum LogUnit {
     Second,
     Minute,
@@ -136,22 +136,22 @@ impl LogUnit {
 impl FromStr for LogUnit {
     type Err = Invalid;
 
-    /// Reads the word or a beginning of it, as iptables does: `minute`, `min`, `m`.
+    /// Parses the word or a prefix of it, as iptables does: `minute`, `min`, `m`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|unit| !text.is_empty() && unit.as_str().starts_with(text));
-        found.ok_or_else(|| Invalid::new("log limit", text, "is none of second, minute, hour, day"))
+        found.ok_or_else(|| Invalid::new("log limit", text, "expected second, minute, hour or day"))
     }
 }
 
 impl LogLimit {
-    /// What iptables and nft take where no burst is given.
+    /// The default of iptables and nft.
     pub const BURST: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
-    const MOST: u32 = 10_000;
+    const MAX: u32 = 10_000;
 
-    /// The same with another burst.
+    /// Sets the burst.
     ///
     /// # Errors
-    /// The text is no number of 1 to 10,000.
+    /// The text is not a number from 1 to 10,000.
     pub fn with_burst(self, text: &str) -> Result<Self, Invalid> {
         Ok(Self { burst: Self::number("log burst", text)?, ..self })
     }
@@ -159,15 +159,15 @@ impl LogLimit {
     fn number(what: &'static str, text: &str) -> Result<NonZeroU32, Invalid> {
         let number: Option<NonZeroU32> = text.parse().ok();
         number
-            .filter(|number| number.get() <= Self::MOST)
-            .ok_or_else(|| Invalid::new(what, text, "is no number of 1 to 10000"))
+            .filter(|number| number.get() <= Self::MAX)
+            .ok_or_else(|| Invalid::new(what, text, "expected 1–10000"))
     }
 }
 
 impl FromStr for LogLimit {
     type Err = Invalid;
 
-    /// Reads `3/minute`; a bare number is a number each second.
+    /// Parses `3/minute`; a plain number is per second.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let (lines, per) = text.split_once('/').unwrap_or((text, LogUnit::Second.as_str()));
         Ok(Self { lines: Self::number("log limit", lines)?, per: per.parse()?, burst: Self::BURST })
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn a_prefix_has_up_to_29_printable_characters() {
-        let character = Err("has a character that is no printable ASCII, a quotation mark or a backslash");
+        let character = Err("expected printable ASCII without quotation marks and backslashes");
         let (longest, one_more) = ("p".repeat(29), "p".repeat(30));
         let rows = [
             ("", Ok(())),
             (" ", Ok(())),
             ("knock: ~!'", Ok(())),
             (&longest, Ok(())),
-            (&one_more, Err("is longer than 29 bytes")),
+            (&one_more, Err("longer than 29 bytes")),
             ("a\"b", character),
             ("a\\b", character),
             ("a\u{7f}", character),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_has_the_words_and_the_number_of_the_kernel() {
+    fn a_level_has_the_kernels_names_and_number() {
         let rows: [(LogLevel, u8, &[&str]); 8] = [
             (LogLevel::Emergency, 0, &["emerg", "panic", "0"]),
             (LogLevel::Alert, 1, &["alert", "1"]),
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_number_of_lines_in_a_time() {
-        let number = Err("is no number of 1 to 10000");
-        let unit = Err("is none of second, minute, hour, day");
+        let number = Err("expected 1–10000");
+        let unit = Err("expected second, minute, hour or day");
         let rows = [
             ("3/second", Ok("3/second")),
             ("3/sec", Ok("3/second")),

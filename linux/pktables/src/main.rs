@@ -1,6 +1,6 @@
-//! `pktables` says which address may pass which service of this host.
+//! `pktables` controls which address may reach which service of this host.
 //!
-//! [`cli`] is what was typed, [`request`] what it means; the library does it.
+//! [`cli`] parses the command line, [`request`] validates it, and the library does the work.
 
 #![forbid(unsafe_code)]
 
@@ -20,9 +20,9 @@ use pktables::{Change, Error, Firewall};
 use cli::{Args, CliExit};
 use request::{Action, Request};
 
-/// It could not be done.
+/// Exit code: the operation failed.
 const RUNTIME_ERROR: u8 = 1;
-/// Nothing was done, because an argument is wrong.
+/// Exit code: an argument is invalid, and nothing was done.
 const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn serve(request: &Request) -> Result<()> {
     if text.is_empty() { Ok(()) } else { print(&text, "") }
 }
 
-/// Gives what is to be printed.
+/// Returns the output.
 fn run(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
     let change = match &request.action {
         Action::Init(service) => firewall.init(service)?,
@@ -53,7 +53,7 @@ fn run(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
         Action::Flush(name) => firewall.flush(name)?,
         Action::Expire => {
             let expired = firewall.expire()?;
-            return Ok(if request.verbose { format!("{expired} ended\n") } else { String::new() });
+            return Ok(if request.verbose { format!("{expired} expired\n") } else { String::new() });
         }
         Action::List { service, json } => {
             let mut listings = firewall.list()?;
@@ -67,8 +67,8 @@ fn run(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
         }
     };
     let text = match change {
-        Change::Made => "done\n",
-        Change::AlreadySo => "already so\n",
+        Change::Made => "changed\n",
+        Change::AlreadySo => "unchanged\n",
     };
     Ok(if request.verbose { text.to_owned() } else { String::new() })
 }
@@ -85,7 +85,7 @@ fn finish(done: Result<()>) -> ExitCode {
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {
-    // Nobody is left to be told where this fails.
+    // There is no better place to report an error.
     let _ = writeln!(io::stderr(), "pktables: {text}");
     ExitCode::from(code)
 }

@@ -1,18 +1,18 @@
-//! What `nf_tables` is asked and answers, as messages of netlink. Names and numbers are those of the kernel's
-//! `include/uapi/linux/netfilter/nf_tables.h` and `nfnetlink.h`; numbers are big endian on the wire.
+//! Netlink messages of `nf_tables`. Names and numbers are from the kernel's `include/uapi/linux/netfilter/nf_tables.h` and
+//! `nfnetlink.h`; numbers are big endian on the wire.
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable as _, NLA_F_NESTED, NLA_TYPE_MASK, NetlinkDeserializable,
     NetlinkHeader, NetlinkSerializable, NlasIterator,
 };
 
-/// Kinds of messages.
+/// Message types.
 pub(crate) mod kind {
     /// `NFNL_MSG_BATCH_BEGIN`.
     pub(crate) const BATCH_BEGIN: u16 = 16;
     /// `NFNL_MSG_BATCH_END`.
     pub(crate) const BATCH_END: u16 = 17;
-    /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of the kinds below and in the resource of a batch.
+    /// `NFNL_SUBSYS_NFTABLES`, in the upper byte of the types below and in the resource of a batch.
     pub(crate) const NFTABLES: u16 = 10;
     const fn of_nftables(kind: u16) -> u16 {
         NFTABLES << 8 | kind
@@ -29,7 +29,7 @@ pub(crate) mod kind {
     pub(crate) const GET_GENERATION: u16 = of_nftables(16);
 }
 
-/// Kinds of attributes.
+/// Attribute types.
 pub(crate) mod attribute {
     /// `NFNL_BATCH_GENID`.
     pub(crate) const BATCH_GENERATION: u16 = 1;
@@ -68,10 +68,10 @@ pub(crate) mod attribute {
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
 
-/// The header of nfnetlink: family, version, resource. An attribute's header is as long: length, kind.
+/// Length of the nfnetlink header: family, version, resource. An attribute header (length, type) is as long.
 const HEADER: usize = 4;
 
-/// One message without its netlink header.
+/// A message without its netlink header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     kind: u16,
@@ -80,12 +80,12 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// About tables of the family `inet`.
+    /// A message about tables of family `inet`.
     pub(crate) fn new(kind: u16, attributes: &[DefaultNla]) -> Self {
         Self { kind, header: [INET, 0, 0, 0], attributes: emitted(attributes) }
     }
 
-    /// The beginning or end of a transaction.
+    /// The start or end of a batch.
     pub(crate) fn frame(kind: u16, attributes: &[DefaultNla]) -> Self {
         let [high, low] = kind::NFTABLES.to_be_bytes();
         Self { kind, header: [0, 0, high, low], attributes: emitted(attributes) }
@@ -121,12 +121,12 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// Attributes as they came. What is malformed ends them.
+/// Attributes. A malformed one ends the iteration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
-    /// Kinds and values, in order.
+    /// Types and values, in order.
     pub(crate) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
         NlasIterator::new(self.0).map_while(Result::ok).filter_map(|nla| {
             let (kind, length) = (nla.kind() & NLA_TYPE_MASK, usize::from(nla.length()));
@@ -134,17 +134,17 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// The first of this kind.
+    /// The first of this type.
     pub(crate) fn bytes(self, kind: u16) -> Option<&'a [u8]> {
         self.iter().find(|(found, _)| *found == kind).map(|(_, value)| value)
     }
 
-    /// The first of this kind, which holds attributes.
+    /// The first of this type, as nested attributes.
     pub(crate) fn nested(self, kind: u16) -> Option<Self> {
         self.bytes(kind).map(Attributes)
     }
 
-    /// All of this kind, which hold attributes.
+    /// All of this type, as nested attributes.
     pub(crate) fn all_nested(self, kind: u16) -> impl Iterator<Item = Self> {
         self.iter().filter(move |(found, _)| *found == kind).map(|(_, value)| Attributes(value))
     }
@@ -157,7 +157,7 @@ impl<'a> Attributes<'a> {
         self.bytes(kind)?.try_into().ok().map(u64::from_be_bytes)
     }
 
-    /// The text of this kind, without the zero at its end.
+    /// The text of this type, without the terminating zero.
     pub(crate) fn text(self, kind: u16) -> Option<&'a str> {
         let bytes = self.bytes(kind)?;
         str::from_utf8(bytes.strip_suffix(b"\0").unwrap_or(bytes)).ok()
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_found_by_their_kind() {
+    fn attributes_are_found_by_type() {
         let whole = [
             attribute(1, b"fw4\0"),
             attribute(1, b"second\0"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_ends_the_attributes() {
+    fn a_malformed_attribute_ends_the_iteration() {
         let good = attribute(1, &[7]);
         for (name, rest) in [
             ("a part of a header", vec![8, 0, 2]),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_those_of_the_kernel() {
+    fn types_are_those_of_the_kernel() {
         let found = [
             kind::BATCH_BEGIN,
             kind::BATCH_END,

@@ -1,4 +1,4 @@
-//! A socket to the kernel's netfilter, and questions and transactions over it.
+//! A netlink socket to netfilter: requests and transactions.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -17,29 +17,29 @@ use rustix::{
 
 use crate::message::{Message, attribute, kind};
 
-/// The kernel answers at once; this only keeps a lost answer from being waited for.
+/// The kernel answers at once; this only limits the wait for a lost answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The kernel fills at most 32 KiB at a time, whatever the question (`netlink_dump()`).
+/// The kernel sends at most 32 KiB at a time (`netlink_dump()`).
 const BUFFER: usize = 32 * 1024;
 
-/// How many times the rule set has changed, modulo 2³².
+/// The generation counter of the ruleset, modulo 2³².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) u32);
 
-/// What the kernel answers to one question.
+/// The answer to one request.
 pub(crate) type Reply = Result<Message, Errno>;
 
-/// A part of a transaction.
+/// An operation of a transaction.
 pub(crate) struct Operation {
     pub(crate) message: Message,
-    /// `NLM_F_…`, besides those that each step has.
+    /// Flags besides those that every operation has.
     pub(crate) flags: u16,
 }
 
-/// Why a transaction was not made.
+/// Why a transaction failed.
 pub(crate) enum Abort {
-    /// The rule set is of another generation by now.
+    /// The ruleset is of another generation by now.
     Outdated,
     /// The kernel refuses.
     Refused(Errno),
@@ -64,13 +64,13 @@ impl Connection {
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Asks several things at once, in this order. Each has one message for an answer.
-    pub(crate) fn request<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Reply; N], Errno> {
+    /// Sends several requests at once. Each gets one message as answer.
+    pub(crate) fn request<const N: usize>(&mut self, requests: [Message; N]) -> Result<[Reply; N], Errno> {
         let mut bytes = Vec::new();
-        let sequences = questions.map(|question| self.append(&mut bytes, question, NLM_F_REQUEST));
+        let sequences = requests.map(|message| self.append(&mut bytes, message, NLM_F_REQUEST));
         self.send(&bytes)?;
         let mut answers = [const { None }; N];
-        // Who may not ask gets one answer to all.
+        // Without permission, all requests get one common answer.
         while answers.iter().any(Option::is_none) && !answers.contains(&Some(Err(Errno::PERM))) {
             self.receive(|header, payload| {
                 let place = sequences.iter().position(|sequence| *sequence == header.sequence_number);
@@ -85,12 +85,11 @@ impl Connection {
         Ok(answers.map(|answer| answer.unwrap_or(Err(Errno::PERM))))
     }
 
-    /// Asks for all there is of something. It is asked again where it changed meanwhile, so the answer is
-    /// of one moment.
-    pub(crate) fn dump(&mut self, question: &Message) -> Result<Vec<Message>, Errno> {
+    /// Lists all objects of a kind. If they change meanwhile the request is repeated, so the result is consistent.
+    pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Message>, Errno> {
         loop {
             let mut bytes = Vec::new();
-            let sequence = self.append(&mut bytes, question.clone(), NLM_F_REQUEST | NLM_F_DUMP);
+            let sequence = self.append(&mut bytes, message.clone(), NLM_F_REQUEST | NLM_F_DUMP);
             self.send(&bytes)?;
             let mut found = Vec::new();
             let (mut end, mut interrupted) = (None, false);
@@ -117,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// Makes all operations or none, and only if the rule set is still of this generation.
+    /// Commits all operations or none, and only if the ruleset is still of this generation.
     pub(crate) fn commit(&mut self, generation: Generation, operations: Vec<Operation>) -> Result<(), Abort> {
         let mut bytes = Vec::new();
         let generation = DefaultNla::new(attribute::BATCH_GENERATION, generation.0.to_be_bytes().to_vec());
@@ -136,7 +135,7 @@ impl Connection {
                 let found = waiting.iter().position(|sequence| *sequence == header.sequence_number);
                 match found {
                     Some(place) => drop(waiting.swap_remove(place)),
-                    // An error of the frame is one of all operations, and may be all that is said.
+                    // An error of the batch concerns all operations, and may be the only one.
                     None if header.sequence_number == begin => waiting.clear(),
                     None => return,
                 }
@@ -146,13 +145,13 @@ impl Connection {
         }
         match outcome {
             None => Ok(()),
-            // Its number is another one on MIPS.
+            // The number differs on MIPS.
             Some(Errno::RESTART) => Err(Abort::Outdated),
             Some(error) => Err(Abort::Refused(error)),
         }
     }
 
-    /// Gives the sequence number, by which answers are known.
+    /// Returns the sequence number, which identifies the answer.
     fn append(&mut self, bytes: &mut Vec<u8>, message: Message, flags: u16) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
@@ -172,7 +171,7 @@ impl Connection {
         retry_on_intr(|| send(&self.socket, bytes, SendFlags::empty())).map(drop)
     }
 
-    /// Takes in one datagram. Answers to questions that were given up may be in it, too.
+    /// Receives one datagram. It may also contain answers to abandoned requests.
     fn receive(&mut self, mut each: impl FnMut(NetlinkHeader, NetlinkPayload<Message>)) -> Result<(), Errno> {
         let (socket, buffer) = (&self.socket, self.buffer.as_mut_slice());
         let (length, whole) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::TRUNC))?;
@@ -192,7 +191,7 @@ impl Connection {
     }
 }
 
-/// The error of a netlink code, which is negative; zero is none.
+/// The error of a netlink code, which is negative; zero is success.
 fn errno(code: i32) -> Option<Errno> {
     (code != 0).then(|| Errno::from_raw_os_error(code.saturating_neg()))
 }
@@ -205,7 +204,7 @@ mod tests {
     use crate::message::text;
 
     #[test]
-    fn messages_follow_each_other_with_numbers_of_their_own() -> Result<(), Errno> {
+    fn messages_are_padded_and_numbered() -> Result<(), Errno> {
         let mut connection = Connection::open()?;
         let mut bytes = Vec::new();
         // The second is padded to a multiple of 4: its last attribute is not.
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_begin_again_after_the_last() -> Result<(), Errno> {
+    fn sequence_numbers_wrap_around() -> Result<(), Errno> {
         let mut connection = Connection::open()?;
         connection.sequence = u32::MAX;
         assert_eq!(connection.append(&mut Vec::new(), Message::frame(kind::BATCH_END, &[]), 0), 0);
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_the_negative_of_an_error() {
+    fn a_code_is_a_negative_errno() {
         let rows = [(0, None), (-2, Some(Errno::NOENT)), (-1, Some(Errno::PERM)), (-17, Some(Errno::EXIST))];
         for (code, expected) in rows {
             assert_eq!(errno(code), expected, "{code}");

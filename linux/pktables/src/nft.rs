@@ -1,4 +1,4 @@
-//! The back end on nftables: rules by `nft`, grants over netlink.
+//! The nftables backend: rules with `nft`, grants over netlink.
 
 pub(crate) mod ruleset;
 pub(crate) mod schema;
@@ -29,8 +29,8 @@ const PROGRAM: &str = "nft";
 
 /// Services in the table `inet pktables` of the network namespace in which it was opened.
 ///
-/// A grant to an address is one netlink transaction in this process; `nft` is run for what changes rules:
-/// `init`, `remove`, and the first prefix of its length.
+/// A grant for a single address is one netlink transaction in this process. `nft` runs only when rules change: for `init`,
+/// `remove`, and the first prefix of each length.
 pub struct Nft {
     sets: Sets,
     lock: PathBuf,
@@ -45,13 +45,13 @@ impl Nft {
         Ok(Self { sets: Sets::open()?, lock: lock::DEFAULT_PATH.into() })
     }
 
-    /// With the lock in another place than `/run/pktables.lock`.
+    /// Uses another lock file than `/run/pktables.lock`.
     #[must_use]
     pub fn with_lock(self, path: &Path) -> Self {
         Self { lock: path.to_owned(), ..self }
     }
 
-    /// Whether there is a table of services.
+    /// Whether any service exists.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -59,17 +59,17 @@ impl Nft {
         Ok(!self.sets.names(TABLE)?.is_empty())
     }
 
-    /// The sets of a service; none where there is no service.
+    /// The sets of a service; none if there is no such service.
     fn sets_of(&mut self, name: &ServiceName) -> Result<Vec<SetName>, Error> {
         let names = self.sets.names(TABLE)?;
         let sets = names.iter().filter_map(|set| SetName::parse(set));
         let mut sets: Vec<SetName> = sets.filter(|set| set.service == *name).collect();
-        // The longest prefix first: nothing depends on it, but people read it so.
+        // The longest prefix first, for readers; nothing depends on it.
         sets.sort_unstable_by(|one, other| one.v6.cmp(&other.v6).then(other.length.cmp(&one.length)));
         Ok(sets)
     }
 
-    /// Makes the set of an address that none is there for, and grants then. Tells who asks for what cannot be.
+    /// Creates the missing set for an address, then grants. Reports why, if that is impossible.
     fn grant_with_new_set(
         &mut self,
         set: &SetName,
@@ -227,7 +227,7 @@ impl Firewall for Nft {
         Ok(listings)
     }
 
-    /// The kernel ends grants itself.
+    /// The kernel expires grants itself.
     fn expire(&mut self) -> Result<usize, Error> {
         Ok(0)
     }

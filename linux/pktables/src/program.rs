@@ -1,4 +1,4 @@
-//! Running the firewall's own programs: arguments and input are given as they are, and no shell sees them.
+//! Runs the firewall's own programs, without a shell.
 
 use std::{
     io::{self, Write as _},
@@ -7,18 +7,18 @@ use std::{
 
 use crate::{error::Error, lock::Guard};
 
-/// Asks a program; gives what it prints.
+/// Runs a program and returns its output.
 ///
 /// # Errors
-/// It cannot be run, or ends with another status than 0.
+/// It cannot be run, or exits with another status than 0.
 pub(crate) fn output(program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, Error> {
     run(program, arguments, b"", Stdio::piped())
 }
 
-/// Gives a program its input, which is a change. Its standard output, where it has nothing to say, is the lock.
+/// Runs a program with a change as input. It inherits the lock as standard output, which it does not use.
 ///
 /// # Errors
-/// It cannot be run, or ends with another status than 0.
+/// It cannot be run, or exits with another status than 0.
 pub(crate) fn feed(
     program: &'static str,
     arguments: &[&str],
@@ -41,7 +41,7 @@ fn run(program: &'static str, arguments: &[&str], input: &[u8], stdout: Stdio) -
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input) {
-            // It has seen enough; its status tells why.
+            // It stopped reading; its status says why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.map_err(failed)?,
         }
@@ -58,8 +58,8 @@ fn run(program: &'static str, arguments: &[&str], input: &[u8], stdout: Stdio) -
     Err(Error::Refused { program, message })
 }
 
-/// What a program complains of, in one line: `iptables-restore` puts its name into a line before, and hints
-/// into one after.
+/// The error message of a program in one line. `iptables-restore` prints its name on a line before it, and hints after
+/// it.
 fn error_message(stderr: &str) -> Option<String> {
     let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let useful = lines.filter(|line| !line.starts_with("Try `") && !line.starts_with('^'));
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_is_one_line() {
+    fn an_error_message_is_one_line() {
         let rows = [
             ("", None),
             ("\n \n", None),
@@ -89,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
-        let stderr = output("pktables-has-no-such-program", &[]).unwrap_err().to_string();
-        assert!(stderr.starts_with("cannot run pktables-has-no-such-program: "), "{stderr}");
+    fn a_missing_program_is_named() {
+        let error = output("pktables-has-no-such-program", &[]).unwrap_err().to_string();
+        assert_eq!(error, "cannot run pktables-has-no-such-program");
     }
 }

@@ -1,4 +1,4 @@
-//! What the command line means: every text is a value before anything is done.
+//! The validated command line.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use pktables::{Backend, Invalid, Log, LogLimit, Policy, Protocol, Service, Servi
 
 use crate::cli::{Args, Command, Init};
 
-/// What shall be done.
+/// What to do.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) backend: Backend,
@@ -27,8 +27,10 @@ pub(crate) enum Action {
 }
 
 impl Request {
+    /// Validates the arguments.
+    ///
     /// # Errors
-    /// The first text that is wrong.
+    /// The first invalid argument.
     pub(crate) fn from_args(args: &Args) -> Result<Self, Invalid> {
         let action = match &args.command {
             Command::Init(init) => Action::Init(service(init)?),

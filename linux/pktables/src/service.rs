@@ -1,4 +1,4 @@
-//! What is guarded: a port, who else it lets in, and where it leads.
+//! Services: what is guarded, the default policy, and forwarding.
 
 use std::{
     fmt,
@@ -7,10 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use crate::{invalid::Invalid, log::Log};
+use crate::{error::Error, invalid::Invalid, log::Log};
 
-/// The name of a service, 1 to 25 letters, digits, `-`, `_` or `.`, the first a letter or digit. The
-/// firewall's chain is `pk-NAME`, for which iptables has room for 28 bytes.
+/// A service name: 1 to 25 letters, digits, `-`, `_` or `.`, starting with a letter or digit. Its chain is `pk-NAME`, and
+/// iptables limits chain names to 28 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(String);
 
@@ -19,19 +19,19 @@ impl ServiceName {
     pub const LENGTH: usize = 25;
     const PREFIX: &str = "pk-";
 
-    /// The name as it was given.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The chain of the service: `pk-NAME`.
+    /// The name of its chain: `pk-NAME`.
     #[must_use]
     pub fn chain(&self) -> String {
         format!("{}{}", Self::PREFIX, self.0)
     }
 
-    /// The service that this chain belongs to, if it is a chain of a service.
+    /// The service that a chain belongs to, if any.
     #[must_use]
     pub fn of_chain(chain: &str) -> Option<Self> {
         chain.strip_prefix(Self::PREFIX)?.parse().ok()
@@ -42,17 +42,13 @@ impl FromStr for ServiceName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why| Invalid::new("service", text, why);
+        let wrong = |why| Invalid::new("service name", text, why);
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         match text.as_bytes() {
-            [] => Err(wrong("is empty")),
-            bytes if bytes.len() > Self::LENGTH => Err(wrong("is longer than 25 bytes")),
-            bytes if !bytes.iter().copied().all(fits) => {
-                Err(wrong("has a character that is no letter, digit, - _ or ."))
-            }
-            [first, ..] if !first.is_ascii_alphanumeric() => {
-                Err(wrong("does not begin with a letter or digit"))
-            }
+            [] => Err(wrong("empty")),
+            bytes if bytes.len() > Self::LENGTH => Err(wrong("longer than 25 bytes")),
+            bytes if !bytes.iter().copied().all(fits) => Err(wrong("expected letters, digits, - _ or .")),
+            [first, ..] if !first.is_ascii_alphanumeric() => Err(wrong("must start with a letter or digit")),
             _ => Ok(Self(text.to_owned())),
         }
     }
@@ -97,7 +93,7 @@ impl FromStr for Protocol {
         match text {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
-            _ => Err(Invalid::new("protocol", text, "is neither tcp nor udp")),
+            _ => Err(Invalid::new("protocol", text, "expected tcp or udp")),
         }
     }
 }
@@ -112,7 +108,7 @@ impl FromStr for Port {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
-        number.map(Self).ok_or_else(|| Invalid::new("port", text, "is no number of 1 to 65535"))
+        number.map(Self).ok_or_else(|| Invalid::new("port", text, "expected 1–65535"))
     }
 }
 
@@ -128,40 +124,40 @@ impl fmt::Display for Port {
     }
 }
 
-/// What happens to packets from addresses without a grant.
+/// The default policy: what happens to packets from addresses without a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// They vanish.
+    /// Drop them.
     #[default]
     Drop,
-    /// They pass. For trying a set-up, and for services that are only watched.
+    /// Accept them. For trial runs, and for services that are only observed.
     Accept,
 }
 
-/// A service on another host: packets from granted addresses are sent on to it.
+/// Where a service on another host is: packets from granted addresses are forwarded there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Forward {
-    /// Where they go; of the same family as the grant.
+    /// Address and port; of the same family as the grant.
     pub to: SocketAddr,
 }
 
 impl FromStr for Forward {
     type Err = Invalid;
 
-    /// Reads `192.168.1.10:22` or `[fd00::10]:22`.
+    /// Parses `192.168.1.10:22` or `[fd00::10]:22`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let wrong = |why| Invalid::new("forward", text, why);
-        let to: SocketAddr = text.parse().map_err(|_| wrong("is not of the form ADDRESS:PORT"))?;
+        let to: SocketAddr = text.parse().map_err(|_| wrong("expected ADDRESS:PORT"))?;
         if to.port() == 0 {
-            return Err(wrong("has port 0"));
+            return Err(wrong("port must not be 0"));
         }
         let host = to.ip();
         let local_only = matches!(host, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if host.is_unspecified() || host.is_loopback() || host.is_multicast() || local_only {
-            return Err(wrong("is no address that packets can be sent on to"));
+            return Err(wrong("cannot forward to this address"));
         }
         if host.to_canonical() != host {
-            return Err(wrong("is an IPv4 address written as IPv6"));
+            return Err(wrong("IPv4 address in IPv6 notation"));
         }
         Ok(Self { to })
     }
@@ -176,46 +172,41 @@ impl fmt::Display for Forward {
 /// A guarded port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// What it is called.
+    /// Its name.
     pub name: ServiceName,
-    /// What it speaks.
+    /// Its protocol.
     pub protocol: Protocol,
-    /// The port that packets come to, also where they are sent on to another.
+    /// The port on this host, even if the service is forwarded to another.
     pub port: Port,
-    /// Only the beginning of connections is guarded; connections that are there outlive their grant.
-    /// iptables: `--syn` for TCP, state NEW for UDP. nftables: state new.
+    /// Guard only new connections; established ones outlive their grant. iptables: `--syn` for TCP, state NEW for UDP.
+    /// nftables: state new.
     pub only_new: bool,
-    /// What happens to everybody else.
+    /// The default policy.
     pub policy: Policy,
-    /// Whether and how packets from everybody else are logged.
+    /// How to log packets without a grant, if at all.
     pub log: Option<Log>,
-    /// Where the service really is, at most one place a family; empty: on this host.
+    /// Where the service is forwarded, at most one address per family; empty: it is on this host.
     pub forward: Vec<Forward>,
 }
 
 impl Service {
-    /// Where packets from this address are sent on to. A service that is behind this host is so for both
-    /// families: what has no place there has no grants.
+    /// Where packets from this address are forwarded; `None`: the service is on this host. A service that is forwarded in
+    /// one family only cannot be reached in the other.
     ///
     /// # Errors
-    /// The service is behind this host, and not in this family.
-    pub fn forward_for(&self, address: IpAddr) -> Result<Option<Forward>, Invalid> {
+    /// The service is forwarded, but not in this family.
+    pub fn forward_for(&self, address: IpAddr) -> Result<Option<Forward>, Error> {
         if self.forward.is_empty() {
             return Ok(None);
         }
         let found = self.forward.iter().find(|forward| forward.to.is_ipv4() == address.is_ipv4());
-        found.copied().map(Some).ok_or_else(|| Self::no_forward(&self.name, address))
+        found.copied().map(Some).ok_or_else(|| Error::no_forward(&self.name, address))
     }
 
-    pub(crate) fn no_forward(name: &ServiceName, address: IpAddr) -> Invalid {
-        let why = if address.is_ipv4() { "leads to no IPv4 address" } else { "leads to no IPv6 address" };
-        Invalid::new("service", name.as_str(), why)
-    }
-
-    /// The same with its places in order, as a firewall gives them back.
+    /// Sorts the forward addresses, as a firewall returns them.
     ///
     /// # Errors
-    /// Two places to go to in one family.
+    /// Two of them are of the same family.
     pub fn checked(&self) -> Result<Self, Invalid> {
         let mut forward = self.forward.clone();
         forward.sort_unstable();
@@ -224,7 +215,7 @@ impl Service {
             _ => None,
         });
         match twice {
-            Some(text) => Err(Invalid::new("forward", &text, "is the second place of its family")),
+            Some(text) => Err(Invalid::new("forward", &text, "only one address per family")),
             None => Ok(Self { forward, ..self.clone() }),
         }
     }
@@ -242,22 +233,22 @@ mod tests {
             only_new: false,
             policy: Policy::Drop,
             log: None,
-            forward: forward.iter().map(|text| text.parse().expect("a place")).collect(),
+            forward: forward.iter().map(|text| text.parse().expect("an address and port")).collect(),
         }
     }
 
     #[test]
-    fn a_name_has_1_to_25_plain_bytes_and_begins_with_a_letter_or_digit() {
+    fn a_name_has_1_to_25_characters_and_starts_with_a_letter_or_digit() {
         let (longest, one_more) = ("n".repeat(25), "n".repeat(26));
-        let character = Err("has a character that is no letter, digit, - _ or .");
-        let begin = Err("does not begin with a letter or digit");
+        let character = Err("expected letters, digits, - _ or .");
+        let begin = Err("must start with a letter or digit");
         let rows = [
             ("a", Ok(())),
             ("7", Ok(())),
             ("A-z_0.9", Ok(())),
             (&longest, Ok(())),
-            (&one_more, Err("is longer than 25 bytes")),
-            ("", Err("is empty")),
+            (&one_more, Err("longer than 25 bytes")),
+            ("", Err("empty")),
             ("-a", begin),
             ("_a", begin),
             (".a", begin),
@@ -278,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_somebody_else_belongs_to_no_service() {
+    fn a_foreign_chain_belongs_to_no_service() {
         for chain in ["", "pk-", "pk", "INPUT", "ssh", "pk--", "PK-ssh", "pk-a b", "xpk-ssh"] {
             assert_eq!(ServiceName::of_chain(chain), None, "{chain:?}");
         }
@@ -293,7 +284,7 @@ mod tests {
         assert_ne!(Protocol::Tcp.as_str(), Protocol::Udp.as_str());
         for text in ["", "TCP", "sctp", "6", "tcp "] {
             let why = text.parse::<Protocol>().map_err(|invalid| invalid.why);
-            assert_eq!(why, Err("is neither tcp nor udp"), "{text:?}");
+            assert_eq!(why, Err("expected tcp or udp"), "{text:?}");
         }
     }
 
@@ -322,9 +313,8 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_sent_on_to_an_address_and_port_of_another_host() {
-        let (form, nowhere) =
-            ("is not of the form ADDRESS:PORT", "is no address that packets can be sent on to");
+    fn a_forward_address_is_another_host() {
+        let (form, nowhere) = ("expected ADDRESS:PORT", "cannot forward to this address");
         let rows = [
             ("192.168.1.10:22", None),
             ("[fd00::10]:22", None),
@@ -332,7 +322,7 @@ mod tests {
             ("192.168.1.10", Some(form)),
             ("fd00::10:22x", Some(form)),
             ("nas:22", Some(form)),
-            ("192.168.1.10:0", Some("has port 0")),
+            ("192.168.1.10:0", Some("port must not be 0")),
             ("0.0.0.0:22", Some(nowhere)),
             ("[::]:22", Some(nowhere)),
             ("127.0.0.1:22", Some(nowhere)),
@@ -340,7 +330,7 @@ mod tests {
             ("224.0.0.1:22", Some(nowhere)),
             ("[ff02::1]:22", Some(nowhere)),
             ("[fe80::1]:22", Some(nowhere)),
-            ("[::ffff:192.168.1.10]:22", Some("is an IPv4 address written as IPv6")),
+            ("[::ffff:192.168.1.10]:22", Some("IPv4 address in IPv6 notation")),
         ];
         for (text, why) in rows {
             match (text.parse::<Forward>(), why) {
@@ -352,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_sent_on_to_the_place_of_its_family() {
-        /// Places, who comes, where he is sent.
+    fn packets_are_forwarded_in_their_family() {
+        /// Forward addresses, source, expected forward address.
         type Row<'a> = (&'a [&'a str], &'a str, Result<Option<&'a str>, &'a str>);
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
         let rows: [Row<'_>; 7] = [
@@ -362,20 +352,21 @@ mod tests {
             (&[four, six], "192.0.2.7", Ok(Some(four))),
             (&[four, six], "2001:db8::7", Ok(Some(six))),
             (&[six], "2001:db8::7", Ok(Some(six))),
-            (&[four], "2001:db8::7", Err("leads to no IPv6 address")),
-            (&[six], "192.0.2.7", Err("leads to no IPv4 address")),
+            (&[four], "2001:db8::7", Err("service nas has no IPv6 forward address")),
+            (&[six], "192.0.2.7", Err("service nas has no IPv4 forward address")),
         ];
         for (places, from, expected) in rows {
             let found = service(places).forward_for(from.parse().expect("an address"));
             let found =
-                found.map(|place| place.map(|place| place.to_string())).map_err(|invalid| invalid.why);
-            assert_eq!(found, expected.map(|place| place.map(str::to_owned)), "{places:?} {from}");
+                found.map(|place| place.map(|place| place.to_string())).map_err(|error| error.to_string());
+            let expected = expected.map(|place| place.map(str::to_owned)).map_err(str::to_owned);
+            assert_eq!(found, expected, "{places:?} {from}");
         }
     }
 
     #[test]
-    fn a_service_has_at_most_one_place_in_each_family() {
-        /// Places, the same in order or the one too many.
+    fn a_service_has_one_forward_address_per_family() {
+        /// Forward addresses, the sorted ones or the surplus one.
         type Row<'a> = (&'a [&'a str], Result<&'a [&'a str], &'a str>);
         let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
         let rows: [Row<'_>; 5] = [

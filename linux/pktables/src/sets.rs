@@ -1,4 +1,4 @@
-//! Grants as elements of nftables sets, changed in this process over netlink: no program is started.
+//! Grants as elements of nftables sets, changed over netlink without starting a program.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -16,7 +16,7 @@ use crate::{
     netlink::{Abort, Connection, Generation, Operation, Reply},
 };
 
-/// How long others may keep changing the rule set between our look and our change.
+/// How long to retry while other programs change the ruleset between reading and changing it.
 const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// `NFT_SET_INTERVAL`.
@@ -25,7 +25,7 @@ const SET_INTERVAL: u32 = 4;
 /// `NFT_SET_TIMEOUT`.
 const SET_TIMEOUT: u32 = 16;
 
-/// A set of a table of the family `inet`.
+/// A set in a table of family `inet`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetPath<'a> {
     /// The table's name.
@@ -39,51 +39,50 @@ pub struct SetPath<'a> {
 pub struct Element {
     /// The address.
     pub address: IpAddr,
-    /// How long it stays; `None`: without an end.
+    /// Time left; `None`: no end.
     pub left: Option<Duration>,
-    /// Packets that matched; `None`: the set has no counters. A renewal keeps the number.
+    /// Packets that matched; `None`: not counted. A renewal keeps the number.
     pub packets: Option<u64>,
 }
 
-/// A long-lived way to the sets of the network namespace in which it was opened.
+/// A connection to the sets of the network namespace in which it was opened.
 ///
-/// Sets hold single addresses: type `ipv4_addr` or `ipv6_addr`, flag `timeout`, no flag `interval`. A change
-/// is one transaction, bound to the generation of the rule set that was looked at. If anybody changed
-/// anything meanwhile, it is looked at again, so no lock is needed against other programs.
+/// A set must hold single addresses: type `ipv4_addr` or `ipv6_addr`, flag `timeout`, no flag `interval`. Each change is one
+/// transaction, bound to the generation of the ruleset that was read. If another program changed the ruleset meanwhile, it
+/// is read again, so no lock is needed.
 pub struct Sets {
     connection: Connection,
 }
 
-/// What is known before a change.
+/// The state before a change.
 struct Snapshot {
     generation: Generation,
     element: Option<Current>,
 }
 
-/// An element as the kernel has it.
+/// An element in the kernel.
 struct Current {
     left: Option<Duration>,
-    /// Its counter as the kernel writes it, for what takes its place.
+    /// Its counter, encoded by the kernel, for the element that replaces it.
     counter: Option<Vec<u8>>,
 }
 
 impl Sets {
-    /// Opens a netlink socket. The first change tells whether the process may use it.
+    /// Opens a netlink socket. Only the first change shows whether the process has permission.
     ///
     /// # Errors
     /// The kernel has no netfilter.
     pub fn open() -> Result<Self, Error> {
         let connection = Connection::open();
-        let connection = connection.map_err(|errno| refused("reach the kernel's firewall", errno))?;
+        let connection = connection.map_err(|errno| refused("open a netfilter socket", errno))?;
         Ok(Self { connection })
     }
 
-    /// Puts an address into a set, for `ttl` or without end. One that is there stays at least as long as it
-    /// would have. (Without `ttl`, a default timeout of the set counts.) The kernel takes it out, within
-    /// a tick of its end.
+    /// Adds an address, for `ttl` or without end. An existing element is never shortened. (Without `ttl`, the default timeout of
+    /// the set applies.) The kernel removes the element within a tick of its end.
     ///
     /// # Errors
-    /// There is no such set, it does not fit, `ttl` is zero, or the kernel refuses.
+    /// There is no such set, it is unsuitable, `ttl` is zero, or the kernel refuses.
     pub fn grant(
         &mut self,
         path: SetPath<'_>,
@@ -91,7 +90,7 @@ impl Sets {
         ttl: Option<Duration>,
     ) -> Result<Change, Error> {
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return Err(Invalid::new("time", "0", "is no time to pass in").into());
+            return Err(Invalid::new("time", "0", "must not be zero").into());
         }
         let milliseconds = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
         self.retry(|sets| {
@@ -103,8 +102,8 @@ impl Sets {
                 if stays {
                     return Ok(Some(Change::AlreadySo));
                 }
-                // An element's end cannot be moved before Linux 6.12, so another takes its place. Packets see
-                // either the one or the other.
+                // Before Linux 6.12 the timeout of an element cannot be changed, so it is replaced. Packets see either the one or
+                // the other.
                 let message = Message::new(kind::DELETE_ELEMENT, &element(path, address, Vec::new()));
                 operations.push(Operation { message, flags: 0 });
                 let counter = found
@@ -120,7 +119,7 @@ impl Sets {
         })
     }
 
-    /// Takes an address out of a set.
+    /// Removes an address from a set.
     ///
     /// # Errors
     /// There is no such set, or the kernel refuses.
@@ -135,7 +134,7 @@ impl Sets {
         })
     }
 
-    /// Takes all addresses out of a set.
+    /// Removes all addresses from a set.
     ///
     /// # Errors
     /// There is no such set, or the kernel refuses.
@@ -143,7 +142,7 @@ impl Sets {
         self.flush_all(path.table, &[path.set])
     }
 
-    /// Takes all addresses out of several sets at once.
+    /// Removes all addresses from several sets at once.
     ///
     /// # Errors
     /// There is no such set, or the kernel refuses.
@@ -172,7 +171,7 @@ impl Sets {
         })
     }
 
-    /// What is in a set, sorted by address.
+    /// Lists the elements of a set, sorted by address.
     ///
     /// # Errors
     /// There is no such set, or the kernel refuses.
@@ -184,7 +183,7 @@ impl Sets {
         Ok(found)
     }
 
-    /// The names of the sets of a table; none where there is no such table.
+    /// Lists the names of the sets of a table; none if there is no such table.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -192,15 +191,15 @@ impl Sets {
         let question = Message::new(kind::GET_SET, &[text(attribute::TABLE, table)]);
         let messages = match self.connection.dump(&question) {
             Err(Errno::NOENT) => Vec::new(),
-            answer => answer.map_err(|errno| refused("list the firewall's sets", errno))?,
+            answer => answer.map_err(|errno| refused("list sets", errno))?,
         };
-        // Older kernels do not filter what they list.
+        // Older kernels ignore the filter.
         let ours = messages.iter().map(Message::attributes);
         let ours = ours.filter(|attributes| attributes.text(attribute::TABLE) == Some(table));
         Ok(ours.filter_map(|attributes| attributes.text(attribute::SET)).map(str::to_owned).collect())
     }
 
-    /// Tries until nobody else changes the rule set between look and change.
+    /// Retries until the ruleset did not change between reading and changing it.
     fn retry(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<Option<Change>, Error>,
@@ -216,7 +215,7 @@ impl Sets {
         }
     }
 
-    /// Makes the operations; `None` if somebody else changed the rule set since the look.
+    /// Commits the operations; `None` if the ruleset has changed since it was read.
     fn change(
         &mut self,
         path: SetPath<'_>,
@@ -225,7 +224,7 @@ impl Sets {
     ) -> Result<Option<Change>, Error> {
         match self.connection.commit(generation, operations) {
             Ok(()) => Ok(Some(Change::Made)),
-            // An element that comes to its end just now changes no generation. The next look will tell.
+            // An element may expire just now, which does not change the generation. Reading again shows it.
             Err(Abort::Outdated | Abort::Refused(Errno::EXIST | Errno::NOENT)) => Ok(None),
             Err(Abort::Refused(errno)) => Err(failed(path, "change a set", errno)),
         }
@@ -243,13 +242,13 @@ impl Sets {
                 counter: attributes.bytes(attribute::ELEMENT_EXPRESSION).map(<[u8]>::to_vec),
             }),
             Err(Errno::NOENT) => None,
-            Err(errno) => return Err(failed(path, "look into a set", errno)),
+            Err(errno) => return Err(failed(path, "read a set", errno)),
         };
         Ok(Snapshot { generation, element })
     }
 
     fn request<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Reply; N], Error> {
-        self.connection.request(questions).map_err(|errno| refused("ask the kernel's firewall", errno))
+        self.connection.request(questions).map_err(|errno| refused("query nftables", errno))
     }
 }
 
@@ -268,28 +267,28 @@ fn get_set(path: SetPath<'_>) -> Message {
 fn generation_of(answer: Reply) -> Result<Generation, Error> {
     let number =
         answer.and_then(|message| message.attributes().u32(attribute::GENERATION).ok_or(Errno::BADMSG));
-    number.map(Generation).map_err(|errno| refused("ask the kernel for the generation of its rules", errno))
+    number.map(Generation).map_err(|errno| refused("read the ruleset generation", errno))
 }
 
-/// Whether the set can hold this address, and only it.
+/// Checks that the set can hold this address alone.
 fn check(path: SetPath<'_>, set: Attributes<'_>, address: IpAddr) -> Result<(), Error> {
     let flags = set.u32(attribute::SET_FLAGS).unwrap_or(0);
     let unsuitable = |why| Err(Error::UnsuitableSet { set: path.set.to_owned(), why });
-    // In such a set an address is the beginning of everything above it.
+    // In such a set an address is the start of an interval.
     if flags & SET_INTERVAL != 0 {
-        return unsuitable("has the flag interval, and single addresses need a set without");
+        return unsuitable("has the interval flag; grants need a set without it");
     }
     if flags & SET_TIMEOUT == 0 {
-        return unsuitable("lacks the flag timeout");
+        return unsuitable("lacks the timeout flag");
     }
     match (address, set.u32(attribute::SET_KEY_LENGTH)) {
         (IpAddr::V4(_), Some(4)) | (IpAddr::V6(_), Some(16)) => Ok(()),
-        (IpAddr::V4(_), _) => unsuitable("holds no IPv4 addresses"),
-        (IpAddr::V6(_), _) => unsuitable("holds no IPv6 addresses"),
+        (IpAddr::V4(_), _) => unsuitable("does not hold IPv4 addresses"),
+        (IpAddr::V6(_), _) => unsuitable("does not hold IPv6 addresses"),
     }
 }
 
-/// The address in its set, with what else an element has.
+/// The attributes of an element.
 fn element(path: SetPath<'_>, address: IpAddr, rest: Vec<DefaultNla>) -> [DefaultNla; 3] {
     let key = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -313,7 +312,7 @@ pub(crate) fn read(element: Attributes<'_>) -> Option<Element> {
     Some(Element { address: address.ok()?, left: left(element), packets: packets(element) })
 }
 
-/// An element without an expiration has no end.
+/// An element without expiration has no end.
 fn left(element: Attributes<'_>) -> Option<Duration> {
     element.u64(attribute::ELEMENT_EXPIRATION).map(Duration::from_millis)
 }
@@ -325,7 +324,7 @@ fn packets(element: Attributes<'_>) -> Option<u64> {
     counter.u64(attribute::COUNTER_PACKETS)
 }
 
-/// What an error of the kernel means where a set is named.
+/// Maps an error of the kernel for an operation on a set.
 fn failed(path: SetPath<'_>, action: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::NOENT => Error::NoSet { table: path.table.to_owned(), set: path.set.to_owned() },

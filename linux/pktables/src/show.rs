@@ -1,4 +1,4 @@
-//! Services and grants, for people and for programs.
+//! Output of `list`: as a table and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const HEAD: [&str; 5] = ["SERVICE", "PORT", "ADDRESS", "LEFT", "PACKETS"];
 
-/// A line for each grant, and one a service for everybody else; with a last line end.
+/// A line for each grant, and one per service for the default policy; ends with a newline.
 pub(crate) fn table(listings: &[Listing]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     for Listing { service, grants, default_packets } in listings {
@@ -15,7 +15,7 @@ pub(crate) fn table(listings: &[Listing]) -> String {
         for Grant { address: who, left, packets } in grants {
             let left = match left {
                 None => "-".to_owned(),
-                Some(left) if left.is_zero() => "over".to_owned(),
+                Some(left) if left.is_zero() => "expired".to_owned(),
                 Some(left) => time::short(*left),
             };
             rows.push([name.clone(), port.clone(), address::short(*who), left, count(*packets)]);
@@ -34,7 +34,7 @@ pub(crate) fn table(listings: &[Listing]) -> String {
     text
 }
 
-/// An array with an object for each service; with a last line end.
+/// An array with an object for each service; ends with a newline.
 pub(crate) fn json(listings: &[Listing]) -> String {
     let services: Vec<Value> = listings.iter().map(object).collect();
     format!("{:#}\n", Value::Array(services))

@@ -1,16 +1,16 @@
-//! How long a grant lasts, as people write it.
+//! Durations of grants as text.
 
 use std::time::Duration;
 
 use crate::invalid::Invalid;
 
-/// The longest time, so that an end of it can be written everywhere: ten years.
+/// Ten years, so that every end fits everywhere.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 
-/// Reads `30s`, `5m`, `2h`, `1d`, or a bare number of seconds.
+/// Parses `30s`, `5m`, `2h`, `1d`, or a plain number of seconds.
 ///
 /// # Errors
-/// The text is none of these, is zero, or is more than ten years.
+/// The text is something else, is zero, or is more than ten years.
 pub fn parse(text: &str) -> Result<Duration, Invalid> {
     let wrong = |why| Invalid::new("time", text, why);
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -19,20 +19,20 @@ pub fn parse(text: &str) -> Result<Duration, Invalid> {
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        _ => return Err(wrong("does not end with s, m, h or d")),
+        _ => return Err(wrong("unknown unit; expected s, m, h or d")),
     };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong("is no number of seconds, or with m, h or d behind it"));
+        return Err(wrong("expected a number, with s, m, h or d"));
     }
     let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match seconds {
-        Some(0) => Err(wrong("is no time at all")),
+        Some(0) => Err(wrong("must not be zero")),
         Some(seconds) if seconds <= MAX_SECONDS => Ok(Duration::from_secs(seconds)),
-        _ => Err(wrong("is more than ten years")),
+        _ => Err(wrong("longer than ten years")),
     }
 }
 
-/// The time in its two largest units: `29s`, `4m30s`, `2d5h`. What is begun counts whole.
+/// Formats a duration in its two largest units, rounded up: `29s`, `4m30s`, `2d5h`.
 #[must_use]
 pub fn short(time: Duration) -> String {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_numbers_with_a_unit() {
+    fn durations_are_numbers_with_a_unit() {
         let rows = [
             ("30s", Ok(30)),
             ("30", Ok(30)),
@@ -62,16 +62,16 @@ mod tests {
             ("2h", Ok(7200)),
             ("1d", Ok(86_400)),
             ("3650d", Ok(MAX_SECONDS)),
-            ("3651d", Err("is more than ten years")),
-            ("99999999999999999999s", Err("is more than ten years")),
-            ("0s", Err("is no time at all")),
-            ("", Err("is no number of seconds, or with m, h or d behind it")),
-            ("s", Err("is no number of seconds, or with m, h or d behind it")),
-            ("-5s", Err("is no number of seconds, or with m, h or d behind it")),
-            ("+5s", Err("is no number of seconds, or with m, h or d behind it")),
-            ("5ms", Err("does not end with s, m, h or d")),
-            ("5 s", Err("is no number of seconds, or with m, h or d behind it")),
-            ("5.5s", Err("is no number of seconds, or with m, h or d behind it")),
+            ("3651d", Err("longer than ten years")),
+            ("99999999999999999999s", Err("longer than ten years")),
+            ("0s", Err("must not be zero")),
+            ("", Err("expected a number, with s, m, h or d")),
+            ("s", Err("expected a number, with s, m, h or d")),
+            ("-5s", Err("expected a number, with s, m, h or d")),
+            ("+5s", Err("expected a number, with s, m, h or d")),
+            ("5ms", Err("unknown unit; expected s, m, h or d")),
+            ("5 s", Err("expected a number, with s, m, h or d")),
+            ("5.5s", Err("expected a number, with s, m, h or d")),
         ];
         for (row, (text, expected)) in rows.into_iter().enumerate() {
             let read = parse(text).map(|time| time.as_secs()).map_err(|invalid| invalid.why);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_shown_in_two_units() {
+    fn a_duration_is_shown_in_two_units() {
         let rows = [
             (1, "1s"),
             (30_000, "30s"),

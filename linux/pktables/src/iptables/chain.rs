@@ -1,8 +1,8 @@
-//! How a service looks in iptables, in one address family: the shapes of the original, and back.
+//! The rules of a service in one address family, in the form of the original `pktables`, and parsing them.
 //!
-//! In `filter` a chain `pk-NAME`: an ACCEPT for each grant, sorted by address, a LOG, the policy; in INPUT a
-//! jump to it. A service that is elsewhere has its grants in a chain `pk-NAME` of `nat` instead, as DNAT, with a
-//! jump in PREROUTING, and an ACCEPT for each direction in FORWARD.
+//! The chain `pk-NAME` in `filter` has an ACCEPT for each grant, sorted by address, then the LOG and the default policy; INPUT
+//! jumps to it. A forwarded service has its grants in a chain `pk-NAME` in `nat` instead, as DNAT, with a jump in PREROUTING
+//! and an ACCEPT for each direction in FORWARD.
 
 use std::fmt::{Display, Write as _};
 
@@ -18,43 +18,43 @@ use crate::{
     service::{Forward, Policy, Port, Protocol, Service, ServiceName},
 };
 
-/// The comment of the jump of a service that is behind this host, and not in this family.
-const ELSEWHERE: &str = "elsewhere";
+/// The comment of the jump of a service that is forwarded in the other family only.
+const OTHER_FAMILY: &str = "elsewhere";
 
-/// A rule that leads to a service's chain, or is marked as the service's own.
+/// A rule outside the chains of a service that jumps to them or has their name as comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hook {
     table: &'static str,
     chain: String,
     text: String,
-    /// Of those that a service is made of; default_packets are somebody else's, and in the way of `remove` only.
+    /// Part of the service. Other rules are foreign, and only matter to `remove`, because they keep the chain in use.
     own: bool,
 }
 
 impl Hook {
-    /// Hosts often end FORWARD with a refusal. INPUT is as it was in the original.
+    /// FORWARD often ends with a reject. INPUT is as in the original.
     fn is_inserted_first(&self) -> bool {
         self.chain == "FORWARD"
     }
 }
 
-/// All that a service is in one family: for each place the texts of its rules.
+/// All rules of a service in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServiceRules {
-    /// The service's own chain of `filter`.
+    /// Its chain in `filter`.
     filter: Option<Vec<String>>,
-    /// The service's own chain of `nat`.
+    /// Its chain in `nat`.
     nat: Option<Vec<String>>,
     hooks: Vec<Hook>,
 }
 
 impl ServiceRules {
-    /// What there is, whoever made it.
+    /// The current rules, including foreign ones that refer to the service.
     pub(crate) fn of(saved: &Saved, name: &ServiceName) -> Self {
         Self::filtered(saved, name, |_| true)
     }
 
-    /// What there is, without the grants.
+    /// The current rules without grants.
     pub(crate) fn without_grants(saved: &Saved, name: &ServiceName) -> Self {
         Self::filtered(saved, name, |rule| GrantRule::of(rule).is_none())
     }
@@ -74,8 +74,8 @@ impl ServiceRules {
         Self { filter: texts("filter"), nat: texts("nat"), hooks: hooks.collect() }
     }
 
-    /// What should be where there is `from`. `forward` is the family's; a service that has only the other
-    /// family's has no grants in this one.
+    /// The desired rules; foreign rules of `from` stay. `forward` is that of this family. A service that is forwarded in the
+    /// other family only has no grants here.
     pub(crate) fn new(
         service: &Service,
         forward: Option<Forward>,
@@ -84,25 +84,26 @@ impl ServiceRules {
     ) -> Self {
         let (own, protocol, port) = (service.name.chain(), service.protocol, service.port);
         let port_is = |port: &dyn Display| format!("-p {protocol} -m {protocol} --dport {port}");
-        let elsewhere = forward.is_none() && !service.forward.is_empty();
+        let other_family_only = forward.is_none() && !service.forward.is_empty();
         let new = match protocol {
             _ if !service.only_new => "",
-            // As iptables writes --syn.
+            // How iptables-save writes --syn.
             Protocol::Tcp => " --tcp-flags FIN,SYN,RST,ACK SYN",
             Protocol::Udp => " -m conntrack --ctstate NEW",
         };
-        let mark = if elsewhere { format!(" -m comment --comment {ELSEWHERE}") } else { String::new() };
+        let mark =
+            if other_family_only { format!(" -m comment --comment {OTHER_FAMILY}") } else { String::new() };
         let mut hooks = vec![(HookPoint::Input, format!("{}{new}{mark} -j {own}", port_is(&port)))];
         if let Some(Forward { to }) = forward {
             let host = IpNet::from(to.ip());
-            // Connections that were sent there for this service and no other.
+            // Only connections that were forwarded for this service.
             let sent = format!(
                 "-m conntrack --ctstate DNAT --ctorigdstport {port} -m comment --comment {own} -j ACCEPT"
             );
             hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&to.port()))));
             let back = format!("-s {host} -p {protocol} -m {protocol} --sport {}", to.port());
             hooks.push((HookPoint::Forward, format!("{back} {sent}")));
-            // What passes this host on its way to default_packets is none of the service.
+            // Packets to other hosts are not for this service.
             let arrives = format!("{} -m addrtype --dst-type LOCAL -j {own}", port_is(&port));
             hooks.push((HookPoint::Prerouting, arrives));
         }
@@ -117,7 +118,7 @@ impl ServiceRules {
         let rules = grants.iter().map(|grant| grant.to_text(protocol, forward));
         let (mut filter, nat) = match forward {
             Some(_) => (Vec::new(), Some(rules.collect())),
-            None if elsewhere => (Vec::new(), None),
+            None if other_family_only => (Vec::new(), None),
             None => (rules.collect(), None),
         };
         filter.extend(service.log.as_ref().map(log));
@@ -133,7 +134,7 @@ impl ServiceRules {
         *self == Self::default()
     }
 
-    /// The input of `iptables-restore --noflush` that turns one into the other; empty where they are equal.
+    /// The input of `iptables-restore --noflush` that changes `from` to `to`; empty if they are equal.
     pub(crate) fn script(name: &ServiceName, from: &Self, to: &Self) -> String {
         let own = name.chain();
         let mut added = to.hooks.clone();
@@ -148,7 +149,7 @@ impl ServiceRules {
         let mut script = String::new();
         for (table, old, new) in [("filter", &from.filter, &to.filter), ("nat", &from.nat, &to.nat)] {
             let mut lines = String::new();
-            // A chain that is declared is there, and empty.
+            // Declaring a chain creates or empties it.
             if new.is_some() && old != new {
                 let _ = writeln!(lines, ":{own} - [0:0]");
             }
@@ -162,7 +163,7 @@ impl ServiceRules {
             for Hook { chain, text, .. } in added().filter(|hook| !hook.is_inserted_first()) {
                 let _ = writeln!(lines, "-A {chain} {text}");
             }
-            // The last one put at the top is the first in the end.
+            // The last one inserted at the top is the first in the end.
             let first: Vec<&Hook> = added().filter(|hook| hook.is_inserted_first()).collect();
             for Hook { chain, text, .. } in first.into_iter().rev() {
                 let _ = writeln!(lines, "-I {chain} {text}");
@@ -178,7 +179,7 @@ impl ServiceRules {
     }
 }
 
-/// Where a rule stands that has to do with a service, outside of the service's own chains.
+/// Where a rule is that refers to a service.
 #[derive(Clone, Copy)]
 enum HookPoint<'a> {
     Input,
@@ -206,7 +207,7 @@ impl<'a> HookPoint<'a> {
     }
 }
 
-/// Rules outside of a service's own chains that lead to it, or are marked as its own.
+/// The rules outside the chains of a service that jump to them or have their name as comment.
 fn references<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (HookPoint<'a>, &'a Rule)> {
     let own = name.chain();
     let rules = ["filter", "nat"].into_iter().flat_map(|table| {
@@ -228,31 +229,31 @@ fn references<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = 
     })
 }
 
-/// A service as one family has it.
+/// A parsed service of one family.
 #[derive(Debug)]
 pub(crate) struct Parsed {
-    /// With the place of this family only.
+    /// With the forward address of this family only.
     pub(crate) service: Service,
-    /// Packets that met the policy.
+    /// Packets that the default policy handled.
     pub(crate) default_packets: u64,
-    /// The service is behind this host, and not in this family.
-    pub(crate) elsewhere: bool,
-    /// Each rule of a service in this family is there once.
+    /// The service is forwarded in the other family only.
+    pub(crate) other_family_only: bool,
+    /// No rule is missing or duplicate.
     pub(crate) is_complete: bool,
-    /// The table that holds the grants.
+    /// The table with the grants.
     table: &'static str,
-    /// The rules of the chain there; `None`: it is no grant.
+    /// The rules of the chain in that table; `None`: not a grant.
     rules: Vec<Option<GrantRule>>,
 }
 
 impl Parsed {
-    /// In the order of their rules.
+    /// The grants, in the order of their rules.
     pub(crate) fn grants(&self) -> impl Iterator<Item = &GrantRule> {
         self.rules.iter().flatten()
     }
 
-    /// The input of `iptables-restore --noflush` after which these are the grants. Those that stay keep their
-    /// places and counters.
+    /// The input of `iptables-restore --noflush` that changes the grants to `wanted`. The others keep their positions and
+    /// counters.
     pub(crate) fn script(&self, wanted: &[GrantRule]) -> String {
         let chain = self.service.name.chain();
         let forward = self.service.forward.first().copied();
@@ -268,7 +269,7 @@ impl Parsed {
             }
         }
         for grant in wanted.iter().filter(|grant| grant.text.is_none()) {
-            // Before the first greater address; without one behind the last grant, so before LOG and policy.
+            // Before the first greater address, else after the last grant, and so before LOG and policy.
             let is_greater =
                 |rule: Option<&GrantRule>| rule.is_some_and(|other| other.address > grant.address);
             let after_last =
@@ -282,18 +283,18 @@ impl Parsed {
     }
 }
 
-/// The services of a family.
+/// The names of all services.
 pub(crate) fn services(saved: &Saved) -> impl Iterator<Item = ServiceName> {
     saved.chains("filter").filter_map(|(chain, _)| ServiceName::of_chain(chain))
 }
 
-/// The grants of a service, also of one that is not whole.
+/// The grants of a service, even if the rest cannot be parsed.
 pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
     let chains = ["filter", "nat"].into_iter().filter_map(|table| saved.rules(table, &name.chain()));
     chains.flatten().filter_map(GrantRule::of).collect()
 }
 
-/// Reads a service; `None`: it is not there.
+/// Parses a service; `None`: it does not exist.
 ///
 /// # Errors
 /// Its rules are not those of a service.
@@ -302,7 +303,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
     let Some(rules) = saved.rules("filter", &own) else { return Ok(None) };
     let wrong = |part: &str| Error::Unparsable {
         program: "iptables",
-        part: format!("chain {own} {part}; pktables init or remove {name} puts that right"),
+        part: format!("chain {own}: {part}; repair it with pktables init {name} or pktables remove {name}"),
     };
     let (mut jumps, mut forwards, mut redirects) = (Vec::new(), Vec::new(), 0_usize);
     for (place, rule) in references(saved, name) {
@@ -314,13 +315,14 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         }
     }
     let jump = match jumps[..] {
-        [] => return Err(wrong("is reached by no rule of INPUT")),
+        [] => return Err(wrong("no jump from INPUT")),
         [jump] => jump,
-        _ => return Err(wrong("is reached by several rules of INPUT")),
+        _ => return Err(wrong("several jumps from INPUT")),
     };
     let value = |option| jump.value(option).unwrap_or_default();
-    let protocol: Protocol = value("-p").parse().map_err(|_| wrong("guards neither tcp nor udp"))?;
-    let port: Port = value("--dport").parse().map_err(|_| wrong("guards no port"))?;
+    let protocol: Protocol =
+        value("-p").parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?;
+    let port: Port = value("--dport").parse().map_err(|_| wrong("the jump matches no port"))?;
     let last = rules.last().filter(|rule| rule.has_only(&["-j"]));
     let policy = match last.and_then(Rule::target) {
         Some("DROP") => Policy::Drop,
@@ -345,7 +347,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
     Ok(Some(Parsed {
         service,
         default_packets: last.map_or(0, |rule| rule.packets),
-        elsewhere: jump.value("--comment") == Some(ELSEWHERE),
+        other_family_only: jump.value("--comment") == Some(OTHER_FAMILY),
         is_complete: matches!(parts, (0, 0, 0, "filter") | (1, 2, 1, "nat")),
         table,
         rules: holders.iter().map(GrantRule::of).collect(),
@@ -371,8 +373,8 @@ fn log(log: &Log) -> String {
     text
 }
 
-/// What iptables does not say is what it takes where nothing is said. A word that we would not have
-/// written is left out, so that the next init replaces it.
+/// Missing options have the defaults of iptables. A value that pktables would not write is dropped, so the next init
+/// replaces the rule.
 fn read_log(rule: &Rule) -> Log {
     let limit = rule.value("--limit").and_then(|limit| {
         let limit: LogLimit = limit.parse().ok()?;

@@ -1,4 +1,4 @@
-//! A grant as a rule of iptables, with its end in the comment.
+//! Grants as rules of iptables, with the end in the comment.
 
 use std::{
     fmt::Write as _,
@@ -13,20 +13,20 @@ use crate::{
     service::{Forward, Protocol},
 };
 
-/// Stands in the comment of a grant before its end.
+/// Precedes the end of a grant in the comment.
 const UNTIL: &str = "pktables until ";
 
-/// A time without leap seconds since 1970, as comments of rules carry it.
+/// Unix time, as in the comments of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnixSeconds(pub(crate) u64);
 
 impl UnixSeconds {
-    /// A clock before 1970 is taken for one in 1970.
+    /// Times before 1970 count as 1970.
     pub(crate) fn of(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
     }
 
-    /// The first full second that a grant of this length has passed.
+    /// The end of a grant that starts now, rounded up.
     pub(crate) fn end(time: SystemTime, ttl: Duration) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(ttl);
         Self(since.as_secs().saturating_add(u64::from(since.subsec_nanos() > 0)))
@@ -42,10 +42,10 @@ impl UnixSeconds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrantRule {
     pub(crate) address: IpNet,
-    /// `None`: without an end.
+    /// `None`: no end.
     pub(crate) end: Option<UnixSeconds>,
     pub(crate) packets: u64,
-    /// The rule as iptables has it; `None`: it is not there yet.
+    /// The rule as iptables-save prints it; `None`: it does not exist yet.
     pub(super) text: Option<String>,
 }
 
@@ -54,8 +54,8 @@ impl GrantRule {
         Self { address, end, packets: 0, text: None }
     }
 
-    /// Reads `-s ADDRESS -j ACCEPT` and `-s ADDRESS … -j DNAT …`, with or without an end. A rule that asks for
-    /// more is none of ours.
+    /// Parses `-s ADDRESS -j ACCEPT` and `-s ADDRESS … -j DNAT …`, with or without an end. A rule with any other option is not
+    /// a grant.
     pub(super) fn of(rule: &Rule) -> Option<Self> {
         let fits = match rule.target()? {
             "ACCEPT" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
@@ -74,11 +74,11 @@ impl GrantRule {
         self.end.is_some_and(|end| end <= now)
     }
 
-    /// The rule as it is typed.
+    /// The rule for iptables-restore.
     pub(super) fn to_text(&self, protocol: Protocol, forward: Option<Forward>) -> String {
         let mut text = format!("-s {}", self.address);
         if forward.is_some() {
-            // DNAT wants to know that there are ports.
+            // DNAT to a port needs the protocol.
             let _ = write!(text, " -p {protocol}");
         }
         if let Some(UnixSeconds(end)) = self.end {
@@ -103,13 +103,13 @@ mod tests {
     }
 
     fn forward() -> Forward {
-        "192.168.1.10:2222".parse().expect("a place")
+        "192.168.1.10:2222".parse().expect("an address and port")
     }
 
     const AT: SystemTime = UNIX_EPOCH;
 
     #[test]
-    fn a_grant_ends_with_a_full_second() {
+    fn the_end_of_a_grant_is_rounded_up() {
         let time = |milliseconds| AT + Duration::from_millis(milliseconds);
         // now, for how long, its end
         let rows = [(1_000, 0, 1), (1_000, 30_000, 31), (1_001, 30_000, 32), (1_500, 500, 2), (1_999, 2, 3)];
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_written_and_read_again() {
+    fn a_grant_survives_writing_and_parsing() {
         let rows = [
             (grant("192.0.2.7/32", None), None, "-s 192.0.2.7/32 -j ACCEPT"),
             (
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_asks_for_more_is_no_grant() {
+    fn a_rule_with_other_options_is_not_a_grant() {
         for text in [
             "-j ACCEPT",
             "-s 192.0.2.7/32 -j DROP",

@@ -1,5 +1,4 @@
-//! What `iptables-save` prints, rule by rule. The text of a rule is kept, because given back it deletes
-//! exactly this rule.
+//! The output of `iptables-save`. The text of a rule is kept, because `-D` needs exactly this text.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +8,20 @@ pub(crate) struct Saved {
     tables: BTreeMap<String, Table>,
 }
 
-/// The chains of a table, each with its rules.
+/// The chains of a table, with their rules.
 type Table = BTreeMap<String, Vec<Rule>>;
 
 /// A rule of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// What follows `-A CHAIN`.
+    /// The text after `-A CHAIN`.
     pub(crate) text: String,
     options: Vec<RuleOption>,
-    /// Packets that it matched.
+    /// Packets that matched.
     pub(crate) packets: u64,
 }
 
-/// An option of a rule and what follows it.
+/// An option with its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RuleOption {
     negated: bool,
@@ -30,11 +29,11 @@ struct RuleOption {
     values: Vec<String>,
 }
 
-/// Options that take one word of people's, whatever it begins with.
+/// Options whose value is free text and may start with anything.
 const FREE_TEXT: &[&str] = &["--comment", "--log-prefix"];
 
 impl Saved {
-    /// Reads what `iptables-save -c` prints. Lines that are no tables, chains or rules are left out.
+    /// Parses the output of `iptables-save -c`. Other lines than tables, chains and rules are skipped.
     pub(crate) fn parse(output: &str) -> Self {
         let mut saved = Self::default();
         let mut table = String::new();
@@ -77,7 +76,7 @@ fn read(line: &str) -> Option<(&str, Rule)> {
     Some((chain, Rule { text: text.to_owned(), options: options(text), packets }))
 }
 
-/// The options in their order. A word in quotes is none.
+/// Parses the options. A quoted word is never an option.
 fn options(text: &str) -> Vec<RuleOption> {
     let mut options: Vec<RuleOption> = Vec::new();
     let mut negated = false;
@@ -103,11 +102,11 @@ fn options(text: &str) -> Vec<RuleOption> {
 
 struct Word {
     text: String,
-    /// Without quotes and backslashes.
+    /// Contains neither quotes nor backslashes.
     unquoted: bool,
 }
 
-/// Words as iptables splits them: quotes hold spaces, a backslash holds a quote.
+/// Splits words as iptables does: quotes protect spaces, a backslash protects a quote.
 fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut word: Option<Word> = None;
@@ -133,14 +132,14 @@ fn words(text: &str) -> Vec<Word> {
 }
 
 impl Rule {
-    /// The value of an option, where it comes once and is not negated.
+    /// The value of an option that occurs once and is not negated.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         let mut found = self.options.iter().filter(|option| option.name == name && !option.negated);
         let value = found.next()?.values.first()?;
         found.next().is_none().then_some(value.as_str())
     }
 
-    /// Whether all options are among these, each with one value; so nothing narrows the rule further.
+    /// Whether there are only these options, each with one value, so nothing else narrows the match.
     pub(crate) fn has_only(&self, options: &[&str]) -> bool {
         let fits = |option: &RuleOption| {
             !option.negated && option.values.len() == 1 && options.contains(&option.name.as_str())
@@ -148,13 +147,13 @@ impl Rule {
         self.options.iter().all(fits)
     }
 
-    /// The chain or target that it leads to.
+    /// The chain or target of `-j` or `-g`.
     pub(crate) fn target(&self) -> Option<&str> {
         self.value("-j").or_else(|| self.value("-g"))
     }
 }
 
-/// A word of people's as `iptables-save` writes it (`xtables_save_string()`).
+/// Quotes a word as `iptables-save` does (`xtables_save_string()`).
 #[cfg(fuzzing)]
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_people_are_no_options() {
+    fn free_text_is_never_an_option() {
         // a rule, an option, its value
         let rows = [
             ("-A c -j LOG --log-prefix \"!\" --log-level 3", "--log-level", Some("3")),
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_rules_are_left_out() {
+    fn other_lines_are_skipped() {
         // a line, its chain, its text, its packets
         let rows = [
             ("-A c -j DROP", Some(("c", "-j DROP", 0))),
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_has_only_some_options_if_each_has_one_value_and_none_is_negated() {
+    fn has_only_rejects_negated_options_and_extra_values() {
         let rows = [
             ("-s 1.2.3.4/32 -j ACCEPT", true),
             ("-j ACCEPT", true),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_leads_to_where_it_jumps_or_goes() {
+    fn the_target_is_that_of_jump_or_goto() {
         for (text, expected) in
             [("-j a", Some("a")), ("-g b", Some("b")), ("-j a -g b", Some("a")), ("-p tcp", None)]
         {
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_those_of_their_table() {
+    fn chains_belong_to_their_table() {
         let saved = Saved::parse(
             "*filter\n:b - [0:0]\n-A a -j DROP\n-A a -j ACCEPT\n*nat\n:c ACCEPT [0:0]\nCOMMIT\n",
         );

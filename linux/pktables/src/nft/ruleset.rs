@@ -1,4 +1,4 @@
-//! What nft says that is there: read as far as it is ours, and no further.
+//! Parses the output of `nft -j list table`, only as far as needed.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -19,7 +19,7 @@ pub(crate) struct Ruleset {
     rules: Vec<Rule>,
 }
 
-/// A rule; its parts as nft writes them, because strangers may have put any into the table.
+/// A rule. Its statements stay JSON, because foreign rules may contain any.
 #[derive(Deserialize)]
 pub(crate) struct Rule {
     pub(crate) chain: String,
@@ -34,14 +34,14 @@ struct Output {
     nftables: Vec<Value>,
 }
 
-/// A service and what its last rule counted.
+/// A parsed service, and the packets that its default policy handled.
 pub(crate) struct Parsed {
     pub(crate) service: Service,
     pub(crate) default_packets: Option<u64>,
 }
 
 impl Ruleset {
-    /// Reads what `nft -j -t list table` prints.
+    /// Parses the output of `nft -j -t list table`.
     pub(crate) fn parse(output: &[u8]) -> Result<Self, Error> {
         let unparsable = |error: serde_json::Error| unparsable(error.to_string());
         let output: Output = serde_json::from_slice(output).map_err(unparsable)?;
@@ -69,7 +69,7 @@ impl Ruleset {
         &self.rules
     }
 
-    /// The rules of a service in the chains that all share.
+    /// The rules of a service in the base chains.
     pub(crate) fn shared_rules(&self, name: &ServiceName) -> impl Iterator<Item = &Rule> {
         let own = name.chain();
         self.rules.iter().filter(move |rule| match rule.chain.as_str() {
@@ -79,19 +79,23 @@ impl Ruleset {
         })
     }
 
+    /// Parses a service.
+    ///
     /// # Errors
-    /// Its rules are not those of a service. What is half there can be made again, or removed.
+    /// Its rules are not those of a service. `init` and `remove` work nevertheless.
     pub(crate) fn service(&self, name: &ServiceName) -> Result<Parsed, Error> {
         let own = name.chain();
         let wrong = |part: &str| {
-            unparsable(format!("chain {own} {part}; pktables init or remove {name} puts that right"))
+            unparsable(format!(
+                "chain {own}: {part}; repair it with pktables init {name} or pktables remove {name}"
+            ))
         };
         let mut jumps = self.shared_rules(name).filter(|rule| rule.chain == INPUT);
-        let jump = jumps.next().ok_or_else(|| wrong("is reached by no rule"))?;
+        let jump = jumps.next().ok_or_else(|| wrong("no jump from input"))?;
         if jumps.next().is_some() {
-            return Err(wrong("is reached by two rules"));
+            return Err(wrong("several jumps from input"));
         }
-        let (protocol, port) = jump.port().ok_or_else(|| wrong("is reached by a rule without a port"))?;
+        let (protocol, port) = jump.port().ok_or_else(|| wrong("the jump matches no port"))?;
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
@@ -104,7 +108,7 @@ impl Ruleset {
         forward.dedup();
         let service = Service {
             name: name.clone(),
-            protocol: protocol.parse().map_err(|_| wrong("is reached by a rule of another protocol"))?,
+            protocol: protocol.parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?,
             port: port.to_string().parse()?,
             only_new: jump.expr.iter().any(|part| text(part, "/match/right") == Some("new")),
             policy,
@@ -128,7 +132,7 @@ impl Rule {
         })
     }
 
-    /// Without a match before it: what happens to everybody else, and to how many packets.
+    /// The default policy and its counter, if the rule has no match.
     fn policy(&self) -> Option<(Policy, Option<u64>)> {
         if self.expr.iter().any(|part| part.get("match").is_some()) {
             return None;
@@ -151,7 +155,7 @@ impl Rule {
         });
         Some(Log {
             prefix: text(log, "/prefix").unwrap_or_default().parse().ok()?,
-            // What nft does not say is what the kernel takes where nothing is said.
+            // Missing options have the defaults of the kernel.
             level: text(log, "/level").map_or(Ok(crate::LogLevel::default()), str::parse).ok()?,
             limit,
         })

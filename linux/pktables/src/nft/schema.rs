@@ -1,8 +1,8 @@
-//! How a service looks in nftables, and the commands that make it so.
+//! The rules of a service in nftables, and the commands that create them.
 //!
-//! One table, `inet pktables`. In its chain `input` a jump for each service, to the chain `pk-NAME`; there an
-//! accept for each set of granted addresses, a log, and the policy. A service that is elsewhere has no
-//! accept there, but a dnat in `prerouting` for each set, and an accept in `forward`.
+//! The table is `inet pktables`. Its chain `input` has a jump for each service to the chain `pk-NAME`, which has an accept for
+//! each set of granted addresses, a log and the default policy. A forwarded service has no accepts there, but a dnat in
+//! `prerouting` for each set, and an accept in `forward`.
 
 use std::collections::HashSet;
 
@@ -31,17 +31,17 @@ pub(crate) const INPUT: &str = "input";
 pub(crate) const PREROUTING: &str = "prerouting";
 pub(crate) const FORWARD: &str = "forward";
 
-/// Just before the hosts' own filters, so that what nobody may is not counted there.
+/// Just before the host's own filter, which so does not count packets that are dropped here.
 const BEFORE_FILTER: i32 = -1;
-/// Where destinations are rewritten: `dstnat`.
+/// `dstnat`.
 const DSTNAT: i32 = -100;
 
-/// The set of a service that holds the addresses of prefixes of one length.
+/// The name of a set: service, family and prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SetName {
     pub(crate) service: ServiceName,
     pub(crate) v6: bool,
-    /// Bits; 32 or 128: single addresses.
+    /// Prefix length; 32 or 128: single addresses.
     pub(crate) length: u8,
 }
 
@@ -59,14 +59,14 @@ impl SetName {
         self.length == if self.v6 { 128 } else { 32 }
     }
 
-    /// `pk-NAME-4`, or `pk-NAME-4/24`. No name of a service has a slash.
+    /// `pk-NAME-4` or `pk-NAME-4/24`. Service names contain no slash.
     pub(crate) fn text(&self) -> String {
         let family = if self.v6 { 6 } else { 4 };
         let single = format!("{}-{family}", self.service.chain());
         if self.is_single() { single } else { format!("{single}/{}", self.length) }
     }
 
-    /// Reads what [`Self::text`] writes.
+    /// Parses what [`Self::text`] formats.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (single, length) = match text.split_once('/') {
             Some((single, length)) => (single, Some(length.parse().ok()?)),
@@ -82,7 +82,7 @@ impl SetName {
         Some(Self { length: length.unwrap_or(single.length), ..single })
     }
 
-    /// What the set's elements are compared with: the sender, or as many bits of it as count.
+    /// Matches the source address, or its prefix, against the set.
     fn matches(&self) -> Statement<'static> {
         let sender = payload(if self.v6 { "ip6" } else { "ip" }, "saddr");
         let left = match self.mask() {
@@ -106,12 +106,12 @@ impl SetName {
     }
 }
 
-/// Commands that are one transaction.
+/// Commands of one transaction.
 #[derive(Default)]
 pub(crate) struct Script(Vec<Value>);
 
 impl Script {
-    /// For `nft -j -f -`.
+    /// The input of `nft -j -f -`.
     pub(crate) fn text(&self) -> String {
         json!({ "nftables": self.0 }).to_string()
     }
@@ -122,7 +122,7 @@ impl Script {
         Ok(())
     }
 
-    /// The table and the chain of all that comes in.
+    /// Adds the table and its input chain.
     pub(crate) fn add_table(&mut self) -> Result<(), Error> {
         self.push(NfCmd::Add(NfListObject::Table(table())))?;
         self.add_base(INPUT, NfChainType::Filter, NfHook::Input, BEFORE_FILTER)
@@ -139,10 +139,10 @@ impl Script {
         self.push(NfCmd::Add(NfListObject::Chain(base)))
     }
 
-    /// A set is there or made, with a counter for each element.
+    /// Adds a set with a counter for each element.
     pub(crate) fn add_set(&mut self, name: &SetName) -> Result<(), Error> {
         self.push(NfCmd::Add(NfListObject::Set(Box::new(set(name)))))?;
-        // The crate has no word for what each element is given.
+        // The crate has no field for statements of elements.
         if let Some(set) = self.0.last_mut().and_then(|command| command.pointer_mut("/add/set")) {
             set["stmt"] = json!([{ "counter": null }]);
         }
@@ -173,7 +173,7 @@ impl Script {
         self.push(NfCmd::Delete(NfListObject::Table(table())))
     }
 
-    /// All rules of a service, into chains that have none of it. Its chain is there, and these sets.
+    /// Adds all rules of a service. Its chain and these sets exist; its rules do not.
     pub(crate) fn add_service(&mut self, service: &Service, sets: &[SetName]) -> Result<(), Error> {
         if !service.forward.is_empty() {
             self.add_base(PREROUTING, NfChainType::NAT, NfHook::Prerouting, DSTNAT)?;
@@ -219,7 +219,7 @@ impl Script {
         Ok(())
     }
 
-    /// What the addresses of one set may, before anything else of the service.
+    /// Inserts the rule for the addresses of one set before all others.
     pub(crate) fn insert_grants(&mut self, service: &Service, set: &SetName) -> Result<(), Error> {
         self.grant_rule(service, set, NfCmd::Insert)
     }
@@ -242,7 +242,7 @@ impl Script {
         let parts = vec![
             set.matches(),
             port(service),
-            // What passes this host on its way to others is none of the service.
+            // Packets to other hosts are not for this service.
             equal(Expression::Named(NamedExpression::Fib(own)), Expression::String("local".into())),
             Statement::DNAT(Some(NAT {
                 addr: Some(Expression::String(forward.to.ip().to_string().into())),
@@ -256,10 +256,11 @@ impl Script {
     }
 }
 
-/// The sets that a service always has: of single addresses, for each family that has a way.
+/// The sets that a service always has: single addresses, in each family in which it can be reached.
 pub(crate) fn sets(service: &Service) -> impl Iterator<Item = SetName> {
-    let leads = |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
-    [false, true].into_iter().filter(move |v6| leads(*v6)).map(|v6| SetName::single(&service.name, v6))
+    let is_reachable =
+        |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
+    [false, true].into_iter().filter(move |v6| is_reachable(*v6)).map(|v6| SetName::single(&service.name, v6))
 }
 
 fn table() -> Table<'static> {

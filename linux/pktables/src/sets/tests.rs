@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::with_sources;
 
 const PATH: SetPath<'_> = SetPath { table: "fw4", set: "s" };
 
@@ -7,21 +8,21 @@ fn number(kind: u16, number: u32) -> DefaultNla {
 }
 
 #[test]
-fn a_set_holds_single_addresses_of_its_family_for_a_time() {
+fn a_suitable_set_holds_single_addresses_with_a_timeout() {
     let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 7].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7].into());
-    let interval = "has the flag interval, and single addresses need a set without";
-    // flags, bytes of a key, who comes, why he cannot
+    let interval = "has the interval flag; grants need a set without it";
+    // flags, key length, address, why it is unsuitable
     let rows = [
         (Some(16), Some(4), v4, None),
         (Some(16), Some(16), v6, None),
-        // NFT_SET_EVAL, and others that do no harm.
+        // NFT_SET_EVAL and other flags are harmless.
         (Some(16 | 32), Some(4), v4, None),
-        (Some(16), Some(16), v4, Some("holds no IPv4 addresses")),
-        (Some(16), Some(4), v6, Some("holds no IPv6 addresses")),
-        (Some(16), Some(8), v4, Some("holds no IPv4 addresses")),
-        (Some(16), None, v6, Some("holds no IPv6 addresses")),
-        (Some(0), Some(4), v4, Some("lacks the flag timeout")),
-        (None, Some(4), v4, Some("lacks the flag timeout")),
+        (Some(16), Some(16), v4, Some("does not hold IPv4 addresses")),
+        (Some(16), Some(4), v6, Some("does not hold IPv6 addresses")),
+        (Some(16), Some(8), v4, Some("does not hold IPv4 addresses")),
+        (Some(16), None, v6, Some("does not hold IPv6 addresses")),
+        (Some(0), Some(4), v4, Some("lacks the timeout flag")),
+        (None, Some(4), v4, Some("lacks the timeout flag")),
         (Some(16 | 4), Some(4), v4, Some(interval)),
         (Some(4), Some(4), v4, Some(interval)),
     ];
@@ -35,7 +36,7 @@ fn a_set_holds_single_addresses_of_its_family_for_a_time() {
 }
 
 #[test]
-fn an_element_is_read_as_it_was_written() {
+fn an_element_survives_encoding_and_parsing() {
     let rest = || vec![DefaultNla::new(5, 1500_u64.to_be_bytes().to_vec())];
     for address in ["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7"] {
         let address: IpAddr = address.parse().expect("an address");
@@ -50,7 +51,7 @@ fn an_element_is_read_as_it_was_written() {
 }
 
 #[test]
-fn what_is_no_address_is_no_element() {
+fn a_key_of_another_length_is_not_an_address() {
     for length in [0, 3, 5, 15, 17] {
         let key = nested(1, &[DefaultNla::new(1, vec![1; length])]);
         let list = nested(3, &[nested(1, &[key])]);
@@ -80,38 +81,38 @@ fn only_a_counter_counts_packets() {
 }
 
 #[test]
-fn questions_name_their_table_and_set() {
+fn requests_name_their_table_and_set() {
     let (message, empty) = (get_set(PATH), get_generation());
     assert_eq!((message.attributes().text(1), message.attributes().text(2)), (Some("fw4"), Some("s")));
     assert_eq!(empty.attributes().iter().count(), 0);
 }
 
 #[test]
-fn a_generation_is_what_the_kernel_says_it_is() {
+fn the_generation_is_that_of_the_kernel() {
     let answer = |attributes: &[DefaultNla]| Ok(Message::new(kind::GET_GENERATION, attributes));
     assert_eq!(generation_of(answer(&[number(1, 7)])).ok(), Some(Generation(7)));
     for (answer, expected) in [
         (answer(&[]), "Bad message"),
         (Err(Errno::INVAL), "Invalid argument"),
-        (Err(Errno::PERM), "the firewall can be changed by root only"),
+        (Err(Errno::PERM), "permission denied"),
     ] {
-        let told = generation_of(answer).map(drop).map_err(|error| error.to_string());
-        assert!(told.as_ref().is_err_and(|told| told.contains(expected)), "{expected}: {told:?}");
+        let error = generation_of(answer).map(drop).map_err(|error| with_sources(&error));
+        assert!(error.as_ref().is_err_and(|error| error.contains(expected)), "{expected}: {error:?}");
     }
 }
 
 #[test]
-fn an_error_of_the_kernel_says_what_it_means_for_a_set() {
+fn kernel_errors_are_mapped() {
     let rows = [
         (Errno::NOENT, "no set s in table inet fw4"),
-        (Errno::PERM, "the firewall can be changed by root only (CAP_NET_ADMIN)"),
+        (Errno::PERM, "permission denied; changing the firewall needs root (CAP_NET_ADMIN)"),
         (Errno::INVAL, "cannot look: Invalid argument (os error 22)"),
     ];
     for (errno, expected) in rows {
-        assert_eq!(failed(PATH, "look", errno).to_string(), expected);
+        assert_eq!(with_sources(&failed(PATH, "look", errno)), expected);
     }
     assert_eq!(
-        refused("look", Errno::NOENT).to_string(),
+        with_sources(&refused("look", Errno::NOENT)),
         "cannot look: No such file or directory (os error 2)"
     );
 }

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Concurrent changes.
 
 use std::{thread, time::Duration};
 
@@ -10,13 +10,13 @@ use crate::netns::{Netns, on_each_firewall};
 
 const WORKERS: usize = 8;
 const OPERATIONS: usize = 10_000;
-/// One of so many is a command; the others are calls of the library.
+/// One operation in so many is a command; the others are library calls.
 const COMMANDS: usize = 10;
-/// Addresses that a worker opens and closes, besides the one that all open.
+/// Addresses of each worker, besides the shared one.
 const OWN: usize = 6;
 const SHARED: &str = "192.0.2.250";
 
-/// Always the same numbers, and well mixed: `SplitMix64`.
+/// Deterministic random numbers: `SplitMix64`.
 struct Dice(u64);
 
 impl Dice {
@@ -38,7 +38,7 @@ fn own(worker: usize, place: usize) -> Result<IpNet> {
     Ok(address::parse(&text)?)
 }
 
-/// Gives the addresses that this worker leaves open.
+/// Returns the addresses that this worker leaves granted.
 fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
     let mut dice = Dice(worker as u64);
     let mut firewall = netns.firewall()?;
@@ -48,7 +48,7 @@ fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
         let place = dice.below(OWN + 1);
         let add = dice.below(2) == 0;
         let Some(is_open) = open.get_mut(place) else {
-            // All open it, and nobody closes it.
+            // All workers grant it, none revokes it.
             firewall.grant(&ssh, address::parse(SHARED)?, None)?;
             continue;
         };
@@ -68,7 +68,7 @@ fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
 }
 
 on_each_firewall! {
-    fn ten_thousand_at_once_leave_what_they_shall(netns) {
+    fn ten_thousand_concurrent_changes_leave_the_expected_grants(netns) {
         netns.quietly(&["init ssh --port 22 --log"])?;
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
@@ -89,8 +89,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// Whoever comes last may be one who looked before the longest came.
-    fn the_longest_of_many_at_once_stays(netns) {
+    /// The last writer may have read the ruleset before the longest grant was made.
+    fn the_longest_concurrent_grant_wins(netns) {
         netns.quietly(&["init ssh --port 22"])?;
         let rounds: u64 = if netns.kind.is_nft() { 500 } else { 25 };
         let threads: Vec<_> = (0..WORKERS as u64)

@@ -1,12 +1,12 @@
-//! What is typed wrong, and what is said of it.
+//! Invalid arguments and other errors.
 
 use anyhow::{Result, ensure};
 
 use crate::netns::{Kind, Netns};
 
 #[test]
-fn what_is_wrong_is_named_in_one_line() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::what_is_wrong_is_named_in_one_line"), Kind::Nft, |netns| {
+fn invalid_arguments_are_one_line() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::invalid_arguments_are_one_line"), Kind::Nft, |netns| {
         let rows = [
             (
                 "init ssh",
@@ -24,52 +24,58 @@ fn what_is_wrong_is_named_in_one_line() -> Result<()> {
                 "add 192.0.2.7",
                 "the following required arguments were not provided: --service <SERVICE>; see pktables --help",
             ),
-            ("init ssh --port +22", "port \"+22\" is no number of 1 to 65535"),
-            ("init ssh --port 0", "port \"0\" is no number of 1 to 65535"),
-            ("init s/h --port 22", "service \"s/h\" has a character that is no letter, digit, - _ or ."),
-            ("init .ssh --port 22", "service \".ssh\" does not begin with a letter or digit"),
+            ("init ssh --port +22", "invalid port \"+22\": expected 1–65535"),
+            ("init ssh --port 0", "invalid port \"0\": expected 1–65535"),
+            ("init s/h --port 22", "invalid service name \"s/h\": expected letters, digits, - _ or ."),
+            ("init .ssh --port 22", "invalid service name \".ssh\": must start with a letter or digit"),
             (
                 "init abcdefghijklmnopqrstuvwxyz --port 22",
-                "service \"abcdefghijklmnopqrstuvwxyz\" is longer than 25 bytes",
+                "invalid service name \"abcdefghijklmnopqrstuvwxyz\": longer than 25 bytes",
             ),
-            ("remove ", "service \"\" is empty"),
+            ("remove ", "invalid service name \"\": empty"),
             (
                 "init ssh --port 22 --log --log-level loud",
-                "log level \"loud\" is none of emerg, alert, crit, error, warning, notice, info, debug",
+                "invalid log level \"loud\": expected emerg, alert, crit, error, warning, notice, info or debug",
             ),
-            ("init ssh --port 22 --log --log-limit 0/minute", "log limit \"0\" is no number of 1 to 10000"),
+            ("init ssh --port 22 --log --log-limit 0/minute", "invalid log limit \"0\": expected 1–10000"),
             (
                 "init ssh --port 22 --log --log-limit 3/year",
-                "log limit \"year\" is none of second, minute, hour, day",
+                "invalid log limit \"year\": expected second, minute, hour or day",
             ),
             (
                 "init ssh --port 22 --log --log-limit 3 --log-burst x",
-                "log burst \"x\" is no number of 1 to 10000",
+                "invalid log burst \"x\": expected 1–10000",
             ),
             (
                 "init ssh --port 22 --log --log-prefix abcdefghijklmnopqrstuvwxyz1234",
-                "log prefix \"abcdefghijklmnopqrstuvwxyz1234\" is longer than 29 bytes",
+                "invalid log prefix \"abcdefghijklmnopqrstuvwxyz1234\": longer than 29 bytes",
             ),
             (
                 "init ssh --port 22 --forward 192.168.1.10",
-                "forward \"192.168.1.10\" is not of the form ADDRESS:PORT",
+                "invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
             ),
-            ("init ssh --port 22 --forward 192.168.1.10:0", "forward \"192.168.1.10:0\" has port 0"),
+            (
+                "init ssh --port 22 --forward 192.168.1.10:0",
+                "invalid forward \"192.168.1.10:0\": port must not be 0",
+            ),
             (
                 "init ssh --port 22 --forward 127.0.0.1:22",
-                "forward \"127.0.0.1:22\" is no address that packets can be sent on to",
+                "invalid forward \"127.0.0.1:22\": cannot forward to this address",
             ),
             (
                 "init ssh --port 22 --forward [fe80::1]:22",
-                "forward \"[fe80::1]:22\" is no address that packets can be sent on to",
+                "invalid forward \"[fe80::1]:22\": cannot forward to this address",
             ),
             (
                 "init ssh --port 22 --forward [::ffff:1.2.3.4]:22",
-                "forward \"[::ffff:1.2.3.4]:22\" is an IPv4 address written as IPv6",
+                "invalid forward \"[::ffff:1.2.3.4]:22\": IPv4 address in IPv6 notation",
             ),
-            ("add 192.0.2.7 --service ssh --timeout 0", "time \"0\" is no time at all"),
-            ("add 192.0.2.7 --service ssh --timeout 5w", "time \"5w\" does not end with s, m, h or d"),
-            ("add 192.0.2.7 --service ssh --timeout 4000d", "time \"4000d\" is more than ten years"),
+            ("add 192.0.2.7 --service ssh --timeout 0", "invalid time \"0\": must not be zero"),
+            (
+                "add 192.0.2.7 --service ssh --timeout 5w",
+                "invalid time \"5w\": unknown unit; expected s, m, h or d",
+            ),
+            ("add 192.0.2.7 --service ssh --timeout 4000d", "invalid time \"4000d\": longer than ten years"),
         ];
         for (words, message) in rows {
             netns.fails(words, 2, message)?;
@@ -77,20 +83,20 @@ fn what_is_wrong_is_named_in_one_line() -> Result<()> {
         let outcome = Netns::bare(&["--backend", "pf", "list"])?;
         assert_eq!(
             (outcome.code, outcome.stderr.as_str()),
-            (Some(2), "pktables: back end \"pf\" is none of iptables, nft, auto\n")
+            (Some(2), "pktables: invalid backend \"pf\": expected iptables, nft or auto\n")
         );
         let outcome = Netns::bare(&[])?;
         assert_eq!(
             (outcome.code, outcome.stderr.as_str()),
-            (Some(2), "pktables: what shall be done? see pktables --help\n")
+            (Some(2), "pktables: missing command; see pktables --help\n")
         );
         Ok(())
     })
 }
 
 #[test]
-fn help_names_every_verb() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::help_names_every_verb"), Kind::Nft, |_| {
+fn help_lists_every_command() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::help_lists_every_command"), Kind::Nft, |_| {
         let outcome = Netns::bare(&["--help"])?;
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
         for command in ["init", "remove", "add", "delete", "list", "flush", "expire"] {
@@ -100,23 +106,23 @@ fn help_names_every_verb() -> Result<()> {
     })
 }
 
-/// Without privileges, and without the programs.
+/// Without privileges, and without programs.
 #[test]
-fn what_is_missing_is_named() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::what_is_missing_is_named"), Kind::Nft, |_| {
+fn missing_permissions_and_programs_are_named() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::missing_permissions_and_programs_are_named"), Kind::Nft, |_| {
         let pktables = env!("CARGO_BIN_EXE_pktables");
         let rows = [
             (
                 "nft",
                 "add",
                 vec!["--inh-caps=-net_admin", "--bounding-set=-net_admin"],
-                "the firewall can be changed by root only (CAP_NET_ADMIN)",
+                "permission denied; changing the firewall needs root (CAP_NET_ADMIN)",
             ),
             (
                 "iptables",
                 "add",
                 vec!["--inh-caps=-net_admin", "--bounding-set=-net_admin"],
-                "the firewall can be changed by root only (CAP_NET_ADMIN)",
+                "permission denied; changing the firewall needs root (CAP_NET_ADMIN)",
             ),
             ("nft", "list", vec![], "cannot run nft: No such file or directory (os error 2)"),
             ("iptables", "list", vec![], "cannot run iptables-save: No such file or directory (os error 2)"),

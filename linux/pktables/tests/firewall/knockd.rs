@@ -1,4 +1,4 @@
-//! With Debian's knockd and its knock, as the README tells to set them up; only the times are shorter.
+//! With Debian's knockd and knock, set up as in the README, with shorter times.
 
 use std::{
     fs::{self, File},
@@ -16,11 +16,11 @@ use crate::{
 
 const LOG: &str = "/run/knockd.log";
 
-/// Ends with the test that started it.
+/// Killed when dropped.
 struct Knockd(Child);
 
 impl Knockd {
-    /// Starts knockd at the gateway's outer side, and waits until it listens.
+    /// Starts knockd on the outer interface of the gateway, and waits until it listens.
     fn start(configuration: &str) -> Result<Self> {
         fs::write("/run/knockd.conf", configuration)?;
         let log = File::create(LOG)?;
@@ -31,14 +31,14 @@ impl Knockd {
             .spawn()
             .context("knockd is missing; Debian's knockd brings it")?;
         let knockd = Self(child);
-        // It hears once the kernel has its filter; while libpcap prepares, that is a single instruction.
+        // It receives packets once the kernel has its filter; while libpcap prepares, that is a single instruction.
         let filter = || run("ss", ["--packet", "--bpf"]);
         let is_whole = |list: &String| list.contains("bpf filter (") && !list.contains("bpf filter (1)");
         wait("the filter of knockd", filter, is_whole)?;
         Ok(knockd)
     }
 
-    /// Gives it no time for anything.
+    /// Kills it without warning.
     fn kill(mut self) -> Result<()> {
         self.0.kill()?;
         self.0.wait()?;
@@ -48,13 +48,13 @@ impl Knockd {
 
 impl Drop for Knockd {
     fn drop(&mut self) {
-        // It may have ended, which is as good.
+        // It may have ended already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// The netns is as a host on which pktables is installed.
+/// Installs pktables, as on a real host.
 fn install() -> Result<()> {
     topology::connect()?;
     for folder in ["/run/upper", "/run/work"] {
@@ -66,7 +66,7 @@ fn install() -> Result<()> {
     Ok(())
 }
 
-/// Sends a sequence from the client, whose address of this family has the least number.
+/// Sends a sequence from the client, whose lowest address of this family is used.
 fn knock(gateway: &str, ports: &str) -> Result<()> {
     let mut knock = command("nsenter");
     knock.args(["--net=/run/netns/client", "/usr/bin/knock", "-d", "5", gateway]).args(ports.split(' '));
@@ -86,12 +86,12 @@ fn wait_for(netns: &Netns, service: &str, expected: &[&str]) -> Result<()> {
     wait(&what, || netns.granted(service), |granted| granted == expected).map(drop)
 }
 
-/// The unit runs it before knockd, and after.
+/// What the systemd unit runs before and after knockd.
 fn helper(command: &str) -> Result<()> {
     feed("sh", &["-es", command], block("sh", "knockd-helper")?)
 }
 
-/// The README's configuration with short times.
+/// The configuration of the README with short times.
 fn configuration() -> Result<String> {
     Ok(block("text", "[options]")?
         .replace("cmd_timeout   = 30", "cmd_timeout = 1")
@@ -133,12 +133,12 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// Each knock has its own time, so the first one's end does not cut short the second.
+    /// Each knock has its own timeout, so the end of the first does not cut the second short.
     fn a_second_knock_extends_the_first(netns) {
         install()?;
         netns.quietly(&["init other --port 1"])?;
         helper("start")?;
-        // Long, so that the second comes before the end of the first on a slow machine, too.
+        // Long enough for the second knock to come before the end of the first on a slow machine.
         let long = configuration()?.replace("--timeout 2s", "--timeout 20s");
         let _knockd = Knockd::start(&long)?;
         let left = || Ok(grants(netns, "web")?.first().and_then(|grant| grant.left));
@@ -154,8 +154,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// A grant with a time of its own ends without knockd; one without stays, and the next start ends it.
-    fn a_killed_knockd_leaves_no_door_open(netns) {
+    /// A grant with a timeout ends without knockd; one without stays until the next start revokes it.
+    fn a_killed_knockd_leaves_no_port_open(netns) {
         install()?;
         netns.quietly(&["init other --port 1"])?;
         helper("start")?;

@@ -1,7 +1,7 @@
-//! The built `pktables` and its library against the system's own firewall, in network namespaces.
+//! The built `pktables` and its library on the system's own firewall, in network namespaces.
 //!
-//! [`room::Netns`] is the namespace of a test. Most tests are held three times: on nftables, on iptables over
-//! nftables, and on iptables-legacy where the kernel has it.
+//! [`netns::Netns`] is the namespace of a test. Most tests run three times: on nftables, on iptables over nftables, and on
+//! iptables-legacy if the kernel has it.
 
 #![forbid(unsafe_code)]
 

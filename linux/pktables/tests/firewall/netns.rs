@@ -1,4 +1,4 @@
-//! A test's netns, furnished with a firewall of a kind. Who is not root becomes root of a user namespace.
+//! A network namespace with one kind of firewall. Without root, the test becomes root of a user namespace.
 
 use std::{
     ffi::OsStr,
@@ -17,10 +17,10 @@ use pkd_netns::{
 };
 use pktables::{Backend, Firewall, ServiceName};
 
-/// Where the programs of a netns are found first.
+/// The first directory in the PATH of a test.
 const PROGRAMS: &str = "/run/bin";
 
-/// What a netns's firewall is made of.
+/// The kind of firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nft,
@@ -38,7 +38,7 @@ pub(crate) struct Netns {
     pub(crate) kind: Kind,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
@@ -46,7 +46,7 @@ pub(crate) struct Outcome {
     pub(crate) stderr: String,
 }
 
-/// Makes a test for each kind of firewall.
+/// Defines a test for each kind of firewall.
 macro_rules! on_each_firewall {
     ($(#[$about:meta])* fn $name:ident($netns:ident) $body:block) => {
         $(#[$about])*
@@ -75,26 +75,23 @@ macro_rules! on_each_firewall {
 pub(crate) use on_each_firewall;
 
 impl Netns {
-    /// Holds a test in a netns of its own; `path` is the test's, with the crate's name before it.
+    /// Runs a test in a namespace of its own; `path` is the path of the test, with the name of the crate.
     pub(crate) fn enter(path: &str, kind: Kind, test: fn(&Self) -> Result<()>) -> Result<()> {
-        let Some(told) = room::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
+        let Some(output) = room::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
             let Some(netns) = Self::set_up(kind)? else {
-                // Seen by people, because nothing is claimed here.
-                writeln!(
-                    io::stderr(),
-                    "---- {path}: nothing is claimed, iptables-legacy does not work here"
-                )?;
+                // Reported, because nothing was tested.
+                writeln!(io::stderr(), "---- {path}: skipped, iptables-legacy does not work here")?;
                 return Ok(());
             };
             return test(&netns);
         };
-        for line in told.lines().filter(|line| line.starts_with("---- ")) {
+        for line in output.lines().filter(|line| line.starts_with("---- ")) {
             writeln!(io::stderr(), "{line}")?;
         }
         Ok(())
     }
 
-    /// `None`: there is no such firewall here.
+    /// `None`: the kernel has no such firewall.
     fn set_up(kind: Kind) -> Result<Option<Self>> {
         run("mount", ["-t", "tmpfs", "none", "/run"])?;
         run("ip", ["link", "set", "lo", "up"])?;
@@ -111,7 +108,7 @@ impl Netns {
                 place(&format!("{family}{name}"), &multi)?;
             }
         }
-        // It refuses who is root of a user namespace only, too.
+        // It also refuses root of a user namespace.
         if kind == Kind::IptablesLegacy && !command("iptables-save").output()?.status.success() {
             return Ok(None);
         }
@@ -122,24 +119,24 @@ impl Netns {
         if self.kind.is_nft() { "nft" } else { "iptables" }
     }
 
-    /// The library's way.
+    /// The same firewall through the library.
     pub(crate) fn firewall(&self) -> Result<Box<dyn Firewall>> {
         Ok(self.backend().parse::<Backend>()?.open()?)
     }
 
-    /// The command with these words, and without the netns's firewall.
+    /// Runs the command without selecting the backend.
     pub(crate) fn bare(words: &[&str]) -> Result<Outcome> {
         let output = command("pktables").args(words).output()?;
         Ok(Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }
 
-    /// The command with these words.
+    /// Runs the command on this kind of firewall.
     pub(crate) fn pktables(&self, words: &str) -> Result<Outcome> {
         let words: Vec<&str> = ["--backend", self.backend()].into_iter().chain(words.split(' ')).collect();
         Self::bare(&words)
     }
 
-    /// Each line is one command; all must end well, and say nothing.
+    /// Runs commands, one per line, which must succeed without output.
     pub(crate) fn quietly(&self, lines: &[&str]) -> Result<()> {
         for line in lines {
             let outcome = self.pktables(line)?;
@@ -149,7 +146,7 @@ impl Netns {
         Ok(())
     }
 
-    /// One line on standard error, nothing on standard output.
+    /// Runs a command that must fail with one line on standard error.
     pub(crate) fn fails(&self, words: &str, code: i32, message: &str) -> Result<()> {
         let outcome = self.pktables(words)?;
         let stderr = format!("pktables: {message}\n");
@@ -157,7 +154,7 @@ impl Netns {
         Ok(())
     }
 
-    /// The granted addresses of a service, in the order in which they are listed.
+    /// The granted addresses of a service, in listed order.
     pub(crate) fn granted(&self, service: &str) -> Result<Vec<String>> {
         let name: ServiceName = service.parse()?;
         let listings = self.firewall()?.list()?;
@@ -167,7 +164,7 @@ impl Netns {
         Ok(listing.grants.iter().map(|grant| pktables::address::short(grant.address)).collect())
     }
 
-    /// All rules of both families, as the firewall's own program tells them, without counters.
+    /// The rules of both families, as the firewall lists them, without counters.
     pub(crate) fn rules(&self) -> Result<String> {
         if self.kind.is_nft() {
             return run("nft", ["--stateless", "list", "ruleset"]);
@@ -184,7 +181,7 @@ pub(crate) fn command(program: &str) -> Command {
     command
 }
 
-/// Runs a program that must end well; gives what it prints.
+/// Runs a program that must succeed; returns its output.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, words: impl IntoIterator<Item = S>) -> Result<String> {
     let mut command = command(program);
     command.args(words);
@@ -193,7 +190,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, words: impl IntoIterator<Item 
     Ok(text(&output.stdout))
 }
 
-/// Gives a program its input; it must end well.
+/// Runs a program with input; it must succeed.
 pub(crate) fn feed(program: &str, words: &[&str], input: &str) -> Result<()> {
     let mut command = command(program);
     let mut child = command.args(words).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -1,4 +1,4 @@
-//! What the original did wrong, one test for each row of the list, and what it did right.
+//! Bugs of the original, one test each, and what it did right.
 
 use std::{thread, time::Duration};
 
@@ -8,15 +8,15 @@ use pktables::Change;
 use crate::netns::{Kind, Netns, Outcome, feed, on_each_firewall, run};
 
 on_each_firewall! {
-    /// Every failure of the original ended with 0.
+    /// In the original, failures exited with 0.
     fn failures_have_an_exit_code_and_one_line(netns) {
         let rows = [
-            ("add 192.0.2.7 --service ssh", 1, "no service ssh; pktables init makes one"),
-            ("delete 192.0.2.7 --service ssh", 1, "no service ssh; pktables init makes one"),
-            ("flush ssh", 1, "no service ssh; pktables init makes one"),
-            ("list ssh", 1, "no service ssh; pktables init makes one"),
-            ("init ssh --port 70000", 2, "port \"70000\" is no number of 1 to 65535"),
-            ("open ssh", 2, "unrecognized subcommand 'open'; see pktables --help"),
+            ("add 192.0.2.7 --service ssh", 1, "unknown service \"ssh\"; create it with pktables init"),
+            ("delete 192.0.2.7 --service ssh", 1, "unknown service \"ssh\"; create it with pktables init"),
+            ("flush ssh", 1, "unknown service \"ssh\"; create it with pktables init"),
+            ("list ssh", 1, "unknown service \"ssh\"; create it with pktables init"),
+            ("init ssh --port 70000", 2, "invalid port \"70000\": expected 1–65535"),
+            ("open ssh", 2, "unknown command \"open\"; see pktables --help"),
         ];
         for (words, code, message) in rows {
             netns.fails(words, code, message)?;
@@ -26,8 +26,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// The original's list printed nothing.
-    fn list_shows_services_and_who_may_pass(netns) {
+    /// In the original, list printed nothing.
+    fn list_shows_services_and_grants(netns) {
         netns.quietly(&[
             "init ssh --port 22 --syn",
             "init ipsec --port 500 --udp --accept",
@@ -73,8 +73,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// The original's second init added a second jump.
-    fn every_command_may_be_given_twice(netns) {
+    /// In the original, a second init added a second jump.
+    fn every_command_is_idempotent(netns) {
         let rows = [
             "init ssh --port 22 --syn --log --log-prefix knock --log-limit 7/minute --log-burst 9",
             "add 192.0.2.7 --service ssh",
@@ -89,8 +89,8 @@ on_each_firewall! {
             let first = netns.pktables(&format!("-v {words}"))?;
             let once = netns.rules()?;
             let second = netns.pktables(&format!("-v {words}"))?;
-            assert_eq!((first.code, first.stdout.as_str()), (Some(0), "done\n"), "{words}: {}", first.stderr);
-            assert_eq!((second.code, second.stdout.as_str()), (Some(0), "already so\n"), "{words}");
+            assert_eq!((first.code, first.stdout.as_str()), (Some(0), "changed\n"), "{words}: {}", first.stderr);
+            assert_eq!((second.code, second.stdout.as_str()), (Some(0), "unchanged\n"), "{words}");
             assert_eq!(once, netns.rules()?, "{words}");
         }
         assert_eq!(netns.pktables("list")?.stdout.lines().count(), 1, "only the head is left");
@@ -99,8 +99,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// A bad port left a chain without a way to it.
-    fn a_wrong_option_changes_nothing(netns) {
+    /// In the original, an invalid port left a chain without a jump.
+    fn an_invalid_option_changes_nothing(netns) {
         let before = netns.rules()?;
         for words in ["init ssh --port 0", "init ssh --port x", "init ssh --port 22 --log --log-level loud"] {
             assert_eq!(netns.pktables(words)?.code, Some(2), "{words}");
@@ -111,8 +111,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// Two jumps made the original's remove take out somebody else's rule.
-    fn remove_takes_out_its_own_rules_only(netns) {
+    /// In the original, two jumps made remove delete a foreign rule.
+    fn remove_keeps_foreign_rules(netns) {
         let foreign = netns.kind.is_nft();
         if foreign {
             run("nft", ["add", "table", "inet", "pktables"])?;
@@ -126,7 +126,7 @@ on_each_firewall! {
         let before = netns.rules()?;
         netns.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh", "add 2001:db8::/32 --service ssh"])?;
         if !foreign {
-            // As the original left them.
+            // Duplicate jumps, as the original left them.
             run("iptables", ["-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "pk-ssh"])?;
             run("iptables", ["-I", "INPUT", "-p", "tcp", "--dport", "22", "-j", "pk-ssh"])?;
         }
@@ -137,8 +137,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// Four deletes at once left 11 of 25 addresses, and took out 9 wrong ones.
-    fn four_deletes_at_once_take_out_what_they_shall(netns) {
+    /// In the original, four concurrent deletes left 11 of 25 addresses and removed 9 wrong ones.
+    fn four_concurrent_deletes_remove_the_right_grants(netns) {
         netns.quietly(&["init ssh --port 22"])?;
         let address = |number: usize| format!("192.0.2.{number}");
         let mut firewall = netns.firewall()?;
@@ -167,7 +167,7 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// 10.5.0.1 stood before 10.1.2.3.
+    /// In the original, 10.5.0.1 came before 10.1.2.3.
     fn addresses_are_sorted_by_number(netns) {
         netns.quietly(&["init ssh --port 22 --log"])?;
         for address in ["10.5.0.1", "10.1.2.3", "9.255.0.1", "192.0.2.0/24", "100.0.0.1", "2001:db8::10", "2001:db8::9"] {
@@ -199,23 +199,23 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// `1.2.3`, `1000.1.1.1` and `/24` silently became something else.
-    fn a_wrong_address_is_named_and_changes_nothing(netns) {
+    /// In the original, `1.2.3`, `1000.1.1.1` and `/24` silently became something else.
+    fn an_invalid_address_is_named_and_changes_nothing(netns) {
         netns.quietly(&["init ssh --port 22"])?;
         let before = netns.rules()?;
         let rows = [
-            ("1.2.3", "address \"1.2.3\" is no complete IPv4 or IPv6 address"),
-            ("1000.1.1.1", "address \"1000.1.1.1\" is no complete IPv4 or IPv6 address"),
-            ("/24", "address \"/24\" is empty before the length of the prefix, or altogether"),
-            ("1.2.3.4/33", "prefix length \"33\" is no number of 0 to 32"),
-            ("1.2.3.4/", "prefix length \"\" is no number of 0 to 32"),
-            ("1.2.3.4/+8", "prefix length \"+8\" is no number of 0 to 32"),
-            ("2001:db8::/129", "prefix length \"129\" is no number of 0 to 128"),
-            ("1.2.3.4/24", "address \"1.2.3.4/24\" has bits behind the length of its prefix"),
-            ("0.0.0.0/0", "address \"0.0.0.0/0\" is everybody; pktables init --accept lets everybody in"),
-            ("fe80::1%eth0", "address \"fe80::1%eth0\" has a zone, which rules cannot hold"),
-            ("010.1.1.1", "address \"010.1.1.1\" is no complete IPv4 or IPv6 address"),
-            ("gw.example.net", "address \"gw.example.net\" is no complete IPv4 or IPv6 address"),
+            ("1.2.3", "invalid address \"1.2.3\": expected a complete IPv4 or IPv6 address"),
+            ("1000.1.1.1", "invalid address \"1000.1.1.1\": expected a complete IPv4 or IPv6 address"),
+            ("/24", "invalid address \"/24\": missing address"),
+            ("1.2.3.4/33", "invalid prefix length \"33\": expected 1–32"),
+            ("1.2.3.4/", "invalid prefix length \"\": expected 1–32"),
+            ("1.2.3.4/+8", "invalid prefix length \"+8\": expected 1–32"),
+            ("2001:db8::/129", "invalid prefix length \"129\": expected 1–128"),
+            ("1.2.3.4/24", "invalid address \"1.2.3.4/24\": host bits are set"),
+            ("0.0.0.0/0", "invalid address \"0.0.0.0/0\": matches every address; use pktables init --accept to let everyone in"),
+            ("fe80::1%eth0", "invalid address \"fe80::1%eth0\": rules cannot match a zone"),
+            ("010.1.1.1", "invalid address \"010.1.1.1\": expected a complete IPv4 or IPv6 address"),
+            ("gw.example.net", "invalid address \"gw.example.net\": expected a complete IPv4 or IPv6 address"),
         ];
         for (address, message) in rows {
             netns.fails(&format!("add {address} --service ssh"), 2, message)?;
@@ -228,12 +228,12 @@ on_each_firewall! {
 
 on_each_firewall! {
     /// The original crashed.
-    fn ipv6_addresses_pass_and_are_taken_back(netns) {
+    fn ipv6_addresses_are_granted_and_revoked(netns) {
         netns.quietly(&[
             "init ssh --port 22",
             "add 2001:db8::7 --service ssh",
             "add 2001:DB8:0:0::8 --service ssh",
-            // What such packets are in the firewall.
+            // The form that such packets have in the firewall.
             "add ::ffff:192.0.2.7 --service ssh",
         ])?;
         assert_eq!(netns.granted("ssh")?, ["192.0.2.7", "2001:db8::7", "2001:db8::8"]);
@@ -244,8 +244,8 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// An address went through a shell.
-    fn no_shell_sees_what_is_typed(netns) {
+    /// In the original, addresses went through a shell.
+    fn arguments_never_reach_a_shell(netns) {
         netns.quietly(&["init ssh --port 22"])?;
         let backend = if netns.kind.is_nft() { "nft" } else { "iptables" };
         let mark = "/run/a-shell-was-here";
@@ -271,13 +271,13 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// A second knock was cut short by the first one's `stop_command`.
+    /// In the original, the `stop_command` of the first knock cut a second one short.
     fn a_second_grant_is_not_cut_short_by_the_first(netns) {
         let mut firewall = netns.firewall()?;
         let ssh = "ssh".parse()?;
         netns.quietly(&["init ssh --port 22"])?;
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        // Address, what is there, what comes, what is left at least and at most.
+        // address, existing grant, new grant, least and most time left
         let rows = [
             ("192.0.2.1", None, None, None),
             ("192.0.2.2", None, seconds(30), None),
@@ -314,11 +314,11 @@ on_each_firewall! {
     }
 }
 
-/// After a crash the original's addresses stayed open: with iptables nobody but us takes them out.
+/// In the original, addresses stayed open after a crash: the kernel does not expire iptables rules.
 #[test]
-fn what_a_crash_left_is_closed_at_boot() -> Result<()> {
+fn grants_left_by_a_crash_are_removed() -> Result<()> {
     Netns::enter(
-        concat!(module_path!(), "::what_a_crash_left_is_closed_at_boot"),
+        concat!(module_path!(), "::grants_left_by_a_crash_are_removed"),
         Kind::IptablesNft,
         |netns| {
             let over = |address: &str| {
@@ -348,37 +348,33 @@ fn what_a_crash_left_is_closed_at_boot() -> Result<()> {
     )
 }
 
-/// Services of the original, which knew IPv4 only, and its addresses are taken over as they are.
+/// Services of the original, which knew IPv4 only, are adopted with their addresses.
 #[test]
-fn chains_of_the_original_are_understood() -> Result<()> {
-    Netns::enter(
-        concat!(module_path!(), "::chains_of_the_original_are_understood"),
-        Kind::IptablesNft,
-        |netns| {
-            for line in [
-                "-N pk-ssh",
-                "-A pk-ssh -s 10.5.0.1 -j ACCEPT",
-                "-A pk-ssh -s 10.1.2.3 -j ACCEPT",
-                "-A pk-ssh -j LOG --log-prefix knock",
-                "-A pk-ssh -s 0.0.0.0/0 -j DROP",
-                "-A INPUT -p tcp --dport 22 --syn -j pk-ssh",
-                // Its second init.
-                "-A INPUT -p tcp --dport 22 --syn -j pk-ssh",
-            ] {
-                run("iptables", line.split(' '))?;
-            }
-            netns.fails(
-                "list",
-                1,
-                "cannot understand iptables: chain pk-ssh is reached by several rules of INPUT; \
-                 pktables init or remove ssh puts that right",
-            )?;
-            let init = "init ssh --port 22 --syn --log --log-prefix knock";
-            netns.quietly(&[init, "add 10.1.2.3 --service ssh", "add 2001:db8::1 --service ssh"])?;
-            assert_eq!(netns.granted("ssh")?, ["10.1.2.3", "10.5.0.1", "2001:db8::1"]);
-            let rules = netns.rules()?;
-            assert_eq!(rules.matches("-j pk-ssh\n").count(), 2, "one for each family:\n{rules}");
-            Ok(())
-        },
-    )
+fn chains_of_the_original_are_parsed() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::chains_of_the_original_are_parsed"), Kind::IptablesNft, |netns| {
+        for line in [
+            "-N pk-ssh",
+            "-A pk-ssh -s 10.5.0.1 -j ACCEPT",
+            "-A pk-ssh -s 10.1.2.3 -j ACCEPT",
+            "-A pk-ssh -j LOG --log-prefix knock",
+            "-A pk-ssh -s 0.0.0.0/0 -j DROP",
+            "-A INPUT -p tcp --dport 22 --syn -j pk-ssh",
+            // From its second init.
+            "-A INPUT -p tcp --dport 22 --syn -j pk-ssh",
+        ] {
+            run("iptables", line.split(' '))?;
+        }
+        netns.fails(
+            "list",
+            1,
+            "cannot parse iptables rules: chain pk-ssh: several jumps from INPUT; \
+                 repair it with pktables init ssh or pktables remove ssh",
+        )?;
+        let init = "init ssh --port 22 --syn --log --log-prefix knock";
+        netns.quietly(&[init, "add 10.1.2.3 --service ssh", "add 2001:db8::1 --service ssh"])?;
+        assert_eq!(netns.granted("ssh")?, ["10.1.2.3", "10.5.0.1", "2001:db8::1"]);
+        let rules = netns.rules()?;
+        assert_eq!(rules.matches("-j pk-ssh\n").count(), 2, "one for each family:\n{rules}");
+        Ok(())
+    })
 }

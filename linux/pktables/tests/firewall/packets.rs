@@ -1,4 +1,4 @@
-//! What passes, and what does not: real connections between hosts.
+//! Real connections between hosts: what passes, and what does not.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 on_each_firewall! {
-    fn a_grant_lets_one_address_pass_and_its_end_closes(netns) {
+    fn a_grant_admits_one_address_until_it_expires(netns) {
         topology::connect()?;
         topology::serve(None, 22, "gateway")?;
         topology::expect("192.0.2.7", 22, Some("gateway"))?;
@@ -26,12 +26,12 @@ on_each_firewall! {
                 &format!("delete {from} --service ssh"),
                 &format!("add {from} --service ssh --timeout 1s"),
             ])?;
-            // nftables does it by itself.
+            // nftables expires it without the command.
             let over = || -> Result<Vec<String>> {
                 netns.quietly(&["expire"])?;
                 netns.granted("ssh")
             };
-            wait("the granted", over, Vec::is_empty)?;
+            wait("the grants", over, Vec::is_empty)?;
             assert_eq!(topology::who(from, 22)?, None, "{from} after");
         }
         Ok(())
@@ -39,11 +39,11 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    fn a_prefix_lets_its_addresses_pass_until_it_is_taken_back(netns) {
+    fn a_prefix_admits_its_addresses_until_it_is_revoked(netns) {
         topology::connect()?;
         topology::serve(None, 22, "gateway")?;
         netns.quietly(&["init ssh --port 22"])?;
-        // Prefix, who is in it, who is not.
+        // prefix, address inside, address outside
         let rows = [
             ("192.0.2.4/30", "192.0.2.7", "192.0.2.8"),
             ("192.0.2.8/31", "192.0.2.8", "192.0.2.7"),
@@ -82,7 +82,7 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    fn accept_lets_everybody_pass(netns) {
+    fn accept_admits_everyone(netns) {
         topology::connect()?;
         topology::serve(None, 22, "gateway")?;
         netns.quietly(&["init ssh --port 22"])?;
@@ -95,14 +95,14 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    /// The gateway's own service at the port stays closed, the host behind it answers, and what others send
-    /// through the gateway is left alone.
-    fn a_service_behind_the_host_answers_who_is_granted(netns) {
+    /// The gateway's own service at the port stays closed, the host behind it answers, and packets to other hosts are not
+    /// affected.
+    fn a_forwarded_service_answers_granted_addresses(netns) {
         topology::connect()?;
         topology::serve(None, 2222, "gateway")?;
         topology::serve(Some("inner"), 22, "inner")?;
         if !netns.kind.is_nft() {
-            // As on most routers: what is forwarded must be allowed.
+            // As on most routers, forwarding must be allowed explicitly.
             for program in ["iptables", "ip6tables"] {
                 run(program, ["-P", "FORWARD", "DROP"])?;
             }
@@ -116,7 +116,7 @@ on_each_firewall! {
             let mut stream = topology::dial(from, 2222)?.context("closed")?;
             netns.quietly(&[&format!("delete {from} --service nas")])?;
             assert_eq!(topology::who(from, 2222)?, None, "{from} after");
-            // What was sent on stays so until it ends.
+            // Forwarded connections stay open until they end.
             assert_eq!(topology::ask(&mut stream)?.as_deref(), Some("inner"), "{from}");
         }
         netns.quietly(&["add 192.0.2.0/24 --service nas"])?;
@@ -127,7 +127,7 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
-    fn what_is_sent_to_others_at_that_port_goes_to_them(netns) {
+    fn packets_to_other_hosts_are_not_redirected(netns) {
         topology::connect()?;
         topology::serve(Some("inner"), 22, "wrong")?;
         topology::serve(Some("inner"), 2222, "right")?;
@@ -144,7 +144,7 @@ on_each_firewall! {
     }
 }
 
-/// nftables only: an accept of one table does not keep another table from dropping.
+/// nftables only: an accept in one table does not prevent a drop in another.
 #[test]
 fn another_table_may_still_drop() -> Result<()> {
     Netns::enter(concat!(module_path!(), "::another_table_may_still_drop"), Kind::Nft, |netns| {

@@ -1,4 +1,4 @@
-//! What the README shows, done.
+//! Runs the examples of the README.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -6,7 +6,7 @@ use crate::netns::{Kind, Netns, on_each_firewall};
 
 pub(crate) const README: &str = include_str!("../../README.md");
 
-/// The block of this language that contains a text.
+/// The code block in this language that contains a text.
 pub(crate) fn block(language: &str, text: &str) -> Result<&'static str> {
     let blocks = README.split("\n```").skip(1).step_by(2);
     let mut blocks = blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
@@ -14,7 +14,7 @@ pub(crate) fn block(language: &str, text: &str) -> Result<&'static str> {
 }
 
 on_each_firewall! {
-    fn the_demo_says_what_it_shows(netns) {
+    fn the_example_prints_what_it_shows(netns) {
         let backend = if netns.kind.is_nft() { "nft" } else { "iptables" };
         let mut commands = 0;
         let mut lines = block("text", "$ pktables init")?.lines().peekable();
@@ -28,7 +28,7 @@ on_each_firewall! {
             let words: Vec<&str> = ["--backend", backend].into_iter().chain(words.split(' ')).collect();
             let outcome = Netns::bare(&words)?;
             ensure!(outcome.code == Some(0), "{line}: {outcome:?}");
-            // What is begun counts whole: iptables ends grants at full seconds.
+            // Times are rounded up: iptables ends grants at full seconds.
             let printed = outcome.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
             let printed: Vec<String> = printed.map(|line| line.replace(" 31s ", " 30s ")).collect();
             assert_eq!(printed, shown, "{line}");
@@ -39,7 +39,7 @@ on_each_firewall! {
     }
 }
 
-/// Each option of `--help` has a row, and each row an option.
+/// Every option of `--help` is in the table, and no other.
 #[test]
 fn help_and_readme_name_the_same_options() -> Result<()> {
     Netns::enter(concat!(module_path!(), "::help_and_readme_name_the_same_options"), Kind::Nft, |_| {

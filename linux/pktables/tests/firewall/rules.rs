@@ -1,19 +1,19 @@
-//! The rules as they stand in the firewall.
+//! The rules in the firewall.
 
 use anyhow::{Result, ensure};
 
 use crate::netns::{Kind, Netns, on_each_firewall};
 
-/// The lines of rules, without tables, policies and empty lines.
+/// The lines that are rules or chains of services.
 fn own(rules: &str) -> Vec<&str> {
     let is_one = |line: &&str| line.starts_with("-A ") || line.starts_with(":pk-");
     rules.lines().filter(is_one).collect()
 }
 
 #[test]
-fn iptables_has_the_shapes_of_the_original() -> Result<()> {
+fn iptables_has_the_chains_of_the_original() -> Result<()> {
     Netns::enter(
-        concat!(module_path!(), "::iptables_has_the_shapes_of_the_original"),
+        concat!(module_path!(), "::iptables_has_the_chains_of_the_original"),
         Kind::IptablesNft,
         |netns| {
             netns.quietly(&[
@@ -61,8 +61,8 @@ fn nft_has_one_table_with_a_chain_for_each_service() -> Result<()> {
 }
 
 #[test]
-fn iptables_sends_on_what_is_granted() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::iptables_sends_on_what_is_granted"), Kind::IptablesNft, |netns| {
+fn iptables_forwards_granted_packets() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::iptables_forwards_granted_packets"), Kind::IptablesNft, |netns| {
         netns.quietly(&["init nas --port 2222 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
         let expected = [
             ":pk-nas -",
@@ -84,7 +84,7 @@ fn iptables_sends_on_what_is_granted() -> Result<()> {
 }
 
 on_each_firewall! {
-    fn other_options_replace_the_rules_and_keep_the_grants(netns) {
+    fn new_options_keep_the_grants(netns) {
         let rows = [
             ("init ssh --port 22 --syn", "tcp/22"),
             ("init ssh --port 22", "tcp/22"),
@@ -97,7 +97,7 @@ on_each_firewall! {
         let grants = ["192.0.2.0/24", "192.0.2.7", "2001:db8::7"];
         for (row, (words, port)) in rows.into_iter().enumerate() {
             let outcome = netns.pktables(&format!("-v {words}"))?;
-            assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("done\n", ""), "row {row}");
+            assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("changed\n", ""), "row {row}");
             if row == 0 {
                 for address in grants {
                     netns.quietly(&[&format!("add {address} --service ssh --timeout 1d")])?;
@@ -107,27 +107,27 @@ on_each_firewall! {
             ensure!(listed.stdout.contains(port), "row {row}: {listed:?}");
             assert_eq!(netns.granted("ssh")?, grants, "row {row}");
             let again = netns.pktables(&format!("-v {words}"))?;
-            assert_eq!(again.stdout, "already so\n", "row {row}");
+            assert_eq!(again.stdout, "unchanged\n", "row {row}");
         }
         Ok(())
     }
 }
 
 on_each_firewall! {
-    fn a_service_behind_the_host_is_so_for_both_families(netns) {
+    fn a_forwarded_service_is_closed_in_the_other_family(netns) {
         netns.quietly(&["init nas --port 22 --forward 192.168.1.10:22", "add 192.0.2.7 --service nas"])?;
-        let nowhere = "service \"nas\" leads to no IPv6 address";
+        let nowhere = "service nas has no IPv6 forward address";
         netns.fails("add 2001:db8::7 --service nas", 1, nowhere)?;
         netns.fails("add 2001:db8::/32 --service nas", 1, nowhere)?;
         netns.quietly(&["delete 2001:db8::7 --service nas", "flush nas"])?;
         assert_eq!(netns.granted("nas")?, [""; 0]);
-        let twice = "forward \"192.168.1.11:22\" is the second place of its family";
+        let twice = "invalid forward \"192.168.1.11:22\": only one address per family";
         netns.fails("init nas --port 22 --forward 192.168.1.10:22 --forward 192.168.1.11:22", 2, twice)
     }
 }
 
 on_each_firewall! {
-    fn names_that_look_alike_are_kept_apart(netns) {
+    fn similar_names_do_not_collide(netns) {
         netns.quietly(&[
             "init a --port 1",
             "init a-4 --port 2",
@@ -152,38 +152,42 @@ on_each_firewall! {
     }
 }
 
-/// What has services is what gets more; else nftables.
+/// New services go to the backend that has services, else to nftables.
 #[test]
-fn auto_takes_what_the_host_has() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::auto_takes_what_the_host_has"), Kind::IptablesNft, |netns| {
-        let nft = Netns { kind: Kind::Nft };
-        let quiet = |words: &[&str]| -> Result<()> {
-            let outcome = Netns::bare(words)?;
-            ensure!(outcome.code == Some(0), "{words:?}: {outcome:?}");
+fn auto_uses_the_backend_with_services() -> Result<()> {
+    Netns::enter(
+        concat!(module_path!(), "::auto_uses_the_backend_with_services"),
+        Kind::IptablesNft,
+        |netns| {
+            let nft = Netns { kind: Kind::Nft };
+            let quiet = |words: &[&str]| -> Result<()> {
+                let outcome = Netns::bare(words)?;
+                ensure!(outcome.code == Some(0), "{words:?}: {outcome:?}");
+                Ok(())
+            };
+            quiet(&["init", "ssh", "--port", "22"])?;
+            ensure!(
+                nft.granted("ssh").is_ok() && netns.granted("ssh").is_err(),
+                "nftables where there is nothing"
+            );
+            quiet(&["remove", "ssh"])?;
+            netns.quietly(&["init ssh --port 22"])?;
+            quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
+            assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
+            ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
+            nft.quietly(&["init ssh --port 22"])?;
+            quiet(&["add", "192.0.2.8", "--service", "ssh"])?;
+            assert_eq!(nft.granted("ssh")?, ["192.0.2.8"], "nftables where both have services");
+            assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
             Ok(())
-        };
-        quiet(&["init", "ssh", "--port", "22"])?;
-        ensure!(
-            nft.granted("ssh").is_ok() && netns.granted("ssh").is_err(),
-            "nftables where there is nothing"
-        );
-        quiet(&["remove", "ssh"])?;
-        netns.quietly(&["init ssh --port 22"])?;
-        quiet(&["add", "192.0.2.7", "--service", "ssh"])?;
-        assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
-        ensure!(nft.granted("ssh").is_err(), "iptables where it has services");
-        nft.quietly(&["init ssh --port 22"])?;
-        quiet(&["add", "192.0.2.8", "--service", "ssh"])?;
-        assert_eq!(nft.granted("ssh")?, ["192.0.2.8"], "nftables where both have services");
-        assert_eq!(netns.granted("ssh")?, ["192.0.2.7"]);
-        Ok(())
-    })
+        },
+    )
 }
 
-/// Where IPv6 refuses what IPv4 already has, IPv4 is put back.
+/// If IPv6 refuses, the change of IPv4 is rolled back.
 #[test]
-fn both_families_change_or_none() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::both_families_change_or_none"), Kind::IptablesNft, |netns| {
+fn both_families_change_or_neither() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::both_families_change_or_neither"), Kind::IptablesNft, |netns| {
         let refuse = || -> Result<()> {
             std::fs::remove_file("/run/bin/ip6tables-restore")?;
             Ok(std::os::unix::fs::symlink("/bin/false", "/run/bin/ip6tables-restore")?)
@@ -193,7 +197,7 @@ fn both_families_change_or_none() -> Result<()> {
             Ok(std::os::unix::fs::symlink("/usr/sbin/xtables-nft-multi", "/run/bin/ip6tables-restore")?)
         };
         let nas = "init nas --port 22 --forward 192.168.1.10:22 --forward [fd00::10]:22";
-        // What is there, what is asked for.
+        // existing services, command
         let rows: [(&[&str], &str); 6] = [
             (&[], "init ssh --port 22"),
             (&[], nas),

@@ -1,4 +1,4 @@
-//! Sets that others made, such as those of OpenWrt's `inet fw4`.
+//! Sets of other programs, such as those of `inet fw4` on OpenWrt.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -34,14 +34,14 @@ fn only(sets: &mut Sets, set: &str) -> Result<Element> {
 }
 
 #[test]
-fn addresses_come_stay_and_go() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::addresses_come_stay_and_go"), Kind::Nft, |_| {
+fn addresses_are_added_renewed_and_removed() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::addresses_are_added_renewed_and_removed"), Kind::Nft, |_| {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         for (set, address) in [("pkd_ssh_4", "192.0.2.7"), ("pkd_ssh_6", "2001:db8::7")] {
             let address: IpAddr = address.parse()?;
-            // What comes, what it makes, what is left then at least.
+            // timeout, result, least time left
             let rows = [
                 (seconds(30), Change::Made, 29),
                 (seconds(60), Change::Made, 59),
@@ -53,7 +53,7 @@ fn addresses_come_stay_and_go() -> Result<()> {
                 (None, Change::AlreadySo, u64::MAX),
             ];
             for (row, (ttl, expected, least)) in rows.into_iter().enumerate() {
-                // Some ticks of the kernel, or a second 60 is as long as the first.
+                // Wait for a tick, or the second 60 is as long as the first.
                 let before = sets.list(path(set))?;
                 let ticked = |sets: &mut Sets| Ok(sets.list(path(set))? != before || before.is_empty());
                 if row == 3 {
@@ -94,24 +94,19 @@ fn a_renewed_element_keeps_its_counter() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() -> Result<()> {
-    Netns::enter(concat!(module_path!(), "::what_does_not_fit_is_refused"), Kind::Nft, |_| {
+fn unsuitable_sets_are_refused() -> Result<()> {
+    Netns::enter(concat!(module_path!(), "::unsuitable_sets_are_refused"), Kind::Nft, |_| {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.7".parse()?, "2001:db8::7".parse()?);
         let minute = Some(Duration::from_secs(60));
         let rows = [
             ("nothing", v4, minute, "no set nothing in table inet fw4"),
-            ("plain", v4, minute, "set plain lacks the flag timeout"),
-            (
-                "ranges",
-                v4,
-                minute,
-                "set ranges has the flag interval, and single addresses need a set without",
-            ),
-            ("pkd_ssh_4", v6, minute, "set pkd_ssh_4 holds no IPv6 addresses"),
-            ("pkd_ssh_6", v4, minute, "set pkd_ssh_6 holds no IPv4 addresses"),
-            ("pkd_ssh_4", v4, Some(Duration::ZERO), "time \"0\" is no time to pass in"),
+            ("plain", v4, minute, "set plain lacks the timeout flag"),
+            ("ranges", v4, minute, "set ranges has the interval flag; grants need a set without it"),
+            ("pkd_ssh_4", v6, minute, "set pkd_ssh_4 does not hold IPv6 addresses"),
+            ("pkd_ssh_6", v4, minute, "set pkd_ssh_6 does not hold IPv4 addresses"),
+            ("pkd_ssh_4", v4, Some(Duration::ZERO), "invalid time \"0\": must not be zero"),
         ];
         for (set, address, ttl, message) in rows {
             let told = sets.grant(path(set), address, ttl).map_err(|error| error.to_string());

@@ -1,7 +1,7 @@
-//! Three hosts: the netns is the gateway between a client and a host behind it.
+//! Three hosts: the namespace of the test is the gateway between a client and an inner host.
 //!
 //! ```text
-//! client ── c0 [netns] i0 ── inner
+//! client ── c0 [test] i0 ── inner
 //! 192.0.2.7, .8           192.0.2.1   192.168.1.1            192.168.1.10
 //! 2001:db8::7, ::8        2001:db8::1 fd00::1                fd00::10
 //! ```
@@ -46,15 +46,14 @@ link set i0 up
 -n inner route add default via 192.168.1.1
 -n inner route add default via fd00::1";
 
-/// Connects the hosts, until the client reaches the gateway; the gateway forwards.
+/// Connects the hosts and enables forwarding; returns when the client reaches the gateway.
 pub(crate) fn connect() -> Result<()> {
     for line in CABLES.lines() {
         run("ip", line.split(' '))?;
     }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
-    // IPv6 needs a second before it finds its neighbours, which a single knock would not survive. And a packet that
-    // waits for a neighbour looks like one that was dropped.
+    // Neighbour discovery takes a second, during which packets would look dropped.
     serve(None, UNGUARDED, "gateway")?;
     for from in ["192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8"] {
         expect(from, UNGUARDED, Some("gateway"))?;
@@ -66,7 +65,7 @@ pub(crate) fn connect() -> Result<()> {
     Ok(())
 }
 
-/// Answers each line of each connection to a port with a name, until the netns is closed.
+/// Answers each byte of each connection to a port with a name, until the test ends.
 pub(crate) fn serve(host: Option<&str>, port: u16, name: &'static str) -> Result<()> {
     let bind = || Ok(TcpListener::bind(("::", port))?);
     let listener = match host {
@@ -89,22 +88,22 @@ fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection from one of the client's addresses to the gateway; `None`: the gateway drops it.
+/// Connects from an address of the client to the gateway; `None`: dropped.
 pub(crate) fn dial(from: &str, port: u16) -> Result<Option<TcpStream>> {
     dial_past(from, gateway(from), port)
 }
 
-/// The same, to any host.
+/// Connects to any host.
 pub(crate) fn dial_past(from: &str, to: &str, port: u16) -> Result<Option<TcpStream>> {
     probe::connect("client", from.parse()?, SocketAddr::new(to.parse()?, port))
 }
 
-/// Asks who is at the other end; `None`: the gateway drops the question.
+/// Asks for the name of the other end; `None`: dropped.
 pub(crate) fn ask(stream: &mut TcpStream) -> Result<Option<String>> {
     probe::ask("client", stream, b"?")
 }
 
-/// Who answers at a port, seen from one of the client's addresses; `None`: the gateway drops what comes from there.
+/// The name that answers at a port, from an address of the client; `None`: dropped.
 pub(crate) fn who(from: &str, port: u16) -> Result<Option<String>> {
     dial(from, port)?.as_mut().map_or(Ok(None), ask)
 }
@@ -113,7 +112,7 @@ fn gateway(from: &str) -> &'static str {
     if from.contains(':') { "2001:db8::1" } else { "192.0.2.1" }
 }
 
-/// Waits until this is who answers.
+/// Waits until this name answers.
 pub(crate) fn expect(from: &str, port: u16, name: Option<&str>) -> Result<()> {
     let what = format!("who answers {from} at port {port}");
     let found = wait(&what, || who(from, port), |found| found.as_deref() == name)?;

@@ -21,7 +21,7 @@ fn grant(address: &str, end: Option<u64>) -> GrantRule {
 }
 
 fn forward() -> Forward {
-    "192.168.1.10:2222".parse().expect("a place")
+    "192.168.1.10:2222".parse().expect("an address and port")
 }
 
 /// What iptables-save prints of rules that `script` makes: `-A` of each, and declared chains.
@@ -82,13 +82,17 @@ fn a_service_is_a_chain_and_a_jump_to_it() {
     for (row, service, rules, jump) in rows {
         let script = made(&service, None, &[]);
         assert_eq!(script, format!("*filter\n:pk-ssh - [0:0]\n{rules}{jump}COMMIT\n"), "{row}");
-        let found = parse(&saved(&script), &service.name).expect("it is understood").expect("it is there");
-        assert_eq!((&found.service, found.is_complete, found.elsewhere), (&service, true, false), "{row}");
+        let found = parse(&saved(&script), &service.name).expect("it parses").expect("it exists");
+        assert_eq!(
+            (&found.service, found.is_complete, found.other_family_only),
+            (&service, true, false),
+            "{row}"
+        );
     }
 }
 
 #[test]
-fn a_service_behind_the_host_has_its_grants_in_nat() {
+fn a_forwarded_service_has_its_grants_in_nat() {
     let nas = Service { forward: vec![forward()], ..service("nas") };
     let script = made(&nas, Some(forward()), &[grant("192.0.2.7/32", None)]);
     let sent = "-m conntrack --ctstate DNAT --ctorigdstport 22 -m comment --comment pk-nas -j ACCEPT";
@@ -101,19 +105,19 @@ fn a_service_behind_the_host_has_its_grants_in_nat() {
     );
     assert_eq!(script, expected);
     let saved = saved(&script.replace("-I FORWARD", "-A FORWARD"));
-    let found = parse(&saved, &nas.name).expect("it is understood").expect("it is there");
-    assert_eq!((&found.service, found.is_complete, found.elsewhere), (&nas, true, false));
+    let found = parse(&saved, &nas.name).expect("it parses").expect("it exists");
+    assert_eq!((&found.service, found.is_complete, found.other_family_only), (&nas, true, false));
     assert_eq!(found.grants().map(|grant| grant.address.to_string()).collect::<Vec<_>>(), ["192.0.2.7/32"]);
     // In the other family it is marked, and has no grants.
     let script = made(&nas, None, &[grant("2001:db8::7/128", None)]);
     let jump = "-A INPUT -p tcp -m tcp --dport 22 -m comment --comment elsewhere -j pk-nas";
     assert_eq!(script, format!("*filter\n:pk-nas - [0:0]\n-A pk-nas -j DROP\n{jump}\nCOMMIT\n"));
-    let found = parse(&Saved::parse(&script), &nas.name).expect("it is understood").expect("it is there");
-    assert!(found.is_complete && found.elsewhere && found.service.forward.is_empty(), "{found:?}");
+    let found = parse(&Saved::parse(&script), &nas.name).expect("it parses").expect("it exists");
+    assert!(found.is_complete && found.other_family_only && found.service.forward.is_empty(), "{found:?}");
 }
 
 #[test]
-fn a_change_touches_what_differs_alone() {
+fn a_change_touches_only_what_differs() {
     let nas = Service { forward: vec![forward()], ..service("ssh") };
     let ssh = service("ssh");
     let there = made(&nas, Some(forward()), &[]).replace("-I FORWARD", "-A FORWARD");
@@ -136,7 +140,7 @@ fn a_change_touches_what_differs_alone() {
 }
 
 #[test]
-fn a_rule_that_is_there_twice_goes_once_for_each() {
+fn duplicate_jumps_are_removed_one_by_one() {
     let ssh = service("ssh");
     let script = made(&ssh, None, &[]);
     let jump = "-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
@@ -147,7 +151,7 @@ fn a_rule_that_is_there_twice_goes_once_for_each() {
 }
 
 #[test]
-fn rules_of_others_that_lead_to_it_stay_until_it_goes() {
+fn foreign_jumps_stay_until_the_service_is_removed() {
     let ssh = service("ssh");
     let there = made(&ssh, None, &[]).replace("COMMIT", "-A OUTPUT -j pk-ssh\n-A other -g pk-ssh\nCOMMIT");
     let from = ServiceRules::of(&saved(&there), &ssh.name);
@@ -163,7 +167,7 @@ fn rules_of_others_that_lead_to_it_stay_until_it_goes() {
 }
 
 #[test]
-fn a_flush_leaves_what_is_no_grant() {
+fn a_flush_removes_only_grants() {
     let ssh = Service { log: Some(Log::default()), ..service("ssh") };
     let grants = [grant("192.0.2.7/32", None), grant("192.0.2.8/32", Some(7))];
     let there = saved(&made(&ssh, None, &grants));
@@ -174,14 +178,14 @@ fn a_flush_leaves_what_is_no_grant() {
 }
 
 #[test]
-fn grants_come_and_go_in_the_order_of_their_addresses() {
+fn grants_stay_sorted_by_address() {
     /// A name, what is taken out, what comes, the lines.
     type Row<'a> = (&'a str, &'a [usize], &'a [&'a str], &'a [&'a str]);
     let ssh = Service { log: Some(Log::default()), ..service("ssh") };
     let there: Vec<GrantRule> =
         ["192.0.2.4/32", "192.0.2.8/32"].into_iter().map(|address| grant(address, None)).collect();
     let saved = saved(&made(&ssh, None, &there));
-    let found = parse(&saved, &ssh.name).expect("it is understood").expect("it is there");
+    let found = parse(&saved, &ssh.name).expect("it parses").expect("it exists");
     let kept: Vec<GrantRule> = found.grants().cloned().collect();
     let rows: [Row<'_>; 6] = [
         ("nothing", &[], &[], &[]),
@@ -214,7 +218,7 @@ fn grants_come_and_go_in_the_order_of_their_addresses() {
 }
 
 #[test]
-fn what_is_no_whole_service_is_told_or_not_whole() {
+fn incomplete_services_are_errors_or_incomplete() {
     let good = made(&service("ssh"), None, &[]);
     let nas = made(&Service { forward: vec![forward()], ..service("ssh") }, Some(forward()), &[])
         .replace("-I FORWARD", "-A FORWARD");
@@ -224,10 +228,10 @@ fn what_is_no_whole_service_is_told_or_not_whole() {
     // from what, what is replaced, by what, what is said or whether it is whole
     let rows = [
         (&good, "", String::new(), Ok(true)),
-        (&good, jump, String::new(), Err("is reached by no rule of INPUT")),
-        (&good, jump, format!("{jump}{jump}"), Err("is reached by several rules of INPUT")),
-        (&good, "-p tcp -m tcp", "-p icmp".to_owned(), Err("guards neither tcp nor udp")),
-        (&good, "--dport 22", "--sport 22".to_owned(), Err("guards no port")),
+        (&good, jump, String::new(), Err("no jump from INPUT")),
+        (&good, jump, format!("{jump}{jump}"), Err("several jumps from INPUT")),
+        (&good, "-p tcp -m tcp", "-p icmp".to_owned(), Err("the jump matches neither tcp nor udp")),
+        (&good, "--dport 22", "--sport 22".to_owned(), Err("the jump matches no port")),
         (&good, "-A pk-ssh -j DROP\n", String::new(), Err("does not end with DROP or ACCEPT")),
         (&good, "-j DROP", "-i eth0 -j DROP".to_owned(), Err("does not end with DROP or ACCEPT")),
         (&good, "-j DROP", "-j REJECT".to_owned(), Err("does not end with DROP or ACCEPT")),
@@ -243,7 +247,7 @@ fn what_is_no_whole_service_is_told_or_not_whole() {
             (Err(error), Err(part)) => assert_eq!(
                 error.to_string(),
                 format!(
-                    "cannot understand iptables: chain pk-ssh {part}; pktables init or remove ssh puts that right"
+                    "cannot parse iptables rules: chain pk-ssh: {part}; repair it with pktables init ssh or pktables remove ssh"
                 ),
                 "row {row}"
             ),
@@ -254,7 +258,7 @@ fn what_is_no_whole_service_is_told_or_not_whole() {
 }
 
 #[test]
-fn others_are_counted_by_the_policy_and_services_are_named_by_their_chains() {
+fn the_policy_counts_and_chains_name_services() {
     let script = made(&service("ssh"), None, &[grant("192.0.2.7/32", None)])
         .replace("-A pk-ssh -j", "[9:1] -A pk-ssh -j")
         .replace(
@@ -269,7 +273,7 @@ fn others_are_counted_by_the_policy_and_services_are_named_by_their_chains() {
 }
 
 #[test]
-fn a_log_that_we_would_not_have_written_is_another_one() {
+fn invalid_log_options_are_dropped() {
     let usual = Log::default();
     let limit = |text: &str| Some(text.parse::<LogLimit>().expect("a limit"));
     let rows = [

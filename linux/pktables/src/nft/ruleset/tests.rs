@@ -40,7 +40,7 @@ fn good() -> [(&'static str, &'static str, Value); 2] {
 }
 
 #[test]
-fn a_service_is_read_from_its_jump_and_its_chain() {
+fn a_service_is_parsed_from_its_jump_and_its_chain() {
     let new = json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "new" } });
     let sent = |host: &str, port: u64| json!([{ "dnat": { "addr": host, "family": "ip", "port": port } }]);
     let accept = json!([{ "accept": null }]);
@@ -117,7 +117,7 @@ fn a_service_is_read_from_its_jump_and_its_chain() {
 }
 
 #[test]
-fn shared_rules_are_those_that_lead_to_it_or_are_marked() {
+fn shared_rules_jump_to_the_service_or_have_its_comment() {
     let [entrance, end] = good();
     let accept = || json!([{ "accept": null }]);
     let ruleset = listing(&[
@@ -135,16 +135,16 @@ fn shared_rules_are_those_that_lead_to_it_or_are_marked() {
 }
 
 #[test]
-fn what_is_no_service_is_told() {
+fn incomplete_services_are_errors() {
     let [entrance, end] = good();
     let with_match = json!([port("tcp", 22), { "drop": null }]);
     let rows = [
-        (vec![end.clone()], "is reached by no rule"),
-        (vec![entrance.clone(), entrance.clone(), end.clone()], "is reached by two rules"),
-        (vec![("input", "", json!([jump()])), end.clone()], "is reached by a rule without a port"),
+        (vec![end.clone()], "no jump from input"),
+        (vec![entrance.clone(), entrance.clone(), end.clone()], "several jumps from input"),
+        (vec![("input", "", json!([jump()])), end.clone()], "the jump matches no port"),
         (
             vec![("input", "", json!([port("sctp", 22), jump()])), end.clone()],
-            "is reached by a rule of another protocol",
+            "the jump matches neither tcp nor udp",
         ),
         (vec![entrance.clone()], "does not end with drop or accept"),
         (vec![entrance.clone(), ("pk-ssh", "", with_match.clone())], "does not end with drop or accept"),
@@ -155,7 +155,7 @@ fn what_is_no_service_is_told() {
     for (row, (rules, part)) in rows.into_iter().enumerate() {
         let told = listing(&rules).service(&name("ssh")).map(drop).map_err(|error| error.to_string());
         let whole = format!(
-            "cannot understand nft: chain pk-ssh {part}; pktables init or remove ssh puts that right"
+            "cannot parse nft rules: chain pk-ssh: {part}; repair it with pktables init ssh or pktables remove ssh"
         );
         assert_eq!(told, Err(whole), "row {row}");
     }
@@ -165,7 +165,7 @@ fn what_is_no_service_is_told() {
 }
 
 #[test]
-fn a_log_is_read_as_nft_writes_it() {
+fn a_log_is_parsed_as_nft_prints_it() {
     let usual = Log::default();
     let limit = |burst: &str| "3/minute".parse::<LogLimit>().and_then(|limit| limit.with_burst(burst)).ok();
     let level = |level| Log { level, ..usual.clone() };
@@ -203,7 +203,7 @@ fn a_log_is_read_as_nft_writes_it() {
 }
 
 #[test]
-fn what_nft_does_not_print_is_told() {
+fn unexpected_output_is_an_error() {
     for text in [
         "",
         "no JSON",
@@ -213,7 +213,7 @@ fn what_nft_does_not_print_is_told() {
     ] {
         let told = Ruleset::parse(text.as_bytes()).map(drop).map_err(|error| error.to_string());
         assert!(
-            told.as_ref().is_err_and(|told| told.starts_with("cannot understand nft: ")),
+            told.as_ref().is_err_and(|told| told.starts_with("cannot parse nft rules: ")),
             "{text}: {told:?}"
         );
     }

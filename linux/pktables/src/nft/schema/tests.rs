@@ -44,7 +44,7 @@ fn a_set_is_named_for_its_service_family_and_length() {
 }
 
 #[test]
-fn a_service_has_a_set_for_each_family_that_has_a_way() {
+fn a_service_has_a_set_for_each_reachable_family() {
     let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
     let rows: [(&[&str], &[&str]); 4] = [
         (&[], &["pk-nas-4", "pk-nas-6"]),
@@ -77,7 +77,7 @@ fn rule(chain: &str, parts: &Value) -> Value {
 }
 
 #[test]
-fn tables_chains_and_sets_are_made_and_deleted() {
+fn tables_chains_and_sets_are_added_and_deleted() {
     let ssh = name("ssh");
     let set = SetName::of(&ssh, "192.0.2.0/24".parse().expect("a prefix"));
     let found = commands(|script| {
@@ -180,7 +180,7 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
 }
 
 #[test]
-fn a_service_behind_the_host_is_sent_on_and_let_through() {
+fn a_forwarded_service_has_dnat_and_accept_rules() {
     let nas = Service { forward: places(&["192.168.1.10:2222", "[fd00::10]:2223"]), ..service("nas") };
     let sets: Vec<SetName> = sets(&nas).collect();
     let found = commands(|script| script.add_service(&nas, &sets));
@@ -233,7 +233,7 @@ fn a_service_behind_the_host_is_sent_on_and_let_through() {
 }
 
 #[test]
-fn a_prefix_is_inserted_before_all_else_where_its_family_has_a_way() {
+fn a_prefix_rule_is_inserted_first_in_a_reachable_family() {
     let prefix = |text: &str| SetName::of(&name("nas"), text.parse().expect("a prefix"));
     let here = service("nas");
     let there = Service { forward: places(&["192.168.1.10:2222"]), ..service("nas") };
@@ -251,7 +251,7 @@ fn a_prefix_is_inserted_before_all_else_where_its_family_has_a_way() {
 }
 
 #[test]
-fn levels_have_the_words_of_nft() {
+fn levels_have_the_names_of_nft() {
     let rows = [
         (LogLevel::Emergency, "emerg"),
         (LogLevel::Alert, "alert"),
