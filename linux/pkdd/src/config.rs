@@ -340,13 +340,13 @@ impl ServiceSection {
             .forward
             .iter()
             .map(|text| {
-                text.parse().map_err(|error: Invalid| wrong!("{section}: forward \"{text}\" {}", error.why))
+                text.parse().map_err(|error: Invalid| wrong!("{section}: invalid forward \"{text}\": {}", error.why))
             })
             .collect::<Result<Vec<Forward>, _>>()?;
         let tags = self.tags.iter().map(|text| tag(&section, text)).collect::<Result<_, _>>()?;
         Ok(ServiceConfig {
             service: Service {
-                name: name.parse().map_err(|error: Invalid| wrong!("{section} {}", error.why))?,
+                name: name.parse().map_err(|error: Invalid| wrong!("{section}: {}", error.why))?,
                 protocol,
                 port: Port(port),
                 only_new: true,
@@ -579,7 +579,7 @@ enabled = false
             ("port = 22\n", "", "service \"ssh\": missing port"),
             ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
             ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
-            ("[service.ssh]", "[service.'s s']", "service \"s s\" has a character"),
+            ("[service.ssh]", "[service.'s s']", "service \"s s\": expected letters"),
             ("[service.ssh]", "[service.ssh", ":1: "),
             ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
             ("seconds = 600", "seconds = 86401", "service \"web\": invalid seconds 86401: expected 1–86400"),
@@ -587,12 +587,12 @@ enabled = false
             (
                 "'192.168.1.10:443'",
                 "'192.168.1.10'",
-                "service \"web\": forward \"192.168.1.10\" is not of the form ADDRESS:PORT",
+                "service \"web\": invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
             ),
             (
                 "'192.168.1.10:443'",
                 "'192.168.1.10:0'",
-                "service \"web\": forward \"192.168.1.10:0\" has port 0",
+                "service \"web\": invalid forward \"192.168.1.10:0\": port must not be 0",
             ),
             ("tags = ['WEBK']", "tags = ['WEBKK']", "service \"web\": invalid tag \"WEBKK\": "),
             ("tag = 'PKD0'\n", "", "user \"me\": missing tag"),
