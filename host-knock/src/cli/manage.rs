@@ -123,10 +123,10 @@ pub(crate) struct Share {
 #[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 invalid argument or file.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    pub(crate) send_options: SendOptions,
+    pub(crate) sending: SendOptions,
 
     #[command(flatten)]
-    pub(crate) wait_options: WaitOptions,
+    pub(crate) waiting: WaitOptions,
 
     /// A profile, its address, or any host
     pub(crate) host: String,

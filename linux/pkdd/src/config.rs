@@ -340,7 +340,8 @@ impl ServiceSection {
             .forward
             .iter()
             .map(|text| {
-                text.parse().map_err(|error: Invalid| wrong!("{section}: invalid forward \"{text}\": {}", error.why))
+                text.parse()
+                    .map_err(|error: Invalid| wrong!("{section}: invalid forward \"{text}\": {}", error.why))
             })
             .collect::<Result<Vec<Forward>, _>>()?;
         let tags = self.tags.iter().map(|text| tag(&section, text)).collect::<Result<_, _>>()?;
