@@ -1,5 +1,5 @@
-//! How long knock takes from its start until its datagrams are there, and what is left of ssh's rate behind it. Prints
-//! `row: WHAT | MEDIAN | LEAST, MOST`; everything happens in network namespaces, bounded in count.
+//! Measures the time from starting knock to the arrival of its datagrams, and the throughput of ssh through it. Prints
+//! `row: WHAT | MEDIAN | LEAST, MOST`. Everything runs in network namespaces and ends after a fixed number of rounds.
 
 #[path = "../tests/net/gateway.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -23,13 +23,13 @@ use pkd_netns::{
 
 use gateway::{Gateway, SSH};
 
-/// `cargo test --bench` builds without optimization: a few rounds show that all of it runs, and no figure means anything.
+/// `cargo test --bench` builds without optimization: a few rounds show that it runs; the figures mean nothing.
 const QUICK: bool = cfg!(debug_assertions);
 
 const ROUNDS: usize = if QUICK { 3 } else { 100 };
 const HOSTS: usize = 1000;
 const GROUPS: usize = if QUICK { 1 } else { 10 };
-/// How often the file is copied, each way in turn, and its size in MiB.
+/// How often the file is copied each way, alternating, and its size in MiB.
 const COPIES: usize = if QUICK { 1 } else { 5 };
 const MIB: u64 = if QUICK { 1 } else { 100 };
 
@@ -56,7 +56,7 @@ fn secret(path: &Path, text: &str) -> Result<()> {
     shell(&format!("chmod 600 {}", path.display())).map(drop)
 }
 
-/// The command with profiles of its own.
+/// The command with its own profiles.
 fn knock(folder: &Path, config: &str) -> Result<Command> {
     secret(&folder.join("key"), gateway::KEY)?;
     secret(&folder.join("p.toml"), config)?;
@@ -112,7 +112,7 @@ fn many_hosts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// scp of 100 MiB, with knock between ssh and the network and without.
+/// Copies a file with scp, with and without knock as proxy.
 fn large_file(network: &Network) -> Result<()> {
     let gateway = Gateway::closed(network)?;
     let (from, to) = (gateway.path("large"), gateway.path("arrived"));
@@ -121,7 +121,7 @@ fn large_file(network: &Network) -> Result<()> {
     for round in 0..2 * COPIES {
         let mut scp = gateway.command("scp");
         scp.arg("-F").arg(gateway.path("ssh_config")).args(["-P", &SSH.to_string()]);
-        // The first opens the port for all that come later.
+        // The first knock opens the port for all later connections.
         let by_knock = round % 2 == 0;
         if by_knock {
             scp.args(["-o", "ProxyCommand=knock proxy %h %p"]);

@@ -143,12 +143,12 @@ fn open_store(options: &SendOptions) -> Result<ProfileStore> {
 }
 
 fn knock(args: &Args) -> Outcome {
-    let store = open_store(&args.sending).usage_error()?;
+    let store = open_store(&args.send_options).usage_error()?;
     let parallel = parse::parallel(&args.parallel).usage_error()?;
     #[cfg(feature = "desktop")]
     let limit = parse::timeout(&args.timeout).usage_error()?;
     let requests =
-        request::requests(args, &store, diagnostics(&args.sending), key::from_prompt).usage_error()?;
+        request::requests(args, &store, diagnostics(&args.send_options), key::from_prompt).usage_error()?;
     let results = parallel::map(&requests, parallel, |request| report::knock(request, args.dry_run));
     report::print(style(args), &requests, &results).runtime_error()?;
     if results.iter().any(Result::is_err) {
@@ -156,7 +156,7 @@ fn knock(args: &Args) -> Outcome {
     }
     #[cfg(feature = "desktop")]
     if let Some(command) = args.then.as_ref().filter(|_| !args.dry_run) {
-        return then(command, &requests, limit, args.sending.quiet);
+        return then(command, &requests, limit, args.send_options.quiet);
     }
     Ok(0)
 }
@@ -168,11 +168,11 @@ fn style(args: &Args) -> report::Style {
         return report::Style::Json;
     }
     #[cfg(feature = "desktop")]
-    if !args.dry_run && !args.sending.quiet && args.words.iter().any(|word| word.starts_with('@')) {
+    if !args.dry_run && !args.send_options.quiet && args.words.iter().any(|word| word.starts_with('@')) {
         return report::Style::Table;
     }
     // On a dry run the payload is the output.
-    if args.sending.verbose || args.dry_run { report::Style::Lines } else { report::Style::Quiet }
+    if args.send_options.verbose || args.dry_run { report::Style::Lines } else { report::Style::Quiet }
 }
 
 #[cfg(feature = "desktop")]
@@ -190,9 +190,9 @@ fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Ou
 
 #[cfg(feature = "desktop")]
 fn ssh(args: &cli::Ssh) -> Outcome {
-    let options = &args.sending;
+    let options = &args.send_options;
     let store = open_store(options).usage_error()?;
-    let limit = parse::timeout(&args.waiting.timeout).usage_error()?;
+    let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
     let request = request::single(&invocation.host, options, &store, diagnostics(options), key::from_prompt)
         .usage_error()?;
@@ -208,9 +208,9 @@ fn ssh(args: &cli::Ssh) -> Outcome {
 
 #[cfg(feature = "desktop")]
 fn proxy(args: &cli::Proxy) -> Outcome {
-    let options = &args.sending;
+    let options = &args.send_options;
     let store = open_store(options).usage_error()?;
-    let limit = parse::timeout(&args.waiting.timeout).usage_error()?;
+    let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let request =
         request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
@@ -221,9 +221,9 @@ fn proxy(args: &cli::Proxy) -> Outcome {
 
 #[cfg(feature = "desktop")]
 fn wait(args: &cli::Wait) -> Outcome {
-    let options = &args.sending;
+    let options = &args.send_options;
     let store = open_store(options).usage_error()?;
-    let limit = parse::timeout(&args.waiting.timeout).usage_error()?;
+    let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let request =
         request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
     let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
@@ -270,9 +270,9 @@ fn manage(command: &Command) -> Outcome {
 
 #[cfg(feature = "desktop")]
 fn doctor(args: &cli::Doctor) -> Outcome {
-    let options = &args.sending;
+    let options = &args.send_options;
     let store = open_store(options).usage_error()?;
-    let limit = parse::timeout(&args.waiting.timeout).usage_error()?;
+    let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let profile = store.profile_at(&args.host).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,

@@ -1,29 +1,29 @@
-//! What a packet is.
+//! UDP datagrams in IP packets.
 
 use std::net::IpAddr;
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
 use pkd_core::{Packet, Port};
 
-/// A UDP datagram, and where it came from.
+/// A UDP datagram with its source address.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Its source address.
+    /// The source address.
     pub source: IpAddr,
-    /// Header and payload (RFC 768), as far as they are there.
+    /// UDP header and payload (RFC 768); may be truncated.
     udp: &'a [u8],
 }
 
 impl<'a> Datagram<'a> {
-    /// Reads an IPv4 or IPv6 packet that begins with its IP header.
+    /// Parses a packet that starts with its IPv4 or IPv6 header.
     ///
-    /// `None`: it is no UDP, or a fragment.
+    /// `None`: not UDP, or a fragment.
     #[must_use]
     pub fn from_ip(packet: &'a [u8]) -> Option<Self> {
         Self::from_sliced(&LaxSlicedPacket::from_ip(packet).ok()?)
     }
 
-    /// The same for an Ethernet frame, with VLAN tags or without.
+    /// Parses an Ethernet frame, with or without VLAN tags.
     #[must_use]
     pub fn from_ethernet(frame: &'a [u8]) -> Option<Self> {
         Self::from_sliced(&LaxSlicedPacket::from_ethernet(frame).ok()?)
@@ -44,14 +44,14 @@ impl<'a> Datagram<'a> {
         }
     }
 
-    /// Where it goes, and what it carries, as far as that is there.
+    /// The destination port and the payload, as far as present.
     #[must_use]
     pub fn parts(&self) -> Option<(Port, &'a [u8])> {
         let udp = UdpSlice::from_slice_lax(self.udp).ok()?;
         Some((Port(udp.destination_port()), udp.payload()))
     }
 
-    /// What a verifier looks at; `None` where the length is not that of a knock.
+    /// The packet for a verifier; `None` if the length is not that of a knock.
     #[must_use]
     pub fn packet(&self) -> Option<Packet<'a>> {
         Packet::from_udp(self.udp)
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_found_behind_its_headers() {
+    fn a_datagram_is_found_after_its_headers() {
         let ethernet = Ethernet2Header { ether_type: etherparse::EtherType::IPV4, ..Default::default() };
         let framed = [&ethernet.to_bytes()[..], &ipv4(&PAYLOAD)].concat();
         let (one, other) = (ipv4(&PAYLOAD), ipv6(&PAYLOAD));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn another_length_is_no_knock() {
+    fn other_lengths_are_not_knocks() {
         for length in [0, 55, 57, 500] {
             let bytes = ipv4(&vec![7; length]);
             let datagram = Datagram::from_ip(&bytes).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_and_other_protocols_are_left_out() {
+    fn fragments_and_other_protocols_are_skipped() {
         let mut first = ipv4(&PAYLOAD);
         first[6] |= 0x20;
         let mut later = ipv4(&PAYLOAD);
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for datagram in [Datagram::from_ip(&bytes), Datagram::from_ethernet(&bytes)].into_iter().flatten() {
                 let _ = (datagram.packet(), datagram.parts());
             }

@@ -10,10 +10,10 @@ use pkd_core::UnixSeconds;
 
 use crate::{Datagram, link::Captured};
 
-/// Bytes of the longest packet that can be read.
-const LONGEST: usize = 1024 * 1024;
+/// Maximum packet size in bytes.
+const MAX_PACKET: usize = 1024 * 1024;
 
-/// Whether these bytes begin a capture file: pcap in both orders of bytes and with both kinds of fractions, or pcapng.
+/// Whether these bytes start a capture file: pcap of either byte order and timestamp resolution, or pcapng.
 #[must_use]
 pub fn is_file(bytes: &[u8]) -> bool {
     const MAGIC: [[u8; 4]; 5] = [
@@ -26,11 +26,11 @@ pub fn is_file(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic))
 }
 
-/// Reads a capture file from begin to end and hands over each UDP datagram, with its packet's number, from 1, and its
-/// time. How many packets there are in all.
+/// Reads a capture file and passes on each UDP datagram with its packet number, from 1, and its time. Returns the number of
+/// packets.
 ///
 /// # Errors
-/// It is no capture file, is damaged, or ends in the middle of a packet. What was whole before has been handed over.
+/// It is not a capture file, is damaged, or is truncated. Complete packets before the damage have been passed on.
 pub fn each_datagram(
     source: impl Read + Send,
     mut each: impl FnMut(u64, UnixSeconds, &Datagram<'_>),
@@ -45,25 +45,25 @@ pub fn each_datagram(
     Ok(packets)
 }
 
-/// A packet whose interface is not known is `None`.
+/// A packet of an unknown interface is `None`.
 fn each_packet(
     source: impl Read + Send,
     mut each: impl FnMut(UnixSeconds, Option<Captured<'_>>),
 ) -> Result<()> {
-    let mut reader = match create_reader(LONGEST, source) {
+    let mut reader = match create_reader(MAX_PACKET, source) {
         Ok(reader) => reader,
         Err(PcapError::HeaderNotRecognized | PcapError::Eof | PcapError::Incomplete(_)) => {
-            bail!("it is no capture file (pcap or pcapng)")
+            bail!("not a capture file (pcap or pcapng)")
         }
-        Err(error) => bail!("it is no capture file: {error:?}"),
+        Err(error) => bail!("not a capture file: {error:?}"),
     };
     let mut legacy: Option<PcapHeader> = None;
     let mut interfaces: Vec<(Linktype, u64, u64)> = Vec::new();
     let mut in_section = false;
     loop {
-        // The reader takes 12 from the length of some kinds of blocks before it looks at it.
-        if in_section && is_shorter_than_its_frame(reader.data()) {
-            bail!("it is damaged: a block is shorter than its own frame");
+        // The reader subtracts 12 from the length of some blocks before it checks the length.
+        if in_section && is_shorter_than_its_header(reader.data()) {
+            bail!("damaged: a block is shorter than its header");
         }
         match reader.next() {
             Ok((offset, block)) => {
@@ -98,38 +98,38 @@ fn each_packet(
             Err(PcapError::Eof) => return Ok(()),
             Err(PcapError::Incomplete(_)) => match reader.refill() {
                 Ok(()) => {}
-                Err(error) => bail!("it ends in the middle of a packet: {error:?}"),
+                Err(error) => bail!("truncated: {error:?}"),
             },
-            Err(error) => bail!("it is damaged: {error:?}"),
+            Err(error) => bail!("damaged: {error:?}"),
         }
     }
 }
 
-/// Whether a block of pcapng begins here whose length, 4 bytes behind 4 of its kind, has no room for these and for the
-/// length once more. No block that [`LONGEST`] lets in looks so in the other order of bytes.
-fn is_shorter_than_its_frame(block: &[u8]) -> bool {
-    const FRAME: u32 = 12;
+/// Whether the next pcapng block has a length (4 bytes after the 4 bytes of its type) too small for its own header and
+/// trailer. No block up to [`MAX_PACKET`] looks like that in the other byte order.
+fn is_shorter_than_its_header(block: &[u8]) -> bool {
+    const HEADER: u32 = 12;
     let length = block.split_first_chunk::<4>().and_then(|(_kind, rest)| rest.first_chunk::<4>());
-    length.is_some_and(|length| u32::from_le_bytes(*length) < FRAME || u32::from_be_bytes(*length) < FRAME)
+    length.is_some_and(|length| u32::from_le_bytes(*length) < HEADER || u32::from_be_bytes(*length) < HEADER)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A section of pcapng, and a block of this kind behind it that says this length.
+    /// A pcapng section, and a block of this type and length.
     fn section(kind: u32, length: u32) -> Vec<u8> {
         let words = [0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, kind, length, 0, length];
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
     #[test]
-    fn a_block_that_is_shorter_than_its_frame_is_damage() {
-        // Process information, Apple's own, and one that nobody knows.
+    fn a_block_that_is_shorter_than_its_header_is_damage() {
+        // Process information, a block of Apple, and an unknown one.
         for kind in [0x8000_0001, 0x7777_7777] {
             for length in [0, 4, 8, 11, 1 << 24] {
-                let told = each_packet(&section(kind, length)[..], |_, _| {}).unwrap_err().to_string();
-                assert!(told.starts_with("it is damaged: "), "{kind:x} of {length}: {told}");
+                let error = each_packet(&section(kind, length)[..], |_, _| {}).unwrap_err().to_string();
+                assert!(error.starts_with("damaged: "), "{kind:x} of {length}: {error}");
             }
         }
         each_packet(&section(0x7777_7777, 16)[..], |_, _| {}).unwrap();

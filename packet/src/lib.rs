@@ -1,6 +1,6 @@
-//! UDP datagrams in packets that a kernel handed over, or that a capture file holds.
+//! Extracts UDP datagrams from packets of a kernel or a capture file.
 //!
-//! Everything here is bytes of strangers: what is damaged is left out or told of, and nothing panics.
+//! All input is untrusted. Malformed packets are skipped or reported; nothing panics.
 
 #![forbid(unsafe_code)]
 

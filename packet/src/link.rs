@@ -1,10 +1,10 @@
-//! What stands before a packet's IP header in a capture.
+//! Link-layer headers in captures.
 
 use pcap_parser::Linktype;
 
 use crate::Datagram;
 
-/// A packet, and what it begins with.
+/// A packet with its link type.
 #[derive(Clone, Copy)]
 pub(crate) struct Captured<'a> {
     pub(crate) link: Linktype,
@@ -12,16 +12,16 @@ pub(crate) struct Captured<'a> {
 }
 
 impl<'a> Captured<'a> {
-    /// `None`: it is no UDP, a fragment, or comes over a link that nobody knows here.
+    /// `None`: not UDP, a fragment, or an unsupported link type.
     pub(crate) fn datagram(self) -> Option<Datagram<'a>> {
         match self.link {
             Linktype::ETHERNET => Datagram::from_ethernet(self.bytes),
             Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 => Datagram::from_ip(self.bytes),
-            // Before the IP header they have 4, 16 and 20 bytes: loopback of BSD, and `-i any` of Linux.
+            // 4, 16 and 20 bytes precede the IP header: BSD loopback, and `-i any` on Linux.
             Linktype::NULL | Linktype::LOOP => Datagram::from_ip(self.bytes.get(4..)?),
             Linktype::LINUX_SLL => Datagram::from_ip(self.bytes.get(16..)?),
             LINUX_SLL2 => Datagram::from_ip(self.bytes.get(20..)?),
-            // NFLOG's own captures have attributes, as netlink has them.
+            // NFLOG captures have netlink attributes.
             Linktype::NFLOG => Datagram::from_ip(nflog_payload(self.bytes)?),
             _ => None,
         }
@@ -31,14 +31,14 @@ impl<'a> Captured<'a> {
 /// `LINKTYPE_LINUX_SLL2`.
 const LINUX_SLL2: Linktype = Linktype(276);
 
-/// The attribute `NFULA_PAYLOAD` behind the 4 bytes of the header: length and kind in the order of the machine that
-/// captured, which is taken for ours; then the bytes.
+/// The attribute `NFULA_PAYLOAD` after the 4-byte header. Lengths and types are in the byte order of the capturing machine,
+/// which is assumed to be this one's.
 fn nflog_payload(bytes: &[u8]) -> Option<&[u8]> {
     const PAYLOAD: u16 = 9;
     let mut rest = bytes.get(4..)?;
     loop {
-        let (length, behind) = rest.split_first_chunk::<2>()?;
-        let (kind, _) = behind.split_first_chunk::<2>()?;
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        let (kind, _) = after.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_ne_bytes(*length));
         if u16::from_ne_bytes(*kind) == PAYLOAD {
             return rest.get(4..length);
@@ -60,7 +60,7 @@ mod tests {
         bytes
     }
 
-    /// Attributes as NFLOG's captures have them, behind their header.
+    /// Attributes as in an NFLOG capture, after the header.
     fn nflog(attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 4];
         for (kind, value) in attributes {
@@ -73,27 +73,27 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_found_behind_what_each_link_puts_before_it() {
+    fn a_datagram_is_found_after_each_link_header() {
         let packet = packet();
-        let behind = |length: usize| [vec![0; length], packet.clone()].concat();
+        let after = |length: usize| [vec![0; length], packet.clone()].concat();
         let mut ethernet = vec![0; 12];
         ethernet.extend([0x08, 0x00]);
         ethernet.extend(&packet);
-        // what a capture begins with, its bytes, whether a datagram is in them
+        // link type, bytes, whether a datagram is found
         let rows = [
             ("Ethernet", Linktype::ETHERNET, ethernet.clone(), true),
             ("raw IP", Linktype::RAW, packet.clone(), true),
             ("IPv4", Linktype::IPV4, packet.clone(), true),
-            ("loopback", Linktype::NULL, behind(4), true),
-            ("loopback of OpenBSD", Linktype::LOOP, behind(4), true),
-            ("all interfaces", Linktype::LINUX_SLL, behind(16), true),
-            ("all interfaces, the new way", LINUX_SLL2, behind(20), true),
+            ("loopback", Linktype::NULL, after(4), true),
+            ("OpenBSD loopback", Linktype::LOOP, after(4), true),
+            ("all interfaces", Linktype::LINUX_SLL, after(16), true),
+            ("all interfaces, version 2", LINUX_SLL2, after(20), true),
             ("NFLOG", Linktype::NFLOG, nflog(&[(1, &[1; 5]), (9, &packet)]), true),
             ("NFLOG without a payload", Linktype::NFLOG, nflog(&[(1, &[1; 5])]), false),
             ("NFLOG with an empty attribute", Linktype::NFLOG, vec![0; 12], false),
-            ("a link that nobody knows", Linktype(999), packet.clone(), false),
+            ("an unknown link", Linktype(999), packet.clone(), false),
             ("the wrong link", Linktype::RAW, ethernet, false),
-            ("less than the link's own bytes", Linktype::LINUX_SLL, vec![0; 15], false),
+            ("shorter than the link header", Linktype::LINUX_SLL, vec![0; 15], false),
             ("nothing", Linktype::NFLOG, Vec::new(), false),
         ];
         for (name, link, bytes, is_there) in rows {

@@ -17,10 +17,10 @@ use super::options::{SendOptions, WaitOptions};
 )]
 pub(crate) struct Ssh {
     #[command(flatten)]
-    pub(crate) sending: SendOptions,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: WaitOptions,
+    pub(crate) timing: WaitOptions,
 
     /// Destination, then arguments for ssh
     #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
@@ -36,10 +36,10 @@ pub(crate) struct Ssh {
 )]
 pub(crate) struct Proxy {
     #[command(flatten)]
-    pub(crate) sending: SendOptions,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: WaitOptions,
+    pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
     pub(crate) host: String,
@@ -54,10 +54,10 @@ pub(crate) struct Proxy {
 #[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 invalid argument, key or file.")]
 pub(crate) struct Wait {
     #[command(flatten)]
-    pub(crate) sending: SendOptions,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: WaitOptions,
+    pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
     pub(crate) host: String,

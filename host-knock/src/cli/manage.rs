@@ -123,10 +123,10 @@ pub(crate) struct Share {
 #[command(after_help = "Exit codes: 0 the port is open, 1 it is not, 2 invalid argument or file.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    pub(crate) sending: SendOptions,
+    pub(crate) send_options: SendOptions,
 
     #[command(flatten)]
-    pub(crate) waiting: WaitOptions,
+    pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
     pub(crate) host: String,

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_comes_back_as_it_was() -> Result<()> {
+    fn a_uri_survives_parsing_and_formatting() -> Result<()> {
         let rows = [
             "knock://PKD0@gw.example.net/office?key=0x5ec7e7",
             "knock://SSHK@gw.example.net:40000/office?key=0x5ec7e7&services=ssh:22,dns:53/udp",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_uri_is_told_without_the_key() {
+    fn errors_do_not_contain_the_key() {
         let rows = [
             ("knock:/gw?key=sesame", "URI: expected knock://"),
             ("knock://gw", "URI: missing ?key="),
@@ -166,9 +166,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Texts that are nearly URIs: what is read is written so that the same is read again, and no error tells the key.
+        /// Near-URIs: what parses survives formatting, and no error contains the key.
         #[test]
-        fn any_text_is_read_or_refused(
+        fn any_text_is_parsed_or_rejected(
             before in "(knock://)?[A-Z%:@\\[\\]0-9.a-z/]{0,24}",
             options in proptest::collection::vec(
                 "(services=|format=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),

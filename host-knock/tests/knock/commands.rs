@@ -1,4 +1,4 @@
-//! Each verb through pipes and on a terminal: the same words, the same code.
+//! Every command prints the same to pipes and to a terminal.
 
 use std::{io::Write as _, net::TcpListener, thread};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::harness::{Harness, KEY};
 
-/// Somebody who says a word to each who connects, for as long as the test lasts.
+/// A server that greets each connection, for as long as the test lasts.
 fn greeter() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port().to_string();
@@ -19,7 +19,7 @@ fn greeter() -> Result<String> {
 }
 
 #[test]
-fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
+fn commands_print_the_same_to_pipes_and_terminals() -> Result<()> {
     let port = greeter()?;
     let doctor = format!(
         "ok    name: 127.0.0.1 resolves to 127.0.0.1\nok    key: found, for tag SSHK\n----  clock: not checked\n\
@@ -27,7 +27,7 @@ fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
          Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid.\n"
     );
     let wait_in_vain = "knock: 127.0.0.1: port 1 did not open within 1 s: 127.0.0.1: connection refused\n";
-    // what is typed, its code, what is told
+    // arguments, exit code, output
     let rows: &[(&[&str], i32, &str)] = &[
         (&["office"], 0, ""),
         (&["-v", "office"], 0, "knocked 127.0.0.1 (127.0.0.1 port 40017)\n"),
@@ -64,7 +64,7 @@ fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
     ];
     for (args, code, told) in rows {
         for on_terminal in [false, true] {
-            let harness = Harness::new("a_verb_says_the_same_in_a_pipe_and_on_a_terminal")?;
+            let harness = Harness::new("commands_print_the_same_to_pipes_and_terminals")?;
             std::fs::create_dir_all(harness.home().join(".config/knock"))?;
             let profile =
                 "[host.office]\naddress = '127.0.0.1'\ntag = 'SSHK'\nport = 40017\nkey_file = 'key'\n";
@@ -77,7 +77,7 @@ fn a_verb_says_the_same_in_a_pipe_and_on_a_terminal() -> Result<()> {
             let outcome = if on_terminal { harness.knock_attached(&args)? } else { harness.knock(&args)? };
             let all = [outcome.stdout, outcome.stderr, outcome.terminal.replace("\r\n", "\n")].concat();
             let home = harness.home().display().to_string();
-            // What was shown while it waited has gone again.
+            // The progress line is erased.
             let lines = all.split_inclusive('\n').map(|line| line.rsplit('\r').next().unwrap_or(line));
             let all = lines.collect::<String>().replace(&home, "HOME");
             let squeezed =

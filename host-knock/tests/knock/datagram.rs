@@ -1,4 +1,4 @@
-//! What arrives at the gateway.
+//! The datagrams that arrive at a gateway.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _, UdpSocket},
@@ -10,7 +10,7 @@ use pkd_core::{Key, Knock, KnockParams, Tag, UnixSeconds};
 
 use crate::harness::{Harness, KEY, LIMIT, verify};
 
-/// A gateway's socket, and its port as text.
+/// The socket of a gateway, and its port as text.
 fn gateway(address: &str) -> Result<(UdpSocket, String)> {
     let socket = UdpSocket::bind(address)?;
     socket.set_read_timeout(Some(LIMIT))?;
@@ -24,7 +24,7 @@ fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     Ok((buffer[..length].to_vec(), source))
 }
 
-/// Fails if a datagram has arrived. What a command that has ended sent over loopback is there already.
+/// Fails if a datagram has arrived. Over loopback, everything that an ended command sent is there already.
 fn nothing_more(socket: &UdpSocket) -> Result<()> {
     socket.set_nonblocking(true)?;
     ensure!(socket.recv(&mut [0; 2048]).is_err(), "one datagram too many");
@@ -35,7 +35,7 @@ fn nothing_more(socket: &UdpSocket) -> Result<()> {
 fn a_knock_arrives_and_verifies() -> Result<()> {
     let harness = Harness::new("a_knock_arrives_and_verifies")?;
     let key = harness.file("key", format!("{KEY}\n"))?;
-    // gateway, host as typed, how the address is reported
+    // gateway, host argument, reported address
     let rows = [
         ("127.0.0.1:0", "127.0.0.1", "127.0.0.1"),
         ("[::1]:0", "::1", "::1"),
@@ -66,8 +66,8 @@ fn a_knock_arrives_and_verifies() -> Result<()> {
 }
 
 #[test]
-fn the_original_shape_sends() -> Result<()> {
-    let harness = Harness::new("the_original_shape_sends")?;
+fn the_original_form_sends() -> Result<()> {
+    let harness = Harness::new("the_original_form_sends")?;
     let (socket, port) = gateway("127.0.0.1:0")?;
     let outcome = harness.knock_on_terminal(&["127.0.0.1", "SSHK", &port], &format!("{KEY}\n"))?;
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
@@ -88,8 +88,8 @@ fn an_ini_section_sends() -> Result<()> {
 }
 
 #[test]
-fn knocks_of_before_1_0_leave_the_port_out() -> Result<()> {
-    let harness = Harness::new("knocks_of_before_1_0_leave_the_port_out")?;
+fn knocks_before_1_0_do_not_cover_the_port() -> Result<()> {
+    let harness = Harness::new("knocks_before_1_0_do_not_cover_the_port")?;
     let key = harness.file("key", KEY)?;
     harness.file(".ipt_pkd.ini", format!("[old]\nhost = 127.0.0.1\nkey = {KEY}\nold = 1\n"))?;
     let rows: [&[&str]; 3] =
@@ -117,10 +117,10 @@ fn knocks_of_before_1_0_leave_the_port_out() -> Result<()> {
 }
 
 #[test]
-fn same_source_port_sends_from_the_port_it_knocks_at() -> Result<()> {
-    let harness = Harness::new("same_source_port_sends_from_the_port_it_knocks_at")?;
+fn same_source_port_uses_the_destination_port() -> Result<()> {
+    let harness = Harness::new("same_source_port_uses_the_destination_port")?;
     let key = harness.file("key", KEY)?;
-    // The knock to 127.0.0.2 leaves from 127.0.0.1, where the port is free.
+    // The knock to 127.0.0.2 comes from 127.0.0.1, where the port is free.
     let (socket, port) = gateway("127.0.0.2:0")?;
     let outcome = harness.knock(&["--same-source-port", "--key-file", &key, "-p", &port, "127.0.0.2"])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
@@ -162,8 +162,8 @@ fn every_family_of_a_name_gets_its_own_knock() -> Result<()> {
 }
 
 #[test]
-fn every_host_is_knocked_at_whatever_happens_at_others() -> Result<()> {
-    let harness = Harness::new("every_host_is_knocked_at_whatever_happens_at_others")?;
+fn a_failing_host_does_not_affect_others() -> Result<()> {
+    let harness = Harness::new("a_failing_host_does_not_affect_others")?;
     let key = harness.file("key", KEY)?;
     let (v4, port) = gateway("127.0.0.1:0")?;
     let (v6, _) = gateway(&format!("[::1]:{port}"))?;
@@ -181,8 +181,8 @@ fn every_host_is_knocked_at_whatever_happens_at_others() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run() -> Result<()> {
-    let harness = Harness::new("nothing_is_sent_when_one_host_is_wrong_or_on_a_dry_run")?;
+fn an_invalid_host_or_a_dry_run_sends_nothing() -> Result<()> {
+    let harness = Harness::new("an_invalid_host_or_a_dry_run_sends_nothing")?;
     let key = harness.file("key", KEY)?;
     let (socket, port) = gateway("127.0.0.1:0")?;
     let rows: [(&[&str], i32); 3] = [

@@ -1,4 +1,4 @@
-//! Somebody's harness: a home directory, a terminal or none, and the command.
+//! Runs the command with its own home directory, with or without a terminal.
 
 use std::{
     ffi::OsStr,
@@ -19,18 +19,18 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 
-/// The key of most tests. Every key of these tests contains one of [`SECRETS`].
+/// The key of most tests. Every key in these tests contains one of [`SECRETS`].
 pub(crate) const KEY: &str = "open sesame";
 /// What no output may contain.
 const SECRETS: [&str; 2] = ["sesame", "5e5a3e5e5a3e"];
-/// How long anything may take before a test gives up.
+/// Time limit for anything that a test waits for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Harness {
     home: PathBuf,
 }
 
-/// What came of a call.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
@@ -41,7 +41,7 @@ pub(crate) struct Outcome {
 }
 
 impl Harness {
-    /// An empty home directory; `name` is that of the test.
+    /// Creates an empty home directory; `name` is the name of the test.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         if home.exists() {
@@ -55,7 +55,7 @@ impl Harness {
         &self.home
     }
 
-    /// Makes a file that only its owner can read; gives its path.
+    /// Creates a file that only its owner can read; returns its path.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> Result<String> {
         let path = self.home.join(name);
         OpenOptions::new()
@@ -68,19 +68,19 @@ impl Harness {
         Ok(path.to_str().context("path")?.to_owned())
     }
 
-    /// The same, with a mode.
+    /// Creates a file with a mode.
     pub(crate) fn file_with_mode(&self, name: &str, content: &str, mode: u32) -> Result<String> {
         let path = self.file(name, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         Ok(path)
     }
 
-    /// Calls the command without a terminal.
+    /// Runs the command without a terminal.
     pub(crate) fn knock(&self, args: &[&str]) -> Result<Outcome> {
         self.knock_with_input(args, b"")
     }
 
-    /// The same, with standard output into a file.
+    /// Runs the command with standard output to a file.
     pub(crate) fn knock_into(&self, args: &[&str], file: &str) -> Result<Outcome> {
         let file = OpenOptions::new().write(true).open(file)?;
         Outcome::of(
@@ -89,13 +89,13 @@ impl Harness {
         )
     }
 
-    /// The same, with another idea of where home is; the working directory stays.
+    /// Runs the command with another HOME, in the same working directory.
     pub(crate) fn knock_with_home(&self, home: &str, args: &[&str]) -> Result<Outcome> {
         let mut command = self.command("--wait", args);
         Outcome::of(finish(command.env("HOME", home).stdin(Stdio::null()).spawn()?)?, String::new())
     }
 
-    /// The same, with programs from elsewhere.
+    /// Runs the command with another PATH.
     pub(crate) fn knock_with_path(&self, path: &str, args: &[&str]) -> Result<Outcome> {
         let mut command = Command::new("/usr/bin/setsid");
         command.args(self.command("--wait", args).get_args()).env("PATH", path).env("HOME", &self.home);
@@ -103,25 +103,25 @@ impl Harness {
         Outcome::of(finish(command.stdin(Stdio::null()).spawn()?)?, String::new())
     }
 
-    /// The same, with something to read on standard input.
+    /// Runs the command with input.
     pub(crate) fn knock_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Result<Outcome> {
         let mut child = self.command("--wait", args).stdin(Stdio::piped()).spawn()?;
-        // A command that fails before it reads closes the pipe; what it says then is the test's matter.
+        // A command that fails before it reads closes the pipe; the test checks its output.
         let _ = child.stdin.take().context("stdin")?.write_all(input);
         Outcome::of(finish(child)?, String::new())
     }
 
-    /// Calls the command on a terminal, and types `text` once the terminal has stopped to echo.
+    /// Runs the command on a terminal, and types `text` once echo is off.
     pub(crate) fn knock_on_terminal(&self, args: &[&str], text: &str) -> Result<Outcome> {
         self.knock_on_terminal_with_answers(args, &[text])
     }
 
-    /// The same, with an answer to each question.
+    /// Runs the command on a terminal, with an answer for each prompt.
     pub(crate) fn knock_on_terminal_with_answers(&self, args: &[&str], answers: &[&str]) -> Result<Outcome> {
         self.terminal(args, answers, false)
     }
 
-    /// The same, with standard output and error on the terminal, too.
+    /// Runs the command with standard output and error on the terminal, too.
     pub(crate) fn knock_attached(&self, args: &[&str]) -> Result<Outcome> {
         self.terminal(args, &[], true)
     }
@@ -131,7 +131,7 @@ impl Harness {
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname(&master, Vec::new())?;
-        // Kept open to the end: a terminal that nobody has open forgets what it shows.
+        // Kept open to the end: a terminal that no process has open loses its output.
         let slave = OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
         let mut master = File::from(master);
         let mut command = self.command("--ctty", args);
@@ -156,7 +156,7 @@ impl Harness {
             output = finished.recv_timeout(Duration::from_millis(1)).ok().transpose()?;
             terminal.extend(shown.try_iter().flatten());
             let hidden = !tcgetattr(&slave)?.local_modes.contains(LocalModes::ECHO);
-            // A question that was answered stays where it is until the next one.
+            // An answered prompt stays visible until the next one.
             if hidden
                 && terminal.ends_with(b": ")
                 && terminal.len() > asked

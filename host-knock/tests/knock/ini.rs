@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::{Harness, KEY};
 
-/// File, options, host, key, tag, and the port where it is no random one.
+/// File, options, host, key, tag, and the port unless it is random.
 type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a str, &'a str, Option<u16>);
 
 #[test]
-fn values_are_read_as_they_stand() -> Result<()> {
-    let harness = Harness::new("values_are_read_as_they_stand")?;
+fn values_are_literal() -> Result<()> {
+    let harness = Harness::new("values_are_literal")?;
     let rows: &[Row] = &[
         ("[gw]\nkey = open sesame\n", &[], "gw", KEY, "PKD0", None),
         (
@@ -35,11 +35,11 @@ fn values_are_read_as_they_stand() -> Result<()> {
         ("[gw]\nkey = =sesame\n", &[], "gw", "=sesame", "PKD0", None),
         ("[gw]\nkey = \"sesame'\\n$HOME\\\nport = 7\n", &[], "gw", "\"sesame'\\n$HOME\\", "PKD0", Some(7)),
         ("[gw]\nkey = [sesame]\n", &[], "gw", "[sesame]", "PKD0", None),
-        // A section of defaults.
+        // Defaults.
         ("[DEFAULT]\nkey = open sesame\ntag = DFLT\n[gw]\ntag = SSHK\n", &[], "gw", KEY, "SSHK", None),
-        // Only the section that is asked for is looked into.
+        // Only the section in use is validated.
         ("[gw]\nkey = open sesame\n[other]\nport = none\nuser = me\n", &[], "gw", KEY, "PKD0", None),
-        // What was typed comes first.
+        // The command line takes precedence.
         (
             "[gw]\nkey = sesame\ntag = SSHK\nport = 9\n",
             &["-t", "ABCD", "-p", "8"],
@@ -66,8 +66,8 @@ fn values_are_read_as_they_stand() -> Result<()> {
 }
 
 #[test]
-fn the_section_of_defaults_is_no_host() -> Result<()> {
-    let harness = Harness::new("the_section_of_defaults_is_no_host")?;
+fn the_default_section_is_not_a_host() -> Result<()> {
+    let harness = Harness::new("the_default_section_is_not_a_host")?;
     let file = harness.file("ini", format!("[DEFAULT]\nkey = {KEY}\n"))?;
     let outcome = harness.knock(&["-n", "-c", &file, "DEFAULT"])?;
     assert_eq!(outcome.code, Some(2));
@@ -76,8 +76,8 @@ fn the_section_of_defaults_is_no_host() -> Result<()> {
 }
 
 #[test]
-fn old_is_a_flag() -> Result<()> {
-    let harness = Harness::new("old_is_a_flag")?;
+fn old_is_a_boolean() -> Result<()> {
+    let harness = Harness::new("old_is_a_boolean")?;
     let rows = [
         ("0", false),
         ("false", false),
@@ -97,8 +97,8 @@ fn old_is_a_flag() -> Result<()> {
 }
 
 #[test]
-fn the_file_at_home_may_be_missing_and_another_is_used_instead() -> Result<()> {
-    let harness = Harness::new("the_file_at_home_may_be_missing_and_another_is_used_instead")?;
+fn the_default_file_may_be_missing_or_replaced() -> Result<()> {
+    let harness = Harness::new("the_default_file_may_be_missing_or_replaced")?;
     let key = harness.file("key", KEY)?;
     let tag = |args: &[&str]| -> Result<String> {
         let knocks = harness.knock(&[&["-n"], args].concat())?.knocks()?;
@@ -107,7 +107,7 @@ fn the_file_at_home_may_be_missing_and_another_is_used_instead() -> Result<()> {
     assert_eq!(tag(&["--key-file", &key, "gw"])?, "PKD0");
     harness.file(".ipt_pkd.ini", format!("[gw]\nkey = {KEY}\ntag = HOME\n"))?;
     assert_eq!(tag(&["gw"])?, "HOME");
-    // Whoever has no home does not live where they stand.
+    // A HOME that is not absolute is ignored.
     for home in ["", "."] {
         let outcome = harness.knock_with_home(home, &["-n", "--key-file", &key, "gw"])?;
         assert!(outcome.knocks()?[0].verify(KEY, "PKD0").is_ok(), "{home:?}");

@@ -1,4 +1,4 @@
-//! Keys from files, standard input and the command line; and who may see them.
+//! Keys from files, standard input and the command line, and their permissions.
 
 use anyhow::Result;
 
@@ -26,8 +26,8 @@ fn a_key_file_is_one_line() -> Result<()> {
 }
 
 #[test]
-fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
-    let harness = Harness::new("a_key_on_the_command_line_may_begin_like_an_option")?;
+fn a_key_argument_may_look_like_an_option() -> Result<()> {
+    let harness = Harness::new("a_key_argument_may_look_like_an_option")?;
     for (row, args) in [vec!["--key", "--sesame"], vec!["--key=--sesame"]].into_iter().enumerate() {
         let outcome = harness.knock(&[&["-q", "-n"], args.as_slice(), &["gw"]].concat())?;
         assert!(outcome.knocks()?[0].verify("--sesame", "PKD0").is_ok(), "row {row}");
@@ -36,8 +36,8 @@ fn a_key_on_the_command_line_may_begin_like_an_option() -> Result<()> {
 }
 
 #[test]
-fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
-    let harness = Harness::new("what_others_can_see_is_warned_about_unless_quiet")?;
+fn keys_visible_to_others_cause_a_warning_unless_quiet() -> Result<()> {
+    let harness = Harness::new("keys_visible_to_others_cause_a_warning_unless_quiet")?;
     let loose = |name: &str| {
         format!(
             "knock: warning: {}/{name}: other users can access it; chmod 600 it\n",
@@ -76,8 +76,8 @@ fn what_others_can_see_is_warned_about_unless_quiet() -> Result<()> {
 }
 
 #[test]
-fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
-    let harness = Harness::new("a_key_file_that_others_can_read_is_refused")?;
+fn a_key_file_readable_by_others_is_rejected() -> Result<()> {
+    let harness = Harness::new("a_key_file_readable_by_others_is_rejected")?;
     for mode in [0o640, 0o604, 0o660, 0o644, 0o666] {
         let file = harness.file_with_mode("key", KEY, mode)?;
         let outcome = harness.knock(&["-q", "-n", "--key-file", &file, "gw"])?;
@@ -85,7 +85,7 @@ fn a_key_file_that_others_can_read_is_refused() -> Result<()> {
             format!("knock: {file}: other users can read it; chmod 600 it, or use --insecure-key-mode\n");
         assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr), (Some(2), "", said), "{mode:o}");
     }
-    // Only files have a mode that tells something: a pipe of the shell has one, too.
+    // Only regular files have a meaningful mode: a pipe has one, too.
     let outcome = harness.knock_with_input(&["-n", "--key-file", "/dev/stdin", "gw"], KEY.as_bytes())?;
     outcome.knocks()?[0].verify(KEY, "PKD0")
 }

@@ -1,4 +1,4 @@
-//! Keys: made, derived, kept, shared.
+//! Creating, deriving, storing and sharing keys.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -7,7 +7,7 @@ use pkd_core::{Key, Tag};
 
 use crate::harness::Harness;
 
-/// The 32 bytes of a key file, as it is written.
+/// Reads a key file of 32 bytes.
 fn key_of(harness: &Harness, file: &str) -> Result<String> {
     let path = harness.home().join(file);
     ensure!(path.metadata()?.permissions().mode() & 0o777 == 0o600, "{file} is for others, too");
@@ -17,8 +17,8 @@ fn key_of(harness: &Harness, file: &str) -> Result<String> {
 }
 
 #[test]
-fn a_new_key_is_in_a_file_and_in_no_output() -> Result<()> {
-    let harness = Harness::new("a_new_key_is_in_a_file_and_in_no_output")?;
+fn a_new_key_is_written_to_a_file_and_never_printed() -> Result<()> {
+    let harness = Harness::new("a_new_key_is_written_to_a_file_and_never_printed")?;
     let outcome = harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
@@ -26,7 +26,7 @@ fn a_new_key_is_in_a_file_and_in_no_output() -> Result<()> {
     let knocks = harness.knock(&["-n", "office"])?.knocks()?;
     assert_eq!(knocks[0].host, "10.0.0.1");
     knocks[0].verify(&key, "SSHK")?;
-    // A second key would shut out whoever has the first.
+    // A new key would lock out the users of the old one.
     let again = harness.knock(&["keygen", "office"])?;
     assert_eq!(again.code, Some(2));
     assert!(again.stderr.ends_with("already exists; a new key would lock out its users\n"), "{again:?}");
@@ -38,8 +38,8 @@ fn a_new_key_is_in_a_file_and_in_no_output() -> Result<()> {
 }
 
 #[test]
-fn the_gateways_are_told_tag_and_user() -> Result<()> {
-    let harness = Harness::new("the_gateways_are_told_tag_and_user")?;
+fn the_instructions_contain_tag_and_user() -> Result<()> {
+    let harness = Harness::new("the_instructions_contain_tag_and_user")?;
     let told = harness.knock(&["keygen", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?.stdout;
     for part in [
         "--tag 0x00ff0000 -m recent --name my_office_1 --set",
@@ -54,14 +54,14 @@ fn the_gateways_are_told_tag_and_user() -> Result<()> {
 }
 
 #[test]
-fn a_passphrase_makes_the_same_key_each_time() -> Result<()> {
-    let harness = Harness::new("a_passphrase_makes_the_same_key_each_time")?;
+fn a_passphrase_derives_the_same_key_each_time() -> Result<()> {
+    let harness = Harness::new("a_passphrase_derives_the_same_key_each_time")?;
     let typed = "correct open sesame battery\n";
     let keygen = ["keygen", "--passphrase", "office", "--address", "10.0.0.1"];
     let outcome = harness.knock_on_terminal_with_answers(&keygen, &[typed, typed])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
     assert!(outcome.stdout.contains("copy it there, then delete it here"), "{outcome:?}");
-    // The file is for the gateway; the profile has but the salt.
+    // The file is only for the gateway; the profile has the salt.
     let key = key_of(&harness, "office.key")?;
     fs::remove_file(harness.home().join("office.key"))?;
     let profile = fs::read_to_string(harness.home().join(".config/knock/config.toml"))?;
@@ -75,8 +75,8 @@ fn a_passphrase_makes_the_same_key_each_time() -> Result<()> {
 }
 
 #[test]
-fn without_a_keyring_nothing_is_made() -> Result<()> {
-    let harness = Harness::new("without_a_keyring_nothing_is_made")?;
+fn without_a_keyring_nothing_is_created() -> Result<()> {
+    let harness = Harness::new("without_a_keyring_nothing_is_created")?;
     let outcome = harness.knock(&["keygen", "--keyring", "office"])?;
     assert_eq!(outcome.code, Some(2));
     assert!(
@@ -87,17 +87,17 @@ fn without_a_keyring_nothing_is_made() -> Result<()> {
 }
 
 #[test]
-fn what_is_shared_can_be_imported() -> Result<()> {
-    let harness = Harness::new("what_is_shared_can_be_imported")?;
+fn a_shared_profile_can_be_imported() -> Result<()> {
+    let harness = Harness::new("a_shared_profile_can_be_imported")?;
     harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     let uri = harness.knock(&["share", "--uri", "office"])?.stdout;
     assert_eq!(uri, format!("knock://SSHK@10.0.0.1/office?key={key}\n"));
-    let other = Harness::new("what_is_shared_can_be_imported_elsewhere")?;
+    let other = Harness::new("a_shared_profile_can_be_imported_elsewhere")?;
     let outcome = other.knock_with_input(&["import", "-"], uri.as_bytes())?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported office\n"), "{outcome:?}");
     other.knock(&["-n", "office"])?.knocks()?[0].verify(&key, "SSHK")?;
-    // On the command line it is warned about, as every key there is; and it is not said.
+    // On the command line it gets a warning, which does not repeat it.
     let outcome = other.knock(&["import", "--name", "second", uri.trim_end()])?;
     let warning =
         "knock: warning: a URI on the command line is visible to all users of this computer; use -\n";
@@ -106,13 +106,13 @@ fn what_is_shared_can_be_imported() -> Result<()> {
 }
 
 #[test]
-fn a_code_is_for_a_terminal_or_a_file_that_is_ones_own() -> Result<()> {
-    let harness = Harness::new("a_code_is_for_a_terminal_or_a_file_that_is_ones_own")?;
+fn a_code_goes_to_a_terminal_or_a_private_file() -> Result<()> {
+    let harness = Harness::new("a_code_goes_to_a_terminal_or_a_private_file")?;
     harness.knock(&["keygen", "office", "--address", "10.0.0.1"])?;
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     let seen = harness.knock_attached(&["share", "office"])?;
     assert_eq!(seen.code, Some(0));
-    // Rows of two modules each, with four of white around: 41 modules for so much text.
+    // Each row has two modules, with a quiet zone of four; the width depends on the text.
     let rows: Vec<_> = seen.terminal.lines().filter(|line| line.contains("\x1b[30;107m")).collect();
     let width = rows.first().context("no rows")?.chars().filter(|letter| " ▀▄█".contains(*letter)).count();
     assert_eq!(rows.len(), width.div_ceil(2));

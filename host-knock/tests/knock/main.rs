@@ -1,7 +1,6 @@
-//! The built `knock`, as people and gateways see it: exit codes, texts, datagrams.
+//! The built `knock` from the outside: exit codes, output, datagrams.
 //!
-//! Linux only, for the terminals and for `setsid`: the command must not find the terminal of whoever
-//! runs the tests.
+//! Linux only, for pseudo-terminals and `setsid`: the command must not find the terminal of whoever runs the tests.
 
 #![cfg(target_os = "linux")]
 

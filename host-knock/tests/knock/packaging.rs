@@ -1,11 +1,11 @@
-//! What the build writes for packagers.
+//! What the build writes for packages.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// The folder with the program.
+/// The directory of the program.
 fn profile() -> Result<&'static Path> {
     Path::new(env!("CARGO_BIN_EXE_knock")).parent().context("no folder")
 }
@@ -20,7 +20,7 @@ fn commands() -> Result<Vec<String>> {
 }
 
 #[test]
-fn each_verb_has_its_page_and_each_shell_its_completions() -> Result<()> {
+fn every_command_has_a_man_page_and_completions() -> Result<()> {
     let share = profile()?.join("share");
     let commands = commands()?;
     ensure!(commands.len() == 11, "{commands:?}");
@@ -48,7 +48,7 @@ fn each_verb_has_its_page_and_each_shell_its_completions() -> Result<()> {
 }
 
 #[test]
-fn what_the_debian_package_is_made_of_is_there() -> Result<()> {
+fn the_assets_of_the_debian_package_exist() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"])
@@ -64,7 +64,7 @@ fn what_the_debian_package_is_made_of_is_there() -> Result<()> {
     ensure!(assets.len() > 5, "{assets:?}");
     for asset in assets {
         let from = asset[0].as_str().context("no path")?;
-        // cargo-deb builds with the profile release, where the tests have theirs.
+        // cargo-deb uses the profile release, the tests use their own.
         let path = match from.strip_prefix("target/release/") {
             Some(built) => profile()?.join(built),
             None => folder.join(from),

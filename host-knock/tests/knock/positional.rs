@@ -1,13 +1,13 @@
-//! `HOST [TAG [PORT]]` or a list of hosts: what the words mean.
+//! What positional arguments mean: `HOST [TAG [PORT]]` or a list of hosts.
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::{Harness, KEY};
 
-/// Host, tag, and the port where it is no random one.
+/// Host, tag, and the port unless it is random.
 type Knock = (&'static str, &'static str, Option<u16>);
 
-/// Words, further options, question on the terminal, knocks.
+/// Positional arguments, options, prompt, knocks.
 type Row<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>, &'a [Knock]);
 
 const INI: &str = "\
@@ -22,14 +22,14 @@ tag = NASK
 ";
 
 #[test]
-fn words_mean_what_help_says() -> Result<()> {
-    let harness = Harness::new("words_mean_what_help_says")?;
+fn positional_arguments_mean_what_help_says() -> Result<()> {
+    let harness = Harness::new("positional_arguments_mean_what_help_says")?;
     harness.file(".ipt_pkd.ini", INI)?;
     let key = harness.file("key", KEY)?;
     let from_file = ["--key-file", key.as_str()];
     let rows: &[Row] = &[
         (&["gw"], &[], Some("Key for gw: "), &[("gw", "PKD0", None)]),
-        // The original's own shape.
+        // The form of the original.
         (&["gw", "SSHK"], &[], Some("Key for gw (tag SSHK): "), &[("gw", "SSHK", None)]),
         (&["gw", "a"], &[], Some("Key for gw (tag a): "), &[("gw", "a", None)]),
         (&["gw", "0x53534800"], &[], Some("Key for gw (tag 0x53534800): "), &[("gw", "SSH", None)]),
@@ -61,7 +61,7 @@ fn words_mean_what_help_says() -> Result<()> {
             Some("Key for a, b, c: "),
             &[("a", "PKD0", None), ("b", "PKD0", None), ("c", "PKD0", None)],
         ),
-        // An option says that the words are hosts.
+        // With such an option all words are hosts.
         (&["gw", "SSHK"], &from_file, None, &[("gw", "PKD0", None), ("SSHK", "PKD0", None)]),
         (
             &["gw", "b"],
@@ -100,8 +100,8 @@ fn words_mean_what_help_says() -> Result<()> {
 }
 
 #[test]
-fn addresses_are_read_in_all_their_forms() -> Result<()> {
-    let harness = Harness::new("addresses_are_read_in_all_their_forms")?;
+fn addresses_are_accepted_in_all_forms() -> Result<()> {
+    let harness = Harness::new("addresses_are_accepted_in_all_forms")?;
     let key = harness.file("key", KEY)?;
     let rows = [
         ("127.0.0.1", "127.0.0.1"),
@@ -127,8 +127,8 @@ fn addresses_are_read_in_all_their_forms() -> Result<()> {
 }
 
 #[test]
-fn random_ports_and_nonces_differ_and_fit() -> Result<()> {
-    let harness = Harness::new("random_ports_and_nonces_differ_and_fit")?;
+fn random_ports_and_nonces_differ() -> Result<()> {
+    let harness = Harness::new("random_ports_and_nonces_differ")?;
     let key = harness.file("key", KEY)?;
     let hosts: Vec<_> = (0..500).map(|number| format!("host{number}.example")).collect();
     let mut args = vec!["-n", "--key-file", key.as_str()];

@@ -1,4 +1,4 @@
-//! Profiles: what list, show, import and groups make of them.
+//! Profiles: list, show, import and groups.
 
 use std::{
     collections::BTreeSet,
@@ -42,12 +42,12 @@ fn harness(name: &str) -> Result<Harness> {
 }
 
 #[test]
-fn a_profile_says_all_that_a_knock_needs() -> Result<()> {
-    let harness = harness("a_profile_says_all_that_a_knock_needs")?;
+fn a_profile_supplies_everything_for_a_knock() -> Result<()> {
+    let harness = harness("a_profile_supplies_everything_for_a_knock")?;
     let knocks = harness.knock(&["-n", "office"])?.knocks()?;
     assert_eq!((knocks[0].host.as_str(), knocks[0].port), ("127.0.0.1", 40_017));
     knocks[0].verify(KEY, "SSHK")?;
-    // The command line comes first, and a section of the ini file last.
+    // The command line takes precedence, the ini file comes last.
     harness.file(".ipt_pkd.ini", format!("[office]\nkey = x\n[nas]\nkey = {KEY}\n"))?;
     let knocks = harness.knock(&["-n", "-p", "9", "-t", "ABCD", "office", "nas"])?.knocks()?;
     assert_eq!((knocks[0].port, knocks[1].host.as_str()), (9, "nas"));
@@ -77,8 +77,8 @@ fn a_time_offset_is_added() -> Result<()> {
 }
 
 #[test]
-fn a_group_is_all_its_members_once() -> Result<()> {
-    let harness = harness("a_group_is_all_its_members_once")?;
+fn a_group_means_each_member_once() -> Result<()> {
+    let harness = harness("a_group_means_each_member_once")?;
     let outcome = harness.knock(&["-n", "--key-file", ".config/knock/office.key", "@all"])?;
     let hosts: Vec<_> = outcome.knocks()?.into_iter().map(|knock| knock.host).collect();
     assert_eq!(hosts, ["127.0.0.1", "::1", "::1"]);
@@ -96,8 +96,8 @@ old     sent    40017  ::1
 }
 
 #[test]
-fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
-    let harness = harness("a_host_that_fails_is_told_in_its_place")?;
+fn a_failing_host_is_reported_in_its_place() -> Result<()> {
+    let harness = harness("a_failing_host_is_reported_in_its_place")?;
     let args =
         ["--json", "-p", "40017", "--key-file", ".config/knock/office.key", "office", "255.255.255.255"];
     let outcome = harness.knock(&args)?;
@@ -115,7 +115,7 @@ fn a_host_that_fails_is_told_in_its_place() -> Result<()> {
 fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
     let harness = Harness::new("a_thousand_hosts_are_all_knocked_at")?;
     harness.file("key", KEY)?;
-    // No socket has room for a thousand datagrams that nobody reads yet, so there are a hundred.
+    // No socket buffers a thousand datagrams, so there are a hundred sockets.
     let first = UdpSocket::bind("127.1.0.1:0")?;
     let port = first.local_addr()?.port();
     let others = (2..=100).map(|last| UdpSocket::bind(SocketAddr::from(([127, 1, 0, last], port))));
@@ -147,8 +147,8 @@ fn a_thousand_hosts_are_all_knocked_at() -> Result<()> {
 }
 
 #[test]
-fn list_and_show_tell_all_but_the_key() -> Result<()> {
-    let harness = harness("list_and_show_tell_all_but_the_key")?;
+fn list_and_show_print_everything_but_the_key() -> Result<()> {
+    let harness = harness("list_and_show_print_everything_but_the_key")?;
     let key = harness.home().join(".config/knock/office.key");
     let outcome = harness.knock(&["list"])?;
     assert_eq!(outcome.code, Some(0));
@@ -157,7 +157,7 @@ fn list_and_show_tell_all_but_the_key() -> Result<()> {
     let key = key.to_str().context("path")?;
     assert_eq!(lines[1], ["office", "127.0.0.1", "SSHK", key, "ssh", "22/tcp,", "dns", "53/udp"]);
     assert_eq!(lines[2], ["old", "::1", "PKD0", key]);
-    // On a terminal it is the same.
+    // A terminal shows the same.
     let seen = harness.knock_attached(&["list"])?;
     assert_eq!(seen.terminal.replace("\r\n", "\n"), outcome.stdout);
     let list: Value = serde_json::from_str(&harness.knock(&["list", "--json"])?.stdout)?;
@@ -170,8 +170,8 @@ fn list_and_show_tell_all_but_the_key() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
-    let harness = Harness::new("a_wrong_profile_is_told_in_its_place_of_the_list")?;
+fn list_shows_the_error_of_an_invalid_profile() -> Result<()> {
+    let harness = Harness::new("list_shows_the_error_of_an_invalid_profile")?;
     harness.file("p.toml", "[host.a]\nport = 0\n[host.b]\n")?;
     let outcome = harness.knock(&["list", "-c", "p.toml"])?;
     assert_eq!(outcome.code, Some(0));
@@ -181,15 +181,15 @@ fn a_wrong_profile_is_told_in_its_place_of_the_list() -> Result<()> {
 }
 
 #[test]
-fn sections_of_the_original_become_profiles() -> Result<()> {
-    let harness = harness("sections_of_the_original_become_profiles")?;
+fn ini_sections_become_profiles() -> Result<()> {
+    let harness = harness("ini_sections_become_profiles")?;
     let ini =
         format!("[DEFAULT]\nkey = {KEY}\n[gw]\nhost = 10.0.0.1\ntag = OFFC\nport = 7\nold = 1\n[nas]\n");
     let ini = harness.file("ini", ini)?;
     let outcome = harness.knock(&["import", &ini])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     assert_eq!(outcome.stdout, "imported gw\nimported nas\n");
-    // What was there stays, comments and all.
+    // The existing text stays, with comments.
     let file = harness.home().join(".config/knock/config.toml");
     let text = fs::read_to_string(&file)?;
     assert!(text.starts_with("# mine\n[host.office]   # the first\n"), "{text}");
@@ -201,7 +201,7 @@ fn sections_of_the_original_become_profiles() -> Result<()> {
     knocks[0].verify(KEY, "PKD0")?;
     let gw: Value = serde_json::from_str(&harness.knock(&["show", "--json", "gw"])?.stdout)?;
     assert_eq!((&gw["address"], &gw["tag"], &gw["port"]), (&"10.0.0.1".into(), &"OFFC".into(), &7.into()));
-    // A second time nothing happens.
+    // A second import changes nothing.
     let outcome = harness.knock(&["import", &ini])?;
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.ends_with("config.toml: profile gw already exists\n"), "{outcome:?}");
@@ -210,8 +210,8 @@ fn sections_of_the_original_become_profiles() -> Result<()> {
 }
 
 #[test]
-fn what_fwknop_has_is_taken_as_far_as_it_goes() -> Result<()> {
-    let harness = Harness::new("what_fwknop_has_is_taken_as_far_as_it_goes")?;
+fn fwknoprc_is_imported_as_far_as_possible() -> Result<()> {
+    let harness = Harness::new("fwknoprc_is_imported_as_far_as_possible")?;
     let text = "\
 [default]
 VERBOSE 1
@@ -244,8 +244,8 @@ knock: warning: gw: ignored fwknop's keys; create one with knock keygen gw
 }
 
 #[test]
-fn the_configuration_may_be_a_link() -> Result<()> {
-    let harness = Harness::new("the_configuration_may_be_a_link")?;
+fn the_configuration_may_be_a_symbolic_link() -> Result<()> {
+    let harness = Harness::new("the_configuration_may_be_a_symbolic_link")?;
     fs::create_dir_all(harness.home().join(".config/knock"))?;
     harness.file("dotfile", "# mine\n")?;
     let link = harness.home().join(".config/knock/config.toml");

@@ -1,4 +1,4 @@
-//! The question on the terminal.
+//! Prompting for a key.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::harness::{Harness, KEY};
 fn a_typed_key_is_used_and_not_shown() -> Result<()> {
     let harness = Harness::new("a_typed_key_is_used_and_not_shown")?;
     let hexadecimal = "0x5e5a3e5e5a3e";
-    // what is typed, the key that it makes
+    // input, resulting key
     let rows = [
         (format!("{KEY}\n"), KEY),
         (format!("{hexadecimal}\n"), hexadecimal),
@@ -26,8 +26,8 @@ fn a_typed_key_is_used_and_not_shown() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
-    let harness = Harness::new("a_wrong_key_at_the_terminal_is_an_error")?;
+fn an_invalid_key_at_the_prompt_is_an_error() -> Result<()> {
+    let harness = Harness::new("an_invalid_key_at_the_prompt_is_an_error")?;
     let rows = [
         ("\n".to_owned(), "knock: key is empty\n"),
         (format!("{}\n", "sesame7".repeat(6)), "knock: key has 42 bytes, at most 40 fit\n"),
@@ -48,17 +48,17 @@ fn a_wrong_key_at_the_terminal_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn an_interrupted_question_leaves_the_terminal_as_it_was() -> Result<()> {
-    let harness = Harness::new("an_interrupted_question_leaves_the_terminal_as_it_was")?;
-    // The harness looks at the terminal; a signal leaves no exit code.
+fn an_interrupted_prompt_restores_the_terminal() -> Result<()> {
+    let harness = Harness::new("an_interrupted_prompt_restores_the_terminal")?;
+    // The harness checks the terminal; a signal leaves no exit code.
     let outcome = harness.knock_on_terminal(&["gw"], "sesa\x03")?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (None, ""));
     Ok(())
 }
 
 #[test]
-fn everything_else_is_checked_before_the_question() -> Result<()> {
-    let harness = Harness::new("everything_else_is_checked_before_the_question")?;
+fn everything_else_is_validated_before_the_prompt() -> Result<()> {
+    let harness = Harness::new("everything_else_is_validated_before_the_prompt")?;
     let ini = harness.file("ini", "[office]\nkey = open sesame\nport = 0\n")?;
     let rows: [&[&str]; 4] =
         [&["-t", "SSHKEY", "gw"], &["-p", "0", "gw"], &["gw", "10.1"], &["-c", &ini, "gw", "office"]];

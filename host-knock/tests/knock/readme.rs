@@ -1,4 +1,4 @@
-//! Every command of the README, run.
+//! Runs every command of the README.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use crate::harness::{Harness, LIMIT, verify};
 
 const README: &str = include_str!("../../README.md");
 
-/// The lines of all blocks of this language.
+/// The lines of all code blocks in this language.
 fn lines(language: &str) -> impl Iterator<Item = &'static str> {
     let blocks = README.split("\n```").skip(1).step_by(2);
     blocks.filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n')).flat_map(str::lines)
@@ -31,7 +31,7 @@ fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
 
     let mut commands = 0;
     for line in lines("sh") {
-        // The README's gateway is ours; the build takes what is at hand and goes where nobody looks.
+        // Uses a local gateway instead, and installs offline into a directory of the test.
         let line = line.replace("gw.example.net", "127.0.0.1").replace("40000", &port);
         let line = line.replace("cargo install", "cargo install --quiet --debug --offline --locked");
         let folder = if line.starts_with("cargo") { repository } else { home };
@@ -71,7 +71,7 @@ fn the_profiles_work() -> Result<()> {
     let knocks = harness.knock(&["-n", "-c", "p.toml", "office"])?.knocks()?;
     assert_eq!(knocks[0].host, "gw.example.net");
     knocks[0].verify("0x9a3c51", "SSHK")?;
-    // The table names the options that there are, as the error for an unknown one does.
+    // The table lists the same options as the error for an unknown one.
     let (_, section) = README.split_once("\n## Profiles\n").context("no section")?;
     let (section, _) = section.split_once("\n## ").context("no end")?;
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -124,7 +124,7 @@ fn help_and_readme_name_the_same_options() -> Result<()> {
     Ok(())
 }
 
-/// Where cargo keeps what it has downloaded, for a command with another home.
+/// The download cache of cargo, for a command with another home.
 fn cargo_home() -> Result<String> {
     Ok(env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo")))?)
 }

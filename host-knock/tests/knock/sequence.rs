@@ -1,4 +1,4 @@
-//! Sequences of ports, for knockd.
+//! Port sequences for knockd.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +19,7 @@ fn each_port_gets_its_packet() -> Result<()> {
         udp.set_read_timeout(Some(LIMIT))?;
         other.set_read_timeout(Some(LIMIT))?;
         let ports = [tcp.local_addr()?.port(), udp.local_addr()?.port(), other.local_addr()?.port()];
-        // words for the ports, lines
+        // ports as typed, options, protocols
         let rows = [
             (ports.map(|port| port.to_string()), ["-u"].as_slice(), ["udp"; 3]),
             (
@@ -51,7 +51,7 @@ fn each_port_gets_its_packet() -> Result<()> {
             tcp.set_nonblocking(true)?;
             assert_eq!(tcp.accept().is_ok(), protocols[0] == "tcp", "row {row}");
         }
-        // Quiet without -v, and a port that refuses is no failure.
+        // Without -v it is quiet, and a refused connection is not an error.
         drop(tcp);
         let outcome = harness.knock(&["seq", host, &ports[0].to_string()])?;
         assert_eq!((outcome.code, outcome.stdout, outcome.stderr), (Some(0), String::new(), String::new()));
@@ -62,9 +62,9 @@ fn each_port_gets_its_packet() -> Result<()> {
 }
 
 #[test]
-fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
-    let harness = Harness::new("mistakes_are_named_and_nothing_is_sent")?;
-    // words, code, what is said
+fn invalid_arguments_send_nothing() -> Result<()> {
+    let harness = Harness::new("invalid_arguments_send_nothing")?;
+    // arguments, exit code, message
     let rows: [(&[&str], i32, &str); 9] = [
         (
             &["seq"],
@@ -100,8 +100,8 @@ fn mistakes_are_named_and_nothing_is_sent() -> Result<()> {
 }
 
 #[test]
-fn a_host_may_be_called_seq() -> Result<()> {
-    let harness = Harness::new("a_host_may_be_called_seq")?;
+fn a_host_may_be_named_seq() -> Result<()> {
+    let harness = Harness::new("a_host_may_be_named_seq")?;
     let key = harness.file("key", "open sesame\n")?;
     let knocks = harness.knock(&["--dry-run", "--key-file", &key, "--", "seq"])?.knocks()?;
     assert_eq!(knocks[0].host, "seq");

@@ -1,4 +1,4 @@
-//! Captured knocks, explained.
+//! `knock verify`.
 
 use anyhow::{Context as _, Result};
 use pkd_core::{Key, Knock, KnockParams, Port, Tag, UnixSeconds};
@@ -15,8 +15,8 @@ fn seal(port: Option<u16>) -> Result<String> {
 }
 
 #[test]
-fn each_field_and_the_verdict_are_told() -> Result<()> {
-    let harness = Harness::new("each_field_and_the_verdict_are_told")?;
+fn each_field_and_the_verdict_are_printed() -> Result<()> {
+    let harness = Harness::new("each_field_and_the_verdict_are_printed")?;
     harness.file("key", KEY)?;
     let good = seal(Some(40_000))?;
     let altered = format!("{}00", &good[..110]);
@@ -28,7 +28,7 @@ nonce    070707070707070707070707
 digest   valid for this key and port 40000
 verdict  accept
 ";
-    // knock, options, line that is told, exit code
+    // knock, options, expected output, exit code
     let rows: &[(&str, &[&str], &str, i32)] = &[
         (&good, &["-p", "40000"], text, 0),
         (&good, &[], text, 0),
@@ -74,7 +74,7 @@ verdict  accept
     Ok(())
 }
 
-/// A capture of raw IP, as `tcpdump -y RAW` has it, with these UDP payloads to port 40000.
+/// A capture of raw IP, as `tcpdump -y RAW` writes it, with these UDP payloads to port 40000.
 fn capture(payloads: &[&[u8]]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
@@ -99,8 +99,8 @@ fn capture(payloads: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn a_capture_is_read_as_a_gateway_would_have() -> Result<()> {
-    let harness = Harness::new("a_capture_is_read_as_a_gateway_would_have")?;
+fn a_capture_is_checked_as_by_a_gateway() -> Result<()> {
+    let harness = Harness::new("a_capture_is_checked_as_by_a_gateway")?;
     harness.file("key", KEY)?;
     let hex = seal(Some(40_000))?;
     let digits: Result<Vec<u8>, _> =
@@ -121,7 +121,7 @@ fn a_capture_is_read_as_a_gateway_would_have() -> Result<()> {
     assert_eq!(*last, "3 UDP datagrams, 2 with the length of a knock, 1 accepted");
     let once = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &capture(&[&good]))?;
     assert_eq!(once.code, Some(0));
-    // Cut anywhere it is an error or a shorter capture, and never a panic.
+    // Truncated anywhere, it is an error or a shorter capture, never a panic.
     for length in 24..file.len() {
         let outcome = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file[..length])?;
         assert!(matches!(outcome.code, Some(1 | 2)) || length >= 24 + 16 + 84, "{length}: {outcome:?}");

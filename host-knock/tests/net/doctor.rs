@@ -1,4 +1,4 @@
-//! `knock doctor`, with each of the causes that it can tell.
+//! `knock doctor`, with each cause that it can find.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -16,10 +16,10 @@ use pkd_netns::{
 
 use crate::gateway::{Gateway, SSH};
 
-/// Unix time to NTP's.
+/// Offset from Unix to NTP time.
 const EPOCH: u64 = 2_208_988_800;
 
-/// A server of SNTP on the address whose clock is off by so many seconds.
+/// An SNTP server on the gateway whose clock is off by some seconds.
 fn time_server(port: u16, off: i64) -> Result<()> {
     let socket = UdpSocket::bind(("0.0.0.0", port))?;
     thread::spawn(move || -> Result<()> {
@@ -40,7 +40,7 @@ fn time_server(port: u16, off: i64) -> Result<()> {
     Ok(())
 }
 
-/// A server of HTTP on the address that has this Date.
+/// An HTTP server on the gateway with this Date.
 fn web_server(date: &'static str) -> Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", 80))?;
     thread::spawn(move || -> Result<()> {
@@ -55,7 +55,7 @@ fn web_server(date: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// What it prints in the end, and its exit code.
+/// The printed lines and the exit code.
 fn diagnose(gateway: &Gateway<'_>, args: &[&str]) -> Result<(Vec<String>, Option<i32>)> {
     let mut doctor = gateway.command("knock");
     let output = gateway.run(doctor.arg("doctor").args(args))?;
@@ -69,7 +69,7 @@ fn holds(network: &Network) -> Result<()> {
     time_server(123, 0)?;
     time_server(1123, 3600)?;
     web_server("Thu, 01 Jan 2026 00:00:00 GMT")?;
-    // A port that is refused and not guarded; and a name that nobody knows.
+    // A port that refuses and is not guarded; and an unknown name.
     let (right, wrong, web) = (address.clone(), format!("{address}:1123"), format!("{address}:1"));
 
     let (lines, code) =
@@ -88,7 +88,7 @@ fn holds(network: &Network) -> Result<()> {
     ensure!(lines[5] == format!("FAIL  port {SSH} after: no answer"), "{lines:?}");
     ensure!(lines[6].starts_with("The host does not answer: "), "{lines:?}");
 
-    // Whoever's clock is wrong is told so, whatever the port does.
+    // A wrong clock is reported whatever the port does.
     let clock = ["--timeout", "1", "--time-server", &wrong, "--key-file", "login.pub.key", "office"];
     let (lines, code) = diagnose(&gateway, &clock)?;
     let told = format!("3600.0 s behind {address}");
@@ -105,7 +105,7 @@ fn holds(network: &Network) -> Result<()> {
     ensure!(code == Some(1) && lines[3] == "ok    port 9 before: refused", "{lines:?}");
     ensure!(lines[6].starts_with("The host refuses port 9 before and after the knock: "), "{lines:?}");
 
-    // No SNTP at this port, so HTTP tells.
+    // No SNTP at this port, so HTTP answers.
     let (lines, code) = diagnose(&gateway, &["--time-server", &web, "office6"])?;
     ensure!(code == Some(0), "{lines:?}");
     ensure!(
@@ -136,12 +136,12 @@ fn ends_well(network: &Network) -> Result<()> {
 }
 
 #[test]
-fn an_open_port_and_one_with_nobody_behind_it_are_told() -> Result<()> {
-    let path = concat!(module_path!(), "::an_open_port_and_one_with_nobody_behind_it_are_told");
+fn an_open_port_and_a_dead_service_are_found() -> Result<()> {
+    let path = concat!(module_path!(), "::an_open_port_and_a_dead_service_are_found");
     inside_as(As::RootIfPossible, path, ends_well)
 }
 
 #[test]
-fn each_cause_is_told() -> Result<()> {
-    inside_as(As::RootIfPossible, concat!(module_path!(), "::each_cause_is_told"), holds)
+fn each_cause_is_found() -> Result<()> {
+    inside_as(As::RootIfPossible, concat!(module_path!(), "::each_cause_is_found"), holds)
 }

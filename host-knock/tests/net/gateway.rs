@@ -1,4 +1,4 @@
-//! A address with a closed port, and whoever wants in.
+//! A gateway with a closed port, and a client.
 
 use std::{
     fs::{self, File},
@@ -18,10 +18,10 @@ use pkd_netns::{
 
 /// The key; no output may contain it.
 pub(crate) const KEY: &str = "open sesame";
-/// Where the gateway's SSH server is; no port of root's, so that anybody may run it.
+/// The port of the SSH server; unprivileged, so that any user can run it.
 pub(crate) const SSH: u16 = 2222;
 
-/// The gateway's programs, and a folder for all files.
+/// The programs of the gateway, and a directory for all files.
 pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     folder: tempfile::TempDir,
@@ -30,12 +30,12 @@ pub(crate) struct Gateway<'a> {
 }
 
 impl<'a> Gateway<'a> {
-    /// A closed gateway: pkdd guards the port of a real sshd.
+    /// Starts a gateway: pkdd guards the port of a real sshd.
     pub(crate) fn closed(network: &'a Network) -> Result<Self> {
         let folder = folder()?;
         let mut gateway = Self { network, folder, sshd: None, pkdd: None };
         gateway.secret("me.key", KEY)?;
-        // First of all, because a closed port is closed for whoever looks whether it is there, too.
+        // sshd first: the check whether it is up would find the port closed later.
         gateway.sshd = Some(Sshd::start(SSH, gateway.folder.path())?);
         gateway.start_pkdd(600)?;
         gateway.write_client()?;
@@ -57,7 +57,7 @@ impl<'a> Gateway<'a> {
     fn start_pkdd(&mut self, seconds: u32) -> Result<()> {
         let place = self.folder.path().display();
         fs::create_dir(self.path("state"))?;
-        // Nothing was ever accepted, so that it need not wait for a window.
+        // Nothing was ever accepted, so pkdd need not wait for a window.
         fs::write(self.path("state/floor"), "0\nclean\n")?;
         let config = format!(
             "[gate]\nfirewall = 'nft'\nrun = '{place}/run'\nstate = '{place}/state'\n[service.ssh]\nport = {SSH}\n\
@@ -71,13 +71,13 @@ impl<'a> Gateway<'a> {
         wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("is open for knocks")).map(drop)
     }
 
-    /// From now on nobody listens there.
+    /// Stops the SSH server.
     pub(crate) fn stop_sshd(&mut self) -> Result<()> {
         self.sshd.take().context("it does not run")?.stop();
         Ok(())
     }
 
-    /// The client's profile; ssh's own configuration comes with sshd.
+    /// Writes the profile of the client; sshd supplies the configuration of ssh.
     fn write_client(&self) -> Result<()> {
         let config = format!(
             "[host.office]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n\
@@ -92,7 +92,7 @@ impl<'a> Gateway<'a> {
         Ok(())
     }
 
-    /// Starts a program at the client, with its profile, `knock` on its PATH and no terminal.
+    /// A command of the client, with its profile, `knock` in its PATH and no terminal.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("setsid");
         command.arg("--wait").arg(program.as_ref());
@@ -104,7 +104,7 @@ impl<'a> Gateway<'a> {
         command
     }
 
-    /// Runs it at the client to its end.
+    /// Runs a command of the client.
     pub(crate) fn run(&self, command: &mut Command) -> Result<Output> {
         let child = self.network.at_client(|| Ok(command.spawn()?))?;
         let (sender, finished) = mpsc::channel();
@@ -116,7 +116,7 @@ impl<'a> Gateway<'a> {
         Ok(output)
     }
 
-    /// The same; it must end well. Gives what it printed.
+    /// Runs a command that must succeed; returns its output.
     pub(crate) fn succeed(&self, command: &mut Command) -> Result<String> {
         let output = self.run(command)?;
         ensure!(
@@ -129,7 +129,7 @@ impl<'a> Gateway<'a> {
         Ok(text(&output.stdout))
     }
 
-    /// The port is silent for the client.
+    /// Checks that the port is closed for the client.
     pub(crate) fn is_closed(&self, family: Family) -> Result<()> {
         let to = std::net::SocketAddr::new(family.gateway(), SSH);
         let banner = self.network.banner(family.client(), to)?;

@@ -1,4 +1,4 @@
-//! The built `knock` before a real gateway: pkdd on nftables and sshd, in networks of their own.
+//! The built `knock` against a real gateway, pkdd on nftables with sshd, in network namespaces.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,4 @@
-//! Ways in: ssh by way of knock, and knock alone.
+//! ssh through knock, and the commands that wait.
 
 use std::{fs, net::SocketAddr};
 
@@ -11,9 +11,9 @@ use pkd_netns::{
 
 use crate::gateway::{Gateway, SSH};
 
-/// Runs a test before a closed gateway.
+/// Runs a test with a gateway in a network of its own.
 fn with_gateway(path: &str, scene: fn(&Network) -> Result<()>) -> Result<()> {
-    // sshd wants to be root, or somebody who really exists.
+    // sshd needs root or a real user.
     inside_as(As::RootIfPossible, path, scene)
 }
 
@@ -47,19 +47,19 @@ fn ssh_logs_in_through_the_proxy_and_a_large_file_arrives_whole() -> Result<()> 
 }
 
 #[test]
-fn knock_becomes_ssh() -> Result<()> {
-    with_gateway(concat!(module_path!(), "::knock_becomes_ssh"), |network| {
+fn knock_ssh_runs_ssh() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::knock_ssh_runs_ssh"), |network| {
         let gateway = Gateway::closed(network)?;
         for (family, name) in [(Family::V4, "office"), (Family::V6, "office6")] {
             gateway.is_closed(family)?;
             let mut ssh = gateway.command("knock");
             ssh.args(["ssh", name, "-F"]).arg(gateway.path("ssh_config")).args(["--", "echo inside; exit 7"]);
             let output = gateway.run(&mut ssh)?;
-            // The exit code is that of what ran there, and the port is that of the profile's service.
+            // The exit code is that of the remote command; the port comes from the profile.
             ensure!(output.status.code() == Some(7) && output.stdout == b"inside\n", "{output:?}");
             ensure!(output.stderr.is_empty(), "{output:?}");
         }
-        // From a terminal to a terminal.
+        // On a terminal.
         let line = format!("knock ssh office -t -F {} tty", gateway.path("ssh_config").display());
         let shown =
             gateway.succeed(gateway.command("script").args(["-q", "-e", "-c", &line, "/dev/null"]))?;
@@ -69,31 +69,24 @@ fn knock_becomes_ssh() -> Result<()> {
 }
 
 #[test]
-fn ssh_finds_the_profile_by_its_address_and_its_port_by_its_own_configuration() -> Result<()> {
-    with_gateway(
-        concat!(
-            module_path!(),
-            "::ssh_finds_the_profile_by_its_address_and_its_port_by_its_own_configuration"
-        ),
-        |network| {
-            let gateway = Gateway::closed(network)?;
-            let own = fs::read_to_string(gateway.path("ssh_config"))?;
-            let address = Family::V4.gateway();
-            let host = format!(
-                "Host gw\n  HostName {address}\n  Port {SSH}\n  ProxyCommand knock proxy %h %p\n{own}"
-            );
-            fs::write(gateway.path("ssh_config"), host)?;
-            let mut ssh = gateway.command("ssh");
-            ssh.arg("-F").arg(gateway.path("ssh_config")).args(["gw", "echo", "inside"]);
-            ensure!(gateway.succeed(&mut ssh)? == "inside\n");
-            Ok(())
-        },
-    )
+fn proxy_finds_the_profile_by_its_address() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::proxy_finds_the_profile_by_its_address"), |network| {
+        let gateway = Gateway::closed(network)?;
+        let own = fs::read_to_string(gateway.path("ssh_config"))?;
+        let address = Family::V4.gateway();
+        let host =
+            format!("Host gw\n  HostName {address}\n  Port {SSH}\n  ProxyCommand knock proxy %h %p\n{own}");
+        fs::write(gateway.path("ssh_config"), host)?;
+        let mut ssh = gateway.command("ssh");
+        ssh.arg("-F").arg(gateway.path("ssh_config")).args(["gw", "echo", "inside"]);
+        ensure!(gateway.succeed(&mut ssh)? == "inside\n");
+        Ok(())
+    })
 }
 
 #[test]
-fn wait_and_then_come_after_the_door() -> Result<()> {
-    with_gateway(concat!(module_path!(), "::wait_and_then_come_after_the_door"), |network| {
+fn wait_and_then_return_when_the_port_is_open() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::wait_and_then_return_when_the_port_is_open"), |network| {
         let gateway = Gateway::closed(network)?;
         gateway.is_closed(Family::V4)?;
         ensure!(gateway.succeed(gateway.command("knock").args(["wait", "office"]))?.is_empty());
@@ -103,7 +96,7 @@ fn wait_and_then_come_after_the_door() -> Result<()> {
         then.args(["office6", "--then", "echo $0 then; exit 9"]);
         let output = gateway.run(&mut then)?;
         ensure!(output.status.code() == Some(9) && output.stdout == b"sh then\n", "{output:?}");
-        // A port that the knock does not open, named by number.
+        // A port that the knock does not open.
         let mut other = gateway.command("knock");
         let output = gateway.run(other.args(["wait", "--timeout", "1", "office", "9"]))?;
         let address = Family::V4.gateway();
@@ -115,10 +108,10 @@ fn wait_and_then_come_after_the_door() -> Result<()> {
 }
 
 #[test]
-fn whoever_waits_knocks_again() -> Result<()> {
-    with_gateway(concat!(module_path!(), "::whoever_waits_knocks_again"), |network| {
+fn waiting_repeats_the_knock() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::waiting_repeats_the_knock"), |network| {
         let gateway = Gateway::closed(network)?;
-        // The first knock is lost: the gateway has no address yet for who comes there.
+        // The first knock is dropped.
         shell(
             "nft add table inet lossy && nft add chain inet lossy in '{ type filter hook prerouting priority -400; }'",
         )?;
@@ -132,34 +125,28 @@ fn whoever_waits_knocks_again() -> Result<()> {
 }
 
 #[test]
-fn a_terminal_sees_that_it_goes_on_and_a_pipe_does_not() -> Result<()> {
-    with_gateway(
-        concat!(module_path!(), "::a_terminal_sees_that_it_goes_on_and_a_pipe_does_not"),
-        |network| {
-            let gateway = Gateway::closed(network)?;
-            // Silence, so that it waits: nothing is let in by this gateway.
-            shell(
-                "nft add table inet deaf && nft add chain inet deaf in '{ type filter hook prerouting priority -400; }'",
-            )?;
-            shell("nft add rule inet deaf in udp length 64 drop")?;
-            let address = Family::V4.gateway();
-            let said = format!("knock: {address}: port {SSH} did not open within 2 s: {address}: no answer");
-            let args = ["wait", "--timeout", "2", "office"];
-            let output = gateway.run(gateway.command("knock").args(args))?;
-            ensure!(
-                output.stderr == format!("{said}\n").as_bytes() && output.stdout.is_empty(),
-                "{output:?}"
-            );
-            // script gives it a terminal, and what that shows.
-            let mut seen = gateway.command("script");
-            seen.args(["-q", "-e", "-c", &format!("knock {}", args.join(" ")), "/dev/null"]);
-            let output = gateway.run(&mut seen)?;
-            let shown = String::from_utf8(output.stdout)?;
-            ensure!(output.status.code() == Some(1), "{shown}");
-            ensure!(shown.contains(&format!("\rknock: waiting for {address} port {SSH}, 1 s")), "{shown:?}");
-            let last = shown.trim_end().rsplit('\r').next().unwrap_or_default();
-            ensure!(last == said, "{shown:?}");
-            Ok(())
-        },
-    )
+fn progress_is_shown_on_a_terminal_only() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::progress_is_shown_on_a_terminal_only"), |network| {
+        let gateway = Gateway::closed(network)?;
+        // Drops all knocks, so that it waits.
+        shell(
+            "nft add table inet deaf && nft add chain inet deaf in '{ type filter hook prerouting priority -400; }'",
+        )?;
+        shell("nft add rule inet deaf in udp length 64 drop")?;
+        let address = Family::V4.gateway();
+        let said = format!("knock: {address}: port {SSH} did not open within 2 s: {address}: no answer");
+        let args = ["wait", "--timeout", "2", "office"];
+        let output = gateway.run(gateway.command("knock").args(args))?;
+        ensure!(output.stderr == format!("{said}\n").as_bytes() && output.stdout.is_empty(), "{output:?}");
+        // script provides a terminal and shows its output.
+        let mut seen = gateway.command("script");
+        seen.args(["-q", "-e", "-c", &format!("knock {}", args.join(" ")), "/dev/null"]);
+        let output = gateway.run(&mut seen)?;
+        let shown = String::from_utf8(output.stdout)?;
+        ensure!(output.status.code() == Some(1), "{shown}");
+        ensure!(shown.contains(&format!("\rknock: waiting for {address} port {SSH}, 1 s")), "{shown:?}");
+        let last = shown.trim_end().rsplit('\r').next().unwrap_or_default();
+        ensure!(last == said, "{shown:?}");
+        Ok(())
+    })
 }
