@@ -33,15 +33,15 @@ pub(crate) fn requests(
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
     let words = parse_positionals(args, store);
-    let sending = Overrides::of(&args.sending, words.tag, words.port)?;
+    let send_options = Overrides::of(&args.send_options, words.tag, words.port)?;
     let mut drafts = Vec::new();
     for word in words.hosts {
         for name in store.expand(word)? {
             let profile = store.profile(&name).transpose()?;
-            drafts.push(Draft::of(name, profile, &sending)?);
+            drafts.push(Draft::of(name, profile, &send_options)?);
         }
     }
-    complete(drafts, &sending, stderr, words.tag, ask)
+    complete(drafts, &send_options, stderr, words.tag, ask)
 }
 
 /// The request for one host as ssh may name it: a profile, its address, or any host.
@@ -50,12 +50,12 @@ pub(crate) fn requests(
 /// As for [`requests`].
 pub(crate) fn single(
     host: &str,
-    sending: &SendOptions,
+    send_options: &SendOptions,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Request> {
-    let options = Overrides::of(sending, None, None)?;
+    let options = Overrides::of(send_options, None, None)?;
     let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
     let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
     request.with_context(|| format!("no request for {host:?}"))
@@ -167,7 +167,7 @@ fn complete(
 /// Neither mistake goes unnoticed, because without a key both cases prompt: a tag taken for a host is named in the prompt,
 /// and so is a host taken for a tag.
 fn parse_positionals<'a>(args: &'a Args, store: &ProfileStore) -> Positionals<'a> {
-    let SendOptions { tag, port, key, key_file, .. } = &args.sending;
+    let SendOptions { tag, port, key, key_file, .. } = &args.send_options;
     let is_explicit = tag.is_some() || port.is_some() || key.is_some() || key_file.is_some();
     let may_be_tag = |word: &str| !word.is_empty() && !word.contains(['.', ':', '@']) && !store.has(word);
     let is_short_tag = |word: &str| word.starts_with("0x") || word.len() <= Tag::LENGTH && !is_number(word);

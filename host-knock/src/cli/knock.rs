@@ -43,7 +43,7 @@ pub(crate) struct Args {
     pub(crate) words: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) sending: SendOptions,
+    pub(crate) send_options: SendOptions,
 
     /// Send nothing; print host, port and payload in hexadecimal, one line for each host
     #[arg(short = 'n', long)]
