@@ -163,7 +163,7 @@ fn clippy() -> Result<()> {
 fn documents() -> Result<()> {
     tests(
         "documents and dependency rules",
-        &["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule"],
+        &["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule", "--test", "mutants"],
     )
 }
 
