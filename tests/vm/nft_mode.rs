@@ -168,7 +168,7 @@ fn reloads(v4: &Gateway<'_>) -> Result<String> {
     shell("echo 'no key at all, as it has far more than forty bytes in it' > /etc/pkd/keys/me.key.wrong")?;
     uci(&["set pkd.web.port=80", "set pkd.me.key_file=/etc/pkd/keys/me.key.wrong"])?;
     let said = router::service_refuses("reload")?;
-    ensure!(said.contains("user 'me': key_file /etc/pkd/keys/me.key.wrong has"), "{said}");
+    ensure!(said.contains("user \"me\": invalid key in /etc/pkd/keys/me.key.wrong"), "{said}");
     uci(&["delete pkd.me.key_file", "delete pkd.web", "del_list pkd.me.service=web"])?;
     ensure!(router::rules()? == before, "the rules are {}", router::rules()?);
     service("reload")?;

@@ -37,22 +37,26 @@ struct Calls {
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The deepest stack, in bytes, of a call of `function` within `object`, and the way down there.
+/// The deepest stack, in bytes, of a call of any function within `object`, and the chain of calls that needs it.
 ///
-/// Read from the disassembly: what each function takes from the stack pointer, and every function
-/// that its code refers to. Calls out of the object, and through pointers, are not followed.
-pub(crate) fn stack_depth(cross: &str, object: &Path, function: &str) -> Result<(u64, Vec<String>)> {
+/// Read from the disassembly: what each function takes from the stack pointer, and every function that its code refers
+/// to. Calls out of the object, and through pointers, are not followed; what pointers lead to is a function of the
+/// object too. `entries` must be among the functions.
+pub(crate) fn stack_depth(cross: &str, object: &Path, entries: &[&str]) -> Result<(u64, Vec<String>)> {
     let mut objdump = run::command(format!("{cross}objdump"));
     objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn"]).arg(object);
-    let calls = Calls::read(&run::output(&mut objdump)?);
-    if !calls.frames.contains_key(function) {
-        bail!("{} has no function {function}", object.display());
+    let calls = Calls::read(&run::output(&mut objdump)?)?;
+    for entry in entries {
+        if !calls.frames.contains_key(*entry) {
+            bail!("{} has no function {entry}", object.display());
+        }
     }
-    calls.depth(function, &mut Vec::new())
+    let depths = calls.frames.keys().map(|function| calls.depth(function, &mut Vec::new()));
+    depths.collect::<Result<Vec<_>>>()?.into_iter().max().context("an object without functions")
 }
 
 impl Calls {
-    fn read(disassembly: &str) -> Self {
+    fn read(disassembly: &str) -> Result<Self> {
         let mut calls = Self::default();
         let mut function = String::new();
         let mut callers = BTreeSet::new();
@@ -62,9 +66,11 @@ impl Calls {
                 calls.frames.insert(function.clone(), 0);
                 continue;
             }
-            if let Some(taken) = stack_taken(line) {
+            match effect(line) {
                 // What a function takes in several places is not taken at once, but may be.
-                *calls.frames.entry(function.clone()).or_default() += taken;
+                Effect::Takes(bytes) => *calls.frames.entry(function.clone()).or_default() += bytes,
+                Effect::None => {}
+                Effect::Unknown => bail!("{function}: unknown use of the stack pointer: {}", line.trim()),
             }
             if line.contains("\tcall") && callers.insert(function.clone()) {
                 // x86: the return address, of one callee at a time
@@ -76,7 +82,7 @@ impl Calls {
                 calls.edges.entry(function.clone()).or_default().insert(target);
             }
         }
-        calls
+        Ok(calls)
     }
 
     fn depth(&self, function: &str, path: &mut Vec<String>) -> Result<(u64, Vec<String>)> {
@@ -99,33 +105,115 @@ impl Calls {
     }
 }
 
-/// Bytes that the instruction on this line takes from the stack.
-fn stack_taken(line: &str) -> Option<u64> {
-    let (_, instruction) = line.split_once(":\t")?;
-    let (name, operands) = instruction.split_once(char::is_whitespace)?;
-    let operands = operands.trim();
-    let number = |text: &str| {
-        let text = text.split(&['\t', ' ', ']', '@'][..]).next()?;
-        match text.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None => text.parse().ok(),
-        }
-    };
-    match name {
+/// What an instruction does to the stack pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// It takes so many bytes.
+    Takes(u64),
+    /// It gives bytes back, or leaves the stack pointer alone.
+    None,
+    /// It writes the stack pointer in a way that cannot be counted.
+    Unknown,
+}
+
+/// What the instruction on this line does to the stack pointer.
+///
+/// Every instruction whose destination is the stack pointer must be one of a known form: one that was not counted would
+/// make the limit hold for code that breaks it.
+fn effect(line: &str) -> Effect {
+    let Some((_, instruction)) = line.split_once(":\t") else { return Effect::None };
+    let (name, operands) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
+    // Behind the operands stand objdump's remarks.
+    let operands = operands.split(['\t', ';', '@', '<']).next().unwrap_or_default().trim();
+    if operands.contains("%rsp") || name.starts_with("push") && operands.starts_with(['%', '$', '0', '-']) {
+        return effect_x86(name, operands);
+    }
+    if name == "push" || name == "vpush" {
+        // ARM: 4 bytes a register, 8 a double one.
+        let bytes = if operands.starts_with("{d") { 8 } else { 4 };
+        let list = operands.trim_matches(&['{', '}'][..]);
+        return Effect::Takes(bytes * list.split(',').map(registers).sum::<u64>());
+    }
+    if let Some(list) = operands.strip_prefix("sp!, {") {
+        let count = list.trim_end_matches('}').split(',').map(registers).sum::<u64>();
+        return if name.starts_with("st") { Effect::Takes(4 * count) } else { Effect::None };
+    }
+    // ARM and ARM64: stores that move the stack pointer first, loads that move it afterwards.
+    if let Some((_, offset)) = operands.split_once("[sp, #").filter(|_| operands.ends_with("]!")) {
+        let offset = offset.trim_end_matches("]!");
+        return match offset.strip_prefix('-') {
+            Some(bytes) => number(bytes).map_or(Effect::Unknown, Effect::Takes),
+            None => Effect::None,
+        };
+    }
+    if operands.contains("[sp], #-") {
+        return Effect::Unknown;
+    }
+    let words: Vec<&str> = operands.split(',').map(str::trim).collect();
+    if words.first() != Some(&"sp") {
+        return Effect::None;
+    }
+    match (name, &words[1..]) {
         // MIPS
-        "addiu" => number(operands.strip_prefix("sp,sp,-")?),
-        // x86_64, where `add` of a negative number has the shorter form for 128
-        "push" if operands.starts_with('%') => Some(8),
-        "sub" if operands.ends_with(",%rsp") => number(operands.strip_prefix('$')?.strip_suffix(",%rsp")?),
-        "add" => Some(number(operands.strip_prefix('$')?.strip_suffix(",%rsp")?)?.wrapping_neg())
-            .filter(|taken| *taken < 1 << 32),
+        ("addiu" | "daddiu", ["sp", offset]) => match offset.strip_prefix('-') {
+            Some(bytes) => number(bytes).map_or(Effect::Unknown, Effect::Takes),
+            None => Effect::None,
+        },
         // ARM and ARM64
-        "sub" => number(operands.strip_prefix("sp, sp, #")?),
-        // ARM: 4 bytes a register
-        "push" => Some(4 * operands.trim_matches(&['{', '}'][..]).split(',').map(registers).sum::<u64>()),
-        // ARM64
-        "stp" | "str" if operands.ends_with("]!") => number(operands.split_once("[sp, #-")?.1),
-        _ => None,
+        ("sub" | "sub.w" | "subw", ["sp", bytes]) => immediate(bytes, None),
+        ("sub", ["sp", bytes, shift]) => immediate(bytes, Some(shift)),
+        ("add" | "add.w" | "addw", ["sp", bytes, ..]) if bytes.starts_with('#') => Effect::None,
+        // Back to the frame pointer, or to where it was saved: what lies above was counted. And reads that name the
+        // stack pointer first.
+        ("move", ["s8"])
+        | ("mov", ["fp" | "r7" | "r11" | "x29"])
+        | ("cmp" | "cmn" | "tst" | "sw" | "sd", _) => Effect::None,
+        ("sub" | "sub.w", ["fp" | "r7" | "r11" | "x29", bytes]) if bytes.starts_with('#') => Effect::None,
+        _ => Effect::Unknown,
+    }
+}
+
+/// AT&T syntax: the destination comes last.
+fn effect_x86(name: &str, operands: &str) -> Effect {
+    match name {
+        "push" | "pushq" => return Effect::Takes(8),
+        "cmp" | "cmpq" | "test" | "testq" => return Effect::None,
+        _ => {}
+    }
+    let Some(source) = operands.strip_suffix(",%rsp") else {
+        // It is read, or an address is made of it; `pop %rsp` and the like have it alone.
+        return if operands == "%rsp" { Effect::Unknown } else { Effect::None };
+    };
+    let bytes = source.strip_prefix('$').and_then(number);
+    match (name, bytes) {
+        ("sub", Some(bytes)) => Effect::Takes(bytes),
+        // Adding a negative number has the shorter form for 128.
+        ("add", Some(bytes)) => {
+            let taken = bytes.wrapping_neg();
+            if taken < 1 << 32 { Effect::Takes(taken) } else { Effect::None }
+        }
+        ("mov" | "lea", None) if source == "%rbp" || source.ends_with("(%rbp)") => Effect::None,
+        _ => Effect::Unknown,
+    }
+}
+
+/// `#N`, with `lsl #12` behind it on ARM64.
+fn immediate(bytes: &str, shift: Option<&str>) -> Effect {
+    let bytes = bytes.strip_prefix('#').and_then(number);
+    let shift = match shift {
+        None => Some(0),
+        Some(shift) => shift.strip_prefix("lsl #").and_then(number),
+    };
+    match (bytes, shift) {
+        (Some(bytes), Some(shift @ (0 | 12))) => Effect::Takes(bytes << shift),
+        _ => Effect::Unknown,
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 
@@ -156,25 +244,64 @@ mod tests {
 
     #[test]
     fn what_an_instruction_takes_from_the_stack_is_counted() {
-        let rows: [(&str, Option<u64>); 14] = [
-            ("   0:\taddiu\tsp,sp,-368", Some(368)),
+        use Effect::{None, Takes, Unknown};
+        let rows: [(&str, Effect); 42] = [
+            // MIPS
+            ("   0:\taddiu\tsp,sp,-368", Takes(368)),
             ("   0:\taddiu\tsp,sp,368", None),
-            ("   0:\tpush   %rbx", Some(8)),
-            ("   0:\tsub    $0x1f8,%rsp", Some(504)),
-            ("   0:\tadd    $0xffffffffffffff80,%rsp", Some(128)),
+            ("   0:\tmove\tsp,s8", None),
+            ("   0:\tsw\tra,28(sp)", None),
+            ("   0:\tsubu\tsp,sp,v0", Unknown),
+            ("   0:\tmove\tsp,v0", Unknown),
+            // x86_64
+            ("   0:\tpush   %rbx", Takes(8)),
+            ("   0:\tpush   0x10(%rsp)", Takes(8)),
+            ("   0:\tpush   $0x1", Takes(8)),
+            ("   0:\tpop    %rbx", None),
+            ("   0:\tsub    $0x1f8,%rsp", Takes(504)),
+            ("   0:\tadd    $0xffffffffffffff80,%rsp", Takes(128)),
             ("   0:\tadd    $0x80,%rsp", None),
-            ("   0:\tpush\t{r4, r5, r6, lr}", Some(16)),
-            ("   0:\tpush\t{r4-r7, lr}", Some(20)),
-            ("   0:\tsub\tsp, sp, #52\t; 0x34", Some(52)),
-            ("   0:\tsub\tsp, sp, #0x34", Some(52)),
-            ("   0:\tstp\tx29, x30, [sp, #-96]!", Some(96)),
-            ("   0:\tstr\tx30, [sp, #-16]!", Some(16)),
+            ("   0:\tmov    %rsp,%rbp", None),
+            ("   0:\tmov    0x8(%rsp),%rax", None),
+            ("   0:\tlea    -0x28(%rbp),%rsp", None),
+            ("   0:\tsub    %rax,%rsp", Unknown),
+            ("   0:\tand    $0xffffffffffffffe0,%rsp", Unknown),
+            ("   0:\tmov    %rax,%rsp", Unknown),
+            ("   0:\tpop    %rsp", Unknown),
+            ("   0:\tret", None),
+            // ARM
+            ("   0:\tpush\t{r4, r5, r6, lr}", Takes(16)),
+            ("   0:\tpush\t{r4-r7, lr}", Takes(20)),
+            ("   0:\tvpush\t{d8}", Takes(8)),
+            ("   0:\tstmdb\tsp!, {r4, r5}", Takes(8)),
+            ("   0:\tldmia\tsp!, {r4, pc}", None),
+            ("   0:\tsub\tsp, sp, #52\t; 0x34", Takes(52)),
+            ("   0:\tadd\tsp, sp, #52\t@ 0x34", None),
+            ("   0:\tsub\tsp, fp, #28", None),
+            ("   0:\tsub\tsp, sp, r3", Unknown),
+            ("   0:\tstr\tlr, [sp, #-4]!", Takes(4)),
+            // ARM64
+            ("   0:\tsub\tsp, sp, #0x34", Takes(52)),
+            ("   0:\tsub\tsp, sp, #0x1, lsl #12", Takes(4096)),
+            ("   0:\tadd\tsp, sp, #0x1, lsl #12", None),
+            ("   0:\tsub\tsp, sp, x9", Unknown),
+            ("   0:\tmov\tsp, x29", None),
+            ("   0:\tmov\tsp, x9", Unknown),
+            ("   0:\tstp\tx29, x30, [sp, #-96]!", Takes(96)),
             ("   0:\tstp\tx20, x19, [sp, #16]", None),
+            ("   0:\tldp\tx29, x30, [sp], #96", None),
+            ("   0:\tstr\tx0, [sp], #-16", Unknown),
             ("   0:\tsub\tx0, x1, #16", None),
         ];
-        for (row, (line, taken)) in rows.iter().enumerate() {
-            assert_eq!(stack_taken(line), *taken, "row {row}: {line}");
+        for (row, (line, expected)) in rows.iter().enumerate() {
+            assert_eq!(effect(line), *expected, "row {row}: {line}");
         }
+    }
+
+    #[test]
+    fn an_unknown_use_of_the_stack_pointer_is_an_error() {
+        let text = "00000000 <f>:\n   0:\tsub\tsp, sp, x9\n";
+        assert!(Calls::read(text).is_err());
     }
 
     #[test]
@@ -197,7 +324,7 @@ mod tests {
 00000000 <deep>:
    0:\tadd    $0xffffffffffffff80,%rsp
 ";
-        let calls = Calls::read(text);
+        let calls = Calls::read(text).unwrap();
         let (depth, path) = calls.depth("top", &mut Vec::new()).unwrap();
         assert_eq!((depth, path.join(" ")), (16 + 64 + 8 + 8 + 128, "top large deep".to_owned()));
     }

@@ -45,13 +45,7 @@ impl std::fmt::Display for Figures {
 impl Figures {
     pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
         let text = elf::section_bytes(machine.cross, module, ".text")?;
-        let (stack, deepest) = ["pkd_mt", "pkd_mt_v1"]
-            .iter()
-            .map(|entry| elf::stack_depth(machine.cross, module, entry))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .max()
-            .context("no entry")?;
+        let (stack, deepest) = elf::stack_depth(machine.cross, module, &["pkd_mt", "pkd_mt_v1"])?;
         Ok(Self { text, stack, deepest })
     }
 
