@@ -110,7 +110,7 @@ fn misses_nft() -> Result<String> {
     uci(&["set pkd.ssh.port=22"])?;
     let said = service_refuses("start")?;
     let line = said.lines().last().unwrap_or_default();
-    ensure!(line.contains("nft is missing"), "{said}");
+    ensure!(line.contains("nft or fw4 not found: install firewall4"), "{said}");
     let rules = shell("iptables -t mangle -S")?;
     ensure!(!rules.contains("pkd"), "{rules}");
     Ok(line.to_owned())
@@ -236,40 +236,58 @@ fn card_flaps(card: &str, v4: &Gateway<'_>) -> Result<String> {
     Ok(card.to_owned())
 }
 
-/// What is wrong, and what is said about it.
+/// Configuration errors, and the message for each.
 const WRONG: &[(&str, &str)] = &[
-    ("set pkd.gate.enabled=yes", "gate: option enabled 'yes' is neither 0 nor 1"),
-    ("set pkd.gate.mode=ebpf", "gate: option mode 'ebpf' is neither match nor nft"),
-    ("set pkd.gate.rate=0", "gate: option rate '0' is no number of 1 to 1000000"),
-    ("set pkd.gate.port=70000", "gate: option port '70000' is no number of 1 to 65535"),
-    ("set pkd.gate.port=010", "gate: option port '010' is no number of 1 to 65535"),
-    ("set pkd.gate.zone='a b'", "gate: option zone 'a b' is no name of a firewall zone"),
-    ("set pkd.gate.zone=wann", "gate: option zone 'wann' is no zone of /etc/config/firewall"),
-    ("set pkd.gate.clock=maybe", "gate: option clock 'maybe' is neither ntp nor trust"),
-    ("set pkd.gate.mark=0x5", "gate: option mark '0x5' is not one run of 2 to 8 bits"),
-    ("set pkd.gate.mark=255", "gate: option mark '255' is no hexadecimal number"),
-    ("set pkd.gate.speed=1", "gate 'gate' has an option that pkd does not know: 'speed'"),
-    ("set pkd.other=thing", "section 'other' is of no kind that pkd knows: 'thing'"),
-    ("delete pkd.gate", "there is no section gate 'gate'"),
-    ("set pkd.ssh.protocol=sctp", "service 'ssh': option protocol 'sctp' is neither tcp nor udp"),
-    ("set pkd.ssh.port=0", "service 'ssh': option port '0' is no number of 1 to 65535"),
-    ("delete pkd.ssh.port", "service 'ssh': option port '' is no number of 1 to 65535"),
+    ("set pkd.gate.enabled=yes", "gate: option enabled: invalid value 'yes': expected 0 or 1"),
+    ("set pkd.gate.mode=ebpf", "gate: option mode: invalid value 'ebpf': expected match or nft"),
+    ("set pkd.gate.rate=0", "gate: option rate: invalid value '0': expected 1 to 1000000"),
+    ("set pkd.gate.port=70000", "gate: option port: invalid value '70000': expected 1 to 65535"),
+    ("set pkd.gate.port=010", "gate: option port: invalid value '010': expected 1 to 65535"),
+    (
+        "set pkd.gate.zone='a b'",
+        "gate: option zone: invalid value 'a b': expected the name of a firewall zone",
+    ),
+    ("set pkd.gate.zone=wann", "gate: option zone: no zone 'wann' in /etc/config/firewall"),
+    ("set pkd.gate.clock=maybe", "gate: option clock: invalid value 'maybe': expected ntp or trust"),
+    ("set pkd.gate.mark=0x5", "gate: option mark: invalid value '0x5': expected 2 to 8 adjacent bits"),
+    ("set pkd.gate.mark=255", "gate: option mark: invalid value '255': expected a hexadecimal mask"),
+    ("set pkd.gate.speed=1", "gate 'gate': unknown option 'speed'"),
+    ("set pkd.other=thing", "section 'other': unknown type 'thing'"),
+    ("delete pkd.gate", "missing section gate 'gate'"),
+    (
+        "set pkd.ssh.protocol=sctp",
+        "service 'ssh': option protocol: invalid value 'sctp': expected tcp or udp",
+    ),
+    ("set pkd.ssh.port=0", "service 'ssh': option port: invalid value '0': expected 1 to 65535"),
+    ("delete pkd.ssh.port", "service 'ssh': missing option port"),
     (
         "set pkd.ssh.seconds=99999999999",
-        "service 'ssh': option seconds '99999999999' is no number of 1 to 86400",
+        "service 'ssh': option seconds: invalid value '99999999999': expected 1 to 86400",
     ),
-    ("add_list pkd.ssh.tag=TOOLONG", "service 'ssh': tag 'TOOLONG' has more than 4 bytes"),
-    ("set pkd.me.enabled=2", "user 'me': option enabled '2' is neither 0 nor 1"),
-    ("delete pkd.me.tag", "user 'me': option tag is empty"),
-    ("set pkd.me.tag=0x5g", "user 'me': option tag '0x5g' has a character that is no hexadecimal digit"),
-    ("set pkd.me.window=-1", "user 'me': option window '-1' is no number of 1 to 86400"),
-    ("add_list pkd.me.service=vpn", "user 'me': there is no service 'vpn'"),
-    ("add_list pkd.me.service='s.*'", "user 'me': there is no service 's.*'"),
-    ("delete pkd.me.service", "user 'me' has no service: a knock would open nothing"),
-    ("set pkd.me.expires=2026-02-30", "user 'me': option expires '2026-02-30' is no day such as 2027-12-31"),
-    ("set pkd.me.expires=soon", "user 'me': option expires 'soon' is no day such as 2027-12-31"),
-    ("set pkd.me.key_file=key", "user 'me': option key_file 'key' does not begin with /"),
-    ("set pkd.me.key_file=/none", "user 'me': option key_file '/none' names no file"),
+    (
+        "add_list pkd.ssh.tag=TOOLONG",
+        "service 'ssh': option tag: invalid value 'TOOLONG': expected at most 4 bytes",
+    ),
+    ("set pkd.me.enabled=2", "user 'me': option enabled: invalid value '2': expected 0 or 1"),
+    ("delete pkd.me.tag", "user 'me': missing option tag"),
+    (
+        "set pkd.me.tag=0x5g",
+        "user 'me': option tag: invalid value '0x5g': expected hexadecimal digits after 0x",
+    ),
+    ("set pkd.me.window=-1", "user 'me': option window: invalid value '-1': expected 1 to 86400"),
+    ("add_list pkd.me.service=vpn", "user 'me': unknown service 'vpn'"),
+    ("add_list pkd.me.service='s.*'", "user 'me': unknown service 's.*'"),
+    ("delete pkd.me.service", "user 'me': missing option service: a knock would open nothing"),
+    (
+        "set pkd.me.expires=2026-02-30",
+        "user 'me': option expires: invalid value '2026-02-30': expected a date such as 2027-12-31",
+    ),
+    (
+        "set pkd.me.expires=soon",
+        "user 'me': option expires: invalid value 'soon': expected a date such as 2027-12-31",
+    ),
+    ("set pkd.me.key_file=key", "user 'me': option key_file: invalid value 'key': expected an absolute path"),
+    ("set pkd.me.key_file=/none", "user 'me': option key_file: no such file '/none'"),
     ("set pkd.me.key_file=/proc/version", "key file /proc/version"),
     ("set pkd.me.key=0x", "me-1.key has no digit after 0x"),
     ("set pkd.a-b=user", "uci: Invalid argument"),
@@ -295,7 +313,7 @@ fn wrong(v4: &Gateway<'_>) -> Result<String> {
     }
     let second = "config user 'two'\n\toption tag '0x504b4430'\n\tlist service 'ssh'\n";
     for (text, word) in [
-        (format!("{good}\n{second}"), "user 'two' has the tag of user 'me'"),
+        (format!("{good}\n{second}"), "user 'two': same tag as user 'me'"),
         (format!("{good}\nconfig user 'two\n"), "Parse error"),
     ] {
         fs::write(CONFIG, text)?;

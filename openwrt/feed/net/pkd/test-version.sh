@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Run by the CI of OpenWrt's feeds on a router's root file system, with the package installed:
+# The CI of OpenWrt's feeds runs this in a router's root file system with the package installed:
 #   test-version.sh PACKAGE VERSION
-# The release is cut off VERSION; that of a kernel module begins with the kernel's.
+# VERSION lacks the package release; a kernel module's starts with the kernel's version.
 
 case "$1" in
 pkd)
@@ -15,10 +15,10 @@ pkd-knock)
 	knock --version | grep -qxF "knock $2"
 	;;
 kmod-ipt-pkd | iptables-mod-pkd)
-	# No programs.
+	# These contain no programs.
 	;;
 *)
-	echo "pkd: there is no package $1" >&2
+	echo "test-version.sh: unknown package '$1'" >&2
 	exit 1
 	;;
 esac

@@ -1,80 +1,80 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Run by the CI of OpenWrt's feeds on a router's root file system, with the package installed:
+# The CI of OpenWrt's feeds runs this in a router's root file system with the package installed:
 #   test.sh PACKAGE VERSION
-# There is no kernel of the router's, so nothing is loaded and no rule is made.
+# The router's kernel is not running there, so this loads no module and adds no rules.
 
 fail() {
-	echo "$*" >&2
+	echo "test.sh: $*" >&2
 	exit 1
 }
 
-# has_mode MODE FILE, MODE as ls shows it
+# has_mode MODE FILE: MODE as shown by ls
 has_mode() {
-	# No stat on a router.
+	# OpenWrt has no stat.
 	# shellcheck disable=SC2012
-	[ "$(ls -l "$2" | cut -c 1-10)" = "$1" ] || fail "$2 is missing, or has not the mode $1"
+	[ "$(ls -l "$2" | cut -c 1-10)" = "$1" ] || fail "$2 is missing or does not have mode $1"
 }
 
-# is_elf TYPE FILE: 1 is an object, 3 a library
+# is_elf TYPE FILE: 1 is an object file, 3 a shared library
 is_elf() {
-	[ "$(head -c 4 "$2" | hexdump -v -e '1/1 "%02x"')" = 7f454c46 ] || fail "$2 is no ELF file"
+	[ "$(head -c 4 "$2" | hexdump -v -e '1/1 "%02x"')" = 7f454c46 ] || fail "$2 is not an ELF file"
 	case "$(hexdump -v -s 16 -n 2 -e '1/1 "%02x"' "$2")" in
 	"0${1}00" | "000$1") ;;
-	*) fail "$2 is of another type than $1" ;;
+	*) fail "$2 does not have ELF type $1" ;;
 	esac
 }
 
 test_service() {
 	local file
-	[ "$(pkd --version)" = "pkd $1" ] || fail "pkd says: $(pkd --version)"
-	pkd --help | grep -q '^usage: pkd ' || fail "pkd has no help"
-	pkd no-such-verb 2> /dev/null
-	[ $? = 2 ] || fail "a wrong verb is no error"
+	[ "$(pkd --version)" = "pkd $1" ] || fail "pkd --version prints: $(pkd --version)"
+	pkd --help | grep -q '^usage: pkd ' || fail "pkd --help prints no usage"
+	pkd no-such-command 2> /dev/null
+	[ $? = 2 ] || fail "an unknown command does not exit with 2"
 
 	has_mode -rw------- /etc/config/pkd
-	grep -qx "	option enabled '0'" /etc/config/pkd || fail "it is not disabled"
-	grep -q 'option key' /etc/config/pkd && fail "there is a key that everybody has"
-	[ ! -e /etc/pkd/keys ] || fail "installing made a key"
+	grep -qx "	option enabled '0'" /etc/config/pkd || fail "the gate is not disabled by default"
+	grep -q 'option key' /etc/config/pkd && fail "the default configuration contains a key"
+	[ ! -e /etc/pkd/keys ] || fail "the installation created keys"
 
-	for file in /etc/init.d/pkd /usr/sbin/pkd /usr/lib/pkd/keeper /usr/lib/pkd/firewall-include; do
+	for file in /etc/init.d/pkd /usr/sbin/pkd /usr/lib/pkd/timer /usr/lib/pkd/firewall-include; do
 		has_mode -rwxr-xr-x "$file"
 	done
 	for file in /etc/init.d/pkd /usr/sbin/pkd /usr/lib/pkd/* /etc/hotplug.d/ntp/50-pkd; do
-		sh -n "$file" || fail "$file does not parse"
+		sh -n "$file" || fail "$file has a syntax error"
 	done
 	grep -qx 'include "/var/run/pkd/fw4/table-\*.nft"' /usr/share/nftables.d/table-pre/20-pkd.nft ||
-		fail "firewall4 does not read our sets"
+		fail "firewall4 does not include our sets"
 	for file in /etc/pkd/ /etc/pkdd/; do
-		grep -qx "$file" /lib/upgrade/keep.d/pkd || fail "$file would not outlive a new firmware"
+		grep -qx "$file" /lib/upgrade/keep.d/pkd || fail "$file would not survive a firmware upgrade"
 	done
 }
 
 test_client() {
-	local said payload
-	knock --version | grep -qxF "knock $1" || fail "knock says: $(knock --version)"
-	# A key and a name that are nobody's; nothing is sent.
-	said=$(printf '0x%064d\n' 7 | knock --key-file - --tag TEST --port 40000 --dry-run gw.example.net) || fail "knock fails"
-	case "$said" in
+	local output payload
+	knock --version | grep -qxF "knock $1" || fail "knock --version prints: $(knock --version)"
+	# A key and a host that nobody uses; nothing is sent.
+	output=$(printf '0x%064d\n' 7 | knock --key-file - --tag TEST --port 40000 --dry-run gw.example.net) || fail "knock --dry-run fails"
+	case "$output" in
 	"gw.example.net 40000 "*) ;;
-	*) fail "knock says: $said" ;;
+	*) fail "knock --dry-run prints: $output" ;;
 	esac
-	payload=${said##* }
+	payload=${output##* }
 	case "$payload" in
-	*[!0-9a-f]*) fail "this is not hexadecimal: $payload" ;;
+	*[!0-9a-f]*) fail "the payload is not hexadecimal: $payload" ;;
 	54455354*) ;;
-	*) fail "a payload does not begin with its tag: $payload" ;;
+	*) fail "the payload does not start with the tag: $payload" ;;
 	esac
-	[ ${#payload} = 112 ] || fail "a payload has ${#payload} digits, and not 56 bytes"
-	printf '\n' | knock --key-file - --dry-run gw.example.net 2> /dev/null && fail "knock takes an empty key"
+	[ ${#payload} = 112 ] || fail "the payload has ${#payload} digits: expected 112"
+	printf '\n' | knock --key-file - --dry-run gw.example.net 2> /dev/null && fail "knock accepts an empty key"
 	return 0
 }
 
 test_daemon() {
-	local said
-	pkdd --version | grep -qxF "pkdd $1" || fail "pkdd says: $(pkdd --version)"
-	pkdd no-such-verb 2> /dev/null
-	[ $? = 2 ] || fail "a wrong verb is no error"
+	local output
+	pkdd --version | grep -qxF "pkdd $1" || fail "pkdd --version prints: $(pkdd --version)"
+	pkdd no-such-command 2> /dev/null
+	[ $? = 2 ] || fail "an unknown command does not exit with 2"
 	cat > /tmp/pkdd.toml <<- EOT
 		[gate]
 		firewall = 'fw4'
@@ -82,14 +82,14 @@ test_daemon() {
 		port = 22
 		[user.me]
 		tag = 'TEST'
-		key = 'nobody has this one'
+		key = 'a key that nobody uses'
 		services = ['ssh']
 	EOT
 	chmod 600 /tmp/pkdd.toml
-	said=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd does not take its configuration"
-	[ "$said" = "/tmp/pkdd.toml: configuration OK: 1 services, 1 users" ] || fail "pkdd says: $said"
+	output=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd rejects a valid configuration"
+	[ "$output" = "/tmp/pkdd.toml: configuration OK: 1 services, 1 users" ] || fail "pkdd check prints: $output"
 	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
-	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd takes port 0"
+	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd accepts port 0"
 	rm -f /tmp/pkdd.toml
 }
 
@@ -106,19 +106,19 @@ pkd-knock)
 iptables-mod-pkd)
 	has_mode -rw-r--r-- /usr/lib/iptables/libxt_pkd.so
 	is_elf 3 /usr/lib/iptables/libxt_pkd.so
-	grep -q 'key-file' /usr/lib/iptables/libxt_pkd.so || fail "the extension has no option --key-file"
+	grep -q 'key-file' /usr/lib/iptables/libxt_pkd.so || fail "the extension lacks the option --key-file"
 	;;
 kmod-ipt-pkd)
 	set -- /lib/modules/*/xt_pkd.ko
-	[ $# = 1 ] || fail "there are $# modules"
+	[ $# = 1 ] || fail "expected one module, found $#"
 	has_mode -rw-r--r-- "$1"
 	is_elf 1 "$1"
 	for alias in ipt_pkd ip6t_pkd; do
-		grep -q "alias=$alias" "$1" || fail "the kernel would not find the module as $alias"
+		grep -q "alias=$alias" "$1" || fail "the module lacks the alias $alias"
 	done
-	[ "$(cat /etc/modules.d/ipt-pkd)" = xt_pkd ] || fail "the module is not loaded at boot"
+	[ "$(cat /etc/modules.d/ipt-pkd)" = xt_pkd ] || fail "the module would not be loaded at boot"
 	;;
 *)
-	fail "there is no package $1"
+	fail "unknown package '$1'"
 	;;
 esac

@@ -1,6 +1,6 @@
 # shellcheck shell=dash
 # SPDX-License-Identifier: GPL-2.0-only
-# What the gate does now, as JSON and as text. Never a key.
+# The gate's status, as JSON and as text. It never contains a key.
 
 pkd_json_text() {
 	printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g' | tr -d '\000-\037'
@@ -27,25 +27,25 @@ pkd_find_state() {
 		pkd_clock=$(uci -q get pkd.gate.clock)
 		pkd_state=open
 		pkd_time_is_known || pkd_state=waiting-for-time
-		if [ $pkd_state = open ] && pkd_is_daemons && [ -z "$(pkd_ask_daemon metrics)" ]; then
+		if [ $pkd_state = open ] && pkd_is_nft_mode && [ -z "$(pkd_query_daemon metrics)" ]; then
 			pkd_state=error
-			pkd_reason="the daemon pkdd does not answer; see the log"
+			pkd_reason="the daemon pkdd does not respond: see logread -e pkdd"
 		fi
 	fi
 }
 
-pkd_is_daemons() {
+pkd_is_nft_mode() {
 	[ "$(cat "$PKD_RUN/active/mode" 2> /dev/null)" = nft ]
 }
 
-# pkd_ask_daemon VERB [WORD]
-pkd_ask_daemon() {
+# pkd_query_daemon COMMAND [OPTION]
+pkd_query_daemon() {
 	$PKDD --config "$PKD_RUN/active/pkdd.toml" "$@" 2> /dev/null
 }
 
 pkd_json_counters() {
-	if pkd_is_daemons; then
-		pkd_ask_daemon metrics | sed -nE 's/^pkdd_datagrams_total\{verdict="(.)(.*)"\} (.*)/\1 \2 \3/p' |
+	if pkd_is_nft_mode; then
+		pkd_query_daemon metrics | sed -nE 's/^pkdd_datagrams_total\{verdict="(.)(.*)"\} (.*)/\1 \2 \3/p' |
 			awk '{ printf "%s\"%s%s\":%s", (NR > 1 ? "," : ""), toupper($1), $2, $3 }'
 		return
 	fi
@@ -56,23 +56,23 @@ pkd_json_counters() {
 }
 
 pkd_json_caches() {
-	if pkd_is_daemons; then
-		# A user a line; what was never accepted is 0 here.
-		pkd_ask_daemon status --json | sed 's/.*"users":\[//; s/\],"services":.*//; s/},{/}\n{/g; s/"newest":null/"newest":0/g' |
+	if pkd_is_nft_mode; then
+		# One user a line; null becomes 0, as in the kernel's report.
+		pkd_query_daemon status --json | sed 's/.*"users":\[//; s/\],"services":.*//; s/},{/}\n{/g; s/"newest":null/"newest":0/g' |
 			sed -nE 's/.*"tag":("(\\.|[^"\\])*"),"state":"active","window":([0-9]+),"knocks":([0-9]+),"floor":([0-9]+),"newest":([0-9]+),"wait":([0-9]+).*/{"tag":\1,"rules":1,"window":\3,"knocks":\4,"capacity":256,"floor":\5,"newest":\6,"wait":\7}/p' |
 			pkd_join
 		return
 	fi
 	[ -r "$PKD_STATUS" ] || return
-	# The tag may hold anything that is printable.
+	# The tag may contain any printable character.
 	sed -n '/^Cache: /{s/\\/\\\\/g; s/"/\\"/g; p;}' "$PKD_STATUS" | sed -nE \
 		's,^Cache: tag (.*) rules ([0-9]+) window ([0-9]+) knocks ([0-9]+)/([0-9]+) floor ([0-9]+) newest ([0-9]+) wait ([0-9]+).*,{"tag":"\1"\,"rules":\2\,"window":\3\,"knocks":\4\,"capacity":\5\,"floor":\6\,"newest":\7\,"wait":\8},p' |
 		pkd_join
 }
 
-# ADDRESS SECONDS of the elements of a set that nft lists.
+# Prints ADDRESS SECONDS for each element of a set as listed by nft.
 pkd_elements() {
-	# Three characters, each for itself.
+	# Three separate characters.
 	# shellcheck disable=SC2020
 	tr ',{}' '\n\n\n' | awk '
 		{
@@ -91,7 +91,7 @@ pkd_elements() {
 		}'
 }
 
-# SERVICE PROTOCOL PORT ADDRESS FAMILY SECONDS of all grants.
+# Prints SERVICE PROTOCOL PORT ADDRESS FAMILY SECONDS for each grant.
 pkd_grants() {
 	local name protocol port family address seconds
 	[ -e "$PKD_RUN/active/services" ] || return
@@ -109,7 +109,7 @@ pkd_tag_text() {
 	case "$1" in
 	*[!0-9a-f]* | '') return ;;
 	esac
-	# Printable ASCII as it stands, else hexadecimal; what fills a short tag is zero.
+	# Printable ASCII as text, anything else as hexadecimal. Short tags are padded with zeros.
 	text=$(echo "$1" | sed -E 's/(00)+$//')
 	if echo "$text" | grep -qE '^((2[1-9a-f]|[3-6][0-9a-f]|7[0-9a-e]))+$'; then
 		# shellcheck disable=SC2059
@@ -121,10 +121,10 @@ pkd_tag_text() {
 
 pkd_json_users() {
 	local name tag state
-	[ -e "$PKD_RUN/active/people" ] || return
+	[ -e "$PKD_RUN/active/user-states" ] || return
 	while read -r name tag state; do
 		printf '{"name":"%s","tag":"%s","state":"%s"}\n' "$name" "$(pkd_json_text "$(pkd_tag_text "$tag")")" "$state"
-	done < "$PKD_RUN/active/people" | pkd_join
+	done < "$PKD_RUN/active/user-states" | pkd_join
 }
 
 pkd_status_json() {
@@ -145,16 +145,16 @@ pkd_status_text() {
 	case "$pkd_state" in
 	disabled) echo "pkd is disabled: uci set pkd.gate.enabled=1; uci commit pkd; /etc/init.d/pkd start" ;;
 	stopped) echo "pkd is stopped${pkd_reason:+: $pkd_reason}" ;;
-	error) echo "pkd has an error, what ran before still does: $pkd_reason" ;;
-	waiting-for-time) echo "pkd waits: no knock counts before NTP has set the clock" ;;
-	open) echo "pkd is open for knocks" ;;
+	error) echo "pkd has an error, and the previous configuration stays in force: $pkd_reason" ;;
+	waiting-for-time) echo "pkd is waiting: knocks are ignored until NTP has set the clock" ;;
+	open) echo "pkd is running and accepts knocks" ;;
 	esac
-	if pkd_is_daemons; then
-		pkd_ask_daemon status
+	if pkd_is_nft_mode; then
+		pkd_query_daemon status
 		return
 	fi
 	[ ! -r "$PKD_STATUS" ] || cat "$PKD_STATUS"
 	pkd_grants | while read -r service protocol port address _ seconds; do
-		echo "Grant: $address to $service ($protocol $port) for another $seconds s"
+		echo "Grant: $address to $service ($protocol $port) for $seconds more seconds"
 	done
 }
