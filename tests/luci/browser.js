@@ -1,4 +1,4 @@
-// A browser, a router, and one page between them, for a test.
+// A browser and a fake router, with one page, for a test.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,22 +10,22 @@ const { after, before } = require('node:test');
 const { Router } = require('../fakes/luci/router.js');
 
 const MODULES = process.env.PKD_LUCI_MODULES;
-if (!MODULES) throw new Error('PKD_LUCI_MODULES must name the folder where `npm ci` ran; `cargo xtask luci` does that');
+if (!MODULES) throw new Error('PKD_LUCI_MODULES is not set: set it to the folder where `npm ci` ran, or use `cargo xtask luci`');
 const requireModule = createRequire(path.join(MODULES, 'package.json'));
 
-// The most that any one thing may take, in milliseconds.
+// The limit for each wait, in milliseconds.
 const LIMIT = 15000;
 
 let browser;
 let page;
 
-// Starts the browser before the tests of a file, and ends it after them.
+// Starts the browser before a file's tests and closes it after them.
 function useBrowser() {
   before(async () => {
     const puppeteer = requireModule('puppeteer-core');
     browser = await puppeteer.launch({
       executablePath: process.env.PKD_LUCI_CHROMIUM || '/usr/bin/chromium',
-      // Its sandbox refuses root.
+      // chromium's sandbox does not run as root.
       args: [...(process.getuid() === 0 ? ['--no-sandbox'] : []), '--disable-gpu', '--disable-dev-shm-usage'],
       timeout: 60000,
     });
@@ -60,7 +60,7 @@ class Tab {
     await this.page.waitForSelector('#view[data-ready], #view-error');
   }
 
-  // The text that people see; an element that is not there has none.
+  // The visible text; null for a missing element.
   text(selector) {
     return this.page.evaluate((one) => {
       const node = document.querySelector(one);
@@ -68,7 +68,7 @@ class Tab {
     }, selector);
   }
 
-  // Rows of a table without its head, each a list of cells.
+  // A table's rows without the header, each a list of cells.
   rows(selector) {
     return this.page.evaluate((one) => [...document.querySelectorAll(`${one} tr`)].slice(1)
       .map((row) => [...row.cells].map((cell) => cell.innerText)), selector);
@@ -91,7 +91,7 @@ class Tab {
     await this.page.click(selector);
   }
 
-  // Puts a text into a field in place of what is there, with the events of a keyboard, and leaves it.
+  // Replaces a field's text, with the events of keyboard input, and leaves the field.
   async fill(selector, text) {
     const field = await this.page.waitForSelector(selector, { visible: true });
     await field.focus();
@@ -111,7 +111,8 @@ class Tab {
   }
 }
 
-// Runs `body` with a page of a fresh router, which is another origin to the browser. faults: the test provokes failures that the browser itself logs.
+// Runs `body` with a page of a new router, which has its own origin. faults: the test causes failures that the browser
+// itself logs.
 async function withPage(menuPath, options, body) {
   const { faults, ...routerOptions } = options;
   const router = await new Router({ modules: MODULES, ...routerOptions }).listen();
@@ -120,7 +121,7 @@ async function withPage(menuPath, options, body) {
     await tab.open(menuPath);
     await body(tab, router);
     const errors = tab.errors.filter((error) => !(faults && /^Failed to load resource/.test(error)));
-    assert.deepEqual(errors, [], 'errors on the console');
+    assert.deepEqual(errors, [], 'the browser console has errors');
   } finally {
     await tab.leave();
     await router.close();

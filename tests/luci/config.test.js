@@ -16,10 +16,10 @@ const SAVE_MODAL = `${MODAL} .cbi-button-positive`;
 const CHANGING = ['add', 'set', 'delete', 'order', 'rename', 'apply'];
 const changes = (router) => router.calls.filter((call) => call.object === 'uci' && CHANGING.includes(call.method));
 
-// Waits for the calls that a click leads to.
+// Waits for the calls that a click causes.
 async function until(check) {
   for (const end = Date.now() + 15000; !check();) {
-    assert.ok(Date.now() < end, `it never came to ${check}`);
+    assert.ok(Date.now() < end, `timed out waiting for ${check}`);
     await new Promise((resolve) => { setTimeout(resolve, 20); });
   }
 }
@@ -41,7 +41,7 @@ function withUsers(...users) {
   return config;
 }
 
-test('what is configured is shown', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the page shows the configuration', () => withPage(CONFIG, {}, async (tab, router) => {
   const value = (section, option) => tab.page.$eval(widget(section, option), (node) => node.value);
   assert.equal(await value('gate', 'port'), 'any');
   assert.equal(await value('gate', 'clock'), 'ntp');
@@ -50,7 +50,7 @@ test('what is configured is shown', () => withPage(CONFIG, {}, async (tab, route
   assert.equal(await tab.page.$eval(widget('gate', 'enabled'), (node) => node.checked), false);
   assert.equal(await tab.text(`${box('gate', 'zone')} li[selected]`), 'wan');
   assert.deepEqual((await tab.rows('#cbi-pkd-service table'))[0].slice(0, 5), ['ssh', 'tcp', '22', '30', 'all users']);
-  assert.deepEqual((await tab.rows('#cbi-pkd-user table'))[0].slice(0, 6), ['me', 'Yes', 'PKD0', 'ssh', '10', 'no end']);
+  assert.deepEqual((await tab.rows('#cbi-pkd-user table'))[0].slice(0, 6), ['me', 'Yes', 'PKD0', 'ssh', '10', 'never']);
   assert.equal(changes(router).length, 0);
   await tab.shot('config');
 }));
@@ -71,7 +71,7 @@ test('a changed option is saved through uci set, and committed by Save & Apply',
   assert.equal(router.committed.pkd[0].port, '62201');
 }));
 
-test('the zone is chosen from those of the firewall, and any zone is any in UCI', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the zones are those of the firewall, and “Any zone” is any in UCI', () => withPage(CONFIG, {}, async (tab, router) => {
   assert.equal(await tab.text(box('gate', 'zone')), 'Any zone\nlan\nwan');
   await tab.click(`${box('gate', 'zone')} li[data-value="*"]`);
   await tab.click('#handleSave');
@@ -81,10 +81,10 @@ test('the zone is chosen from those of the firewall, and any zone is any in UCI'
 }));
 
 for (const [why, options] of [
-  ['may not read the networks', { admin: false }],
-  ['has a LuCI without that widget', { without: ['tools.widgets'] }],
+  ['a login that may not read the networks', { admin: false }],
+  ['a LuCI without the zone widget', { without: ['tools.widgets'] }],
 ]) {
-  test(`who ${why} still gets the zones by name`, () => withPage(CONFIG, options, async (tab, router) => {
+  test(`${why} still lists the zones by name`, () => withPage(CONFIG, options, async (tab, router) => {
     assert.deepEqual(await tab.page.$eval(widget('gate', 'zone'), (node) => [...node.options].map((one) => one.value)), ['*', 'lan', 'wan']);
     assert.equal(await tab.page.$eval(widget('gate', 'zone'), (node) => node.value), 'wan');
     await tab.page.select(widget('gate', 'zone'), '*');
@@ -95,29 +95,29 @@ for (const [why, options] of [
 }
 
 const GATE = [
-  ['port', '', 'is no port: write a number from 1 to 65535, or any'],
-  ['port', '0', '“0” is no port'],
-  ['port', '65536', '“65536” is no port'],
-  ['port', '-1', '“-1” is no port'],
-  ['port', '22x', '“22x” is no port'],
-  ['port', '1e3', '“1e3” is no port'],
-  ['port', '022', '“022” is no port'],
-  ['port', 'anyone', '“anyone” is no port'],
-  ['mark', 'ff', '“ff” is no mask: write 0x'],
-  ['mark', '0x', '“0x” is no mask'],
-  ['mark', '0x1ffffffff', '“0x1ffffffff” is no mask'],
-  ['mark', '0x00ff00fg', '“0x00ff00fg” is no mask'],
-  ['mark', '0', '“0” is no mask'],
-  ['mark', '0x0', '“0x0” has 0 bits'],
-  ['mark', '0x1', '“0x1” has 1 bits'],
-  ['mark', '0x80000000', '“0x80000000” has 1 bits'],
-  ['mark', '0x1ff', '“0x1ff” has 9 bits'],
-  ['mark', '0xffffffff', '“0xffffffff” has 32 bits'],
-  ['mark', '0x5', 'The bits of “0x5” do not lie side by side'],
-  ['mark', '0xf00f', 'The bits of “0xf00f” do not lie side by side'],
+  ['port', '', 'Invalid port “”: expected 1–65535, or any'],
+  ['port', '0', 'Invalid port “0”'],
+  ['port', '65536', 'Invalid port “65536”'],
+  ['port', '-1', 'Invalid port “-1”'],
+  ['port', '22x', 'Invalid port “22x”'],
+  ['port', '1e3', 'Invalid port “1e3”'],
+  ['port', '022', 'Invalid port “022”'],
+  ['port', 'anyone', 'Invalid port “anyone”'],
+  ['mark', 'ff', 'Invalid mask “ff”: expected 0x'],
+  ['mark', '0x', 'Invalid mask “0x”: expected 0x'],
+  ['mark', '0x1ffffffff', 'Invalid mask “0x1ffffffff”: expected 0x'],
+  ['mark', '0x00ff00fg', 'Invalid mask “0x00ff00fg”: expected 0x'],
+  ['mark', '0', 'Invalid mask “0”: expected 0x'],
+  ['mark', '0x0', 'Invalid mask “0x0”: expected 2 to 8 adjacent bits, found 0.'],
+  ['mark', '0x1', 'Invalid mask “0x1”: expected 2 to 8 adjacent bits, found 1.'],
+  ['mark', '0x80000000', 'Invalid mask “0x80000000”: expected 2 to 8 adjacent bits, found 1.'],
+  ['mark', '0x1ff', 'Invalid mask “0x1ff”: expected 2 to 8 adjacent bits, found 9.'],
+  ['mark', '0xffffffff', 'Invalid mask “0xffffffff”: expected 2 to 8 adjacent bits, found 32.'],
+  ['mark', '0x5', 'Invalid mask “0x5”: its bits are not adjacent'],
+  ['mark', '0xf00f', 'Invalid mask “0xf00f”: its bits are not adjacent'],
 ];
 
-test('the gate refuses bad values, names them, and saves nothing', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the gate rejects invalid values, names them, and saves nothing', () => withPage(CONFIG, {}, async (tab, router) => {
   for (const [option, value, message] of GATE) {
     await tab.click(`#cbi-pkd-gate li[data-tab="${option === 'mark' ? 'advanced' : 'general'}"]`);
     const good = await tab.page.$eval(widget('gate', option), (node) => node.value);
@@ -130,7 +130,7 @@ test('the gate refuses bad values, names them, and saves nothing', () => withPag
   assert.deepEqual(changes(router), []);
 }));
 
-test('the gate may be checked by the daemon', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the gate can use the daemon', () => withPage(CONFIG, {}, async (tab, router) => {
   await tab.click('#cbi-pkd-gate li[data-tab="advanced"]');
   await tab.page.select(widget('gate', 'mode'), 'nft');
   await tab.click('#handleSave');
@@ -138,7 +138,7 @@ test('the gate may be checked by the daemon', () => withPage(CONFIG, {}, async (
   assert.equal(router.callsOf('uci', 'set').at(-1).parameters.values.mode, 'nft');
 }));
 
-test('the gate takes good values', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the gate accepts valid values', () => withPage(CONFIG, {}, async (tab, router) => {
   await tab.click('#cbi-pkd-gate li[data-tab="advanced"]');
   for (const mark of ['0x3', '0xff000000', '0xC0', '0x0000ff00']) {
     const before = router.callsOf('uci', 'set').length;
@@ -151,7 +151,7 @@ test('the gate takes good values', () => withPage(CONFIG, {}, async (tab, router
   }
 }));
 
-// In a dialog, LuCI marks the field and puts the message beside it.
+// In a dialog, LuCI marks the field and shows the message beside it.
 async function refused(tab, field, value, message) {
   await tab.fill(field, value);
   await tab.click(SAVE_MODAL);
@@ -160,60 +160,60 @@ async function refused(tab, field, value, message) {
 }
 
 const SERVICE = [
-  ['port', '', 'is no port: a port is a number from 1 to 65535'],
-  ['port', 'any', '“any” is no port'],
-  ['port', '0', '“0” is no port'],
-  ['port', '99999', '“99999” is no port'],
-  ['seconds', '0', '“0” is no number of seconds'],
-  ['seconds', '86401', '“86401” is no number of seconds'],
-  ['seconds', '1.5', '“1.5” is no number of seconds'],
-  ['seconds', 'soon', '“soon” is no number of seconds'],
+  ['port', '', 'Invalid port “”: expected 1–65535.'],
+  ['port', 'any', 'Invalid port “any”'],
+  ['port', '0', 'Invalid port “0”'],
+  ['port', '99999', 'Invalid port “99999”'],
+  ['seconds', '0', 'Invalid number of seconds “0”: expected 1–86400'],
+  ['seconds', '86401', 'Invalid number of seconds “86401”: expected 1–86400'],
+  ['seconds', '1.5', 'Invalid number of seconds “1.5”: expected 1–86400'],
+  ['seconds', 'soon', 'Invalid number of seconds “soon”: expected 1–86400'],
 ];
 
-test('a service refuses bad values, names them, and saves nothing', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a service rejects invalid values, names them, and saves nothing', () => withPage(CONFIG, {}, async (tab, router) => {
   await edit(tab, 'ssh');
   for (const [option, value, message] of SERVICE) {
     const good = await tab.page.$eval(widget('ssh', option), (node) => node.value);
     await refused(tab, `${MODAL} ${widget('ssh', option)}`, value, message);
     await tab.fill(`${MODAL} ${widget('ssh', option)}`, good);
   }
-  await refused(tab, `${MODAL} ${box('ssh', 'tag')} input`, 'TOOLONG', '“TOOLONG” has 7 bytes: a tag has at most 4');
+  await refused(tab, `${MODAL} ${box('ssh', 'tag')} input`, 'TOOLONG', 'Invalid tag “TOOLONG”: expected at most 4 bytes, found 7.');
   assert.deepEqual(changes(router), []);
 }));
 
-test('a bad tag that a service has from before is refused too', () => {
+test('a stored invalid tag of a service is rejected too', () => {
   const config = defaultConfig();
   config.pkd[1].tag = ['SSHK', '0xnope'];
   return withPage(CONFIG, { config }, async (tab, router) => {
     await edit(tab, 'ssh');
     await tab.click(SAVE_MODAL);
-    await tab.page.waitForSelector(`${MODAL} [data-tooltip*="“n” in “0xnope” is no hexadecimal digit"]`);
+    await tab.page.waitForSelector(`${MODAL} [data-tooltip*="Invalid tag “0xnope”: “n” is not a hexadecimal digit"]`);
     assert.deepEqual(changes(router), []);
   });
 });
 
 const USER = [
-  ['tag', '', 'The tag is missing'],
-  ['tag', 'ABCDE', '“ABCDE” has 5 bytes: a tag has at most 4'],
-  ['tag', 'äöü', '“äöü” has 6 bytes'],
-  ['tag', '0x', '“0x” says that hexadecimal follows'],
-  ['tag', '0x12g4', '“g” in “0x12g4” is no hexadecimal digit'],
-  ['tag', '0x123456789', '“0x123456789” has more than 8 digits'],
-  ['tag', 'SSHK', 'The tag “SSHK” is that of the user “other” already'],
-  ['tag', '0x5353484b', 'The tag “0x5353484b” is that of the user “other” already'],
-  ['tag', '0x5353484B', 'is that of the user “other” already'],
-  ['window', '0', '“0” is no number of seconds'],
-  ['window', '86401', '“86401” is no number of seconds'],
-  ['expires', '31.12.2027', '“31.12.2027” is no date: write year-month-day'],
-  ['expires', '2027-1-1', '“2027-1-1” is no date'],
-  ['expires', '2027-02-29', 'There is no day “2027-02-29”'],
-  ['expires', '2027-13-01', 'There is no day “2027-13-01”'],
-  ['expires', '2027-00-10', 'There is no day “2027-00-10”'],
-  ['key_file', 'me.key', '“me.key” is no path'],
-  ['key_file', '/etc/my keys/me', '“/etc/my keys/me” is no path'],
+  ['tag', '', 'Missing tag'],
+  ['tag', 'ABCDE', 'Invalid tag “ABCDE”: expected at most 4 bytes, found 5.'],
+  ['tag', 'äöü', 'Invalid tag “äöü”: expected at most 4 bytes, found 6.'],
+  ['tag', '0x', 'Invalid tag “0x”: expected hexadecimal digits'],
+  ['tag', '0x12g4', 'Invalid tag “0x12g4”: “g” is not a hexadecimal digit'],
+  ['tag', '0x123456789', 'Invalid tag “0x123456789”: expected at most 8 hexadecimal digits'],
+  ['tag', 'SSHK', 'Tag “SSHK” is already used by user “other”'],
+  ['tag', '0x5353484b', 'Tag “0x5353484b” is already used by user “other”'],
+  ['tag', '0x5353484B', 'is already used by user “other”'],
+  ['window', '0', 'Invalid number of seconds “0”: expected 1–86400'],
+  ['window', '86401', 'Invalid number of seconds “86401”: expected 1–86400'],
+  ['expires', '31.12.2027', 'Invalid date “31.12.2027”: expected year-month-day'],
+  ['expires', '2027-1-1', 'Invalid date “2027-1-1”: expected year-month-day'],
+  ['expires', '2027-02-29', 'Invalid date “2027-02-29”: there is no such day'],
+  ['expires', '2027-13-01', 'Invalid date “2027-13-01”: there is no such day'],
+  ['expires', '2027-00-10', 'Invalid date “2027-00-10”: there is no such day'],
+  ['key_file', 'me.key', 'Invalid path “me.key”'],
+  ['key_file', '/etc/my keys/me', 'Invalid path “/etc/my keys/me”'],
 ];
 
-test('a user refuses bad values, names them, and saves nothing', () =>
+test('a user rejects invalid values, names them, and saves nothing', () =>
   withPage(CONFIG, { config: withUsers({ '.name': 'me' }, { '.name': 'other', tag: 'SSHK' }) }, async (tab, router) => {
     await edit(tab, 'me');
     for (const [option, value, message] of USER) {
@@ -225,7 +225,7 @@ test('a user refuses bad values, names them, and saves nothing', () =>
     assert.deepEqual(changes(router), []);
   }));
 
-test('a user takes good values, and a cleared one is deleted', () =>
+test('a user accepts valid values, and an emptied option is deleted', () =>
   withPage(CONFIG, { config: withUsers({ '.name': 'me', expires: '2027-12-31' }) }, async (tab, router) => {
     for (const [tag, expires] of [['ä', '2028-02-29'], ['0x1', '2027-12-31'], ['0xFFffFFff', '']]) {
       const before = changes(router).length;
@@ -244,12 +244,12 @@ test('a user takes good values, and a cleared one is deleted', () =>
     ]);
   }));
 
-// LuCI checks a field only when it was touched.
+// LuCI itself validates only fields that were touched.
 for (const [what, users, message] of [
-  ['a tag that another user has', [{ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' }], 'is that of the user “one” already'],
-  ['a service that is gone', [{ '.name': 'two', service: ['ssh', 'web'] }], 'There is no service “web”'],
+  ['another user’s tag', [{ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' }], 'is already used by user “one”'],
+  ['a deleted service', [{ '.name': 'two', service: ['ssh', 'web'] }], 'Unknown service “web”'],
 ]) {
-  test(`${what} is refused though nobody touched the field`, () => withPage(CONFIG, { config: withUsers(...users) }, async (tab, router) => {
+  test(`${what} is rejected although the field was not touched`, () => withPage(CONFIG, { config: withUsers(...users) }, async (tab, router) => {
     await edit(tab, 'two');
     await tab.click(SAVE_MODAL);
     await tab.page.waitForSelector(`${MODAL} [data-tooltip*="${message}"]`);
@@ -257,7 +257,7 @@ for (const [what, users, message] of [
   }));
 }
 
-test('a service is added with what was typed', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a new service has the values that were entered', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'service', 'vpn');
   await tab.page.waitForSelector(SAVE_MODAL);
   assert.equal(await tab.text(`${MODAL} h4`), 'Service vpn');
@@ -273,7 +273,7 @@ test('a service is added with what was typed', () => withPage(CONFIG, {}, async 
   await tab.wait(() => document.querySelectorAll('#cbi-pkd-service tr').length === 3);
 }));
 
-test('a user is added, and may open a service that has just been added', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a new user can open a service that was just added', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'service', 'web');
   await tab.fill(`${MODAL} ${widget('web', 'port')}`, '443');
   await tab.click(SAVE_MODAL);
@@ -292,7 +292,7 @@ test('a user is added, and may open a service that has just been added', () => w
   });
 }));
 
-test('a dialog that is dismissed adds nothing', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a dismissed dialog adds nothing', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'user', 'ann');
   await tab.page.waitForSelector(SAVE_MODAL);
   await tab.click(`${MODAL} .right button`);
@@ -302,13 +302,13 @@ test('a dialog that is dismissed adds nothing', () => withPage(CONFIG, {}, async
 }));
 
 for (const [type, name, message] of [
-  ['service', 'seventeen_letters', 'has 17 characters: at most 16'],
-  ['service', 'me', 'The name “me” is taken'],
-  ['service', 'gate', 'The name “gate” is taken'],
-  ['user', 'ssh', 'The name “ssh” is taken'],
-  ['user', 'a'.repeat(33), 'has 33 characters: at most 32'],
+  ['service', 'seventeen_letters', 'expected at most 16 characters, found 17'],
+  ['service', 'me', 'Name “me” is already in use'],
+  ['service', 'gate', 'Name “gate” is already in use'],
+  ['user', 'ssh', 'Name “ssh” is already in use'],
+  ['user', 'a'.repeat(33), 'expected at most 32 characters, found 33'],
 ]) {
-  test(`${type} ${name} is no name`, () => withPage(CONFIG, {}, async (tab, router) => {
+  test(`${type} ${name}: the name is rejected`, () => withPage(CONFIG, {}, async (tab, router) => {
     await add(tab, type, name);
     await tab.waitForText('.notification', message);
     assert.equal(await tab.count(SAVE_MODAL), 0);
@@ -316,8 +316,8 @@ for (const [type, name, message] of [
   }));
 }
 
-// LuCI's own field refuses them as well; here it is made to let them through.
-test('names have letters, digits and _', () => withPage(CONFIG, {}, async (tab, router) => {
+// LuCI's own field rejects these too; the test makes it accept them.
+test('names contain only letters, digits and _', () => withPage(CONFIG, {}, async (tab, router) => {
   for (const [name, wrong] of [['a-b', '-'], ['a b', ' '], ['ä', 'ä'], ['../x', '.'], ['<b>', '<']]) {
     await tab.fill('#cbi-pkd-user .cbi-section-create-name', name);
     await tab.page.evaluate(() => {
@@ -325,18 +325,18 @@ test('names have letters, digits and _', () => withPage(CONFIG, {}, async (tab, 
       document.querySelector('#cbi-pkd-user .cbi-button-add').disabled = false;
       document.querySelector('#cbi-pkd-user .cbi-button-add').click();
     });
-    await tab.waitForText('.notification', `“${wrong}” in the name “${name}” cannot be`);
+    await tab.waitForText('.notification', `Invalid name “${name}”: “${wrong}” is not allowed`);
   }
   assert.equal(await tab.count(SAVE_MODAL), 0);
   assert.deepEqual(changes(router), []);
 }));
 
-test('a service that a user opens cannot be deleted; another can', () => {
+test('a service that a user opens cannot be deleted; others can', () => {
   const config = defaultConfig();
   config.pkd.push({ '.type': 'service', '.name': 'old', protocol: 'tcp', port: '23', seconds: '30' });
   return withPage(CONFIG, { config }, async (tab, router) => {
     await tab.click('tr[data-sid="ssh"] .cbi-button-remove');
-    await tab.waitForText('.notification', 'The service “ssh” stays: take it away from “me” first.');
+    await tab.waitForText('.notification', 'Cannot delete service “ssh”: remove it from “me” first.');
     assert.deepEqual(changes(router), []);
     await tab.click('tr[data-sid="old"] .cbi-button-remove');
     await until(() => router.callsOf('uci', 'delete').length);
@@ -344,18 +344,18 @@ test('a service that a user opens cannot be deleted; another can', () => {
   });
 });
 
-test('who may only read can change nothing', () => withPage(CONFIG, { parts: ['read'] }, async (tab, router) => {
+test('a login with read access only cannot change anything', () => withPage(CONFIG, { parts: ['read'] }, async (tab, router) => {
   for (const selector of [widget('gate', 'port'), '[data-name="_make"] button', '#cbi-pkd-user .cbi-button-remove', '#cbi-pkd-user .cbi-section-create-name']) {
     assert.equal(await tab.page.$eval(selector, (node) => node.disabled), true, selector);
   }
   assert.deepEqual(changes(router), []);
 }));
 
-test('without the right to read the configuration, one line says what is missing', () => {
+test('without the right to read the configuration, one line says which right is missing', () => {
   const acl = readJson(ACL_FILE);
   acl['luci-app-pkd'].read.uci = ['firewall'];
   return withPage(CONFIG, { acl }, async (tab) => {
-    assert.match(await tab.text('#pkd-error'), /may not read the configuration.*luci-app-pkd/);
+    assert.match(await tab.text('#pkd-error'), /may not read pkd’s configuration.*luci-app-pkd/);
     assert.equal(await tab.count('#view-error'), 0);
   });
 });
@@ -363,7 +363,7 @@ test('without the right to read the configuration, one line says what is missing
 test('without a configuration, one line says so', async () => {
   const config = defaultConfig();
   delete config.pkd;
-  await withPage(CONFIG, { config }, async (tab) => assert.match(await tab.text('#pkd-error'), /cannot be read: .*not found/i));
+  await withPage(CONFIG, { config }, async (tab) => assert.match(await tab.text('#pkd-error'), /Cannot read pkd’s configuration: .*not found/));
   config.pkd = [];
   await withPage(CONFIG, { config }, async (tab) => assert.match(await tab.text('#pkd-error'), /no section “gate”/));
 });
@@ -375,23 +375,23 @@ test('HTML in the configuration is shown as text', () => {
   Object.assign(config.pkd[1], { protocol: evil, port: evil, seconds: evil, tag: [evil] });
   Object.assign(config.pkd[2], { tag: evil, window: evil, expires: evil, service: [evil, 'ssh'], key_file: evil, key: evil });
   return withPage(CONFIG, { config, admin: false }, async (tab, router) => {
-    const hurt = async () => {
+    const unharmed = async () => {
       assert.equal(await tab.count('img'), 0);
       assert.equal(await tab.page.evaluate(() => window.broken), undefined);
     };
-    await hurt();
+    await unharmed();
     for (const section of ['ssh', 'me']) {
       await edit(tab, section);
       await tab.click(SAVE_MODAL);
       await tab.page.waitForSelector(`${MODAL} .cbi-input-invalid`);
-      await hurt();
+      await unharmed();
       await tab.click(`${MODAL} .right button`);
     }
     await tab.click('[data-name="_make"] button');
-    await tab.waitForText('.notification', 'needs a valid tag');
+    await tab.waitForText('.notification', 'save a valid tag');
     await tab.click('#handleSave');
     await tab.waitForText(MODAL, evil);
-    await hurt();
+    await unharmed();
     assert.deepEqual(changes(router), []);
   });
 });

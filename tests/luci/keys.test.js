@@ -36,18 +36,18 @@ function withTag(tag, changes = {}) {
 test('a key is 64 digits, written once with mode 0600 where the user’s key belongs', () => withPage(CONFIG, {}, async (tab, router) => {
   const line = await makeKey(tab);
   assert.match(line, /^\(umask 077; echo 0x[0-9a-f]{64} > me\.key\) && knock --key-file me\.key --tag PKD0 127\.0\.0\.1$/);
-  assert.deepEqual(router.written, [], 'nothing before it is asked for');
+  assert.deepEqual(router.written, [], 'nothing is written before “Write key”');
   await tab.shot('key');
   await writeKey(tab);
   await closed(tab);
   assert.deepEqual(router.written, [{ path: '/etc/pkd/keys/me.key', data: `${keyOf(line)}\n`, mode: 0o600 }]);
-  await tab.waitForText('.notification', 'The key of “me” is written');
+  await tab.waitForText('.notification', 'The key of “me” was written');
   assert.equal(router.staged.pkd[2].key_file, '/etc/pkd/keys/me.key');
   assert.equal(router.staged.pkd[2].key, undefined);
   assert.deepEqual(router.callsOf('cgi-io', 'exec').map((call) => call.parameters.command), ['/etc/init.d/pkd reload']);
 }));
 
-test('each key is another', () => withPage(CONFIG, {}, async (tab, router) => {
+test('each key is different', () => withPage(CONFIG, {}, async (tab, router) => {
   const keys = new Set();
   for (let round = 0; round < 4; round += 1) {
     keys.add(keyOf(await makeKey(tab)));
@@ -58,7 +58,7 @@ test('each key is another', () => withPage(CONFIG, {}, async (tab, router) => {
   assert.deepEqual(router.written.map((file) => file.data.trim()), [...keys]);
 }));
 
-test('no answer of the router ever holds a key, and nobody reads it back', () => withPage(CONFIG, {}, async (tab, router) => {
+test('no answer of the router contains a key, and no call reads one', () => withPage(CONFIG, {}, async (tab, router) => {
   const key = keyOf(await makeKey(tab));
   await writeKey(tab);
   await closed(tab);
@@ -73,10 +73,10 @@ test('no answer of the router ever holds a key, and nobody reads it back', () =>
   const files = router.calls.filter((call) => call.object === 'file');
   assert.deepEqual(files.map((call) => call.method), ['write']);
   const elsewhere = router.calls.filter((call) => call.object !== 'file');
-  assert.ok(!JSON.stringify(elsewhere).includes(key.substring(2)), 'and the browser sends it nowhere else');
+  assert.ok(!JSON.stringify(elsewhere).includes(key.substring(2)), 'the browser sends it nowhere else');
 }));
 
-test('a dialog that was left shows its key no longer', () => withPage(CONFIG, {}, async (tab) => {
+test('a closed dialog no longer shows its key', () => withPage(CONFIG, {}, async (tab) => {
   const key = keyOf(await makeKey(tab));
   await tab.click('#pkd-key-cancel');
   await closed(tab);
@@ -96,7 +96,7 @@ test('Cancel writes nothing and changes nothing', () => withPage(CONFIG, {}, asy
   assert.deepEqual(router.calls.filter((call) => call.object === 'cgi-io'), []);
 }));
 
-// What a camera reads from the picture on the screen.
+// What a camera would read from the screen.
 async function scan(tab) {
   const code = await tab.page.$('#pkd-key-qr svg');
   const [picture, modules] = await code.evaluate((node) =>
@@ -113,11 +113,11 @@ async function scan(tab) {
     Buffer.from(await (await tab.page.$('#big')).screenshot()));
   await tab.page.$eval('#big', (node) => node.remove());
   const found = requireModule('jsqr')(new Uint8ClampedArray(data), width, height);
-  assert.ok(found, 'there is a QR code');
+  assert.ok(found, 'no QR code was found');
   return Buffer.from(found.binaryData).toString('utf8');
 }
 
-test('the QR code is exactly the line, and follows it', () => {
+test('the QR code encodes exactly the command, and changes with it', () => {
   const config = withTag("ä'$");
   config.pkd[0].port = '62201';
   return withPage(CONFIG, { config }, async (tab) => {
@@ -131,7 +131,7 @@ test('the QR code is exactly the line, and follows it', () => {
   });
 });
 
-// The line is typed into a shell, in which `knock` tells its arguments.
+// Runs the command in a shell where `knock` prints its arguments.
 function inShell(line) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pkd-luci-'));
   try {
@@ -152,7 +152,7 @@ function inShell(line) {
 }
 
 for (const tag of ['PKD0', '0x00ff', "a'b", 'a b', '$HOM', '`id`', '"', '\\n', ';:>x', '*', '~', '#a', '&&', '!1']) {
-  test(`the line does in a shell what it says, with the tag ${tag}`, () => withPage(CONFIG, { config: withTag(tag) }, async (tab) => {
+  test(`the command works in a shell with the tag ${tag}`, () => withPage(CONFIG, { config: withTag(tag) }, async (tab) => {
     const line = await makeKey(tab);
     const done = inShell(line);
     assert.deepEqual(done.words, ['--key-file', 'me.key', '--tag', tag, '127.0.0.1']);
@@ -162,15 +162,15 @@ for (const tag of ['PKD0', '0x00ff', "a'b", 'a b', '$HOM', '`id`', '"', '\\n', '
   }));
 }
 
-test('a tag that begins with a hyphen is no option', () => withPage(CONFIG, { config: withTag("-v'") }, async (tab) => {
+test('a tag that begins with a hyphen is not parsed as an option', () => withPage(CONFIG, { config: withTag("-v'") }, async (tab) => {
   assert.deepEqual(inShell(await makeKey(tab)).words, ['--key-file', 'me.key', "--tag=-v'", '127.0.0.1']);
 }));
 
-test('only a name or an address is taken for the router', () => withPage(CONFIG, {}, async (tab, router) => {
+test('only a name or an address is accepted as the router', () => withPage(CONFIG, {}, async (tab, router) => {
   await makeKey(tab);
   for (const host of ['', '-v', 'a b', 'a;b', '$(id)', "a'b", 'ä.example']) {
     await tab.fill('#pkd-key-host', host);
-    await tab.waitForText('#pkd-key-error', `“${host}” is no name or address`);
+    await tab.waitForText('#pkd-key-error', `Invalid host “${host}”: expected the router’s name or address`);
     assert.equal(await tab.page.$eval('#pkd-key-write', (node) => node.disabled), true);
     assert.equal(await tab.text(LINE), '');
     assert.equal(await tab.count('#pkd-key-qr svg'), 0);
@@ -183,10 +183,10 @@ test('only a name or an address is taken for the router', () => withPage(CONFIG,
   assert.deepEqual(router.written, []);
 }));
 
-test('a key in the configuration is warned of, and a new one takes its place', () => {
+test('the page warns of a key in the configuration, and a new key replaces it', () => {
   const config = withTag('PKD0', { key: 'hunter2', key_file: '/etc/pkd.key' });
   return withPage(CONFIG, { config }, async (tab, router) => {
-    assert.match(await tab.text('#pkd-legacy'), /The key of “me” lies in the configuration/);
+    assert.match(await tab.text('#pkd-legacy'), /The key of “me” is stored in the configuration/);
     await makeKey(tab);
     await writeKey(tab);
     await closed(tab);
@@ -200,7 +200,7 @@ test('without a key in the configuration there is no warning', () => withPage(CO
   assert.equal(await tab.page.$eval('#pkd-legacy', (node) => getComputedStyle(node).display), 'none');
 }));
 
-test('a new user gets a key after being saved', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a new user can get a key once saved', () => withPage(CONFIG, {}, async (tab, router) => {
   await tab.fill('#cbi-pkd-user .cbi-section-create-name', 'ann');
   await tab.click('#cbi-pkd-user .cbi-button-add');
   await tab.fill('[id="widget.cbid.pkd.ann.tag"]', 'ANN1');
@@ -227,36 +227,36 @@ for (const [what, acl] of [
     const before = JSON.stringify(router.staged);
     await makeKey(tab);
     await writeKey(tab);
-    await tab.waitForText('#pkd-key-error', 'The key was not written: permission denied');
+    await tab.waitForText('#pkd-key-error', 'Cannot write the key: permission denied');
     assert.deepEqual(router.written, []);
     assert.equal(JSON.stringify(router.staged), before);
   }));
 }
 
-test('a full disk is told of', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a full disk is reported', () => withPage(CONFIG, {}, async (tab, router) => {
   router.fileError = 9;
   await makeKey(tab);
   await writeKey(tab);
-  await tab.waitForText('#pkd-key-error', 'The key was not written: Unspecified error.');
+  await tab.waitForText('#pkd-key-error', 'Cannot write the key: Unspecified error.');
 }));
 
-test('without the right to reload, the page says what is left to do', () => {
+test('without the right to reload, the page says what to do', () => {
   const acl = without((group) => { delete group.write.file['/etc/init.d/pkd reload']; });
   return withPage(CONFIG, { acl, faults: true }, async (tab, router) => {
     await makeKey(tab);
     await writeKey(tab);
-    await tab.waitForText('.notification', 'pkd took no notice: permission denied');
+    await tab.waitForText('.notification', 'pkd could not be reloaded: permission denied');
     assert.equal(router.written.length, 1);
   });
 });
 
-test('without a QR library the line alone is shown', () => withPage(CONFIG, { without: ['uqr'] }, async (tab) => {
+test('without a QR library only the command is shown', () => withPage(CONFIG, { without: ['uqr'] }, async (tab) => {
   assert.match(await makeKey(tab), /knock/);
   assert.equal(await tab.count('#pkd-key-qr svg'), 0);
 }));
 
-test('a user without a tag gets no key yet', () => withPage(CONFIG, { config: withTag('') }, async (tab) => {
+test('no key is made for a user without a tag', () => withPage(CONFIG, { config: withTag('') }, async (tab) => {
   await tab.click('[data-name="_make"] button');
-  await tab.waitForText('.notification', 'needs a valid tag');
+  await tab.waitForText('.notification', 'save a valid tag');
   assert.equal(await tab.count(LINE), 0);
 }));

@@ -1,4 +1,4 @@
-// The package's own files, and the rights that it asks for.
+// The package's own files, and the rights that it requests.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,14 +14,14 @@ useBrowser();
 
 const read = (file) => fs.readFileSync(path.join(APP, file), 'utf8');
 
-// Everything that the pages can do, once.
+// Does everything that the pages can do, once.
 async function useEverything(tab, router) {
   await tab.open(STATUS);
   await tab.page.waitForSelector('#pkd-state');
   await tab.open(CONFIG);
   await tab.click('[data-name="_make"] button');
   await tab.click('#pkd-key-write');
-  await tab.waitForText('.notification', 'is written');
+  await tab.waitForText('.notification', 'was written');
   assert.equal(router.written.length, 1);
 }
 
@@ -29,10 +29,10 @@ test('every right of the access list is used', () => withPage(CONFIG, { admin: f
   await useEverything(tab, router);
   assert.deepEqual(router.unusedRights(), []);
   const refused = router.calls.filter((call) => call.code);
-  assert.deepEqual(refused.filter((call) => call.parameters.config !== 'network'), [], 'and none but the networks is missing');
+  assert.deepEqual(refused.filter((call) => call.parameters.config !== 'network'), [], 'only the right to read the networks is missing');
 }));
 
-test('a right too many is noticed', () => {
+test('unused rights are detected', () => {
   const acl = readJson(ACL_FILE);
   acl['luci-app-pkd'].read.file['/etc/pkd/keys/*'] = ['read'];
   acl['luci-app-pkd'].write.uci.push('firewall');
@@ -42,19 +42,19 @@ test('a right too many is noticed', () => {
   });
 });
 
-test('no right leads to reading a file, and only key files can be written', () => {
+test('no right allows reading a file, and only key files can be written', () => {
   const group = readJson(ACL_FILE)['luci-app-pkd'];
   const files = ['read', 'write'].flatMap((part) => Object.entries(group[part].file));
   files.forEach(([pattern, rights]) => {
     assert.equal(rights.length, 1, pattern);
     assert.ok(['exec', 'write'].includes(rights[0]), pattern);
     if (rights[0] === 'write') assert.equal(pattern, '/etc/pkd/keys/*.key');
-    else assert.ok(!/[*?[]/.test(pattern), `${pattern} is one command`);
+    else assert.ok(!/[*?[]/.test(pattern), `${pattern} is not a single command`);
   });
   assert.deepEqual(group.write.ubus, { file: ['write'] });
 });
 
-test('the access list has the form that rpcd reads', () => {
+test('the access list has the format that rpcd expects', () => {
   const lists = readJson(ACL_FILE);
   assert.deepEqual(Object.keys(lists), ['luci-app-pkd']);
   const strings = (value) => Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string');
@@ -69,7 +69,7 @@ test('the access list has the form that rpcd reads', () => {
   }
 });
 
-test('the menu has the form that LuCI reads, and leads to views that are there', () => {
+test('the menu has the format that LuCI expects, and its views exist', () => {
   const menu = readJson(MENU_FILE);
   const views = [];
   for (const [place, entry] of Object.entries(menu)) {
@@ -83,11 +83,11 @@ test('the menu has the form that LuCI reads, and leads to views that are there',
     }
   }
   assert.deepEqual(menu['admin/services/pkd'].depends, { acl: ['luci-app-pkd'], uci: { pkd: true } });
-  const there = fs.readdirSync(path.join(APP, 'htdocs/luci-static/resources/view/pkd')).map((name) => `pkd/${name}`);
-  assert.deepEqual(views.sort(), there.sort());
+  const files = fs.readdirSync(path.join(APP, 'htdocs/luci-static/resources/view/pkd')).map((name) => `pkd/${name}`);
+  assert.deepEqual(views.sort(), files.sort());
 });
 
-test('the Makefile says what LuCI’s build needs', () => {
+test('the Makefile has what LuCI’s build needs', () => {
   const makefile = read('Makefile');
   for (const line of [
     'include $(TOPDIR)/rules.mk', 'LUCI_DEPENDS:=+luci-base +pkd', 'LUCI_PKGARCH:=all',
@@ -96,19 +96,19 @@ test('the Makefile says what LuCI’s build needs', () => {
   assert.match(makefile, /^LUCI_TITLE:=.+$/m);
 });
 
-test('the template for translators has every text', () => {
-  assert.equal(read('po/templates/pkd.pot'), template(), 'node tests/luci/pot.js writes it anew');
+test('the translation template is up to date', () => {
+  assert.equal(read('po/templates/pkd.pot'), template(), 'run node tests/luci/pot.js > openwrt/feed/luci/luci-app-pkd/po/templates/pkd.pot');
 });
 
-test('nothing in the pages makes HTML of a text', () => {
+test('the pages never treat text as HTML', () => {
   for (const name of ['status.js', 'config.js']) {
     const source = read(`htdocs/luci-static/resources/view/pkd/${name}`);
-    assert.equal((source.match(/innerHTML/g) || []).length, name === 'config.js' ? 1 : 0, 'the QR code alone');
+    assert.equal((source.match(/innerHTML/g) || []).length, name === 'config.js' ? 1 : 0, 'only the QR code may use innerHTML');
     assert.doesNotMatch(source, /rawhtml|insertAdjacentHTML|document\.write|\beval\(/);
   }
 });
 
-test('the lock file names no host to fetch from', () => {
+test('the lock file names no registry', () => {
   const lock = fs.readFileSync(path.join(__dirname, 'package-lock.json'), 'utf8');
   assert.doesNotMatch(lock, /"resolved"/);
   assert.match(lock, /"integrity": "sha512-/);

@@ -1,4 +1,4 @@
-// The template for translators, from the texts of the package: `node tests/luci/pot.js > PACKAGE/po/templates/pkd.pot`.
+// Prints the translation template for the package's texts: `node tests/luci/pot.js > PACKAGE/po/templates/pkd.pot`.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,7 +8,7 @@ const { ACL_FILE, APP, MENU_FILE, readJson } = require('../fakes/luci/router.js'
 
 const VIEWS = 'htdocs/luci-static/resources/view/pkd';
 
-// Each text with the files that it stands in, in the order of the files.
+// Each text with the files that contain it, in the order of the files.
 function texts() {
   const found = new Map();
   const note = (text, file) => found.set(text, [...new Set([...(found.get(text) || []), file])]);

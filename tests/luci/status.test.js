@@ -8,7 +8,7 @@ const { ACL_FILE, defaultStatus, readJson } = require('../fakes/luci/router.js')
 
 useBrowser();
 
-test('counters are shown, each with its meaning', () => withPage(STATUS, {}, async (tab) => {
+test('each counter is shown with its meaning', () => withPage(STATUS, {}, async (tab) => {
   const rows = await tab.rows('#pkd-counters');
   assert.deepEqual(rows.map((row) => row.slice(0, 2)), [
     ['Accept', '1'], ['Length', '0'], ['Tag', '2'], ['Window', '0'], ['Replay', '0'], ['Digest', '3'],
@@ -17,22 +17,22 @@ test('counters are shown, each with its meaning', () => withPage(STATUS, {}, asy
   await tab.shot('status-open');
 }));
 
-test('a grant is shown with its time left, counting down between two answers', () => withPage(STATUS, {}, async (tab, router) => {
+test('a grant’s remaining time counts down between two answers', () => withPage(STATUS, {}, async (tab, router) => {
   assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['ssh', '22/tcp', '192.0.2.7']);
   const left = async () => Number((await tab.text('.pkd-left')).replace(' s', ''));
   assert.ok(await left() > 20);
   const asked = router.calls.length;
   await tab.wait(() => Number(document.querySelector('.pkd-left').innerText.replace(' s', '')) < 22);
-  assert.ok(router.calls.length <= asked + 1, 'it counts by itself');
+  assert.ok(router.calls.length <= asked + 1, 'it counts without asking the router');
 }));
 
-test('a grant that has ended says so before the next answer', () => {
+test('an expired grant is shown as closed before the next answer', () => {
   const status = defaultStatus();
   status.grants[0].seconds_left = 1;
   return withPage(STATUS, { status }, (tab) => tab.waitForText('.pkd-left', 'closed'));
 });
 
-test('minutes are told as minutes', () => {
+test('long times are shown in minutes', () => {
   const status = defaultStatus();
   status.grants[0].seconds_left = 3605;
   return withPage(STATUS, { status }, async (tab) => {
@@ -50,22 +50,22 @@ test('caches and users are shown', () => {
       ['0x00ff0000', '0', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
     ]);
     assert.deepEqual((await tab.rows('#pkd-users')).map((row) => row[2]), [
-      'active', 'switched off', 'expired: the last day is over', 'no key: make one on the Configuration page',
+      'active', 'disabled', 'expired', 'no key: make one on the Configuration page',
     ]);
   });
 });
 
 const STATES = [
-  ['open', '', 'The gate runs'],
-  ['waiting-for-time', '', 'no knock counts before NTP has set the clock'],
-  ['disabled', '', 'The gate is switched off'],
-  ['stopped', '', 'does not run'],
-  ['error', 'xt_pkd.ko is not loaded', 'The gate does not work: xt_pkd.ko is not loaded'],
+  ['open', '', 'The gate is running'],
+  ['waiting-for-time', '', 'knocks are ignored until NTP has set the clock'],
+  ['disabled', '', 'The gate is disabled'],
+  ['stopped', '', 'not running'],
+  ['error', 'xt_pkd.ko is not loaded', 'The gate has an error: xt_pkd.ko is not loaded'],
   ['melting', '', 'a state that this page does not know: melting'],
 ];
 
 for (const [state, reason, sentence] of STATES) {
-  test(`state ${state} has a sentence, and advice where something is to be done`, () =>
+  test(`state ${state} is described, with advice if something must be done`, () =>
     withPage(STATUS, { status: { ...defaultStatus(), state, reason } }, async (tab) => {
       const text = await tab.text('#pkd-state');
       assert.ok(text.includes(sentence), text);
@@ -74,7 +74,7 @@ for (const [state, reason, sentence] of STATES) {
     }));
 }
 
-test('an empty answer is told in words, not in empty tables', () => {
+test('empty tables say that they are empty', () => {
   const status = { ...defaultStatus(), grants: [], caches: [], users: [], state: 'disabled' };
   return withPage(STATUS, { status }, async (tab) => {
     for (const table of ['#pkd-grants', '#pkd-caches', '#pkd-users']) {
@@ -83,60 +83,60 @@ test('an empty answer is told in words, not in empty tables', () => {
   });
 });
 
-test('the page asks again, and shows what is new', () => withPage(STATUS, {}, async (tab, router) => {
+test('the page polls and shows the new state', () => withPage(STATUS, {}, async (tab, router) => {
   router.status = { ...defaultStatus(), state: 'stopped' };
-  await tab.waitForText('#pkd-state', 'does not run');
+  await tab.waitForText('#pkd-state', 'not running');
 }));
 
 const program = (answer) => ({ '/usr/sbin/pkd status --json': () => answer });
 const FAILURES = [
-  ['the program is missing', { '/usr/sbin/pkd status --json': undefined }, /is missing: install the package pkd/],
-  ['the answer is no JSON', program({ body: 'Segmentation fault' }), /cannot be read/],
-  ['the answer is empty', program({ body: '' }), /cannot be read/],
-  ['the answer has no state', program({ body: '{"version":"0.1.0"}' }), /cannot be read: it has no state/],
-  ['the answer is null', program({ body: 'null' }), /cannot be read: it has no state/],
+  ['the program is missing', { '/usr/sbin/pkd status --json': undefined }, /Cannot find \/usr\/sbin\/pkd: install the package pkd/],
+  ['the answer is not JSON', program({ body: 'Segmentation fault' }), /Cannot read the output/],
+  ['the answer is empty', program({ body: '' }), /Cannot read the output/],
+  ['the answer has no state', program({ body: '{"version":"0.1.0"}' }), /Cannot read the output of .*: missing state/],
+  ['the answer is null', program({ body: 'null' }), /Cannot read the output of .*: missing state/],
   ['the web server fails', program({ status: 500, reason: 'Internal Server Error' }), /failed: Internal Server Error/],
 ];
 
 for (const [what, programs, line] of FAILURES) {
-  test(`${what}: one clear line`, () => withPage(STATUS, { programs, faults: true }, async (tab) => {
+  test(`${what}: one line says so`, () => withPage(STATUS, { programs, faults: true }, async (tab) => {
     const text = await tab.text('#pkd-error');
     assert.match(text, line);
     assert.ok(!text.includes('\n'), text);
     assert.equal(await tab.text('h2'), 'Port knocking');
-    assert.equal(await tab.count('table'), 0, 'nothing old or empty beside it');
+    assert.equal(await tab.count('table'), 0, 'no old or empty tables are shown');
   }));
 }
 
 for (const scope of ['cgi-io', 'file']) {
-  test(`without the right to ${scope}, one line says what is missing`, () => {
+  test(`without the right to ${scope}, one line says which right is missing`, () => {
     const acl = readJson(ACL_FILE);
     delete acl['luci-app-pkd'].read[scope];
     return withPage(STATUS, { acl, faults: true }, async (tab) => {
-      assert.match(await tab.text('#pkd-error'), /lacks the access group luci-app-pkd/);
+      assert.match(await tab.text('#pkd-error'), /needs the access group luci-app-pkd/);
     });
   });
 }
 
-test('the page comes back when pkd does', () => {
+test('the page recovers when pkd does', () => {
   let there = false;
   const programs = program();
   programs['/usr/sbin/pkd status --json'] = () => (there ? { body: JSON.stringify(defaultStatus()) } : { body: '?' });
   return withPage(STATUS, { programs, faults: true }, async (tab) => {
-    assert.match(await tab.text('#pkd-error'), /cannot be read/);
+    assert.match(await tab.text('#pkd-error'), /Cannot read the output/);
     there = true;
-    await tab.waitForText('#pkd-state', 'The gate runs');
+    await tab.waitForText('#pkd-state', 'The gate is running');
     assert.equal(await tab.count('#pkd-error'), 0);
   });
 });
 
-test('a half-written answer does not break the page', () =>
+test('an incomplete answer does not break the page', () =>
   withPage(STATUS, { status: { state: 'open', grants: [null, 1, {}], caches: 'x', users: {}, counters: null } }, async (tab) => {
-    assert.match(await tab.text('#pkd-state'), /The gate runs/);
+    assert.match(await tab.text('#pkd-state'), /The gate is running/);
     assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['?', '?/?', '?']);
   }));
 
-test('HTML in what pkd tells is shown as text', () => {
+test('HTML in pkd’s output is shown as text', () => {
   const evil = '<img src=x onerror="window.broken=1">';
   const status = {
     ...defaultStatus(), state: 'error', reason: evil, version: evil, mode: evil,
@@ -149,11 +149,11 @@ test('HTML in what pkd tells is shown as text', () => {
     assert.equal(await tab.count('img'), 0);
     assert.equal(await tab.page.evaluate(() => window.broken), undefined);
     const text = await tab.text('#view');
-    assert.ok(text.split(evil).length > 15, 'and all of it is there');
+    assert.ok(text.split(evil).length > 15, 'every value is shown');
   });
 });
 
-test('the configuration is one link away', () => withPage(STATUS, {}, async (tab) => {
+test('a link leads to the configuration', () => withPage(STATUS, {}, async (tab) => {
   await Promise.all([tab.page.waitForNavigation(), tab.click('#view a')]);
   await tab.page.waitForSelector('#cbi-pkd');
 }));

@@ -1,6 +1,6 @@
-// LuCI's client runtime, as far as the pages of pkd use it. Where LuCI is sharp, this is too: E() and dom.content() take
-// a bare string for HTML, fields are checked only once they were touched, a dialog's map is a copy.
-// What the pages might use and this does not know fails loudly.
+// A fake of LuCI's client runtime, as far as pkd's pages use it. It has LuCI's pitfalls: E() and dom.content() treat a
+// bare string as HTML, fields are validated only once touched, and a dialog's map is a copy. A feature that this fake
+// lacks throws an error.
 'use strict';
 
 (() => {
@@ -125,7 +125,7 @@
     const response = await fetch(`${L.env.resource}/${name.replace(/\./g, '/')}.js`);
     if (!response.ok) throw absent(name);
     const source = await response.text();
-    // The strings at the head: 'require a.b as c'.
+    // The directives at the top: 'require a.b as c'.
     const needs = [];
     const head = /^\s*(?:\/\/[^\n]*\n|\/\*[\s\S]*?\*\/|'use strict';|'require ([^\s']+)(?: as ([^\s']+))?';)/;
     let rest = source;
@@ -137,7 +137,7 @@
     for (const [need] of needs) modules.push(await L.require(need));
     const make = new Function('L', ...needs.map(([, alias]) => alias), `${source}\n//# sourceURL=${name}.js`);
     const Class = make(L, ...modules);
-    if (typeof Class !== 'function') throw new Error(`"${name}" returns no class`);
+    if (typeof Class !== 'function') throw new Error(`"${name}" does not return a class`);
     return new Class();
   }
 
@@ -184,7 +184,7 @@
     },
   };
 
-  // --- uci: the browser's copy of configurations, and what was changed in it ---
+  // --- uci: the browser's copy of the configurations, and the changes to it ---
 
   const uciCall = (method, params, expect) => rpc.declare({ object: 'uci', method, params, expect, reject: true });
   const callGet = uciCall('get', ['config'], { values: {} });
@@ -245,7 +245,7 @@
       if (created) {
         created[name] = value;
       } else {
-        if (!(uci.values[config] || {})[id]) throw new Error(`there is no section ${config}.${id}`);
+        if (!(uci.values[config] || {})[id]) throw new Error(`unknown section ${config}.${id}`);
         const removed = (uci.deletes[config] || {})[id];
         if (Array.isArray(removed)) uci.deletes[config][id] = removed.filter((one) => one !== name);
         uci.sets[config] = uci.sets[config] || {};
@@ -386,7 +386,7 @@
         });
       };
     },
-    // Looks at the field only while it is part of the page, and only on events.
+    // Validates the field only on events, and only while it is part of the page.
     addValidator(field, type, optional, check, ...events) {
       if (!datatypes[type]) throw new Error(`no data type ${type}`);
       const validate = () => {
@@ -474,7 +474,7 @@
     getValue() { return this.input.value; },
   });
 
-  // One or several of the choices. As in LuCI, the node's value is all of them in one text.
+  // One or more choices. As in LuCI, the node's value is all of them in one string.
   ui.Dropdown = ui.AbstractElement.extend({
     render() {
       const list = E('ul', {});
@@ -502,7 +502,7 @@
     getValue() { return this.options.multiple ? this.selected() : (this.selected()[0] ?? null); },
   });
 
-  // The outer node has no value: its validation sees an empty text. What is typed is checked on its own.
+  // The outer node has no value, so its validator gets an empty string. Each item is validated separately.
   ui.DynamicList = ui.AbstractElement.extend({
     render() {
       const input = E('input', { type: 'text', class: 'cbi-input-text', disabled: this.options.disabled });
@@ -666,7 +666,7 @@
     },
   });
 
-  // Rows of texts; editing happens in a dialog with a map of its own, on copies of the options.
+  // Rows of text; a dialog with its own map edits copies of the options.
   form.GridSection = Section.extend({
     __init__(map, type, title, description) {
       this.setUp(map, type, title, description);
@@ -904,7 +904,7 @@
     formvalue: () => '',
   });
 
-  // --- what reads the firewall and the networks ---
+  // --- firewall, network and their widgets ---
 
   const firewall = {
     getZones: () => uci.load('firewall').then(() =>
@@ -921,7 +921,7 @@
         return form.Value.prototype.load.call(this, id);
       },
       renderWidget(id, value) {
-        if (!this.nocreate || this.multiple || this.allowlocal) throw new Error('this kind of ZoneSelect is not stood in for');
+        if (!this.nocreate || this.multiple || this.allowlocal) throw new Error('this fake does not support this kind of ZoneSelect');
         const choices = this.allowany ? { '*': E('strong', 'Any zone') } : {};
         this.zones.forEach((zone) => { choices[zone.getName()] = E('strong', zone.getName()); });
         return new ui.Dropdown(value, { ...this.common(id), choices }).render();
@@ -963,7 +963,7 @@
     baseclass: ready(Base), dom: ready(dom), rpc: ready(rpc), uci: ready(uci), fs: ready(fs), poll: ready(poll),
     ui: ready(ui), form: ready(form), view: ready(View), firewall: ready(firewall), network: ready(network),
     'tools.widgets': ready(widgets),
-    // The library that LuCI ships a part of. Its picture has a width and a height there, and no viewBox.
+    // LuCI ships a part of this library, where the SVG has a width and a height but no viewBox.
     uqr: () => import('/fakes/npm/uqr.mjs').then((library) => ({
       renderSVG(text, options) {
         const picture = library.renderSVG(text, options);

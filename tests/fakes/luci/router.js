@@ -1,5 +1,5 @@
-// A router as LuCI's pages see it: the web server, rpcd's session, uci and file objects, and cgi-io's exec.
-// Real are the pages, the menu and the access list, read from the package; all else is a stand-in.
+// A fake router, as LuCI's pages see it: the web server, rpcd's session, uci and file objects, and cgi-io's exec.
+// The pages, the menu and the access list are the package's own; everything else is fake.
 'use strict';
 
 const fs = require('node:fs');
@@ -7,7 +7,7 @@ const http = require('node:http');
 const path = require('node:path');
 
 const HERE = __dirname;
-// A changed copy of the package may be tested in its place.
+// Set PKD_LUCI_APP to test a modified copy of the package.
 const APP = process.env.PKD_LUCI_APP ||
   path.join(HERE, '../../../openwrt/feed/luci/luci-app-pkd');
 const ACL_FILE = path.join(APP, 'root/usr/share/rpcd/acl.d/luci-app-pkd.json');
@@ -18,19 +18,19 @@ const NOT_FOUND = 4;
 const PERMISSION_DENIED = 6;
 const NO_DATA = 5;
 
-// What every login to LuCI has without this package.
+// The rights that every LuCI login has without this package.
 const LUCI_GROUP = {
   read: { ubus: { session: ['access'], uci: ['changes', 'get'] } },
   write: { ubus: { uci: ['add', 'apply', 'confirm', 'delete', 'order', 'rename', 'set'] } },
 };
-// What the administrator has besides, of the parts that the pages touch.
+// Further rights of the administrator, as far as the pages use them.
 const ADMIN_GROUP = { read: { uci: ['network', 'wireless', 'luci'] } };
 
 function readJson(file) {
   return JSON.parse(fs.readFileSync(file, 'utf8'));
 }
 
-// fnmatch without FNM_PATHNAME, as rpcd calls it: a star also stands for slashes.
+// fnmatch without FNM_PATHNAME, as rpcd calls it: * also matches slashes.
 function matches(pattern, text) {
   const expression = pattern
     .replace(/[.+^${}()|\\]/g, '\\$&')
@@ -39,8 +39,8 @@ function matches(pattern, text) {
   return new RegExp(`^${expression}$`, 's').test(text);
 }
 
-// Single rights out of a group of an access list. Where a scope is a plain list ("uci", "cgi-io"), the function is the
-// name of the part that it stands in.
+// The single rights of a group in an access list. If a scope is a plain list ("uci", "cgi-io"), the function is the
+// name of the part, read or write.
 function rightsOf(group, source, parts) {
   const rights = [];
   for (const part of parts) {
@@ -95,8 +95,8 @@ function defaultStatus() {
 }
 
 class Router {
-  // acl: the access list, if not the package's own. parts: which halves of the group the login has. admin: the login
-  // has the administrator's other groups too. without: modules that this LuCI lacks.
+  // acl: replaces the package's access list. parts: which parts of the group the login has. admin: whether the login
+  // also has the administrator's rights. without: modules that this LuCI lacks.
   constructor(options = {}) {
     this.group = (options.acl || readJson(ACL_FILE))['luci-app-pkd'];
     this.rights = [
@@ -111,7 +111,7 @@ class Router {
     this.written = [];
     this.calls = [];
     this.answers = [];
-    // What programs answer: by command line, { status, reason, body }.
+    // The programs' answers by command line: { status, reason, body }.
     this.programs = {
       '/usr/sbin/pkd status --json': () => ({ body: JSON.stringify(this.status) }),
       '/etc/init.d/pkd reload': () => ({ body: '' }),
@@ -142,19 +142,19 @@ class Router {
     return new Promise((resolve) => { this.server.close(resolve); });
   }
 
-  // The page of a path in the menu, as LuCI's dispatcher finds it.
+  // The address of a menu entry's page, as LuCI's dispatcher resolves it.
   page(menuPath) {
     const entry = readJson(MENU_FILE)[menuPath];
-    if (!entry || entry.action.type !== 'view') throw new Error(`the menu has no view ${menuPath}`);
+    if (!entry || entry.action.type !== 'view') throw new Error(`unknown view in the menu: ${menuPath}`);
     return `${this.url}/cgi-bin/luci/${menuPath}`;
   }
 
-  // rpcd's session.access. Every right that fits counts as used, unless the page only asked whether it has it.
+  // rpcd's session.access. Every matching right counts as used, unless the page only queried it.
   allows(scope, object, name, { asked = false } = {}) {
-    const fitting = this.rights.filter((right) =>
+    const matching = this.rights.filter((right) =>
       right.scope === scope && matches(right.object, object) && matches(right.name, name));
-    if (!asked) fitting.forEach((right) => { right.used += 1; });
-    return fitting.length > 0;
+    if (!asked) matching.forEach((right) => { right.used += 1; });
+    return matching.length > 0;
   }
 
   unusedRights() {
@@ -224,7 +224,7 @@ class Router {
     const environment = { sessionid: this.session, view, without: this.without };
     return `<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>LuCI stand-in</title>
+<head><meta charset="utf-8"><title>Fake LuCI</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/fakes/style.css"></head>
 <body><div id="maincontent"><div id="view">Loading view…</div></div>
 <script>window.environment = ${JSON.stringify(environment)};</script>
@@ -259,7 +259,7 @@ class Router {
     return [OK, { values }];
   }
 
-  // Changes the login's own copy of a configuration; nothing is committed before apply.
+  // Changes the session's copy of a configuration; apply commits it.
   stage(config, change) {
     if (!this.allows('uci', config, 'write')) return [PERMISSION_DENIED];
     if (!this.staged[config]) return [NOT_FOUND];
@@ -319,7 +319,7 @@ class Router {
     return [OK];
   }
 
-  // cgi-io: first the right to the applet, then to the whole command line, else to the program alone.
+  // cgi-io checks the right to exec, then to the whole command line or to the program alone.
   exec(form) {
     const command = form.get('command') || '';
     const program = command.split(' ')[0];

@@ -6,50 +6,50 @@
 'require ui';
 'require dom';
 
-/* A key leaves this page twice: as a file that LuCI may write and never read, and on the screen, once. Nothing of it goes
- * into UCI, which everybody with a LuCI login of this page can read. */
+/* A key leaves this page in two ways: as a file that LuCI may write but not read, and on the screen, once. It never goes
+ * into UCI, which every login with access to this page can read. */
 
 const KEY_FOLDER = '/etc/pkd/keys/';
 const KEY_BYTES = 32;
 const KEY_MODE = 0o600;
 
-/* --- what a value has to look like: true, or one sentence that names the bad part --- */
+/* --- validators: each returns true, or one sentence that names the invalid part --- */
 
-function wholeNumber(text, least, greatest) {
-	return /^(0|[1-9][0-9]{0,8})$/.test(text) && Number(text) >= least && Number(text) <= greatest;
+function wholeNumber(text, min, max) {
+	return /^(0|[1-9][0-9]{0,8})$/.test(text) && Number(text) >= min && Number(text) <= max;
 }
 
 function checkPort(text) {
-	return wholeNumber(text, 1, 65535) || _('“%s” is no port: a port is a number from 1 to 65535.').format(text);
+	return wholeNumber(text, 1, 65535) || _('Invalid port “%s”: expected 1–65535.').format(text);
 }
 
 function checkKnockPort(text) {
 	return text === 'any' || wholeNumber(text, 1, 65535) ||
-		_('“%s” is no port: write a number from 1 to 65535, or any.').format(text);
+		_('Invalid port “%s”: expected 1–65535, or any.').format(text);
 }
 
 function checkSeconds(text) {
 	return wholeNumber(text, 1, 86400) ||
-		_('“%s” is no number of seconds: write a number from 1 to 86400, which is a day.').format(text);
+		_('Invalid number of seconds “%s”: expected 1–86400.').format(text);
 }
 
 function checkMark(text) {
 	if (!/^0x[0-9a-fA-F]{1,8}$/.test(text))
-		return _('“%s” is no mask: write 0x and up to 8 hexadecimal digits.').format(text);
+		return _('Invalid mask “%s”: expected 0x and 1 to 8 hexadecimal digits.').format(text);
 
 	const bits = Number(text).toString(2);
 	const run = bits.replace(/0+$/, '');
 
 	if (run !== '' && !/^1+$/.test(run))
-		return _('The bits of “%s” do not lie side by side: a mask is one run of 2 to 8 bits.').format(text);
+		return _('Invalid mask “%s”: its bits are not adjacent; expected 2 to 8 adjacent bits.').format(text);
 
 	if (run.length < 2 || run.length > 8)
-		return _('“%s” has %d bits: a mask is one run of 2 to 8 bits.').format(text, run.length);
+		return _('Invalid mask “%s”: expected 2 to 8 adjacent bits, found %d.').format(text, run.length);
 
 	return true;
 }
 
-/* The 4 bytes of a tag as 8 digits, or null. Text and 0x may mean the same tag; missing bytes are zero. */
+/* A tag's 4 bytes as 8 digits, or null. The same tag can be written as text and as hexadecimal; missing bytes are zero. */
 function tagBytes(text) {
 	if (checkTag(text) !== true)
 		return null;
@@ -63,36 +63,36 @@ function tagBytes(text) {
 
 function checkTag(text) {
 	if (text === '')
-		return _('The tag is missing: write 1 to 4 bytes of text, or 0x and hexadecimal.');
+		return _('Missing tag: enter 1 to 4 bytes of text, or 0x and hexadecimal digits.');
 
 	if (text.startsWith('0x')) {
 		const digits = text.substring(2);
 		const wrong = digits.match(/[^0-9a-fA-F]/u);
 
 		if (digits === '')
-			return _('“0x” says that hexadecimal follows, but nothing does.');
+			return _('Invalid tag “0x”: expected hexadecimal digits after 0x.');
 
 		if (wrong)
-			return _('“%s” in “%s” is no hexadecimal digit.').format(wrong[0], text);
+			return _('Invalid tag “%s”: “%s” is not a hexadecimal digit.').format(text, wrong[0]);
 
-		return digits.length <= 8 || _('“%s” has more than 8 digits: a tag has 4 bytes.').format(text);
+		return digits.length <= 8 || _('Invalid tag “%s”: expected at most 8 hexadecimal digits.').format(text);
 	}
 
 	const bytes = new TextEncoder().encode(text).length;
 
-	return bytes <= 4 || _('“%s” has %d bytes: a tag has at most 4.').format(text, bytes);
+	return bytes <= 4 || _('Invalid tag “%s”: expected at most 4 bytes, found %d.').format(text, bytes);
 }
 
 function checkUserTag(section_id, text) {
-	const right = checkTag(text);
+	const result = checkTag(text);
 
-	if (right !== true)
-		return right;
+	if (result !== true)
+		return result;
 
 	const twin = uci.sections('pkd', 'user').find((user) =>
 		user['.name'] !== section_id && tagBytes(String(user.tag || '')) === tagBytes(text));
 
-	return !twin || _('The tag “%s” is that of the user “%s” already.').format(text, twin['.name']);
+	return !twin || _('Tag “%s” is already used by user “%s”.').format(text, twin['.name']);
 }
 
 function checkDate(text) {
@@ -102,56 +102,56 @@ function checkDate(text) {
 	const parts = text.match(/^([0-9]{4})-([0-9]{2})-([0-9]{2})$/);
 
 	if (!parts)
-		return _('“%s” is no date: write year-month-day, as in 2027-12-31.').format(text);
+		return _('Invalid date “%s”: expected year-month-day, such as 2027-12-31.').format(text);
 
 	const [ year, month, day ] = parts.slice(1).map(Number);
 	const date = new Date(Date.UTC(year, month - 1, day));
 
 	return (year >= 1970 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day) ||
-		_('There is no day “%s”.').format(text);
+		_('Invalid date “%s”: there is no such day.').format(text);
 }
 
 function checkKeyFile(text) {
 	return text === '' || /^\/[^\s'"\\]{1,254}$/.test(text) ||
-		_('“%s” is no path: write an absolute one without spaces and quotes, of at most 255 characters.').format(text);
+		_('Invalid path “%s”: expected an absolute path of at most 255 characters without spaces, quotes or backslashes.').format(text);
 }
 
 function checkServiceName(text) {
 	return uci.sections('pkd', 'service').some((service) => service['.name'] === text) ||
-		_('There is no service “%s”.').format(text);
+		_('Unknown service “%s”.').format(text);
 }
 
-/* Sections of all kinds share one set of names. */
-function checkSectionName(text, longest) {
+/* Sections of all types share one namespace. */
+function checkSectionName(text, maxLength) {
 	const wrong = text.match(/[^A-Za-z0-9_]/u);
 
 	if (text === '')
-		return _('The name is missing.');
+		return _('Enter a name.');
 
 	if (wrong)
-		return _('“%s” in the name “%s” cannot be: names have letters, digits and _.').format(wrong[0], text);
+		return _('Invalid name “%s”: “%s” is not allowed; use letters, digits and _.').format(text, wrong[0]);
 
-	if (text.length > longest)
-		return _('The name “%s” has %d characters: at most %d can be.').format(text, text.length, longest);
+	if (text.length > maxLength)
+		return _('Invalid name “%s”: expected at most %d characters, found %d.').format(text, maxLength, text.length);
 
 	return uci.get('pkd', text) == null ||
-		_('The name “%s” is taken: the gate, services and users all need different ones.').format(text);
+		_('Name “%s” is already in use: the gate, services and users need different names.').format(text);
 }
 
-/* --- the line for the computer that knocks --- */
+/* --- the command for the computer that knocks --- */
 
 function quoted(word) {
 	return /^[A-Za-z0-9_.:\/%@+=,-]+$/.test(word) ? word : "'" + word.replace(/'/g, "'\\''") + "'";
 }
 
-/* An option's value that begins with a hyphen would be read as the next option. */
+/* A value that begins with a hyphen would be parsed as the next option. */
 function option(name, value) {
 	return value.startsWith('-') ? quoted(name + '=' + value) : name + ' ' + quoted(value);
 }
 
 function checkHost(text) {
 	return /^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$/.test(text) ||
-		_('“%s” is no name or address of this router.').format(text);
+		_('Invalid host “%s”: expected the router’s name or address.').format(text);
 }
 
 function clientLine(key, name, tag, port, host) {
@@ -174,14 +174,14 @@ function randomKey() {
 	return '0x' + Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/* Of rpcd, or of the web server before it. */
+/* From rpcd, or from the web server in front of it. */
 function denied(error) {
 	return error.name === 'PermissionError' || /access denied|permission denied/i.test(error.message);
 }
 
 function explain(error) {
 	return denied(error)
-		? _('permission denied; this login lacks write access of the group luci-app-pkd')
+		? _('permission denied: this login needs write access (group luci-app-pkd)')
 		: error.message;
 }
 
@@ -189,25 +189,24 @@ function notify(text, kind) {
 	ui.addNotification(null, E('p', {}, [ text ]), kind);
 }
 
-/* LuCI looks at a field only once somebody has touched it. Here every value is looked at again when it is saved: what was
- * there before, defaults, and the elements of lists too. LuCI copies options into its dialogs, so nothing here may hold on
- * to the option itself. */
-function watch(o, check) {
+/* LuCI validates a field only once it was touched. This validates every value on saving: stored values, defaults and
+ * list items too. LuCI copies options into its dialogs, so the functions must use `this` and not the option `o`. */
+function validateOnSave(o, check) {
 	const parse = o.parse;
 
 	o.validate = function(section_id, value) {
-		return firstFault(this, section_id, value, check) || true;
+		return firstError(this, section_id, value, check) || true;
 	};
 
 	o.parse = function(section_id) {
-		const fault = this.isActive(section_id)
-			? firstFault(this, section_id, this.formvalue(section_id), check)
+		const invalid = this.isActive(section_id)
+			? firstError(this, section_id, this.formvalue(section_id), check)
 			: null;
 
-		if (fault) {
-			flag(this, section_id, fault);
+		if (invalid) {
+			markInvalid(this, section_id, invalid);
 
-			return Promise.reject(new TypeError('%s: %s'.format(this.title, fault)));
+			return Promise.reject(new TypeError('%s: %s'.format(this.title, invalid)));
 		}
 
 		return parse.call(this, section_id);
@@ -216,24 +215,24 @@ function watch(o, check) {
 	return o;
 }
 
-function firstFault(o, section_id, value, check) {
-	/* LuCI hands over the choices of a MultiValue as one text. */
+function firstError(o, section_id, value, check) {
+	/* LuCI passes the choices of a MultiValue as one string. */
 	const values = (o instanceof form.MultiValue) ? L.toArray(value) : [].concat(value == null ? '' : value);
 
 	for (const one of values) {
 		if (one === '' && (o.optional || o.rmempty))
 			continue;
 
-		const right = check(section_id, one);
+		const result = check(section_id, one);
 
-		if (right !== true)
-			return right;
+		if (result !== true)
+			return result;
 	}
 
 	return null;
 }
 
-function flag(o, section_id, fault) {
+function markInvalid(o, section_id, message) {
 	const element = o.getUIElement(section_id);
 
 	if (!element)
@@ -242,7 +241,7 @@ function flag(o, section_id, fault) {
 	const field = element.node.querySelector('input[type="text"], select') || element.node;
 
 	field.classList.add('cbi-input-invalid');
-	field.setAttribute('data-tooltip', fault);
+	field.setAttribute('data-tooltip', message);
 	field.setAttribute('data-tooltip-style', 'error');
 }
 
@@ -250,7 +249,7 @@ function ignoringSection(check) {
 	return (section_id, value) => check(value);
 }
 
-/* ZoneSelect reads the networks as well, which a login with few rights may not: then the names of the zones have to do. */
+/* ZoneSelect also reads the networks. For a login without that right, the page lists the zones by name instead. */
 function loadZones() {
 	return Promise.all([
 		L.require('tools.widgets'),
@@ -264,7 +263,7 @@ function loadZones() {
 
 return view.extend({
 	load: function() {
-		/* uqr draws the QR codes; a LuCI without it shows the line alone. */
+		/* uqr draws the QR codes; without it, only the command is shown. */
 		return uci.load('pkd').then(() => Promise.all([
 			loadZones(),
 			L.resolveDefault(L.require('uqr'), null)
@@ -279,25 +278,25 @@ return view.extend({
 		s.tab('advanced', _('Advanced'));
 
 		o = s.taboption('general', form.Flag, 'enabled', _('Enabled'),
-			_('Off: no knock counts, and pkd changes nothing in the firewall.'));
+			_('If disabled, knocks are ignored and pkd does not change the firewall.'));
 		o.rmempty = false;
 
-		o = s.taboption('general', form.Value, 'port', _('Knock at'),
-			_('The UDP port that is knocked at, or any: then knocks count at every port.'));
+		o = s.taboption('general', form.Value, 'port', _('Knock port'),
+			_('UDP port to knock at, or any to accept knocks at every port.'));
 		o.default = 'any';
 		o.rmempty = false;
-		watch(o, ignoringSection(checkKnockPort));
+		validateOnSave(o, ignoringSection(checkKnockPort));
 
 		if (zones.widgets) {
-			o = s.taboption('general', zones.widgets.ZoneSelect, 'zone', _('Knocks come from'),
-				_('The firewall zone on whose side people knock.'));
+			o = s.taboption('general', zones.widgets.ZoneSelect, 'zone', _('Source zone'),
+				_('Firewall zone that knocks come from.'));
 			o.nocreate = true;
 			o.allowany = true;
 		}
 		else {
-			o = s.taboption('general', form.ListValue, 'zone', _('Knocks come from'),
-				_('The firewall zone on whose side people knock.'));
-			o.value('*', _('any zone'));
+			o = s.taboption('general', form.ListValue, 'zone', _('Source zone'),
+				_('Firewall zone that knocks come from.'));
+			o.value('*', _('Any zone'));
 
 			const stored = uci.get('pkd', 'gate', 'zone');
 			const names = new Set(zones.names.concat(stored && stored !== 'any' ? stored : 'wan'));
@@ -305,7 +304,7 @@ return view.extend({
 			names.forEach((name) => o.value(name, name));
 		}
 
-		/* The widget says * for what UCI calls any. */
+		/* The widget uses * where UCI has any. */
 		const load = o.load;
 
 		o.load = function(section_id) {
@@ -318,9 +317,9 @@ return view.extend({
 		o.rmempty = false;
 
 		o = s.taboption('general', form.ListValue, 'clock', _('Clock'),
-			_('Knocks carry the time. A router without a battery starts with a wrong one until NTP has set it.'));
-		o.value('ntp', _('wait for NTP: no knock counts before it has set the clock'));
-		o.value('trust', _('trust: the clock is right when the router starts'));
+			_('A knock contains the time. The clock of a router without a battery is wrong after a boot, until NTP has set it.'));
+		o.value('ntp', _('ntp: ignore knocks until NTP has set the clock'));
+		o.value('trust', _('trust: the clock is correct after a boot'));
 		o.default = 'ntp';
 		o.rmempty = false;
 
@@ -331,15 +330,15 @@ return view.extend({
 		o.rmempty = false;
 
 		o = s.taboption('advanced', form.Value, 'mark', _('Packet mark'),
-			_('Bits of the packet mark that pkd may use: a mask of 2 to 8 adjacent bits that neither mwan3 nor pbr uses.'));
+			_('Packet mark bits for pkd: a mask of 2 to 8 adjacent bits that no other program, such as mwan3 or pbr, uses.'));
 		o.default = '0x00ff0000';
 		o.rmempty = false;
-		watch(o, ignoringSection(checkMark));
+		validateOnSave(o, ignoringSection(checkMark));
 	},
 
 	addServices: function(m) {
 		const s = m.section(form.GridSection, 'service', _('Services'),
-			_('What a knock opens, to the address that the knock came from.'));
+			_('Ports that a knock opens for the address it came from.'));
 		let o;
 
 		s.addremove = true;
@@ -348,10 +347,10 @@ return view.extend({
 		s.modaltitle = (section_id) => _('Service %s').format(section_id);
 
 		s.handleAdd = function(ev, name) {
-			const right = checkSectionName(name, 16);
+			const result = checkSectionName(name, 16);
 
-			if (right !== true)
-				return notify(right, 'error');
+			if (result !== true)
+				return notify(result, 'error');
 
 			return form.GridSection.prototype.handleAdd.call(this, ev, name);
 		};
@@ -360,7 +359,7 @@ return view.extend({
 			const users = uci.sections('pkd', 'user').filter((user) => L.toArray(user.service).includes(section_id));
 
 			if (users.length)
-				return notify(_('The service “%s” stays: take it away from %s first.').format(
+				return notify(_('Cannot delete service “%s”: remove it from %s first.').format(
 					section_id, users.map((user) => '“' + user['.name'] + '”').join(', ')), 'error');
 
 			return form.GridSection.prototype.handleRemove.call(this, section_id, ev);
@@ -374,22 +373,22 @@ return view.extend({
 
 		o = s.option(form.Value, 'port', _('Port'));
 		o.rmempty = false;
-		watch(o, ignoringSection(checkPort));
+		validateOnSave(o, ignoringSection(checkPort));
 
-		o = s.option(form.Value, 'seconds', _('Open for seconds'),
-			_('How long after the knock a new connection may begin. What is connected stays connected.'));
+		o = s.option(form.Value, 'seconds', _('Seconds open'),
+			_('How long new connections may start after a knock. Established connections stay open.'));
 		o.default = '30';
 		o.rmempty = false;
-		watch(o, ignoringSection(checkSeconds));
+		validateOnSave(o, ignoringSection(checkSeconds));
 
 		o = s.option(form.DynamicList, 'tag', _('Only for tags'),
-			_('Only users with one of these tags may open it. Empty: every user who lists the service.'));
+			_('Only users with one of these tags may open this service. If empty, all users who list the service may.'));
 		o.textvalue = function(section_id) {
 			const tags = L.toArray(this.cfgvalue(section_id));
 
 			return E('span', {}, [ tags.length ? tags.join(', ') : _('all users') ]);
 		};
-		watch(o, ignoringSection(checkTag));
+		validateOnSave(o, ignoringSection(checkTag));
 	},
 
 	addUsers: function(m, uqr) {
@@ -403,10 +402,10 @@ return view.extend({
 		s.modaltitle = (section_id) => _('User %s').format(section_id);
 
 		s.handleAdd = function(ev, name) {
-			const right = checkSectionName(name, 32);
+			const result = checkSectionName(name, 32);
 
-			if (right !== true)
-				return notify(right, 'error');
+			if (result !== true)
+				return notify(result, 'error');
 
 			return form.GridSection.prototype.handleAdd.call(this, ev, name);
 		};
@@ -415,12 +414,12 @@ return view.extend({
 		o.default = '1';
 
 		o = s.option(form.Value, 'tag', _('Tag'),
-			_('1 to 4 bytes of text, or 0x and hexadecimal. It goes over the wire in the clear, and no two users have the same.'));
+			_('1 to 4 bytes of text, or 0x and hexadecimal digits. It is sent unencrypted, and each user needs a different one.'));
 		o.rmempty = false;
-		watch(o, checkUserTag);
+		validateOnSave(o, checkUserTag);
 
 		o = s.option(form.MultiValue, 'service', _('Opens'),
-			_('The services that a knock of this user opens.'));
+			_('Services that this user’s knocks open.'));
 		o.load = function(section_id) {
 			const stored = L.toArray(uci.get('pkd', section_id, 'service'));
 			const known = uci.sections('pkd', 'service').map((service) => service['.name']);
@@ -433,31 +432,31 @@ return view.extend({
 
 			return stored;
 		};
-		watch(o, ignoringSection(checkServiceName));
+		validateOnSave(o, ignoringSection(checkServiceName));
 
 		o = s.option(form.Value, 'window', _('Window'),
-			_('How many seconds the clock of the knocking computer may differ from the router’s.'));
+			_('How many seconds the clock of the computer that knocks may differ from the router’s.'));
 		o.default = '10';
 		o.rmempty = false;
-		watch(o, ignoringSection(checkSeconds));
+		validateOnSave(o, ignoringSection(checkSeconds));
 
-		o = s.option(form.Value, 'expires', _('Last day'),
-			_('The last day (UTC) on which knocks of this user count, as year-month-day. Empty: no end.'));
+		o = s.option(form.Value, 'expires', _('Expires'),
+			_('Last day (UTC) on which this user’s knocks are accepted, as year-month-day. If empty, the user never expires.'));
 		o.placeholder = '2027-12-31';
 		o.textvalue = function(section_id) {
-			return E('span', {}, [ this.cfgvalue(section_id) || _('no end') ]);
+			return E('span', {}, [ this.cfgvalue(section_id) || _('never') ]);
 		};
-		watch(o, ignoringSection(checkDate));
+		validateOnSave(o, ignoringSection(checkDate));
 
 		o = s.option(form.Value, 'key_file', _('Key file'),
-			_('Where the router keeps the key. LuCI can write keys into %s, and read none.').format(KEY_FOLDER));
+			_('Where the router stores the key. LuCI can write keys to %s but cannot read them.').format(KEY_FOLDER));
 		o.modalonly = true;
 		o.load = function(section_id) {
 			this.placeholder = KEY_FOLDER + section_id + '.key';
 
 			return form.Value.prototype.load.call(this, section_id);
 		};
-		watch(o, ignoringSection(checkKeyFile));
+		validateOnSave(o, ignoringSection(checkKeyFile));
 
 		o = s.option(form.Button, '_make', _('Key'));
 		o.editable = true;
@@ -468,14 +467,14 @@ return view.extend({
 		o.onclick = (ev, section_id) => this.makeKey(section_id, uqr);
 	},
 
-	/* Shows a fresh key once; writes it when asked to, and forgets it. */
+	/* Shows a new key once, and writes it on request. */
 	makeKey: function(name, uqr) {
 		const tag = String(uci.get('pkd', name, 'tag') || '');
 		const port = String(uci.get('pkd', 'gate', 'port') || 'any');
 		const path = KEY_FOLDER + name + '.key';
 
 		if (checkTag(tag) !== true || checkKnockPort(port) !== true)
-			return notify(_('The line for “%s” needs a valid tag, and a valid port of the gate: correct and save them first.').format(name), 'error');
+			return notify(_('Cannot make a key for “%s”: save a valid tag and a valid knock port first.').format(name), 'error');
 
 		const key = randomKey();
 		const host = E('input', {
@@ -486,27 +485,27 @@ return view.extend({
 		});
 		const line = E('pre', { 'id': 'pkd-key-line', 'style': 'white-space:pre-wrap;overflow-wrap:anywhere;user-select:all' });
 		const code = E('div', { 'id': 'pkd-key-qr', 'style': 'background:#fff;width:320px;max-width:100%' });
-		const fault = E('div', { 'class': 'alert-message error', 'id': 'pkd-key-error', 'style': 'display:none' });
+		const errorBox = E('div', { 'class': 'alert-message error', 'id': 'pkd-key-error', 'style': 'display:none' });
 
-		const complain = (text) => {
-			dom.content(fault, [ text ]);
-			fault.style.display = text ? '' : 'none';
+		const showError = (text) => {
+			dom.content(errorBox, [ text ]);
+			errorBox.style.display = text ? '' : 'none';
 		};
 
 		const draw = () => {
-			const right = checkHost(host.value);
+			const result = checkHost(host.value);
 
-			complain(right === true ? '' : right);
-			host.classList.toggle('cbi-input-invalid', right !== true);
+			showError(result === true ? '' : result);
+			host.classList.toggle('cbi-input-invalid', result !== true);
 
-			const text = right === true ? clientLine(key, name, tag, port, host.value) : '';
+			const text = result === true ? clientLine(key, name, tag, port, host.value) : '';
 
 			dom.content(line, [ text ]);
 			dom.content(code, []);
 			write.disabled = !text;
 
 			if (uqr && text) {
-				/* Digits, and the four empty modules around that readers ask for; nothing of it is text of the user. */
+				/* The SVG contains only numbers, no user input. QR readers need the border of four modules. */
 				code.innerHTML = uqr.renderSVG(text, { pixelSize: 4, border: 4 });
 
 				const svg = code.querySelector('svg');
@@ -518,7 +517,7 @@ return view.extend({
 			}
 		};
 
-		const forget = () => {
+		const close = () => {
 			dom.content(line, []);
 			dom.content(code, []);
 			ui.hideModal();
@@ -527,16 +526,16 @@ return view.extend({
 		const write = E('button', {
 			'class': 'btn cbi-button cbi-button-positive important',
 			'id': 'pkd-key-write',
-			'click': ui.createHandlerFn(this, () => this.writeKey(name, path, key).then(forget, (error) =>
-				complain(error.message)))
+			'click': ui.createHandlerFn(this, () => this.writeKey(name, path, key).then(close, (error) =>
+				showError(error.message)))
 		}, [ _('Write key') ]);
 
 		host.addEventListener('input', draw);
 		draw();
 
-		ui.showModal(_('A key for %s').format(name), [
+		ui.showModal(_('Key for %s').format(name), [
 			E('p', {}, [
-				_('Type this line on the computer that knocks, or scan it. It is shown once: nothing in LuCI can read a key back.')
+				_('Run this command on the computer that knocks, or scan the QR code. The key is shown only once: LuCI cannot read it back.')
 			]),
 			E('div', { 'class': 'cbi-value' }, [
 				E('label', { 'class': 'cbi-value-title', 'for': 'pkd-key-host' }, [ _('The router’s name or address') ]),
@@ -545,14 +544,14 @@ return view.extend({
 			line,
 			code,
 			E('p', {}, [
-				_('“Write key” puts it into %s. The key that may be there now stops working; “Cancel” leaves everything as it is.').format(path)
+				_('“Write key” saves the key to %s. An existing key there is replaced and stops working. “Cancel” changes nothing.').format(path)
 			]),
-			fault,
+			errorBox,
 			E('div', { 'class': 'right' }, [
 				E('button', {
 					'class': 'btn cbi-button',
 					'id': 'pkd-key-cancel',
-					'click': forget
+					'click': close
 				}, [ _('Cancel') ]),
 				' ',
 				write
@@ -562,53 +561,53 @@ return view.extend({
 
 	writeKey: function(name, path, key) {
 		return fs.write(path, key + '\n', KEY_MODE).catch((error) => {
-			throw new Error(_('The key was not written: %s.').format(explain(error)));
+			throw new Error(_('Cannot write the key: %s.').format(explain(error)));
 		}).then(() => {
 			uci.set('pkd', name, 'key_file', path);
 			uci.unset('pkd', name, 'key');
 
 			return uci.save().catch((error) => {
-				throw new Error(_('The key lies in %s now, but the configuration does not name it: %s.').format(path, explain(error)));
+				throw new Error(_('The key was written to %s, but cannot be added to the configuration: %s.').format(path, explain(error)));
 			});
 		}).then(() => {
 			this.warn();
 
-			/* The configuration need not have changed, so Save & Apply alone could leave the old key at work. */
+			/* If the configuration did not change, Save & Apply alone would leave the old key in use. */
 			return fs.exec_direct('/etc/init.d/pkd', [ 'reload' ], 'text').then(() =>
-				notify(_('The key of “%s” is written. Save & Apply, if there are changes left to apply.').format(name), 'info')
+				notify(_('The key of “%s” was written. If changes are pending, choose Save & Apply.').format(name), 'info')
 			).catch((error) =>
-				notify(_('The key of “%s” is written, but pkd took no notice: %s. Run “service pkd reload” on the router.').format(
+				notify(_('The key of “%s” was written, but pkd could not be reloaded: %s. Run “service pkd reload” on the router.').format(
 					name, explain(error)), 'warning'));
 		});
 	},
 
-	/* Keys that lie in UCI, from other times. */
+	/* Warns of keys that are stored in UCI itself. */
 	warn: function() {
 		const names = uci.sections('pkd', 'user').filter((user) => user.key != null).map((user) => '“' + user['.name'] + '”');
 
 		this.warning.style.display = names.length ? '' : 'none';
 		dom.content(this.warning, [
-			_('The key of %s lies in the configuration, where every program that may read it over ubus finds it. Make a new key: it goes into a file, and the old one is removed.').format(names.join(', '))
+			_('The key of %s is stored in the configuration, where every program with ubus access to it can read it. Make a new key: it is written to a file, and the old one is removed from the configuration.').format(names.join(', '))
 		]);
 	},
 
 	render: function(data) {
 		if (!data.error && uci.get('pkd', 'gate') == null)
-			data.error = new Error(_('/etc/config/pkd has no section “gate”. Install the package pkd anew.'));
+			data.error = new Error(_('/etc/config/pkd has no section “gate”: reinstall the package pkd.'));
 
 		if (data.error)
 			return E('div', {}, [
 				E('h2', {}, [ _('Port knocking') ]),
 				E('div', { 'class': 'alert-message error', 'id': 'pkd-error' }, [
 					denied(data.error)
-						? _('This login may not read the configuration of pkd: it lacks the access group luci-app-pkd.')
-						: _('The configuration of pkd cannot be read: %s').format(data.error.message)
+						? _('This login may not read pkd’s configuration: it needs the access group luci-app-pkd.')
+						: _('Cannot read pkd’s configuration: %s').format(data.error.message)
 				])
 			]);
 
 		const [ zones, uqr ] = data;
 		const m = new form.Map('pkd', _('Port knocking'),
-			_('Ports stay closed to all, and open to the one address that has just sent the right datagram.'));
+			_('pkd keeps ports closed, and opens them only to an address that has just sent a valid knock.'));
 
 		this.addGate(m, zones);
 		this.addServices(m);

@@ -4,66 +4,66 @@
 'require poll';
 'require dom';
 
-/* What is shown comes from one program. Every text of it goes into the page inside an array: E() and dom.content() take
- * a bare string for HTML. */
+/* Everything shown is the output of one program. Its strings always go into the page inside an array, because E() and
+ * dom.content() treat a bare string as HTML. */
 
 const POLL_SECONDS = 3;
 
-/* One sentence, and what to do. */
+/* The kind of message, the state in one sentence, and what to do. */
 function describe(status) {
 	switch (status.state) {
 	case 'open':
-		return [ 'success', _('The gate runs: whoever sends a right knock is let in.'), '' ];
+		return [ 'success', _('The gate is running and accepts knocks.'), '' ];
 
 	case 'waiting-for-time':
-		return [ 'warning', _('The gate waits: no knock counts before NTP has set the clock.'),
-			_('This ends by itself once the router reaches a time server; System → System → Time Synchronization has the list.') ];
+		return [ 'warning', _('The gate is waiting: knocks are ignored until NTP has set the clock.'),
+			_('This ends once the router reaches a time server; they are listed under System → System → Time Synchronization.') ];
 
 	case 'disabled':
-		return [ 'notice', _('The gate is switched off: no knock counts.'),
-			_('Tick “Enabled” on the Configuration page, then Save & Apply.') ];
+		return [ 'notice', _('The gate is disabled: knocks are ignored.'),
+			_('Select “Enabled” on the Configuration page, then choose Save & Apply.') ];
 
 	case 'stopped':
-		return [ 'warning', _('The gate is switched on, but does not run: no knock counts.'),
-			_('Start “pkd” under System → Startup; Status → System Log tells why it ended.') ];
+		return [ 'warning', _('The gate is enabled but not running: knocks are ignored.'),
+			_('Start “pkd” under System → Startup; Status → System Log shows why it stopped.') ];
 
 	case 'error':
-		return [ 'error', _('The gate does not work: %s').format(status.reason || _('no reason is given')),
-			_('Correct that on the Configuration page, then Save & Apply; Status → System Log may tell more.') ];
+		return [ 'error', _('The gate has an error: %s').format(status.reason || _('no reason given')),
+			_('Correct it on the Configuration page, then choose Save & Apply; Status → System Log may show more.') ];
 	}
 
-	return [ 'error', _('pkd tells of a state that this page does not know: %s').format(status.state),
+	return [ 'error', _('pkd reports a state that this page does not know: %s').format(status.state),
 		_('Update the packages pkd and luci-app-pkd together.') ];
 }
 
 const COUNTERS = [
-	[ 'Accept', _('Right knocks; each opened its services') ],
-	[ 'Length', _('No knock at all: datagrams of another length') ],
-	[ 'Tag', _('Another tag; with several users, each rule counts the knocks of the others') ],
-	[ 'Window', _('The knock’s time was too far off; compare both clocks') ],
-	[ 'Replay', _('Used before, or older than what the gate remembers') ],
+	[ 'Accept', _('Valid knocks; each opened its user’s services') ],
+	[ 'Length', _('Not a knock: a datagram of a different length') ],
+	[ 'Tag', _('Unknown tag; with several users, each user’s rule also counts the other users’ knocks') ],
+	[ 'Window', _('Time outside the window: compare both clocks') ],
+	[ 'Replay', _('Already used, or not later than the floor') ],
 	[ 'Digest', _('Wrong key, or a forgery') ]
 ];
 
 const USER_STATES = {
 	'active': _('active'),
-	'disabled': _('switched off'),
-	'expired': _('expired: the last day is over'),
+	'disabled': _('disabled'),
+	'expired': _('expired'),
 	'no-key': _('no key: make one on the Configuration page')
 };
 
-/* What went wrong, in one line. */
+/* One line that describes the error. */
 function explain(error) {
 	switch (error.name) {
 	case 'PermissionError':
-		return _('This login may not ask for the status of pkd: it lacks the access group luci-app-pkd.');
+		return _('This login may not read pkd’s status: it needs the access group luci-app-pkd.');
 
 	case 'NotFoundError':
-		return _('The program /usr/sbin/pkd is missing: install the package pkd.');
+		return _('Cannot find /usr/sbin/pkd: install the package pkd.');
 
 	case 'SyntaxError':
 	case 'TypeError':
-		return _('What “pkd status --json” answered cannot be read: %s').format(error.message);
+		return _('Cannot read the output of “pkd status --json”: %s').format(error.message);
 	}
 
 	return _('“pkd status --json” failed: %s').format(error.message);
@@ -108,11 +108,11 @@ function section(title, content) {
 }
 
 return view.extend({
-	/* Never rejects: the page has to come up whatever pkd does. */
+	/* Never rejects, so that the page is shown even if pkd fails. */
 	ask: function() {
 		return fs.exec_direct('/usr/sbin/pkd', [ 'status', '--json' ], 'json').then((status) => {
 			if (status === null || typeof status !== 'object' || typeof status.state !== 'string')
-				throw new TypeError(_('it has no state'));
+				throw new TypeError(_('missing state'));
 
 			return { status: status, at: Date.now() };
 		}).catch((error) => ({ error: error }));
@@ -139,7 +139,7 @@ return view.extend({
 		];
 
 		nodes.push(section(_('Open now'), table('pkd-grants',
-			[ _('Service'), _('Port'), _('For the address'), _('Time left') ],
+			[ _('Service'), _('Port'), _('Address'), _('Time left') ],
 			list(status.grants).map((grant) => [
 				plain(grant.service),
 				'%s/%s'.format(plain(grant.port), plain(grant.protocol)),
@@ -149,7 +149,7 @@ return view.extend({
 					'data-ends': String(at + Number(grant.seconds_left) * 1000)
 				}, [ duration(Number(grant.seconds_left)) ])
 			]),
-			_('Nothing is open: nobody has knocked within the last seconds.'))));
+			_('Nothing is open: there was no valid knock recently.'))));
 
 		nodes.push(section(_('Users'), table('pkd-users',
 			[ _('Name'), _('Tag'), _('State') ],
@@ -158,14 +158,14 @@ return view.extend({
 				plain(user.tag),
 				USER_STATES.hasOwnProperty(user.state) ? USER_STATES[user.state] : plain(user.state)
 			]),
-			_('There is no user: nobody can knock.'))));
+			_('There are no users: nobody can knock.'))));
 
-		nodes.push(section(_('What arrived'), table('pkd-counters',
+		nodes.push(section(_('Received datagrams'), table('pkd-counters',
 			[ _('Verdict'), _('Datagrams'), _('Meaning') ],
 			COUNTERS.map((row) => [ row[0], plain(counters[row[0]]), row[1] ]), '')));
 
-		nodes.push(section(_('Caches: the memory of knocks'), table('pkd-caches',
-			[ _('Tag'), _('Rules'), _('Window'), _('Knocks kept'), _('Newest knock'), _('Nothing counts up to'), _('Hears knocks') ],
+		nodes.push(section(_('Replay caches'), table('pkd-caches',
+			[ _('Tag'), _('Rules'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
 			list(status.caches).map((cache) => [
 				plain(cache.tag),
 				plain(cache.rules),
@@ -175,10 +175,10 @@ return view.extend({
 				utc(cache.floor),
 				cache.wait > 0 ? _('in %s').format(duration(cache.wait)) : _('now')
 			]),
-			_('No cache is set up: the gate checks no knocks now.'))));
+			_('There are no replay caches: the gate is not checking knocks.'))));
 
 		nodes.push(E('p', {}, [
-			_('pkd %s, mode %s; the router’s clock says %s.').format(
+			_('pkd %s, mode %s. Router’s clock: %s.').format(
 				plain(status.version), plain(status.mode), utc(status.now)) ]));
 
 		return nodes;
@@ -190,7 +190,7 @@ return view.extend({
 			: this.renderStatus(answer.status, answer.at));
 	},
 
-	/* The seconds between two answers. */
+	/* Counts the seconds down between two answers. */
 	tick: function() {
 		this.page.querySelectorAll('.pkd-left').forEach((node) => {
 			const left = (Number(node.getAttribute('data-ends')) - Date.now()) / 1000;
@@ -209,7 +209,7 @@ return view.extend({
 		return E('div', {}, [
 			E('h2', {}, [ _('Port knocking') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('pkd keeps ports closed, and opens them to the one address that has just sent the right datagram. '),
+				_('pkd keeps ports closed, and opens them only to an address that has just sent a valid knock.'), ' ',
 				E('a', { 'href': L.url('admin/services/pkd/config') }, [ _('Configuration') ])
 			]),
 			this.page
