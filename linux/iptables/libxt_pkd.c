@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * iptables' side of the match "pkd": the options after "-m pkd".
+ * The iptables extension for the match "pkd": the options after "-m pkd".
  *
- * Every error goes out as one line that names the bad part; no message, listing or warning holds a
- * key. Only iptables-save and "iptables -S" print one, because rules must come back.
+ * Every error is one line that names the invalid part. No message, listing or warning contains a
+ * key. Only iptables-save and "iptables -S" print keys, because their output must restore the rules.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,10 +19,10 @@
 #include "pkd_text.h"
 #include "xt_pkd.h"
 
-/* Fits the longest right content: a byte-order mark, 0x, two digits a byte, CR, LF. */
+/* Room for the longest valid content: a byte order mark, 0x, two digits per byte, CR, LF. */
 #define PKD_FILE_MAX 127
 
-/* Editors on Windows begin a file with this mark, which is no part of its text. */
+/* Windows editors write this UTF-8 mark at the start of a file; it is not part of the text. */
 static const char pkd_byte_order_mark[] = { '\xef', '\xbb', '\xbf' };
 
 enum {
@@ -32,7 +32,7 @@ enum {
 	O_WINDOW,
 };
 
-/* Of both revisions, so that revision 0 can say why it has no --key-file. */
+/* For both revisions, so that revision 0 can explain why it lacks --key-file. */
 static const struct xt_option_entry pkd_mt_opts[] = {
 	{ .name = "key", .id = O_KEY, .type = XTTYPE_STRING },
 	{ .name = "key-file", .id = O_KEY_FILE, .type = XTTYPE_STRING },
@@ -44,17 +44,17 @@ static const struct xt_option_entry pkd_mt_opts[] = {
 static void pkd_mt_help(void)
 {
 	printf(
-"pkd match options (give one of the first two):\n"
-"  --key-file PATH   read KEY, one line, from this file, which only its owner\n"
-"                    should be able to read; PATH is absolute, at most %u bytes\n"
+"pkd match options (one of the first two is required):\n"
+"  --key-file PATH   read KEY from the only line of this file, which only its\n"
+"                    owner should be able to read; absolute, at most %u bytes\n"
 "  --key KEY         the secret, at most %u bytes; ps shows it to every user\n"
-"                    while this command runs, so --key-file is better\n"
-"  --tag TAG         which knocks this key is for, at most %u bytes (default %s)\n"
-"  --window SECONDS  how far, plus and minus, a knock's time may be from ours,\n"
-"                    0 to 4294967295 (default %u); 0: this gateway has no clock,\n"
-"                    times must only grow from knock to knock\n"
-"KEY and TAG are text, or hexadecimal after 0x, where an odd digit at the end is\n"
-"the high half of a last byte (0xa1b is a1 b0). Zero bytes fill what is left.\n",
+"                    while this command runs, so prefer --key-file\n"
+"  --tag TAG         tag that selects this key, at most %u bytes (default %s)\n"
+"  --window SECONDS  how far a knock's time may differ from the gateway's clock,\n"
+"                    0 to 4294967295 (default %u); 0: the gateway has no clock,\n"
+"                    and each knock's time must be later than the last one's\n"
+"KEY and TAG are text, or hexadecimal after 0x. An odd digit at the end is the\n"
+"high nibble of a last byte (0xa1b is a1 b0). Both are padded with zero bytes.\n",
 	       XT_PKD_PATH_LEN - 1, XT_PKD_KEY_LEN, XT_PKD_TAG_LEN, XT_PKD_DEFAULT_TAG,
 	       XT_PKD_DEFAULT_WINDOW);
 }
@@ -75,7 +75,7 @@ static void pkd_mt_init_v1(struct xt_entry_match *match)
 	pkd_mt_init_rule(&((struct xt_pkd_mtinfo_v1 *)match->data)->rule);
 }
 
-/* subject and path say where the text is from; path may be empty. */
+/* Errors name subject and path as the source of the text; path may be empty. */
 static void pkd_parse_text(const char *subject, const char *path, const char *text, uint8_t *out,
 			   size_t size)
 {
@@ -88,25 +88,26 @@ static void pkd_parse_text(const char *subject, const char *path, const char *te
 	switch (err.problem) {
 	case PKD_TEXT_EMPTY:
 		if (pkd_text_is_hexadecimal(text))
-			xtables_error(PARAMETER_PROBLEM, "pkd: %s%s has no digit after 0x",
+			xtables_error(PARAMETER_PROBLEM, "pkd: %s%s: no digits after 0x",
 				      subject, path);
-		xtables_error(PARAMETER_PROBLEM, "pkd: %s%s is empty", subject, path);
+		xtables_error(PARAMETER_PROBLEM, "pkd: %s%s: empty: expected 1 to %zu bytes",
+			      subject, path, size);
 	case PKD_TEXT_TOO_LONG:
-		xtables_error(PARAMETER_PROBLEM, "pkd: %s%s has %zu bytes, at most %zu fit",
+		xtables_error(PARAMETER_PROBLEM, "pkd: %s%s: too long: %zu bytes, maximum %zu",
 			      subject, path, err.given, size);
 	case PKD_TEXT_NOT_HEXADECIMAL:
 		bad = text[err.position];
 		if (bad < ' ' || bad > '~')
 			xtables_error(PARAMETER_PROBLEM,
-				      "pkd: %s%s has the byte %02x, no hexadecimal digit, at position %zu (the first is 0)",
+				      "pkd: %s%s: invalid byte 0x%02x at offset %zu: expected a hexadecimal digit",
 				      subject, path, bad, err.position);
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: %s%s has '%c', no hexadecimal digit, at position %zu (the first is 0)",
+			      "pkd: %s%s: invalid character '%c' at offset %zu: expected a hexadecimal digit",
 			      subject, path, bad, err.position);
 	}
 }
 
-/* The length of text up to its first control character, which would break a line of output. */
+/* The length of text up to its first control character, which must not be printed. */
 static size_t pkd_printable(const char *text)
 {
 	size_t i;
@@ -121,12 +122,12 @@ static uint32_t pkd_parse_window(const char *arg)
 	uint64_t seconds = 0;
 	const char *p;
 
-	/* Not strtoul(): it takes signs, spaces and, with base 0, octal. */
+	/* Not strtoul(): it accepts signs, spaces and, with base 0, octal. */
 	for (p = arg; *p >= '0' && *p <= '9' && seconds <= UINT32_MAX; p++)
 		seconds = seconds * 10 + (*p - '0');
 	if (p == arg || *p != '\0' || seconds > UINT32_MAX)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --window '%.*s' is no number of seconds from 0 to %u",
+			      "pkd: --window: invalid value '%.*s': expected 0 to %u",
 			      (int)pkd_printable(arg), arg, UINT32_MAX);
 	return seconds;
 }
@@ -136,22 +137,21 @@ static void pkd_check_path(const char *path)
 	size_t length = strlen(path);
 
 	if (length == 0)
-		xtables_error(PARAMETER_PROBLEM, "pkd: --key-file has an empty path");
+		xtables_error(PARAMETER_PROBLEM, "pkd: --key-file: empty path");
 	if (length >= XT_PKD_PATH_LEN)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --key-file has a path of %zu bytes, at most %u fit",
+			      "pkd: --key-file: path too long: %zu bytes, maximum %u",
 			      length, XT_PKD_PATH_LEN - 1);
 	if (pkd_printable(path) != length)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --key-file has a path with a control character at position %zu (the first is 0)",
+			      "pkd: --key-file: control character in the path at offset %zu",
 			      pkd_printable(path));
-	/* The text stays unsaid: it may be a key that was given to the wrong option. */
+	/* Do not print the path: it may be a key that was given to the wrong option. */
 	if (path[0] != '/')
-		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --key-file needs an absolute path, iptables-restore has no other");
+		xtables_error(PARAMETER_PROBLEM, "pkd: --key-file: expected an absolute path");
 }
 
-/* Returns the file's length; content has room for PKD_FILE_MAX + 1 characters. */
+/* Returns the file's length. content has room for PKD_FILE_MAX + 1 characters. */
 static size_t pkd_read_file(const char *path, char *content)
 {
 	struct stat st;
@@ -159,13 +159,13 @@ static size_t pkd_read_file(const char *path, char *content)
 	ssize_t got;
 	int fd;
 
-	/* Without O_NONBLOCK, a FIFO would hold iptables, and its lock, until someone writes. */
+	/* Without O_NONBLOCK, a FIFO would block iptables, which holds its lock, until someone writes. */
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		xtables_error(PARAMETER_PROBLEM, "pkd: cannot read key file %s: %s",
 			      path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		xtables_error(PARAMETER_PROBLEM, "pkd: key file %s is not a regular file", path);
+		xtables_error(PARAMETER_PROBLEM, "pkd: key file %s: not a regular file", path);
 
 	do {
 		got = read(fd, content + length, PKD_FILE_MAX + 1 - length);
@@ -179,11 +179,11 @@ static size_t pkd_read_file(const char *path, char *content)
 
 	if (length > PKD_FILE_MAX)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: key file %s has more than %u bytes, no key is as long",
+			      "pkd: key file %s: too long: more than %u bytes",
 			      path, PKD_FILE_MAX);
 	if (st.st_mode & 077)
 		fprintf(stderr,
-			"Warning: pkd: key file %s has mode %04o, others than its owner can reach it: chmod 600\n",
+			"Warning: pkd: key file %s: mode %04o gives access to other users: use chmod 600\n",
 			path, (unsigned int)(st.st_mode & 07777));
 	return length;
 }
@@ -209,11 +209,11 @@ static void pkd_parse_key_file(const char *path, struct xt_pkd_mtinfo_v1 *info)
 			length--;
 	}
 	if (memchr(text, '\n', length))
-		xtables_error(PARAMETER_PROBLEM, "pkd: key file %s has more than one line", path);
+		xtables_error(PARAMETER_PROBLEM, "pkd: key file %s: more than one line", path);
 	zero = memchr(text, '\0', length);
 	if (zero)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: key file %s has a zero byte at position %zu (the first is 0)",
+			      "pkd: key file %s: zero byte at offset %zu",
 			      path, (size_t)(zero - text));
 	text[length] = '\0';
 
@@ -238,11 +238,11 @@ static void pkd_mt_parse_rule(struct xt_option_call *cb, struct xt_pkd_mtinfo *r
 
 static void pkd_mt_parse_v0(struct xt_option_call *cb)
 {
-	/* Refuses "!" and options given twice. */
+	/* Rejects "!" and repeated options. */
 	xtables_option_parse(cb);
 	if (cb->entry->id == O_KEY_FILE)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --key-file needs revision 1 of the match, load the kernel module xt_pkd first");
+			      "pkd: --key-file needs revision 1 of the match: load the kernel module xt_pkd first");
 	pkd_mt_parse_rule(cb, cb->data);
 }
 
@@ -260,7 +260,7 @@ static void pkd_mt_parse_v1(struct xt_option_call *cb)
 static void pkd_mt_check_v0(struct xt_fcheck_call *cb)
 {
 	if (!(cb->xflags & (1 << O_KEY)))
-		xtables_error(PARAMETER_PROBLEM, "pkd: the key is missing, give --key");
+		xtables_error(PARAMETER_PROBLEM, "pkd: missing key: give --key");
 }
 
 static void pkd_mt_check_v1(struct xt_fcheck_call *cb)
@@ -270,10 +270,10 @@ static void pkd_mt_check_v1(struct xt_fcheck_call *cb)
 
 	if (!key && !key_file)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: the key is missing, give --key-file or --key");
+			      "pkd: missing key: give --key-file or --key");
 	if (key && key_file)
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: --key and --key-file exclude each other, give one");
+			      "pkd: --key and --key-file cannot be used together");
 }
 
 static void pkd_mt_print_rule(const struct xt_pkd_mtinfo *rule)
@@ -332,7 +332,7 @@ static void pkd_mt_save_v0(const void *ip, const struct xt_entry_match *match)
 static void pkd_mt_save_v1(const void *ip, const struct xt_entry_match *match)
 {
 	const struct xt_pkd_mtinfo_v1 *info = (const void *)match->data;
-	/* The kernel's copy may have been made by a program that does not end its strings. */
+	/* Another program may have passed the kernel a path without a terminating zero. */
 	char path[XT_PKD_PATH_LEN + 1] = "";
 
 	(void)ip;
@@ -379,12 +379,12 @@ static struct xtables_match pkd_mt_reg[] = {
 	},
 };
 
-/* How many of the revisions to offer, oldest first; tests offer less to see the kernel serve them. */
+/* How many revisions to register, oldest first; tests register fewer to exercise the kernel's. */
 #ifndef PKD_REVISIONS
 #define PKD_REVISIONS (sizeof(pkd_mt_reg) / sizeof(pkd_mt_reg[0]))
 #endif
 
-/* No name that libxtables has (_init, xtables_init): musl would bind the call to ours. */
+/* Must not be a name in libxtables (_init, xtables_init): musl would bind its calls to ours. */
 static void __attribute__((constructor)) libxt_pkd_init(void)
 {
 	xtables_register_matches(pkd_mt_reg, PKD_REVISIONS);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Keys and tags as people write them: text as it is, or hexadecimal after "0x".
+ * Keys and tags in their written form: plain text, or hexadecimal after "0x".
  *
- * Plain C99, nothing of iptables. pkd-core has the same parser in Rust; both are held against
+ * Plain C99, independent of iptables. pkd-core has the same parser in Rust; both are tested with
  * tests/vectors/text.json.
  */
 #ifndef _PKD_TEXT_H
@@ -14,26 +14,26 @@
 #include <string.h>
 
 enum pkd_text_problem {
-	/* Nothing was given, or "0x" with no digit after it. */
+	/* The text is empty, or "0x" without digits. */
 	PKD_TEXT_EMPTY,
 	/* More bytes than fit. */
 	PKD_TEXT_TOO_LONG,
-	/* A character after "0x" is no hexadecimal digit. */
+	/* A character after "0x" is not a hexadecimal digit. */
 	PKD_TEXT_NOT_HEXADECIMAL,
 };
 
 struct pkd_text_error {
 	enum pkd_text_problem problem;
-	/* PKD_TEXT_TOO_LONG: bytes that the text stands for. */
+	/* PKD_TEXT_TOO_LONG: the number of bytes that the text encodes. */
 	size_t given;
 	/* PKD_TEXT_NOT_HEXADECIMAL: offset in the text; the first digit after "0x" is at 2. */
 	size_t position;
 };
 
-/* Characters that pkd_text_format() needs for so many bytes, the ending zero included. */
+/* Characters that pkd_text_format() needs for size bytes, including the terminating zero. */
 #define PKD_TEXT_FORMAT_LEN(size) (2 + 2 * (size) + 1)
 
-/* The value of a digit, or -1. Not isxdigit(): that one asks the locale. */
+/* The value of a digit, or -1. Not isxdigit(), which depends on the locale. */
 static inline int pkd_text_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -51,10 +51,10 @@ static inline bool pkd_text_is_hexadecimal(const char *text)
 }
 
 /*
- * Reads text into the size bytes of out; zero bytes fill what is left. An odd digit at the end is
- * the high half of a last byte.
+ * Parses text into the size bytes of out, padded with zero bytes. An odd digit at the end is the
+ * high nibble of a last byte.
  *
- * Returns 0; or -1 with the reason in err, and out is as it was.
+ * Returns 0, or -1 with the reason in err and out unchanged.
  */
 static inline int pkd_text_parse(const char *text, uint8_t *out, size_t size,
 				 struct pkd_text_error *err)
@@ -96,9 +96,9 @@ static inline int pkd_text_parse(const char *text, uint8_t *out, size_t size,
 }
 
 /*
- * True if these bytes, written as text, mean the same to pkd_text_parse(), to iptables-restore and
- * to a shell that is given the quoted form: printable ASCII without spaces, nothing that a shell
- * replaces between double quotes, and no first character that looks like an option or a negation.
+ * True if these bytes as text have the same meaning for pkd_text_parse(), for iptables-restore and,
+ * in quotes, for a shell: printable ASCII without spaces, without characters that a shell expands
+ * in double quotes, and without a first character that looks like an option or a negation.
  */
 static inline bool pkd_text_is_plain(const uint8_t *bytes, size_t length)
 {
@@ -118,8 +118,8 @@ static inline bool pkd_text_is_plain(const uint8_t *bytes, size_t length)
 }
 
 /*
- * Writes bytes so that pkd_text_parse() reads the same bytes back: as text where that is safe, else
- * as hexadecimal. Zero bytes at the end are left out, but one stays if there is nothing else.
+ * Formats bytes so that pkd_text_parse() returns the same bytes: as text where that is safe,
+ * otherwise as hexadecimal. Trailing zero bytes are omitted, except that one remains if all are zero.
  *
  * out has room for PKD_TEXT_FORMAT_LEN(size) characters; size is at least 1.
  */

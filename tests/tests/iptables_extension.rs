@@ -54,9 +54,9 @@ fn build() -> Result<Built> {
     let header = Command::new("cc")
         .args(["-fsyntax-only", "-include", "xtables.h", "-x", "c", "/dev/null"])
         .output()
-        .context("running cc: a C compiler is to be installed")?;
+        .context("cannot run cc: install a C compiler")?;
     if !header.status.success() {
-        bail!("xtables.h is missing: libxtables-dev is to be installed");
+        bail!("xtables.h not found: install libxtables-dev");
     }
 
     let mut out = OsString::from("OUT=");
@@ -288,33 +288,33 @@ fn bad_options_are_refused_in_one_line_that_names_the_bad_part() -> Result<()> {
     let long = "k".repeat(41);
     let long_hexadecimal = format!("0x{}", "5".repeat(81));
     let long_path = format!("/{}", "p".repeat(255));
-    let window = |text: &str| format!("pkd: --window '{text}' is no number of seconds from 0 to 4294967295");
+    let window = |text: &str| format!("pkd: --window: invalid value '{text}': expected 0 to 4294967295");
     let table: &[(u8, &[&str], &str)] = &[
-        (1, &[], "pkd: the key is missing, give --key-file or --key"),
-        (0, &[], "pkd: the key is missing, give --key"),
-        (1, &["--tag", "SSHK"], "pkd: the key is missing, give --key-file or --key"),
-        (1, &["--key", ""], "pkd: --key is empty"),
-        (1, &["--key", "0x"], "pkd: --key has no digit after 0x"),
-        (1, &["--key", &long], "pkd: --key has 41 bytes, at most 40 fit"),
-        (1, &["--key", &long_hexadecimal], "pkd: --key has 41 bytes, at most 40 fit"),
-        (1, &["--key", "0x12g4"], "pkd: --key has 'g', no hexadecimal digit, at position 4 (the first is 0)"),
+        (1, &[], "pkd: missing key: give --key-file or --key"),
+        (0, &[], "pkd: missing key: give --key"),
+        (1, &["--tag", "SSHK"], "pkd: missing key: give --key-file or --key"),
+        (1, &["--key", ""], "pkd: --key: empty: expected 1 to 40 bytes"),
+        (1, &["--key", "0x"], "pkd: --key: no digits after 0x"),
+        (1, &["--key", &long], "pkd: --key: too long: 41 bytes, maximum 40"),
+        (1, &["--key", &long_hexadecimal], "pkd: --key: too long: 41 bytes, maximum 40"),
+        (
+            1,
+            &["--key", "0x12g4"],
+            "pkd: --key: invalid character 'g' at offset 4: expected a hexadecimal digit",
+        ),
         (
             0,
             &["--key", "0x1\u{b2}"],
-            "pkd: --key has the byte c2, no hexadecimal digit, at position 3 (the first is 0)",
+            "pkd: --key: invalid byte 0xc2 at offset 3: expected a hexadecimal digit",
         ),
-        (
-            1,
-            &["--key", "0x12\n"],
-            "pkd: --key has the byte 0a, no hexadecimal digit, at position 4 (the first is 0)",
-        ),
-        (1, &["--tag", "", "--key", "k"], "pkd: --tag is empty"),
-        (1, &["--tag", "0x", "--key", "k"], "pkd: --tag has no digit after 0x"),
-        (1, &["--tag", "SSHKE", "--key", "k"], "pkd: --tag has 5 bytes, at most 4 fit"),
+        (1, &["--key", "0x12\n"], "pkd: --key: invalid byte 0x0a at offset 4: expected a hexadecimal digit"),
+        (1, &["--tag", "", "--key", "k"], "pkd: --tag: empty: expected 1 to 4 bytes"),
+        (1, &["--tag", "0x", "--key", "k"], "pkd: --tag: no digits after 0x"),
+        (1, &["--tag", "SSHKE", "--key", "k"], "pkd: --tag: too long: 5 bytes, maximum 4"),
         (
             1,
             &["--tag", "0xzz", "--key", "k"],
-            "pkd: --tag has 'z', no hexadecimal digit, at position 2 (the first is 0)",
+            "pkd: --tag: invalid character 'z' at offset 2: expected a hexadecimal digit",
         ),
         (1, &["--key", "k", "--window", "-1"], &window("-1")),
         (1, &["--key", "k", "--window", "+1"], &window("+1")),
@@ -331,26 +331,18 @@ fn bad_options_are_refused_in_one_line_that_names_the_bad_part() -> Result<()> {
         (
             0,
             &["--key-file", "/etc/pkd/key"],
-            "pkd: --key-file needs revision 1 of the match, load the kernel module xt_pkd first",
+            "pkd: --key-file needs revision 1 of the match: load the kernel module xt_pkd first",
         ),
-        (1, &["--key-file", ""], "pkd: --key-file has an empty path"),
-        (
-            1,
-            &["--key-file", "pkd/key"],
-            "pkd: --key-file needs an absolute path, iptables-restore has no other",
-        ),
-        (1, &["--key-file", &long_path], "pkd: --key-file has a path of 256 bytes, at most 255 fit"),
-        (
-            1,
-            &["--key-file", "/a\nb"],
-            "pkd: --key-file has a path with a control character at position 2 (the first is 0)",
-        ),
+        (1, &["--key-file", ""], "pkd: --key-file: empty path"),
+        (1, &["--key-file", "pkd/key"], "pkd: --key-file: expected an absolute path"),
+        (1, &["--key-file", &long_path], "pkd: --key-file: path too long: 256 bytes, maximum 255"),
+        (1, &["--key-file", "/a\nb"], "pkd: --key-file: control character in the path at offset 2"),
         (
             1,
             &["--key-file", "/no/such/file"],
             "pkd: cannot read key file /no/such/file: No such file or directory",
         ),
-        (1, &["--key-file", "/"], "pkd: key file / is not a regular file"),
+        (1, &["--key-file", "/"], "pkd: key file /: not a regular file"),
     ];
     for (row, (revision, options, expected)) in table.iter().enumerate() {
         let line = refused(*revision, options).with_context(|| format!("row {row}: {options:?}"))?;
@@ -371,33 +363,33 @@ fn key_file(folder: &TempDir, content: &[u8]) -> Result<PathBuf> {
 fn a_bad_key_file_is_refused_with_its_name_and_without_its_content() -> Result<()> {
     let folder = TempDir::new()?;
     let table: &[(&[u8], &str)] = &[
-        (b"", "is empty"),
-        (b"\xef\xbb\xbf", "is empty"),
-        (b"\xef\xbb\xbf\r\n", "is empty"),
-        (b"\n", "is empty"),
-        (b"\r\n", "is empty"),
-        (b"0x\n", "has no digit after 0x"),
-        (b"0xq\n", "has 'q', no hexadecimal digit, at position 2 (the first is 0)"),
-        (b"0x41 \n", "has ' ', no hexadecimal digit, at position 4 (the first is 0)"),
-        (b"\xef\xbb\xbf0x4z\n", "has 'z', no hexadecimal digit, at position 3 (the first is 0)"),
-        (b"0x\xef\xbb\xbf41", "has the byte ef, no hexadecimal digit, at position 2 (the first is 0)"),
-        (b"0x41\r", "has the byte 0d, no hexadecimal digit, at position 4 (the first is 0)"),
-        (b"secret\n\n", "has more than one line"),
-        (b"secret\nsecond\n", "has more than one line"),
-        (b"\nsecret", "has more than one line"),
-        (b"sec\0ret\n", "has a zero byte at position 3 (the first is 0)"),
-        (b"\xef\xbb\xbfsec\0ret\n", "has a zero byte at position 3 (the first is 0)"),
-        (b"secret\0", "has a zero byte at position 6 (the first is 0)"),
-        (&[b'k'; 41], "has 41 bytes, at most 40 fit"),
-        (&[b'k'; 127], "has 127 bytes, at most 40 fit"),
-        (&[b'k'; 128], "has more than 127 bytes, no key is as long"),
-        (&[b'k'; 1 << 13], "has more than 127 bytes, no key is as long"),
+        (b"", "empty: expected 1 to 40 bytes"),
+        (b"\xef\xbb\xbf", "empty: expected 1 to 40 bytes"),
+        (b"\xef\xbb\xbf\r\n", "empty: expected 1 to 40 bytes"),
+        (b"\n", "empty: expected 1 to 40 bytes"),
+        (b"\r\n", "empty: expected 1 to 40 bytes"),
+        (b"0x\n", "no digits after 0x"),
+        (b"0xq\n", "invalid character 'q' at offset 2: expected a hexadecimal digit"),
+        (b"0x41 \n", "invalid character ' ' at offset 4: expected a hexadecimal digit"),
+        (b"\xef\xbb\xbf0x4z\n", "invalid character 'z' at offset 3: expected a hexadecimal digit"),
+        (b"0x\xef\xbb\xbf41", "invalid byte 0xef at offset 2: expected a hexadecimal digit"),
+        (b"0x41\r", "invalid byte 0x0d at offset 4: expected a hexadecimal digit"),
+        (b"secret\n\n", "more than one line"),
+        (b"secret\nsecond\n", "more than one line"),
+        (b"\nsecret", "more than one line"),
+        (b"sec\0ret\n", "zero byte at offset 3"),
+        (b"\xef\xbb\xbfsec\0ret\n", "zero byte at offset 3"),
+        (b"secret\0", "zero byte at offset 6"),
+        (&[b'k'; 41], "too long: 41 bytes, maximum 40"),
+        (&[b'k'; 127], "too long: 127 bytes, maximum 40"),
+        (&[b'k'; 128], "too long: more than 127 bytes"),
+        (&[b'k'; 1 << 13], "too long: more than 127 bytes"),
     ];
     for (row, (content, expected)) in table.iter().enumerate() {
         let path = key_file(&folder, content)?;
         let path = path.to_str().context("path")?;
         let line = refused(1, &["--key-file", path]).with_context(|| format!("row {row}"))?;
-        let expected = format!("pkd: key file {path} {expected}");
+        let expected = format!("pkd: key file {path}: {expected}");
         assert_eq!(line, expected, "row {row}");
     }
     Ok(())
@@ -479,7 +471,7 @@ fn a_key_and_a_key_file_exclude_each_other() -> Result<()> {
     let path = path.to_str().context("path")?;
     for options in [["--key", "k", "--key-file", path], ["--key-file", path, "--key", "k"]] {
         let line = refused(1, &options)?;
-        assert_eq!(line, "pkd: --key and --key-file exclude each other, give one");
+        assert_eq!(line, "pkd: --key and --key-file cannot be used together");
     }
     Ok(())
 }
@@ -502,7 +494,7 @@ fn a_key_file_that_others_can_reach_is_accepted_with_a_warning() -> Result<()> {
         let (rule, errors) = accepted(1, &["--key-file", name])?;
         assert_eq!(rule.key(), filled(b"secret", KEY_BYTES), "mode {mode:o}");
         let warning = format!(
-            "Warning: pkd: key file {name} has mode {mode:04o}, others than its owner can reach it: chmod 600\n"
+            "Warning: pkd: key file {name}: mode {mode:04o} gives access to other users: use chmod 600\n"
         );
         assert_eq!(errors, if warns { &warning } else { "" }, "mode {mode:o}");
     }
@@ -525,7 +517,7 @@ fn a_key_file_that_is_a_pipe_does_not_hold_iptables() -> Result<()> {
         .output()?;
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        format!("pkd: key file {} is not a regular file\n", pipe.display())
+        format!("pkd: key file {}: not a regular file\n", pipe.display())
     );
     assert_eq!(output.status.code(), Some(2));
     Ok(())

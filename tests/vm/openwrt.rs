@@ -289,7 +289,7 @@ const WRONG: &[(&str, &str)] = &[
     ("set pkd.me.key_file=key", "user 'me': option key_file: invalid value 'key': expected an absolute path"),
     ("set pkd.me.key_file=/none", "user 'me': option key_file: no such file '/none'"),
     ("set pkd.me.key_file=/proc/version", "key file /proc/version"),
-    ("set pkd.me.key=0x", "me-1.key has no digit after 0x"),
+    ("set pkd.me.key=0x", "me-1.key: no digits after 0x"),
     ("set pkd.a-b=user", "uci: Invalid argument"),
 ];
 

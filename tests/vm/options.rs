@@ -36,7 +36,7 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
     let before = gateway.firewall.save()?;
     let long = "k".repeat(41);
     let cases: [(&[&str], &str); 10] = [
-        (&[], "key is missing"),
+        (&[], "missing key"),
         (&["--key", ""], "--key is empty"),
         (&["--key", "0x"], "no digit"),
         (&["--key", "0x12g4"], "'g'"),

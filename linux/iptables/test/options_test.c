@@ -4,13 +4,13 @@
  *
  *	XTABLES_LIBDIR=DIR options_test REVISION [--help | OPTION...]
  *
- * REVISION is the highest that the kernel is said to serve. Prints three lines,
+ * REVISION is the highest revision that the kernel supposedly supports. Prints three lines,
  *
- *	save:WHAT IPTABLES-SAVE PRINTS
- *	print:WHAT IPTABLES -L PRINTS
- *	info:THE BYTES THAT IPTABLES COMPARES, AS HEXADECIMAL
+ *	save:OUTPUT OF IPTABLES-SAVE
+ *	print:OUTPUT OF IPTABLES -L
+ *	info:THE BYTES THAT IPTABLES COMPARES, IN HEXADECIMAL
  *
- * or the help text. Ends with 2 and the message on standard error if the options are refused, and
+ * or the help text. Exits with 2 and a message on standard error if the options are invalid, and
  * with 1 if the extension cannot be loaded.
  */
 #include <getopt.h>
@@ -35,7 +35,7 @@ exit_error(enum xtables_exittype status, const char *format, ...)
 	exit(status);
 }
 
-static int kernel_serves(const char *name, uint8_t revision, int opt)
+static int kernel_supports(const char *name, uint8_t revision, int opt)
 {
 	(void)name;
 	(void)opt;
@@ -50,7 +50,7 @@ static struct xtables_globals globals = {
 	.orig_opts = no_options,
 	.opts = no_options,
 	.exit_err = exit_error,
-	.compat_rev = kernel_serves,
+	.compat_rev = kernel_supports,
 };
 
 static struct xtables_match *load_match(void)
@@ -75,7 +75,7 @@ static void parse(struct xtables_match *match, int argc, char **argv)
 	bool invert = false;
 	int c;
 
-	/* "-": words that are no options come in order, as 1; iptables waits for its "!" there. */
+	/* "-" returns non-option words in order, as 1; iptables finds its "!" among them. */
 	while ((c = getopt_long(argc, argv, "-", globals.opts, NULL)) != -1) {
 		if (c == 1 && !strcmp(optarg, "!")) {
 			invert = true;
@@ -95,10 +95,10 @@ int main(int argc, char **argv)
 	size_t i;
 
 	if (argc < 2)
-		exit_error(OTHER_PROBLEM, "options_test REVISION [--help | OPTION...]");
+		exit_error(OTHER_PROBLEM, "usage: options_test REVISION [--help | OPTION...]");
 	highest_revision = atoi(argv[1]);
 	if (xtables_init_all(&globals, NFPROTO_IPV4) < 0)
-		exit_error(OTHER_PROBLEM, "libxtables does not start");
+		exit_error(OTHER_PROBLEM, "cannot initialize libxtables");
 	match = load_match();
 
 	if (argc == 3 && !strcmp(argv[2], "--help")) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs pkd_text_parse() over lines of "SIZE TEXT", the text as hexadecimal digits so that every
- * byte passes; an empty text is an empty word. Answers each with one line:
+ * Runs pkd_text_parse() on each line "SIZE TEXT" of standard input, with TEXT in hexadecimal so that
+ * it can contain any byte; TEXT may be empty. Prints one line for each:
  *
  *	ok BYTES | Empty | TooLong GIVEN | NotHexadecimal POSITION
  *
- * After "ok" it also holds that pkd_text_format() writes what pkd_text_parse() reads back.
+ * Where it prints "ok", pkd_text_parse() also returned the same bytes for pkd_text_format()'s output.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static void answer(size_t size, const char *text)
 		pkd_text_format(bytes, size, formatted);
 		if (pkd_text_parse(formatted, again, size, &err) != 0 ||
 		    memcmp(bytes, again, size) != 0) {
-			printf("lost in %s\n", formatted);
+			printf("not preserved by %s\n", formatted);
 			return;
 		}
 		printf("ok ");
@@ -56,7 +56,7 @@ int main(void)
 	while (fgets(line, sizeof(line), stdin)) {
 		size = strtoul(line, &hex, 10);
 		if (size == 0 || size > SIZE_MAX_BYTES || *hex++ != ' ') {
-			fprintf(stderr, "text_harness: a line is \"SIZE TEXT-AS-HEX\"\n");
+			fprintf(stderr, "text_harness: expected lines of \"SIZE TEXT-AS-HEX\"\n");
 			return 1;
 		}
 		for (i = 0; sscanf(hex + 2 * i, "%2x", &byte) == 1; i++)
