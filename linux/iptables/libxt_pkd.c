@@ -3,7 +3,7 @@
  * The iptables extension for the match "pkd": the options after "-m pkd".
  *
  * Every error is one line that names the invalid part. No message, listing or warning contains a
- * key. Only iptables-save and "iptables -S" print keys, because their output must restore the rules.
+ * key. Only iptables-save and "iptables -S" print keys, because their output must restore rules.
  */
 #include <errno.h>
 #include <fcntl.h>

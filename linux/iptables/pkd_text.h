@@ -119,7 +119,7 @@ static inline bool pkd_text_is_plain(const uint8_t *bytes, size_t length)
 
 /*
  * Formats bytes so that pkd_text_parse() returns the same bytes: as text where that is safe,
- * otherwise as hexadecimal. Trailing zero bytes are omitted, except that one remains if all are zero.
+ * otherwise as hexadecimal. Trailing zero bytes are omitted, but one remains if all are.
  *
  * out has room for PKD_TEXT_FORMAT_LEN(size) characters; size is at least 1.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What iptables and the kernel pass each other for the match "pkd".
+ * The data that iptables and the kernel exchange for the match "pkd".
  *
- * Revision 0 is the layout of ipt_pkd (2007-2014); revision 1 adds the path that a key was read from.
- * All integers are in the machine's own byte order; tag and key are filled with zero bytes.
+ * Revision 0 is the layout of ipt_pkd (2007-2014). Revision 1 adds the path of the key file.
+ * Integers are in native byte order; tag and key are padded with zero bytes.
  */
 #ifndef _XT_PKD_H
 #define _XT_PKD_H
@@ -12,11 +12,11 @@
 
 #define XT_PKD_KEY_LEN 40
 #define XT_PKD_TAG_LEN 4
-/* Bytes of a key file's path, the ending zero included. */
+/* Bytes of a key file's path, including the terminating zero. */
 #define XT_PKD_PATH_LEN 256
 
 #define XT_PKD_DEFAULT_TAG "PKD0"
-/* Seconds, plus and minus; 0 means that the gateway has no clock. */
+/* Seconds to either side; 0 means that the gateway has no clock. */
 #define XT_PKD_DEFAULT_WINDOW 10
 
 struct xt_pkd_mtinfo {
@@ -29,7 +29,7 @@ struct pkd_cache;
 
 struct xt_pkd_mtinfo_v1 {
 	struct xt_pkd_mtinfo rule;
-	/* Empty: the key was given as it is. Only kept for iptables-save. */
+	/* Empty if the key was given directly. Stored only for iptables-save. */
 	char key_file[XT_PKD_PATH_LEN];
 
 	/* Used internally by the kernel */

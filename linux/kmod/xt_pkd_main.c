@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * xt_pkd - match the one UDP datagram that a holder of a key has just made
+ * xt_pkd - match UDP datagrams that are valid, fresh knocks
  *
  * The shim between netfilter and the verifier in rust/: it registers the match, finds the bytes of
- * the datagram, keeps the caches (the memory of accepted knocks) of each network namespace, locks,
- * and tells the time. All decisions about a datagram are made in Rust.
+ * the datagram, manages and locks the replay caches of each network namespace, and reads the clock.
+ * All decisions about a datagram are made in Rust.
  *
- * Locking: pkd_net.mutex protects the list of caches, their rule counts and the namespace's start;
- * it is taken in process context only. Packets find caches under RCU and hold pkd_cache.lock for
- * each look at a cache's memory, but not while they hash.
+ * Locking: pkd_net.mutex protects the table of caches, their rule counts and the baseline; it is
+ * taken only in process context. The packet path finds caches under RCU and holds pkd_cache.lock
+ * for each of its two accesses to a replay cache, but not while it hashes.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -42,24 +42,24 @@ MODULE_ALIAS("ipt_pkd");
 MODULE_ALIAS("ip6t_pkd");
 
 /*
- * Caches without rules that a namespace keeps; beyond it the one that lost its rules first goes
- * before its time. A namespace's own root could otherwise fill memory with them.
+ * Most caches without rules in a namespace; above it, the one that lost its rules first is dropped
+ * early. Otherwise a namespace's own root could fill memory with them.
  */
 #define PKD_MAX_IDLE 64
 
 #define PKD_HASH_BITS 6
 
-/* The memory of all rules with one tag and key in one network namespace. */
+/* The replay cache of all rules with one tag and key in one network namespace. */
 struct pkd_cache {
 	struct hlist_node node;
-	struct list_head idle;		/* in pkd_net.idle while it has no rules */
+	struct list_head idle;		/* in pkd_net.idle while there are no rules */
 	struct rcu_head rcu;
-	spinlock_t lock;		/* protects memory */
+	spinlock_t lock;		/* protects replay */
 	unsigned int rules;
-	u32 window;			/* the widest that a rule ever had */
+	u32 window;			/* widest of any rule so far */
 	u8 key[XT_PKD_KEY_LEN];
 	u8 tag[XT_PKD_TAG_LEN];
-	u64 memory[];			/* struct pkd_replay */
+	u64 replay[];			/* struct pkd_replay */
 };
 
 struct pkd_stats {
@@ -73,16 +73,16 @@ struct pkd_net {
 	struct list_head idle;
 	unsigned int idle_count;
 	bool exiting;
-	bool floor_known;		/* a rule or root has said what may have been accepted */
-	u32 widest;			/* the widest window of all rules so far */
-	struct pkd_baseline start;
+	bool floor_known;		/* there was a rule, or root has set the floor */
+	u32 widest;			/* widest window of any rule so far */
+	struct pkd_baseline baseline;
 	struct pkd_stats __percpu *stats;
 };
 
 struct pkd_lookup {
 	const struct pkd_net *pn;
 	const struct xt_pkd_mtinfo *rule;
-	struct pkd_cache *cache;	/* NULL: not found yet */
+	struct pkd_cache *cache;	/* NULL: not looked up yet */
 };
 
 static unsigned int pkd_net_id __read_mostly;
@@ -94,12 +94,12 @@ static struct pkd_net *pkd_pernet(const struct net *net)
 
 static struct pkd_replay *pkd_replay(struct pkd_cache *cache)
 {
-	return (struct pkd_replay *)cache->memory;
+	return (struct pkd_replay *)cache->replay;
 }
 
 static u32 pkd_hash(const struct xt_pkd_mtinfo *rule)
 {
-	/* Only root chooses keys and tags, so no secret seed is needed. */
+	/* Only root sets keys and tags, so the hash needs no secret seed. */
 	return jhash(rule->key, sizeof(rule->key) + sizeof(rule->tag), 0);
 }
 
@@ -117,7 +117,7 @@ static struct pkd_cache *pkd_cache_find(const struct pkd_net *pn,
 	return NULL;
 }
 
-/* Called by Rust in the packet path, under RCU. Rules of revision 0 have no room for a pointer. */
+/* Called by Rust in the packet path, under RCU. Rules of revision 0 do not store a pointer. */
 struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
 	__acquires(&lookup->cache->lock)
 {
@@ -147,7 +147,7 @@ static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
 	local_bh_enable();
 }
 
-/* The offset of the UDP header; 0 if this is no UDP, -1 if it is, but not the whole datagram. */
+/* The offset of the UDP header; 0 if the packet is not UDP, -1 if it is a fragment. */
 static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 {
 	unsigned short fragment_offset = 0;
@@ -163,7 +163,7 @@ static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 			return -1;
 		return skb_network_offset(skb) + ip_hdrlen(skb);
 	}
-	/* ip6tables looks for the header only where a rule says -p, so it is found here. */
+	/* ip6tables finds the header only for rules with -p. */
 	if (ipv6_find_hdr(skb, &offset, -1, &fragment_offset, &flags) != IPPROTO_UDP)
 		return 0;
 	if (flags & IP6_FH_F_FRAG)
@@ -171,7 +171,7 @@ static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 	return offset;
 }
 
-/* Called in softirq, or in process context for packets sent from here; under RCU. */
+/* Called under RCU in softirq, or in process context for locally generated packets. */
 static bool pkd_match(const struct sk_buff *skb,
 		      const struct xt_action_param *par,
 		      const struct xt_pkd_mtinfo *rule, struct pkd_cache *cache)
@@ -214,21 +214,21 @@ static void pkd_cache_free(struct rcu_head *rcu)
 	kfree_sensitive(container_of(rcu, struct pkd_cache, rcu));
 }
 
-/* Called with pn->mutex held; the cache must be idle. What it accepted stays refused. */
+/* Called with pn->mutex held; the cache must be idle. Knocks that it accepted stay refused. */
 static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
 {
 	lockdep_assert_held(&pn->mutex);
 
-	/* No rule is left, so nothing changes its memory any more. */
-	pkd_baseline_drop(&pn->start, pkd_replay(cache));
+	/* There is no rule left, so nothing modifies the replay cache. */
+	pkd_baseline_drop(&pn->baseline, pkd_replay(cache));
 	list_del(&cache->idle);
 	pn->idle_count--;
 	hash_del_rcu(&cache->node);
 	call_rcu(&cache->rcu, pkd_cache_free);
 }
 
-/* Called with pn->mutex held: lets caches go that have no rules and nothing left in their window. */
-static void pkd_sweep(struct pkd_net *pn)
+/* Called with pn->mutex held: drops idle caches whose knocks have all left their window. */
+static void pkd_drop_expired(struct pkd_net *pn)
 {
 	u64 now = ktime_get_real_seconds();
 	struct pkd_cache *cache, *next;
@@ -242,7 +242,7 @@ static void pkd_sweep(struct pkd_net *pn)
 }
 
 /* Called with pn->mutex held. */
-static struct pkd_cache *pkd_cache_make(struct pkd_net *pn,
+static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
 					const struct xt_pkd_mtinfo *rule)
 {
 	struct pkd_cache *cache;
@@ -256,19 +256,19 @@ static struct pkd_cache *pkd_cache_make(struct pkd_net *pn,
 	INIT_LIST_HEAD(&cache->idle);
 	memcpy(cache->key, rule->key, sizeof(cache->key));
 	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
-	pkd_replay_init(pkd_replay(cache), &pn->start);
+	pkd_replay_init(pkd_replay(cache), &pn->baseline);
 	hash_add_rcu(pn->caches, &cache->node, pkd_hash(rule));
 	return cache;
 }
 
-/* A rule begins to use the cache of its tag and key. May sleep. */
+/* Returns the cache for a new rule, creating it if needed. May sleep. */
 static struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
 				       const struct xt_pkd_mtinfo *rule)
 {
 	struct pkd_cache *cache;
 
 	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule) ?: pkd_cache_make(pn, rule);
+	cache = pkd_cache_find(pn, rule) ?: pkd_cache_create(pn, rule);
 	if (cache) {
 		if (!list_empty(&cache->idle)) {
 			list_del_init(&cache->idle);
@@ -279,15 +279,15 @@ static struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
 		pn->widest = max(pn->widest, rule->window);
 		pn->floor_known = true;
 		spin_lock_bh(&cache->lock);
-		pkd_replay_join(pkd_replay(cache), &pn->start, rule->window);
+		pkd_replay_join(pkd_replay(cache), &pn->baseline, rule->window);
 		spin_unlock_bh(&cache->lock);
 	}
-	pkd_sweep(pn);
+	pkd_drop_expired(pn);
 	mutex_unlock(&pn->mutex);
 	return cache;
 }
 
-/* A rule is gone. May sleep. In a namespace that is going, this comes after pkd_net_exit(). */
+/* Releases the cache of a removed rule. May sleep. May run after the namespace's pkd_net_exit(). */
 static void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
 {
 	struct pkd_cache *cache;
@@ -297,7 +297,7 @@ static void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
 	if (!WARN_ON_ONCE(!cache) && !--cache->rules) {
 		list_add_tail(&cache->idle, &pn->idle);
 		pn->idle_count++;
-		pkd_sweep(pn);
+		pkd_drop_expired(pn);
 	}
 	mutex_unlock(&pn->mutex);
 }
@@ -311,7 +311,7 @@ static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
 {
 	struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
 
-	/* The path goes back to user space as it is. */
+	/* The path is returned to user space unchanged. */
 	if (strnlen(info->key_file, sizeof(info->key_file)) == sizeof(info->key_file))
 		return -ENAMETOOLONG;
 	info->cache = pkd_cache_get(pkd_pernet(par->net), &info->rule);
@@ -320,7 +320,7 @@ static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
 
 static void pkd_mt_destroy(const struct xt_mtdtor_param *par)
 {
-	/* Both revisions begin with the rule. */
+	/* Both revisions start with the rule. */
 	pkd_cache_put(pkd_pernet(par->net), par->matchinfo);
 }
 
@@ -420,7 +420,7 @@ static int pkd_proc_show(struct seq_file *seq, void *v)
 	seq_printf(seq, "Packets with a wrong digest: %llu\n", pkd_counter(pn, PKD_DIGEST));
 
 	mutex_lock(&pn->mutex);
-	pkd_sweep(pn);
+	pkd_drop_expired(pn);
 	hash_for_each(pn->caches, bucket, cache, node) {
 		spin_lock_bh(&cache->lock);
 		pkd_replay_report(pkd_replay(cache), now, &report);
@@ -432,15 +432,15 @@ static int pkd_proc_show(struct seq_file *seq, void *v)
 			   cache->rules, cache->window, report.entries, report.capacity,
 			   report.floor, report.newest, report.wait);
 	}
-	/* Without memory and without a rule nobody knows what earlier rules accepted. */
-	save = max(save, pkd_baseline_floor(&pn->start, pn->widest));
+	/* Without a restored floor or a rule, it is unknown what earlier rules accepted. */
+	save = max(save, pkd_baseline_floor(&pn->baseline, pn->widest));
 	if (pn->floor_known)
 		seq_printf(seq, "Floor to save: %llu\n", save);
 	mutex_unlock(&pn->mutex);
 	return 0;
 }
 
-/* "floor SECONDS": nothing later was accepted before this namespace's start. */
+/* "floor SECONDS": no later knock was accepted before this namespace started. */
 static int pkd_proc_write(struct file *file, char *text, size_t size)
 {
 	struct net *net = seq_file_single_net(file->private_data);
@@ -459,11 +459,11 @@ static int pkd_proc_write(struct file *file, char *text, size_t size)
 		return error;
 
 	mutex_lock(&pn->mutex);
-	pkd_baseline_restore(&pn->start, floor);
+	pkd_baseline_restore(&pn->baseline, floor);
 	pn->floor_known = true;
 	hash_for_each(pn->caches, bucket, cache, node) {
 		spin_lock_bh(&cache->lock);
-		pkd_replay_restore(pkd_replay(cache), &pn->start);
+		pkd_replay_restore(pkd_replay(cache), &pn->baseline);
 		spin_unlock_bh(&cache->lock);
 	}
 	mutex_unlock(&pn->mutex);
@@ -477,7 +477,7 @@ static int __net_init pkd_net_init(struct net *net)
 	mutex_init(&pn->mutex);
 	hash_init(pn->caches);
 	INIT_LIST_HEAD(&pn->idle);
-	pkd_baseline_init(&pn->start, ktime_get_real_seconds());
+	pkd_baseline_init(&pn->baseline, ktime_get_real_seconds());
 	pn->stats = netdev_alloc_pcpu_stats(struct pkd_stats);
 	if (!pn->stats)
 		return -ENOMEM;
@@ -490,8 +490,8 @@ static int __net_init pkd_net_init(struct net *net)
 }
 
 /*
- * Rules may still be there: their tables may go after us. The namespace has no packets any more,
- * and keeps this memory until all have gone.
+ * Rules may still exist, because tables may be removed after this runs. The namespace has no more
+ * packets, and struct pkd_net stays allocated until the last rule is gone.
  */
 static void __net_exit pkd_net_exit(struct net *net)
 {
@@ -500,7 +500,7 @@ static void __net_exit pkd_net_exit(struct net *net)
 	remove_proc_entry("xt_pkd", net->proc_net);
 	mutex_lock(&pn->mutex);
 	pn->exiting = true;
-	pkd_sweep(pn);
+	pkd_drop_expired(pn);
 	mutex_unlock(&pn->mutex);
 	free_percpu(pn->stats);
 }
@@ -531,7 +531,7 @@ static void __exit pkd_mt_exit(void)
 {
 	xt_unregister_matches(pkd_mt_reg, ARRAY_SIZE(pkd_mt_reg));
 	unregister_pernet_subsys(&pkd_net_ops);
-	/* pkd_cache_free() is our code: wait for the last of its calls. */
+	/* Wait for pending calls of pkd_cache_free(), which is in this module. */
 	rcu_barrier();
 }
 

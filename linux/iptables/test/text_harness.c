@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs pkd_text_parse() on each line "SIZE TEXT" of standard input, with TEXT in hexadecimal so that
- * it can contain any byte; TEXT may be empty. Prints one line for each:
+ * Runs pkd_text_parse() on each line "SIZE TEXT" of standard input. TEXT is in hexadecimal, so it
+ * can contain any byte, and may be empty. Prints one line for each:
  *
  *	ok BYTES | Empty | TooLong GIVEN | NotHexadecimal POSITION
  *
- * Where it prints "ok", pkd_text_parse() also returned the same bytes for pkd_text_format()'s output.
+ * For "ok", pkd_text_parse() also returned the same bytes for pkd_text_format()'s output.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-//! What C calls. Declared for it in `linux/kmod/pkd_verify.h`.
+//! The functions that C calls, declared in `linux/kmod/pkd_verify.h`.
 //!
 //! Every function may be called in softirq, neither sleeps nor allocates, and leaves locking to C.
-//! What all of them ask for: a pointer must be aligned and valid for the call; what one points to
-//! as `&` does not change meanwhile, and what one points to as `&mut` nobody else uses. So a cache's
-//! memory needs the cache's lock, or a cache that no rule uses, and a start the namespace's mutex.
+//! All of them require that pointers are aligned and valid for the call, that the target of a `&`
+//! does not change during the call, and that nothing else accesses the target of a `&mut`. So the
+//! caller holds the cache's lock, or no rule uses the cache; for a baseline it holds the namespace's mutex.
 
 use core::ffi::c_int;
 
@@ -12,25 +12,25 @@ use pkd_core::{
     Verifier, Window,
 };
 
-/// Knocks that one cache holds: 4 KiB, and more knocks than people make in a window.
+/// Knocks per cache: 4 KiB, and more knocks than a key's users send within a window.
 const CACHE_CAPACITY: u32 = 256;
 
 type Cache = ReplayCache<{ CACHE_CAPACITY as usize }>;
 
-// The layouts that C has for the same things: struct xt_pkd_mtinfo and struct pkd_baseline.
+// Must match the C layouts: struct xt_pkd_mtinfo and struct pkd_baseline.
 const _: () = assert!(size_of::<Rule>() == 48 && align_of::<Rule>() == 4);
 const _: () = assert!(size_of::<Baseline>() <= 32 && align_of::<Baseline>() <= 8);
 const _: () = assert!(align_of::<Cache>() <= 8);
 
-/// How C finds and locks the cache of a rule; opaque here.
+/// Used by C to find and lock a rule's cache; opaque here.
 #[repr(C)]
 pub(crate) struct Lookup {
     opaque: [u8; 0],
 }
 
-/// `struct pkd_replay`: a [`Cache`], as a pointer to it passes through C.
+/// `struct pkd_replay`: a [`Cache`], opaque to C.
 #[repr(C)]
-pub(crate) struct Memory {
+pub(crate) struct Replay {
     opaque: [u8; 0],
 }
 
@@ -45,52 +45,52 @@ pub(crate) struct Report {
 }
 
 unsafe extern "C" {
-    /// Takes the lock of the lookup's cache; null, and nothing locked, if it has none.
+    /// Locks and returns the lookup's cache; null, without a lock, if there is none.
     ///
-    /// `lookup` must be one that C passed to `pkd_verify` and that call must not have returned.
-    fn pkd_cache_lock(lookup: *mut Lookup) -> *mut Memory;
-    /// Gives the lock back.
+    /// `lookup` must be the one that C passed to `pkd_verify`, and that call must not have returned.
+    fn pkd_cache_lock(lookup: *mut Lookup) -> *mut Replay;
+    /// Unlocks the cache.
     ///
     /// The last call of `pkd_cache_lock` with this lookup must have returned a cache.
     fn pkd_cache_unlock(lookup: *mut Lookup);
 }
 
-/// A cache that other CPUs use too.
+/// A cache that is shared with other CPUs.
 struct SharedCache {
     lookup: *mut Lookup,
 }
 
 impl SharedCache {
-    /// What `look` says of the cache, under its lock; `missing` where there is no cache.
-    fn locked<R>(&mut self, missing: R, look: impl FnOnce(&mut Cache) -> R) -> R {
-        // SAFETY: a SharedCache lives inside pkd_verify() only, with the lookup of that call.
+    /// Calls `access` with the locked cache; returns `missing` if there is no cache.
+    fn locked<R>(&mut self, missing: R, access: impl FnOnce(&mut Cache) -> R) -> R {
+        // SAFETY: a SharedCache exists only inside pkd_verify(), with the lookup of that call.
         let cache = unsafe { pkd_cache_lock(self.lookup) };
-        // SAFETY: C returns null or a cache that pkd_replay_init() made, ours alone until unlocked.
+        // SAFETY: C returns null or a cache initialized by pkd_replay_init(), which is ours until unlocked.
         let Some(cache) = (unsafe { cache.cast::<Cache>().as_mut() }) else {
             return missing;
         };
-        let answer = look(cache);
+        let answer = access(cache);
         // SAFETY: locked above; `cache` is not used again.
         unsafe { pkd_cache_unlock(self.lookup) };
         answer
     }
 }
 
-/// A rule without a cache cannot know a replay, so it accepts nothing.
+/// Without a cache no replay can be detected, so everything is refused.
 impl ReplayStore for SharedCache {
-    fn refuses(&mut self, mark: KnockId, window: Window) -> bool {
-        self.locked(true, |cache| cache.refuses(mark, window))
+    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+        self.locked(true, |cache| cache.refuses(id, window))
     }
 
-    fn record(&mut self, mark: KnockId, window: Window) -> bool {
-        self.locked(false, |cache| cache.record(mark, window))
+    fn record(&mut self, id: KnockId, window: Window) -> bool {
+        self.locked(false, |cache| cache.record(id, window))
     }
 }
 
-/// Decides about one UDP datagram, header first. The answer is one of `enum pkd_verdict`.
+/// Checks one UDP datagram, including its header. Returns a value of `enum pkd_verdict`.
 ///
 /// # Safety
-/// `rule` and `datagram` must be readable for the call, and `lookup` one that `pkd_cache_lock` takes.
+/// `rule` and `datagram` must be readable for the call, and `lookup` valid for `pkd_cache_lock`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pkd_verify(
     rule: &Rule,
@@ -112,87 +112,87 @@ unsafe extern "C" fn pkd_verify(
     }
 }
 
-/// A namespace starts at `now`, and remembers nothing of earlier ones.
+/// Initializes the baseline of a namespace that starts at `now` without a saved floor.
 ///
 /// # Safety
-/// `start` must be writable, 32 bytes, aligned to 8.
+/// `baseline` must be writable, 32 bytes, aligned to 8.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pkd_baseline_init(start: *mut Baseline, now: u64) {
+unsafe extern "C" fn pkd_baseline_init(baseline: *mut Baseline, now: u64) {
     // SAFETY: as the caller promises.
-    unsafe { start.write(Baseline::without_memory(UnixSeconds(now))) };
+    unsafe { baseline.write(Baseline::without_memory(UnixSeconds(now))) };
 }
 
-/// Root says that nothing later than `floor` was accepted before this namespace started.
+/// Restores a saved floor: no knock later than `floor` was accepted before this namespace started.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_baseline_restore(start: &mut Baseline, floor: u64) {
-    start.set_baseline(UnixSeconds(floor));
+extern "C" fn pkd_baseline_restore(baseline: &mut Baseline, floor: u64) {
+    baseline.set_baseline(UnixSeconds(floor));
 }
 
-/// The cache with this memory goes; those made later refuse all that it may have accepted.
+/// Records that `cache` is dropped: caches made later refuse everything it may have accepted.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_baseline_drop(start: &mut Baseline, memory: &Cache) {
-    start.drop_cache(memory.high_water_mark());
+extern "C" fn pkd_baseline_drop(baseline: &mut Baseline, cache: &Cache) {
+    baseline.drop_cache(cache.high_water_mark());
 }
 
-/// What was accepted at the latest so far, but for the caches that are there, where no rule had a
-/// wider window than this.
+/// The latest time that may have been accepted so far, apart from existing caches, if no rule's window was
+/// wider than `window`.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_baseline_floor(start: &Baseline, window: u32) -> u64 {
-    start.floor(Window::from_secs(window)).0
+extern "C" fn pkd_baseline_floor(baseline: &Baseline, window: u32) -> u64 {
+    baseline.floor(Window::from_secs(window)).0
 }
 
-/// Bytes that the memory of one cache takes; aligned to 8.
+/// Size of a cache in bytes; the alignment is 8.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_replay_size() -> usize {
     size_of::<Cache>()
 }
 
-/// Makes an empty memory that has yet to be joined by its first rule.
+/// Initializes an empty cache, which its first rule must then join.
 ///
 /// # Safety
-/// `memory` must be writable, `pkd_replay_size()` bytes, aligned to 8, and nobody else's.
+/// `cache` must be writable, `pkd_replay_size()` bytes, aligned to 8, and not shared yet.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pkd_replay_init(memory: *mut Cache, start: &Baseline) {
-    // A constant goes straight there; a value would pass through 4 KiB of the kernel's stack.
+unsafe extern "C" fn pkd_replay_init(cache: *mut Cache, baseline: &Baseline) {
+    // A constant is written in place; a value would first take 4 KiB of the kernel's stack.
     const EMPTY: Cache = Cache::new(UnixSeconds(0));
     // SAFETY: as the caller promises.
-    unsafe { memory.write(EMPTY) };
+    unsafe { cache.write(EMPTY) };
     // SAFETY: written above.
-    unsafe { &mut *memory }.raise_evicted(start.dropped());
+    unsafe { &mut *cache }.raise_evicted(baseline.dropped());
 }
 
-/// A rule with this window uses the cache from now on.
+/// Adds a rule with this window to the cache's rules.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_replay_join(memory: &mut Cache, start: &Baseline, window: u32) {
-    memory.raise_baseline(start.earlier(Window::from_secs(window)));
+extern "C" fn pkd_replay_join(cache: &mut Cache, baseline: &Baseline, window: u32) {
+    cache.raise_baseline(baseline.earlier(Window::from_secs(window)));
 }
 
-/// Root has restored `start`; this life's own knocks stay refused.
+/// Applies a restored `baseline` to the cache; knocks accepted since the start stay refused.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_replay_restore(memory: &mut Cache, start: &Baseline) {
-    // With memory it does not depend on a window.
-    memory.set_baseline(start.earlier(Window::NO_CLOCK));
+extern "C" fn pkd_replay_restore(cache: &mut Cache, baseline: &Baseline) {
+    // A restored baseline does not depend on the window.
+    cache.set_baseline(baseline.earlier(Window::NO_CLOCK));
 }
 
-/// Whether nothing that was accepted still lies in the window, the widest of the cache's rules.
+/// Whether every accepted knock has left `window`, the widest of the cache's rules.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_replay_past(memory: &Cache, now: u64, window: u32) -> bool {
-    memory.is_past(UnixSeconds(now), Window::from_secs(window))
+extern "C" fn pkd_replay_past(cache: &Cache, now: u64, window: u32) -> bool {
+    cache.is_past(UnixSeconds(now), Window::from_secs(window))
 }
 
-/// What the status file shows of a cache.
+/// Fills in what the status file shows about a cache.
 ///
 /// # Safety
 /// `report` must be writable.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pkd_replay_report(memory: &Cache, now: u64, report: *mut Report) {
+unsafe extern "C" fn pkd_replay_report(cache: &Cache, now: u64, report: *mut Report) {
     let shown = Report {
-        floor: memory.floor().0,
-        newest: memory.newest().map_or(0, |newest| newest.0),
-        wait: memory.wait(UnixSeconds(now)),
-        entries: u32::try_from(memory.len()).unwrap_or(u32::MAX),
+        floor: cache.floor().0,
+        newest: cache.newest().map_or(0, |newest| newest.0),
+        wait: cache.wait(UnixSeconds(now)),
+        entries: u32::try_from(cache.len()).unwrap_or(u32::MAX),
         capacity: CACHE_CAPACITY,
     };
-    // SAFETY: as the caller promises; C has not filled it before.
+    // SAFETY: as the caller promises; the old content needs no drop.
     unsafe { report.write(shown) };
 }

@@ -1,7 +1,7 @@
-//! The decisions of `xt_pkd.ko`. The C shim beside this crate registers the match, copies the
-//! datagram, locks and tells the time; every verdict, and all that is remembered, is made here.
+//! The verifier of `xt_pkd.ko`. The C shim beside this crate registers the match, copies the datagram,
+//! provides locks and reads the clock; this crate decides and maintains the replay caches.
 //!
-//! The functions below are called by `xt_pkd_main.c` alone and declared for it in `pkd_verify.h`.
+//! Only `xt_pkd_main.c` calls these functions; `pkd_verify.h` declares them.
 #![no_std]
 
 mod ffi;
@@ -9,7 +9,7 @@ mod ffi;
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe extern "C" {
-        /// Defined nowhere: a panic that the optimizer did not prove impossible fails the build.
+        /// Not defined anywhere: a panic that the optimizer could not rule out fails the build.
         safe fn pkd_panic_path_survived() -> !;
     }
     pkd_panic_path_survived()
