@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of OpenWrt's rules.mk: names that recipes use, for building on the host. This folder is TOPDIR.
+# A fake of OpenWrt's rules.mk: the variables that recipes use, for building on the host. This folder is TOPDIR.
 #   OUT       folder to build and install into
-#   ARCH      OpenWrt's name of the CPU
-#   TOOLS     folder with cargo and rustc, first in the PATH
+#   ARCH      OpenWrt's name for the CPU
+#   TOOLS     folder with cargo and rustc, put first in PATH
 #   SELECTED  packages to build
 
 INCLUDE_DIR := $(TOPDIR)/include
@@ -19,7 +19,7 @@ TARGET_NM := gcc-nm
 TARGET_CROSS :=
 TARGET_CFLAGS := -Os -pipe
 TARGET_CPPFLAGS :=
-# As OpenWrt hardens; the recipe must not keep RELRO.
+# OpenWrt's hardening flags; the recipe must override RELRO.
 TARGET_LDFLAGS := -Wl,-z,now -Wl,-z,relro
 
 INSTALL_DIR := install -d -m0755

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of OpenWrt's kernel.mk.
+# A fake of OpenWrt's kernel.mk.
 #   LINUX_DIR            a built kernel, or its headers
-#   LINUX_VERSION        its version as a package's, LINUX_VERMAGIC the digits of its configuration
-#   LINUX_UNAME_VERSION  what uname -r says there
+#   LINUX_VERSION        its version as in package versions
+#   LINUX_VERMAGIC       the hash of its configuration
+#   LINUX_UNAME_VERSION  its uname -r
 
 LINUX_KMOD_SUFFIX := ko
 LINUX_RELEASE := 1
@@ -14,7 +15,7 @@ ifneq ($(LINUX_DIR),)
   -include $(LINUX_DIR)/.config
 endif
 
-# AutoProbe MODULES: priority and boot flag are 0, as of modules that wait for no other.
+# AutoProbe MODULES: priority and boot flag are 0, as for modules that depend on no other.
 AutoProbe = 0 0 $(1)
 
 define KernelPackage

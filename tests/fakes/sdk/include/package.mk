@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of OpenWrt's package.mk and what it includes. Text of a recipe is expanded as often as there: by eval, and
-# again when make runs it.
-#   make prepare compile    as there; what Cargo built before is kept
+# A fake of OpenWrt's package.mk and the files it includes. A recipe's text is expanded as often as in OpenWrt: by eval,
+# and again when make runs it.
+#   make prepare compile    as in OpenWrt; Cargo's earlier output is kept
 #   make install            installs each selected package into OUT/installed/NAME
-#   make dump               writes OUT/meta/NAME: what the package's control file says; and NAME.prerm, NAME.conffiles
+#   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.prerm and NAME.conffiles
 #   make show-VARIABLE      prints a variable of the recipe
 
 PKG_BUILD_DIR ?= $(BUILD_DIR)/$(PKG_NAME)-$(PKG_VERSION)
@@ -40,7 +40,7 @@ define PrepareAndCompile
   endef
 endef
 
-# BuildPackage NAME. A dependency with @ is a question to the configuration, and + has it selected too.
+# BuildPackage NAME. In DEPENDS, @ is a condition on the configuration, and + also selects the package.
 define BuildPackage
   $(eval $(Package/Default))
   $(eval $(Package/$(1)))

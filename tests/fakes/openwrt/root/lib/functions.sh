@@ -1,8 +1,8 @@
 # shellcheck shell=dash
-# A list is words; SC2016: what eval reads later.
+# SC2013: lists are words. SC2016: eval expands these later.
 # shellcheck disable=SC2013,SC2016
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of OpenWrt's /lib/functions.sh: what pkd's scripts and packages call of it, on the real uci.
+# A fake of OpenWrt's /lib/functions.sh: the functions that pkd's scripts and packages call, on the real uci.
 
 # config_load PACKAGE
 config_load() {
@@ -14,7 +14,7 @@ config_load() {
 		name=${name#*.}
 		case "$name" in
 		*.*)
-			# Values come quoted for a shell; those of a list become words of one string.
+			# Values are quoted for a shell; a list's values become words of one string.
 			section=${name%%.*}
 			printf 'config_set_words %s %s %s\n' "$section" "${name#*.}" "$value"
 			;;
@@ -45,7 +45,7 @@ config_foreach() {
 	done
 }
 
-# default_postinst SCRIPT: what the packages' postinst calls, on the running system.
+# default_postinst SCRIPT: called by the packages' postinst on a running system.
 default_postinst() {
 	local name=${1##*/} i
 	name=${name%.postinst}

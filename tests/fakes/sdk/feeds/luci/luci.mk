@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of the luci feed's luci.mk: a package named after its folder.
+# A fake of the luci feed's luci.mk: a package named after its folder.
 
 PKG_NAME ?= $(notdir $(CURDIR))
 include $(INCLUDE_DIR)/package.mk

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# A stand-in of the packages feed's rust-package.mk: the host's compiler for the host.
+# A fake of the packages feed's rust-package.mk: uses the host's compiler to build for the host.
 
 CARGO_HOME ?= $(HOME)/.cargo
 RUST_ARCH_DEPENDS := @(aarch64||arm||mips||mipsel||x86_64)
-# OpenWrt's own choice of profile, whatever the workspace says.
+# OpenWrt's own profile settings, which override the workspace's.
 RUST_PROFILE := CARGO_PROFILE_RELEASE_OPT_LEVEL=z CARGO_PROFILE_RELEASE_LTO=true CARGO_PROFILE_RELEASE_PANIC=unwind
 
 # Build/Compile/Cargo FOLDER ARGUMENTS
