@@ -200,7 +200,7 @@ fn service(work: &Path) -> Result<Recipe> {
     }
     Ok(Recipe {
         name: "pkd",
-        description: "A port opens to who knocks right: service, configuration and firewall4 glue",
+        description: "Port knocking: service, configuration and firewall4 rules",
         license: GPL,
         version: VERSION.to_owned(),
         architecture: None,
