@@ -137,10 +137,10 @@ fn commands(text: &str) -> Vec<&str> {
 #[test]
 fn every_command_of_the_first_page_is_run_somewhere() -> Result<()> {
     let read = |file: &str| fs::read_to_string(root().join(file));
-    // `make` verbs are what CI and people run; the client's commands are run by the tests of its
+    // `make` commands are what CI and people run; the client's commands are run by the tests of its
     // own page, to the letter.
     let (page, client, makefile) = (read("README.md")?, read("host-knock/README.md")?, read("Makefile")?);
-    let verbs: Vec<&str> = makefile
+    let made: Vec<&str> = makefile
         .lines()
         .find_map(|line| line.strip_prefix(".PHONY:"))
         .unwrap_or_default()
@@ -150,7 +150,7 @@ fn every_command_of_the_first_page_is_run_somewhere() -> Result<()> {
     ensure!(commands.len() > 5, "only {commands:?}");
     for command in commands {
         let known = match command.strip_prefix("make ") {
-            Some(verb) => verbs.contains(&verb),
+            Some(command) => made.contains(&command),
             None => client.lines().any(|line| line == command),
         };
         ensure!(known, "nothing runs {command:?}");

@@ -1,5 +1,5 @@
-//! The client as one static file for each kind of computer, with all that people have at a desk but the keyring, which
-//! on Linux is D-Bus.
+//! The client as one static file for each kind of computer, with all features but the keyring, which is D-Bus on
+//! Linux.
 
 use std::{fs, path::PathBuf};
 

@@ -197,17 +197,23 @@ fn build(board: &Board) -> Result<PathBuf> {
     cargo_for(board, "build", &[])
 }
 
-fn cargo_for(board: &Board, verb: &str, rest: &[&str]) -> Result<PathBuf> {
+fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
     let target = board.target;
     let entry =
         cache::entry(&format!("cargo-{target}"), &[target, toolchain.version(), "firmware"], |_, _| Ok(()))?;
-    let mut cargo = run::command(match verb {
+    let mut cargo = run::command(match command {
         // Cargo itself would take the clippy of another compiler, if that comes first in the PATH.
         "clippy" => toolchain.programs()?.1.with_file_name("cargo-clippy"),
         _ => toolchain.programs()?.1,
     });
-    cargo.arg(verb).args(["--quiet", "--locked", "--release", "--package", &format!("pkd-{}", board.name)]);
+    cargo.arg(command).args([
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        &format!("pkd-{}", board.name),
+    ]);
     cargo.args(["--target", target, "-Z", "build-std=core"]).args(rest).current_dir(folder());
     toolchain.environment(&mut cargo, &entry, &[])?;
     // Else only errors are logged.
@@ -216,7 +222,7 @@ fn cargo_for(board: &Board, verb: &str, rest: &[&str]) -> Result<PathBuf> {
         let name = target.to_uppercase().replace(['-', '.'], "_");
         cargo.env(format!("CARGO_TARGET_{name}_LINKER"), host::LLD);
     }
-    run::quiet(&mut cargo).with_context(|| format!("cannot {verb} {}", board.name))?;
+    run::quiet(&mut cargo).with_context(|| format!("cannot {command} {}", board.name))?;
     Ok(entry.join(target).join("release"))
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn run(names: &[&str], time: Duration) -> Result<()> {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let ends =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")));
-        // All have ended before the first error is told.
+        // All have ended before the first error is returned.
         ends.collect::<Vec<_>>().into_iter().collect()
     })
 }
@@ -234,8 +234,8 @@ impl Fuzzers {
             .position(|line| line.contains("panicked at"))
             .unwrap_or(lines.len().saturating_sub(30));
         let end = lines.iter().position(|line| line.starts_with("stack backtrace")).unwrap_or(lines.len());
-        let told = lines.get(start..end.max(start)).unwrap_or_default().join("\n");
-        Ok(Outcome { executions, crash: Some((input.unwrap_or("an input").into(), told)) })
+        let excerpt = lines.get(start..end.max(start)).unwrap_or_default().join("\n");
+        Ok(Outcome { executions, crash: Some((input.unwrap_or("an input").into(), excerpt)) })
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Source {
 pub(crate) const MIPS_MALTA: Source =
     Source { package: "linux-source-6.12", fragment: include_str!("../kernel/mips-malta.config") };
 
-/// Complains of what others pass over: KASAN, UBSAN, lockdep, kmemleak, and memory that is refused when asked for.
+/// Reports what other kernels ignore: KASAN, UBSAN, lockdep, kmemleak; and can make allocations fail.
 pub(crate) const X86_64_SANITIZERS: Source =
     Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-sanitizers.config") };
 
@@ -70,7 +70,7 @@ impl Source {
         let make = |words: &[&str]| {
             let mut make = run::command("make");
             make.args([format!("ARCH={arch}"), format!("CROSS_COMPILE={cross}")]).args(words);
-            // Whoever builds it, and when: the same kernel.
+            // The same kernel, on every computer and at any time.
             make.env("KBUILD_BUILD_USER", "pkd").env("KBUILD_BUILD_HOST", "pkd");
             make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(&tree);
             run::output(&mut make)

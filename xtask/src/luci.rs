@@ -1,4 +1,4 @@
-//! The pages of `LuCI` in a headless browser, with a stand-in of the rest of it around them.
+//! The pages of `LuCI` in a headless browser, with a fake of the rest of it around them.
 
 use std::{
     fs,

@@ -192,8 +192,7 @@ const X86_64_6_12: Machine = Machine {
     ..X86_64
 };
 
-/// The machine whose kernel complains of what others pass over. Building it takes long, so it is none of
-/// [`named`]'s all.
+/// The machine with the sanitizer kernel. It takes long to build, so [`named`] without names leaves it out.
 pub(crate) const SANITIZERS: Machine = Machine {
     name: "x86_64-sanitizers",
     system: System::BuiltKernel { kernel: kernel::X86_64_SANITIZERS, userland_of: &X86_64_6_12 },

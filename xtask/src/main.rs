@@ -117,6 +117,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["test"] => test::run(None, Stamps::Heed),
         ["test", "--all-steps"] => test::run(None, Stamps::Ignore),
         ["test", "--from", step] => test::run(Some(step), Stamps::Heed),
+        ["test", "--all-steps", "--from", step] => test::run(Some(step), Stamps::Ignore),
         ["test-all"] => test::run_all(None),
         ["test-all", "--from", step] => test::run_all(Some(step)),
         ["test-fresh", commands @ ..] => fresh::run(commands),

@@ -1,6 +1,6 @@
-//! Bugs that somebody could make, each a patch in `tests/mutants`, and what has to catch it.
+//! Bugs introduced on purpose, each a patch in `tests/mutants`, and the tests that must catch them.
 //!
-//! Before the patch a file says so:
+//! A file begins with two lines before the patch:
 //!
 //! ```text
 //! Broken: what is wrong with it
@@ -23,8 +23,8 @@ use crate::{
     run, toolchain,
 };
 
-/// Fuzzers find each of these bugs within seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Fuzzers find each of these bugs within seconds; this is the limit.
+const FUZZING_TIME: Duration = Duration::from_secs(120);
 
 /// A patch, and what it says of itself.
 struct Bug {
@@ -34,7 +34,7 @@ struct Bug {
     catcher: String,
 }
 
-/// Makes these bugs one after the other in a copy of the tree, all if none is named; fails if one is not caught.
+/// Applies these patches one after the other to a copy of the tree, all if none is named; fails if one is not caught.
 pub(crate) fn run(names: &[&str]) -> Result<()> {
     let bugs = bugs()?;
     for name in names {
@@ -69,7 +69,7 @@ fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
         let caught = match bug.catcher.split_once(' ') {
             Some(("fuzz", target)) => caught_by_fuzzer(&whole, &copy, target),
             Some(("cargo", words)) => caught_by_cargo(&ours, &copy, words),
-            Some(("vm", words)) => caught_by_lane(&copy, words),
+            Some(("vm", words)) => caught_by_vm(&copy, words),
             _ => bail!("{}: nothing is known that is called {:?}", bug.patch.display(), bug.catcher),
         };
         patch(bug, &["--reverse"])?;
@@ -113,8 +113,8 @@ fn bugs() -> Result<Vec<Bug>> {
 /// What broke must hold in the tree as it is.
 fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
     let broken = Fuzzers::build(copy, &[target])?;
-    let Some((input, _said)) = broken.run(target, PATIENCE)?.crash else {
-        bail!("the fuzz target {target} found nothing in {} s", PATIENCE.as_secs());
+    let Some((input, _said)) = broken.run(target, FUZZING_TIME)?.crash else {
+        bail!("the fuzz target {target} found nothing in {} s", FUZZING_TIME.as_secs());
     };
     if let Some((_, said)) = whole.try_input(target, &input)?.crash {
         bail!("what the fuzz target {target} found breaks the tree without the bug too\n{said}");
@@ -137,19 +137,19 @@ fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// A vm that passes in the tree as it is, which `make test` and its own verb show. A claim of it has to fail: a guest
-/// that does not come up shows nothing.
-fn caught_by_lane(copy: &Path, words: &str) -> Result<()> {
+/// A VM test that passes in the tree as it is, which other commands show. One of its checks has to fail: a guest that
+/// does not boot shows nothing.
+fn caught_by_vm(copy: &Path, words: &str) -> Result<()> {
     let (machine, part) = words.split_once(' ').context("a vm is a machine and a part")?;
     let mut cargo = run::command(env!("CARGO"));
     cargo.args(["xtask", "vm", "--part", part, machine]).current_dir(copy);
     let output = cargo.output().context("cannot start cargo")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let claims = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
-    let failed = claims.filter(|line| line.contains(": FAIL ")).count();
+    let checks = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
+    let failed = checks.filter(|line| line.contains(": FAIL ")).count();
     ensure!(
         !output.status.success() && failed > 0,
-        "no claim fails\n{said}{}",
+        "no check fails\n{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())

@@ -254,7 +254,7 @@ fn program(
     Ok(program)
 }
 
-/// The client, without what people have at a desk.
+/// The client, without its desktop features.
 fn client(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result<Recipe> {
     let built = program(zig, "host-knock", "knock", architecture, Some(""), work)?;
     Ok(Recipe {

@@ -15,7 +15,7 @@ use crate::{
     run, toolchain,
 };
 
-/// What the guest runs: at the second boot, where there is something from the first, the claims about that.
+/// What the guest runs: at the second boot, where there is something from the first, the checks of that.
 /// Should the reboot hang, the kernel says after a while who waits for what.
 const MAIN: &str = "\
 #!/bin/sh
@@ -44,13 +44,13 @@ pub(crate) const SHORT: &str = "short";
 /// All of a vm, and the kernel's verdicts against pkd-core's.
 pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential packages";
 
-/// A single test inside waits for less than this.
-const SILENCE: Duration = Duration::from_secs(240);
+/// A guest prints a line at least this often: no single check takes longer.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// The same where everything is watched.
-const SANITIZERS_SILENCE: Duration = Duration::from_secs(900);
+/// The same under sanitizers, which slow everything down.
+const SANITIZERS_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// The guest has ended this long after its last claim.
+/// A guest has rebooted this long after its last check.
 const END: Duration = Duration::from_secs(60);
 
 /// Where the clock of the second boot begins: long before the first.
@@ -61,7 +61,7 @@ pub(crate) fn run(machine: &'static Machine) -> Result<()> {
     run_part(machine, "")
 }
 
-/// The same with one part of the claims (`packages`) or, without a word, all of them.
+/// The same with these parts of the checks, or with the usual ones if the text is empty.
 pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     // A guest with another purpose has no packages to install.
     let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
@@ -103,8 +103,8 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
 
 /// Shows what the program in the guest says; its last line, if it comes to that.
 fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Option<String>> {
-    let silence = if machine.name == machine::SANITIZERS.name { SANITIZERS_SILENCE } else { SILENCE };
-    while let Some(line) = qemu.line(silence)? {
+    let timeout = if machine.name == machine::SANITIZERS.name { SANITIZERS_TIMEOUT } else { TIMEOUT };
+    while let Some(line) = qemu.line(timeout)? {
         if let Some(text) = line.strip_prefix("vm-flash: ") {
             flash.push_str(text);
             flash.push('\n');
