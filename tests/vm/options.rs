@@ -37,7 +37,7 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
     let long = "k".repeat(41);
     let cases: [(&[&str], &str); 10] = [
         (&[], "missing key"),
-        (&["--key", ""], "--key is empty"),
+        (&["--key", ""], "--key: empty"),
         (&["--key", "0x"], "no digit"),
         (&["--key", "0x12g4"], "'g'"),
         (&["--key", &long], "41 bytes"),
