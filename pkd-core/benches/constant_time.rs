@@ -1,9 +1,9 @@
-//! Whether the time of a comparison tells where two values differ: the method of dudect (Reparaz, Balasch, Verbauwhede,
-//! "Dude, is my code constant time?", 2017).
+//! Whether the duration of a comparison reveals where two values differ, by the method of dudect (Reparaz, Balasch,
+//! Verbauwhede, "Dude, is my code constant time?", 2017).
 //!
-//! Two classes of input take turns at random; Welch's t says whether their times differ by more than chance. Above 4.5 they may,
-//! above 10 they do. A comparison that stops at the first difference is measured beside, to show that the method sees one.
-//! Prints `row: NAME | T`; ends with an error if the method does not see the one that stops.
+//! Inputs of two classes alternate at random; Welch's t measures whether their times differ by more than chance. Above
+//! 4.5 they may, above 10 they do. As a control, a comparison that stops at the first difference is measured too.
+//! Prints `row: NAME | T`; fails if the method does not detect the control.
 
 use std::{hint::black_box, time::Instant};
 
@@ -11,10 +11,10 @@ use pkd_core::{
     Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verifier, Window,
 };
 
-/// Measurements of both classes together. `cargo test --bench` builds without optimization, where only the comparison that
-/// stops is worth a look.
+/// Measurements of both classes together. `cargo test --bench` builds without optimization, where only the control
+/// says anything.
 const SAMPLES: usize = if cfg!(debug_assertions) { 10_000 } else { 200_000 };
-/// What is measured at once, so that the clock's step does not matter.
+/// Comparisons in one measurement, so that the clock's resolution does not matter.
 const BATCH: usize = 20;
 
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -22,15 +22,15 @@ const PORT: Port = Port(40_000);
 
 fn main() {
     let ours = Digest([0x5a; 32]);
-    let differ = [differing(&ours, 0), differing(&ours, 31)];
-    let seen = row("a comparison that stops at the first difference", differ, |other| {
-        black_box(stops(&ours.0, &black_box(other).0));
+    let wrong = [with_wrong_byte(&ours, 0), with_wrong_byte(&ours, 31)];
+    let control = row("a comparison that stops at the first difference", wrong, |other| {
+        black_box(early_exit_equal(&ours.0, &black_box(other).0));
     });
-    assert!(seen > 10.0, "the method sees no difference where there is one");
-    row("Digest::matches, first or last byte wrong", differ, |other| {
+    assert!(control > 10.0, "the method does not detect a comparison that stops at the first difference");
+    row("Digest::matches, first or last byte wrong", wrong, |other| {
         black_box(ours.matches(black_box(other)));
     });
-    row("Digest::matches, all right or the last byte wrong", [ours, differing(&ours, 31)], |other| {
+    row("Digest::matches, all right or the last byte wrong", [ours, with_wrong_byte(&ours, 31)], |other| {
         black_box(ours.matches(black_box(other)));
     });
 
@@ -55,20 +55,20 @@ fn main() {
     check("a check of another tag, its first or last byte wrong", [with(0), with(3)]);
 }
 
-fn differing(digest: &Digest, byte: usize) -> Digest {
+fn with_wrong_byte(digest: &Digest, byte: usize) -> Digest {
     let mut bytes = digest.0;
     bytes[byte] ^= 1;
     Digest(bytes)
 }
 
 #[inline(never)]
-fn stops(ours: &[u8; 32], theirs: &[u8; 32]) -> bool {
+fn early_exit_equal(ours: &[u8; 32], theirs: &[u8; 32]) -> bool {
     ours.iter().zip(theirs).all(|(ours, theirs)| black_box(ours) == black_box(theirs))
 }
 
-/// Measures one comparison with inputs of class 0 and 1; gives Welch's t.
+/// Measures one comparison with inputs of class 0 and 1, prints its row and returns Welch's t.
 fn row<T: Copy>(name: &str, inputs: [T; 2], mut compare: impl FnMut(&T)) -> f64 {
-    // xorshift64: which class comes next must not go with anything that repeats.
+    // xorshift64: the order of the classes must not correlate with anything periodic.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut samples = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {
@@ -76,7 +76,7 @@ fn row<T: Copy>(name: &str, inputs: [T; 2], mut compare: impl FnMut(&T)) -> f64 
         state ^= state >> 7;
         state ^= state << 17;
         let class = usize::from(state >> 63 == 1);
-        // Both classes lie in one place: where a value lies can cost time, too.
+        // Both classes use the same memory: the address of a value can change the time, too.
         let input = black_box(inputs[class]);
         let begin = Instant::now();
         for _ in 0..BATCH {
@@ -84,40 +84,40 @@ fn row<T: Copy>(name: &str, inputs: [T; 2], mut compare: impl FnMut(&T)) -> f64 
         }
         samples.push((class, begin.elapsed().as_secs_f64() * 1e9));
     }
-    // The longest tenth is the system's: interrupts, other programs.
+    // Interrupts and other programs cause the slowest tenth.
     let mut sorted: Vec<f64> = samples.iter().map(|(_, time)| *time).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let limit = sorted[SAMPLES * 9 / 10];
-    let of = |wanted: usize| {
-        Sample::of(samples.iter().filter(|(class, time)| *class == wanted && *time <= limit).map(|(_, t)| *t))
+    let statistics = |wanted: usize| {
+        let class = samples.iter().filter(|(class, time)| *class == wanted && *time <= limit);
+        Statistics::of(class.map(|(_, time)| *time))
     };
-    let t = welch(&of(0), &of(1));
+    let t = welch(&statistics(0), &statistics(1));
     println!("row: {name} | {t:.1}");
     t
 }
 
-/// Number, mean and variance.
-struct Sample {
-    number: f64,
+struct Statistics {
+    count: f64,
     mean: f64,
     variance: f64,
 }
 
-impl Sample {
-    /// By Welford's method.
+impl Statistics {
+    /// Welford's method.
     fn of(values: impl Iterator<Item = f64>) -> Self {
-        let (mut number, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
         for value in values {
-            number += 1.0;
-            let off = value - mean;
-            mean += off / number;
-            squares += off * (value - mean);
+            count += 1.0;
+            let deviation = value - mean;
+            mean += deviation / count;
+            squares += deviation * (value - mean);
         }
-        Self { number, mean, variance: squares / (number - 1.0) }
+        Self { count, mean, variance: squares / (count - 1.0) }
     }
 }
 
-/// Welch's t, without its sign.
-fn welch(a: &Sample, b: &Sample) -> f64 {
-    ((a.mean - b.mean) / (a.variance / a.number + b.variance / b.number).sqrt()).abs()
+/// The absolute value of Welch's t.
+fn welch(a: &Statistics, b: &Statistics) -> f64 {
+    ((a.mean - b.mean) / (a.variance / a.count + b.variance / b.count).sqrt()).abs()
 }

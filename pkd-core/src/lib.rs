@@ -1,15 +1,18 @@
-//! The knock: one UDP datagram of 56 bytes that only a holder of the key can make.
+//! The pkd protocol. A knock is a UDP datagram with 56 bytes of payload that only a holder of the key can make.
 //!
-//! Bytes and a clock go in, a [`Verdict`] comes out. Nothing here reads a clock, draws random bytes,
-//! allocates, logs or does I/O; the programs that use this crate (the netfilter match, the daemon, the
-//! firmware) own all of that. The protocol is described in `docs/protocol.md`.
+//! A [`Verifier`] maps a datagram and the current time to a [`Verdict`]. The crate does not read a clock, draw random
+//! bytes, allocate, log or do I/O; that is up to its users: the `knock` command, the netfilter match, the daemon and
+//! the firmware. `docs/protocol.md` describes the protocol.
 //!
 //! ```
-//! use pkd_core::{Key, Knock, Packet, Port, ReplayCache, Rule, KnockParams, Baseline, Tag, UnixSeconds, Verdict, Verifier, Window};
+//! use pkd_core::{
+//!     Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Verifier, Window,
+//! };
 //!
 //! let rule = Rule { key: Key::parse("test")?, tag: Tag::parse("SSHK")?, window: Window::from_secs(10) };
 //! let port = Port(40_000);
-//! let payload = Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(1_800_000_000), nonce: [7; 12] }, port);
+//! let time = UnixSeconds(1_800_000_000);
+//! let payload = Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time, nonce: [7; 12] }, port);
 //!
 //! let now = UnixSeconds(1_800_000_003);
 //! let baseline = Baseline::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before

@@ -1,10 +1,10 @@
-//! What a gateway asks of a knock.
+//! The rule that a knock is checked against.
 
 use crate::{Key, Tag, Window};
 
-/// A key under a tag, and how far clocks may differ.
+/// A key, its tag, and how far clocks may differ.
 ///
-/// The layout is that of the netfilter match's revision 0, 48 bytes: key, tag, window.
+/// It has the layout of the netfilter match's revision 0: 48 bytes of key, tag and window.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Rule {

@@ -1,21 +1,21 @@
-//! Tag and key, and the text that people write them in.
+//! Tag and key, and their text form.
 
 use core::fmt;
 
-/// Why a text is no tag or key.
+/// Why a text is not a valid tag or key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// Nothing was given, or `0x` with no digit after it.
+    /// The text is empty, or has no digit after `0x`.
     Empty,
-    /// More bytes than fit.
+    /// The text has too many bytes.
     TooLong {
-        /// Bytes that the text stands for.
+        /// Bytes that the text encodes.
         given: usize,
-        /// Bytes that fit.
+        /// The maximum.
         limit: usize,
     },
-    /// A character after `0x` is no hexadecimal digit.
+    /// A character after `0x` is not a hexadecimal digit.
     NotHexadecimal {
         /// Offset of the character in the text, in bytes; the first digit after `0x` is at 2.
         position: usize,
@@ -36,19 +36,19 @@ impl fmt::Display for SecretError {
 
 impl core::error::Error for SecretError {}
 
-/// Which key a knock was made with; it travels in clear. Shorter tags are filled with zero bytes.
+/// Names the key of a knock; it is sent in clear and does not authenticate. Shorter tags are padded with zero bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Tag(pub [u8; Tag::LENGTH]);
 
 impl Tag {
-    /// Bytes of a tag.
+    /// Length of a tag in bytes.
     pub const LENGTH: usize = 4;
 
-    /// Reads a tag from text, or from hexadecimal after `0x`, of at most 4 bytes.
+    /// Parses a tag of 1 to 4 bytes: text, or hexadecimal after `0x`.
     ///
     /// # Errors
-    /// [`SecretError`] tells what is wrong with the text.
+    /// [`SecretError`] if the text is not a valid tag.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         parse(text).map(Self)
     }
@@ -62,7 +62,7 @@ impl Default for Tag {
 }
 
 impl fmt::Display for Tag {
-    /// As text where it is plain printable ASCII that reads back as the same tag, else as `0x…`.
+    /// As text if that is printable ASCII and parses to the same tag, otherwise as `0x…`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let used = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last.saturating_add(1));
         let text = self.0.get(..used).unwrap_or(&self.0);
@@ -81,34 +81,34 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// The shared secret. Shorter keys are filled with zero bytes, so a key is the same with and without
-/// zero bytes at its end. `Debug` does not show it.
+/// The shared secret. Shorter keys are padded with zero bytes, so trailing zero bytes do not change a key. `Debug`
+/// does not show it.
 ///
-/// Its memory is not wiped when it goes: its owner has to, where that matters. `==` is for rules
-/// and tests; the time it takes depends on the bytes.
+/// Dropping a key does not wipe its memory; the owner must do so where that matters. `==` is for rules and tests; its
+/// time depends on the bytes.
 #[derive(Clone, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Key([u8; Key::LENGTH]);
 
 impl Key {
-    /// Bytes of a key.
+    /// Length of a key in bytes.
     pub const LENGTH: usize = 40;
 
-    /// Reads a key from text, or from hexadecimal after `0x`, of at most 40 bytes.
+    /// Parses a key of 1 to 40 bytes: text, or hexadecimal after `0x`.
     ///
     /// # Errors
-    /// [`SecretError`] tells what is wrong with the text; it never holds a part of it.
+    /// [`SecretError`] if the text is not a valid key; the error contains no part of the text.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         parse(text).map(Self)
     }
 
-    /// A key from its 40 bytes, filling included.
+    /// A key from its 40 bytes, including padding.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
         Self(bytes)
     }
 
-    /// The 40 bytes, filling included.
+    /// The 40 bytes, including padding.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
@@ -121,8 +121,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Text as it is, or hexadecimal after `0x`, where an odd digit at the end is the high nibble of a
-/// last byte; zero bytes fill what is left.
+/// Text as it is, or hexadecimal after `0x`, where an odd digit at the end is the high nibble of a last byte. The
+/// result is padded with zero bytes.
 fn parse<const N: usize>(text: &str) -> Result<[u8; N], SecretError> {
     let mut bytes = [0; N];
     let given = if let Some(digits) = text.strip_prefix("0x") {

@@ -1,12 +1,12 @@
-//! Time as the knock carries it, and the window it must fall into.
+//! The time in a knock, and the window that it must fall into.
 
-/// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is valid input: strangers choose it.
+/// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is valid: senders choose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct UnixSeconds(pub u64);
 
 impl UnixSeconds {
-    /// The end of `window` when it begins here; `u64::MAX` where that lies beyond 64 bits.
+    /// This time plus `window`; saturates at `u64::MAX`.
     #[must_use]
     pub const fn plus(self, window: Window) -> Self {
         // u64::from is not const.
@@ -14,26 +14,26 @@ impl UnixSeconds {
         Self(self.0.saturating_add(window.0 as u64))
     }
 
-    /// Seconds from `earlier` until here; 0 where `earlier` is not earlier.
+    /// Seconds since `earlier`; 0 if `earlier` is later than this time.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// How far, in seconds, a knock's time may lie before or after the gateway's clock; both ends count.
+/// By how many seconds a knock's time may differ from the gateway's clock in either direction, inclusive.
 ///
-/// 0 stands for a gateway without a clock, see [`Window::NO_CLOCK`].
+/// 0 means a gateway without a clock, see [`Window::NO_CLOCK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Window(u32);
 
 impl Window {
-    /// The gateway has no clock: every time passes the window, and the cache accepts only times greater than its
-    /// floor and than any it has accepted.
+    /// The gateway has no clock: every time passes the window, and the cache accepts only times greater than the
+    /// floor and than any that it has accepted.
     ///
-    /// A sender whose clock is ahead locks the others out until theirs have caught up; one who sends `u64::MAX`,
-    /// permanently.
+    /// A sender whose clock is ahead locks the others out until their clocks have caught up. A knock with the time
+    /// `u64::MAX` locks them out permanently.
     pub const NO_CLOCK: Self = Self(0);
 
     /// A window of `seconds` to either side.

@@ -1,4 +1,4 @@
-//! Decisions about datagrams, and counters of them.
+//! Decisions about datagrams, and their counters.
 
 use core::fmt;
 
@@ -7,11 +7,11 @@ use core::fmt;
 pub enum Verdict {
     /// A fresh knock, made with the rule's key, seen for the first time.
     Accept,
-    /// Anything else.
+    /// Anything else, with the first check that failed.
     Ignore(Reason),
 }
 
-/// The check that a datagram failed first, in the order of the checks: a greater reason got further.
+/// The first check that a datagram failed. Ordered like the checks: a greater reason means that more checks passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The payload is not 56 bytes, or the datagram is incomplete.
@@ -43,7 +43,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The number of datagrams by verdict. Counts saturate at 2⁶⁴ − 1.
+/// Datagrams by verdict. Counts saturate at 2⁶⁴ − 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     accepted: u64,
@@ -55,7 +55,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds one datagram.
+    /// Counts one datagram.
     pub fn count(&mut self, verdict: Verdict) {
         let counter = match verdict {
             Verdict::Accept => &mut self.accepted,

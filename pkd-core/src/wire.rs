@@ -1,38 +1,38 @@
-//! The 56 bytes on the wire: a checked view to read them, [`Knock::seal`] to write them.
+//! The wire format: [`Knock`] is a checked view of the 56 bytes, [`Knock::seal`] writes them.
 
 use crate::{Digest, Key, Tag, UnixSeconds};
 
-/// Bytes of a knock, the payload of the datagram.
+/// Length of a knock, the payload of the datagram, in bytes.
 pub const LENGTH: usize = 56;
-/// Bytes of the datagram as its UDP header counts them: header and knock.
+/// The length field of the UDP header: header and knock, in bytes.
 pub const UDP_LENGTH: usize = 64;
 /// Random bytes in a knock.
 pub const NONCE_LENGTH: usize = 12;
 
-/// What comes before the digest, and is hashed: tag, time and nonce.
+/// Bytes before the digest, which are hashed: tag, time and nonce.
 pub(crate) const HEAD_LENGTH: usize = 24;
 const TIME_LENGTH: usize = 8;
 const DIGEST_LENGTH: usize = 32;
 
-/// A UDP port, in the machine's own byte order.
+/// A UDP port in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Port(pub u16);
 
-/// A UDP datagram that may be a knock. The source port is left out: NAT rewrites it.
+/// A UDP datagram that may be a knock. It has no source port, because NAT rewrites it.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// Where it was sent to; the digest covers it.
+    /// Covered by the digest.
     pub destination_port: Port,
-    /// All bytes behind the UDP header.
+    /// All bytes after the UDP header.
     pub payload: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a UDP header (RFC 768) and the payload behind it; the checksum is left to the platform.
+    /// Parses a UDP header (RFC 768) and the payload after it. Does not verify the checksum; that is up to the caller.
     ///
-    /// `None` unless the header says [`UDP_LENGTH`] and that many bytes are there. Bytes behind
-    /// them (an Ethernet frame's padding) are no part of the datagram.
+    /// Returns `None` unless the header's length is [`UDP_LENGTH`] and that many bytes are present. Bytes after them,
+    /// such as the padding of an Ethernet frame, are ignored.
     #[must_use]
     pub fn from_udp(datagram: &'a [u8]) -> Option<Self> {
         let (_source_port, rest) = datagram.split_first_chunk::<2>()?;
@@ -47,7 +47,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// A payload that has the length of a knock; nothing else of it has been checked.
+/// A payload with the length of a knock. Nothing else has been checked.
 ///
 /// ```text
 /// offset  bytes  field
@@ -66,7 +66,7 @@ pub struct Knock<'a> {
 }
 
 impl<'a> Knock<'a> {
-    /// `None` unless `payload` has exactly [`LENGTH`] bytes.
+    /// Returns `None` unless `payload` has exactly [`LENGTH`] bytes.
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let (head, rest) = payload.split_first_chunk::<HEAD_LENGTH>()?;
@@ -77,7 +77,7 @@ impl<'a> Knock<'a> {
         Some(Self { head, tag, time, nonce, digest })
     }
 
-    /// Which key the sender says it used.
+    /// The tag of the key that the sender claims to have used.
     #[must_use]
     pub fn tag(&self) -> Tag {
         Tag(*self.tag)
@@ -95,13 +95,13 @@ impl<'a> Knock<'a> {
         self.nonce
     }
 
-    /// What the sender says is the digest.
+    /// The digest that the sender claims.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(*self.digest)
     }
 
-    /// The digest that a holder of `key` makes for this knock when it goes to `port`.
+    /// The digest of this knock if it was made with `key` and sent to `port`.
     #[must_use]
     pub fn expected_digest(&self, key: &Key, port: Port) -> Digest {
         Digest::classic(port, self.head, key)
@@ -109,31 +109,31 @@ impl<'a> Knock<'a> {
 
     /// The payload of a classic knock to `port`.
     #[must_use]
-    pub fn seal(seal: &KnockParams<'_>, port: Port) -> [u8; LENGTH] {
-        let head = seal.head();
-        join(&head, &Digest::classic(port, &head, seal.key))
+    pub fn seal(params: &KnockParams<'_>, port: Port) -> [u8; LENGTH] {
+        let head = params.head();
+        join(&head, &Digest::classic(port, &head, params.key))
     }
 
-    /// The payload as senders before 1.0 made it: the digest leaves the port out.
+    /// The payload of a knock in the format before 1.0, whose digest does not cover the port.
     ///
-    /// Verifiers refuse it; it is for gateways that still run `ipt_pkd` of before 1.0.
+    /// [`Verifier`](crate::Verifier) refuses it. It is for gateways that still run an `ipt_pkd` before 1.0.
     #[must_use]
-    pub fn seal_before_1_0(seal: &KnockParams<'_>) -> [u8; LENGTH] {
-        let head = seal.head();
-        join(&head, &Digest::before_1_0(&head, seal.key))
+    pub fn seal_before_1_0(params: &KnockParams<'_>) -> [u8; LENGTH] {
+        let head = params.head();
+        join(&head, &Digest::before_1_0(&head, params.key))
     }
 }
 
-/// What a knock is made from.
+/// The contents of a knock, and the key that it is sealed with.
 #[derive(Clone, Debug)]
 pub struct KnockParams<'a> {
-    /// The shared secret; it enters the digest only.
+    /// The shared secret. Only the digest depends on it; it is not sent.
     pub key: &'a Key,
-    /// Tells the verifier which key.
+    /// Selects the key at the verifier.
     pub tag: Tag,
     /// The sender's clock.
     pub time: UnixSeconds,
-    /// Random; makes two knocks of one second differ. Without that, the second is a replay.
+    /// Must be random. Two knocks of one second with the same nonce are the same knock, and the second one a replay.
     pub nonce: [u8; NONCE_LENGTH],
 }
 

@@ -1,4 +1,4 @@
-//! What lives of a verifier know of those before, and what their senders can rely on.
+//! Reboots: what a verifier knows about knocks accepted before, and what senders can rely on.
 
 use pkd_core::{
     Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds,
@@ -26,12 +26,12 @@ fn check(cache: &mut ReplayCache<4>, window: u32, now: u64, payload: &[u8]) -> V
     Verifier::new(&rule(window), cache).check(UnixSeconds(now), &packet)
 }
 
-fn cache(start: &Baseline, window: u32) -> ReplayCache<4> {
-    ReplayCache::new(start.floor(Window::from_secs(window)))
+fn cache(baseline: &Baseline, window: u32) -> ReplayCache<4> {
+    ReplayCache::new(baseline.floor(Window::from_secs(window)))
 }
 
 #[test]
-fn a_start_gives_each_cache_its_floor() {
+fn a_baseline_sets_the_floor_of_each_cache() {
     let unknown = |now| Baseline::without_memory(UnixSeconds(now));
     let known = |floor| Baseline::with_memory(UnixSeconds(floor));
     let table = [
@@ -47,39 +47,39 @@ fn a_start_gives_each_cache_its_floor() {
         (known(1_000), u32::MAX, 1_000),
         (known(u64::MAX), 0, u64::MAX),
     ];
-    for (row, (start, seconds, floor)) in table.into_iter().enumerate() {
-        assert_eq!(start.floor(window(seconds)), UnixSeconds(floor), "row {row}");
-        assert_eq!(start.earlier(window(seconds)), UnixSeconds(floor), "row {row}");
-        assert_eq!(start.dropped(), UnixSeconds(0), "row {row}");
+    for (row, (baseline, seconds, floor)) in table.into_iter().enumerate() {
+        assert_eq!(baseline.floor(window(seconds)), UnixSeconds(floor), "row {row}");
+        assert_eq!(baseline.earlier(window(seconds)), UnixSeconds(floor), "row {row}");
+        assert_eq!(baseline.dropped(), UnixSeconds(0), "row {row}");
     }
 }
 
 #[test]
-fn caches_that_went_raise_the_floor_of_new_ones() {
-    let mut start = Baseline::with_memory(UnixSeconds(1_000));
+fn dropped_caches_raise_the_floor_of_new_ones() {
+    let mut baseline = Baseline::with_memory(UnixSeconds(1_000));
     for (row, (high_water_mark, floor)) in
         [(999, 1_000), (1_200, 1_200), (1_100, 1_200)].into_iter().enumerate()
     {
-        start.drop_cache(UnixSeconds(high_water_mark));
-        assert_eq!(start.floor(window(10)), UnixSeconds(floor), "row {row}");
-        assert_eq!(start.earlier(window(10)), UnixSeconds(1_000), "row {row}");
+        baseline.drop_cache(UnixSeconds(high_water_mark));
+        assert_eq!(baseline.floor(window(10)), UnixSeconds(floor), "row {row}");
+        assert_eq!(baseline.earlier(window(10)), UnixSeconds(1_000), "row {row}");
     }
-    assert_eq!(start.dropped(), UnixSeconds(1_200));
-    let mut start = Baseline::without_memory(UnixSeconds(1_195));
-    start.drop_cache(UnixSeconds(1_200));
-    assert_eq!(start.floor(window(10)), UnixSeconds(1_205));
-    assert_eq!(start.floor(window(1)), UnixSeconds(1_200));
+    assert_eq!(baseline.dropped(), UnixSeconds(1_200));
+    let mut baseline = Baseline::without_memory(UnixSeconds(1_195));
+    baseline.drop_cache(UnixSeconds(1_200));
+    assert_eq!(baseline.floor(window(10)), UnixSeconds(1_205));
+    assert_eq!(baseline.floor(window(1)), UnixSeconds(1_200));
 }
 
 #[test]
-fn a_restored_floor_takes_the_place_of_waiting_but_not_of_caches_that_went() {
-    let mut start = Baseline::without_memory(UnixSeconds(1_000));
-    start.set_baseline(UnixSeconds(900));
-    assert_eq!(start, Baseline::with_memory(UnixSeconds(900)));
-    assert_eq!(start.floor(window(10)), UnixSeconds(900));
-    start.drop_cache(UnixSeconds(950));
-    start.set_baseline(UnixSeconds(0));
-    assert_eq!(start.floor(window(10)), UnixSeconds(950));
+fn a_restored_floor_replaces_the_wait_but_not_the_floor_of_dropped_caches() {
+    let mut baseline = Baseline::without_memory(UnixSeconds(1_000));
+    baseline.set_baseline(UnixSeconds(900));
+    assert_eq!(baseline, Baseline::with_memory(UnixSeconds(900)));
+    assert_eq!(baseline.floor(window(10)), UnixSeconds(900));
+    baseline.drop_cache(UnixSeconds(950));
+    baseline.set_baseline(UnixSeconds(0));
+    assert_eq!(baseline.floor(window(10)), UnixSeconds(950));
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn a_knock_at_the_edge_of_the_window_is_accepted() {
 
 #[test]
 fn a_verifier_without_memory_waits_one_window() {
-    let start = Baseline::without_memory(UnixSeconds(NOW));
-    let mut cache = cache(&start, 10);
+    let baseline = Baseline::without_memory(UnixSeconds(NOW));
+    let mut cache = cache(&baseline, 10);
     // clock, wait, verdict of a knock made in that second
     let table = [
         (NOW, 11, Verdict::Ignore(Reason::Replay)),
@@ -113,8 +113,8 @@ fn a_verifier_without_memory_waits_one_window() {
     }
 }
 
-/// One knock, accepted in one life; what the next life says when somebody replays it.
-struct Lives {
+/// A knock is accepted in one boot and replayed in the next.
+struct Reboot {
     window: u32,
     now: u64,
     knock: u64,
@@ -123,12 +123,12 @@ struct Lives {
     replayed_at: u64,
 }
 
-impl Lives {
-    fn replayed(&self, start: &Baseline) -> Verdict {
+impl Reboot {
+    fn replayed(&self, baseline: &Baseline) -> Verdict {
         let payload = knock(self.knock);
         let mut before = cache(&Baseline::with_memory(UnixSeconds(0)), self.window);
         assert_eq!(check(&mut before, self.window, self.now, &payload), Verdict::Accept);
-        check(&mut cache(start, self.next_window), self.next_window, self.replayed_at, &payload)
+        check(&mut cache(baseline, self.next_window), self.next_window, self.replayed_at, &payload)
     }
 
     fn without_memory(&self) -> Verdict {
@@ -141,11 +141,11 @@ impl Lives {
 }
 
 #[test]
-fn a_start_without_memory_holds_while_no_clock_is_set_back_and_no_window_was_wider() {
+fn a_boot_without_memory_refuses_replays_unless_a_clock_was_set_back_or_a_window_was_wider() {
     let table = [
         // The sender is as far ahead as the window allows; the restart takes no time.
-        Lives { window: 10, now: NOW, knock: NOW + 10, next_window: 10, next_start: NOW, replayed_at: NOW },
-        Lives {
+        Reboot { window: 10, now: NOW, knock: NOW + 10, next_window: 10, next_start: NOW, replayed_at: NOW },
+        Reboot {
             window: 10,
             now: NOW,
             knock: NOW + 10,
@@ -153,7 +153,7 @@ fn a_start_without_memory_holds_while_no_clock_is_set_back_and_no_window_was_wid
             next_start: NOW,
             replayed_at: NOW + 20,
         },
-        Lives {
+        Reboot {
             window: 10,
             now: NOW,
             knock: NOW + 10,
@@ -162,19 +162,19 @@ fn a_start_without_memory_holds_while_no_clock_is_set_back_and_no_window_was_wid
             replayed_at: NOW + 10,
         },
         // Set back after the start: the floor stays.
-        Lives { window: 10, now: NOW, knock: NOW, next_window: 10, next_start: NOW, replayed_at: NOW - 5 },
+        Reboot { window: 10, now: NOW, knock: NOW, next_window: 10, next_start: NOW, replayed_at: NOW - 5 },
     ];
-    for (row, lives) in table.iter().enumerate() {
-        assert_eq!(lives.without_memory(), Verdict::Ignore(Reason::Replay), "row {row}");
+    for (row, reboot) in table.iter().enumerate() {
+        assert_eq!(reboot.without_memory(), Verdict::Ignore(Reason::Replay), "row {row}");
     }
 }
 
-/// These are no wishes but limits: whoever lifts one changes this table.
+/// Known limits, not goals: if you lift one, change this table.
 #[test]
-fn a_start_without_memory_lets_a_replay_in_where_its_conditions_are_broken_and_memory_does_not() {
+fn if_its_conditions_are_broken_a_boot_without_memory_accepts_a_replay_and_one_with_memory_does_not() {
     let table = [
-        // The window was wider in the earlier life.
-        Lives {
+        // The window was wider in the earlier boot.
+        Reboot {
             window: 300,
             now: NOW,
             knock: NOW + 300,
@@ -182,7 +182,7 @@ fn a_start_without_memory_lets_a_replay_in_where_its_conditions_are_broken_and_m
             next_start: NOW,
             replayed_at: NOW + 300,
         },
-        Lives {
+        Reboot {
             window: 11,
             now: NOW,
             knock: NOW + 11,
@@ -191,7 +191,7 @@ fn a_start_without_memory_lets_a_replay_in_where_its_conditions_are_broken_and_m
             replayed_at: NOW + 1,
         },
         // The clock was set back across the restart, by the least that matters.
-        Lives {
+        Reboot {
             window: 10,
             now: NOW,
             knock: NOW + 10,
@@ -199,10 +199,10 @@ fn a_start_without_memory_lets_a_replay_in_where_its_conditions_are_broken_and_m
             next_start: NOW - 1,
             replayed_at: NOW,
         },
-        // A clock that starts in the past, as in a router without a battery for it.
-        Lives { window: 10, now: NOW, knock: NOW, next_window: 10, next_start: 0, replayed_at: NOW },
-        // The earlier life had no clock, and accepted any time: no window is as wide.
-        Lives {
+        // A clock that starts in the past, as on a router without a battery-backed clock.
+        Reboot { window: 10, now: NOW, knock: NOW, next_window: 10, next_start: 0, replayed_at: NOW },
+        // The earlier boot had no clock and accepted any time: no window is that wide.
+        Reboot {
             window: 0,
             now: NOW,
             knock: NOW + 9_999,
@@ -210,31 +210,31 @@ fn a_start_without_memory_lets_a_replay_in_where_its_conditions_are_broken_and_m
             next_start: NOW,
             replayed_at: NOW + 9_999,
         },
-        Lives { window: 0, now: 0, knock: NOW, next_window: 0, next_start: 0, replayed_at: 0 },
-        // The later life has no clock, and does not wait.
-        Lives { window: 10, now: NOW, knock: NOW + 10, next_window: 0, next_start: NOW, replayed_at: NOW },
+        Reboot { window: 0, now: 0, knock: NOW, next_window: 0, next_start: 0, replayed_at: 0 },
+        // The later boot has no clock, and does not wait.
+        Reboot { window: 10, now: NOW, knock: NOW + 10, next_window: 0, next_start: NOW, replayed_at: NOW },
     ];
-    for (row, lives) in table.iter().enumerate() {
-        assert_eq!(lives.without_memory(), Verdict::Accept, "row {row}");
-        assert_eq!(lives.with_memory(), Verdict::Ignore(Reason::Replay), "row {row}");
+    for (row, reboot) in table.iter().enumerate() {
+        assert_eq!(reboot.without_memory(), Verdict::Accept, "row {row}");
+        assert_eq!(reboot.with_memory(), Verdict::Ignore(Reason::Replay), "row {row}");
     }
 }
 
 #[test]
-fn a_life_without_memory_has_to_save_its_own_start_too() {
-    // Before it, a knock from a sender ten seconds ahead was accepted. It accepts nothing itself.
+fn a_boot_without_memory_must_save_its_own_baseline_too() {
+    // An earlier boot accepted a knock from a sender ten seconds ahead. This boot accepts nothing.
     let accepted_before = knock(NOW + 10);
-    let start = Baseline::without_memory(UnixSeconds(NOW));
-    let cache_of_10 = cache(&start, 10);
+    let baseline = Baseline::without_memory(UnixSeconds(NOW));
+    let cache_of_10 = cache(&baseline, 10);
     assert_eq!(cache_of_10.newest(), None);
 
-    // floor that is saved, verdict of the next life when somebody replays that knock
+    // the floor saved by this boot, the next boot's verdict on a replay of that knock
     let table = [
-        // Its caches' newest times alone would be 0, and its start without the window too little.
+        // The newest time of its caches is 0, and its start without the window is too early.
         (UnixSeconds(0), Verdict::Accept),
-        (start.floor(Window::NO_CLOCK), Verdict::Accept),
+        (baseline.floor(Window::NO_CLOCK), Verdict::Accept),
         (cache_of_10.floor(), Verdict::Ignore(Reason::Replay)),
-        (start.floor(window(10)), Verdict::Ignore(Reason::Replay)),
+        (baseline.floor(window(10)), Verdict::Ignore(Reason::Replay)),
     ];
     for (row, (saved, verdict)) in table.into_iter().enumerate() {
         let mut next = cache(&Baseline::with_memory(saved), 10);

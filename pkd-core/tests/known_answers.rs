@@ -1,4 +1,4 @@
-//! Whole knocks, computed by another implementation of SHA-256 (Python's hashlib) from the protocol's description.
+//! Known answers, computed from the protocol's description with another implementation of SHA-256 (Python's hashlib).
 
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds};
 
@@ -12,7 +12,7 @@ struct Row {
     payload: [u8; LENGTH],
 }
 
-/// The first characters of a key, filled with zeros.
+/// A key padded with zero bytes.
 fn key(start: &[u8]) -> [u8; Key::LENGTH] {
     let mut key = [0; Key::LENGTH];
     key[..start.len()].copy_from_slice(start);
@@ -27,7 +27,7 @@ fn bytes<const N: usize>(hex: &str) -> [u8; N] {
     })
 }
 
-/// Some of `tests/vectors/classic.json`.
+/// A selection from `tests/vectors/classic.json`.
 fn table() -> [Row; 3] {
     [
         Row {
@@ -76,8 +76,8 @@ fn table() -> [Row; 3] {
 fn a_sealed_knock_has_the_published_bytes() {
     for Row { name, key, tag, time, nonce, port, payload } in table() {
         let key = Key::from_bytes(key);
-        let seal = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
-        assert_eq!(Knock::seal(&seal, Port(port)), payload, "{name}");
+        let params = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
+        assert_eq!(Knock::seal(&params, Port(port)), payload, "{name}");
     }
 }
 
@@ -88,17 +88,17 @@ fn a_published_knock_matches_its_key_and_port_and_no_others() {
         let mut other = key;
         other[Key::LENGTH - 1] ^= 1;
         let (key, other) = (Key::from_bytes(key), Key::from_bytes(other));
-        let holds = |key, port| knock.expected_digest(key, Port(port)).matches(&knock.digest());
-        assert!(holds(&key, port), "{name}");
-        assert!(!holds(&other, port), "{name}: another key");
-        assert!(!holds(&key, port ^ 1), "{name}: another port");
+        let matches = |key, port| knock.expected_digest(key, Port(port)).matches(&knock.digest());
+        assert!(matches(&key, port), "{name}");
+        assert!(!matches(&other, port), "{name}: another key");
+        assert!(!matches(&key, port ^ 1), "{name}: another port");
     }
 }
 
 #[test]
-fn a_knock_of_before_1_0_has_the_published_bytes() {
+fn a_knock_in_the_format_before_1_0_has_the_published_bytes() {
     let key = Key::from_bytes(key(b"test"));
-    let seal = KnockParams {
+    let params = KnockParams {
         key: &key,
         tag: Tag(*b"PKD0"),
         time: UnixSeconds(1_700_000_000),
@@ -108,5 +108,5 @@ fn a_knock_of_before_1_0_has_the_published_bytes() {
         "504b443000f15365000000000102030405060708090a0b0c\
          bd5cc469d62a150cd1b5eff368d6e8fab435ea5ff39a0547723d6a0a53962b9c",
     );
-    assert_eq!(Knock::seal_before_1_0(&seal), payload);
+    assert_eq!(Knock::seal_before_1_0(&params), payload);
 }

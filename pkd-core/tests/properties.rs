@@ -1,6 +1,6 @@
-//! Random lives of a verifier, held against a model that forgets nothing.
+//! Random histories of a verifier, compared with a model that forgets nothing.
 //!
-//! The same cases in every run. `PROPTEST_RNG_SEED` and `PROPTEST_CASES` give others and more.
+//! Every run has the same cases. Set `PROPTEST_RNG_SEED` for other cases, and `PROPTEST_CASES` for more.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
@@ -20,7 +20,7 @@ const PORT: Port = Port(40_000);
 const KEY: Key = Key::from_bytes([0xa5; Key::LENGTH]);
 const OTHER_KEY: Key = Key::from_bytes([0x5a; Key::LENGTH]);
 
-/// Nothing is written beside the sources: what fails once fails in every run.
+/// No regression files: the seed is fixed, so a failure repeats in every run.
 fn config() -> Config {
     let config = Config { failure_persistence: None, ..Config::default() };
     match config.rng_seed {
@@ -39,8 +39,7 @@ fn seal(key: &Key, time: u64, number: u64) -> [u8; LENGTH] {
     Knock::seal(&KnockParams { key, tag: Tag::default(), time: UnixSeconds(time), nonce }, PORT)
 }
 
-/// `base + seconds`, or the end of 64 bits that lies in that direction.
-fn ahead(base: u64, seconds: u32) -> u64 {
+fn saturating_add(base: u64, seconds: u32) -> u64 {
     u64::try_from(u128::from(base) + u128::from(seconds)).unwrap_or(u64::MAX)
 }
 
@@ -48,7 +47,7 @@ fn admits(window: u32, now: u64, time: u64) -> bool {
     window == 0 || (i128::from(now) - i128::from(time)).unsigned_abs() <= u128::from(window)
 }
 
-/// A time that somebody's clock shows.
+/// A sender's or the gateway's time.
 #[derive(Clone, Copy, Debug)]
 enum Time {
     Any(u64),
@@ -75,29 +74,28 @@ fn window() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// What happens next.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A holder of the key makes a knock; it arrives at once, or when somebody delivers it.
+    /// A holder of the key makes a knock. It arrives now, or with a later `Deliver`, or never.
     Knock { time: Time, arrives_at: Option<Index> },
-    /// More knocks of one second than the cache holds.
+    /// As many knocks of one second as the cache holds, or more.
     Burst { time: Time, more: usize, rule: Index },
-    /// Somebody delivers any knock that was ever made, once more or for the first time.
+    /// Any knock made so far is delivered, for the first time or again.
     Deliver { knock: Index, rule: Index },
-    /// Somebody without the key makes a knock.
+    /// A knock made without the key.
     Forgery { time: Time, rule: Index },
-    /// The verifier's clock steps, runs or jumps, in either direction.
+    /// The verifier's clock steps in either direction.
     Clock(Time),
-    /// A rule with this window begins to use the cache, which is made if there is none.
+    /// A rule with this window starts to use the cache, which is created if there is none.
     Join { window: u32 },
-    /// Root says what earlier lives accepted at the latest, or a little more.
+    /// Root restores the greatest time that earlier boots accepted, or a little more.
     Restore { more: u64 },
-    /// All rules go. The cache goes once its knocks are past, or at once.
+    /// All rules are removed. The cache is dropped if its knocks are past, or in any case.
     Flush { at_once: bool },
-    /// A new life, which knows what the old one saved.
-    RestartWithMemory { clock: Time, window: u32 },
-    /// A new life, which knows nothing, under the conditions of [`Baseline::without_memory`].
-    RestartWithoutMemory { later: u64, wider: u32 },
+    /// A reboot with the floor that the last boot saved.
+    RebootWithMemory { clock: Time, window: u32 },
+    /// A reboot without a saved floor, under the conditions of [`Baseline::without_memory`].
+    RebootWithoutMemory { later: u64, wider: u32 },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -112,29 +110,29 @@ fn event() -> impl Strategy<Value = Event> {
         3 => window().prop_map(|window| Event::Join { window }),
         1 => (0..3_u64).prop_map(|more| Event::Restore { more }),
         2 => any::<bool>().prop_map(|at_once| Event::Flush { at_once }),
-        2 => (time(), window()).prop_map(|(clock, window)| Event::RestartWithMemory { clock, window }),
+        2 => (time(), window()).prop_map(|(clock, window)| Event::RebootWithMemory { clock, window }),
         2 => (0..20_u64, 0..20_u32)
-            .prop_map(|(later, wider)| Event::RestartWithoutMemory { later, wider }),
+            .prop_map(|(later, wider)| Event::RebootWithoutMemory { later, wider }),
     ]
 }
 
-/// What the rules of the memory say that a cache does, in the plainest way.
+/// The specification of a replay cache, in its simplest form.
 #[derive(Debug)]
-struct PlainCache {
-    /// Times and numbers of the knocks that it holds.
+struct ModelCache {
+    /// Times and numbers of its knocks.
     set: BTreeSet<(u64, usize)>,
-    /// What earlier lives may have accepted.
-    inherited: u64,
-    /// What this life accepted and the set does not hold.
-    forgotten: u64,
+    /// The greatest time that earlier boots may have accepted.
+    baseline_floor: u64,
+    /// The greatest time that this boot accepted and the set no longer holds.
+    evicted: u64,
     newest: Option<u64>,
-    /// Of all rules that ever used it.
+    /// The widest window of all rules that ever used it.
     widest: u32,
 }
 
-impl PlainCache {
+impl ModelCache {
     fn floor(&self) -> u64 {
-        self.inherited.max(self.forgotten)
+        self.baseline_floor.max(self.evicted)
     }
 
     fn high_water_mark(&self) -> u64 {
@@ -144,68 +142,68 @@ impl PlainCache {
     fn accept(&mut self, capacity: usize, window: u32, time: u64, number: usize) {
         self.newest = self.newest.max(Some(time));
         if window == 0 {
-            self.forgotten = self.forgotten.max(time);
+            self.evicted = self.evicted.max(time);
             return;
         }
         self.set.insert((time, number));
         if self.set.len() > capacity
             && let Some((smallest, _)) = self.set.pop_first()
         {
-            self.forgotten = self.forgotten.max(smallest);
+            self.evicted = self.evicted.max(smallest);
         }
     }
 }
 
-/// The plain form of [`Baseline`].
+/// The model of [`Baseline`].
 #[derive(Debug)]
-enum PlainEarlier {
+enum ModelEarlier {
     Unknown { start: u64 },
     Remembered { floor: u64 },
 }
 
-/// One verifier through all its lives, and everybody around it.
-struct World<const N: usize> {
+/// A verifier through all its boots, with its senders and attackers.
+struct Simulation<const N: usize> {
     now: u64,
     windows: Vec<u32>,
     start: Baseline,
     cache: Option<ReplayCache<N>>,
 
-    plain_earlier: PlainEarlier,
-    plain_dropped: u64,
-    plain_cache: Option<PlainCache>,
+    model_earlier: ModelEarlier,
+    model_dropped: u64,
+    model_cache: Option<ModelCache>,
 
-    /// Every knock that a holder of the key ever made.
+    /// Every knock that a holder of the key made, with its time.
     made: Vec<(u64, [u8; LENGTH])>,
-    /// By its number in `made`, over all lives.
+    /// Indexes into `made`, over all boots.
     accepted: HashSet<usize>,
-    /// The latest that the clock showed when a knock was accepted, over all lives.
+    /// The clock's greatest value at an acceptance, over all boots.
     latest_accept: u64,
-    /// The widest window that accepted a knock, over all lives; 0 if none did.
+    /// The widest window that accepted a knock, over all boots; 0 if none did.
     widest_accept: u32,
     /// Whether a rule without a clock ever accepted a knock.
     accepted_without_clock: bool,
-    /// The greatest time that was accepted before this life.
+    /// The greatest time that earlier boots accepted.
     earlier: u64,
-    /// What rules of this life may not be narrower than, because it began without memory.
+    /// The least window of this boot's rules, because it started without memory.
     narrowest: u32,
-    /// Of all rules of this life.
+    /// The widest window of this boot's rules.
     widest: u32,
 }
 
-impl<const N: usize> World<N> {
-    fn new(&Life { now, memory, window, .. }: &Life) -> Self {
-        let (start, plain_earlier) = match memory {
-            Some(floor) => (Baseline::with_memory(UnixSeconds(floor)), PlainEarlier::Remembered { floor }),
-            None => (Baseline::without_memory(UnixSeconds(now)), PlainEarlier::Unknown { start: now }),
+impl<const N: usize> Simulation<N> {
+    fn new(&History { now, memory, window, .. }: &History) -> Self {
+        let (start, model_earlier) = match memory {
+            Some(floor) => (Baseline::with_memory(UnixSeconds(floor)), ModelEarlier::Remembered { floor }),
+            None => (Baseline::without_memory(UnixSeconds(now)), ModelEarlier::Unknown { start: now }),
         };
-        let mut world = Self {
+        let mut simulation = Self {
             now,
             windows: Vec::new(),
             start,
             cache: None,
-            plain_earlier,
-            plain_dropped: 0,
-            plain_cache: None,
+            model_earlier,
+            model_dropped: 0,
+            model_cache: None,
             made: Vec::new(),
             accepted: HashSet::new(),
             latest_accept: 0,
@@ -215,12 +213,12 @@ impl<const N: usize> World<N> {
             narrowest: 0,
             widest: 0,
         };
-        world.join(window);
-        world
+        simulation.join(window);
+        simulation
     }
 
     fn time(&self, time: Time) -> u64 {
-        let floor = self.plain_cache.as_ref().map_or(0, PlainCache::floor);
+        let floor = self.model_cache.as_ref().map_or(0, ModelCache::floor);
         match time {
             Time::Any(time) => time,
             Time::NearNow(seconds) => self.now.saturating_add_signed(seconds),
@@ -228,10 +226,10 @@ impl<const N: usize> World<N> {
         }
     }
 
-    fn plain_earlier(&self, window: u32) -> u64 {
-        match self.plain_earlier {
-            PlainEarlier::Unknown { start } => ahead(start, window),
-            PlainEarlier::Remembered { floor } => floor,
+    fn model_earlier(&self, window: u32) -> u64 {
+        match self.model_earlier {
+            ModelEarlier::Unknown { start } => saturating_add(start, window),
+            ModelEarlier::Remembered { floor } => floor,
         }
     }
 
@@ -243,7 +241,7 @@ impl<const N: usize> World<N> {
 
     fn join(&mut self, window: u32) {
         let window = window.max(self.narrowest);
-        let (start, earlier) = (self.start, self.plain_earlier(window));
+        let (start, earlier) = (self.start, self.model_earlier(window));
         let cache = self.cache.get_or_insert_with(|| {
             let mut cache = ReplayCache::new(UnixSeconds(0));
             cache.raise_evicted(start.dropped());
@@ -251,29 +249,29 @@ impl<const N: usize> World<N> {
         });
         cache.raise_baseline(start.earlier(Window::from_secs(window)));
 
-        let plain = self.plain_cache.get_or_insert_with(|| PlainCache {
+        let model = self.model_cache.get_or_insert_with(|| ModelCache {
             set: BTreeSet::new(),
-            inherited: 0,
-            forgotten: self.plain_dropped,
+            baseline_floor: 0,
+            evicted: self.model_dropped,
             newest: None,
             widest: 0,
         });
-        plain.inherited = plain.inherited.max(earlier);
-        assert_eq!(cache.floor().0, plain.floor(), "after a rule of window {window} joined");
-        plain.widest = plain.widest.max(window);
+        model.baseline_floor = model.baseline_floor.max(earlier);
+        assert_eq!(cache.floor().0, model.floor(), "after a rule of window {window} joined");
+        model.widest = model.widest.max(window);
         self.widest = self.widest.max(window);
         self.windows.push(window);
     }
 
     fn flush(&mut self, at_once: bool) {
         self.windows.clear();
-        let (Some(cache), Some(plain)) = (&self.cache, &self.plain_cache) else { return };
-        let past = u128::from(plain.high_water_mark()) + u128::from(plain.widest) < self.now.into();
-        assert_eq!(cache.is_past(UnixSeconds(self.now), Window::from_secs(plain.widest)), past);
+        let (Some(cache), Some(model)) = (&self.cache, &self.model_cache) else { return };
+        let past = u128::from(model.high_water_mark()) + u128::from(model.widest) < self.now.into();
+        assert_eq!(cache.is_past(UnixSeconds(self.now), Window::from_secs(model.widest)), past);
         if past || at_once {
             self.start.drop_cache(cache.high_water_mark());
-            self.plain_dropped = self.plain_dropped.max(plain.high_water_mark());
-            (self.cache, self.plain_cache) = (None, None);
+            self.model_dropped = self.model_dropped.max(model.high_water_mark());
+            (self.cache, self.model_cache) = (None, None);
         }
     }
 
@@ -282,16 +280,16 @@ impl<const N: usize> World<N> {
         if let Some(cache) = &mut self.cache {
             cache.set_baseline(self.start.earlier(Window::NO_CLOCK));
         }
-        self.plain_earlier = PlainEarlier::Remembered { floor };
-        if let Some(plain) = &mut self.plain_cache {
-            plain.inherited = floor;
+        self.model_earlier = ModelEarlier::Remembered { floor };
+        if let Some(model) = &mut self.model_cache {
+            model.baseline_floor = floor;
         }
-        // That stands for everything before, so any window will do.
+        // The floor covers everything before, so any window is allowed.
         self.narrowest = 0;
     }
 
-    /// What this life has to save for the next.
-    fn saved(&self) -> UnixSeconds {
+    /// The floor that this boot saves for the next.
+    fn floor_to_save(&self) -> UnixSeconds {
         let start = self.start.floor(Window::from_secs(self.widest));
         self.cache.as_ref().map_or(start, |cache| cache.high_water_mark().max(start))
     }
@@ -300,9 +298,9 @@ impl<const N: usize> World<N> {
         self.accepted.iter().map(|&number| self.made[number].0).max().unwrap_or(0)
     }
 
-    fn begin(&mut self, start: Baseline, earlier: PlainEarlier, window: u32) {
-        (self.start, self.plain_earlier, self.plain_dropped) = (start, earlier, 0);
-        (self.cache, self.plain_cache) = (None, None);
+    fn boot(&mut self, start: Baseline, earlier: ModelEarlier, window: u32) {
+        (self.start, self.model_earlier, self.model_dropped) = (start, earlier, 0);
+        (self.cache, self.model_cache) = (None, None);
         self.windows.clear();
         self.widest = 0;
         self.earlier = self.latest_accepted();
@@ -310,7 +308,7 @@ impl<const N: usize> World<N> {
     }
 
     fn deliver(&mut self, number: usize, rule_at: Index) {
-        let (Some(cache), Some(plain)) = (&mut self.cache, &mut self.plain_cache) else { return };
+        let (Some(cache), Some(model)) = (&mut self.cache, &mut self.model_cache) else { return };
         if self.windows.is_empty() {
             return;
         }
@@ -318,9 +316,9 @@ impl<const N: usize> World<N> {
         let (time, payload) = self.made[number];
         let expected = if !admits(window, self.now, time) {
             Verdict::Ignore(Reason::Window)
-        } else if time <= plain.floor()
-            || (window == 0 && plain.newest.is_some_and(|newest| time <= newest))
-            || plain.set.contains(&(time, number))
+        } else if time <= model.floor()
+            || (window == 0 && model.newest.is_some_and(|newest| time <= newest))
+            || model.set.contains(&(time, number))
         {
             Verdict::Ignore(Reason::Replay)
         } else {
@@ -334,11 +332,11 @@ impl<const N: usize> World<N> {
             self.latest_accept = self.latest_accept.max(self.now);
             self.widest_accept = self.widest_accept.max(window);
             self.accepted_without_clock |= window == 0;
-            plain.accept(N, window, time, number);
+            model.accept(N, window, time, number);
         }
-        let plain = (plain.floor(), plain.newest, plain.set.len());
+        let model = (model.floor(), model.newest, model.set.len());
         let newest = cache.newest().map(|newest| newest.0);
-        assert_eq!((cache.floor().0, newest, cache.len()), plain, "floor, newest, entries");
+        assert_eq!((cache.floor().0, newest, cache.len()), model, "floor, newest, entries");
     }
 
     fn forge(&mut self, time: u64, rule_at: Index) {
@@ -352,10 +350,10 @@ impl<const N: usize> World<N> {
         let rule = rule(*rule_at.get(&self.windows));
         let verdict = Verifier::new(&rule, cache).check(UnixSeconds(self.now), &packet);
         assert_ne!(verdict, Verdict::Accept, "a forgery of {time} at {}", self.now);
-        assert_eq!(format!("{cache:?}"), before, "a forgery left a trace");
+        assert_eq!(format!("{cache:?}"), before, "a forgery changed the cache");
     }
 
-    fn happen(&mut self, event: &Event) {
+    fn apply(&mut self, event: &Event) {
         match *event {
             Event::Knock { time, arrives_at } => {
                 let number = self.make(self.time(time));
@@ -380,31 +378,31 @@ impl<const N: usize> World<N> {
             Event::Join { window } => self.join(window),
             Event::Restore { more } => self.restore(self.earlier.saturating_add(more)),
             Event::Flush { at_once } => self.flush(at_once),
-            Event::RestartWithMemory { clock, window } => {
-                let floor = self.saved();
+            Event::RebootWithMemory { clock, window } => {
+                let floor = self.floor_to_save();
                 self.now = self.time(clock);
-                // The memory stands for everything before, so any window will do.
+                // The floor covers everything before, so any window is allowed.
                 self.narrowest = 0;
-                self.begin(Baseline::with_memory(floor), PlainEarlier::Remembered { floor: floor.0 }, window);
+                self.boot(Baseline::with_memory(floor), ModelEarlier::Remembered { floor: floor.0 }, window);
             }
-            // An earlier life without a clock accepted any time: such a one needs memory.
-            Event::RestartWithoutMemory { .. } if self.accepted_without_clock => {}
-            Event::RestartWithoutMemory { later, wider } => {
+            // An earlier boot without a clock accepted any time, so this one needs a saved floor.
+            Event::RebootWithoutMemory { .. } if self.accepted_without_clock => {}
+            Event::RebootWithoutMemory { later, wider } => {
                 // The clock was not set back, and no window was wider before.
                 self.now = self.now.max(self.latest_accept).saturating_add(later);
                 self.narrowest = self.widest_accept;
-                self.begin(
+                self.boot(
                     Baseline::without_memory(UnixSeconds(self.now)),
-                    PlainEarlier::Unknown { start: self.now },
-                    ahead(u64::from(self.narrowest), wider).try_into().unwrap_or(u32::MAX),
+                    ModelEarlier::Unknown { start: self.now },
+                    saturating_add(u64::from(self.narrowest), wider).try_into().unwrap_or(u32::MAX),
                 );
             }
         }
     }
 
-    /// Whoever recorded everything plays it all back, at the clock that suits each knock best.
+    /// An attacker who recorded everything replays it, each knock at the time when it fits best.
     fn replay_everything(&mut self) {
-        // If no rule is there now, one comes and finds the cache, or makes one.
+        // If there is no rule now, one is added and uses the cache, or creates it.
         let floor = self.start.floor(Window::from_secs(self.narrowest));
         let mut cache = self.cache.clone().unwrap_or_else(|| ReplayCache::new(floor));
         let windows = if self.windows.is_empty() { &vec![self.narrowest] } else { &self.windows };
@@ -414,25 +412,25 @@ impl<const N: usize> World<N> {
                 let (time, payload) = self.made[number];
                 let packet = Packet { destination_port: PORT, payload: &payload };
                 let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(time), &packet);
-                assert_eq!(verdict, Verdict::Ignore(Reason::Replay), "knock {number} of {time} again");
+                assert_eq!(verdict, Verdict::Ignore(Reason::Replay), "replay of knock {number} of {time}");
             }
         }
     }
 }
 
-/// How the first life begins, and what happens from then on.
+/// The state at the first boot, and the events after it.
 #[derive(Clone, Debug)]
-struct Life {
+struct History {
     now: u64,
     memory: Option<u64>,
     window: u32,
     events: Vec<Event>,
 }
 
-fn life() -> impl Strategy<Value = Life> {
+fn history() -> impl Strategy<Value = History> {
     let now = prop_oneof![1 => Just(0), 8 => Just(1_800_000_000), 1 => any::<u64>()];
     let memory = prop_oneof![Just(None), Just(Some(0)), Just(Some(1_799_999_990))];
-    (now, memory, window(), vec(event(), 0..100)).prop_map(|(now, memory, window, events)| Life {
+    (now, memory, window(), vec(event(), 0..100)).prop_map(|(now, memory, window, events)| History {
         now,
         memory,
         window,
@@ -440,94 +438,98 @@ fn life() -> impl Strategy<Value = Life> {
     })
 }
 
-/// Lives through `cases` lives with a cache of `N` knocks.
-fn lives<const N: usize>(cases: u32) {
+/// Runs `cases` histories with a cache of `N` knocks.
+fn simulate<const N: usize>(cases: u32) {
     let accepted = Cell::new(0);
-    let outcome = TestRunner::new(Config { cases, ..config() }).run(&life(), |life| {
-        let mut world = World::<N>::new(&life);
-        for event in &life.events {
-            world.happen(event);
-            world.replay_everything();
+    let outcome = TestRunner::new(Config { cases, ..config() }).run(&history(), |history| {
+        let mut simulation = Simulation::<N>::new(&history);
+        for event in &history.events {
+            simulation.apply(event);
+            simulation.replay_everything();
         }
-        accepted.set(accepted.get() + world.accepted.len());
+        accepted.set(accepted.get() + simulation.accepted.len());
         Ok(())
     });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
-    assert!(accepted.get() >= 4 * cases as usize, "{} knocks: the lives are too dull", accepted.get());
+    assert!(
+        accepted.get() >= 4 * cases as usize,
+        "only {} knocks were accepted: the histories test too little",
+        accepted.get()
+    );
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_1() {
-    lives::<1>(2 * config().cases);
+fn no_knock_is_accepted_twice_and_every_honest_one_once_with_a_cache_of_1() {
+    simulate::<1>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_2() {
-    lives::<2>(2 * config().cases);
+fn no_knock_is_accepted_twice_and_every_honest_one_once_with_a_cache_of_2() {
+    simulate::<2>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_4() {
-    lives::<4>(2 * config().cases);
+fn no_knock_is_accepted_twice_and_every_honest_one_once_with_a_cache_of_4() {
+    simulate::<4>(2 * config().cases);
 }
 
 #[test]
-fn no_knock_is_accepted_twice_and_every_honest_one_once_by_a_cache_of_256() {
+fn no_knock_is_accepted_twice_and_every_honest_one_once_with_a_cache_of_256() {
     // Bursts of more than 256 knocks are slow in a debug build.
-    lives::<256>(config().cases.div_ceil(4));
+    simulate::<256>(config().cases.div_ceil(4));
 }
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_window_is_right_for_every_pair_of_times(
+    fn the_window_is_correct_for_every_pair_of_times(
         window in window(), now in any::<u64>(), time in any::<u64>(), near in -50..50_i64,
     ) {
         let wide = i64::from(window).saturating_add(near);
         for time in [time, now.saturating_add_signed(wide), now.saturating_sub(wide.unsigned_abs())] {
-            let given = Window::from_secs(window).admits(UnixSeconds(now), UnixSeconds(time));
-            prop_assert_eq!(given, admits(window, now, time), "{} at {}", time, now);
+            let actual = Window::from_secs(window).admits(UnixSeconds(now), UnixSeconds(time));
+            prop_assert_eq!(actual, admits(window, now, time), "{} at {}", time, now);
         }
     }
 
     #[test]
-    fn what_is_refused_is_not_recorded_and_what_is_recorded_is_refused(
-        floor in 0..20_u64, marks in vec((0..40_u64, 0..3_u8, window()), 0..60),
+    fn refused_knocks_are_not_recorded_and_recorded_knocks_are_refused(
+        floor in 0..20_u64, ids in vec((0..40_u64, 0..3_u8, window()), 0..60),
     ) {
         let mut cache = ReplayCache::<4>::new(UnixSeconds(floor));
-        for (time, id, window) in marks {
-            let mark = KnockId::new(UnixSeconds(time), &Digest([id; 32]));
+        for (time, id, window) in ids {
+            let id = KnockId::new(UnixSeconds(time), &Digest([id; 32]));
             let window = Window::from_secs(window);
             let before = format!("{cache:?}");
-            let refused = cache.refuses(mark, window);
+            let refused = cache.refuses(id, window);
             prop_assert_eq!(&format!("{cache:?}"), &before, "the first look changed something");
-            prop_assert_eq!(cache.record(mark, window), !refused);
+            prop_assert_eq!(cache.record(id, window), !refused);
             if refused {
-                prop_assert_eq!(format!("{cache:?}"), before, "a refused knock left a trace");
+                prop_assert_eq!(format!("{cache:?}"), before, "a refused knock changed the cache");
             }
-            prop_assert!(cache.refuses(mark, window));
+            prop_assert!(cache.refuses(id, window));
         }
     }
 
     #[test]
-    fn what_is_sealed_is_read_back_and_only_its_key_and_port_verify_it(
+    fn a_sealed_knock_parses_and_only_its_key_and_port_verify_it(
         key in any::<[[u8; 20]; 2]>(), tag in any::<[u8; 4]>(), time in any::<u64>(),
         nonce in any::<[u8; 12]>(), port in any::<u16>(), other_port in any::<u16>(),
     ) {
         let mut key_bytes = [0; Key::LENGTH];
         key_bytes.copy_from_slice(&key.concat());
         let key = Key::from_bytes(key_bytes);
-        let seal = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
-        let payload = Knock::seal(&seal, Port(port));
+        let params = KnockParams { key: &key, tag: Tag(tag), time: UnixSeconds(time), nonce };
+        let payload = Knock::seal(&params, Port(port));
         prop_assert_eq!(&payload[0..4], &tag);
         prop_assert_eq!(&payload[4..12], &time.to_le_bytes());
         prop_assert_eq!(&payload[12..24], &nonce);
 
         let knock = Knock::parse(&payload).unwrap();
-        prop_assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (seal.tag, seal.time, nonce));
+        prop_assert_eq!((knock.tag(), knock.time(), *knock.nonce()), (params.tag, params.time, nonce));
         prop_assert_eq!(&knock.digest().0, &payload[24..]);
         prop_assert!(knock.expected_digest(&key, Port(port)).matches(&knock.digest()));
         let other = knock.expected_digest(&key, Port(other_port));
@@ -536,21 +538,21 @@ proptest! {
     }
 
     #[test]
-    fn a_datagram_is_taken_only_if_its_length_is_right_in_the_header_and_on_the_wire(
+    fn a_datagram_is_accepted_only_if_its_length_is_right_in_the_header_and_on_the_wire(
         bytes in vec(any::<u8>(), 0..80), length in prop_oneof![Just(64_u16), 60..70_u16, any::<u16>()],
     ) {
         let mut bytes = bytes;
         if let Some(field) = bytes.get_mut(4..6) {
             field.copy_from_slice(&length.to_be_bytes());
         }
-        let given = Packet::from_udp(&bytes).map(|packet| (packet.destination_port, packet.payload));
+        let actual = Packet::from_udp(&bytes).map(|packet| (packet.destination_port, packet.payload));
         let expected = (bytes.len() >= UDP_LENGTH && length == 64)
             .then(|| (Port(u16::from_be_bytes([bytes[2], bytes[3]])), &bytes[8..64]));
-        prop_assert_eq!(given, expected);
+        prop_assert_eq!(actual, expected);
     }
 
     #[test]
-    fn bytes_of_strangers_are_never_accepted(
+    fn random_bytes_are_never_accepted(
         payload in vec(any::<u8>(), 0..120), tagged in any::<bool>(), window in window(), now in any::<u64>(),
     ) {
         let mut payload = payload;
@@ -575,7 +577,7 @@ proptest! {
     }
 
     #[test]
-    fn every_tag_reads_back_from_its_text(bytes in any::<[u8; 4]>(), printable in "[ -~]{1,4}") {
+    fn every_tag_parses_from_its_text(bytes in any::<[u8; 4]>(), printable in "[ -~]{1,4}") {
         prop_assert_eq!(Tag::parse(&Tag(bytes).to_string()), Ok(Tag(bytes)));
         if let Ok(tag) = Tag::parse(&printable) {
             prop_assert_eq!(Tag::parse(&tag.to_string()), Ok(tag));
@@ -583,7 +585,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_stumble_and_hexadecimal_is_read_digit_by_digit(
+    fn any_text_parses_without_a_panic_and_hexadecimal_digit_by_digit(
         text in ".{0,50}", digits in "[0-9a-fA-F]{1,80}",
     ) {
         if !text.starts_with("0x") {

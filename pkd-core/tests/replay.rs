@@ -1,11 +1,11 @@
-//! The memory of one key.
+//! The replay cache of one key.
 
 use pkd_core::{Digest, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 
 const WINDOW: Window = Window::from_secs(10);
 
-/// A mark of a knock; `id` tells those of one second apart.
-fn mark(time: u64, id: u8) -> KnockId {
+/// The ID of a knock; `id` distinguishes knocks of one second.
+fn knock(time: u64, id: u8) -> KnockId {
     KnockId::new(UnixSeconds(time), &Digest([id; 32]))
 }
 
@@ -19,7 +19,7 @@ fn state<const N: usize>(cache: &ReplayCache<N>) -> (u64, Option<u64>, usize) {
 }
 
 #[test]
-fn a_new_cache_is_empty_and_has_the_floor_it_was_given() {
+fn a_new_cache_is_empty_and_starts_with_its_floor() {
     for floor in [0, 100, u64::MAX] {
         let cache = cache::<4>(floor);
         assert_eq!(state(&cache), (floor, None, 0));
@@ -43,15 +43,15 @@ fn a_knock_is_recorded_only_above_the_floor() {
     ];
     for (row, (floor, time, recorded)) in table.into_iter().enumerate() {
         let mut cache = cache::<4>(floor);
-        assert_eq!(cache.refuses(mark(time, 1), WINDOW), !recorded, "row {row}");
-        assert_eq!(cache.record(mark(time, 1), WINDOW), recorded, "row {row}");
+        assert_eq!(cache.refuses(knock(time, 1), WINDOW), !recorded, "row {row}");
+        assert_eq!(cache.record(knock(time, 1), WINDOW), recorded, "row {row}");
         assert_eq!(cache.is_empty(), !recorded, "row {row}");
-        assert!(cache.refuses(mark(time, 1), WINDOW), "row {row}");
+        assert!(cache.refuses(knock(time, 1), WINDOW), "row {row}");
     }
 }
 
 #[test]
-fn a_cache_lets_the_smallest_time_go_when_it_is_full() {
+fn a_full_cache_evicts_the_smallest_time() {
     // time, id, recorded, floor afterwards, newest, entries
     let table = [
         (50, 1, true, 0, 50, 1),
@@ -59,58 +59,58 @@ fn a_cache_lets_the_smallest_time_go_when_it_is_full() {
         (60, 1, true, 0, 70, 3),
         (60, 2, true, 0, 70, 4),
         (60, 2, false, 0, 70, 4),
-        // Full: 50 leaves, then both of 60.
+        // Full: 50 is evicted, then both of 60.
         (55, 1, true, 50, 70, 4),
         (50, 9, false, 50, 70, 4),
         (80, 1, true, 55, 80, 4),
         (65, 1, true, 60, 80, 4),
         (60, 3, false, 60, 80, 4),
         (61, 1, true, 60, 80, 4),
-        // The new one itself has the smallest time.
+        // The new knock itself has the smallest time.
         (61, 0, true, 61, 80, 4),
         (61, 3, false, 61, 80, 4),
-        // What stays in the set at the floor is refused as well, and leaves first.
+        // Entries at the floor are refused too, and evicted first.
         (90, 1, true, 61, 90, 4),
         (75, 1, true, 65, 90, 4),
         (66, 1, true, 66, 90, 4),
     ];
     let mut cache = cache::<4>(0);
     for (row, (time, id, recorded, floor, newest, entries)) in table.into_iter().enumerate() {
-        assert_eq!(cache.record(mark(time, id), WINDOW), recorded, "row {row}");
+        assert_eq!(cache.record(knock(time, id), WINDOW), recorded, "row {row}");
         assert_eq!(state(&cache), (floor, Some(newest), entries), "row {row}");
         for (earlier, (time, id, ..)) in table.into_iter().take(row + 1).enumerate() {
-            assert!(cache.refuses(mark(time, id), WINDOW), "row {earlier} again after row {row}");
+            assert!(cache.refuses(knock(time, id), WINDOW), "row {earlier} again after row {row}");
         }
     }
 }
 
 #[test]
-fn a_full_cache_takes_the_knocks_of_one_second_in_any_order() {
+fn a_cache_accepts_the_knocks_of_one_second_in_any_order() {
     for step in [1, 3, 5, 7] {
         let mut cache = cache::<8>(0);
         for place in 0..8_u8 {
-            assert!(cache.record(mark(50, place * step % 8), WINDOW), "step {step}, knock {place}");
+            assert!(cache.record(knock(50, place * step % 8), WINDOW), "step {step}, knock {place}");
         }
         assert_eq!(state(&cache), (0, Some(50), 8));
         // The ninth is accepted, and closes that second.
-        assert!(cache.record(mark(50, 8), WINDOW), "step {step}");
+        assert!(cache.record(knock(50, 8), WINDOW), "step {step}");
         assert_eq!(state(&cache), (50, Some(50), 8), "step {step}");
-        assert!((0..=9).all(|id| cache.refuses(mark(50, id), WINDOW)), "step {step}");
-        assert!(cache.record(mark(51, 0), WINDOW), "step {step}");
+        assert!((0..=9).all(|id| cache.refuses(knock(50, id), WINDOW)), "step {step}");
+        assert!(cache.record(knock(51, 0), WINDOW), "step {step}");
     }
 }
 
 #[test]
-fn a_cache_without_room_remembers_by_its_floor() {
+fn a_cache_without_entries_refuses_by_its_floor() {
     let mut cache = cache::<0>(0);
-    assert!(cache.record(mark(50, 1), WINDOW));
+    assert!(cache.record(knock(50, 1), WINDOW));
     assert_eq!(state(&cache), (50, Some(50), 0));
-    assert!(cache.refuses(mark(50, 1), WINDOW));
-    assert!(cache.record(mark(51, 1), WINDOW));
+    assert!(cache.refuses(knock(50, 1), WINDOW));
+    assert!(cache.record(knock(51, 1), WINDOW));
 }
 
 #[test]
-fn without_a_clock_times_must_grow() {
+fn without_a_clock_times_must_increase() {
     // time, recorded, floor afterwards
     let table = [
         (0, false, 0),
@@ -123,9 +123,9 @@ fn without_a_clock_times_must_grow() {
     ];
     let mut cache = cache::<4>(0);
     for (row, (time, recorded, floor)) in table.into_iter().enumerate() {
-        let mark = mark(time, u8::try_from(row).unwrap());
-        assert_eq!(cache.refuses(mark, Window::NO_CLOCK), !recorded, "row {row}");
-        assert_eq!(cache.record(mark, Window::NO_CLOCK), recorded, "row {row}");
+        let knock = knock(time, u8::try_from(row).unwrap());
+        assert_eq!(cache.refuses(knock, Window::NO_CLOCK), !recorded, "row {row}");
+        assert_eq!(cache.record(knock, Window::NO_CLOCK), recorded, "row {row}");
         assert_eq!((cache.floor().0, cache.len()), (floor, 0), "row {row}");
     }
 }
@@ -147,7 +147,7 @@ fn a_rule_without_a_clock_that_shares_a_cache_accepts_only_times_after_all_other
     let mut cache = cache::<4>(0);
     for (row, (window, time, recorded, floor)) in table.into_iter().enumerate() {
         let window = Window::from_secs(window);
-        assert_eq!(cache.record(mark(time, u8::try_from(row).unwrap()), window), recorded, "row {row}");
+        assert_eq!(cache.record(knock(time, u8::try_from(row).unwrap()), window), recorded, "row {row}");
         assert_eq!(cache.floor().0, floor, "row {row}");
     }
 }
@@ -155,22 +155,22 @@ fn a_rule_without_a_clock_that_shares_a_cache_accepts_only_times_after_all_other
 #[test]
 fn a_joining_rule_raises_the_floor_and_never_lowers_it() {
     let mut cache = cache::<4>(100);
-    for (row, (given, floor)) in [(99, 100), (100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
-        cache.raise_baseline(UnixSeconds(given));
+    for (row, (raised_to, floor)) in [(99, 100), (100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
+        cache.raise_baseline(UnixSeconds(raised_to));
         assert_eq!(cache.floor().0, floor, "row {row}");
     }
 }
 
 #[test]
-fn a_restored_floor_may_be_lower_but_what_this_life_accepted_stays_refused() {
+fn a_restored_floor_may_be_lower_but_knocks_accepted_since_the_start_stay_refused() {
     let mut cache = cache::<2>(100);
     for time in [110, 120, 130] {
-        assert!(cache.record(mark(time, 1), WINDOW));
+        assert!(cache.record(knock(time, 1), WINDOW));
     }
     assert_eq!(state(&cache), (110, Some(130), 2));
     cache.set_baseline(UnixSeconds(0));
     assert_eq!(state(&cache), (110, Some(130), 2));
-    assert!([110, 120, 130].iter().all(|time| cache.refuses(mark(*time, 1), WINDOW)));
+    assert!([110, 120, 130].iter().all(|time| cache.refuses(knock(*time, 1), WINDOW)));
     cache.set_baseline(UnixSeconds(200));
     assert_eq!(cache.floor().0, 200);
     cache.set_baseline(UnixSeconds(115));
@@ -217,15 +217,15 @@ fn a_cache_is_past_when_its_newest_knock_has_left_the_window() {
     ];
     for (row, (newest, window, now, past)) in table.into_iter().enumerate() {
         let mut cache = cache::<4>(0);
-        assert!(cache.record(mark(newest, 1), WINDOW), "row {row}");
-        assert!(cache.record(mark(1, 1), WINDOW), "row {row}");
+        assert!(cache.record(knock(newest, 1), WINDOW), "row {row}");
+        assert!(cache.record(knock(1, 1), WINDOW), "row {row}");
         assert_eq!(cache.is_past(UnixSeconds(now), Window::from_secs(window)), past, "row {row}");
     }
 }
 
 #[test]
-fn a_cache_that_still_waits_is_not_past() {
-    // floor, newest, high_water_mark, clock when it is past first
+fn a_cache_whose_floor_is_in_the_window_is_not_past() {
+    // floor, newest, high_water_mark, first time at which it is past
     let table = [
         (0, None, 0, 11),
         (100, None, 100, 111),
@@ -234,7 +234,7 @@ fn a_cache_that_still_waits_is_not_past() {
     ];
     for (row, (floor, newest, high_water_mark, past)) in table.into_iter().enumerate() {
         let mut cache = cache::<4>(floor);
-        assert!(newest.is_none_or(|newest| cache.record(mark(newest, 1), WINDOW)), "row {row}");
+        assert!(newest.is_none_or(|newest| cache.record(knock(newest, 1), WINDOW)), "row {row}");
         assert_eq!(cache.high_water_mark(), UnixSeconds(high_water_mark), "row {row}");
         assert!(!cache.is_past(UnixSeconds(past - 1), WINDOW), "row {row}");
         assert!(cache.is_past(UnixSeconds(past), WINDOW), "row {row}");
@@ -243,10 +243,10 @@ fn a_cache_that_still_waits_is_not_past() {
 }
 
 #[test]
-fn a_horizon_is_the_newest_knock_or_the_floor() {
+fn the_high_water_mark_is_the_later_of_newest_knock_and_floor() {
     let mut cache = cache::<1>(100);
     for (row, (time, high_water_mark)) in [(150, 150), (130, 150), (200, 200)].into_iter().enumerate() {
-        assert!(cache.record(mark(time, 1), WINDOW), "row {row}");
+        assert!(cache.record(knock(time, 1), WINDOW), "row {row}");
         assert_eq!(cache.high_water_mark(), UnixSeconds(high_water_mark), "row {row}");
     }
     cache.raise_baseline(UnixSeconds(300));
@@ -254,7 +254,7 @@ fn a_horizon_is_the_newest_knock_or_the_floor() {
 }
 
 #[test]
-fn what_caches_that_went_left_behind_is_never_lowered() {
+fn the_floor_of_dropped_caches_is_never_lowered() {
     let mut cache = cache::<4>(0);
     for (row, (dropped, floor)) in [(100, 100), (150, 150), (120, 150)].into_iter().enumerate() {
         cache.raise_evicted(UnixSeconds(dropped));

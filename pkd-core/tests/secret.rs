@@ -1,9 +1,9 @@
-//! Tag and key as people write them, and as they are shown.
+//! The text form of tags and keys.
 
 use pkd_core::{Key, SecretError, Tag};
 
 #[test]
-fn a_tag_is_read_from_text_or_from_hexadecimal() {
+fn a_tag_is_parsed_from_text_or_hexadecimal() {
     let table: [(&str, Result<[u8; 4], SecretError>); 20] = [
         ("S", Ok(*b"S\0\0\0")),
         ("SSHK", Ok(*b"SSHK")),
@@ -32,15 +32,15 @@ fn a_tag_is_read_from_text_or_from_hexadecimal() {
 }
 
 #[test]
-fn every_character_beside_a_hexadecimal_digit_is_named_by_its_position() {
+fn an_invalid_hexadecimal_digit_is_reported_by_its_position() {
     for byte in 0..=127_u8 {
         let digit = char::from(byte);
-        let given = Tag::parse(&format!("0x1{digit}"));
+        let actual = Tag::parse(&format!("0x1{digit}"));
         let expected = match digit.to_digit(16) {
             Some(value) => Ok(Tag([0x10 | u8::try_from(value).unwrap(), 0, 0, 0])),
             None => Err(SecretError::NotHexadecimal { position: 3 }),
         };
-        assert_eq!(given, expected, "{digit:?}");
+        assert_eq!(actual, expected, "{digit:?}");
     }
 }
 
@@ -65,7 +65,7 @@ fn a_key_of_40_bytes_fits_and_one_of_41_does_not() {
 }
 
 #[test]
-fn a_tag_is_shown_as_text_only_where_that_is_plain_and_reads_back() {
+fn a_tag_is_shown_as_text_only_if_that_is_printable_and_parses_to_the_same_tag() {
     let table = [
         (*b"SSHK", "SSHK"),
         (*b"S\0\0\0", "S"),
@@ -98,7 +98,7 @@ fn the_default_tag_is_that_of_the_original() {
 }
 
 #[test]
-fn a_key_shows_nothing_of_itself() {
+fn debug_output_of_a_key_is_redacted() {
     for text in ["secret", "0x00", "k"] {
         let key = Key::parse(text).unwrap();
         assert_eq!(format!("{key:?}"), "Key(..)");
@@ -107,13 +107,13 @@ fn a_key_shows_nothing_of_itself() {
 }
 
 #[test]
-fn a_key_gives_its_bytes_back() {
+fn a_key_returns_its_bytes() {
     let bytes: [u8; 40] = std::array::from_fn(|place| u8::try_from(place).unwrap());
     assert_eq!(Key::from_bytes(bytes).as_bytes(), &bytes);
 }
 
 #[test]
-fn errors_say_what_is_wrong_with_a_text_and_nothing_of_what_it_holds() {
+fn errors_name_the_problem_and_never_quote_the_text() {
     let table = [
         (SecretError::Empty, "is empty"),
         (SecretError::TooLong { given: 41, limit: 40 }, "has 41 bytes, at most 40 fit"),

@@ -1,4 +1,4 @@
-//! Seconds and windows at their ends.
+//! Times and windows at their limits.
 
 use pkd_core::{UnixSeconds, Window};
 
@@ -42,13 +42,13 @@ fn a_window_admits_both_of_its_ends_and_nothing_beyond() {
         (0, 1_000, 1_000, true),
     ];
     for (row, (window, now, time, admitted)) in table.into_iter().enumerate() {
-        let given = Window::from_secs(window).admits(UnixSeconds(now), UnixSeconds(time));
-        assert_eq!(given, admitted, "row {row}: window {window}, now {now}, time {time}");
+        let actual = Window::from_secs(window).admits(UnixSeconds(now), UnixSeconds(time));
+        assert_eq!(actual, admitted, "row {row}: window {window}, now {now}, time {time}");
     }
 }
 
 #[test]
-fn the_end_of_a_window_stays_within_64_bits() {
+fn the_end_of_a_window_saturates() {
     let table = [
         (0, 0, 0),
         (5, 10, 15),
@@ -64,7 +64,7 @@ fn the_end_of_a_window_stays_within_64_bits() {
 }
 
 #[test]
-fn seconds_since_a_later_time_are_0() {
+fn seconds_since_a_later_time_are_zero() {
     let table = [(5, 3, 2), (3, 5, 0), (5, 5, 0), (MAX, 0, MAX), (0, MAX, 0), (MAX, MAX - 1, 1)];
     for (row, (time, earlier, seconds)) in table.into_iter().enumerate() {
         assert_eq!(UnixSeconds(time).since(UnixSeconds(earlier)), seconds, "row {row}");

@@ -1,4 +1,4 @@
-//! Verdicts, their names and their counts.
+//! Verdicts, reasons and counters.
 
 use pkd_core::{Counters, Reason, Verdict};
 
@@ -23,7 +23,7 @@ fn each_verdict_has_its_own_counter() {
 }
 
 #[test]
-fn new_counters_are_0() {
+fn new_counters_are_zero() {
     let counters = Counters::default();
     assert_eq!(counters.of(Verdict::Accept), 0);
     assert_eq!(Reason::ALL.map(|reason| counters.of(Verdict::Ignore(reason))), [0; 5]);

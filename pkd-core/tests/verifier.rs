@@ -1,4 +1,4 @@
-//! The order of the checks, seen from the memory.
+//! The order of the checks, and the calls of the replay store.
 
 use pkd_core::{
     Digest, Key, Knock, KnockId, KnockParams, LENGTH, Packet, Port, Reason, ReplayStore, Rule, Tag,
@@ -9,28 +9,28 @@ const PORT: Port = Port(40_000);
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const WINDOW: Window = Window::from_secs(10);
 
-/// Answers as it is told, and notes what it was asked.
-struct Memory {
+/// Returns fixed answers and records the calls.
+struct FakeStore {
     refuses: bool,
     records: bool,
-    asked: Vec<(&'static str, KnockId, Window)>,
+    calls: Vec<(&'static str, KnockId, Window)>,
 }
 
-impl ReplayStore for Memory {
-    fn refuses(&mut self, mark: KnockId, window: Window) -> bool {
-        self.asked.push(("refuses", mark, window));
+impl ReplayStore for FakeStore {
+    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+        self.calls.push(("refuses", id, window));
         self.refuses
     }
 
-    fn record(&mut self, mark: KnockId, window: Window) -> bool {
-        self.asked.push(("record", mark, window));
+    fn record(&mut self, id: KnockId, window: Window) -> bool {
+        self.calls.push(("record", id, window));
         self.records
     }
 }
 
-/// Which check the knock would fail, beside what the memory says of it.
+/// Which check the knock would fail, apart from those of the store.
 #[derive(Clone, Copy, Debug)]
-enum Knocks {
+enum Kind {
     Good,
     Short,
     OtherTag,
@@ -38,30 +38,30 @@ enum Knocks {
     OtherKey,
 }
 
-fn knock(kind: Knocks) -> Vec<u8> {
-    let key = Key::from_bytes([if let Knocks::OtherKey = kind { 2 } else { 1 }; Key::LENGTH]);
-    let seal = KnockParams {
+fn knock(kind: Kind) -> Vec<u8> {
+    let key = Key::from_bytes([if let Kind::OtherKey = kind { 2 } else { 1 }; Key::LENGTH]);
+    let params = KnockParams {
         key: &key,
-        tag: Tag(if let Knocks::OtherTag = kind { *b"HTTP" } else { *b"SSHK" }),
-        time: UnixSeconds(if let Knocks::Late = kind { NOW.0 - 11 } else { NOW.0 - 10 }),
+        tag: Tag(if let Kind::OtherTag = kind { *b"HTTP" } else { *b"SSHK" }),
+        time: UnixSeconds(if let Kind::Late = kind { NOW.0 - 11 } else { NOW.0 - 10 }),
         nonce: [7; 12],
     };
-    let length = if let Knocks::Short = kind { LENGTH - 1 } else { LENGTH };
-    Knock::seal(&seal, PORT)[..length].to_vec()
+    let length = if let Kind::Short = kind { LENGTH - 1 } else { LENGTH };
+    Knock::seal(&params, PORT)[..length].to_vec()
 }
 
 #[test]
 fn the_first_check_that_fails_decides_and_only_a_good_digest_is_recorded() {
-    use Knocks::{Good, Late, OtherKey, OtherTag, Short};
+    use Kind::{Good, Late, OtherKey, OtherTag, Short};
     let ignored = |reason| Verdict::Ignore(reason);
-    // the knock, the first look refuses, the second look records, verdict, what the memory is asked
-    let table: [(Knocks, bool, bool, Verdict, &[&str]); 9] = [
+    // knock, whether the first look refuses, whether the second look records, verdict, calls of the store
+    let table: [(Kind, bool, bool, Verdict, &[&str]); 9] = [
         (Good, false, true, Verdict::Accept, &["refuses", "record"]),
         (Short, true, false, ignored(Reason::Length), &[]),
         (OtherTag, true, false, ignored(Reason::Tag), &[]),
         (Late, true, false, ignored(Reason::Window), &[]),
         (Good, true, true, ignored(Reason::Replay), &["refuses"]),
-        // A known knock costs no hash, so nobody learns whether its digest is good.
+        // A replay is refused before the hash, so it does not reveal whether its digest is good.
         (OtherKey, true, true, ignored(Reason::Replay), &["refuses"]),
         (OtherKey, false, true, ignored(Reason::Digest), &["refuses"]),
         (OtherKey, false, false, ignored(Reason::Digest), &["refuses"]),
@@ -69,48 +69,48 @@ fn the_first_check_that_fails_decides_and_only_a_good_digest_is_recorded() {
         (Good, false, false, ignored(Reason::Replay), &["refuses", "record"]),
     ];
     let rule = Rule { key: Key::from_bytes([1; Key::LENGTH]), tag: Tag(*b"SSHK"), window: WINDOW };
-    for (row, (kind, refuses, records, expected, asked)) in table.into_iter().enumerate() {
+    for (row, (kind, refuses, records, expected, expected_calls)) in table.into_iter().enumerate() {
         let payload = knock(kind);
-        let mut memory = Memory { refuses, records, asked: Vec::new() };
+        let mut store = FakeStore { refuses, records, calls: Vec::new() };
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule, &mut memory).check(NOW, &packet);
+        let verdict = Verifier::new(&rule, &mut store).check(NOW, &packet);
         assert_eq!(verdict, expected, "row {row}: {kind:?}");
-        let calls: Vec<&str> = memory.asked.iter().map(|(call, ..)| *call).collect();
-        assert_eq!(calls, asked, "row {row}: {kind:?}");
+        let calls: Vec<&str> = store.calls.iter().map(|(call, ..)| *call).collect();
+        assert_eq!(calls, expected_calls, "row {row}: {kind:?}");
     }
 }
 
 #[test]
-fn both_looks_get_the_mark_of_the_knock_and_the_window_of_the_rule() {
+fn both_looks_get_the_id_of_the_knock_and_the_window_of_the_rule() {
     let rule = Rule { key: Key::from_bytes([1; Key::LENGTH]), tag: Tag(*b"SSHK"), window: WINDOW };
-    let payload = knock(Knocks::Good);
-    let mut memory = Memory { refuses: false, records: true, asked: Vec::new() };
+    let payload = knock(Kind::Good);
+    let mut store = FakeStore { refuses: false, records: true, calls: Vec::new() };
     let packet = Packet { destination_port: PORT, payload: &payload };
-    let verdict = Verifier::new(&rule, &mut memory).check(NOW, &packet);
+    let verdict = Verifier::new(&rule, &mut store).check(NOW, &packet);
     assert_eq!(verdict, Verdict::Accept);
-    let mark = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
-    assert_eq!(memory.asked, [("refuses", mark, WINDOW), ("record", mark, WINDOW)]);
+    let id = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
+    assert_eq!(store.calls, [("refuses", id, WINDOW), ("record", id, WINDOW)]);
 }
 
 #[test]
-fn a_mark_is_the_time_and_the_first_8_bytes_of_the_digest() {
+fn a_knock_id_is_the_time_and_the_first_8_bytes_of_the_digest() {
     let digest = |place: usize| {
         let mut bytes = [9; 32];
         bytes[place] = 8;
         Digest(bytes)
     };
-    let mark = KnockId::new(UnixSeconds(5), &Digest([9; 32]));
+    let id = KnockId::new(UnixSeconds(5), &Digest([9; 32]));
     for place in 0..32 {
         let other = KnockId::new(UnixSeconds(5), &digest(place));
-        assert_eq!(other == mark, place >= 8, "byte {place}");
+        assert_eq!(other == id, place >= 8, "byte {place}");
         assert!(!digest(place).matches(&Digest([9; 32])), "byte {place}");
     }
-    assert_ne!(KnockId::new(UnixSeconds(6), &Digest([9; 32])), mark);
+    assert_ne!(KnockId::new(UnixSeconds(6), &Digest([9; 32])), id);
     assert!(Digest([9; 32]).matches(&Digest([9; 32])));
 }
 
 #[test]
-fn a_mark_is_the_same_again_from_the_time_and_id_that_were_kept_of_it() {
+fn a_knock_id_is_restored_from_its_time_and_id() {
     let digest = Digest(std::array::from_fn(|at| u8::try_from(at + 1).unwrap()));
     let table = [
         ("a digest", KnockId::new(NOW, &digest), NOW, 0x0102_0304_0506_0708),
@@ -122,8 +122,8 @@ fn a_mark_is_the_same_again_from_the_time_and_id_that_were_kept_of_it() {
         ),
         ("all zeros", KnockId::new(UnixSeconds(0), &Digest([0; 32])), UnixSeconds(0), 0),
     ];
-    for (name, mark, time, id) in table {
-        assert_eq!((mark.time(), mark.id()), (time, id), "{name}");
-        assert_eq!(KnockId::kept(mark.time(), mark.id()), mark, "{name}");
+    for (name, knock, time, id) in table {
+        assert_eq!((knock.time(), knock.id()), (time, id), "{name}");
+        assert_eq!(KnockId::kept(knock.time(), knock.id()), knock, "{name}");
     }
 }
