@@ -68,7 +68,7 @@ impl<'a> Gateway<'a> {
         let mut pkdd = Command::new(built("pkdd", "pkdd")?);
         pkdd.arg("--config").arg(self.path("pkdd.toml")).arg("run");
         self.pkdd = Some(Running(pkdd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?));
-        wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("is open for knocks")).map(drop)
+        wait("pkdd", || Ok(fs::read_to_string(&log)?), |log| log.contains("accepting knocks")).map(drop)
     }
 
     /// Stops the SSH server.

@@ -1,4 +1,4 @@
-//! The memory of all keys: caches, and the journal that they outlive the process by.
+//! The replay caches of all keys, and the journal that restores them after a restart of the process.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
@@ -6,11 +6,11 @@ use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window}
 
 use crate::journal::{Accepted, CacheId, Entry, Journal, Opened};
 
-/// Entries of a cache. In a second of which so many knocks and one more were accepted, one is refused.
+/// Entries of a cache.
 pub const CAPACITY: usize = 256;
 
-/// The journal is written anew when it has this many entries more than it needs: 256 KiB.
-const SUPERFLUOUS: u64 = 4096;
+/// The journal is rewritten when it has this many entries more than it needs (256 KiB).
+const MAX_SURPLUS: u64 = 4096;
 
 struct Cache {
     memory: ReplayCache<CAPACITY>,
@@ -18,80 +18,84 @@ struct Cache {
     has_rule: bool,
 }
 
-/// All caches of one life, which begins with the machine and outlasts restarts of the process.
+/// All caches of one boot. They survive restarts of the process.
 pub struct Caches {
-    start: Baseline,
-    /// As in the journal.
-    began: Entry,
-    of_keys: BTreeMap<CacheId, Cache>,
-    /// Those that a cache or a grant needs still.
+    baseline: Baseline,
+    /// The journal's entry for `baseline`.
+    first_entry: Entry,
+    by_key: BTreeMap<CacheId, Cache>,
+    /// Accepted knocks that a cache or a grant still needs.
     accepted: Vec<Accepted>,
     journal: Journal,
-    /// Why the last knock that would have been accepted could not be written down.
+    /// The error that made the store refuse a valid knock.
     failure: Option<io::Error>,
 }
 
-/// What people want to know of a cache.
+/// The state of a cache, for the status.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
-    /// Knocks in its set.
+    /// Knocks in the set.
     pub knocks: usize,
     /// No knock at or before this time is accepted.
     pub floor: UnixSeconds,
     /// The greatest time that was accepted.
     pub newest: Option<UnixSeconds>,
-    /// Seconds until a knock can be later than the floor.
+    /// Seconds until knocks are later than the floor.
     pub wait: u64,
 }
 
 impl Caches {
-    /// Takes up the life that the journal tells of. If it tells of none, one begins with `start`.
+    /// Restores the caches from the journal. If it is empty, this is a new boot, which begins with `start`.
     ///
-    /// A damaged journal lacks knocks that were accepted; `widest` is the widest window of all rules.
-    /// Nothing counts then that is not later than now and this window.
+    /// A damaged journal may lack accepted knocks. The floor is then `now` plus `widest`, the widest window of all
+    /// rules.
     ///
     /// # Errors
-    /// The journal cannot be written to.
+    /// The journal cannot be written.
     pub fn open(opened: Opened, start: Entry, now: UnixSeconds, widest: Window) -> io::Result<Self> {
         let Opened { journal, entries, damaged } = opened;
         let mut caches = Self {
-            start: Baseline::with_memory(UnixSeconds(0)),
-            began: start,
-            of_keys: BTreeMap::new(),
+            baseline: Baseline::with_memory(UnixSeconds(0)),
+            first_entry: start,
+            by_key: BTreeMap::new(),
             accepted: Vec::new(),
             journal,
             failure: None,
         };
-        let has_begun = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
-        if !has_begun {
-            caches.take_up(&start);
+        let has_start = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
+        if !has_start {
+            caches.apply(&start);
         }
         for entry in &entries {
-            caches.take_up(entry);
+            caches.apply(entry);
         }
-        if damaged || !entries.is_empty() && !has_begun {
+        if damaged || !entries.is_empty() && !has_start {
             let latest = now.plus(widest);
-            caches.start.drop_cache(latest);
-            caches.of_keys.values_mut().for_each(|cache| cache.memory.raise_evicted(latest));
+            caches.baseline.drop_cache(latest);
+            caches.by_key.values_mut().for_each(|cache| cache.memory.raise_evicted(latest));
         }
         caches.rewrite()?;
         Ok(caches)
     }
 
-    fn take_up(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry) {
         match *entry {
-            Entry::Unknown(start) => (self.start, self.began) = (Baseline::without_memory(start), *entry),
-            Entry::Remembered(floor) => (self.start, self.began) = (Baseline::with_memory(floor), *entry),
-            Entry::Dropped(high_water_mark) => self.start.drop_cache(high_water_mark),
+            Entry::Unknown(start) => {
+                (self.baseline, self.first_entry) = (Baseline::without_memory(start), *entry);
+            }
+            Entry::Remembered(floor) => {
+                (self.baseline, self.first_entry) = (Baseline::with_memory(floor), *entry);
+            }
+            Entry::Dropped(high_water_mark) => self.baseline.drop_cache(high_water_mark),
             Entry::Cache { cache, floor, widest } => {
                 let memory = ReplayCache::new(floor);
-                self.of_keys.insert(cache, Cache { memory, widest, has_rule: false });
+                self.by_key.insert(cache, Cache { memory, widest, has_rule: false });
             }
             Entry::Accepted(accepted) => {
                 self.join(accepted.cache, accepted.window);
-                if let Some(cache) = self.of_keys.get_mut(&accepted.cache) {
+                if let Some(cache) = self.by_key.get_mut(&accepted.cache) {
                     cache.has_rule = false;
-                    // Below the floor it is one that a grant needs, and that the cache has let go.
+                    // A knock below the floor was evicted; it is in the journal because a grant needs it.
                     let _is_new = cache.memory.record(accepted.id, accepted.window);
                 }
                 self.accepted.push(accepted);
@@ -99,59 +103,59 @@ impl Caches {
         }
     }
 
-    /// From now on these are the rules.
+    /// Replaces the rules that use the caches.
     ///
     /// # Errors
-    /// There is no room to write down how wide their windows are.
+    /// The journal cannot be written.
     pub fn take_rules(&mut self, rules: impl IntoIterator<Item = (CacheId, Window)>) -> io::Result<()> {
-        self.of_keys.values_mut().for_each(|cache| cache.has_rule = false);
+        self.by_key.values_mut().for_each(|cache| cache.has_rule = false);
         for (id, window) in rules {
             self.join(id, window);
         }
         self.rewrite()
     }
 
-    /// A rule with this window uses the cache.
+    /// Adds a rule with this window to the cache, and creates the cache if there is none.
     fn join(&mut self, id: CacheId, window: Window) {
-        let cache = self.of_keys.entry(id).or_insert_with(|| {
+        let cache = self.by_key.entry(id).or_insert_with(|| {
             let mut memory = ReplayCache::new(UnixSeconds(0));
-            memory.raise_evicted(self.start.dropped());
+            memory.raise_evicted(self.baseline.dropped());
             Cache { memory, widest: window, has_rule: true }
         });
-        cache.memory.raise_baseline(self.start.earlier(window));
+        cache.memory.raise_baseline(self.baseline.earlier(window));
         cache.widest = cache.widest.max(window);
         cache.has_rule = true;
     }
 
-    /// The memory of one key, for a datagram that came from `source`.
+    /// The replay store of one key, for a datagram from `source`.
     pub fn memory(&mut self, id: CacheId, source: IpAddr, now: UnixSeconds) -> Memory<'_> {
         Memory { caches: self, id, source, now }
     }
 
-    /// Why a knock that was good has been refused, if that was because it could not be written down.
+    /// The error that made a store refuse a valid knock since the last call: it could not be written to the journal.
     pub fn take_failure(&mut self) -> Option<io::Error> {
         self.failure.take()
     }
 
-    /// The greatest time that this life may have accepted: what the next one has to know.
+    /// The greatest time that may have been accepted so far: the floor of the next boot.
     #[must_use]
     pub fn high_water_mark(&self) -> UnixSeconds {
-        let caches = self.of_keys.values();
+        let caches = self.by_key.values();
         let greatest = caches.map(|cache| cache.memory.high_water_mark()).max().unwrap_or_default();
-        let widest = self.of_keys.values().map(|cache| cache.widest).max().unwrap_or(Window::from_secs(0));
-        greatest.max(self.start.floor(widest))
+        let widest = self.by_key.values().map(|cache| cache.widest).max().unwrap_or(Window::from_secs(0));
+        greatest.max(self.baseline.floor(widest))
     }
 
-    /// What was accepted and is not forgotten yet, oldest first.
+    /// Accepted knocks that are still needed, oldest first.
     #[must_use]
     pub fn accepted(&self) -> &[Accepted] {
         &self.accepted
     }
 
-    /// What there is to tell of a cache.
+    /// The state of a cache; `None` if there is none.
     #[must_use]
     pub fn report(&self, id: CacheId, now: UnixSeconds) -> Option<Report> {
-        let memory = &self.of_keys.get(&id)?.memory;
+        let memory = &self.by_key.get(&id)?.memory;
         Some(Report {
             knocks: memory.len(),
             floor: memory.floor(),
@@ -160,39 +164,39 @@ impl Caches {
         })
     }
 
-    /// Forgets what nobody needs: knocks below their floor for which `grants` says that nobody passes for
-    /// them any more, and caches without a rule whose knocks have all left the window.
+    /// Drops caches without a rule whose knocks have all left the window. Forgets evicted knocks for which `in_use`
+    /// returns `false`: no grant depends on them.
     ///
     /// # Errors
-    /// There is no room to write the journal anew; the old one is there still, and nothing is forgotten in it.
-    pub fn tidy(&mut self, now: UnixSeconds, grants: impl Fn(&Accepted) -> bool) -> io::Result<()> {
-        let over: Vec<CacheId> = self
-            .of_keys
+    /// The journal cannot be rewritten. The old one stays, complete.
+    pub fn compact(&mut self, now: UnixSeconds, in_use: impl Fn(&Accepted) -> bool) -> io::Result<()> {
+        let past: Vec<CacheId> = self
+            .by_key
             .iter()
             .filter(|(_, cache)| !cache.has_rule && cache.memory.is_past(now, cache.widest))
             .map(|(id, _)| *id)
             .collect();
-        let of_the_gone = |accepted: &Accepted| over.contains(&accepted.cache);
-        let floor_of = |id: &CacheId| self.of_keys.get(id).map(|cache| cache.memory.floor());
+        let is_past = |accepted: &Accepted| past.contains(&accepted.cache);
+        let floor_of = |id: &CacheId| self.by_key.get(id).map(|cache| cache.memory.floor());
         let needed: Vec<Accepted> = self
             .accepted
             .iter()
             .filter(|accepted| {
-                let in_its_set = floor_of(&accepted.cache).is_some_and(|floor| accepted.id.time() > floor);
-                grants(accepted) || in_its_set && !of_the_gone(accepted)
+                let in_set = floor_of(&accepted.cache).is_some_and(|floor| accepted.id.time() > floor);
+                in_use(accepted) || in_set && !is_past(accepted)
             })
             .copied()
             .collect();
-        let superfluous = self.journal.len() > needed.len() as u64 + SUPERFLUOUS;
-        if over.is_empty() && !superfluous {
+        let has_surplus = self.journal.len() > needed.len() as u64 + MAX_SURPLUS;
+        if past.is_empty() && !has_surplus {
             return Ok(());
         }
-        for id in over {
-            // One that a grant needs still would come back with its knock.
+        for id in past {
+            // A knock that a grant still needs would recreate its cache.
             if !needed.iter().any(|accepted| accepted.cache == id)
-                && let Some(cache) = self.of_keys.remove(&id)
+                && let Some(cache) = self.by_key.remove(&id)
             {
-                self.start.drop_cache(cache.memory.high_water_mark());
+                self.baseline.drop_cache(cache.memory.high_water_mark());
             }
         }
         self.accepted = needed;
@@ -200,18 +204,18 @@ impl Caches {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let caches = self.of_keys.iter().map(|(id, cache)| Entry::Cache {
+        let caches = self.by_key.iter().map(|(id, cache)| Entry::Cache {
             cache: *id,
             floor: cache.memory.floor(),
             widest: cache.widest,
         });
-        let head = [self.began, Entry::Dropped(self.start.dropped())];
+        let head = [self.first_entry, Entry::Dropped(self.baseline.dropped())];
         let knocks = self.accepted.iter().map(|accepted| Entry::Accepted(*accepted));
         self.journal.replace(head.into_iter().chain(caches).chain(knocks))
     }
 }
 
-/// One cache, and what is written down when it accepts.
+/// The cache of one key, with the journal that it writes to.
 pub struct Memory<'a> {
     caches: &'a mut Caches,
     id: CacheId,
@@ -219,10 +223,10 @@ pub struct Memory<'a> {
     now: UnixSeconds,
 }
 
-/// A cache that is not there knows no replay, so it accepts nothing.
+/// A key without a cache is refused: nothing is known about its replays.
 impl ReplayStore for Memory<'_> {
     fn refuses(&mut self, id: KnockId, window: Window) -> bool {
-        self.caches.of_keys.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
+        self.caches.by_key.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
     }
 
     fn record(&mut self, id: KnockId, window: Window) -> bool {
@@ -230,13 +234,13 @@ impl ReplayStore for Memory<'_> {
             return false;
         }
         let accepted = Accepted { cache: self.id, id, window, source: self.source, at: self.now };
-        // What cannot be written down could be replayed in the next life.
+        // A knock that is not in the journal could be replayed after a restart.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
             self.caches.failure = Some(error);
             return false;
         }
         self.caches.accepted.push(accepted);
-        self.caches.of_keys.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
+        self.caches.by_key.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
     }
 }
 
@@ -269,55 +273,55 @@ mod tests {
     const FIRST: Entry = Entry::Remembered(UnixSeconds(0));
 
     #[test]
-    fn what_was_accepted_is_refused_by_the_next_process() {
+    fn accepted_knocks_are_refused_by_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, FIRST);
         assert!(record(&mut caches, "one", 1_001, 1));
         assert!(record(&mut caches, "two", 1_001, 1), "another key has another cache");
-        for life in 0..3 {
+        for restart in 0..3 {
             drop(caches);
             caches = open(&path, Entry::Unknown(NOW));
-            assert!(!record(&mut caches, "one", 1_001, 1), "life {life}");
-            assert!(record(&mut caches, "one", 1_001, 2 + life), "life {life}");
-            assert_eq!(caches.high_water_mark(), UnixSeconds(1_001), "life {life}");
+            assert!(!record(&mut caches, "one", 1_001, 1), "restart {restart}");
+            assert!(record(&mut caches, "one", 1_001, 2 + restart), "restart {restart}");
+            assert_eq!(caches.high_water_mark(), UnixSeconds(1_001), "restart {restart}");
         }
         assert_eq!(caches.accepted().len(), 5);
     }
 
     #[test]
-    fn a_life_begins_once() {
+    fn only_the_first_process_of_a_boot_waits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, Entry::Unknown(NOW));
-        assert!(!record(&mut caches, "one", 1_010, 1), "one window is waited for");
+        assert!(!record(&mut caches, "one", 1_010, 1), "the first process waits for one window");
         assert!(record(&mut caches, "one", 1_011, 1));
         drop(caches);
         let mut caches = open(&path, Entry::Unknown(UnixSeconds(2_000)));
-        assert!(record(&mut caches, "two", 1_012, 1), "and not again");
+        assert!(record(&mut caches, "two", 1_012, 1), "the second process does not wait");
     }
 
     #[test]
-    fn a_full_cache_lets_go_alike_before_and_after() {
+    fn a_full_cache_evicts_the_same_knocks_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, FIRST);
         for time in 0..=CAPACITY as u64 {
             assert!(record(&mut caches, "one", 2_000 + time, 1), "{time}");
         }
-        for life in 0..2 {
+        for restart in 0..2 {
             let report = caches.report(id("one"), NOW).unwrap();
-            assert_eq!((report.knocks, report.floor), (CAPACITY, UnixSeconds(2_000)), "life {life}");
-            assert_eq!(report.newest, Some(UnixSeconds(2_256)), "life {life}");
-            assert!(!record(&mut caches, "one", 2_000, 7), "life {life}");
-            caches.tidy(NOW, |_| false).unwrap();
+            assert_eq!((report.knocks, report.floor), (CAPACITY, UnixSeconds(2_000)), "restart {restart}");
+            assert_eq!(report.newest, Some(UnixSeconds(2_256)), "restart {restart}");
+            assert!(!record(&mut caches, "one", 2_000, 7), "restart {restart}");
+            caches.compact(NOW, |_| false).unwrap();
             drop(caches);
             caches = open(&path, FIRST);
         }
     }
 
     #[test]
-    fn a_damaged_journal_makes_everybody_wait_one_window() {
+    fn after_a_damaged_journal_all_knocks_wait_for_one_window() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, FIRST);
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_down_is_not_accepted() {
+    fn a_knock_that_cannot_be_written_to_the_journal_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let mut caches = open(&folder.path().join("journal"), FIRST);
         let full = folder.path().join("full");
@@ -347,43 +351,42 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_without_a_rule_goes_when_its_window_is_over_and_leaves_its_horizon() {
+    fn a_cache_without_a_rule_is_dropped_after_its_window_and_raises_the_floor_of_new_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, FIRST);
         assert!(record(&mut caches, "one", 1_005, 1));
         caches.take_rules([(id("two"), WINDOW)]).unwrap();
-        // now, whether its grant is in use, whether it is there still
-        for (now, in_use, there) in [(1_015, false, true), (1_016, true, true), (1_016, false, false)] {
-            caches.tidy(UnixSeconds(now), |_| in_use).unwrap();
-            assert_eq!(caches.report(id("one"), NOW).is_some(), there, "{now} {in_use}");
+        // now, whether its grant is in use, whether the cache exists afterwards
+        for (now, in_use, exists) in [(1_015, false, true), (1_016, true, true), (1_016, false, false)] {
+            caches.compact(UnixSeconds(now), |_| in_use).unwrap();
+            assert_eq!(caches.report(id("one"), NOW).is_some(), exists, "{now} {in_use}");
         }
         caches.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
         assert!(!record(&mut caches, "one", 1_005, 1));
-        assert!(record(&mut caches, "two", 1_005, 1), "a cache that was there keeps its floor");
+        assert!(record(&mut caches, "two", 1_005, 1), "an existing cache keeps its floor");
         drop(caches);
         assert!(!record(&mut open(&path, FIRST), "one", 1_005, 1));
     }
 
     #[test]
-    fn the_journal_does_not_grow_for_ever() {
+    fn the_journal_is_compacted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut caches = open(&path, FIRST);
         for time in 0..6_000 {
             assert!(record(&mut caches, "one", 2_000 + time, 1), "{time}");
-            caches.tidy(NOW, |_| false).unwrap();
+            caches.compact(NOW, |_| false).unwrap();
         }
-        assert!(caches.journal.len() < SUPERFLUOUS + 2 * CAPACITY as u64, "{}", caches.journal.len());
+        assert!(caches.journal.len() < MAX_SURPLUS + 2 * CAPACITY as u64, "{}", caches.journal.len());
         drop(caches);
         let mut caches = open(&path, FIRST);
         assert!(!record(&mut caches, "one", 7_999, 1) && record(&mut caches, "one", 8_000, 1));
     }
 
     #[test]
-    fn a_journal_without_a_beginning_makes_everybody_wait_one_window() {
+    fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
         let folder = tempfile::tempdir().unwrap();
-        // what the journal holds, the first time that counts
         let old = Accepted {
             cache: id("one"),
             id: KnockId::kept(UnixSeconds(900), 1),
@@ -392,12 +395,17 @@ mod tests {
             at: UnixSeconds(900),
         };
         let cache = Entry::Cache { cache: id("one"), floor: UnixSeconds(5), widest: WINDOW };
+        // journal, the first time that is accepted
         let table: [(&str, &[Entry], u64); 5] = [
-            ("nothing", &[], 1),
-            ("its beginning alone", &[FIRST], 1),
-            ("its beginning, and a knock", &[FIRST, Entry::Accepted(old)], 1),
-            ("a knock alone", &[Entry::Accepted(old)], 1_011),
-            ("a cache and what went, but no beginning", &[Entry::Dropped(UnixSeconds(7)), cache], 1_011),
+            ("empty", &[], 1),
+            ("only a start entry", &[FIRST], 1),
+            ("a start entry and a knock", &[FIRST, Entry::Accepted(old)], 1),
+            ("only a knock", &[Entry::Accepted(old)], 1_011),
+            (
+                "dropped caches and a cache, but no start entry",
+                &[Entry::Dropped(UnixSeconds(7)), cache],
+                1_011,
+            ),
         ];
         for (row, (name, entries, first)) in table.into_iter().enumerate() {
             let path = folder.path().join(format!("journal-{row}"));
@@ -419,29 +427,29 @@ mod tests {
         caches.take_rules([(id("one"), wide), (id("two"), WINDOW)]).unwrap();
         assert!(record(&mut caches, "one", 1_001, 1));
         caches.take_rules([(id("one"), narrow), (id("two"), WINDOW)]).unwrap();
-        for life in 0..2 {
+        for restart in 0..2 {
             caches.take_rules([(id("two"), WINDOW)]).unwrap();
-            // The narrow window is over, the wide one is not: its rule may come back, and the knock with it.
-            caches.tidy(UnixSeconds(1_101), |_| false).unwrap();
-            assert!(caches.report(id("one"), NOW).is_some(), "life {life}");
+            // The knock has left the narrow window, but not the wide one, whose rule may come back.
+            caches.compact(UnixSeconds(1_101), |_| false).unwrap();
+            assert!(caches.report(id("one"), NOW).is_some(), "restart {restart}");
             drop(caches);
             caches = open(&path, FIRST);
         }
         caches.take_rules([(id("two"), WINDOW)]).unwrap();
-        caches.tidy(UnixSeconds(1_102), |_| false).unwrap();
-        assert!(caches.report(id("one"), NOW).is_none(), "the wide one is over");
+        caches.compact(UnixSeconds(1_102), |_| false).unwrap();
+        assert!(caches.report(id("one"), NOW).is_none(), "the knock has left the wide window");
     }
 
     #[test]
     fn a_knock_at_the_floor_is_forgotten_unless_its_grant_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let mut caches = open(&folder.path().join("journal"), FIRST);
-        let knocks = SUPERFLUOUS + CAPACITY as u64 + 10;
+        let knocks = MAX_SURPLUS + CAPACITY as u64 + 10;
         for number in 0..knocks {
             assert!(record(&mut caches, "one", 2_000 + number, 1), "{number}");
         }
         let floor = caches.report(id("one"), NOW).unwrap().floor;
-        caches.tidy(NOW, |knock| knock.id.time() == UnixSeconds(2_000)).unwrap();
+        caches.compact(NOW, |knock| knock.id.time() == UnixSeconds(2_000)).unwrap();
         let kept: Vec<u64> = caches.accepted().iter().map(|knock| knock.id.time().0).collect();
         let above = floor.0 + 1..2_000 + knocks;
         assert_eq!(kept, [2_000].into_iter().chain(above).collect::<Vec<_>>());

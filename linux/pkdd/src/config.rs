@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, checked completely before any of it takes effect.
 //!
-//! Every error is one line that names what is wrong.
+//! Every error is one line that names the problem.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{date::Date, journal::CacheId};
 
-/// Seconds that a grant may last at most, and a window be wide.
+/// The range of times in seconds.
 const SECONDS: RangeInclusive<i64> = 1..=86_400;
 
-/// All of it.
+/// The configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where knocks arrive, and what pkdd does about them.
@@ -58,7 +58,7 @@ pub struct Gate {
     pub metrics: Option<PathBuf>,
 }
 
-/// Who holds the rules.
+/// The firewall that holds rules and grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
     /// pktables, with this back end.
@@ -71,7 +71,7 @@ pub enum Firewall {
 /// A section `service`.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
-    /// The service as pktables has it.
+    /// The service for pktables.
     pub service: Service,
     /// How long new connections may begin after a knock.
     pub ttl: Duration,
@@ -102,13 +102,13 @@ impl User {
     }
 }
 
-/// One line that says what is wrong.
+/// A problem, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What it quotes may have more than one, or steer a terminal.
+        // Quoted values may contain line breaks or terminal control sequences.
         self.0.chars().try_for_each(|letter| {
             if letter.is_control() { write!(f, "{}", letter.escape_default()) } else { f.write_char(letter) }
         })
@@ -117,7 +117,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A message of serde about a value of a wrong kind, without the value, which is a key that stands in a wrong place.
+/// Removes the value from serde's message about a value of a wrong type: it may be a misplaced key.
 fn without_value(message: &str) -> String {
     let is_of_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
     match (message.find(['"', '`']), message.rfind(", expected ")) {
@@ -182,7 +182,7 @@ struct UserSection {
     expires: Option<String>,
 }
 
-/// A service may be behind this host in both families.
+/// A single forward, or a list with one for each address family.
 fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     struct Texts;
     impl<'de> serde::de::Visitor<'de> for Texts {
@@ -211,7 +211,7 @@ impl Config {
     /// Reads the file, and the key files that it names.
     ///
     /// # Errors
-    /// The first thing that is wrong. No error repeats a part of a key.
+    /// The first problem found. No error contains a part of a key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let name = path.display();
         let text = fs::read_to_string(path).map_err(|error| wrong!("cannot read {name}: {error}"))?;
@@ -228,10 +228,10 @@ impl Config {
         Ok(config)
     }
 
-    /// The same for its text; key files are looked for in `folder`.
+    /// Like [`read`](Self::read), for the text of the file. Key files are relative to `folder`.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// See [`read`](Self::read).
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
         let file: File = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
@@ -301,8 +301,8 @@ impl GateSection {
                 ));
             }
         };
-        let folder = |name: &str, active: Option<PathBuf>, usual: &str| {
-            let path = active.unwrap_or_else(|| usual.into());
+        let folder = |name: &str, value: Option<PathBuf>, default: &str| {
+            let path = value.unwrap_or_else(|| default.into());
             if path.is_absolute() {
                 Ok(path)
             } else {
@@ -428,7 +428,7 @@ fn tag(section: &str, text: &str) -> Result<Tag, Error> {
 
 fn key(what: &str, text: &str) -> Result<Key, Error> {
     if text.contains(['\n', '\r', '\0']) {
-        return Err(wrong!("{what}: it has more than one line, or a NUL byte"));
+        return Err(wrong!("{what}: it contains a line break or a NUL byte"));
     }
     Key::parse(text).map_err(|error| wrong!("{what}: {error}"))
 }
@@ -443,7 +443,7 @@ fn key_in(section: &str, file: &Path, warnings: &mut Vec<String>) -> Result<Key,
     key(&format!("{section}: invalid key in {name}"), text.strip_suffix('\n').unwrap_or(&text))
 }
 
-/// Whether anybody but owner and group may use it: the daemon's group may.
+/// Whether others than owner and group have access to a file. The group may be that of the daemon's user.
 fn is_loose(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
@@ -482,7 +482,7 @@ enabled = false
     }
 
     #[test]
-    fn what_is_left_out_has_the_usual_value() {
+    fn omitted_options_have_their_defaults() {
         let config = parse(GOOD).unwrap();
         let Config { gate, services, users, .. } = &config;
         assert_eq!((gate.port, gate.group, gate.rate), (None, 5_644, 20));
@@ -498,7 +498,7 @@ enabled = false
     }
 
     #[test]
-    fn a_service_guards_new_connections_and_drops_what_has_no_grant() {
+    fn a_service_guards_new_connections_and_drops_those_without_a_grant() {
         let config = parse(GOOD).unwrap();
         let service = |name: &str, port: u16, forward: &[&str]| Service {
             name: name.parse().unwrap(),
@@ -516,7 +516,7 @@ enabled = false
     #[test]
     fn the_first_and_the_last_of_a_range_are_accepted_and_their_neighbours_are_not() {
         let (longest, one_more) = ("n".repeat(32), "n".repeat(33));
-        // what is replaced, by what, whether it is accepted
+        // text, replacement, whether it is accepted
         let table = [
             ("port = 22", "port = 1", true),
             ("port = 22", "port = 65535", true),
@@ -551,7 +551,7 @@ enabled = false
     }
 
     #[test]
-    fn a_knock_opens_the_services_of_its_user_that_take_its_tag() {
+    fn a_knock_opens_the_services_of_its_user_that_accept_its_tag() {
         let config = parse(GOOD).unwrap();
         let opened = |user: &str| {
             config
@@ -572,8 +572,8 @@ enabled = false
     }
 
     #[test]
-    fn every_mistake_is_named_in_one_line() {
-        // what is replaced, by what, what is said
+    fn every_mistake_is_reported_in_one_line() {
+        // text, replacement, part of the message
         let table = [
             ("port = 22\n", "port = 70000\n", "service \"ssh\": invalid port 70000: expected 1–65535"),
             ("port = 22\n", "port = 0\n", "service \"ssh\": invalid port 0: expected 1–65535"),
@@ -655,7 +655,7 @@ enabled = false
     }
 
     #[test]
-    fn only_a_value_of_a_wrong_kind_is_left_out_of_a_message() {
+    fn only_a_value_of_a_wrong_type_is_removed_from_a_message() {
         let rows = [
             ("invalid type: string \"k\", expected i64", "invalid type: string, expected i64"),
             ("invalid value: integer `7`, expected a day", "invalid value: integer, expected a day"),
@@ -672,7 +672,7 @@ enabled = false
     }
 
     #[test]
-    fn a_file_with_keys_that_others_can_use_is_warned_of() {
+    fn a_key_file_accessible_to_others_causes_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         let (file, key) = (folder.path().join("pkdd.toml"), folder.path().join("me.key"));
         fs::write(&key, "0x0011\n").unwrap();

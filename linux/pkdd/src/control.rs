@@ -1,5 +1,5 @@
-//! Questions to the running daemon, over a Unix socket that only its user and root may use. A line with a word
-//! goes in, a text comes back, and the connection ends.
+//! Requests to the running daemon, over a Unix socket that only its user and root may use. The client sends a line with
+//! one word; the daemon answers with a text and closes the connection.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -13,19 +13,19 @@ use std::{
     time::Duration,
 };
 
-/// How long one who asks may take for it.
+/// The time limit for reading a request and for writing an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer may take: with iptables, some programs have to be started for it.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Bytes of a request.
+/// The time limit for making an answer: with iptables, pkdd has to start programs for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum length of a request, in bytes.
 const MAX_REQUEST: u64 = 64;
 
-/// What can be request.
+/// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     /// The status as JSON.
     Status,
-    /// The same for Prometheus.
+    /// The status in Prometheus' text format.
     Metrics,
 }
 
@@ -37,27 +37,27 @@ impl Query {
     }
 }
 
-/// A query that waits for its answer.
+/// A request that waits for its answer.
 pub struct Request {
-    /// Which.
+    /// The kind of request.
     pub query: Query,
     answer: SyncSender<String>,
 }
 
 impl Request {
-    /// Answers it.
+    /// Sends the answer.
     pub fn answer(self, text: String) {
-        // Who has active up waiting needs none.
+        // Fails if the client has timed out.
         let _ = self.answer.send(text);
     }
 }
 
-/// Listens, in a thread of its own; `wake` hears that a query is there.
+/// Listens in a separate thread, which calls `wake` after it has queued a request.
 ///
 /// # Errors
-/// The socket cannot be made.
+/// The socket cannot be created.
 pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Receiver<Request>> {
-    // What an earlier process left; the lock of the folder says that it is gone.
+    // Left by an earlier process, which has ended: this one holds the folder's lock.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -66,7 +66,7 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let (sender, requests) = mpsc::channel();
     thread::spawn(move || {
-        // One at a time: whoever is slow makes others wait, and not the daemon.
+        // One at a time: a slow client delays other clients, but not the daemon.
         for stream in listener.incoming().flatten() {
             let Ok(query) = read(&stream) else { continue };
             let (answer, text) = mpsc::sync_channel(1);
@@ -74,7 +74,7 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
                 return;
             }
             wake();
-            if let Ok(text) = text.recv_timeout(ANSWER) {
+            if let Ok(text) = text.recv_timeout(ANSWER_TIMEOUT) {
                 let _gone = (&stream).write_all(text.as_bytes());
             }
         }
@@ -88,27 +88,27 @@ fn read(stream: &UnixStream) -> io::Result<Query> {
     let mut line = String::new();
     BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
     let query = Query::ALL.into_iter().find(|(_, word)| *word == line.trim_end());
-    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "no query");
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "unknown request");
     let found = query.ok_or_else(unknown);
     if found.is_err() {
         let mut stream = stream;
-        stream.write_all(b"pkdd knows the requests status and metrics\n")?;
+        stream.write_all(b"unknown request: expected status or metrics\n")?;
     }
     found.map(|(query, _)| query)
 }
 
-/// Asks the daemon that listens there.
+/// Sends a request to the daemon that listens at `path`, and returns the answer.
 ///
 /// # Errors
-/// Nobody listens, or answers in time.
+/// No daemon listens there, or it does not answer in time.
 pub fn ask(path: &Path, query: Query) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(ANSWER + TIMEOUT))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT + TIMEOUT))?;
     writeln!(stream, "{}", query.word())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     if text.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it gave no answer"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer"));
     }
     Ok(text)
 }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_answered_and_nonsense_is_not() {
+    fn a_request_is_answered_and_an_unknown_one_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let requests = listen(&path, || ()).unwrap();
@@ -133,9 +133,9 @@ mod tests {
             stream.write_all(words.as_bytes()).unwrap();
             let mut text = String::new();
             let _reset = stream.read_to_string(&mut text);
-            assert!(text.is_empty() || text.contains("knows the requests"), "{text}");
+            assert!(text.is_empty() || text.contains("unknown request"), "{text}");
         }
-        // One who says nothing, and goes.
+        // A client that disconnects without a request.
         drop(UnixStream::connect(&path).unwrap());
         assert_eq!(ask(&path, Query::Status).unwrap(), "Status");
         assert_eq!(ask(&path, Query::Metrics).unwrap(), "Metrics");
@@ -143,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn only_its_user_may_ask_and_a_socket_of_before_is_no_obstacle() {
+    fn only_the_owner_may_use_the_socket_and_an_old_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());
-        let _questions = listen(&path, || ()).unwrap();
+        let _requests = listen(&path, || ()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(ask(&folder.path().join("none"), Query::Status).is_err());
     }

@@ -1,4 +1,4 @@
-//! The running daemon: one thread that waits for knocks, signals and requests, in this order of haste.
+//! The running daemon: one thread that handles knocks, signals and requests, in this order of priority.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -41,49 +41,50 @@ use crate::{
     status::{Parts, Status},
 };
 
-/// Between two looks at what has to be done from time to time.
-const ROUND: Duration = Duration::from_secs(1);
-/// Between two looks whether our rules are still there, and two writes of metrics.
-const SLOW_ROUND: Duration = Duration::from_secs(10);
-/// Looks at the log before something else gets its turn.
+/// Interval of the log's summary lines and of expiring grants.
+const TICK: Duration = Duration::from_secs(1);
+/// Interval of checking the rules, compacting the journal and writing the metrics.
+const SLOW_TICK: Duration = Duration::from_secs(10);
+/// Reads from NFLOG before signals and requests get their turn.
 const BURST: usize = 256;
 
-/// The clock of this machine. One that stands before 1970 is taken for 1970.
+/// The system clock. A time before 1970 counts as 1970.
 #[must_use]
 pub fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
-/// The socket for requests in the folder of what runs.
+/// The path of the control socket in the folder `run`.
 #[must_use]
 pub fn socket(run: &Path) -> PathBuf {
     run.join("socket")
 }
 
-fn services(gate: &Gate) -> PathBuf {
+/// The list of services that have rules.
+fn service_list(gate: &Gate) -> PathBuf {
     gate.run.join("services")
 }
 
-/// Takes away the rules that a daemon left.
+/// Removes the rules and grants that a daemon left.
 ///
 /// # Errors
-/// A daemon runs, or the firewall refuses.
+/// A daemon is running, or the firewall refuses.
 pub fn clear(config: &Config) -> Result<()> {
-    make_folder(&config.gate.run)?;
+    create_folder(&config.gate.run)?;
     let _lock = lock(&config.gate.run)?;
-    firewall::open(config.gate.firewall)?.clear(&services(&config.gate))
+    firewall::open(config.gate.firewall)?.clear(&service_list(&config.gate))
 }
 
-/// Runs until SIGTERM or SIGINT. Rules and grants stay: who has stopped it starts it again.
+/// Runs until SIGTERM or SIGINT. Rules and grants stay, so that a restart does not interrupt anything.
 ///
 /// # Errors
-/// It cannot begin, and says why in one line. Once it runs it goes on.
+/// The daemon cannot start; or, later, its sockets fail or the last floor cannot be saved.
 pub fn run(path: &Path) -> Result<()> {
     let config = Config::read(path)?;
     config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
     let mut daemon = Daemon::start(path, config)?;
-    log(&format!("{} is open for knocks", env!("CARGO_PKG_VERSION")));
-    while !daemon.signals.end.load(Ordering::Relaxed) {
+    log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
+    while !daemon.signals.terminate.load(Ordering::Relaxed) {
         daemon.wait()?;
     }
     daemon.finish()
@@ -99,13 +100,13 @@ struct Daemon {
     requests: Receiver<Request>,
     ignored: Ignored,
     overruns: u64,
-    /// What is wrong now, by where it went wrong.
     health: Health,
-    next_round: Instant,
-    next_slow_round: Instant,
+    next_tick: Instant,
+    next_slow_tick: Instant,
     _lock: Flock<File>,
 }
 
+/// Current problems, by source.
 #[derive(Default)]
 struct Health {
     configuration: Option<String>,
@@ -113,25 +114,26 @@ struct Health {
 }
 
 struct Signals {
-    end: Arc<AtomicBool>,
+    terminate: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
-    look: Arc<AtomicBool>,
-    /// Readable when one came, or a query.
+    restore: Arc<AtomicBool>,
+    /// Readable after a signal or a request.
     wake: UnixStream,
 }
 
 impl Signals {
-    /// Also gives the other end, for those who ask.
+    /// Also returns the other end of `wake`, for the control socket's thread.
     fn catch() -> std::io::Result<(Self, UnixStream)> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        let [end, reload, look] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
-        for (signal, flag) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, &reload), (SIGUSR1, &look)] {
+        let [terminate, reload, restore] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let flags = [(SIGTERM, &terminate), (SIGINT, &terminate), (SIGHUP, &reload), (SIGUSR1, &restore)];
+        for (signal, flag) in flags {
             signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok((Self { end, reload, look, wake }, waker))
+        Ok((Self { terminate, reload, restore, wake }, waker))
     }
 
     fn drain(&mut self) {
@@ -145,43 +147,43 @@ impl Daemon {
         let gate = config.gate.clone();
         let (signals, waker) = Signals::catch().context("cannot catch signals")?;
         let mut folders = vec![gate.run.as_path(), gate.state.as_path()];
-        folders.iter().try_for_each(|folder| make_folder(folder))?;
+        folders.iter().try_for_each(|folder| create_folder(folder))?;
         let locks = firewall::locks(gate.firewall);
         for path in &locks {
-            let made = OpenOptions::new().create(true).append(true).open(path);
-            made.with_context(|| format!("cannot make {}", path.display()))?;
+            let created = OpenOptions::new().create(true).append(true).open(path);
+            created.with_context(|| format!("cannot create {}", path.display()))?;
         }
         if let Some(user) = &gate.user {
             privileges::drop_privileges(user, &[&folders[..], &locks].concat())?;
         }
         let lock = lock(&gate.run)?;
         if !privileges::may_change_rules() {
-            bail!("pkdd needs CAP_NET_ADMIN, to change rules: start it as root, or by its unit");
+            bail!("missing CAP_NET_ADMIN: start pkdd as root or with its systemd unit");
         }
         folders.extend(gate.metrics.as_deref().and_then(Path::parent));
         let files = [&locks[..], &[Path::new("/dev/null")]].concat();
         if privileges::sandbox(&folders, &files)? == Sandbox::Unsupported {
-            log("this kernel has no Landlock, so nothing keeps pkdd from writing elsewhere");
+            log("warning: the kernel does not support Landlock, so pkdd runs without write restrictions");
         }
         let nflog = Nflog::open(gate.group)
-            .with_context(|| format!("cannot take the packets of NFLOG's group {}", gate.group))?;
-        let caches = remember(&gate, &config)?;
+            .with_context(|| format!("cannot use NFLOG group {}: is it in use?", gate.group))?;
+        let caches = open_caches(&gate, &config)?;
         let mut firewall = firewall::open(gate.firewall)?;
-        firewall.install(&config, &services(&gate))?;
+        firewall.install(&config, &service_list(&gate))?;
         let mut engine = Engine::new(config, caches).context("cannot write the journal")?;
         let state = gate.state.join("floor");
         let saver = Saver::start(state.clone(), gate.save, move |error| {
             log(&format!(
-                "cannot write {}: {error}; after a reboot knocks wait for one window",
+                "cannot write {}: {error}; after a reboot, knocks wait for one window",
                 state.display()
             ));
         });
         saver.save(engine.caches().high_water_mark());
         let requests = control::listen(&socket(&gate.run), move || {
-            // Full: it is awake already.
+            // If the stream is full, the daemon is awake already.
             let _ = std::io::Write::write(&mut &waker, &[1]);
         })
-        .with_context(|| format!("cannot listen at {}", socket(&gate.run).display()))?;
+        .with_context(|| format!("cannot listen on {}", socket(&gate.run).display()))?;
         let mut daemon = Self {
             path: path.to_owned(),
             engine,
@@ -193,18 +195,18 @@ impl Daemon {
             ignored: Ignored::default(),
             overruns: 0,
             health: Health::default(),
-            next_round: Instant::now(),
-            next_slow_round: Instant::now(),
+            next_tick: Instant::now(),
+            next_slow_tick: Instant::now(),
             _lock: lock,
         };
         daemon.reconcile();
         Ok(daemon)
     }
 
-    /// Waits for something to do, and does it.
+    /// Waits for packets, signals, requests or the next tick, and handles them.
     fn wait(&mut self) -> Result<()> {
         let begin = Instant::now();
-        let next = self.next_round.min(self.next_slow_round).saturating_duration_since(begin);
+        let next = self.next_tick.min(self.next_slow_tick).saturating_duration_since(begin);
         let timeout = PollTimeout::try_from(next + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut sources = [
             PollFd::new(self.nflog.as_fd(), PollFlags::POLLIN),
@@ -219,11 +221,10 @@ impl Daemon {
         if self.signals.reload.swap(false, Ordering::Relaxed) {
             self.reload();
         }
-        if self.signals.look.swap(false, Ordering::Relaxed) {
-            // Somebody has loaded the firewall anew.
+        if self.signals.restore.swap(false, Ordering::Relaxed) {
             let config = self.engine.config().clone();
-            let done = self.firewall.install(&config, &services(&config.gate));
-            note(&mut self.health.firewall, done);
+            let result = self.firewall.install(&config, &service_list(&config.gate));
+            record_error(&mut self.health.firewall, result);
             self.reconcile();
         }
         while let Ok(request) = self.requests.try_recv() {
@@ -234,7 +235,7 @@ impl Daemon {
             };
             request.answer(text);
         }
-        self.rounds(Instant::now());
+        self.tick(Instant::now());
         Ok(())
     }
 
@@ -259,11 +260,11 @@ impl Daemon {
         match self.try_reload() {
             Ok(()) => {
                 self.health.configuration = None;
-                log("reloaded");
+                log("configuration reloaded");
             }
             Err(error) => {
                 let text = format!("{error:#}");
-                log(&format!("not reloaded, what was in force still is: {text}"));
+                log(&format!("configuration not reloaded, the previous one stays in force: {text}"));
                 self.health.configuration = Some(text);
             }
         }
@@ -275,15 +276,15 @@ impl Daemon {
         let fixed =
             |gate: &Gate| (gate.run.clone(), gate.state.clone(), gate.firewall, gate.group, gate.save);
         if fixed(old) != fixed(new) {
-            bail!("gate: run, state, save, firewall and group change by a restart only");
+            bail!("gate: run, state, save, firewall and group cannot change at runtime: restart pkdd");
         }
         config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
-        let list = services(&config.gate);
+        let list = service_list(&config.gate);
         let before = self.engine.config().clone();
         self.firewall.install(&config, &list).inspect_err(|_| {
-            // Back to what is in force; the first error tells more than one of this.
+            // The first error says more than one of this.
             if let Err(error) = self.firewall.install(&before, &list) {
-                log(&format!("and the rules of before cannot be put back: {error:#}"));
+                log(&format!("cannot restore the previous rules: {error:#}"));
             }
         })?;
         self.engine.reload(config).context("cannot write the journal")?;
@@ -291,53 +292,53 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes the grants what they should be, where nobody waits for it.
+    /// Makes missing grants and revokes grants that users have lost.
     fn reconcile(&mut self) {
         let config = self.engine.config().clone();
         let accepted = self.engine.caches().accepted();
-        let done = reconcile::reconcile(&mut *self.firewall, &config, accepted, now());
-        note(&mut self.health.firewall, done);
+        let result = reconcile::reconcile(&mut *self.firewall, &config, accepted, now());
+        record_error(&mut self.health.firewall, result);
     }
 
-    fn rounds(&mut self, begin: Instant) {
-        if begin >= self.next_round {
-            self.next_round = begin + ROUND;
-            if let Some(line) = self.ignored.line(begin) {
+    fn tick(&mut self, instant: Instant) {
+        if instant >= self.next_tick {
+            self.next_tick = instant + TICK;
+            if let Some(line) = self.ignored.line(instant) {
                 log(&line);
             }
             if self.firewall.needs_expiry() {
-                let done = self.firewall.expire();
-                note(&mut self.health.firewall, done);
+                let result = self.firewall.expire();
+                record_error(&mut self.health.firewall, result);
             }
         }
-        if begin >= self.next_slow_round {
-            self.next_slow_round = begin + SLOW_ROUND;
+        if instant >= self.next_slow_tick {
+            self.next_slow_tick = instant + SLOW_TICK;
             let (config, time) = (self.engine.config().clone(), now());
             if let Err(error) =
-                self.engine.caches().tidy(time, |knock| reconcile::is_in_use(&config, knock, time))
+                self.engine.caches().compact(time, |knock| reconcile::is_in_use(&config, knock, time))
             {
-                log(&format!("cannot write the journal anew: {error}"));
+                log(&format!("cannot compact the journal: {error}"));
             }
             if !self.firewall.is_installed(&config) || self.health.firewall.is_some() {
                 self.repair(&config);
             }
             if let Some(path) = &config.gate.metrics
-                && let Err(error) = write_whole(path, &self.status().metrics())
+                && let Err(error) = write_atomically(path, &self.status().metrics())
             {
                 log(&format!("cannot write {}: {error}", path.display()));
             }
         }
     }
 
-    /// Somebody has taken our rules away, or the firewall has refused something.
+    /// Restores rules that another program has removed, or retries after the firewall has refused a change.
     fn repair(&mut self, config: &Config) {
-        match self.firewall.install(config, &services(&config.gate)) {
+        match self.firewall.install(config, &service_list(&config.gate)) {
             Ok(()) => {
-                log("the firewall had lost rules or refused a change; they are in place again");
+                log("restored the rules: the firewall had lost some or refused a change");
                 self.health.firewall = None;
                 self.reconcile();
             }
-            Err(error) => note::<()>(&mut self.health.firewall, Err(error)),
+            Err(error) => record_error::<()>(&mut self.health.firewall, Err(error)),
         }
     }
 
@@ -357,16 +358,16 @@ impl Daemon {
     }
 
     fn finish(mut self) -> Result<()> {
-        // What the kernel has handed over already was sent in time.
+        // Knocks that the kernel has already queued still count.
         self.receive()?;
         let high_water_mark = self.engine.caches().high_water_mark();
         self.saver.finish(high_water_mark).context("cannot save the floor")?;
-        log("ends; rules and grants stay");
+        log("stopped; rules and grants stay");
         Ok(())
     }
 }
 
-/// Decides about one datagram. For a knock the grants come first, then everything else.
+/// Handles one datagram. After a valid knock the grants come first, then the floor and the log.
 fn handle(
     engine: &mut Engine,
     firewall: &mut dyn FirewallBackend,
@@ -377,9 +378,9 @@ fn handle(
 ) {
     match engine.handle(now(), datagram) {
         Decision::Accept { user, services } => {
-            let done = grant(firewall, &user, &services, datagram.source);
+            let result = grant(firewall, &user, &services, datagram.source);
             saver.save(engine.caches().high_water_mark());
-            note(&mut health.firewall, done);
+            record_error(&mut health.firewall, result);
         }
         Decision::Ignore(reason) => {
             if let Some(line) = ignored.add(Instant::now(), reason, datagram.source) {
@@ -389,13 +390,13 @@ fn handle(
     }
     if let Some(error) = engine.caches().take_failure() {
         log(&format!(
-            "a valid knock from {} was refused, because it cannot be written to the journal: {error}",
+            "refused a valid knock from {}: cannot write it to the journal: {error}",
             datagram.source
         ));
     }
 }
 
-/// Lets a source reach all services that a knock opens; returns the last error.
+/// Opens the services of a knock to its source; returns the last error.
 fn grant(
     firewall: &mut dyn FirewallBackend,
     user: &str,
@@ -408,60 +409,60 @@ fn grant(
         let name = &config.service.name;
         match firewall.grant(config, source, config.ttl) {
             Ok(_) => opened.push(format!("{name} for {} s", config.ttl.as_secs())),
-            Err(error) => result = Err(error.context(format!("cannot let {source} reach {name}"))),
+            Err(error) => result = Err(error.context(format!("cannot open {name} to {source}"))),
         }
     }
-    log(&format!("accepted: user {user} from {source} opens {}", opened.join(", ")));
+    let opened = if opened.is_empty() { "nothing".to_owned() } else { opened.join(", ") };
+    log(&format!("accepted: user {user} from {source} opened {opened}"));
     result
 }
 
-/// Remembers and tells an error of the firewall; the same one is told once.
-fn note<T>(place: &mut Option<String>, done: Result<T>) {
-    if let Err(error) = done {
+/// Stores an error for the status, and logs it unless it is already stored.
+fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
+    if let Err(error) = result {
         let text = format!("{error:#}");
-        if place.as_ref() != Some(&text) {
+        if stored.as_ref() != Some(&text) {
             log(&text);
         }
-        *place = Some(text);
+        *stored = Some(text);
     }
 }
 
-/// The caches, as the journal and the disk know them.
-fn remember(gate: &Gate, config: &Config) -> Result<Caches> {
+/// Restores the caches from the journal and the saved floor.
+fn open_caches(gate: &Gate, config: &Config) -> Result<Caches> {
     let (journal, state) = (gate.run.join("journal"), gate.state.join("floor"));
-    let opened = Journal::open(&journal).with_context(|| format!("cannot use {}", journal.display()))?;
-    let saved = Saved::read(&state).with_context(|| format!("cannot use {}", state.display()))?;
+    let opened = Journal::open(&journal).with_context(|| format!("cannot open {}", journal.display()))?;
+    let saved = Saved::read(&state).with_context(|| format!("cannot read {}", state.display()))?;
     if opened.damaged {
         log(&format!("{} is damaged; knocks wait for one window", journal.display()));
     }
     let (time, widest) = (now(), config.widest());
     let caches = Caches::open(opened, Saved::start(saved, time, widest), time, widest)
         .with_context(|| format!("cannot write {}", journal.display()))?;
-    // From now on the file tells less than was accepted. If that cannot be written, the next life would
-    // believe what it finds.
+    // From now on the saved floor may lag behind. If it stayed marked as clean, the next boot would trust it.
     Saved { floor: caches.high_water_mark(), clean: false }.write(&state).with_context(|| {
-        format!("cannot write {}, and so would not know after a reboot what was accepted", state.display())
+        format!("cannot write {}, which protects from replays after a reboot", state.display())
     })?;
     Ok(caches)
 }
 
-fn make_folder(path: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the folder {}", path.display()))
+fn create_folder(path: &Path) -> Result<()> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Two daemons in one folder would not know what the other has accepted.
+/// Keeps a second daemon out of the folder: neither would know what the other has accepted.
 fn lock(run: &Path) -> Result<Flock<File>> {
     let path = run.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, Errno::EAGAIN)) => bail!("another pkdd runs; it holds {}", path.display()),
+        Err((_, Errno::EAGAIN)) => bail!("another pkdd is running: {} is locked", path.display()),
         Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text)?;
     fs::rename(new, path)

@@ -1,4 +1,4 @@
-//! Dates as people write them.
+//! Calendar dates in the configuration.
 
 use std::{fmt, str::FromStr};
 
@@ -7,18 +7,18 @@ use pkd_core::UnixSeconds;
 /// A day of the Gregorian calendar in UTC, written `2027-12-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
-    /// Since 1970-01-01.
+    /// Days since 1970-01-01.
     days: u32,
 }
 
-const SECONDS: u64 = 86_400;
-const MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const SECONDS_PER_DAY: u64 = 86_400;
+const DAYS_OF_MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 impl Date {
     /// The last second of the day.
     #[must_use]
     pub fn end(self) -> UnixSeconds {
-        UnixSeconds((u64::from(self.days) + 1) * SECONDS - 1)
+        UnixSeconds((u64::from(self.days) + 1) * SECONDS_PER_DAY - 1)
     }
 }
 
@@ -48,12 +48,13 @@ impl FromStr for Date {
         if year < 1970 || !(1..=12).contains(&month) {
             return Err(InvalidDate);
         }
-        let of_month = |month: u32| MONTHS[month as usize - 1] + u32::from(month == 2 && is_leap(year));
-        if !(1..=of_month(month)).contains(&day) {
+        let days_of =
+            |month: u32| DAYS_OF_MONTHS[month as usize - 1] + u32::from(month == 2 && is_leap(year));
+        if !(1..=days_of(month)).contains(&day) {
             return Err(InvalidDate);
         }
         let years: u32 = (1970..year).map(|year| 365 + u32::from(is_leap(year))).sum();
-        let months: u32 = (1..month).map(of_month).sum();
+        let months: u32 = (1..month).map(days_of).sum();
         Ok(Self { days: years + months + day - 1 })
     }
 }
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_day_ends_with_its_last_second() {
-        // What GNU date says for 23:59:59 of the day in UTC.
+        // Expected values from GNU date, for 23:59:59 UTC.
         let table = [
             ("1970-01-01", 86_399),
             ("2000-02-29", 951_868_799),
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_day_is_refused() {
+    fn invalid_dates_are_refused() {
         for text in [
             "",
             "soon",

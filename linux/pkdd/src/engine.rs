@@ -1,4 +1,4 @@
-//! Decides about datagrams, without any I/O but the journal of what it accepted.
+//! Decides about datagrams. Its only I/O is the journal of accepted knocks.
 
 use std::net::IpAddr;
 
@@ -10,22 +10,22 @@ use crate::{
     config::{Config, ServiceConfig},
 };
 
-/// A decision about one datagram, with everything that its caller needs to act on it.
+/// A decision about one datagram, with everything that the caller needs to act on it.
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// A valid knock.
     Accept {
-        /// Whose it is.
+        /// The user whose knock it is.
         user: String,
-        /// What it opens, for the source of the datagram.
+        /// The services that it opens to the source of the datagram.
         services: Vec<ServiceConfig>,
     },
-    /// Anything else.
+    /// Anything else, with the reason.
     Ignore(Reason),
 }
 
 impl Decision {
-    /// The verdict alone, as it is counted.
+    /// The verdict, as it is counted.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self {
@@ -35,7 +35,7 @@ impl Decision {
     }
 }
 
-/// The users, the knocks that were accepted, and the counters.
+/// The configuration, the replay caches and the counters.
 pub struct Engine {
     config: Config,
     caches: Caches,
@@ -43,42 +43,42 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A engine for these users, who begin with the memory of `caches`.
+    /// An engine for the users of `config`. Knocks in `caches` are replays.
     ///
     /// # Errors
-    /// There is no room to write down the users' windows.
+    /// The journal cannot be written.
     pub fn new(config: Config, caches: Caches) -> std::io::Result<Self> {
         let mut engine = Self { config, caches, counters: Counters::default() };
-        engine.take_rules()?;
+        engine.update_caches()?;
         Ok(engine)
     }
 
-    /// Other users and services from now on. What was accepted and counted stays.
+    /// Replaces users and services. Accepted knocks and counters stay.
     ///
     /// # Errors
-    /// There is no room to write down the users' windows; the old configuration is in force.
+    /// The journal cannot be written; the old configuration stays in force.
     pub fn reload(&mut self, config: Config) -> std::io::Result<()> {
         let old = std::mem::replace(&mut self.config, config);
-        self.take_rules().inspect_err(|_| self.config = old)
+        self.update_caches().inspect_err(|_| self.config = old)
     }
 
-    fn take_rules(&mut self) -> std::io::Result<()> {
+    fn update_caches(&mut self) -> std::io::Result<()> {
         let users = self.config.users.values();
         self.caches.take_rules(users.map(|user| (user.cache, user.rule.window)))
     }
 
-    /// What is in force.
+    /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What was accepted.
+    /// The replay caches.
     pub fn caches(&mut self) -> &mut Caches {
         &mut self.caches
     }
 
-    /// How many datagrams got which verdict since the process began.
+    /// Datagrams by verdict since the process started.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -86,8 +86,8 @@ impl Engine {
 
     /// Decides about a datagram at the time `now`, and counts it.
     ///
-    /// Users may share a tag. The first user whose knock it is counts; otherwise the reason is that of the check that
-    /// got furthest.
+    /// Users may share a tag. If none of them accepts the knock, the reason is that of the user for whom most checks
+    /// passed.
     pub fn handle(&mut self, now: UnixSeconds, datagram: &Datagram<'_>) -> Decision {
         let decision = match datagram.packet() {
             None => Decision::Ignore(Reason::Length),
@@ -104,8 +104,8 @@ impl Engine {
         let mut furthest = Reason::Tag;
         let users = self.config.users.iter();
         for (name, user) in users.filter(|(_, user)| user.rule.tag == knock.tag() && user.is_active(now)) {
-            let mut memory = self.caches.memory(user.cache, source, now);
-            match Verifier::new(&user.rule, &mut memory).check(now, packet) {
+            let mut store = self.caches.memory(user.cache, source, now);
+            match Verifier::new(&user.rule, &mut store).check(now, packet) {
                 Verdict::Accept => {
                     let services = self.config.services_of(user).cloned().collect();
                     return Decision::Accept { user: name.clone(), services };
@@ -157,8 +157,8 @@ expires = '2020-01-01'
 
     fn packet(tag: &str, key: &str, time: u64) -> Vec<u8> {
         let (tag, key) = (Tag::parse(tag).unwrap(), Key::parse(key).unwrap());
-        let seal = KnockParams { key: &key, tag, time: UnixSeconds(time), nonce: [1; 12] };
-        let payload = Knock::seal(&seal, Port(40_000));
+        let params = KnockParams { key: &key, tag, time: UnixSeconds(time), nonce: [1; 12] };
+        let payload = Knock::seal(&params, Port(40_000));
         let mut bytes = Vec::new();
         let to = PacketBuilder::ipv4([192, 0, 2, 7], [192, 0, 2, 1], 64).udp(1_000, 40_000);
         to.write(&mut bytes, &payload).unwrap();
@@ -205,7 +205,7 @@ expires = '2020-01-01'
     }
 
     #[test]
-    fn a_reload_forgets_no_knock_and_lets_no_old_user_in() {
+    fn a_reload_forgets_no_knock_and_refuses_old_keys() {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = engine(folder.path(), USERS);
         let (one, two) = (packet("SAME", "one", NOW.0), packet("SAME", "two", NOW.0));
@@ -213,7 +213,7 @@ expires = '2020-01-01'
         let without_a = Config::parse(&USERS.replace("'one'", "'else'"), folder.path()).unwrap();
         engine.reload(without_a).unwrap();
         assert_eq!(check(&mut engine, &one).0, Verdict::Ignore(Reason::Digest));
-        // It is not only that the knock is an old one.
+        // A new knock with the old key is refused, too.
         assert_eq!(check(&mut engine, &packet("SAME", "one", NOW.0 + 1)).0, Verdict::Ignore(Reason::Digest));
         assert_eq!(check(&mut engine, &packet("SAME", "else", NOW.0 + 1)).0, Verdict::Accept);
         assert_eq!(check(&mut engine, &two).0, Verdict::Accept);

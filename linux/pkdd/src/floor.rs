@@ -1,8 +1,7 @@
-//! The floor on disk: what a reboot must not forget. Written by a thread of its own, so that no knock waits
-//! for a disk.
+//! The floor on disk, which survives a reboot. A separate thread writes it, so that no knock waits for the disk.
 //!
-//! The file has one line with the greatest time that may have been accepted, in Unix seconds, and a second
-//! one, `clean`, if nothing was accepted after it was written.
+//! The first line of the file is the greatest time that may have been accepted, in Unix seconds. The second line is
+//! `clean` if nothing was accepted after the file was written.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,39 +17,40 @@ use pkd_core::{UnixSeconds, Window};
 
 use crate::journal::Entry;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The greatest time that was accepted.
     pub floor: UnixSeconds,
-    /// Whether nothing was accepted afterwards.
+    /// Whether nothing was accepted after the file was written.
     pub clean: bool,
 }
 
 impl Saved {
-    /// Reads the file; `None` if there is none.
+    /// Reads the file; `None` if it does not exist.
     ///
     /// # Errors
-    /// It cannot be read, or holds something else.
+    /// The file cannot be read, or is invalid.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        // Without its end the line may be cut off, and a part of a number is a smaller one.
+        // A line without its end may be truncated, and a truncated number is smaller.
         let (first, rest) = text.split_once('\n').unwrap_or_default();
         let digits = first.bytes().all(|byte| byte.is_ascii_digit());
         let floor = Some(first).filter(|_| digits).and_then(|line| line.parse().ok());
-        let floor =
-            floor.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its first line is no time"))?;
+        let floor = floor.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "expected a Unix time in the first line")
+        })?;
         Ok(Some(Self { floor: UnixSeconds(floor), clean: rest.lines().next() == Some("clean") }))
     }
 
-    /// Writes the file anew: after a power failure it is the old one or the new one.
+    /// Replaces the file. After a power failure the disk has the old one or the new one.
     ///
     /// # Errors
-    /// The disk is full, or may only be read.
+    /// The file cannot be written; the old one stays.
     pub fn write(self, path: &Path) -> io::Result<()> {
         let new = path.with_extension("new");
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
@@ -60,17 +60,17 @@ impl Saved {
         }
         file.sync_all()?;
         fs::rename(&new, path)?;
-        // The new name has to be on the disk too.
+        // The rename must reach the disk too.
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 
-    /// How a life begins that finds this, by a clock that says `now`, where no rule has a wider window.
+    /// The first journal entry of a boot at the time `now`; `widest` is the widest window of all rules.
     ///
-    /// Nothing found: it has to wait. Not clean: the last second before may be missing, which is waited for
-    /// too. A clock that was set back since does no harm to what was saved.
+    /// Without a saved floor, knocks wait for one window. So they do after an unclean end, because knocks of the last
+    /// second may be missing. If the clock was set back, the saved floor still holds.
     #[must_use]
-    pub fn start(found: Option<Self>, now: UnixSeconds, widest: Window) -> Entry {
-        match found {
+    pub fn start(saved: Option<Self>, now: UnixSeconds, widest: Window) -> Entry {
+        match saved {
             None => Entry::Unknown(now),
             Some(Self { floor, clean: true }) => Entry::Remembered(floor),
             Some(Self { floor, clean: false }) => Entry::Remembered(floor.max(now.plus(widest))),
@@ -78,7 +78,7 @@ impl Saved {
     }
 }
 
-/// Keeps the file up to date.
+/// Writes the floor in a thread.
 #[derive(Debug)]
 pub struct Saver {
     path: PathBuf,
@@ -87,10 +87,9 @@ pub struct Saver {
 }
 
 impl Saver {
-    /// Starts the thread. It writes what it is told, but no more often than each `pause`; `complain` hears of
-    /// what goes wrong.
+    /// Starts the thread. At least `interval` passes between two writes; errors are passed to `on_error`.
     #[must_use]
-    pub fn start(path: PathBuf, pause: Duration, complain: impl Fn(&io::Error) + Send + 'static) -> Self {
+    pub fn start(path: PathBuf, interval: Duration, on_error: impl Fn(&io::Error) + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel::<UnixSeconds>();
         let to = path.clone();
         let thread = thread::spawn(move || {
@@ -109,29 +108,29 @@ impl Saver {
                 if newest > written && Instant::now() >= next {
                     match (Saved { floor: newest, clean: false }).write(&to) {
                         Ok(()) => written = newest,
-                        Err(error) => complain(&error),
+                        Err(error) => on_error(&error),
                     }
-                    next = Instant::now() + pause;
+                    next = Instant::now() + interval;
                 }
             }
         });
         Self { path, sender, thread }
     }
 
-    /// What has to be on the disk soon. Waits for nothing.
+    /// Queues a floor for the thread. Does not block.
     pub fn save(&self, floor: UnixSeconds) {
-        // The thread lives as long as this.
+        // The thread runs until the sender is dropped.
         let _ = self.sender.send(floor);
     }
 
-    /// Nothing is accepted any more.
+    /// Ends the thread and writes the last floor, as clean.
     ///
     /// # Errors
-    /// The last writing failed.
+    /// The file cannot be written.
     pub fn finish(self, floor: UnixSeconds) -> io::Result<()> {
         drop(self.sender);
-        let told = self.thread.join().unwrap_or_default();
-        Saved { floor: floor.max(told), clean: true }.write(&self.path)
+        let newest = self.thread.join().unwrap_or_default();
+        Saved { floor: floor.max(newest), clean: true }.write(&self.path)
     }
 }
 
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_floor_is_read_back_and_invalid_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
         assert_eq!(Saved::read(&path).unwrap(), None);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_begins_as_what_was_saved_says() {
+    fn the_start_entry_follows_from_the_saved_floor() {
         let (now, widest) = (UnixSeconds(1_000), Window::from_secs(10));
         let table = [
             (None, Entry::Unknown(now)),
@@ -166,14 +165,14 @@ mod tests {
             (Some((5_000, false)), Entry::Remembered(UnixSeconds(5_000))),
             (Some((5_000, true)), Entry::Remembered(UnixSeconds(5_000))),
         ];
-        for (row, (found, entry)) in table.into_iter().enumerate() {
-            let found = found.map(|(floor, clean)| Saved { floor: UnixSeconds(floor), clean });
-            assert_eq!(Saved::start(found, now, widest), entry, "row {row}");
+        for (row, (saved, entry)) in table.into_iter().enumerate() {
+            let saved = saved.map(|(floor, clean)| Saved { floor: UnixSeconds(floor), clean });
+            assert_eq!(Saved::start(saved, now, widest), entry, "row {row}");
         }
     }
 
     #[test]
-    fn the_thread_writes_what_it_is_told_and_says_that_it_was_all() {
+    fn the_thread_writes_the_floor_and_marks_the_last_one_as_clean() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
         let saver = Saver::start(path.clone(), Duration::ZERO, |error| panic!("{error}"));
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn it_writes_no_more_often_than_it_may() {
+    fn the_interval_between_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
         let saver = Saver::start(path.clone(), Duration::from_secs(3_600), |error| panic!("{error}"));
@@ -207,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_that_is_no_later_is_not_written_again() {
+    fn a_floor_that_is_not_greater_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
-        let (sender, complaints) = mpsc::channel();
-        let complain = move |error: &io::Error| sender.send(error.to_string()).unwrap();
-        let saver = Saver::start(path.clone(), Duration::ZERO, complain);
-        // Nothing was accepted yet, so there is nothing to write.
+        let (sender, errors) = mpsc::channel();
+        let on_error = move |error: &io::Error| sender.send(error.to_string()).unwrap();
+        let saver = Saver::start(path.clone(), Duration::ZERO, on_error);
+        // Nothing was accepted yet.
         saver.save(UnixSeconds(0));
         saver.save(UnixSeconds(5));
         let limit = Instant::now() + Duration::from_secs(20);
@@ -221,25 +220,25 @@ mod tests {
             assert!(Instant::now() < limit, "nothing was written");
             thread::yield_now();
         }
-        // From now on each writing fails, and is complained of.
+        // From now on every write fails and is reported.
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         for floor in [5, 4, 0] {
             saver.save(UnixSeconds(floor));
         }
-        // It ends when all that it was told has been looked at.
+        // The thread ends after it has handled all queued floors.
         assert!(saver.finish(UnixSeconds(5)).is_err());
-        assert_eq!(complaints.try_iter().collect::<Vec<_>>(), [""; 0]);
+        assert_eq!(errors.try_iter().collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]
-    fn a_disk_that_takes_nothing_is_complained_of() {
-        let (sender, complaints) = mpsc::channel();
+    fn write_errors_are_reported() {
+        let (sender, errors) = mpsc::channel();
         let path = PathBuf::from("/proc/floor");
         let saver = Saver::start(path, Duration::ZERO, move |error| sender.send(error.to_string()).unwrap());
         saver.save(UnixSeconds(5));
-        assert!(!complaints.recv_timeout(Duration::from_secs(20)).unwrap().is_empty());
-        drop(complaints);
+        assert!(!errors.recv_timeout(Duration::from_secs(20)).unwrap().is_empty());
+        drop(errors);
         let Saver { sender, .. } = saver;
         drop(sender);
     }

@@ -1,9 +1,9 @@
-//! What was accepted, written down before it counts, in a file that outlives the process.
+//! The journal of accepted knocks, a file that outlives the process. Knocks are written before they count.
 //!
-//! An entry is one write at the end of the file, and counts once that has returned. It lies in one page, so whoever is
-//! killed leaves it whole or not at all: the kernel looks for a deadly signal between two pages of a write. A mapped
-//! file would save a microsecond a knock, and could be left half changed. The file lies where a reboot empties (`/run`):
-//! it is never flushed to a disk.
+//! An entry is one write at the end of the file, and counts once the write has returned. It lies within one page, so a
+//! kill leaves it whole or not at all: the kernel checks for fatal signals between two pages of a write. A mapped file
+//! would save a microsecond per knock, but a kill could leave an entry half written. The file is in a folder that a
+//! reboot empties (`/run`), so it is never flushed to disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,7 +16,7 @@ use std::{
 use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
 use sha2::{Digest, Sha256};
 
-/// Tells caches apart: of a tag and a key, and no way back to them.
+/// Identifies the cache of a tag and a key, by a hash that does not reveal them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheId([u8; 8]);
 
@@ -30,50 +30,50 @@ impl CacheId {
     }
 }
 
-/// A knock that was accepted.
+/// An accepted knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// By which cache.
+    /// The cache that it is in.
     pub cache: CacheId,
-    /// What keeps it from being accepted again.
+    /// The cache's entry.
     pub id: KnockId,
     /// The rule's window.
     pub window: Window,
-    /// Who may pass for it.
+    /// The address that it opens services to.
     pub source: IpAddr,
-    /// When, by the clock of this machine.
+    /// When it was accepted, by the gateway's clock.
     pub at: UnixSeconds,
 }
 
-/// What the file holds, in the order in which it happened.
+/// An entry of the file, in chronological order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// This life began, and nothing was known of earlier ones.
+    /// The time of this boot, if no floor was saved; see [`pkd_core::Baseline::without_memory`].
     Unknown(UnixSeconds),
-    /// This life began, and earlier ones accepted nothing later.
+    /// The floor that earlier boots saved; see [`pkd_core::Baseline::with_memory`].
     Remembered(UnixSeconds),
-    /// Caches of this life that went accepted nothing later.
+    /// The greatest time that dropped caches of this boot accepted.
     Dropped(UnixSeconds),
-    /// A cache as it was when the file was written anew, without the knocks that follow.
+    /// The state of a cache when the file was rewritten, without the knocks in later entries.
     Cache {
-        /// Whose.
+        /// Which cache.
         cache: CacheId,
         /// Its floor.
         floor: UnixSeconds,
-        /// The widest window of its rules so far.
+        /// The widest window that any of its rules had.
         widest: Window,
     },
     /// A knock.
     Accepted(Accepted),
 }
 
-/// Bytes of an entry, and of the head of the file. No entry lies in two pages.
+/// Bytes of an entry, and of the file's header. No entry crosses a page boundary.
 const ENTRY: usize = 64;
 const _: () = assert!(HEAD.len().is_multiple_of(ENTRY) && 4096_usize.is_multiple_of(ENTRY));
-const NOWHERE: &str = "/dev/null";
+const DEV_NULL: &str = "/dev/null";
 const HEAD: &[u8; ENTRY] = b"pkdd journal 02\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// The file, open for more.
+/// The file, open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -81,23 +81,23 @@ pub struct Journal {
     length: u64,
 }
 
-/// What [`Journal::open`] found.
+/// The result of [`Journal::open`].
 #[derive(Debug)]
 pub struct Opened {
     /// The file.
     pub journal: Journal,
-    /// All that could be read of it.
+    /// The entries before the first invalid one.
     pub entries: Vec<Entry>,
-    /// There was an entry that could not: something that counted may be missing. A part of one at the end never
-    /// counted.
+    /// An entry was invalid, so accepted knocks may be missing. An incomplete entry at the end never counted and is no
+    /// damage.
     pub damaged: bool,
 }
 
 impl Journal {
-    /// Opens the file, or makes it, readable for its owner alone.
+    /// Opens the file, or creates it, accessible only to its owner.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is not of this kind.
+    /// The file cannot be read or written, or is not a journal.
     pub fn open(path: &Path) -> io::Result<Opened> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -105,41 +105,41 @@ impl Journal {
             Err(error) => return Err(error),
         };
         if bytes.is_empty() {
-            let mut journal = Self { path: path.to_owned(), file: File::open(NOWHERE)?, length: 0 };
+            let mut journal = Self { path: path.to_owned(), file: File::open(DEV_NULL)?, length: 0 };
             journal.replace([])?;
             return Ok(Opened { journal, entries: Vec::new(), damaged: false });
         }
         let Some(body) = bytes.strip_prefix(HEAD) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no journal of this version"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a journal of this version of pkdd"));
         };
         let (whole, _never_counted) = body.as_chunks::<ENTRY>();
         let entries: Vec<Entry> = whole.iter().map_while(decode).collect();
         let file = OpenOptions::new().append(true).open(path)?;
         let length = (HEAD.len() + entries.len() * ENTRY) as u64;
-        // What follows an entry that cannot be read could not be found again.
+        // Entries after an invalid one could not be found again.
         file.set_len(length)?;
         let damaged = entries.len() < whole.len();
         Ok(Opened { journal: Self { path: path.to_owned(), file, length }, entries, damaged })
     }
 
-    /// One that keeps nothing, for trying out.
+    /// A journal that keeps nothing, for trying out.
     ///
     /// # Errors
-    /// There is no `/dev/null`.
-    pub fn nowhere() -> io::Result<Opened> {
-        let file = OpenOptions::new().append(true).open(NOWHERE)?;
-        let journal = Self { path: NOWHERE.into(), file, length: HEAD.len() as u64 };
+    /// `/dev/null` cannot be opened.
+    pub fn null() -> io::Result<Opened> {
+        let file = OpenOptions::new().append(true).open(DEV_NULL)?;
+        let journal = Self { path: DEV_NULL.into(), file, length: HEAD.len() as u64 };
         Ok(Opened { journal, entries: Vec::new(), damaged: false })
     }
 
-    /// Adds an entry. On return the kernel has it.
+    /// Appends an entry. When this returns, the kernel has it.
     ///
     /// # Errors
-    /// There is no room. Nothing of it is in the file then.
+    /// The file cannot be written. No part of the entry stays in it.
     pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
         let bytes = encode(entry);
         if let Err(error) = self.file.write_all(&bytes) {
-            // A part may have gone in.
+            // Removes the part that may have been written.
             self.file.set_len(self.length)?;
             return Err(error);
         }
@@ -147,12 +147,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the file anew. Whoever is killed leaves the old one or the new one.
+    /// Replaces the file. A kill leaves the old one or the new one.
     ///
     /// # Errors
-    /// There is no room. The old one is there still.
+    /// The new file cannot be written. The old one stays.
     pub fn replace(&mut self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
-        if self.path == Path::new(NOWHERE) {
+        if self.path == Path::new(DEV_NULL) {
             return Ok(());
         }
         let new = self.path.with_extension("new");
@@ -167,19 +167,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes elsewhere from now on.
+    /// Redirects later writes to another file.
     #[cfg(test)]
     pub(crate) fn write_to_for_tests(&mut self, path: &Path) {
         self.file = OpenOptions::new().write(true).open(path).unwrap();
     }
 
-    /// Entries in the file, those that say nothing any more too.
+    /// Entries in the file, including those no longer needed.
     #[must_use]
     pub fn len(&self) -> u64 {
         (self.length - HEAD.len() as u64) / ENTRY as u64
     }
 
-    /// Whether there are none.
+    /// Whether the file has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -195,9 +195,9 @@ impl Journal {
 ///     24      8  id
 ///     32      8  when it was accepted, Unix seconds
 ///     40     16  source, an IPv4 address as ::ffff:a.b.c.d
-///     56      8  first bytes of SHA-256 over all before
+///     56      8  first 8 bytes of the SHA-256 of the bytes before
 /// ```
-/// Numbers are in the order of this machine: the file never leaves it.
+/// Numbers are in native byte order: the file never leaves the machine.
 fn encode(entry: &Entry) -> [u8; ENTRY] {
     let (kind, window, cache, time, id, at, source): (u32, u32, [u8; 8], u64, u64, u64, Ipv6Addr) =
         match *entry {
@@ -227,9 +227,9 @@ fn encode(entry: &Entry) -> [u8; ENTRY] {
     ];
     let mut rest = &mut bytes[..];
     for part in parts {
-        let (place, behind) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = behind;
+        let (field, after) = rest.split_at_mut(part.len());
+        field.copy_from_slice(part);
+        rest = after;
     }
     let (covered, check) = bytes.split_at_mut(ENTRY - 8);
     check.copy_from_slice(&first_8(&Sha256::new().chain_update(&*covered)));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_again_and_added_to() {
+    fn written_entries_are_read_back_and_more_are_appended() {
         let (_folder, path) = written();
         let mut opened = Journal::open(&path).unwrap();
         assert_eq!((opened.entries, opened.damaged), (some(), false));
@@ -322,30 +322,30 @@ mod tests {
     }
 
     #[test]
-    fn others_cannot_read_it() {
+    fn others_cannot_read_the_file() {
         use std::os::unix::fs::PermissionsExt;
         let (_folder, path) = written();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn damage_is_told_and_what_follows_it_is_left_out() {
-        // what is done to the bytes, entries left, whether something that counted may be missing
-        type Harm = fn(&mut Vec<u8>);
-        let table: [(Harm, usize, bool); 5] = [
+    fn damage_is_reported_and_later_entries_are_dropped() {
+        type Change = fn(&mut Vec<u8>);
+        // change to the bytes, entries left, whether it counts as damage
+        let table: [(Change, usize, bool); 5] = [
             (|bytes| bytes.truncate(bytes.len() - 1), 5, false),
             (|bytes| bytes.extend([0; 30]), 6, false),
             (|bytes| bytes.extend([0; 64]), 6, true),
             (|bytes| bytes[64 + 64 + 20] ^= 1, 1, true),
             (|bytes| bytes[64] ^= 4, 0, true),
         ];
-        for (row, (harm, left, harmed)) in table.into_iter().enumerate() {
+        for (row, (change, left, damaged)) in table.into_iter().enumerate() {
             let (_folder, path) = written();
             let mut bytes = fs::read(&path).unwrap();
-            harm(&mut bytes);
+            change(&mut bytes);
             fs::write(&path, bytes).unwrap();
             let mut opened = Journal::open(&path).unwrap();
-            assert_eq!((&opened.entries[..], opened.damaged), (&some()[..left], harmed), "row {row}");
+            assert_eq!((&opened.entries[..], opened.damaged), (&some()[..left], damaged), "row {row}");
             opened.journal.write(&accepted(8, "::1")).unwrap();
             let again = Journal::open(&path).unwrap();
             assert_eq!((again.entries.len(), again.damaged), (left + 1, false), "row {row}");
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_not_written_to() {
+    fn a_file_that_is_not_a_journal_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         fs::write(&path, "root:x:0:0").unwrap();
@@ -361,10 +361,10 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "root:x:0:0");
     }
 
-    /// A file size limit in the middle of an entry makes the kernel take a part of it. The limit is one of the
-    /// process, so the test runs itself once more, with it.
+    /// A file size limit in the middle of an entry makes the kernel write a part of it. The limit applies to the
+    /// process, so the test runs itself in a second process.
     #[test]
-    fn a_part_of_an_entry_is_taken_back() {
+    fn a_partly_written_entry_is_removed() {
         const PATH: &str = "PKDD_LIMITED_JOURNAL";
         if let Some(path) = std::env::var_os(PATH) {
             let mut journal = Journal::open(Path::new(&path)).unwrap().journal;
@@ -375,27 +375,27 @@ mod tests {
         }
         let (_folder, path) = written();
         let whole = fs::metadata(&path).unwrap().len();
-        // Beyond the limit a signal would come, which is ignored, so that there is an error.
+        // The signal for the limit is ignored, so that the write returns an error.
         let line = format!("trap '' XFSZ; exec prlimit --fsize={} -- \"$0\" \"$@\"", whole + 40);
         let output = std::process::Command::new("sh")
             .args(["-c", &line])
             .arg(std::env::current_exe().unwrap())
-            .args(["journal::tests::a_part_of_an_entry_is_taken_back", "--exact", "--nocapture"])
+            .args(["journal::tests::a_partly_written_entry_is_removed", "--exact", "--nocapture"])
             .env(PATH, &path)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{output:?}");
         assert_eq!(fs::metadata(&path).unwrap().len(), whole);
         assert_eq!(Journal::open(&path).unwrap().entries, some());
     }
 
     #[test]
-    fn where_there_is_no_room_nothing_of_an_entry_stays() {
+    fn a_full_disk_leaves_no_part_of_an_entry() {
         let (_folder, path) = written();
         let mut journal = Journal::open(&path).unwrap().journal;
         journal.write_to_for_tests(Path::new("/dev/full"));
-        // /dev/full has no length to set, so the error is that of the write or of taking it back.
+        // set_len fails on /dev/full, so the error is that of the write or of the truncation.
         assert!(journal.write(&accepted(8, "::1")).is_err());
         assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (6, some()));
     }

@@ -1,8 +1,8 @@
-//! The daemon: opens a port for the sender of a valid knock, on hosts without the kernel module.
+//! The daemon: opens a port to the sender of a valid knock, on hosts without the kernel module.
 //!
-//! A rule of nftables or iptables delivers what may be a knock ([`firewall::nflog_rules`], [`nflog`]), pkd-core decides
-//! ([`engine`]), and the firewall lets the sender in ([`firewall`]). A journal that outlives the process has what was
-//! accepted ([`journal`], [`caches`]); the greatest time of it is on disk ([`floor`]).
+//! An nftables or iptables rule passes possible knocks to pkdd ([`firewall::nflog_rules`], [`nflog`]), pkd-core decides
+//! ([`engine`]), and the firewall lets the sender in ([`firewall`]). A journal of accepted knocks outlives the process
+//! ([`journal`], [`caches`]). Their greatest time is saved on disk ([`floor`]) and outlives a reboot.
 
 #![forbid(unsafe_code)]
 

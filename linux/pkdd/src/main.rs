@@ -1,4 +1,4 @@
-//! `pkdd`: opens a port to the one address that has just sent a valid knock, without a kernel module.
+//! `pkdd`: opens a port to the address that has just sent a valid knock, without a kernel module.
 
 #![forbid(unsafe_code)]
 
@@ -17,23 +17,23 @@ use pkdd::{
     status::Status,
 };
 
-/// What was request for is wrong.
-const USAGE: u8 = 2;
-const USUAL_CONFIG: &str = "/etc/pkdd/pkdd.toml";
+/// The exit code for a usage error.
+const USAGE_ERROR: u8 = 2;
+const DEFAULT_CONFIG: &str = "/etc/pkdd/pkdd.toml";
 
 const HELP: &str = "\
-Opens a port to the one address that has just sent a valid knock.
+Opens a port to the address that has just sent a valid knock.
 
 usage: pkdd [--config FILE] COMMAND
-  run              wait for knocks until SIGTERM; SIGHUP reads the configuration again, SIGUSR1 restores
-                   rules and grants after the firewall was reloaded
-  check            check the configuration, change nothing
-  status [--json]  show what the running daemon does: services, grants, counters
-  metrics          the same for Prometheus
-  replay FILE      show the verdict on each datagram of a capture file (pcap or pcapng)
-  clear            remove the rules and grants that a daemon left
+  run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores
+                   rules and grants after another program has reloaded the firewall
+  check            check the configuration without changing anything
+  status [--json]  show the running daemon's services, grants, users and counters
+  metrics          print grants and counters in Prometheus' text format
+  replay FILE      show the verdict on each knock in a capture file (pcap or pcapng)
+  clear            remove the rules and grants of a daemon that has stopped
 
-  -c, --config FILE  the configuration [default: /etc/pkdd/pkdd.toml]
+  -c, --config FILE  the configuration file [default: /etc/pkdd/pkdd.toml]
   -h, --help         show this help
   -V, --version      show the version
 
@@ -57,28 +57,28 @@ enum Command {
         file: PathBuf,
     },
     Clear,
-    /// Prints a text.
-    Tell(String),
+    /// Help or version.
+    Print(String),
 }
 
 impl Args {
-    fn read(mut words: Parser) -> Result<Self, lexopt::Error> {
-        let mut config = PathBuf::from(USUAL_CONFIG);
+    fn parse(mut parser: Parser) -> Result<Self, lexopt::Error> {
+        let mut config = PathBuf::from(DEFAULT_CONFIG);
         let (mut command, mut file, mut json) = (None, None, false);
-        while let Some(word) = words.next()? {
-            match word {
-                Arg::Short('c') | Arg::Long("config") => config = words.value()?.into(),
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Short('c') | Arg::Long("config") => config = parser.value()?.into(),
                 Arg::Long("json") => json = true,
                 Arg::Short('h') | Arg::Long("help") => {
-                    return Ok(Self { config, command: Command::Tell(HELP.to_owned()) });
+                    return Ok(Self { config, command: Command::Print(HELP.to_owned()) });
                 }
                 Arg::Short('V') | Arg::Long("version") => {
                     let text = format!("pkdd {}\n", env!("CARGO_PKG_VERSION"));
-                    return Ok(Self { config, command: Command::Tell(text) });
+                    return Ok(Self { config, command: Command::Print(text) });
                 }
                 Arg::Value(value) if command.is_none() => command = Some(value.string()?),
                 Arg::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
-                _ => return Err(word.unexpected()),
+                _ => return Err(arg.unexpected()),
             }
         }
         let command = command.ok_or("missing command")?;
@@ -105,18 +105,18 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    match Args::read(Parser::from_env()) {
-        Ok(args) => finish(act(args)),
+    match Args::parse(Parser::from_env()) {
+        Ok(args) => exit_code(execute(args)),
         Err(error) => {
             eprintln!("pkdd: {error}; see pkdd --help");
-            ExitCode::from(USAGE)
+            ExitCode::from(USAGE_ERROR)
         }
     }
 }
 
-fn act(Args { config, command }: Args) -> Result<()> {
+fn execute(Args { config, command }: Args) -> Result<()> {
     match command {
-        Command::Tell(text) => print(&text),
+        Command::Print(text) => print(&text),
         Command::Run => daemon::run(&config),
         Command::Check => {
             let read = Config::read(&config)?;
@@ -136,7 +136,7 @@ fn act(Args { config, command }: Args) -> Result<()> {
                 return print(&answer);
             }
             let status: Status = serde_json::from_str(&answer)
-                .context("the running daemon has another version: restart it")?;
+                .context("cannot read the status: restart pkdd if it was upgraded")?;
             print(&status.text())
         }
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
@@ -158,8 +158,8 @@ fn print(text: &str) -> Result<()> {
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-fn finish(done: Result<()>) -> ExitCode {
-    match done {
+fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pkdd: {error:#}");

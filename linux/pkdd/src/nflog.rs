@@ -1,4 +1,4 @@
-//! Packets that a firewall's rule hands over: the kernel's NFLOG (`linux/netfilter/nfnetlink_log.h`).
+//! Packets from firewall rules, over the kernel's NFLOG (`linux/netfilter/nfnetlink_log.h`).
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use nix::{
     },
 };
 
-/// Numbers of `linux/netfilter/nfnetlink_log.h`. Those of more than a byte go big endian.
+/// Constants of `linux/netfilter/nfnetlink_log.h`. Attribute values of more than one byte are big endian.
 mod number {
     /// `NFNL_SUBSYS_ULOG`, in the upper byte of a message's kind.
     const LOG: u16 = 4 << 8;
@@ -42,41 +42,41 @@ mod number {
 /// `struct nfgenmsg`: family, version, group.
 const GENERIC: usize = 4;
 
-/// Bytes of a packet that are copied: 40 of IPv6, 8 of UDP, 56 of the knock, and room for options.
+/// Bytes copied of each packet: 40 of IPv6, 8 of UDP, 56 of the knock, and the rest for options.
 pub const SNAPLEN: u32 = 192;
 
-/// Bytes that wait to be read at most: at a flood some hundred packets, which is some milliseconds.
+/// Size of the receive buffer in bytes. In a flood it holds several hundred packets, a few milliseconds.
 const RECV_BUFFER: usize = 512 * 1024;
 
-/// A group that is ours alone.
+/// A socket bound to an NFLOG group.
 #[derive(Debug)]
 pub struct Nflog {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-/// What came of one look.
+/// The result of [`Nflog::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// One or more packets.
     Some,
-    /// Nothing waits.
+    /// No packets were queued.
     Nothing,
-    /// So much waited that the kernel let some go.
+    /// The buffer was full, and the kernel dropped packets.
     Overrun,
 }
 
 impl Nflog {
-    /// Takes the group. A packet is handed over as soon as it is there.
+    /// Binds to the group. The kernel delivers each packet at once, without batching.
     ///
     /// # Errors
-    /// `PermissionDenied` without `CAP_NET_ADMIN` in the user namespace that owns this network,
-    /// `ResourceBusy` where another program has the group.
+    /// `PermissionDenied` without `CAP_NET_ADMIN` in the user namespace that owns the network namespace, `ResourceBusy`
+    /// if another program is bound to the group.
     pub fn open(group: u16) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        // Only with CAP_NET_ADMIN where the network was made; the usual size does too.
+        // RcvBufForce needs CAP_NET_ADMIN in the initial user namespace; RcvBuf is limited, but enough.
         if setsockopt(&socket, RcvBufForce, &RECV_BUFFER).is_err() {
             setsockopt(&socket, RcvBuf, &RECV_BUFFER)?;
         }
@@ -88,17 +88,17 @@ impl Nflog {
             &[
                 DefaultNla::new(number::MODE, mode),
                 DefaultNla::new(number::THRESHOLD, 1_u32.to_be_bytes().to_vec()),
-                // The kernel reserves it for each packet; the whole of one fits.
+                // The kernel allocates it for each packet; one packet fits.
                 DefaultNla::new(number::BUFFER, 512_u32.to_be_bytes().to_vec()),
             ],
         )?;
         Ok(log)
     }
 
-    fn configure(&mut self, group: u16, words: &[DefaultNla]) -> io::Result<()> {
-        let request = message(number::CONFIG, NLM_F_REQUEST | NLM_F_ACK, group, words);
+    fn configure(&mut self, group: u16, attributes: &[DefaultNla]) -> io::Result<()> {
+        let request = message(number::CONFIG, NLM_F_REQUEST | NLM_F_ACK, group, attributes);
         send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
-        // The kernel answers before send() returns. Packets of the group may come before the answer.
+        // The kernel answers before send() returns. Packets of the group may precede the answer.
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
             for message in Messages(self.buffer.get(..length).unwrap_or_default()) {
@@ -114,8 +114,8 @@ impl Nflog {
         }
     }
 
-    /// Reads what the kernel hands over next, without waiting for it. `each` gets the packets, from their IP
-    /// headers on.
+    /// Reads one datagram from the kernel, without waiting, and passes its packets to `each`. They start with the IP
+    /// header.
     ///
     /// # Errors
     /// The socket cannot be read.
@@ -138,10 +138,10 @@ impl AsFd for Nflog {
     }
 }
 
-/// A message for a group.
-fn message(kind: u16, flags: u16, group: u16, words: &[DefaultNla]) -> Vec<u8> {
+/// A netlink message for a group.
+fn message(kind: u16, flags: u16, group: u16, attributes: &[DefaultNla]) -> Vec<u8> {
     const HEADER: usize = 16;
-    let length = HEADER + GENERIC + words.buffer_len();
+    let length = HEADER + GENERIC + attributes.buffer_len();
     let mut header = NetlinkHeader::default();
     header.length = u32::try_from(length).unwrap_or(u32::MAX);
     header.message_type = kind;
@@ -149,14 +149,14 @@ fn message(kind: u16, flags: u16, group: u16, words: &[DefaultNla]) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let (head, rest) = bytes.split_at_mut(HEADER);
     header.emit(head);
-    let (generic, attributes) = rest.split_at_mut(GENERIC);
+    let (generic, body) = rest.split_at_mut(GENERIC);
     // AF_UNSPEC, NFNETLINK_V0.
     generic.copy_from_slice(&[&[0, 0][..], &group.to_be_bytes()].concat());
-    words.emit(attributes);
+    attributes.emit(body);
     bytes
 }
 
-/// The packets in what was read from a socket of NFLOG. What is none is passed over.
+/// Passes the packets in a datagram from an NFLOG socket to `each`. Other messages are skipped.
 pub fn packets(bytes: &[u8], mut each: impl FnMut(&[u8])) {
     for message in Messages(bytes).filter(|message| message.kind == number::PACKET) {
         let attributes = message.payload.get(GENERIC..).unwrap_or_default();
@@ -168,7 +168,7 @@ pub fn packets(bytes: &[u8], mut each: impl FnMut(&[u8])) {
     }
 }
 
-/// The messages in one datagram of netlink, up to the first that cannot be read.
+/// The messages in a netlink datagram, up to the first invalid one.
 struct Messages<'a>(&'a [u8]);
 
 struct Message<'a> {
@@ -181,7 +181,7 @@ impl<'a> Iterator for Messages<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let buffer = NetlinkBuffer::new_checked(self.0).ok()?;
-        // Each begins at a multiple of 4 bytes.
+        // Messages are aligned to 4 bytes.
         let length = usize::try_from(buffer.length()).ok()?.next_multiple_of(4);
         let message = Message { kind: buffer.message_type(), payload: buffer.payload() };
         self.0 = self.0.get(length..).unwrap_or_default();
@@ -196,10 +196,10 @@ mod tests {
     use super::*;
 
     fn packet(payload: &[u8]) -> Vec<u8> {
-        // NFULA_MARK before it, and a length that is no multiple of 4.
-        let words =
+        // NFULA_MARK precedes it.
+        let attributes =
             [DefaultNla::new(2, vec![0, 0, 0, 5]), DefaultNla::new(number::PAYLOAD, payload.to_vec())];
-        message(number::PACKET, 0, 7, &words)
+        message(number::PACKET, 0, 7, &attributes)
     }
 
     fn read(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -209,17 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_taken_out_of_their_messages() {
+    fn packets_are_extracted_from_their_messages() {
         let (one, two) = (packet(&[1; 5]), packet(&[2; 84]));
         assert_eq!(read(&one), [vec![1; 5]]);
         assert_eq!(read(&[&one[..], &two].concat()), [vec![1; 5], vec![2; 84]]);
-        // A part of the second is missing.
+        // The second message is truncated.
         assert_eq!(read(&[&one[..], &two[..two.len() - 4]].concat()), [vec![1; 5]]);
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_or_go_on_for_ever(
+        fn no_bytes_cause_a_panic_or_an_endless_loop(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             at in 0_usize..100,
             byte: u8,

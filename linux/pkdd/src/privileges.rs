@@ -1,4 +1,4 @@
-//! What the daemon may do: change rules of this network, and write into its own folders.
+//! Drops privileges: pkdd may only change firewall rules and write to its own folders.
 
 use std::{
     fs,
@@ -17,25 +17,27 @@ use nix::{
     unistd::{Uid, User, setgid, setgroups, setuid},
 };
 
-/// All that is kept of root's privileges.
+/// The only capability that pkdd keeps.
 const KEPT: Capability = Capability::CAP_NET_ADMIN;
 
-/// Becomes this user, with `CAP_NET_ADMIN` for itself and for `nft`, and without all else. `places`, files or folders, become his.
+/// Switches to this user and keeps only `CAP_NET_ADMIN`, which `nft` inherits. `paths`, files or folders, change their
+/// owner to the user.
 ///
-/// Without root nothing is done: whoever started the daemon has decided.
+/// Does nothing unless pkdd was started as root.
 ///
 /// # Errors
-/// There is no such user, or the kernel refuses.
-pub fn drop_privileges(name: &str, places: &[&Path]) -> Result<()> {
+/// The user does not exist, or the kernel refuses.
+pub fn drop_privileges(name: &str, paths: &[&Path]) -> Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
-    let user =
-        User::from_name(name)?.with_context(|| format!("gate: there is no user '{name}' on this machine"))?;
-    for place in places {
-        give(place, &user).with_context(|| format!("cannot give {} to {name}", place.display()))?;
+    let user = User::from_name(name)?
+        .with_context(|| format!("gate: unknown user \"{name}\": create the account, or set another user"))?;
+    for path in paths {
+        change_owner(path, &user)
+            .with_context(|| format!("cannot change the owner of {} to {name}", path.display()))?;
     }
-    let change = || -> Result<()> {
+    let switch = || -> Result<()> {
         prctl::set_keepcaps(true)?;
         setgroups(&[user.gid])?;
         setgid(user.gid)?;
@@ -44,47 +46,48 @@ pub fn drop_privileges(name: &str, places: &[&Path]) -> Result<()> {
         for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
             caps::set(None, set, &kept)?;
         }
-        // nft, which is started when rules change, has it by this.
+        // Child processes such as nft inherit it.
         caps::set(None, CapSet::Ambient, &kept)?;
         Ok(())
     };
-    change().with_context(|| format!("cannot become the user {name}"))?;
+    switch().with_context(|| format!("cannot switch to user {name}"))?;
     if setuid(Uid::from_raw(0)).is_ok() {
-        bail!("the kernel let the user {name} become root again");
+        bail!("user {name} can become root again: the kernel did not drop the privileges");
     }
     Ok(())
 }
 
-/// A folder with the files in it. In one that is no longer root's he may have put links to what is not his.
-fn give(place: &Path, user: &User) -> Result<()> {
-    let metadata = fs::metadata(place)?;
+/// Changes the owner of a file, or of a folder and the files in it. A folder that does not belong to root may contain
+/// the user's links to other users' files, so its files are left alone.
+fn change_owner(path: &Path, user: &User) -> Result<()> {
+    let metadata = fs::metadata(path)?;
     if metadata.is_dir() && metadata.uid() == 0 {
-        for entry in fs::read_dir(place)? {
+        for entry in fs::read_dir(path)? {
             lchown(entry?.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
     }
-    Ok(chown(place, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?)
+    Ok(chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?)
 }
 
-/// Whether rules and sets of this network may be changed.
+/// Whether pkdd may change firewall rules in this network namespace.
 #[must_use]
 pub fn may_change_rules() -> bool {
     caps::has_cap(None, CapSet::Effective, KEPT).unwrap_or(false)
 }
 
-/// What the kernel made of [`sandbox`].
+/// The result of [`sandbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sandbox {
-    /// Writing elsewhere fails from now on.
-    Yes,
-    /// The kernel knows less than is request for, or nothing.
+    /// The restrictions are in force.
+    Enforced,
+    /// The kernel supports only some of the restrictions, or none.
     Unsupported,
 }
 
-/// From now on this process and those that it starts write only to `files` and below `folders`, by Landlock.
+/// Restricts this process and its future children to write only to `files` and below `folders`, with Landlock.
 ///
 /// # Errors
-/// One of them is not there, or the kernel refuses.
+/// A path does not exist, or the kernel refuses.
 pub fn sandbox(folders: &[&Path], files: &[&Path]) -> Result<Sandbox> {
     let abi = ABI::V1;
     let read = AccessFs::from_read(abi);
@@ -101,7 +104,7 @@ pub fn sandbox(folders: &[&Path], files: &[&Path]) -> Result<Sandbox> {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(folder)?, all))?;
     }
     Ok(match ruleset.restrict_self()?.ruleset {
-        RulesetStatus::FullyEnforced => Sandbox::Yes,
+        RulesetStatus::FullyEnforced => Sandbox::Enforced,
         RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => Sandbox::Unsupported,
     })
 }

@@ -1,4 +1,4 @@
-//! What a engine would have said to the datagrams of a capture file (pcap or pcapng).
+//! The verdict on each knock in a capture file (pcap or pcapng).
 
 use std::{
     fs::File,
@@ -18,50 +18,51 @@ use crate::{
     journal::Journal,
 };
 
-/// Prints a line for each UDP datagram that a rule would hand over or that nearly is a knock, and a summary. Each is
-/// held against the clock of its capture, by a engine that remembers nothing from before.
+/// Prints a line for each UDP datagram with the length of a knock, and a summary. The clock is that of the capture, and
+/// no knocks were accepted before it.
 ///
 /// # Errors
-/// The file cannot be read, or is no capture; or the output cannot be written.
+/// The file cannot be read or is not a capture file, or the output cannot be written.
 pub fn replay(config: Config, file: &Path, out: &mut impl Write) -> Result<()> {
     let name = file.display();
     let source = File::open(file).with_context(|| format!("cannot read {name}"))?;
     replay_from(config, &name.to_string(), source, out)
 }
 
-/// The same for what a file holds; `name` is for errors.
+/// Like [`replay`], for the contents of a file; `name` is for errors.
 ///
 /// # Errors
-/// As [`replay`].
+/// See [`replay`].
 pub fn replay_from(
     config: Config,
     name: &str,
     source: impl io::Read + Send,
     out: &mut impl Write,
 ) -> Result<()> {
-    let start = Saved { floor: UnixSeconds(0), clean: true };
+    let saved = Saved { floor: UnixSeconds(0), clean: true };
     let widest = config.widest();
-    let start = Saved::start(Some(start), UnixSeconds(0), widest);
-    let caches = Caches::open(Journal::nowhere()?, start, UnixSeconds(0), widest)?;
+    let start = Saved::start(Some(saved), UnixSeconds(0), widest);
+    let caches = Caches::open(Journal::null()?, start, UnixSeconds(0), widest)?;
     let port = config.gate.port;
     let mut engine = Engine::new(config, caches)?;
     let mut datagrams = 0_u64;
-    let mut wrong = Ok(());
+    let mut written = Ok(());
     let packets = pkd_packet::each_datagram(source, |number, time, datagram| {
-        if wrong.is_ok() {
+        if written.is_ok() {
             datagrams += 1;
-            wrong = explain(&mut engine, number, time, port, datagram, out);
+            written = explain(&mut engine, number, time, port, datagram, out);
         }
     })
     .with_context(|| format!("cannot read {name}"))?;
-    wrong.context("cannot write")?;
-    let of = |verdict| engine.counters().of(verdict);
-    writeln!(
-        out,
-        "{packets} packets, {datagrams} of them UDP datagrams: {} would have been accepted",
-        of(Verdict::Accept)
-    )
-    .context("cannot write")
+    let accepted = engine.counters().of(Verdict::Accept);
+    written
+        .and_then(|()| {
+            writeln!(
+                out,
+                "{packets} packets, {datagrams} of them UDP datagrams: {accepted} would have been accepted"
+            )
+        })
+        .context("cannot write the verdicts")
 }
 
 fn explain(
@@ -75,26 +76,28 @@ fn explain(
     let Some(packet) = datagram.packet() else { return Ok(()) };
     let Some(knock) = Knock::parse(packet.payload) else { return Ok(()) };
     let (to, source) = (packet.destination_port.0, datagram.source);
-    let begin = format!("packet {number}, from {source} to port {to}, tag {}: ", knock.tag());
-    if port.is_some_and(|port| port != to) {
-        return writeln!(out, "{begin}not looked at, gate: port is another");
+    let start = format!("packet {number}, from {source} to port {to}, tag {}: ", knock.tag());
+    if let Some(port) = port.filter(|port| *port != to) {
+        return writeln!(out, "{start}skipped; the configuration sets port {port}");
     }
     let decision = engine.handle(time, datagram);
-    let off = match knock.time() {
+    let offset = match knock.time() {
         ahead if ahead >= time => format!("{} s ahead of", ahead.since(time)),
         behind => format!("{} s behind", time.since(behind)),
     };
-    let why = match decision {
-        Decision::Accept { user, .. } => format!("accept; user {user}, whose clock is {off} the capture's"),
+    let verdict = match decision {
+        Decision::Accept { user, .. } => {
+            format!("accept; user {user}, whose clock is {offset} the capture's")
+        }
         Decision::Ignore(Reason::Length) => "length".to_owned(),
-        Decision::Ignore(Reason::Tag) => "tag; no active user has it".to_owned(),
-        Decision::Ignore(Reason::Window) => format!("window; its time is {off} the capture's"),
+        Decision::Ignore(Reason::Tag) => "tag; no active user has this tag".to_owned(),
+        Decision::Ignore(Reason::Window) => format!("window; its time is {offset} the capture's"),
         Decision::Ignore(Reason::Replay) => {
-            "replay; the capture has it twice, or a later one before it".to_owned()
+            "replay; the capture contains it twice, or a later knock before it".to_owned()
         }
         Decision::Ignore(Reason::Digest) => {
-            "digest; made with another key, for another port, or altered".to_owned()
+            "digest; made with another key or for another port, or altered".to_owned()
         }
     };
-    writeln!(out, "{begin}{why}")
+    writeln!(out, "{start}{verdict}")
 }

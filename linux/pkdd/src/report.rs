@@ -1,5 +1,4 @@
-//! Lines for whoever reads the log. A stranger who sends a thousand datagrams a second gets a line each ten
-//! seconds.
+//! The log. Ignored datagrams are summed up in one line every ten seconds, so that a flood does not fill the log.
 
 use std::{
     net::IpAddr,
@@ -8,10 +7,10 @@ use std::{
 
 use pkd_core::{Reason, Verdict};
 
-/// Between two lines about datagrams that were ignored.
-const PAUSE: Duration = Duration::from_secs(10);
+/// The shortest time between two lines about ignored datagrams.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Collects what is not worth a line each.
+/// Counts ignored datagrams until the next line.
 #[derive(Debug, Default)]
 pub struct Ignored {
     counts: [u64; Reason::ALL.len()],
@@ -20,7 +19,7 @@ pub struct Ignored {
 }
 
 impl Ignored {
-    /// One more. A line, if it is time for one.
+    /// Counts one datagram. Returns a line if one is due.
     pub fn add(&mut self, now: Instant, reason: Reason, source: IpAddr) -> Option<String> {
         for (known, count) in Reason::ALL.iter().zip(&mut self.counts) {
             *count += u64::from(*known == reason);
@@ -29,7 +28,7 @@ impl Ignored {
         self.line(now)
     }
 
-    /// What has come together since the last line, if it is time for one.
+    /// The datagrams since the last line, if a line is due.
     pub fn line(&mut self, now: Instant) -> Option<String> {
         let last = self.last?;
         if self.next.is_some_and(|next| now < next) {
@@ -41,12 +40,12 @@ impl Ignored {
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
-        *self = Self { next: Some(now + PAUSE), ..Self::default() };
-        Some(format!("ignored: {}; the last from {last}", parts.join(", ")))
+        *self = Self { next: Some(now + INTERVAL), ..Self::default() };
+        Some(format!("ignored: {}; last from {last}", parts.join(", ")))
     }
 }
 
-/// The word for a verdict in logs, metrics and status.
+/// A verdict's name in logs, metrics and status.
 #[must_use]
 pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
@@ -64,7 +63,7 @@ pub fn verdicts() -> impl Iterator<Item = Verdict> {
     [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore))
 }
 
-/// Writes a line where the service manager collects them. One that nobody reads is lost.
+/// Writes a line to standard error, which the service manager collects. Errors are ignored.
 pub fn log(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "pkdd: {line}");
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_the_rest_together() {
+    fn the_first_datagram_is_reported_at_once_and_later_ones_together() {
         let mut ignored = Ignored::default();
         let start = Instant::now();
         let source = |last: u8| IpAddr::from([192, 0, 2, last]);
@@ -92,14 +91,11 @@ mod tests {
         }
         assert_eq!(
             lines,
-            [
-                "ignored: 1 window; the last from 192.0.2.0",
-                "ignored: 1 replay, 2 digest; the last from 192.0.2.10"
-            ]
+            ["ignored: 1 window; last from 192.0.2.0", "ignored: 1 replay, 2 digest; last from 192.0.2.10"]
         );
         assert_eq!(ignored.line(start + Duration::from_secs(19)), None);
         let rest = ignored.line(start + Duration::from_secs(20)).unwrap();
-        assert_eq!(rest, "ignored: 1 tag; the last from 192.0.2.11");
-        assert_eq!(ignored.line(start + Duration::from_secs(40)), None, "there is nothing to tell");
+        assert_eq!(rest, "ignored: 1 tag; last from 192.0.2.11");
+        assert_eq!(ignored.line(start + Duration::from_secs(40)), None, "there is nothing to report");
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon tells about itself: as JSON, for Prometheus, and as text. Never a key.
+//! The daemon's status as JSON, as Prometheus metrics and as text. It contains no keys.
 
 use std::fmt::Write as _;
 
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{caches::Caches, config::Config, firewall::ActiveGrant, report};
 
-/// All of it; the JSON of `pkdd status --json`.
+/// The status; the JSON of `pkdd status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
-    /// Of pkdd.
+    /// pkdd's version.
     pub version: String,
     /// The gateway's clock, Unix seconds.
     pub now: u64,
-    /// Datagrams by verdict since the process began.
+    /// Datagrams by verdict since the process started.
     pub counters: Verdicts,
-    /// How often the kernel had to let waiting datagrams go.
+    /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
-    /// Who may knock.
+    /// Configured users.
     pub users: Vec<User>,
-    /// What they may open.
+    /// Configured services.
     pub services: Vec<Service>,
-    /// Who may pass now.
+    /// Active grants.
     pub grants: Vec<Grant>,
-    /// What is wrong now; empty: nothing.
+    /// Current problems; empty if there are none.
     pub trouble: String,
 }
 
-/// Numbers of datagrams.
+/// Datagrams by verdict.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the words of pkd_core::Reason")]
+#[expect(missing_docs, reason = "the names of pkd_core::Reason")]
 pub struct Verdicts {
     pub accept: u64,
     pub length: u64,
@@ -40,30 +40,30 @@ pub struct Verdicts {
     pub digest: u64,
 }
 
-/// A user, and his cache.
+/// A user and their replay cache.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct User {
-    /// His name.
+    /// The name in the configuration.
     pub name: String,
-    /// His tag, as text where it is printable.
+    /// The tag, as text if that is printable, otherwise as `0x…`.
     pub tag: String,
     /// `active`, `disabled` or `expired`.
     pub state: String,
     /// Seconds.
     pub window: u32,
-    /// Knocks in his cache.
+    /// Knocks in the cache.
     pub knocks: usize,
-    /// No knock at or before this time counts.
+    /// No knock at or before this time is accepted.
     pub floor: u64,
-    /// The greatest time that was accepted; `null`: none in this life.
+    /// The greatest time accepted since boot; `null` if there is none.
     pub newest: Option<u64>,
-    /// Seconds until a knock can count.
+    /// Seconds until knocks can be accepted.
     pub wait: u64,
 }
 
 /// A service.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the words of the configuration")]
+#[expect(missing_docs, reason = "the names in the configuration")]
 pub struct Service {
     pub name: String,
     pub protocol: String,
@@ -71,40 +71,40 @@ pub struct Service {
     pub seconds: u64,
 }
 
-/// A grant.
+/// An active grant.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Grant {
-    /// What may be passed.
+    /// The service's name.
     pub service: String,
-    /// By whom.
+    /// The address or prefix that may reach the service.
     pub address: String,
-    /// How long still; `null`: without an end.
+    /// Seconds until the grant ends; `null` if it does not.
     pub seconds_left: Option<u64>,
 }
 
-/// What a status is made of.
+/// The sources of a status.
 pub struct Parts<'a> {
-    /// In force.
+    /// The configuration in force.
     pub config: &'a Config,
-    /// Of the users.
+    /// The users' caches.
     pub caches: &'a Caches,
-    /// Of all datagrams.
+    /// Datagrams by verdict.
     pub counters: &'a Counters,
-    /// Of the kernel.
+    /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
-    /// As the firewall has them.
+    /// Active grants, from the firewall.
     pub grants: Vec<ActiveGrant>,
-    /// What is wrong now.
+    /// Current problems.
     pub trouble: String,
 }
 
 impl Status {
-    /// Puts it together.
+    /// Combines the parts into a status at the time `now`.
     #[must_use]
     pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
         let Parts { config, caches, counters, overruns, grants, trouble } = parts;
-        let of = |verdict| counters.of(verdict);
-        let [accept, length, tag, window, replay, digest] = Self::all_verdicts().map(of);
+        let [accept, length, tag, window, replay, digest] =
+            Self::all_verdicts().map(|verdict| counters.of(verdict));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: now.0,
@@ -163,12 +163,12 @@ impl Status {
         all
     }
 
-    /// In the text format of Prometheus.
+    /// The status in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
         let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
         let mut text = String::from(
-            "# HELP pkdd_datagrams_total Datagrams that were handed over, by verdict.\n\
+            "# HELP pkdd_datagrams_total Datagrams received from the firewall, by verdict.\n\
              # TYPE pkdd_datagrams_total counter\n",
         );
         let counts = [accept, length, tag, window, replay, digest];
@@ -177,10 +177,10 @@ impl Status {
         }
         let _ = write!(
             text,
-            "# HELP pkdd_overruns_total How often the kernel let waiting datagrams go.\n\
+            "# HELP pkdd_overruns_total How often the kernel dropped datagrams because the buffer was full.\n\
              # TYPE pkdd_overruns_total counter\n\
              pkdd_overruns_total {}\n\
-             # HELP pkdd_grants Addresses that may pass a service now.\n\
+             # HELP pkdd_grants Addresses that may reach the service now.\n\
              # TYPE pkdd_grants gauge\n",
             self.overruns
         );
@@ -189,7 +189,7 @@ impl Status {
             let _ = writeln!(text, "pkdd_grants{{service=\"{}\"}} {grants}", service.name);
         }
         text.push_str(
-            "# HELP pkdd_cache_wait_seconds Time until a knock of a user can count.\n\
+            "# HELP pkdd_cache_wait_seconds Seconds until a knock of the user can be accepted.\n\
              # TYPE pkdd_cache_wait_seconds gauge\n",
         );
         for user in &self.users {
@@ -197,7 +197,7 @@ impl Status {
         }
         let _ = write!(
             text,
-            "# HELP pkdd_trouble Whether something is wrong that the status tells of.\n\
+            "# HELP pkdd_trouble 1 if pkdd status reports a problem, otherwise 0.\n\
              # TYPE pkdd_trouble gauge\n\
              pkdd_trouble {}\n",
             u8::from(!self.trouble.is_empty())
@@ -205,37 +205,37 @@ impl Status {
         text
     }
 
-    /// For people.
+    /// The status as text for `pkdd status`.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
         if !self.trouble.is_empty() {
-            let _ = writeln!(text, "Trouble: {}", self.trouble);
+            let _ = writeln!(text, "Problem: {}", self.trouble);
         }
         let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
         let _ = writeln!(text, "Accepted: {accept}");
         let _ = writeln!(
             text,
-            "Ignored: {length} for their length, {tag} for their tag, {window} outside the window, {replay} replayed, \
-             {digest} with a wrong digest"
+            "Ignored: {length} wrong length, {tag} unknown tag, {window} outside the window, {replay} replayed, \
+             {digest} wrong digest"
         );
         if self.overruns > 0 {
-            let _ = writeln!(text, "Overruns: {}", self.overruns);
+            let _ = writeln!(text, "Buffer overruns: {}", self.overruns);
         }
         for service in &self.services {
             let Service { name, protocol, port, seconds } = service;
             let _ = writeln!(text, "Service {name}: {protocol} port {port}, {seconds} s after a knock");
             for grant in self.grants.iter().filter(|grant| grant.service == *name) {
                 let left =
-                    grant.seconds_left.map_or("without end".to_owned(), |left| format!("another {left} s"));
+                    grant.seconds_left.map_or("no time limit".to_owned(), |left| format!("{left} s left"));
                 let _ = writeln!(text, "  open for {}, {left}", grant.address);
             }
         }
         for user in &self.users {
             let User { name, tag, state, knocks, wait, .. } = user;
-            let _ = write!(text, "User {name}: tag {tag}, {state}, {knocks} knocks remembered");
+            let _ = write!(text, "User {name}: tag {tag}, {state}, {knocks} knocks in the replay cache");
             if *wait > 0 {
-                let _ = write!(text, ", waits {wait} s more for what an earlier life may have accepted");
+                let _ = write!(text, ", waits {wait} s, because earlier knocks are unknown");
             }
             text.push('\n');
         }
@@ -278,7 +278,7 @@ expires = '2020-01-01'
 services = ['ssh']
 ";
 
-    /// What a daemon tells that has just begun and knows nothing of earlier lives.
+    /// The status of a daemon that has just started without a saved floor.
     fn status(trouble: &str, overruns: u64) -> Status {
         let config = Config::parse(CONFIG, Path::new("/")).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -312,31 +312,32 @@ services = ['ssh']
     }
 
     #[test]
-    fn people_read_it_line_by_line() {
-        let usual = "\
+    fn the_text_has_a_line_for_each_service_grant_and_user() {
+        let expected = "\
 Accepted: 1
-Ignored: 2 for their length, 3 for their tag, 4 outside the window, 5 replayed, 6 with a wrong digest
+Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest
 Service ssh: tcp port 22, 30 s after a knock
-  open for 192.0.2.7, another 29 s
-  open for 2001:db8::/32, without end
+  open for 192.0.2.7, 29 s left
+  open for 2001:db8::/32, no time limit
 Service vpn: udp port 1194, 600 s after a knock
-  open for 192.0.2.8, another 1 s
-User a: tag AAAA, active, 0 knocks remembered, waits 11 s more for what an earlier life may have accepted
-User b: tag BBBB, disabled, 0 knocks remembered, waits 101 s more for what an earlier life may have accepted
-User c: tag CCCC, expired, 0 knocks remembered, waits 11 s more for what an earlier life may have accepted
+  open for 192.0.2.8, 1 s left
+User a: tag AAAA, active, 0 knocks in the replay cache, waits 11 s, because earlier knocks are unknown
+User b: tag BBBB, disabled, 0 knocks in the replay cache, waits 101 s, because earlier knocks are unknown
+User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because earlier knocks are unknown
 ";
-        assert_eq!(status("", 0).text(), usual);
-        let (first, rest) = usual.split_once("Service").unwrap();
-        let with_trouble = format!("Trouble: no firewall\n{first}Overruns: 7\nService{rest}");
+        assert_eq!(status("", 0).text(), expected);
+        let (first, rest) = expected.split_once("Service").unwrap();
+        let with_trouble = format!("Problem: no firewall\n{first}Buffer overruns: 7\nService{rest}");
         assert_eq!(status("no firewall", 7).text(), with_trouble);
-        let mut calm = status("", 0);
-        calm.users.iter_mut().for_each(|user| user.wait = 0);
-        assert!(calm.text().ends_with("User c: tag CCCC, expired, 0 knocks remembered\n"), "{}", calm.text());
+        let mut status = status("", 0);
+        status.users.iter_mut().for_each(|user| user.wait = 0);
+        let text = status.text();
+        assert!(text.ends_with("User c: tag CCCC, expired, 0 knocks in the replay cache\n"), "{text}");
     }
 
     #[test]
-    fn prometheus_reads_each_number() {
-        for (trouble, overruns, is_wrong) in [("", 0, 0), ("no firewall", 7, 1)] {
+    fn every_metric_has_its_value_help_and_type() {
+        for (trouble, overruns, has_trouble) in [("", 0, 0), ("no firewall", 7, 1)] {
             let text = status(trouble, overruns).metrics();
             let numbers: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
             let expected = [
@@ -352,10 +353,10 @@ User c: tag CCCC, expired, 0 knocks remembered, waits 11 s more for what an earl
                 "pkdd_cache_wait_seconds{user=\"a\"} 11".to_owned(),
                 "pkdd_cache_wait_seconds{user=\"b\"} 101".to_owned(),
                 "pkdd_cache_wait_seconds{user=\"c\"} 11".to_owned(),
-                format!("pkdd_trouble {is_wrong}"),
+                format!("pkdd_trouble {has_trouble}"),
             ];
             assert_eq!(numbers, expected);
-            // Each has its help and its type before it.
+            // Each metric has a HELP and a TYPE line.
             for name in numbers.iter().filter_map(|line| line.split(['{', ' ']).next()) {
                 for word in ["HELP", "TYPE"] {
                     assert!(text.contains(&format!("# {word} {name} ")), "{name}");
@@ -365,7 +366,7 @@ User c: tag CCCC, expired, 0 knocks remembered, waits 11 s more for what an earl
     }
 
     #[test]
-    fn programs_read_it_as_it_was_written() {
+    fn the_json_parses_and_contains_no_key() {
         let status = status("no firewall", 7);
         let text = serde_json::to_string(&status).unwrap();
         let read: Status = serde_json::from_str(&text).unwrap();

@@ -92,7 +92,7 @@ impl<'a> Demo<'a> {
             ensure!(!ended, "pkdd ended: {said}");
             Ok(said)
         };
-        wait("pkdd", ready, |said| said.contains("is open for knocks"))?;
+        wait("pkdd", ready, |said| said.contains("accepting knocks"))?;
         let wire =
             Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(ALL_FRAMES.to_be()))))?;
         wire.set_read_timeout(Some(LIMIT))?;

@@ -1,4 +1,4 @@
-//! What a firewall does for pkdd, whichever it is.
+//! The interface to a firewall.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -8,57 +8,57 @@ use pktables::{Change, ServiceName};
 
 use crate::config::{Config, ServiceConfig};
 
-/// An address that may pass a service.
+/// An address or prefix that may reach a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveGrant {
-    /// Which.
+    /// The service.
     pub service: ServiceName,
-    /// Who.
+    /// The address or prefix.
     pub address: IpNet,
-    /// How long still; `None`: without an end.
+    /// The time left; `None` if the grant does not end.
     pub left: Option<Duration>,
 }
 
 /// Rules and grants of one firewall.
 pub trait FirewallBackend {
-    /// Guards the services, stops guarding those that only an earlier configuration had, and has knocks delivered.
-    /// `list` is the file that remembers which those are.
+    /// Guards the configured services and passes possible knocks to pkdd. Removes the guards of services that only an
+    /// earlier configuration had; `list` is the file with their names.
     ///
     /// # Errors
-    /// The firewall refuses. What was changed before stays so; what is guarded stays guarded.
+    /// The firewall refuses. Changes made so far stay, and guarded services stay guarded.
     fn install(&mut self, config: &Config, list: &Path) -> Result<()>;
 
-    /// Takes all away that [`install`](Self::install) made.
+    /// Removes everything that [`install`](Self::install) has made.
     ///
     /// # Errors
     /// The firewall refuses.
     fn clear(&mut self, list: &Path) -> Result<()>;
 
-    /// Whether the rules are there that [`install`](Self::install) made, as far as a cheap look tells.
+    /// Whether the rules made by [`install`](Self::install) are still there, as far as a cheap check shows.
     fn is_installed(&mut self, config: &Config) -> bool;
 
-    /// Lets an address pass. One that may for longer already still may.
+    /// Lets an address reach a service. An existing grant is never shortened.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change>;
 
-    /// Lets it pass no longer.
+    /// Ends a grant.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
     fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change>;
 
-    /// Who may pass now.
+    /// The active grants.
     ///
     /// # Errors
     /// The firewall refuses.
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>>;
 
-    /// Whether grants end only by [`sweep`](Self::sweep).
+    /// Whether grants end only when [`expire`](Self::expire) is called.
     fn needs_expiry(&self) -> bool;
 
-    /// Ends what is over and the kernel does not end by itself.
+    /// Removes grants whose time is over, if the kernel does not do so itself.
     ///
     /// # Errors
     /// The firewall refuses.

@@ -1,5 +1,5 @@
-//! Grants in the sets of OpenWrt's firewall4. The package `pkd` has it make them, with the rules that look at them and
-//! that hand over the knocks; nothing is started here.
+//! Grants in the sets of OpenWrt's firewall4. The package `pkd` makes firewall4 create these sets, the rules that use
+//! them, and the rules that pass knocks to pkdd. pkdd only fills the sets and starts no programs.
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
@@ -9,23 +9,23 @@ use pktables::{Change, Error, ServiceName, SetPath, Sets};
 use super::{ActiveGrant, FirewallBackend};
 use crate::config::{Config, ServiceConfig};
 
-/// Its table, of the family `inet`.
+/// firewall4's table, of the family `inet`.
 const TABLE: &str = "fw4";
 
-/// A way to its sets.
+/// The sets of firewall4.
 pub struct Firewall4 {
     sets: Sets,
-    /// It was stopped when it was looked at.
-    was_gone: bool,
+    /// Whether firewall4 was stopped at the last check.
+    was_stopped: bool,
 }
 
 impl Firewall4 {
-    /// Finds the kernel's nftables.
+    /// Opens a netlink socket to nftables.
     ///
     /// # Errors
-    /// There are none.
+    /// The kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { sets: Sets::open()?, was_gone: false })
+        Ok(Self { sets: Sets::open()?, was_stopped: false })
     }
 }
 
@@ -40,11 +40,11 @@ impl FirewallBackend for Firewall4 {
 
     fn is_installed(&mut self, config: &Config) -> bool {
         let names = self.sets.names(TABLE).unwrap_or_default();
-        let is_there = config.services.keys().all(|service| names.contains(&set(service, true)));
-        // While it is stopped there is nothing to do. When it comes back its sets are empty.
-        let has_come_back = is_there && self.was_gone;
-        self.was_gone = !is_there;
-        !has_come_back
+        let is_running = config.services.keys().all(|service| names.contains(&set(service, true)));
+        // There is nothing to do while firewall4 is stopped. After a start its sets are empty.
+        let has_started = is_running && self.was_stopped;
+        self.was_stopped = !is_running;
+        !has_started
     }
 
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
@@ -55,7 +55,7 @@ impl FirewallBackend for Firewall4 {
     fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
         let set = set(&service.service.name, address.is_ipv4());
         match self.sets.revoke(SetPath { table: TABLE, set: &set }, address) {
-            // A firewall that is stopped lets nobody pass by a set.
+            // While firewall4 is stopped, there are no grants to revoke.
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
             done => Ok(done?),
         }
@@ -86,7 +86,7 @@ impl FirewallBackend for Firewall4 {
     }
 }
 
-/// As the package `pkd` names it.
+/// The set's name, as in the package `pkd`.
 fn set(service: &ServiceName, is_ipv4: bool) -> String {
     format!("pkd_{service}_{}", if is_ipv4 { 4 } else { 6 })
 }

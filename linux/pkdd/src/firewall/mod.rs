@@ -1,4 +1,4 @@
-//! Rules and grants: by pktables, or in the sets of OpenWrt's firewall4.
+//! Rules and grants: with pktables, or in the sets of OpenWrt's firewall4.
 
 mod backend;
 pub mod firewall4;
@@ -19,10 +19,10 @@ use pktables_backend::PktablesBackend;
 
 use crate::config::Firewall;
 
-/// Takes the one that the configuration names. Changes nothing.
+/// Opens the configured firewall. Changes nothing.
 ///
 /// # Errors
-/// There is none on this machine.
+/// The firewall is not available on this machine.
 pub fn open(firewall: Firewall) -> Result<Box<dyn FirewallBackend>> {
     Ok(match firewall {
         Firewall::Firewall4 => Box::new(Firewall4::open()?),
@@ -31,7 +31,7 @@ pub fn open(firewall: Firewall) -> Result<Box<dyn FirewallBackend>> {
     })
 }
 
-/// The files that are locked before rules change, by all who change them: pktables', and that of iptables' old kind.
+/// The lock files that are held while rules change: pktables' own and, for iptables-legacy, that of xtables.
 #[must_use]
 pub fn locks(firewall: Firewall) -> Vec<&'static Path> {
     match firewall {

@@ -1,7 +1,7 @@
-//! The rules that hand over what may be a knock: UDP datagrams of 64 bytes with a known tag, so many a second
-//! of each source, to NFLOG; and nothing of them goes on. So nobody listens on a port, and nobody answers.
+//! The rules that pass possible knocks to pkdd over NFLOG: UDP datagrams of 64 bytes with a known tag, rate-limited by
+//! source. The rules then drop them, so no program has to listen on a port, and nothing answers.
 //!
-//! They stand before all filters that have the usual priority. What is put in place is put in place whole.
+//! They come before filters of the usual priority. All rules are replaced in one transaction.
 
 use std::{
     collections::BTreeSet,
@@ -17,17 +17,18 @@ use serde_json::{Value, json};
 
 use crate::{config::Config, nflog::SNAPLEN};
 
-/// Our table of nftables.
+/// pkdd's nftables table.
 pub const TABLE: &str = NAME;
-/// Also our chain of iptables.
+/// Also the name of the iptables chain.
 const NAME: &str = "pkdd";
-/// Before the filters, whose priority is 0.
+/// Before filters of the usual priority 0.
 const PRIORITY: i32 = -10;
-/// Sources whose rate is known at a time; one that is not among them passes. Seconds until one is forgotten.
-const SOURCES: u32 = 65_535;
-const MEMORY: u32 = 10;
+/// The number of sources whose rate is tracked. Further sources are not limited.
+const MAX_SOURCES: u32 = 65_535;
+/// Seconds until an idle source is forgotten.
+const SOURCE_TIMEOUT: u32 = 10;
 
-/// What the rules depend on.
+/// The parameters of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NflogRules {
     tags: BTreeSet<u32>,
@@ -37,7 +38,7 @@ pub struct NflogRules {
 }
 
 impl NflogRules {
-    /// As the configuration has it, for all users that are enabled.
+    /// Rules for all enabled users of a configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let users = config.users.values().filter(|user| user.enabled);
@@ -49,34 +50,34 @@ impl NflogRules {
         }
     }
 
-    /// Puts the rules in place of those that are there.
+    /// Installs the rules, replacing existing ones.
     ///
     /// # Errors
-    /// `nft` or `iptables-restore` is missing or refuses. All is as it was, except that with iptables IPv4 may have
-    /// the new rules and IPv6 the old ones.
-    pub fn place(&self, backend: Backend) -> Result<()> {
+    /// `nft` or `iptables-restore` is missing or refuses. Nothing has changed then, except that with iptables, IPv4 may
+    /// have the new rules and IPv6 the old ones.
+    pub fn install(&self, backend: Backend) -> Result<()> {
         if backend != Backend::Iptables {
             return nft(&self.nftables());
         }
         Family::BOTH.into_iter().try_for_each(|family| {
-            let there = !jumps(family)?.is_empty();
-            let jump = if there { String::new() } else { format!("-I INPUT -p udp -j {NAME}\n") };
+            let is_installed = !jumps(family)?.is_empty();
+            let jump = if is_installed { String::new() } else { format!("-I INPUT -p udp -j {NAME}\n") };
             family.restore(&format!("{}{jump}COMMIT\n", self.iptables(family)))
         })
     }
 
-    /// Takes them away.
+    /// Removes the rules.
     ///
     /// # Errors
-    /// As for [`place`](Self::place).
+    /// See [`install`](Self::install).
     pub fn remove(backend: Backend) -> Result<()> {
         if backend != Backend::Iptables {
             let table = json!({ "table": { "family": "inet", "name": NAME } });
-            // One that is missing cannot be deleted.
+            // Adding it first makes deleting succeed if it is missing.
             return nft(&json!({ "nftables": [{ "add": table }, { "delete": table }] }));
         }
         Family::BOTH.into_iter().try_for_each(|family| {
-            // Naming a chain empties it, or makes it where it is missing.
+            // Declaring a chain flushes it, or creates it if it is missing.
             let chains = format!(":{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
             let jumps = jumps(family)?.join("\n-D ");
             let jumps = if jumps.is_empty() { jumps } else { format!("-D {jumps}\n") };
@@ -89,26 +90,26 @@ impl NflogRules {
         let set = |name: &str, kind: &str| {
             json!({ "add": { "set": {
                 "family": "inet", "table": NAME, "name": name, "type": kind,
-                "size": SOURCES, "flags": ["timeout"], "timeout": MEMORY,
+                "size": MAX_SOURCES, "flags": ["timeout"], "timeout": SOURCE_TIMEOUT,
             }}})
         };
-        let rule = |chain: &str, words: Vec<Value>| json!({ "add": { "rule": { "family": "inet", "table": NAME, "chain": chain, "expr": words } } });
+        let rule = |chain: &str, expressions: Vec<Value>| json!({ "add": { "rule": { "family": "inet", "table": NAME, "chain": chain, "expr": expressions } } });
         let equals =
             |left: Value, right: Value| json!({ "match": { "op": "==", "left": left, "right": right } });
         let field =
             |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
-        let too_many = |set: &str, source: Value| {
+        let over_limit = |set: &str, source: Value| {
             let limit =
                 json!({ "limit": { "rate": self.rate, "per": "second", "burst": self.rate, "inv": true } });
             json!({ "set": { "op": "update", "elem": source, "set": set, "stmt": [limit] } })
         };
         let mut knock = vec![equals(field("udp", "length"), json!(UDP_LENGTH))];
         knock.extend(self.port.map(|port| equals(field("udp", "dport"), json!(port))));
-        // The tag: the first 4 bytes behind the 8 of the UDP header.
+        // The tag: the first 4 bytes after the 8 of the UDP header.
         let tag = json!({ "payload": { "base": "th", "offset": 64, "len": 32 } });
         knock.push(equals(tag, json!({ "set": self.tags })));
         knock.push(json!({ "goto": { "target": "handover" } }));
-        // A customer of a provider has at least 64 bits of IPv6 addresses to send from.
+        // One IPv6 host usually has a whole /64 to send from.
         let network = json!({ "&": [field("ip6", "saddr"), "ffff:ffff:ffff:ffff::"] });
         let mut commands = vec![
             json!({ "add": table }),
@@ -126,8 +127,8 @@ impl NflogRules {
             commands.push(rule("knocks", knock));
         }
         commands.extend([
-            rule("handover", vec![too_many("@sources4", field("ip", "saddr")), json!({ "drop": null })]),
-            rule("handover", vec![too_many("@sources6", network), json!({ "drop": null })]),
+            rule("handover", vec![over_limit("@sources4", field("ip", "saddr")), json!({ "drop": null })]),
+            rule("handover", vec![over_limit("@sources6", network), json!({ "drop": null })]),
             rule(
                 "handover",
                 vec![
@@ -148,20 +149,20 @@ impl NflogRules {
         };
         let mut text = format!("*mangle\n:{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
         for tag in &self.tags {
-            // The first 4 bytes behind IP header and UDP header.
-            let place = match family {
+            // The first 4 bytes after the IP and UDP headers.
+            let offset = match family {
                 Family::V4 => "0>>22&0x3C@8",
                 Family::V6 => "48",
             };
             let _ = writeln!(
                 text,
-                "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {place}=0x{tag:08x} -g {NAME}-handover"
+                "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {offset}=0x{tag:08x} -g {NAME}-handover"
             );
         }
         let _ = writeln!(
             text,
             "-A {NAME}-handover -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
-             --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {SOURCES} \
+             --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {MAX_SOURCES} \
              --hashlimit-name {NAME} -j DROP\n\
              -A {NAME}-handover -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {SNAPLEN}\n\
              -A {NAME}-handover -j DROP"
@@ -188,7 +189,7 @@ impl Family {
     }
 }
 
-/// The rules that lead from INPUT to our chain, as they are written behind `-A` or `-D`.
+/// The rules that jump from INPUT to pkdd's chain, in the form that follows `-A` or `-D`.
 fn jumps(family: Family) -> Result<Vec<String>> {
     let program = match family {
         Family::V4 => "iptables",
@@ -217,16 +218,16 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    // Where it ends early it says why, so a broken pipe is no error of its own.
+    // A program that exits early explains why on stderr, so a broken pipe is reported only if it succeeds.
     let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
     let output = child.wait_with_output().with_context(|| format!("cannot wait for {program}"))?;
     if output.status.success() {
         written.with_context(|| format!("cannot write to {program}"))?;
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    bail!(
-        "{program}: {}",
-        said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed and says nothing")
-    )
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    match stderr.lines().find(|line| !line.trim().is_empty()) {
+        Some(line) => bail!("{program}: {line}"),
+        None => bail!("{program}: failed without a message ({})", output.status),
+    }
 }

@@ -1,4 +1,4 @@
-//! Rules of our own, on nftables or iptables, by pktables.
+//! pkdd's own rules on nftables or iptables, made with pktables.
 
 use std::{fs, io, net::IpAddr, path::Path, time::Duration};
 
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::config::{Config, ServiceConfig};
 
-/// The services of pktables, and the rules that hand over knocks.
+/// pktables' services, and the rules that pass knocks to pkdd.
 pub struct PktablesBackend {
     firewall: Box<dyn Firewall>,
     backend: Backend,
-    /// For a look at the sets of nftables.
+    /// For cheap checks of the nftables sets.
     sets: Sets,
 }
 
 impl PktablesBackend {
-    /// Finds the firewall; `wanted` may leave to it which.
+    /// Opens the firewall.
     ///
     /// # Errors
-    /// There is none, or it may not be looked at.
+    /// The firewall is not available, or cannot be accessed.
     pub fn open(wanted: Backend) -> Result<Self> {
         let backend = wanted.resolve()?;
         Ok(Self { firewall: backend.open()?, backend, sets: Sets::open()? })
@@ -33,39 +33,39 @@ impl PktablesBackend {
 impl FirewallBackend for PktablesBackend {
     fn install(&mut self, config: &Config, list: &Path) -> Result<()> {
         let before = read_list(list)?;
-        // Those that come are in the list before they are in the firewall, those that go after.
+        // New services enter the list before they get rules; old ones leave it after their rules are removed.
         write_list(list, before.iter().chain(config.services.keys()))?;
         for (name, service) in &config.services {
-            self.firewall.init(&service.service).with_context(|| format!("service '{name}'"))?;
+            self.firewall.init(&service.service).with_context(|| format!("service \"{name}\""))?;
         }
         for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
-            self.firewall.remove(name).with_context(|| format!("service '{name}'"))?;
+            self.firewall.remove(name).with_context(|| format!("service \"{name}\""))?;
         }
         write_list(list, config.services.keys())?;
-        NflogRules::of(config).place(self.backend)
+        NflogRules::of(config).install(self.backend)
     }
 
     fn clear(&mut self, list: &Path) -> Result<()> {
         for name in read_list(list)? {
-            self.firewall.remove(&name).with_context(|| format!("service '{name}'"))?;
+            self.firewall.remove(&name).with_context(|| format!("service \"{name}\""))?;
         }
         NflogRules::remove(self.backend)?;
         write_list(list, [])
     }
 
     fn is_installed(&mut self, config: &Config) -> bool {
-        // Programs would have to be started for a look at the rules of iptables.
+        // A check of iptables rules would have to start programs.
         if self.backend != Backend::Nft {
             return true;
         }
         let mut names = |table| self.sets.names(table).ok();
-        // What cannot be looked at is taken to be there: the next grant will tell.
+        // If the sets cannot be listed, assume that they exist: the next grant fails otherwise.
         let (Some(own), Some(theirs)) = (names(nflog_rules::TABLE), names(pktables::TABLE)) else {
             return true;
         };
         let has = |name: &ServiceName| {
-            let begin = format!("{}-", name.chain());
-            theirs.iter().any(|set| set.strip_prefix(&begin).is_some_and(|rest| ["4", "6"].contains(&rest)))
+            let prefix = format!("{}-", name.chain());
+            theirs.iter().any(|set| set.strip_prefix(&prefix).is_some_and(|rest| ["4", "6"].contains(&rest)))
         };
         !own.is_empty() && config.services.keys().all(has)
     }
@@ -106,7 +106,11 @@ fn read_list(path: &Path) -> Result<Vec<ServiceName>> {
     match fs::read_to_string(path) {
         Ok(text) => text
             .lines()
-            .map(|line| line.parse().with_context(|| format!("{} is not as pkdd wrote it", path.display())))
+            .map(|line| {
+                line.parse().with_context(|| {
+                    format!("{}: invalid service name: pkdd did not write this file", path.display())
+                })
+            })
             .collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -128,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_services_is_read_as_it_was_written() {
+    fn the_service_list_is_read_back_and_invalid_lists_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("services");
         assert!(read_list(&path).unwrap().is_empty());

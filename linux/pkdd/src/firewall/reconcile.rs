@@ -1,4 +1,4 @@
-//! Which grants follow from accepted knocks and the configuration, and making them so.
+//! Makes the firewall's grants match the accepted knocks and the configuration.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     journal::Accepted,
 };
 
-/// Seconds that the longest grant lasts.
+/// The longest time that a grant lasts, in seconds.
 const MAX_GRANT: u64 = 86_400;
 
-/// Makes the grants what the accepted knocks and the configuration say: gives what is missing, for the time that is
-/// left, and takes back what a user may open no longer. Grants of others stay.
+/// Makes missing grants, for the time that is left, and revokes those of users who may no longer open the service.
+/// Grants made by other programs stay.
 ///
 /// # Errors
-/// The firewall refuses. The rest was done all the same.
+/// The last error of the firewall; it does not stop the other changes.
 pub fn reconcile(
     firewall: &mut dyn FirewallBackend,
     config: &Config,
@@ -27,60 +27,61 @@ pub fn reconcile(
     now: UnixSeconds,
 ) -> Result<()> {
     let mut result = Ok(());
-    let mut note = |done: Result<Change>| {
-        if let Err(error) = done {
+    let mut keep_error = |change: Result<Change>| {
+        if let Err(error) = change {
             result = Err(error);
         }
     };
-    let (wanted, unwanted) = due(config, accepted, now);
+    let (wanted, unwanted) = desired_grants(config, accepted, now);
     for (name, address) in unwanted {
         if let Some(service) = config.services.get(&name) {
-            note(firewall.revoke(service, address));
+            keep_error(firewall.revoke(service, address));
         }
     }
     for ((name, address), left) in wanted {
         if let Some(service) = config.services.get(&name) {
-            note(firewall.grant(service, address, left));
+            keep_error(firewall.grant(service, address, left));
         }
     }
     result
 }
 
-type Passing = (ServiceName, IpAddr);
+type GrantKey = (ServiceName, IpAddr);
 
-/// Who may pass and for how long, and who may have been let pass and may no longer.
-fn due(
+/// The grants that should exist, with the time left, and those that should not exist but may.
+fn desired_grants(
     config: &Config,
     accepted: &[Accepted],
     now: UnixSeconds,
-) -> (BTreeMap<Passing, Duration>, Vec<Passing>) {
-    let mut wanted: BTreeMap<Passing, Duration> = BTreeMap::new();
+) -> (BTreeMap<GrantKey, Duration>, Vec<GrantKey>) {
+    let mut wanted: BTreeMap<GrantKey, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
     for knock in accepted.iter().filter(|knock| now.since(knock.at) < MAX_GRANT) {
         let user = config.users.values().find(|user| user.cache == knock.cache && user.is_active(now));
         for (name, service) in &config.services {
-            let may = user.is_some_and(|user| config.services_of(user).any(|one| one.service.name == *name));
-            let passing = (name.clone(), knock.source);
-            if !may {
-                unwanted.push(passing);
+            let is_allowed =
+                user.is_some_and(|user| config.services_of(user).any(|one| one.service.name == *name));
+            let grant = (name.clone(), knock.source);
+            if !is_allowed {
+                unwanted.push(grant);
             } else if let Some(left) = left(service, knock, now) {
-                let longest = wanted.entry(passing).or_insert(left);
+                let longest = wanted.entry(grant).or_insert(left);
                 *longest = left.max(*longest);
             }
         }
     }
-    unwanted.retain(|passing| !wanted.contains_key(passing));
+    unwanted.retain(|grant| !wanted.contains_key(grant));
     unwanted.sort_unstable();
     unwanted.dedup();
     (wanted, unwanted)
 }
 
-/// How long still a knock lets its source pass. A clock that was set back does not make it longer.
+/// The time left of the grant that a knock made. A clock that was set back does not make it longer.
 fn left(service: &ServiceConfig, knock: &Accepted, now: UnixSeconds) -> Option<Duration> {
     service.ttl.checked_sub(Duration::from_secs(now.since(knock.at))).filter(|left| !left.is_zero())
 }
 
-/// Whether somebody passes for this knock still.
+/// Whether a grant that this knock made is still active.
 #[must_use]
 pub fn is_in_use(config: &Config, knock: &Accepted, now: UnixSeconds) -> bool {
     config.services.values().any(|service| left(service, knock, now).is_some())
@@ -134,11 +135,11 @@ services = ['ssh']
             knock(a, "192.0.2.2", 1_025),
             knock(b, "192.0.2.1", 1_010),
             knock(b, "2001:db8::3", 1_020),
-            // By a clock that was ahead.
+            // Accepted while the clock was ahead.
             knock(a, "192.0.2.4", 9_000),
         ];
         let show = |config: &Config, now| {
-            let (wanted, unwanted) = due(config, &knocks, UnixSeconds(now));
+            let (wanted, unwanted) = desired_grants(config, &knocks, UnixSeconds(now));
             let wanted =
                 wanted.iter().map(|((name, address), left)| format!("{name} {address} {}", left.as_secs()));
             let unwanted = unwanted.iter().map(|(name, address)| format!("{name} {address} none"));
@@ -157,7 +158,7 @@ services = ['ssh']
                 "vpn 2001:db8::3 none",
             ]
         );
-        // An address that another user opens too stays.
+        // An address for which another user has knocked too keeps its grant.
         assert_eq!(
             show(&without_b, 1_029)[..2],
             ["ssh 192.0.2.1 1".to_owned(), "ssh 192.0.2.2 26".to_owned()]
@@ -171,27 +172,27 @@ services = ['ssh']
     }
 
     #[test]
-    fn a_knock_counts_for_as_long_as_the_longest_grant_and_no_second_more() {
+    fn a_knock_counts_exactly_as_long_as_the_longest_grant() {
         let text = CONFIG.replace("seconds = 600", "seconds = 86400");
         let config = Config::parse(&text, Path::new("/")).unwrap();
         let (vpn, address) = ("vpn".parse::<ServiceName>().unwrap(), "192.0.2.1");
-        // user, age, seconds that are left, whether it is taken back
+        // user, age in seconds, seconds left, whether the grant is revoked
         let table = [
             ("a", 0, Some(86_400), false),
             ("a", 86_399, Some(1), false),
             ("a", 86_400, None, false),
             ("a", 86_401, None, false),
-            // He may not open it, and somebody may have let him while he could.
+            // The user may not open it now, but may have opened it earlier.
             ("b", 86_399, None, true),
             ("b", 86_400, None, false),
         ];
-        for (user, age, left, is_taken_back) in table {
+        for (user, age, left, is_revoked) in table {
             let accepted = knock(config.users[user].cache, address, 1_000);
             let now = UnixSeconds(1_000 + age);
-            let (wanted, unwanted) = due(&config, &[accepted], now);
-            let passing = (vpn.clone(), accepted.source);
-            assert_eq!(wanted.get(&passing).map(Duration::as_secs), left, "{user} after {age} s");
-            assert_eq!(unwanted.contains(&passing), is_taken_back, "{user} after {age} s");
+            let (wanted, unwanted) = desired_grants(&config, &[accepted], now);
+            let grant = (vpn.clone(), accepted.source);
+            assert_eq!(wanted.get(&grant).map(Duration::as_secs), left, "{user} after {age} s");
+            assert_eq!(unwanted.contains(&grant), is_revoked, "{user} after {age} s");
             assert_eq!(is_in_use(&config, &accepted, now), age < 86_400, "{user} after {age} s");
         }
     }

@@ -1,4 +1,4 @@
-//! Grants in the sets of a firewall4, played by a table that has what the package `pkd` puts into it.
+//! Grants in the sets of firewall4. A table with the sets and rules of the package `pkd` stands in for it.
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
@@ -9,7 +9,7 @@ use pkd_netns::{
 
 use crate::gateway::{Gateway, USERS};
 
-/// What loading firewall4 does: all of it is made anew, and its sets are empty.
+/// Reloads the firewall4 stand-in: everything is recreated, with empty sets.
 fn load() -> Result<()> {
     let (sets, rules): (Vec<String>, Vec<String>) = [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")]
         .map(|(number, kind, network)| {
@@ -27,7 +27,7 @@ fn load() -> Result<()> {
     shell(&format!("nft 'table inet fw4; delete table inet fw4; {table}'")).map(drop)
 }
 
-net_test!(a_knock_opens_by_the_sets_of_firewall4, |network| {
+net_test!(a_knock_opens_the_port_with_the_sets_of_firewall4, |network| {
     let mut gateway = Gateway::new(network, "fw4")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     load()?;
@@ -39,26 +39,26 @@ net_test!(a_knock_opens_by_the_sets_of_firewall4, |network| {
     }
     let status = gateway.run(&["status"])?;
     ensure!(status.contains("open for 192.0.2.2, ") && status.contains("open for 2001:db8::2, "), "{status}");
-    // Its sets come back empty, and get what is still due.
+    // After a reload the sets are empty, and pkdd restores the grants.
     load()?;
     gateway.signal(Signal::SIGUSR1)?;
     for family in Family::BOTH {
         gateway.is_open(family)?;
     }
-    // While it is stopped its sets cannot be listed, which the status tells.
+    // While firewall4 is stopped, its sets cannot be listed, and the status reports it.
     shell("nft delete table inet fw4")?;
     let trouble = || Ok(gateway.status()?["trouble"].to_string());
     wait("trouble", trouble, |trouble| trouble.contains("no set pkd_ssh_4 in table inet fw4"))?;
     load()?;
     gateway.signal(Signal::SIGUSR1)?;
     gateway.is_open(Family::V4)?;
-    // Who is no user any more is put out.
+    // A disabled user loses the grants.
     gateway.configure(&USERS.replace("services = ['ssh']", "services = ['ssh']\nenabled = false"))?;
     ensure!(gateway.reload()?);
     for family in Family::BOTH {
         gateway.is_closed(family)?;
     }
-    // A firewall that is stopped lets nobody pass, so there is nothing to take back.
+    // While firewall4 is stopped, there are no grants to revoke.
     shell("nft delete table inet fw4")?;
     gateway.configure(USERS)?;
     ensure!(gateway.stop(Signal::SIGTERM)?);

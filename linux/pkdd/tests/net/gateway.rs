@@ -1,4 +1,4 @@
-//! The daemon on the gateway, with a folder of its own.
+//! The daemon on the gateway, with its own folder.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ pub(crate) const KEY: &str = "open sesame";
 pub(crate) const TAG: &str = "SSHK";
 pub(crate) const PORT: u16 = 40_000;
 
-/// What the services and users are in most tests.
+/// Services and users of most tests.
 pub(crate) const USERS: &str = "
 [service.ssh]
 port = 22
@@ -44,7 +44,7 @@ pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     pub(crate) folder: tempfile::TempDir,
     firewall: &'static str,
-    /// Where the daemon looks for programs, a `PATH`; `None`: where everybody does.
+    /// The daemon's `PATH`; `None`: that of the test.
     pub(crate) programs: Option<String>,
     daemon: Option<Daemon>,
 }
@@ -55,7 +55,7 @@ struct Daemon {
 }
 
 impl<'a> Gateway<'a> {
-    /// A gateway that has never accepted anything, and is not running yet.
+    /// A gateway that has never accepted a knock. The daemon is not running yet.
     pub(crate) fn new(network: &'a Network, firewall: &'static str) -> Result<Self> {
         let gateway = Self { network, folder: folder()?, firewall, programs: None, daemon: None };
         fs::create_dir_all(gateway.path("state"))?;
@@ -66,8 +66,8 @@ impl<'a> Gateway<'a> {
         Ok(gateway)
     }
 
-    /// Lets the daemon look into a folder before all others.
-    pub(crate) fn look_first_in(&mut self, folder: &Path) -> Result<()> {
+    /// Puts a folder at the start of the daemon's `PATH`.
+    pub(crate) fn prepend_to_path(&mut self, folder: &Path) -> Result<()> {
         self.programs = Some(format!("{}:{}", folder.display(), std::env::var("PATH")?));
         Ok(())
     }
@@ -76,11 +76,12 @@ impl<'a> Gateway<'a> {
         self.folder.path().join(name)
     }
 
-    /// Writes the configuration; the section `gate` is the test's, more of it may begin the text.
+    /// Writes the configuration: a section `gate`, then `text`, which may start with more options of `gate`.
     pub(crate) fn configure(&self, text: &str) -> Result<()> {
-        let place = self.folder.path().display();
+        let folder = self.folder.path().display();
         let firewall = self.firewall;
-        let gate = format!("[gate]\nfirewall = '{firewall}'\nrun = '{place}/run'\nstate = '{place}/state'\n");
+        let gate =
+            format!("[gate]\nfirewall = '{firewall}'\nrun = '{folder}/run'\nstate = '{folder}/state'\n");
         fs::write(self.path("pkdd.toml"), format!("{gate}{text}"))?;
         Ok(())
     }
@@ -89,7 +90,7 @@ impl<'a> Gateway<'a> {
         self.command_with("pkdd.toml", words)
     }
 
-    /// With another configuration of the same folder.
+    /// A command with another configuration in the same folder.
     pub(crate) fn command_with(&self, config: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
         command.arg("--config").arg(self.path(config)).args(words).stdin(Stdio::null());
@@ -97,14 +98,14 @@ impl<'a> Gateway<'a> {
         command
     }
 
-    /// Runs a command that ends by itself; what it printed.
+    /// Runs a command of pkdd, and returns its output.
     pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
         let output = self.command(words).output()?;
         ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Starts the daemon, and waits until it is open.
+    /// Starts the daemon, and waits until it is ready.
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut child = self.command(&["run"]).stderr(Stdio::piped()).spawn()?;
         let errors = child.stderr.take().context("no standard error")?;
@@ -118,7 +119,7 @@ impl<'a> Gateway<'a> {
             }
         });
         self.daemon = Some(Daemon { process: Running(child), lines });
-        self.wait_for_line("is open for knocks")
+        self.wait_for_line("accepting knocks")
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -126,14 +127,14 @@ impl<'a> Gateway<'a> {
         daemon.and_then(|daemon| daemon.lines.lock().ok().map(|lines| lines.clone())).unwrap_or_default()
     }
 
-    /// Waits until the daemon has said this.
+    /// Waits until the daemon has logged a line with this part.
     pub(crate) fn wait_for_line(&self, part: &str) -> Result<()> {
         let has = |lines: &Vec<String>| lines.iter().any(|line| line.contains(part));
         let ask = || {
-            // Request first: what an ended process said is all there.
+            // In this order: the lines of a process that has ended are complete.
             let ended = self.has_ended();
             let lines = self.lines();
-            ensure!(!ended || has(&lines), "it has ended; it said {lines:?}");
+            ensure!(!ended || has(&lines), "pkdd has ended; its log: {lines:?}");
             Ok(lines)
         };
         wait(part, ask, has).map(drop)
@@ -141,21 +142,21 @@ impl<'a> Gateway<'a> {
 
     fn has_ended(&self) -> bool {
         let Some(daemon) = &self.daemon else { return true };
-        // Its lines end when it does.
+        // The thread that reads the log ends with the daemon.
         Arc::strong_count(&daemon.lines) == 1
     }
 
-    /// The number of its process.
-    pub(crate) fn process(&self) -> Result<u32> {
-        Ok(self.daemon.as_ref().context("it does not run")?.process.0.id())
+    /// The daemon's process ID.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("pkdd is not running")?.process.0.id())
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(self.process()?.try_into()?), signal)?;
+        kill(Pid::from_raw(self.pid()?.try_into()?), signal)?;
         Ok(())
     }
 
-    /// Reads the configuration again, and waits for what comes of it.
+    /// Reloads the configuration; returns whether pkdd accepted it.
     pub(crate) fn reload(&self) -> Result<bool> {
         let results = |lines: &[String]| lines.iter().filter(|line| line.contains("reloaded")).count();
         let before = results(&self.lines());
@@ -165,16 +166,16 @@ impl<'a> Gateway<'a> {
         Ok(!last.contains("not reloaded"))
     }
 
-    /// Ends it by this signal; whether it ended well.
+    /// Ends the daemon with a signal; returns whether it succeeded.
     pub(crate) fn stop(&mut self, signal: Signal) -> Result<bool> {
         self.signal(signal)?;
-        let mut daemon = self.daemon.take().context("it does not run")?;
+        let mut daemon = self.daemon.take().context("pkdd is not running")?;
         Ok(daemon.process.0.wait()?.success())
     }
 
     pub(crate) fn status(&self) -> Result<Value> {
         let text = self.run(&["status", "--json"])?;
-        serde_json::from_str(&text).with_context(|| format!("status says {text}"))
+        serde_json::from_str(&text).with_context(|| format!("invalid status: {text}"))
     }
 
     pub(crate) fn counter(&self, verdict: &str) -> Result<u64> {
@@ -196,27 +197,27 @@ impl<'a> Gateway<'a> {
         ])
     }
 
-    /// Sends a payload to the gateway, and waits until it has been counted as this.
+    /// Sends a payload to the gateway, and waits until it is counted with this verdict.
     pub(crate) fn expect(&self, verdict: &str, family: Family, payload: &[u8]) -> Result<()> {
         let before = self.counter(verdict)?;
         self.network.send(family.client(), SocketAddr::new(family.gateway(), PORT), payload)?;
         wait(verdict, || self.status(), |status| status["counters"][verdict] == before + 1).map(drop)
     }
 
-    /// The port is silent for the client.
+    /// Checks that the port is silent for the client.
     pub(crate) fn is_closed(&self, family: Family) -> Result<()> {
         let banner = self.network.banner(family.client(), family.ssh())?;
-        ensure!(banner.is_none(), "{family:?}: it is open");
+        ensure!(banner.is_none(), "{family:?}: the port is open");
         Ok(())
     }
 
-    /// The port answers the client, and not its other address.
+    /// Waits until the port answers the client, and checks that it is silent for the client's other address.
     pub(crate) fn is_open(&self, family: Family) -> Result<()> {
         let ask = || self.network.banner(family.client(), family.ssh());
         let banner = wait("an open port", ask, Option::is_some)?.unwrap_or_default();
         ensure!(banner.starts_with("SSH-2.0-dropbear"), "{banner}");
         let other = self.network.banner(family.other(), family.ssh())?;
-        ensure!(other.is_none(), "{family:?}: it is open for others too");
+        ensure!(other.is_none(), "{family:?}: the port is open for others too");
         Ok(())
     }
 }
@@ -225,12 +226,10 @@ pub(crate) fn now() -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
-/// A payload with a nonce of its own.
+/// A knock with this nonce.
 pub(crate) fn payload(key: &str, tag: &str, time: u64, nonce: u32) -> Result<[u8; LENGTH]> {
     let (key, tag) = (Key::parse(key)?, Tag::parse(tag)?);
     let mut bytes = [0; 12];
-    for (place, byte) in bytes.iter_mut().zip(nonce.to_le_bytes()) {
-        *place = byte;
-    }
+    bytes[..4].copy_from_slice(&nonce.to_le_bytes());
     Ok(Knock::seal(&KnockParams { key: &key, tag, time: UnixSeconds(time), nonce: bytes }, Port(PORT)))
 }

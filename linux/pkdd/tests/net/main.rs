@@ -1,5 +1,5 @@
-//! The built `pkdd` in networks of their own: a gateway, its clients, a host behind it, with this machine's kernel, the
-//! real `nft` and `iptables`, the real `knock`, and a real SSH server. Nothing of it needs root.
+//! End-to-end tests in network namespaces: a gateway with the built `pkdd`, its clients and a host behind it, with this
+//! machine's kernel, `nft` and `iptables`, the real `knock`, and a real SSH server. They do not need root.
 
 mod faults;
 mod firewall4;

@@ -1,4 +1,4 @@
-//! What users meet: knocks, grants, reloads, both back ends.
+//! Everyday use: knocks, grants and reloads, with both backends.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload};
 
 const BACK_ENDS: [&str; 2] = ["nft", "iptables"];
 
-fn each_back_end(network: &Network, scene: impl Fn(&mut Gateway<'_>) -> Result<()>) -> Result<()> {
+fn each_back_end(network: &Network, scenario: impl Fn(&mut Gateway<'_>) -> Result<()>) -> Result<()> {
     for back_end in BACK_ENDS {
         let mut gateway = Gateway::new(network, back_end)?;
         let _server = ssh_server(22, gateway.folder.path())?;
         gateway.start()?;
-        scene(&mut gateway)
-            .map_err(|error| error.context(format!("{back_end}; it said {:#?}", gateway.lines())))?;
+        scenario(&mut gateway)
+            .map_err(|error| error.context(format!("{back_end}; log: {:#?}", gateway.lines())))?;
         gateway.stop(Signal::SIGTERM)?;
         gateway.run(&["clear"])?;
         let left = shell("nft list ruleset; iptables-save; ip6tables-save")?;
@@ -32,7 +32,7 @@ fn each_back_end(network: &Network, scene: impl Fn(&mut Gateway<'_>) -> Result<(
     Ok(())
 }
 
-net_test!(a_knock_opens_the_port_for_its_sender_alone, |network| {
+net_test!(a_knock_opens_the_port_only_for_its_sender, |network| {
     each_back_end(network, |gateway| {
         for family in Family::BOTH {
             gateway.is_closed(family)?;
@@ -42,7 +42,7 @@ net_test!(a_knock_opens_the_port_for_its_sender_alone, |network| {
         ensure!(gateway.counter("accept")? == 2);
         let status = gateway.run(&["status"])?;
         ensure!(
-            status.contains("open for 192.0.2.2, another") && status.contains("open for 2001:db8::2"),
+            status.contains("open for 192.0.2.2, ") && status.contains("open for 2001:db8::2"),
             "{status}"
         );
         ensure!(!status.contains(KEY) && !gateway.lines().concat().contains(KEY), "a key is shown");
@@ -53,7 +53,7 @@ net_test!(a_knock_opens_the_port_for_its_sender_alone, |network| {
     })
 });
 
-net_test!(iptables_of_the_old_kind_opens_too, |network| {
+net_test!(a_knock_opens_the_port_with_iptables_legacy, |network| {
     let mut gateway = Gateway::new(network, "iptables")?;
     let programs = gateway.path("programs");
     fs::create_dir(&programs)?;
@@ -63,10 +63,13 @@ net_test!(iptables_of_the_old_kind_opens_too, |network| {
             std::os::unix::fs::symlink(program, programs.join(format!("{family}{command}")))?;
         }
     }
-    gateway.look_first_in(&programs)?;
+    gateway.prepend_to_path(&programs)?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
-    ensure!(shell("/usr/sbin/iptables-legacy -S")?.contains("pk-ssh"), "it is not of the old kind");
+    ensure!(
+        shell("/usr/sbin/iptables-legacy -S")?.contains("pk-ssh"),
+        "the rules are not in iptables-legacy"
+    );
     for family in Family::BOTH {
         gateway.is_closed(family)?;
         gateway.knock(family)?;
@@ -75,11 +78,11 @@ net_test!(iptables_of_the_old_kind_opens_too, |network| {
     Ok(())
 });
 
-net_test!(what_is_no_fresh_knock_opens_nothing, |network| {
+net_test!(only_a_fresh_knock_opens_the_port, |network| {
     each_back_end(network, |gateway| {
         for (family, nonce) in Family::BOTH.into_iter().zip([1, 2]) {
             let time = now()?;
-            // Another one for each family: both may come within a second.
+            // A different one for each family: both may be sent in the same second.
             let good = payload(KEY, TAG, time, nonce)?;
             let mut altered = payload(KEY, TAG, time, 12)?;
             altered[30] ^= 1;
@@ -94,7 +97,7 @@ net_test!(what_is_no_fresh_knock_opens_nothing, |network| {
                 gateway.expect(verdict, family, &payload)?;
                 gateway.is_closed(family)?;
             }
-            // Another tag or length is not even handed over; what follows shows that nothing waits.
+            // Knocks with another tag or length do not reach pkdd: the next one is counted, and they are not.
             let to = SocketAddr::new(family.gateway(), PORT);
             gateway.network.send(family.client(), to, &payload(KEY, "ELSE", time, 17)?)?;
             gateway.network.send(family.client(), to, &good[..55])?;
@@ -109,27 +112,27 @@ net_test!(what_is_no_fresh_knock_opens_nothing, |network| {
     })
 });
 
-net_test!(a_grant_ends_and_a_connection_from_before_stays, |network| {
+net_test!(after_a_grant_ends_open_connections_stay, |network| {
     each_back_end(network, |gateway| {
         gateway.configure(&USERS.replace("600", "2"))?;
         ensure!(gateway.reload()?);
         for family in Family::BOTH {
-            // A slow host may come too late for a grant; the next one is as good.
-            let dial = || {
+            // A slow host may miss the end of a grant, so try again.
+            let knock_and_connect = || {
                 gateway.knock(family)?;
                 wait("the knock", || gateway.status(), |status| status["grants"] != serde_json::json!([]))?;
                 gateway.network.connection(family.client(), family.ssh())
             };
-            let stream = wait("a connection", dial, Option::is_some)?;
+            let stream = wait("a connection", knock_and_connect, Option::is_some)?;
             let ask = || gateway.network.banner(family.client(), family.ssh());
             wait("the end of the grant", ask, Option::is_none)?;
-            still_speaks(&mut stream.context("it was there")?)?;
+            still_speaks(&mut stream.context("no connection")?)?;
         }
         Ok(())
     })
 });
 
-net_test!(a_reload_keeps_grants_and_memory_and_a_wrong_one_changes_nothing, |network| {
+net_test!(a_reload_keeps_grants_and_caches_and_an_invalid_one_changes_nothing, |network| {
     each_back_end(network, |gateway| {
         let knocked = payload(KEY, TAG, now()?, 1)?;
         gateway.expect("accept", Family::V4, &knocked)?;
@@ -155,7 +158,7 @@ net_test!(a_reload_keeps_grants_and_memory_and_a_wrong_one_changes_nothing, |net
         gateway.expect("replay", Family::V4, &knocked)?;
         gateway.expect("accept", Family::V6, &payload("more", "MORE", now()?, 1)?)?;
         gateway.is_closed(Family::V6)?;
-        // The service goes, and with it its rules.
+        // A removed service loses its rules.
         gateway.configure(USERS)?;
         ensure!(gateway.reload()?);
         ensure!(!shell("nft list ruleset; iptables-save")?.contains("pk-web"), "pk-web is still there");
@@ -163,7 +166,7 @@ net_test!(a_reload_keeps_grants_and_memory_and_a_wrong_one_changes_nothing, |net
     })
 });
 
-net_test!(who_is_no_user_any_more_is_put_out, |network| {
+net_test!(a_removed_or_disabled_user_loses_all_grants, |network| {
     each_back_end(network, |gateway| {
         let both = format!("{USERS}[user.two]\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
         gateway.configure(&both)?;
@@ -183,10 +186,10 @@ net_test!(who_is_no_user_any_more_is_put_out, |network| {
             gateway.is_open(open)?;
             gateway.configure(&both)?;
             ensure!(gateway.reload()?);
-            // He is one again, and what he had been active is not over.
+            // The user is active again, and the grant has time left.
             gateway.is_open(Family::V4)?;
         }
-        // Gone while the daemon was not there.
+        // Removed while the daemon was stopped.
         gateway.stop(Signal::SIGTERM)?;
         gateway.is_open(Family::V4)?;
         gateway.configure(USERS)?;
@@ -211,7 +214,7 @@ net_test!(a_service_behind_the_gateway_is_reached_after_a_knock, |network| {
         let folder = gateway.folder.path().display().to_string();
         shell(&format!("dropbearkey -t ed25519 -f {folder}/key"))?;
         inside(&format!("dropbear -p 2200 -P {folder}/pid -r {folder}/key"))?;
-        // It listens, and the gateway knows the way: a packet that waits for that looks like one that was dropped.
+        // Wait until it listens and the gateway has resolved its address: a packet queued for that looks dropped.
         for host in ["10.0.0.10:2200", "[fd00::10]:2200"] {
             wait(host, || Ok(TcpStream::connect(host).is_ok()), |up| *up)?;
         }
@@ -242,7 +245,7 @@ net_test!(a_service_behind_the_gateway_is_reached_after_a_knock, |network| {
     Ok(())
 });
 
-net_test!(rules_that_somebody_takes_away_come_back, |network| {
+net_test!(rules_that_another_program_removes_are_restored, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
@@ -257,8 +260,8 @@ net_test!(rules_that_somebody_takes_away_come_back, |network| {
     Ok(())
 });
 
-net_test!(rules_and_grants_of_a_firewall_that_was_loaded_anew_come_back_at_the_signal, |network| {
-    // Nobody looks at the rules of iptables by himself, so nothing but the signal can have them made.
+net_test!(sigusr1_restores_rules_and_grants_after_a_firewall_reload, |network| {
+    // pkdd does not check iptables rules by itself, so only the signal can restore them.
     let mut gateway = Gateway::new(network, "iptables")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
@@ -273,7 +276,7 @@ net_test!(rules_and_grants_of_a_firewall_that_was_loaded_anew_come_back_at_the_s
     }
     for family in Family::BOTH {
         let stranger = network.banner(family.other(), family.ssh())?;
-        ensure!(stranger.is_some(), "{family:?}: rules are there still");
+        ensure!(stranger.is_some(), "{family:?}: the rules are still there");
     }
     gateway.signal(Signal::SIGUSR1)?;
     for (family, nonce) in Family::BOTH.into_iter().zip([1, 2]) {
@@ -285,10 +288,10 @@ net_test!(rules_and_grants_of_a_firewall_that_was_loaded_anew_come_back_at_the_s
     Ok(())
 });
 
-net_test!(a_capture_is_explained, |network| {
+net_test!(replay_explains_each_knock_in_a_capture, |network| {
     let gateway = Gateway::new(network, "nft")?;
     let time = now()?;
-    // Of the classic format: magic, version 2.4, no offsets, packets of 65,535 bytes, raw IP.
+    // A pcap header: magic, version 2.4, no offsets, snaplen 65,535, raw IP.
     let mut file: Vec<u8> = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101]
         .iter()
         .flat_map(|word| word.to_ne_bytes())
@@ -312,7 +315,7 @@ net_test!(a_capture_is_explained, |network| {
     }
     let path = gateway.path("knocks.pcap");
     fs::write(&path, &file)?;
-    let told = gateway.run(&["replay", &path.to_string_lossy()])?;
+    let output = gateway.run(&["replay", &path.to_string_lossy()])?;
     let parts = [
         "accept; user me, whose clock is 3 s behind",
         "replay; ",
@@ -320,19 +323,22 @@ net_test!(a_capture_is_explained, |network| {
         "tag; ",
         "window; its time is 99 s ahead of",
     ];
-    let lines: Vec<&str> = told.lines().collect();
-    ensure!(lines.len() == 6 && lines[5].starts_with("5 packets, 5 of them UDP datagrams: 1 "), "{told}");
+    let lines: Vec<&str> = output.lines().collect();
+    ensure!(lines.len() == 6 && lines[5].starts_with("5 packets, 5 of them UDP datagrams: 1 "), "{output}");
     for (line, part) in lines.iter().zip(parts) {
-        ensure!(line.contains("from 192.0.2.7 to port 40000, tag ") && line.contains(part), "{part}: {told}");
+        ensure!(
+            line.contains("from 192.0.2.7 to port 40000, tag ") && line.contains(part),
+            "{part}: {output}"
+        );
     }
-    // Wrong files are told of in one line.
+    // Invalid files are reported in one line.
     for wrong in [&file[..file.len() - 3], &file[..30], b"no capture at all, only text in it", b""] {
         fs::write(&path, wrong)?;
         let output = gateway.command(&["replay", &path.to_string_lossy()]).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
-            output.status.code() == Some(1) && said.lines().count() == 1 && said.contains("knocks.pcap"),
-            "{said}"
+            output.status.code() == Some(1) && error.lines().count() == 1 && error.contains("knocks.pcap"),
+            "{error}"
         );
     }
     Ok(())

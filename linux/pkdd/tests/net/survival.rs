@@ -1,4 +1,4 @@
-//! What must outlive the process, and what must not be done without.
+//! Kills, restarts, reboots and floods: grants survive, and replays stay refused.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,26 +25,28 @@ use crate::{
     gateway::{Gateway, KEY, PORT, TAG, now, payload},
 };
 
-/// What a service manager is told, which the test below plays.
+/// The unit's options that the tests below stand in for.
 #[test]
-fn its_unit_has_it_back_at_once_and_keeps_its_memory() {
+fn the_unit_restarts_pkdd_at_once_and_keeps_its_run_folder() {
     let unit = include_str!("../../../debian/pkdd.service");
     for line in
         ["Restart=always", "RestartSec=100ms", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes"]
     {
-        assert!(unit.lines().any(|active| active == line), "no line {line}");
+        assert!(unit.lines().any(|other| other == line), "no line {line}");
     }
 }
 
-/// Knocks a life; few enough that all lives of one second fit into a cache.
+/// Knocks per run; few enough that the knocks of one second fit into a cache.
 const BURST: u64 = 8;
 
-/// Where a killed daemon was with the first knock of its life.
+/// When the daemon was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Killed {
+    /// Before the first knock was written to the journal.
     Before,
-    /// The knock is written down, and opens nothing yet.
+    /// After that, but before its grant was made.
     Between,
+    /// After the grant was made.
     After,
 }
 
@@ -52,57 +54,57 @@ fn entries(gateway: &Gateway<'_>) -> Result<u64> {
     Ok(fs::metadata(gateway.path("run/journal"))?.len() / 64)
 }
 
-fn may_pass(address: IpAddr) -> Result<bool> {
+fn has_grant(address: IpAddr) -> Result<bool> {
     let set = SetPath { table: pktables::TABLE, set: "pk-ssh-4" };
     Ok(Sets::open()?.list(set)?.iter().any(|element| element.address == address))
 }
 
-/// Kills it at another moment each time: when so many of the knocks that come in have been written down. Nothing waits
-/// between the look and the kill, or it would have gone on.
-fn kill_during(gateway: &mut Gateway<'_>, from: IpAddr, burst: &[[u8; LENGTH]], life: u64) -> Result<Killed> {
+/// Kills the daemon at another moment in each run: after a certain number of knocks was written to the journal. Nothing
+/// happens between the check and the kill, so that the daemon does not get further.
+fn kill_during(gateway: &mut Gateway<'_>, from: IpAddr, burst: &[[u8; LENGTH]], run: u64) -> Result<Killed> {
     let begun = entries(gateway)?;
-    let wanted = begun + if life.is_multiple_of(2) { 1 } else { life / 2 % BURST };
+    let wanted = begun + if run.is_multiple_of(2) { 1 } else { run / 2 % BURST };
     let (network, to) = (gateway.network, SocketAddr::new(Family::V4.gateway(), PORT));
     thread::scope(|scope| {
         let knocks = scope.spawn(|| burst.iter().try_for_each(|payload| network.send(from, to, payload)));
         let limit = Instant::now() + LIMIT;
         while entries(gateway)? < wanted {
-            ensure!(Instant::now() < limit, "life {life}: {:#?} {:?}", gateway.lines(), gateway.status());
+            ensure!(Instant::now() < limit, "run {run}: {:#?} {:?}", gateway.lines(), gateway.status());
             thread::yield_now();
         }
         gateway.signal(Signal::SIGKILL)?;
         knocks.join().map_err(|_| anyhow!("a panic"))?
     })?;
     gateway.stop(Signal::SIGKILL)?;
-    match (entries(gateway)? > begun, may_pass(from)?) {
+    match (entries(gateway)? > begun, has_grant(from)?) {
         (false, false) => Ok(Killed::Before),
         (true, false) => Ok(Killed::Between),
         (true, true) => Ok(Killed::After),
-        (false, true) => bail!("life {life}: {from} may pass for a knock that is not written down"),
+        (false, true) => bail!("run {run}: {from} has a grant for a knock that is not in the journal"),
     }
 }
 
-net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| {
+net_test!(a_kill_during_knocks_loses_no_grant_and_accepts_no_replay, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
-    // A user with a wide window, so that old knocks would be fresh enough all along.
+    // A wide window, so that no knock leaves it during the test.
     let users = "\n[service.ssh]\nport = 22\nseconds = 600\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nwindow = 3600\nservices = ['ssh']\n";
     gateway.configure(users)?;
-    // The flood of one source is not what is tried here.
+    // The rate limit is not the subject of this test.
     let toml = fs::read_to_string(gateway.path("pkdd.toml"))?.replace("[gate]", "[gate]\nrate = 100000");
     fs::write(gateway.path("pkdd.toml"), toml)?;
     let to = SocketAddr::new(Family::V4.gateway(), PORT);
     let mut sent = Vec::new();
     let mut kills = Vec::new();
-    for life in 0..200_u32 {
+    for run in 0..200_u32 {
         gateway.start()?;
-        // Each life gets knocks from an address of its own, and is killed while they come in.
-        let address = format!("192.0.2.{}", 10 + life);
+        // Each run receives knocks from a new address, and is killed meanwhile.
+        let address = format!("192.0.2.{}", 10 + run);
         shell(&format!("nsenter --net=/run/netns/client ip addr add {address}/24 dev cl"))?;
         let burst: Vec<_> = (0..u32::try_from(BURST)?)
-            .map(|number| payload(KEY, TAG, now()?, life * 100 + number))
+            .map(|number| payload(KEY, TAG, now()?, run * 100 + number))
             .collect::<Result<_>>()?;
-        kills.push(kill_during(&mut gateway, address.parse()?, &burst, life.into())?);
+        kills.push(kill_during(&mut gateway, address.parse()?, &burst, run.into())?);
         sent.extend(burst);
     }
     for moment in [Killed::Before, Killed::Between, Killed::After] {
@@ -114,7 +116,7 @@ net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| 
     let status = gateway.status()?;
     let grants = status["grants"].as_array().context("no grants")?;
     let addresses: Vec<&str> = grants.iter().filter_map(|grant| grant["address"].as_str()).collect();
-    // Whose knock was written down may pass, and nobody else.
+    // Exactly the sources of knocks in the journal have grants.
     let accepted = Journal::open(&gateway.path("run/journal"))?.entries;
     let mut written: Vec<String> = accepted
         .iter()
@@ -125,28 +127,28 @@ net_test!(killed_during_knocks_it_loses_no_grant_and_replays_nothing, |network| 
         .collect();
     written.sort();
     written.dedup();
-    let mut passing: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).collect();
-    passing.sort();
-    ensure!(passing == written, "{} pass, {} were written down", passing.len(), written.len());
+    let mut granted: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).collect();
+    granted.sort();
+    ensure!(granted == written, "{} have grants, {} are in the journal", granted.len(), written.len());
     let accepting = kills.iter().filter(|kill| **kill != Killed::Before).count();
-    ensure!(passing.len() == accepting, "{} pass, {accepting} lives accepted anything", passing.len());
-    // What was accepted is a replay now. What was lost when it was killed may count once, and then no more.
+    ensure!(granted.len() == accepting, "{} have grants, {accepting} runs accepted a knock", granted.len());
+    // Accepted knocks are replays now. Knocks lost in a kill may be accepted once, but not again.
     let all = u64::try_from(sent.len())?;
     let lost =
         all - u64::try_from(accepted.iter().filter(|entry| matches!(entry, Entry::Accepted(_))).count())?;
-    for may_count in [lost, 0] {
+    for allowed in [lost, 0] {
         let (replays, accepts) = (gateway.counter("replay")?, gateway.counter("accept")?);
         for payload in &sent {
             network.send(Family::V4.client(), to, payload)?;
         }
         let counts = || Ok((gateway.counter("replay")? - replays, gateway.counter("accept")? - accepts));
         let (_, again) = wait("the replays", counts, |(replays, accepts)| replays + accepts >= all)?;
-        ensure!(again <= may_count, "{again} count again, {may_count} had been lost");
+        ensure!(again <= allowed, "{again} were accepted, {allowed} had been lost");
     }
     Ok(())
 });
 
-net_test!(after_a_reboot_nothing_of_before_counts, |network| {
+net_test!(after_a_reboot_earlier_knocks_are_refused, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
     let time = now()? + 5;
@@ -155,9 +157,9 @@ net_test!(after_a_reboot_nothing_of_before_counts, |network| {
     let floor = gateway.path("state/floor");
     wait("the floor on disk", || Ok(fs::read_to_string(&floor)?), |text| *text >= format!("{time}\n"))?;
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        let well = gateway.stop(signal)?;
-        ensure!(well == (signal == Signal::SIGTERM));
-        // What a reboot does: /run is empty, the rules are gone.
+        let succeeded = gateway.stop(signal)?;
+        ensure!(succeeded == (signal == Signal::SIGTERM));
+        // A reboot: /run is empty, the rules are gone.
         fs::remove_dir_all(gateway.path("run"))?;
         shell("nft flush ruleset")?;
         gateway.start()?;
@@ -165,13 +167,13 @@ net_test!(after_a_reboot_nothing_of_before_counts, |network| {
         let user = &gateway.status()?["users"][0];
         ensure!(user["floor"].as_u64() >= Some(now()? - 60), "{user}");
     }
-    // An orderly end is not waited for.
+    // After a clean end, knocks do not wait.
     let wait_now = gateway.status()?["users"][0]["wait"].as_u64().context("no wait")?;
     ensure!(wait_now <= 22, "{wait_now}");
     Ok(())
 });
 
-net_test!(a_first_start_without_memory_waits_one_window, |network| {
+net_test!(a_first_start_without_a_floor_waits_for_one_window, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     fs::remove_file(gateway.path("state/floor"))?;
     gateway.start()?;
@@ -182,24 +184,24 @@ net_test!(a_first_start_without_memory_waits_one_window, |network| {
     Ok(())
 });
 
-net_test!(one_folder_has_one_daemon_and_one_group_one_listener, |network| {
+net_test!(a_folder_and_a_group_can_have_only_one_daemon, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
-    for (text, said) in [("", "another pkdd runs"), ("else", "cannot take the packets of NFLOG's group")] {
+    for (text, message) in [("", "another pkdd is running"), ("else", "cannot use NFLOG group")] {
         let toml = fs::read_to_string(gateway.path("pkdd.toml"))?;
         let other = gateway.path("other.toml");
         fs::write(&other, if text.is_empty() { toml } else { toml.replace("/run'", "/run2'") })?;
         let output = gateway.command_with("other.toml", &["run"]).output()?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
-            output.status.code() == Some(1) && error.contains(said) && error.lines().count() == 1,
+            output.status.code() == Some(1) && error.contains(message) && error.lines().count() == 1,
             "{error}"
         );
     }
     gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, 1)?)
 });
 
-net_test!(nobody_else_can_read_its_files, |network| {
+net_test!(others_cannot_read_the_files, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
     gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, 1)?)?;
@@ -212,7 +214,7 @@ net_test!(nobody_else_can_read_its_files, |network| {
     Ok(())
 });
 
-net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start, |network| {
+net_test!(a_grant_interrupted_by_a_kill_is_made_at_the_next_start, |network| {
     let mut gateway = Gateway::new(network, "iptables")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     let fifo = gateway.path("go-on");
@@ -221,7 +223,7 @@ net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start,
         "#!/bin/sh\nread word < {} || exit 1\nexec /usr/sbin/iptables-nft-restore \"$@\"\n",
         fifo.display()
     );
-    // Whether the program that makes the grant goes on when the daemon is gone.
+    // Whether the program that makes the grant continues after the daemon was killed.
     for (nonce, goes_on) in [(1, false), (2, true)] {
         programs(&mut gateway, "", "")?;
         gateway.start()?;
@@ -229,14 +231,14 @@ net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start,
         programs(&mut gateway, "iptables-restore", &slow)?;
         let knock = payload(KEY, TAG, now()?, nonce)?;
         network.send(Family::V4.client(), SocketAddr::new(Family::V4.gateway(), PORT), &knock)?;
-        // Somebody reads there: the firewall has been request, and does not answer.
+        // The FIFO has a reader: the firewall's program is running, and blocks.
         let open = || Ok(OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).ok());
-        let mut word = wait("the firewall's program", open, Option::is_some)?.context("it was there")?;
+        let mut word = wait("the firewall's program", open, Option::is_some)?.context("no FIFO")?;
         gateway.stop(Signal::SIGKILL)?;
         let written = Journal::open(&gateway.path("run/journal"))?.entries;
         let is_it =
             |entry: &Entry| matches!(entry, Entry::Accepted(knock) if knock.source == Family::V4.client());
-        ensure!(written.iter().any(is_it), "it is not written down: {written:?}");
+        ensure!(written.iter().any(is_it), "the knock is not in the journal: {written:?}");
         gateway.is_closed(Family::V4)?;
         if goes_on {
             word.write_all(b"go\n")?;
@@ -247,7 +249,7 @@ net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start,
         gateway.start()?;
         gateway.is_open(Family::V4)?;
         gateway.expect("replay", Family::V4, &knock)?;
-        // The next row begins with a closed door.
+        // The next row starts with a closed port.
         gateway.stop(Signal::SIGTERM)?;
         gateway.run(&["clear"])?;
         fs::remove_dir_all(gateway.path("run"))?;
@@ -257,14 +259,14 @@ net_test!(killed_while_the_firewall_makes_a_grant_it_makes_it_at_its_next_start,
 });
 
 net_test!(honest_knocks_are_accepted_during_a_flood_of_forgeries, |network| {
-    /// Of each source, in a second and at once.
+    /// The rate limit per source and second, and its burst.
     const RATE: u64 = 20;
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
     let to = SocketAddr::new(Family::V4.gateway(), PORT);
     let (sent, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    // Forgeries with the right tag and time, as fast as one thread can, until the last honest knock is through.
+    // Forgeries with the right tag and time, as fast as one thread can send them, until the last honest knock.
     let flood = || {
         let socket = UdpSocket::bind((Family::V4.other(), 0))?;
         let forged = payload("another key", TAG, now()?, 1)?;
@@ -309,12 +311,9 @@ net_test!(honest_knocks_are_accepted_during_a_flood_of_forgeries, |network| {
         flood.join().map_err(|_| anyhow!("a panic"))?.and(done)
     })?;
     let (forged, sent) = (gateway.counter("digest")?, sent_so_far()?);
-    // What the kernel lets through until now, however long it took.
+    // The rate limit's maximum for the time that has passed.
     let most = RATE + RATE * (begin.elapsed().as_secs() + 1);
-    ensure!(
-        (1..=most).contains(&forged),
-        "{forged} of {sent} forgeries were looked at, {most} at most may be"
-    );
+    ensure!((1..=most).contains(&forged), "{forged} of {sent} forgeries reached pkdd, expected 1–{most}");
     ensure!(gateway.counter("accept")? == 12);
     Ok(())
 });
