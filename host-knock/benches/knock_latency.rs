@@ -16,9 +16,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pkd_netns::{
+    namespace::As,
     network::{self, Family, Network},
     process::{LIMIT, shell},
-    room::As,
 };
 
 use gateway::{Gateway, SSH};

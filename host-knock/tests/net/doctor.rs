@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 use pkd_netns::{
+    namespace::As,
     network::{Family, Network, inside_as},
     process::text,
-    room::As,
 };
 
 use crate::gateway::{Gateway, SSH};

@@ -4,9 +4,9 @@ use std::{fs, net::SocketAddr};
 
 use anyhow::{Result, ensure};
 use pkd_netns::{
+    namespace::As,
     network::{Family, Network, inside_as},
     process::shell,
-    room::As,
 };
 
 use crate::gateway::{Gateway, SSH};

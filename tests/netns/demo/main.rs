@@ -15,9 +15,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use pkd_netns::{
+    namespace::{self, As},
     network::{Family, Network, folder},
     process::{LIMIT, Running, shell, text, wait},
-    room::{self, As},
     sshd::Sshd,
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -48,9 +48,9 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let mut words = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(pkdd), Some(knock)) = (words.next(), words.next()) else { bail!(USAGE) };
-    if !room::is_inside() {
+    if !namespace::is_inside() {
         let programs = [pkdd.as_os_str(), knock.as_os_str()];
-        return room::enter_program(As::RootIfPossible, &programs);
+        return namespace::enter_program(As::RootIfPossible, &programs);
     }
     // Port 22 is a privileged port, which sshd binds as the user who started the demo.
     shell("mount -t tmpfs tmpfs /run && echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start")?;

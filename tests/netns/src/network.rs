@@ -1,4 +1,4 @@
-//! A gateway and its clients, each in a network namespace, in a user namespace that belongs to the test.
+//! A gateway and its clients, each in a network namespace.
 
 use std::{
     fs::{self, File},
@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    namespace::{self, As},
     probe,
     process::{Running, knock_program, shell, wait},
-    room::{self, As},
 };
 
 const CLIENT: &str = "client";
 
-/// Makes a test that runs in a network of its own.
+/// Defines a test that runs in its own network.
 #[macro_export]
 macro_rules! net_test {
     ($(#[$about:meta])* $name:ident, $body:expr) => {
@@ -31,34 +31,34 @@ macro_rules! net_test {
 }
 pub use net_test;
 
-/// Runs the same test once more, in namespaces of its own, and there `body`.
+/// Runs the test `path` again in new namespaces, and `body` there.
 ///
 /// # Errors
-/// It failed, or there are no namespaces.
+/// Namespaces are not available, or the test failed.
 pub fn inside(path: &str, body: fn(&Network) -> Result<()>) -> Result<()> {
-    inside_as(As::RootOfTheRoom, path, body)
+    inside_as(As::RootInNamespace, path, body)
 }
 
-/// The same, as somebody.
+/// Like [`inside`], as another user.
 ///
 /// # Errors
-/// As for [`inside`].
-pub fn inside_as(who: As, path: &str, body: fn(&Network) -> Result<()>) -> Result<()> {
-    let Some(said) = room::enter(path, who, None)? else {
+/// See [`inside`].
+pub fn inside_as(user: As, path: &str, body: fn(&Network) -> Result<()>) -> Result<()> {
+    let Some(output) = namespace::enter(path, user, None)? else {
         shell("mount -t tmpfs tmpfs /run")?;
         return body(&Network::set_up()?);
     };
-    for line in said.lines().filter_map(|line| line.strip_prefix("row: ")) {
+    for line in output.lines().filter_map(|line| line.strip_prefix("row: ")) {
         println!("{line}");
     }
     Ok(())
 }
 
-/// The gateway, which the test is at, and its client.
+/// The gateway, in whose namespace the test runs, and its client.
 #[derive(Debug)]
 pub struct Network(());
 
-/// One of the two families, and who is who in it.
+/// An address family, with the hosts' addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -68,7 +68,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both of them.
+    /// Both families.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     fn host(self, last: u8) -> IpAddr {
@@ -84,13 +84,13 @@ impl Family {
         self.host(1)
     }
 
-    /// Where the gateway's SSH server is.
+    /// The gateway's SSH server.
     #[must_use]
     pub fn ssh(self) -> SocketAddr {
         SocketAddr::new(self.gateway(), 22)
     }
 
-    /// The client, and what it sends from by itself.
+    /// The client's default address.
     #[must_use]
     pub fn client(self) -> IpAddr {
         self.host(2)
@@ -104,7 +104,7 @@ impl Family {
 }
 
 impl Network {
-    /// Makes the network in the namespace that this process is in, with its own `/run`.
+    /// Sets up the network in this process's namespace, which must have its own `/run`.
     ///
     /// # Errors
     /// Returns an error if a command fails.
@@ -116,10 +116,10 @@ impl Network {
         inside("ip link set cl up")?;
         for family in Family::BOTH {
             let length = if family == Family::V4 { 24 } else { 64 };
-            // Usable at once, without a look for duplicates.
+            // Usable at once, without duplicate address detection.
             let nodad = if family == Family::V4 { "" } else { "nodad" };
             shell(&format!("ip addr add {}/{length} dev gw {nodad}", family.gateway()))?;
-            // The first is what the client sends from by itself.
+            // The order decides which address is the client's default.
             let order = if family == Family::V4 {
                 [family.client(), family.other()]
             } else {
@@ -132,18 +132,18 @@ impl Network {
         Ok(Self(()))
     }
 
-    /// Does something where the clients are; programs that it starts are there too.
+    /// Calls a function in the clients' namespace. Programs that it starts run there too.
     ///
     /// # Errors
-    /// It failed.
-    pub fn at_client<R: Send>(&self, act: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-        room::at(CLIENT, act)
+    /// The function failed.
+    pub fn at_client<R: Send>(&self, call: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        namespace::at(CLIENT, call)
     }
 
     /// Runs the real `knock` at the client.
     ///
     /// # Errors
-    /// It failed.
+    /// `knock` failed.
     pub fn knock(&self, arguments: &[&str]) -> Result<()> {
         let output = self.at_client(|| Ok(Command::new(knock_program()?).args(arguments).output()?))?;
         ensure!(output.status.success(), "knock: {}", String::from_utf8_lossy(&output.stderr));
@@ -153,7 +153,7 @@ impl Network {
     /// Sends a datagram from this address of the client.
     ///
     /// # Errors
-    /// It failed.
+    /// The datagram could not be sent.
     pub fn send(&self, from: IpAddr, to: SocketAddr, payload: &[u8]) -> Result<()> {
         self.at_client(|| {
             let socket = UdpSocket::bind((from, 0))?;
@@ -162,10 +162,11 @@ impl Network {
         })
     }
 
-    /// The first line of whoever listens there, for this address of the client; `None`: the gateway drops what it sends.
+    /// Connects from this address of the client and returns the server's first line; `None` if the gateway drops the
+    /// connection.
     ///
     /// # Errors
-    /// It is refused, or it failed.
+    /// The connection was refused or failed.
     pub fn banner(&self, from: IpAddr, to: SocketAddr) -> Result<Option<String>> {
         let Some(mut stream) = self.connection(from, to)? else { return Ok(None) };
         let mut bytes = [0; 64];
@@ -174,24 +175,24 @@ impl Network {
         Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
     }
 
-    /// A connection that stays open; `None`: the gateway drops what the client sends.
+    /// Opens a connection; `None` if the gateway drops it.
     ///
     /// # Errors
-    /// It is refused, or it failed.
+    /// The connection was refused or failed.
     pub fn connection(&self, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
         probe::connect(CLIENT, from, to)
     }
 }
 
-/// Whether both ends of a connection to an SSH server still hear each other.
+/// Checks that a connection to an SSH server still works in both directions.
 ///
 /// # Errors
-/// It failed.
+/// The connection is closed or silent.
 pub fn still_speaks(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"SSH-2.0-test\r\n")?;
     let mut heard = 0;
     let mut bytes = [0; 2048];
-    // The banner, and the offer of algorithms that answers ours.
+    // The banner, and the list of algorithms that answers ours.
     while heard < 200 {
         let length = stream.read(&mut bytes).context("the connection fell silent")?;
         ensure!(length > 0, "the connection was closed");
@@ -200,10 +201,10 @@ pub fn still_speaks(stream: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// A real SSH server of the gateway, on this port of all its addresses.
+/// Starts a real SSH server on this port of the gateway.
 ///
 /// # Errors
-/// It failed.
+/// The server does not start.
 pub fn ssh_server(port: u16, folder: &Path) -> Result<Running> {
     let key = folder.join(format!("host-key-{port}"));
     let path = key.display();
@@ -223,12 +224,12 @@ pub fn ssh_server(port: u16, folder: &Path) -> Result<Running> {
     Ok(running)
 }
 
-/// A folder of the test's own, which goes with the test.
+/// A folder for the test, which is removed at its end.
 ///
 /// # Errors
-/// It failed.
+/// The folder cannot be created.
 pub fn folder() -> Result<tempfile::TempDir> {
-    // The /run of the test, so that nothing of it stays.
+    // /run is the test's own, so nothing is left behind.
     fs::create_dir_all("/run/test")?;
     Ok(tempfile::tempdir_in("/run/test")?)
 }

@@ -1,8 +1,8 @@
-//! Whether a gateway lets TCP in, judged by what is seen on its wires and not by how long it stays silent.
+//! Whether a gateway accepts TCP, judged by the packets on its interfaces and not by a timeout.
 //!
-//! A dropped packet tells its sender nothing, and on a slow host an open port is silent for a while, too. So the
-//! gateway's own interfaces are watched. A packet is dropped if it has come in, all that came in with it has been
-//! dealt with, and nothing has gone out for it: no answer, and not the packet itself on its way to another host.
+//! A dropped packet gets no answer, but on a slow host an open port is silent for a while, too. So the gateway's own
+//! interfaces are watched. A packet was dropped if it has come in, everything that came in with it has been processed,
+//! and nothing has gone out for it: no answer, and not the packet itself on its way to another host.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -22,28 +22,28 @@ use nix::{
 };
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use crate::{process::LIMIT, room};
+use crate::{namespace, process::LIMIT};
 
-/// Where marks are sent to; no test guards it. It does not matter whether anybody answers.
-const NOBODY: u16 = 1;
+/// The port that marks are sent to. No test guards it, and it does not matter whether it answers.
+const MARK_PORT: u16 = 1;
 
-/// A connection to `to` from this address of a host; `None`: the gateway, where the caller is, drops it. Reading from
-/// it fails after [`LIMIT`].
+/// Connects to `to` from this address of a host; `None` if the gateway, in whose namespace the caller is, drops it.
+/// Reading from the connection fails after [`LIMIT`].
 ///
 /// # Errors
-/// It is refused, or it takes longer than [`LIMIT`] to come to an end.
+/// The connection was refused, or took longer than [`LIMIT`].
 pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
     let wires = Wires::watch()?;
-    room::at(host, || {
+    namespace::at(host, || {
         let socket = begin(from, to)?;
         let own = address(&socket)?;
-        // The beginning of a connection is answered at once, by the kernel.
+        // The kernel answers a SYN at once.
         if wires.fate(1, own, to.ip(), || marks(from, to.ip()))? == Fate::Dropped {
             return Ok(None);
         }
         wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
         if let Some(error) = socket.take_error()? {
-            return Err(error).context("it is answered, and not let in");
+            return Err(error).context("the connection was refused");
         }
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(LIMIT))?;
@@ -51,34 +51,34 @@ pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStr
     })
 }
 
-/// Says something on a connection that began at a host, and hears what the other end says; `None`: the gateway, where
-/// the caller is, drops it.
+/// Sends data on a host's connection, and returns the answer; `None` if the gateway, in whose namespace the caller is,
+/// drops it.
 ///
 /// # Errors
-/// The connection has ended, or the other end says nothing for [`LIMIT`].
+/// The connection has ended, or there is no answer for [`LIMIT`].
 pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<String>> {
     let wires = Wires::watch()?;
     stream.write_all(words)?;
     let (own, to) = (stream.local_addr()?, stream.peer_addr()?.ip());
-    // Whoever gets data may wait before he says so, but not where he gets it twice.
-    let fate = wires.fate(2, own, to, || room::at(host, || marks(own.ip(), to)))?;
+    // A receiver may delay its acknowledgement, but not for data that it receives twice.
+    let fate = wires.fate(2, own, to, || namespace::at(host, || marks(own.ip(), to)))?;
     if fate == Fate::Dropped {
         return Ok(None);
     }
     stream.set_read_timeout(Some(LIMIT))?;
     let mut bytes = [0; 64];
-    let length = stream.read(&mut bytes).context("it was let in, and nobody says anything")?;
+    let length = stream.read(&mut bytes).context("the data was let in, but there is no answer")?;
     Ok(Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()))
 }
 
-/// Sends the first packet of a connection, and waits for nothing.
+/// Sends the first packet of a connection, without waiting.
 fn begin(from: IpAddr, to: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
     socket.set_nonblocking(true)?;
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
-            Err(error).context("it is answered, and not let in")
+            Err(error).context("the connection was refused")
         }
         _ => Ok(socket),
     }
@@ -88,8 +88,8 @@ fn address(socket: &Socket) -> Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("a socket without an address")
 }
 
-/// Sends a mark from each processor. What was sent before is dealt with when all marks have come in: a wire between
-/// namespaces has a queue a processor, and each is worked off in order.
+/// Sends a mark from each processor. Earlier packets have been processed when all marks have come in: a veth has one
+/// queue per processor, and each is processed in order.
 fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
     let here = Pid::from_raw(0);
     let allowed = sched_getaffinity(here)?;
@@ -99,7 +99,7 @@ fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
             let mut one = CpuSet::new();
             one.set(processor)?;
             sched_setaffinity(here, &one)?;
-            marks.push(begin(from, SocketAddr::new(to, NOBODY))?);
+            marks.push(begin(from, SocketAddr::new(to, MARK_PORT))?);
         }
     }
     sched_setaffinity(here, &allowed)?;
@@ -108,12 +108,12 @@ fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Somebody has it: it was answered, or sent on.
+    /// It was answered or forwarded.
     LetIn,
     Dropped,
 }
 
-/// All interfaces of the namespace in which it was made, from the moment at which it was made.
+/// Captures packets on all interfaces of the current namespace.
 struct Wires(Socket);
 
 impl Wires {
@@ -121,15 +121,14 @@ impl Wires {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let all = socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)?;
         let wires = Self(all.into());
-        // A flood of UDP would leave no room for what is looked for.
+        // A flood of UDP would fill the buffer.
         wires
             .0
             .attach_filter(&TCP_ALONE.map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word)))?;
         Ok(wires)
     }
 
-    /// What becomes of the data or the beginning of a connection from `own`, of which `copies` have to come in before
-    /// `marks` are sent.
+    /// The fate of data or a SYN from `own`. `copies` of it have to come in before `marks` are sent.
     fn fate(
         &self,
         copies: usize,
@@ -141,7 +140,7 @@ impl Wires {
         let mut end = None;
         for _ in 0..copies {
             loop {
-                let seen = self.next(limit).with_context(|| format!("nothing of {own} has come in"))?;
+                let seen = self.next(limit).with_context(|| format!("nothing of {own} came in"))?;
                 if seen.lets_in(own, end) {
                     return Ok(Fate::LetIn);
                 }
@@ -154,7 +153,7 @@ impl Wires {
         let sent = marks()?;
         let mut missing = sent.iter().map(address).collect::<Result<Vec<_>>>()?;
         while !missing.is_empty() {
-            let seen = self.next(limit).with_context(|| format!("no mark of {own} has come to {to}"))?;
+            let seen = self.next(limit).with_context(|| format!("no mark of {own} reached {to}"))?;
             if seen.lets_in(own, end) {
                 return Ok(Fate::LetIn);
             }
@@ -183,7 +182,7 @@ impl Wires {
 fn wait_for(socket: &Socket, event: PollFlags, limit: Instant) -> Result<()> {
     loop {
         let left = limit.saturating_duration_since(Instant::now());
-        ensure!(left > Duration::ZERO, "after {} s nothing has come", LIMIT.as_secs());
+        ensure!(left > Duration::ZERO, "no packet after {} s", LIMIT.as_secs());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(socket.as_fd(), event)], left) {
             Ok(0) | Err(Errno::EINTR) => {}
@@ -193,7 +192,7 @@ fn wait_for(socket: &Socket, event: PollFlags, limit: Instant) -> Result<()> {
     }
 }
 
-/// A program of the kernel's packet filter (`linux/filter.h`): code, instructions to skip if so and if not, operand.
+/// A packet filter program (`linux/filter.h`): code, jump if true, jump if false, operand.
 const TCP_ALONE: [(u16, u8, u8, u32); 10] = [
     // The version of IP.
     (0x30, 0, 0, 0),
@@ -206,26 +205,26 @@ const TCP_ALONE: [(u16, u8, u8, u32); 10] = [
     // IPv6's next header.
     (0x30, 0, 0, 6),
     (0x15, 0, 1, 6),
-    // All of it, or nothing.
+    // Accept the whole packet, or drop it.
     (0x06, 0, 0, 0xffff),
     (0x06, 0, 0, 0),
 ];
 
-/// A segment of TCP on one of the wires.
+/// A TCP segment on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     goes_out: bool,
     source: SocketAddr,
     destination: SocketAddr,
     number: u32,
-    /// Bytes of data; the beginning of a connection counts as one, as it does in numbers.
+    /// Bytes of data; a SYN counts as one, as it does in sequence numbers.
     length: u32,
-    /// The number up to which its sender has everything.
+    /// The sequence number up to which its sender has received everything.
     acknowledges: Option<u32>,
 }
 
 impl Segment {
-    /// Reads a packet from its IP header on; `None`: it is no TCP.
+    /// Parses a packet that starts with its IP header; `None` if it is not TCP.
     fn read(packet: &[u8], goes_out: bool) -> Option<Self> {
         const TCP: u8 = 6;
         let (header, whole, source, destination): (usize, usize, IpAddr, IpAddr) = match packet.first()? >> 4
@@ -258,12 +257,12 @@ impl Segment {
         })
     }
 
-    /// Whether it shows that somebody has what came from `own` up to this number.
+    /// Whether this segment shows that data from `own` up to the sequence number `end` was let in.
     fn lets_in(&self, own: SocketAddr, end: Option<u32>) -> bool {
         let Some(end) = end.filter(|_| self.goes_out) else { return false };
-        // Numbers begin again after the last one.
+        // Sequence numbers wrap around.
         let has = self.acknowledges.is_some_and(|number| number.wrapping_sub(end) < 1 << 31);
-        // Only its destination changes on its way to another host.
+        // When the data is forwarded, only its destination changes.
         self.destination == own && has || self.source == own && self.length > 0
     }
 }

@@ -14,10 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 /// How long anything may take before a test gives up.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks again until the answer is the one that is waited for.
+/// Calls `ask` until `is_it` accepts its answer.
 ///
 /// # Errors
-/// Asking failed, or it took longer than [`LIMIT`].
+/// `ask` failed, or it took longer than [`LIMIT`].
 pub fn wait<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl FnMut() -> Result<T>,
@@ -30,15 +30,15 @@ pub fn wait<T: std::fmt::Debug>(
             return Ok(answer);
         }
         ensure!(begin.elapsed() < LIMIT, "{what}: after {} s it is still {answer:?}", LIMIT.as_secs());
-        // The pause between two questions, so that what is waited for gets the processor.
+        // Leaves the processor to other programs.
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Runs a line of sh; what it printed.
+/// Runs a line of sh, and returns its output.
 ///
 /// # Errors
-/// It did not end well.
+/// The command failed.
 pub fn shell(line: &str) -> Result<String> {
     let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -47,13 +47,13 @@ pub fn shell(line: &str) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
-/// What a program printed.
+/// A program's output as text.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Ends with what it belongs to.
+/// A child process that is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running(pub Child);
 
@@ -64,23 +64,23 @@ impl Drop for Running {
     }
 }
 
-/// The client's program.
+/// The path of `knock`.
 ///
 /// # Errors
-/// It cannot be built.
+/// `knock` cannot be built.
 pub fn knock_program() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || built("host-knock", "knock").map_err(|error| format!("{error:#}"));
     BUILT.get_or_init(build).clone().map_err(anyhow::Error::msg)
 }
 
-/// A program of a package, built where the test was, and as the test was.
+/// Builds a program of a package, in the test's target folder and profile.
 ///
 /// # Errors
-/// It cannot be built.
+/// The program cannot be built.
 pub fn built(package: &str, name: &str) -> Result<PathBuf> {
     let test = env::current_exe()?;
-    // Tests lie in `deps`.
+    // Tests are in `deps`.
     let folder = test.parent().and_then(|deps| deps.parent()).context("no folder")?;
     let program = folder.join(name);
     let mut cargo = Command::new(env!("CARGO"));

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::{sys::signal::Signal, unistd::User};
 use pkd_netns::{
+    namespace::As,
     network::{Family, Network, inside_as},
-    room::As,
 };
 
 use crate::{
@@ -61,5 +61,5 @@ fn root_changes_the_owner_of_its_folders_and_keeps_one_capability() -> Result<()
 #[test]
 fn root_in_a_user_namespace_changes_the_owner_of_its_folders_first() -> Result<()> {
     let path = concat!(module_path!(), "::root_in_a_user_namespace_changes_the_owner_of_its_folders_first");
-    inside_as(As::RootOfTheRoom, path, check_privileges)
+    inside_as(As::RootInNamespace, path, check_privileges)
 }

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 pub(crate) use pkd_netns::process::wait;
 use pkd_netns::{
+    namespace::{self, As},
     process::text,
-    room::{self, As},
 };
 use pktables::{Backend, Firewall, ServiceName};
 
@@ -77,7 +77,7 @@ pub(crate) use on_each_firewall;
 impl Netns {
     /// Runs a test in a namespace of its own; `path` is the path of the test, with the name of the crate.
     pub(crate) fn enter(path: &str, kind: Kind, test: fn(&Self) -> Result<()>) -> Result<()> {
-        let Some(output) = room::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
+        let Some(output) = namespace::enter(path, As::RootIfPossible, Some(Path::new(PROGRAMS)))? else {
             let Some(netns) = Self::set_up(kind)? else {
                 // Reported, because nothing was tested.
                 writeln!(io::stderr(), "---- {path}: skipped, iptables-legacy does not work here")?;

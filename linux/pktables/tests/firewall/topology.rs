@@ -14,8 +14,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+pub(crate) use pkd_netns::namespace::at;
 use pkd_netns::probe;
-pub(crate) use pkd_netns::room::at;
 
 use crate::netns::{run, wait};
 

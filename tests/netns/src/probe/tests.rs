@@ -30,7 +30,7 @@ fn table(chain: &str, rule: &str) -> Result<()> {
 
 net_test!(a_connection_is_open_dropped_or_refused, |_: &Network| {
     serve(22)?;
-    // What the gateway does to packets for port 22, who connects to which port, what comes of it.
+    // the gateway's treatment of packets, its chain, its rule, port, expected result
     let (input, early) = ("type filter hook input priority 0", "type filter hook prerouting priority -300");
     let rows = [
         ("nothing", "", "", 22, Ok(true)),
@@ -38,8 +38,8 @@ net_test!(a_connection_is_open_dropped_or_refused, |_: &Network| {
         ("drops them as early as it can", early, "tcp dport 22 drop", 22, Ok(false)),
         ("drops those for another port", input, "tcp dport 24 drop", 22, Ok(true)),
         ("rejects them", input, "tcp dport 22 reject with tcp reset", 22, Err(())),
-        ("has nobody there", input, "tcp dport 22 drop", 23, Err(())),
-        ("drops everything, what is sent to find that out too", input, "drop", 22, Ok(false)),
+        ("has no server", input, "tcp dport 22 drop", 23, Err(())),
+        ("drops everything, marks too", input, "drop", 22, Ok(false)),
     ];
     for (name, chain, rule, port, expected) in rows {
         if !chain.is_empty() {
@@ -57,23 +57,23 @@ net_test!(a_connection_is_open_dropped_or_refused, |_: &Network| {
     Ok(())
 });
 
-net_test!(an_answer_that_comes_late_is_no_silence, |_: &Network| {
+net_test!(a_late_answer_does_not_count_as_dropped, |_: &Network| {
     serve(22)?;
     for (family, network) in [(Family::V4, "ip saddr 192.0.2.1"), (Family::V6, "ip6 saddr 2001:db8::1")] {
-        // The first answer is lost on its way. The next one comes a second later.
+        // The first answer is lost. The next one comes a second later.
         let lost = format!(
             "nft 'add table inet t; add chain inet t c {{ type filter hook input priority 0; }}; \
              add rule inet t c {network} tcp sport 22 limit rate 1/hour burst 1 packets counter drop'"
         );
-        room::at("client", || shell(&lost))?;
+        namespace::at("client", || shell(&lost))?;
         ensure!(connect("client", family.client(), family.ssh())?.is_some(), "{family:?}");
-        let counted = room::at("client", || shell("nft list table inet t; nft delete table inet t"))?;
+        let counted = namespace::at("client", || shell("nft list table inet t; nft delete table inet t"))?;
         ensure!(counted.contains("counter packets 1 "), "{counted}");
     }
     Ok(())
 });
 
-net_test!(what_is_said_on_a_connection_is_heard_or_dropped, |_: &Network| {
+net_test!(data_on_a_connection_is_answered_or_dropped, |_: &Network| {
     serve(22)?;
     for family in Family::BOTH {
         let mut stream = connect("client", family.client(), family.ssh())?.context("it is closed")?;
@@ -114,9 +114,9 @@ fn packet(v6: bool, number: u32, flags: u8, acknowledges: u32, data: usize) -> V
 }
 
 #[test]
-fn a_packet_shows_who_has_what() {
+fn a_segment_is_parsed_from_ipv4_and_ipv6_packets() {
     let (client, gateway) = ("192.0.2.2:5".parse().unwrap(), "192.0.2.1:22".parse().unwrap());
-    // flags, number, number that is acknowledged, data, length
+    // name, flags, sequence number, acknowledged number, data, length, acknowledgement
     let rows =
         [("SYN", 2, 7, 0, 0, 1, None), ("RST", 20, 0, 8, 0, 0, Some(8)), ("data", 24, 7, 9, 3, 3, Some(9))];
     for (name, flags, number, acknowledges, data, length, has) in rows {
@@ -134,7 +134,7 @@ fn a_packet_shows_who_has_what() {
         let source = "[2001:db8::2]:5".parse().unwrap();
         let destination = "[2001:db8::1]:22".parse().unwrap();
         assert_eq!(Segment::read(&bytes, true), Some(Segment { source, destination, ..expected }), "{name}");
-        // Of the options and the data nothing is read.
+        // Options and data are not needed.
         for cut in 0..bytes.len() - data - 10 {
             assert_eq!(Segment::read(&bytes[..cut], true), None, "{name}, cut at {cut}");
         }
@@ -143,7 +143,7 @@ fn a_packet_shows_who_has_what() {
 }
 
 #[test]
-fn only_what_goes_out_and_covers_the_data_shows_that_it_was_let_in() {
+fn only_outgoing_segments_that_cover_the_data_show_that_it_was_let_in() {
     let (client, gateway): (SocketAddr, SocketAddr) =
         ("192.0.2.2:5".parse().unwrap(), "192.0.2.1:22".parse().unwrap());
     let (other, inner) = ("192.0.2.2:6".parse().unwrap(), "10.0.0.1:22".parse().unwrap());
