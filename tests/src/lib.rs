@@ -1,4 +1,4 @@
-//! The known answers of `tests/vectors/`, for every door to be held against.
+//! The known answers in `tests/vectors/`, for the tests of every verifier.
 
 use anyhow::{Context, Result};
 use pkd_core::{Key, Rule, Tag, Verdict, Window};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// Known payloads: `tests/vectors/classic.json`.
 #[derive(Debug, Deserialize)]
 pub struct Payload {
-    /// What it shows.
+    /// The subject of the case.
     pub name: String,
     /// `classic` or `pre1.0`.
     pub format: String,
@@ -25,54 +25,54 @@ pub struct Payload {
     pub payload_hex: String,
 }
 
-/// One rule and its cache, step by step: `tests/vectors/verdicts.json`.
+/// A rule and its replay cache, step by step: `tests/vectors/verdicts.json`.
 #[derive(Debug, Deserialize)]
 pub struct Scenario {
-    /// What it shows.
+    /// The subject of the case.
     pub name: String,
-    /// What it is for.
+    /// The purpose of the scenario.
     pub why: String,
     tag_hex: String,
     key_hex: String,
     window: u32,
-    /// Entries that the replay cache holds. Scenario files use the older word.
+    /// Capacity of the replay cache. The file keeps the older name.
     #[serde(rename = "guard_capacity")]
     pub cache_capacity: usize,
-    /// When the verifier started, without memory.
+    /// Time of the first start, without a saved floor.
     pub start: u64,
-    /// What happens then.
+    /// The events after the start.
     pub steps: Vec<Step>,
 }
 
-/// One thing that happens to a verifier.
+/// An event.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Step {
-    /// It is started anew.
+    /// The verifier restarts.
     Restart {
-        /// The clock then, Unix seconds.
+        /// The clock at the restart, Unix seconds.
         restart: u64,
-        /// The memory it starts with; none: it has to wait.
+        /// The saved floor; without one, the verifier waits for one window.
         saved_floor: Option<u64>,
     },
-    /// A datagram comes in.
+    /// A datagram arrives.
     Datagram {
         /// The verifier's clock, Unix seconds.
         now: u64,
         /// UDP destination port.
         dst_port: u16,
-        /// What is behind the UDP header.
+        /// The bytes after the UDP header.
         payload_hex: String,
-        /// `Accept`, or the reason to ignore it.
+        /// The expected verdict: `Accept`, or the reason to ignore the datagram.
         verdict: String,
     },
 }
 
 impl Scenario {
-    /// The rule that the datagrams are held against.
+    /// The rule that the datagrams are checked against.
     ///
     /// # Errors
-    /// If the file does not hold what it should.
+    /// A field is invalid.
     pub fn rule(&self) -> Result<Rule> {
         Ok(Rule {
             key: Key::from_bytes(bytes(&self.key_hex)?),
@@ -85,7 +85,7 @@ impl Scenario {
 /// All of `tests/vectors/classic.json`.
 ///
 /// # Errors
-/// If the file does not hold what it should.
+/// The file is invalid.
 pub fn payloads() -> Result<Vec<Payload>> {
     #[derive(Deserialize)]
     struct File {
@@ -98,7 +98,7 @@ pub fn payloads() -> Result<Vec<Payload>> {
 /// All of `tests/vectors/verdicts.json`.
 ///
 /// # Errors
-/// If the file does not hold what it should.
+/// The file is invalid.
 pub fn scenarios() -> Result<Vec<Scenario>> {
     #[derive(Deserialize)]
     struct File {
@@ -109,32 +109,33 @@ pub fn scenarios() -> Result<Vec<Scenario>> {
     Ok(file.scenarios)
 }
 
-/// The bytes behind hexadecimal digits, two a byte.
+/// Decodes hexadecimal digits.
 ///
 /// # Errors
-/// If there are others than digits, or an odd number of them.
+/// A character is not a digit, or the number of digits is odd.
 pub fn unhex(digits: &str) -> Result<Vec<u8>> {
     anyhow::ensure!(
         digits.len().is_multiple_of(2) && digits.is_ascii(),
-        "no bytes in hexadecimal: {digits:?}"
+        "not bytes in hexadecimal: {digits:?}"
     );
     (0..digits.len())
         .step_by(2)
         .map(|at| {
-            u8::from_str_radix(&digits[at..at + 2], 16).with_context(|| format!("no digits: {digits:?}"))
+            u8::from_str_radix(&digits[at..at + 2], 16)
+                .with_context(|| format!("not hexadecimal: {digits:?}"))
         })
         .collect()
 }
 
-/// [`unhex`] where the number of bytes is known.
+/// Like [`unhex`], for a known number of bytes.
 ///
 /// # Errors
-/// As [`unhex`], and if the number is another.
+/// See [`unhex`]; or the number of bytes is another.
 pub fn bytes<const N: usize>(digits: &str) -> Result<[u8; N]> {
     unhex(digits)?.try_into().map_err(|_| anyhow::anyhow!("not {N} bytes: {digits:?}"))
 }
 
-/// The word that the vectors use for a verdict.
+/// The name of a verdict in the vectors.
 #[must_use]
 pub fn word(verdict: Verdict) -> String {
     match verdict {

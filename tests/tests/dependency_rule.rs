@@ -1,4 +1,4 @@
-//! Who may know whom (`docs/architecture.md`), held against what cargo and the sources say.
+//! The dependency rules of `docs/architecture.md`, checked with cargo and the sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Every member of the workspace, and the members it may know. Nobody but tests may know `pkd-tests`, and nobody `xtask`.
-const MAY_KNOW: &[(&str, &[&str])] = &[
+/// Every workspace member, and the members that it may depend on.
+const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
     ("host-knock", &["pkd-packet", "pkd-core", "pkd-netns"]),
     ("pkd-packet", &["pkd-core"]),
@@ -26,17 +26,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What tests stand in, and no program.
+/// A dev-dependency only.
 const ONLY_FOR_TESTS: &str = "pkd-netns";
 
-/// What `pkd-core` is built on. The crates below these are theirs to choose.
-const CORE_MAY_USE: &[&str] = &["heapless", "sha2", "subtle"];
+/// The direct dependencies of `pkd-core`.
+const CORE_DEPENDENCIES: &[&str] = &["heapless", "sha2", "subtle"];
 
-/// Licences that the kernel module, GPL-2.0-only, can be made of; Apache-2.0 alone is none.
-const FIT_FOR_THE_MODULE: &[&str] = &["MIT", "BSD-3-Clause", "Unlicense"];
+/// Licences compatible with the GPL-2.0-only kernel module; Apache-2.0 alone is not.
+const MODULE_LICENCES: &[&str] = &["MIT", "BSD-3-Clause", "Unlicense"];
 
-/// Where the word may stand that lets code break Rust's promises.
-const MAY_BREAK_PROMISES: &[&str] = &["linux/kmod/rust"];
+/// Folders whose code may opt out of memory safety.
+const UNCHECKED_FOLDERS: &[&str] = &["linux/kmod/rust"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -49,10 +49,10 @@ fn cargo(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What the manifests of the workspace say.
+/// A workspace member, from its manifest.
 struct Member {
     folder: PathBuf,
-    /// Package, kind (empty: a normal one), and whether default features are on.
+    /// Package, kind (empty for a normal dependency), and whether default features are enabled.
     dependencies: Vec<(String, String, bool)>,
     features: usize,
 }
@@ -78,18 +78,18 @@ fn members() -> Result<BTreeMap<String, Member>> {
 }
 
 #[test]
-fn every_member_has_a_rule_and_knows_only_whom_it_may() -> Result<()> {
+fn every_member_has_a_rule_and_obeys_it() -> Result<()> {
     let members = members()?;
-    let named: BTreeSet<&str> = MAY_KNOW.iter().map(|(name, _)| *name).collect();
+    let named: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
     let present: BTreeSet<&str> = members.keys().map(String::as_str).collect();
     assert_eq!(present, named, "the members of the workspace, and those with a rule");
-    for (name, may_know) in MAY_KNOW {
-        for (known, kind, _) in &members[*name].dependencies {
-            let allowed = !members.contains_key(known) || may_know.contains(&known.as_str());
-            assert!(allowed, "{name} must not know {known}, not even as a {kind} dependency");
+    for (name, allowed) in ALLOWED {
+        for (other, kind, _) in &members[*name].dependencies {
+            let is_allowed = !members.contains_key(other) || allowed.contains(&other.as_str());
+            assert!(is_allowed, "{name} must not depend on {other}, not even as a {kind} dependency");
             assert!(
-                known != ONLY_FOR_TESTS || kind == "dev",
-                "{name} knows {known}, and not only in its tests"
+                other != ONLY_FOR_TESTS || kind == "dev",
+                "{name} must depend on {other} only in its tests"
             );
         }
     }
@@ -100,18 +100,21 @@ fn every_member_has_a_rule_and_knows_only_whom_it_may() -> Result<()> {
 fn pkd_core_uses_few_crates_and_no_features() -> Result<()> {
     let members = members()?;
     let core = &members["pkd-core"];
-    assert_eq!(core.features, 0, "pkd-core has features; it is right with none");
+    assert_eq!(core.features, 0, "pkd-core must not have features");
     let normal = core.dependencies.iter().filter(|(_, kind, _)| kind != "dev");
     for (name, kind, default_features) in normal {
-        assert!(kind.is_empty() && CORE_MAY_USE.contains(&name.as_str()), "pkd-core must not use {name}");
-        assert!(!default_features, "pkd-core takes {name} with its default features");
+        assert!(
+            kind.is_empty() && CORE_DEPENDENCIES.contains(&name.as_str()),
+            "pkd-core must not use {name}"
+        );
+        assert!(!default_features, "pkd-core must use {name} without default features");
     }
     Ok(())
 }
 
-/// As `cargo tree` sees it: only pkd-core is asked for, so nobody else's features are in it.
+/// `cargo tree` for pkd-core alone, so that features of other members do not count.
 #[test]
-fn nothing_below_pkd_core_wants_std_or_a_licence_that_the_module_cannot_have() -> Result<()> {
+fn dependencies_of_pkd_core_are_no_std_and_have_a_compatible_licence() -> Result<()> {
     let format = "{p}|{f}|{l}";
     let tree = cargo(&[
         "tree",
@@ -127,19 +130,21 @@ fn nothing_below_pkd_core_wants_std_or_a_licence_that_the_module_cannot_have() -
     let mut crates = 0;
     for line in tree.lines() {
         let parts: Vec<&str> = line.trim_end_matches(" (*)").split('|').collect();
-        let [package, features, licence] = parts[..] else { anyhow::bail!("cargo tree says {line:?}") };
+        let [package, features, licence] = parts[..] else {
+            anyhow::bail!("unexpected output of cargo tree: {line:?}")
+        };
         let unfit = features.split(',').find(|feature| matches!(*feature, "std" | "alloc"));
         assert!(unfit.is_none(), "{package} has the feature {unfit:?}");
         let words: Vec<&str> = licence.split([' ', '/', '(', ')']).collect();
-        let fits = FIT_FOR_THE_MODULE.iter().any(|fit| words.contains(fit)) && !words.contains(&"AND");
-        assert!(fits, "{package} has the licence {licence:?}; it would end up in xt_pkd.ko");
+        let fits = MODULE_LICENCES.iter().any(|fit| words.contains(fit)) && !words.contains(&"AND");
+        assert!(fits, "{package}: licence {licence:?} is not compatible with xt_pkd.ko");
         crates += 1;
     }
-    ensure!(crates > CORE_MAY_USE.len(), "{tree:?} holds too little");
+    ensure!(crates > CORE_DEPENDENCIES.len(), "too few crates: {tree:?}");
     Ok(())
 }
 
-/// In a folder of its own, so that no other member's features are there by way of unification.
+/// In its own target folder, so that features of other members are not unified with it.
 #[test]
 fn pkd_core_builds_alone() -> Result<()> {
     let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/pkd-core-alone");
@@ -148,30 +153,30 @@ fn pkd_core_builds_alone() -> Result<()> {
 }
 
 #[test]
-fn pkd_core_says_what_it_is() -> Result<()> {
+fn pkd_core_is_declared_no_std_and_safe() -> Result<()> {
     let source = fs::read_to_string(root().join("pkd-core/src/lib.rs"))?;
     for line in ["#![no_std]", "#![forbid(unsafe_code)]"] {
-        assert!(source.lines().any(|given| given == line), "pkd-core/src/lib.rs has no line {line}");
+        assert!(source.lines().any(|other| other == line), "pkd-core/src/lib.rs has no line {line}");
     }
     Ok(())
 }
 
-/// The boards are a workspace of their own: what they share, and the library below, break none.
+/// The boards are in another workspace; the code that they share is safe, too.
 #[test]
-fn what_boards_share_breaks_no_promise() -> Result<()> {
+fn code_shared_by_boards_is_declared_safe() -> Result<()> {
     for file in ["firmware/gateway/src/lib.rs", "firmware/boards/runtime/src/lib.rs"] {
         let source = fs::read_to_string(root().join(file))?;
         let line = concat!("#![forbid(un", "safe_code)]");
-        assert!(source.lines().any(|given| given == line), "{file} has no line {line}");
+        assert!(source.lines().any(|other| other == line), "{file} has no line {line}");
     }
     Ok(())
 }
 
 #[test]
-fn promises_are_broken_only_where_they_may_be() -> Result<()> {
-    // In two parts, or this file would be found too.
+fn only_allowed_folders_opt_out_of_memory_safety() -> Result<()> {
+    // Split, so that this file passes.
     let forbidden = concat!("un", "safe");
-    let allowed: Vec<PathBuf> = MAY_BREAK_PROMISES.iter().map(|folder| root().join(folder)).collect();
+    let allowed: Vec<PathBuf> = UNCHECKED_FOLDERS.iter().map(|folder| root().join(folder)).collect();
     let mut files = 0;
     for member in members()?.values() {
         for file in sources(&member.folder)? {
@@ -208,11 +213,11 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Workspaces of the project: what one brings is in no other's lock.
+/// The project's workspaces.
 const WORKSPACES: &[&str] = &["Cargo.toml", "firmware/boards/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 #[test]
-fn every_dependency_has_its_reason_and_every_reason_its_dependency() -> Result<()> {
+fn docs_dependencies_md_lists_exactly_the_dependencies() -> Result<()> {
     let mut named = BTreeSet::new();
     for workspace in WORKSPACES {
         let metadata =
@@ -227,6 +232,6 @@ fn every_dependency_has_its_reason_and_every_reason_its_dependency() -> Result<(
     let page = fs::read_to_string(root().join("docs/dependencies.md"))?;
     let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let explained: BTreeSet<String> = rows.filter(|name| *name != "crate").map(str::to_owned).collect();
-    assert_eq!(named, explained, "what manifests name, and what docs/dependencies.md has");
+    assert_eq!(named, explained, "dependencies in the manifests, and in docs/dependencies.md");
     Ok(())
 }

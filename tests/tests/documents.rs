@@ -1,4 +1,4 @@
-//! The project's texts: links lead somewhere, and nothing names a single computer or a registry.
+//! The project's files: links work, and nothing names a particular computer or a registry.
 
 use std::{
     fs,
@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// Folders that are no part of the project.
-const LEFT_OUT: &[&str] = &[".git", "target"];
+/// Folders that do not belong to the project.
+const EXCLUDED: &[&str] = &[".git", "target"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -19,9 +19,9 @@ fn files() -> Result<Vec<PathBuf>> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            let left_out = LEFT_OUT.iter().any(|name| entry.file_name() == *name);
+            let is_excluded = EXCLUDED.iter().any(|name| entry.file_name() == *name);
             match entry.file_type()? {
-                kind if kind.is_dir() && !left_out => walk(&entry.path(), found)?,
+                kind if kind.is_dir() && !is_excluded => walk(&entry.path(), found)?,
                 kind if kind.is_file() => found.push(entry.path().strip_prefix(root())?.to_owned()),
                 _ => {}
             }
@@ -67,14 +67,14 @@ fn every_relative_link_of_a_document_leads_to_a_file() -> Result<()> {
             }
         }
     }
-    assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
     ensure!(checked > 10, "only {checked} links");
     Ok(())
 }
 
-/// Why this line must not be in the project; `None`: it may.
+/// Why this line must not be in the project; `None` if it may.
 fn fault(line: &str) -> Option<&'static str> {
-    // In two parts, or this file would be found too.
+    // Split, so that this file passes.
     let homes = [concat!("/ro", "ot/"), concat!("/ho", "me/")];
     if homes.iter().any(|home| line.contains(home)) {
         return Some("a path of one computer");
@@ -105,7 +105,7 @@ fn no_file_names_a_registry_or_a_path_of_one_computer() -> Result<()> {
 }
 
 #[test]
-fn what_must_not_be_there_is_seen() {
+fn faults_and_links_are_found() {
     let table = [
         (concat!("cp /ro", "ot/key ."), true),
         (concat!("in /ho", "me/me/src"), true),
@@ -135,12 +135,11 @@ fn commands(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_command_of_the_first_page_is_run_somewhere() -> Result<()> {
+fn every_command_of_the_readme_is_tested() -> Result<()> {
     let read = |file: &str| fs::read_to_string(root().join(file));
-    // `make` commands are what CI and people run; the client's commands are run by the tests of its
-    // own page, to the letter.
+    // CI runs the `make` commands; the tests of the client's README run the commands in it.
     let (page, client, makefile) = (read("README.md")?, read("host-knock/README.md")?, read("Makefile")?);
-    let made: Vec<&str> = makefile
+    let targets: Vec<&str> = makefile
         .lines()
         .find_map(|line| line.strip_prefix(".PHONY:"))
         .unwrap_or_default()
@@ -150,10 +149,10 @@ fn every_command_of_the_first_page_is_run_somewhere() -> Result<()> {
     ensure!(commands.len() > 5, "only {commands:?}");
     for command in commands {
         let known = match command.strip_prefix("make ") {
-            Some(command) => made.contains(&command),
+            Some(target) => targets.contains(&target),
             None => client.lines().any(|line| line == command),
         };
-        ensure!(known, "nothing runs {command:?}");
+        ensure!(known, "no test runs {command:?}");
     }
     Ok(())
 }
