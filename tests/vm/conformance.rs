@@ -83,11 +83,12 @@ fn try_walk(gateway: &Gateway<'_>, scenario: &Scenario) -> Result<bool> {
                 let payload = unhex(payload_hex)?;
                 let clock = settable(*clock, without_clock)?;
                 set_clock(clock)?;
-                let given = gateway.verdict_of(&payload, *dst_port).with_context(|| format!("step {row}"))?;
+                let actual =
+                    gateway.verdict_of(&payload, *dst_port).with_context(|| format!("step {row}"))?;
                 if now()? != clock && !without_clock {
                     return Ok(false);
                 }
-                ensure!(given == verdict, "step {row}: {given}, not {verdict}");
+                ensure!(actual == verdict, "step {row}: {actual}, not {verdict}");
             }
         }
     }

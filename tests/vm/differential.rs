@@ -1,4 +1,4 @@
-//! The kernel's verdict about generated datagrams, one by one, against what pkd-core says to the same.
+//! Compares the kernel's verdicts on generated datagrams with those of pkd-core.
 //!
 //! They go over loopback, where a packet has met the rule when the call that sent it returns, and meet it before
 //! anything of the kernel would put fragments together.
@@ -153,8 +153,8 @@ enum Wrapping {
 #[derive(Clone, Debug)]
 struct Made {
     port: u16,
-    /// What the UDP header says.
-    says: u16,
+    /// The length field of the UDP header.
+    claimed: u16,
     /// All behind the UDP header.
     payload: Vec<u8>,
     wrapping: Wrapping,
@@ -163,7 +163,7 @@ struct Made {
 impl Made {
     /// A datagram is judged where all of it is there; everything else has the wrong length.
     fn verdict(&self, rule: &Rule, cache: &mut ReplayCache<CAPACITY>, now: UnixSeconds) -> Verdict {
-        let whole = self.says == 64 && self.payload.len() >= 56;
+        let whole = self.claimed == 64 && self.payload.len() >= 56;
         if !whole || matches!(self.wrapping, Wrapping::Fragment { .. }) {
             return Verdict::Ignore(Reason::Length);
         }
@@ -174,7 +174,7 @@ impl Made {
     /// The bytes from the IP header on; from loopback to loopback.
     fn packet(&self, family: Family) -> Result<Vec<u8>> {
         let mut datagram = Vec::new();
-        for field in [40_001, self.port, self.says, 0] {
+        for field in [40_001, self.port, self.claimed, 0] {
             datagram.extend(u16::to_be_bytes(field));
         }
         datagram.extend(&self.payload);
@@ -288,8 +288,8 @@ impl Maker {
         let other = Key::from_bytes([7; Key::LENGTH]);
         let key = if kind == 0 { &other } else { &rule.key };
         let tag = if kind == 1 { Tag([self.byte(), b'I', b'F', b'F']) } else { rule.tag };
-        let seal = KnockParams { key, tag, time: UnixSeconds(time), nonce };
-        let (mut port, mut payload) = (port, Knock::seal(&seal, Port(port)).to_vec());
+        let params = KnockParams { key, tag, time: UnixSeconds(time), nonce };
+        let (mut port, mut payload) = (port, Knock::seal(&params, Port(port)).to_vec());
         if kind > 1 && self.below(4) == 0 {
             self.made.push((port, payload.as_slice().try_into().unwrap_or([0; 56])));
         }
@@ -304,7 +304,7 @@ impl Maker {
                 payload.truncate(self.small(56).into());
                 says = 8 + u16::try_from(payload.len()).unwrap_or(0);
             }
-            // As above, and the header says otherwise.
+            // As above, with another length in the header.
             5 => payload.truncate(self.small(56).into()),
             6 => says = [0, 8, 63, 65, 120, u16::MAX][usize::from(self.small(6))],
             7 => {
@@ -323,7 +323,7 @@ impl Maker {
             4 => Wrapping::Fragment { offset: 1 + self.small(30), more: self.below(2) == 0 },
             _ => Wrapping::Plain,
         };
-        Made { port, says, payload, wrapping }
+        Made { port, claimed: says, payload, wrapping }
     }
 }
 

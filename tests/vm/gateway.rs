@@ -96,8 +96,8 @@ impl<'a> Gateway<'a> {
                 network::set_clock(time.0)?;
             }
         }
-        let given = self.verdict_of(payload, PORT)?;
-        ensure!(given == verdict, "{given}, not {verdict}");
+        let actual = self.verdict_of(payload, PORT)?;
+        ensure!(actual == verdict, "{actual}, not {verdict}");
         Ok(())
     }
 

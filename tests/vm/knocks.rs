@@ -160,12 +160,12 @@ fn bits(gateway: &Gateway<'_>) -> Result<String> {
         let mut cache = ReplayCache::<1>::new(UnixSeconds(0));
         let packet = Packet { destination_port: Port(PORT), payload: &payload };
         let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(time), &packet);
-        let given = gateway.verdict_of(&payload, PORT)?;
-        ensure!(given != "Accept", "byte {byte} turned, and accepted");
+        let actual = gateway.verdict_of(&payload, PORT)?;
+        ensure!(actual != "Accept", "byte {byte} turned, and accepted");
         // A low bit of the time may leave the window while the packet travels.
         if !(4..12).contains(&byte) {
             let expected = pkd_tests::word(verdict);
-            ensure!(given == expected, "byte {byte}: {given}, not {expected}");
+            ensure!(actual == expected, "byte {byte}: {actual}, not {expected}");
         }
     }
     gateway.ssh_is_refused()

@@ -39,8 +39,8 @@ fn lengths(gateway: &Gateway<'_>) -> Result<String> {
         ("bytes behind the datagram", datagram(64, &[good.as_slice(), &[0xff; 20]].concat()), "Accept"),
     ];
     for (what, bytes, expected) in &cases {
-        let given = gateway.verdict(|| packet::send_raw(from, to, bytes)).context(*what)?;
-        ensure!(given == *expected, "{what}: {given}");
+        let actual = gateway.verdict(|| packet::send_raw(from, to, bytes)).context(*what)?;
+        ensure!(actual == *expected, "{what}: {actual}");
     }
     for length in [0, 1, 24, 55, 57, 64, 1400] {
         let payload: Vec<u8> = good.iter().copied().cycle().take(length).collect();
@@ -58,8 +58,8 @@ fn headers(gateway: &Gateway<'_>) -> Result<String> {
         // One option of 4 bytes to fill the header (RFC 8200, 4.2).
         Family::V6 => packet::ipv6_with_extension(from, to, DESTINATION_OPTIONS, [1, 4, 0, 0, 0, 0], &good)?,
     };
-    let given = gateway.verdict(|| packet::send_packet(to, &packet))?;
-    ensure!(given == "Accept", "{given}");
+    let actual = gateway.verdict(|| packet::send_packet(to, &packet))?;
+    ensure!(actual == "Accept", "{actual}");
     Ok("accepted".to_owned())
 }
 
@@ -71,8 +71,8 @@ fn fragments(gateway: &Gateway<'_>) -> Result<String> {
         // A single fragment that is the whole datagram (RFC 6946): still one.
         let packet =
             packet::ipv6_with_extension(from, to, FRAGMENT, [0, 0, 0, 0, 0, 7], &datagram(64, &good))?;
-        let given = gateway.verdict(|| packet::send_packet(to, &packet))?;
-        ensure!(given == "Length", "{given}");
+        let actual = gateway.verdict(|| packet::send_packet(to, &packet))?;
+        ensure!(actual == "Length", "{actual}");
         return Ok("an atomic fragment".to_owned());
     }
     // Before the kernel has put the fragments together, and after. A rule with another key sees

@@ -22,8 +22,8 @@ pub(crate) fn knock_with(key: &str, tag: &str, time: u64, port: u16) -> Result<[
     let mut nonce = [0; 12];
     nonce[..size_of::<usize>()].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     let key = Key::parse(key)?;
-    let seal = KnockParams { key: &key, tag: Tag::parse(tag)?, time: UnixSeconds(time), nonce };
-    Ok(Knock::seal(&seal, Port(port)))
+    let params = KnockParams { key: &key, tag: Tag::parse(tag)?, time: UnixSeconds(time), nonce };
+    Ok(Knock::seal(&params, Port(port)))
 }
 
 /// A UDP socket that sends from `from`.

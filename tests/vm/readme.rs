@@ -1,4 +1,4 @@
-//! The rules that the READMEs tell people to type.
+//! The rules in the READMEs.
 
 use std::{fs, io, os::unix::fs::PermissionsExt};
 

@@ -14,7 +14,7 @@ use crate::{
     status::Status,
 };
 
-/// The knock that was seen and kept by whoever listens.
+/// A knock recorded by an eavesdropper.
 const KEPT: &str = "/etc/kept-knock";
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -1,4 +1,4 @@
-//! What is remembered when rules, namespaces and the module itself come and go.
+//! Replay caches across changes of rules, namespaces and the module.
 
 use std::{
     os::unix::process::CommandExt,
@@ -151,7 +151,7 @@ fn restored(gateway: &Gateway<'_>) -> Result<String> {
     gateway.expect("Replay", &old)?;
     gateway.expect("Replay", &late)?;
     gateway.expect("Accept", &knock(time + 1)?)?;
-    // What this life accepted is not forgotten, whatever root says of earlier ones.
+    // A restored floor does not lower the floor below knocks accepted since the module was loaded.
     let accepted = knock(time + 2)?;
     gateway.expect("Accept", &accepted)?;
     gateway::restore("floor 0")?;
