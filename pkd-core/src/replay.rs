@@ -219,7 +219,7 @@ fn cells(entries: Option<&mut [KnockId]>) -> &[Cell<KnockId>] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Baseline {
     earlier: Earlier,
-    /// The greatest high-water id of the caches dropped since the start.
+    /// The greatest high-water mark of the caches dropped since the start.
     dropped: UnixSeconds,
 }
 
