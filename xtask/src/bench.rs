@@ -93,9 +93,10 @@ fn printed(command: &mut Command) -> Result<Vec<Vec<String>>> {
     Ok(rows.map(|row| row.split('|').map(|piece| piece.trim().to_owned()).collect()).collect())
 }
 
-/// What is counted in a guest, held to its limits. The boards' limits are part of their own tests, and a module's of its build.
+/// What is counted in a guest, held to its limits. With Linux 6.1, where nothing else runs meanwhile: beside 6.12 it would count the
+/// kernel too. The boards' limits are part of their own tests, and a module's of its build.
 pub(crate) fn counted() -> Result<()> {
-    print!("{}", table(&guests::checks("x86_64-6.12")?));
+    print!("{}", table(&guests::checks("x86_64")?));
     Ok(())
 }
 
