@@ -1,0 +1,114 @@
+//! What is wrong with a configuration.
+
+use std::{
+    fmt::{self, Display, Write as _},
+    ops::RangeInclusive,
+};
+
+/// A section of the configuration, as messages name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    kind: &'static str,
+    /// Empty: there is only one of this kind.
+    name: String,
+}
+
+impl Section {
+    pub(crate) const GATE: Self = Self { kind: "gate", name: String::new() };
+
+    pub(crate) fn service(name: &str) -> Self {
+        Self { kind: "service", name: name.to_owned() }
+    }
+
+    pub(crate) fn user(name: &str) -> Self {
+        Self { kind: "user", name: name.to_owned() }
+    }
+
+    /// The option has a value that is not allowed. `expected` names the ones that are.
+    pub(crate) fn invalid(&self, option: &str, value: impl Display, expected: impl Display) -> Error {
+        self.at(option, format!("invalid {option} \"{value}\": {expected}"))
+    }
+
+    /// A mandatory option is missing. `why` may be empty.
+    pub(crate) fn missing(&self, option: &str, why: &str) -> Error {
+        let colon = if why.is_empty() { "" } else { ": " };
+        self.at(option, format!("missing {option}{colon}{why}"))
+    }
+
+    /// Another problem with an option.
+    pub(crate) fn at(&self, option: &str, message: String) -> Error {
+        Error { section: Some(self.clone()), option: Some(option.to_owned()), message }
+    }
+
+    /// A problem with the section as a whole.
+    pub(crate) fn error(&self, message: String) -> Error {
+        Error { section: Some(self.clone()), option: None, message }
+    }
+
+    /// A number of a range.
+    pub(crate) fn number<N: TryFrom<i64>>(
+        &self,
+        option: &str,
+        value: &super::sections::Number,
+        range: RangeInclusive<i64>,
+    ) -> Result<N, Error> {
+        let number = value.get().filter(|number| range.contains(number)).and_then(|n| N::try_from(n).ok());
+        number.ok_or_else(|| {
+            let expected = format!("expected {}–{}", range.start(), range.end());
+            self.at(option, format!("invalid {option} {value}: {expected}"))
+        })
+    }
+}
+
+impl Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, " \"{}\"", self.name) }
+    }
+}
+
+/// A problem, in one line. It contains no part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    section: Option<Section>,
+    option: Option<String>,
+    message: String,
+}
+
+impl Error {
+    /// A problem with the file as a whole.
+    pub(crate) fn new(message: String) -> Self {
+        Self { section: None, option: None, message }
+    }
+
+    /// The same problem, with words before it that say where the configuration is.
+    pub(crate) fn in_file(self, file: &str) -> Self {
+        // A line number follows the name without a space.
+        let colon = if self.section.is_none() && self.message.starts_with(':') { "" } else { ": " };
+        Self::new(format!("{file}{colon}{self}"))
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(section) = &self.section {
+            write!(f, "{}: ", escaped(&section.to_string()))?;
+        }
+        f.write_str(&escaped(&self.message))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Quoted values may contain line breaks or terminal control sequences.
+fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        if letter.is_control() {
+            let _ = write!(shown, "{}", letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}

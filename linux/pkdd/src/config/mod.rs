@@ -1,0 +1,214 @@
+//! The configuration: one TOML file, checked completely before any of it takes effect.
+//!
+//! Every error is one line that names the problem.
+
+pub(crate) mod error;
+mod keys;
+pub(crate) mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pkd_core::{Rule, Tag, UnixSeconds, Window};
+use pktables::{Service, ServiceName};
+
+pub use error::Error;
+use error::Section;
+use sections::{File, Names, TOML};
+
+use crate::{date::Date, journal::CacheId};
+
+/// The configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where knocks arrive, and what pkdd does about them.
+    pub gate: Gate,
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+    /// Users by name.
+    pub users: BTreeMap<String, User>,
+    /// Things that are allowed but probably not intended.
+    pub warnings: Vec<String>,
+}
+
+/// The section `gate`.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// The UDP port to knock at; `None`: any.
+    pub port: Option<u16>,
+    /// The firewall that holds rules and grants.
+    pub firewall: Firewall,
+    /// The NFLOG group; no other program on this host may use it.
+    pub group: u16,
+    /// Datagrams with a known tag that are checked, per second and source.
+    pub rate: u32,
+    /// Folder for files that outlive the process but not a reboot.
+    pub run: PathBuf,
+    /// Folder for files that outlive a reboot.
+    pub state: PathBuf,
+    /// The shortest time between two writes to `state`.
+    pub save: Duration,
+    /// The user that the daemon runs as after it was started as root.
+    pub user: Option<String>,
+    /// A file for the textfile collector of Prometheus' node exporter.
+    pub metrics: Option<PathBuf>,
+}
+
+/// The firewall that holds rules and grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// pktables, with this back end.
+    #[cfg(feature = "rules")]
+    Pktables(pktables::Backend),
+    /// `OpenWrt`'s firewall4, which has sets in its own table and rules that deliver knocks.
+    Firewall4,
+}
+
+/// A section `service`.
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// The service for pktables.
+    pub service: Service,
+    /// How long new connections may begin after a knock.
+    pub ttl: Duration,
+    /// Only knocks with these tags open it; empty: all.
+    pub tags: Vec<Tag>,
+}
+
+/// A section `user`.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The key, tag and window of the user's knocks.
+    pub rule: Rule,
+    /// The cache of tag and key.
+    pub cache: CacheId,
+    /// The services that a knock opens.
+    pub services: Vec<ServiceName>,
+    /// Whether knocks are accepted at all.
+    pub enabled: bool,
+    /// The last day on which knocks are accepted.
+    pub expires: Option<Date>,
+}
+
+impl User {
+    /// Whether knocks are accepted now.
+    #[must_use]
+    pub fn is_active(&self, now: UnixSeconds) -> bool {
+        self.enabled && self.expires.is_none_or(|day| now <= day.end())
+    }
+}
+
+/// Removes the value from serde's message about a value of a wrong type: it may be a misplaced key.
+fn without_value(message: &str) -> String {
+    let is_of_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_of_value && value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+impl Config {
+    /// Reads the file, and the key files that it names.
+    ///
+    /// # Errors
+    /// The first problem found. No error contains a part of a key.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let text =
+            fs::read_to_string(path).map_err(|error| Error::new(format!("cannot read {name}: {error}")))?;
+        let mut config = Self::parse(&text, path.parent().unwrap_or(Path::new("/")))
+            .map_err(|error| error.in_file(&name.to_string()))?;
+        let has_keys = text
+            .lines()
+            .any(|line| line.trim_start().starts_with("key ") || line.trim_start().starts_with("key="));
+        if has_keys && keys::is_loose(path) {
+            config
+                .warnings
+                .push(format!("{name} contains a key and is accessible to others: run chmod 600 {name}"));
+        }
+        Ok(config)
+    }
+
+    /// Like [`read`](Self::read), for the text of the file. Key files are relative to `folder`.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let number = 1 + text.get(..start).unwrap_or(text).matches('\n').count();
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            // The text that toml would show around it, and the value, might be a key.
+            let message = if line.contains("key") {
+                without_value(error.message())
+            } else {
+                error.message().to_owned()
+            };
+            Error::new(format!(":{number}: {}", message.replace('\n', ", ")))
+        })?;
+        Self::check(file, folder, TOML)
+    }
+
+    pub(crate) fn check(file: File, folder: &Path, names: Names) -> Result<Self, Error> {
+        let gate = file.gate.check()?;
+        let mut services: BTreeMap<ServiceName, ServiceConfig> = BTreeMap::new();
+        for (name, section) in file.service {
+            let config = section.check(&name, names)?;
+            let service = &config.service;
+            let entrance = |other: &Service| (other.protocol, other.port) == (service.protocol, service.port);
+            if let Some(other) = services.keys().find(|other| entrance(&services[*other].service)) {
+                let Service { protocol, port, .. } = service;
+                // Only the first of two guards of a port would ever be asked.
+                let message = format!(
+                    "{protocol} port {port} is also that of service \"{other}\": name each port once"
+                );
+                return Err(Section::service(&name).at("port", message));
+            }
+            if gate.firewall == Firewall::Firewall4 && !service.forward.is_empty() {
+                let message =
+                    "forward does not work with firewall 'fw4': use a redirect in /etc/config/firewall";
+                return Err(Section::service(&name).at("forward", message.to_owned()));
+            }
+            services.insert(service.name.clone(), config);
+        }
+        let mut warnings = Vec::new();
+        let mut users: BTreeMap<String, User> = BTreeMap::new();
+        for (name, section) in file.user {
+            let user = section.check(&name, names, folder, &services, &mut warnings)?;
+            if let Some((other, _)) = users.iter().find(|(_, other)| other.cache == user.cache) {
+                return Err(Section::user(&name).at("tag", format!("same tag and key as user \"{other}\"")));
+            }
+            users.insert(name, user);
+        }
+        let now = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        if users.is_empty() {
+            warnings.push("there are no users: nobody can knock".to_owned());
+        }
+        for (name, _) in users.iter().filter(|(_, user)| user.enabled && !user.is_active(now)) {
+            warnings.push(format!("user \"{name}\": expires is in the past: knocks are ignored"));
+        }
+        Ok(Self { gate, services, users, warnings })
+    }
+
+    /// The widest window of all users.
+    #[must_use]
+    pub fn widest(&self) -> Window {
+        self.users.values().map(|user| user.rule.window).max().unwrap_or_default()
+    }
+
+    /// The services that a knock of this user opens.
+    pub fn services_of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a ServiceConfig> {
+        user.services
+            .iter()
+            .filter_map(|name| self.services.get(name))
+            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.rule.tag))
+    }
+}

@@ -1,0 +1,351 @@
+//! The sections as they are written, and what is checked in each. TOML and UCI share them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroU16,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pkd_core::{Rule, Tag, Window};
+use pktables::{Forward, Invalid, Policy, Port, Protocol, Service, ServiceName};
+use serde::{Deserialize, Deserializer};
+
+use super::{Firewall, Gate, ServiceConfig, User, error::Error, error::Section, keys};
+use crate::journal::CacheId;
+
+/// The range of times in seconds.
+pub(crate) const SECONDS: RangeInclusive<i64> = 1..=86_400;
+
+/// Names of options that differ between TOML and UCI, whose lists repeat an option.
+#[derive(Clone, Copy)]
+pub(crate) struct Names {
+    pub(crate) services: &'static str,
+    pub(crate) tags: &'static str,
+}
+
+pub(crate) const TOML: Names = Names { services: "services", tags: "tags" };
+
+/// A whole configuration.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    #[serde(default)]
+    pub(crate) gate: GateSection,
+    #[serde(default)]
+    pub(crate) service: BTreeMap<String, ServiceSection>,
+    #[serde(default)]
+    pub(crate) user: BTreeMap<String, UserSection>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GateSection {
+    pub(crate) port: Option<Number>,
+    pub(crate) firewall: Option<String>,
+    pub(crate) group: Option<Number>,
+    pub(crate) rate: Option<Number>,
+    pub(crate) run: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) save: Option<Number>,
+    pub(crate) user: Option<String>,
+    pub(crate) metrics: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceSection {
+    pub(crate) protocol: Option<String>,
+    pub(crate) port: Option<Number>,
+    pub(crate) seconds: Option<Number>,
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub(crate) forward: Vec<String>,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserSection {
+    pub(crate) enabled: Option<Flag>,
+    pub(crate) tag: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) window: Option<Number>,
+    #[serde(default)]
+    pub(crate) services: Vec<String>,
+    #[serde(default, deserialize_with = "date")]
+    pub(crate) expires: Option<String>,
+}
+
+/// A number, or what was written in its place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "i64")]
+pub(crate) enum Number {
+    Is(i64),
+    IsNot(String),
+}
+
+impl From<i64> for Number {
+    fn from(number: i64) -> Self {
+        Self::Is(number)
+    }
+}
+
+impl From<&str> for Number {
+    /// Decimal digits without a sign and without leading zeros, which some programs read as octal.
+    fn from(text: &str) -> Self {
+        let is_plain =
+            text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = Some(text).filter(|_| is_plain).and_then(|text| text.parse().ok());
+        number.map_or_else(|| Self::IsNot(text.to_owned()), Self::Is)
+    }
+}
+
+impl Number {
+    pub(crate) fn get(&self) -> Option<i64> {
+        match self {
+            Self::Is(number) => Some(*number),
+            Self::IsNot(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(number) => write!(f, "{number}"),
+            Self::IsNot(text) => write!(f, "\"{text}\""),
+        }
+    }
+}
+
+/// Yes or no, or what was written in its place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "bool")]
+pub(crate) enum Flag {
+    Is(bool),
+    IsNot(String),
+}
+
+impl From<bool> for Flag {
+    fn from(flag: bool) -> Self {
+        Self::Is(flag)
+    }
+}
+
+impl From<&str> for Flag {
+    /// As in UCI.
+    fn from(text: &str) -> Self {
+        match text {
+            "0" => Self::Is(false),
+            "1" => Self::Is(true),
+            _ => Self::IsNot(text.to_owned()),
+        }
+    }
+}
+
+impl Flag {
+    pub(crate) fn check(self, section: &Section, option: &str) -> Result<bool, Error> {
+        match self {
+            Self::Is(flag) => Ok(flag),
+            Self::IsNot(text) => Err(section.invalid(option, text, "expected 0 or 1")),
+        }
+    }
+}
+
+/// A single forward, or a list with one for each address family.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+    impl<'de> serde::de::Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address and port, or a list of them")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    from.deserialize_any(Texts)
+}
+
+/// A date in quotes, or one of TOML's own.
+fn date<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    struct Day;
+    impl<'de> serde::de::Visitor<'de> for Day {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a date such as 2027-12-31")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            let map = serde::de::value::MapAccessDeserializer::new(map);
+            Ok(Some(toml::value::Datetime::deserialize(map)?.to_string()))
+        }
+    }
+    from.deserialize_any(Day)
+}
+
+impl GateSection {
+    pub(super) fn check(self) -> Result<Gate, Error> {
+        const GATE: Section = Section::GATE;
+        let port = self.port.map(|port| GATE.number("port", &port, 1..=65_535)).transpose()?;
+        let firewall = match self.firewall.as_deref() {
+            Some("fw4") => Firewall::Firewall4,
+            #[cfg(feature = "rules")]
+            None | Some("auto") => Firewall::Pktables(pktables::Backend::Auto),
+            #[cfg(feature = "rules")]
+            Some("nft") => Firewall::Pktables(pktables::Backend::Nft),
+            #[cfg(feature = "rules")]
+            Some("iptables") => Firewall::Pktables(pktables::Backend::Iptables),
+            #[cfg(not(feature = "rules"))]
+            None | Some("auto" | "nft" | "iptables") => {
+                let message = "invalid firewall: this pkdd was built for OpenWrt, expected 'fw4'";
+                return Err(GATE.at("firewall", message.to_owned()));
+            }
+            Some(other) => {
+                return Err(GATE.invalid("firewall", other, "expected auto, nft, iptables or fw4"));
+            }
+        };
+        let folder = |option: &str, value: Option<PathBuf>, default: &str| {
+            let path = value.unwrap_or_else(|| default.into());
+            let is_absolute = path.is_absolute();
+            let error = || GATE.invalid(option, path.display(), "expected an absolute path");
+            if is_absolute { Ok(path) } else { Err(error()) }
+        };
+        let number = |option, value: Option<Number>, default: i64, range| {
+            GATE.number::<i64>(option, &value.unwrap_or(default.into()), range)
+        };
+        Ok(Gate {
+            port,
+            firewall,
+            group: u16::try_from(number("group", self.group, 5_644, 0..=65_535)?).unwrap_or(u16::MAX),
+            rate: u32::try_from(number("rate", self.rate, 20, 1..=1_000_000)?).unwrap_or(u32::MAX),
+            run: folder("run", self.run, "/run/pkdd")?,
+            state: folder("state", self.state, "/var/lib/pkdd")?,
+            save: Duration::from_secs(number("save", self.save, 1, SECONDS)?.unsigned_abs()),
+            user: self.user,
+            metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
+        })
+    }
+}
+
+impl ServiceSection {
+    pub(super) fn check(self, name: &str, names: Names) -> Result<ServiceConfig, Error> {
+        let section = Section::service(name);
+        let protocol = match self.protocol.as_deref() {
+            None | Some("tcp") => Protocol::Tcp,
+            Some("udp") => Protocol::Udp,
+            Some(other) => return Err(section.invalid("protocol", other, "expected tcp or udp")),
+        };
+        let port = self.port.ok_or_else(|| section.missing("port", ""))?;
+        let port = section.number("port", &port, 1..=65_535).map(NonZeroU16::new)?;
+        let port = port.ok_or_else(|| section.at("port", "invalid port 0".to_owned()))?;
+        let mut forward: Vec<Forward> = Vec::new();
+        for text in &self.forward {
+            let target: Forward =
+                text.parse().map_err(|error: Invalid| section.invalid("forward", text, error.why))?;
+            if let Some(other) = forward.iter().find(|other| other.to.is_ipv4() == target.to.is_ipv4()) {
+                let message = format!(
+                    "forward {other} and forward {target} are of one address family: remove one",
+                    other = other.to,
+                    target = target.to
+                );
+                return Err(section.at("forward", message));
+            }
+            forward.push(target);
+        }
+        let tags = self.tags.iter().map(|text| tag(&section, names.tags, text)).collect::<Result<_, _>>()?;
+        let seconds: u64 = section.number("seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
+        Ok(ServiceConfig {
+            service: Service {
+                name: name.parse().map_err(|error: Invalid| section.error(error.why.to_owned()))?,
+                protocol,
+                port: Port(port),
+                only_new: true,
+                policy: Policy::Drop,
+                log: None,
+                forward,
+            },
+            ttl: Duration::from_secs(seconds),
+            tags,
+        })
+    }
+}
+
+impl UserSection {
+    pub(super) fn check(
+        self,
+        name: &str,
+        names: Names,
+        folder: &Path,
+        services: &BTreeMap<ServiceName, ServiceConfig>,
+        warnings: &mut Vec<String>,
+    ) -> Result<User, Error> {
+        let section = Section::user(name);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
+        if name.is_empty() || name.len() > 32 || !name.chars().all(is_plain) {
+            let message = "invalid name: expected 1–32 letters, digits and _-.@";
+            return Err(section.error(message.to_owned()));
+        }
+        let tag = match &self.tag {
+            Some(text) => tag(&section, "tag", text)?,
+            None => return Err(section.missing("tag", "")),
+        };
+        let key = match (&self.key, &self.key_file) {
+            (Some(_), Some(_)) => {
+                return Err(section.at("key", "key and key_file are both set: remove one".to_owned()));
+            }
+            (None, None) => return Err(section.missing("key_file", "")),
+            (Some(text), None) => keys::parse(&section, "key", "", text)?,
+            (None, Some(file)) => keys::read(&section, &folder.join(file), warnings)?,
+        };
+        if keys::is_weak(&key) {
+            warnings.push(format!(
+                "{section}: the key has fewer than {} bytes: make one with knock keygen",
+                keys::WEAK
+            ));
+        }
+        if self.services.is_empty() {
+            return Err(section.missing(names.services, "a knock would open nothing"));
+        }
+        let known = self.services.iter().map(|service| {
+            let unknown = || section.at(names.services, format!("unknown service \"{service}\""));
+            let parsed: ServiceName = service.parse().map_err(|_| unknown())?;
+            services.contains_key(&parsed).then_some(parsed).ok_or_else(unknown)
+        });
+        let known = known.collect::<Result<Vec<_>, _>>()?;
+        let expires =
+            self.expires.map(|text| text.parse().map_err(|error| section.invalid("expires", &text, error)));
+        let window = self.window.unwrap_or(10.into());
+        let window = Window::from_secs(section.number("window", &window, 0..=86_400)?);
+        Ok(User {
+            cache: CacheId::of(tag, &key),
+            rule: Rule { key, tag, window },
+            services: known,
+            enabled: self.enabled.map_or(Ok(true), |flag| flag.check(&section, "enabled"))?,
+            expires: expires.transpose()?,
+        })
+    }
+}
+
+fn tag(section: &Section, option: &str, text: &str) -> Result<Tag, Error> {
+    Tag::parse(text).map_err(|error| section.at(option, format!("invalid tag \"{text}\": {error}")))
+}
