@@ -19,9 +19,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const RESIDENT: u64 = 4 * 1024 * 1024;
 
 pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gateway<'_>) {
-    report.check("mode nft: without its daemon it does not start, and says what is missing", || {
-        misses_daemon(card, v6)
-    });
+    report.check("mode nft: the service does not install without its daemon", || misses_daemon(card, v6));
+    report.check("mode nft: a start that fails is tried again when the configuration changes", fails);
     report.check("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
     report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
@@ -32,6 +31,10 @@ pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gat
         "mode nft: a reload keeps grants and what was accepted; wrong configuration changes nothing",
         || reloads(v4),
     );
+    report.check("mode nft: a replaced key counts after a reload, and the old one does not", || {
+        replaces_key(v4)
+    });
+    report.check("mode nft: a new version of the daemon is the one that runs", upgrades);
     report.check("mode nft: the daemon is nobody, and its memory is small", is_modest);
     report.check("mode nft: when the router goes down, flash holds what was accepted", || goes_down(v4));
     report.check("mode nft: removing leaves nothing", || removes(v4));
@@ -45,15 +48,29 @@ fn misses_daemon(card: &str, v6: &Gateway<'_>) -> Result<String> {
         "rm -rf /etc/pkd /etc/pkdd /etc/config/pkd /var/run/pkd /var/run/pkdd; ! rmmod xt_pkd 2>/dev/null; nft flush ruleset",
     )?;
     shell("/etc/init.d/firewall start")?;
-    for package in ["pkd-knock", "pkd"] {
-        router::install(package)?;
-    }
-    uci(&["set pkd.gate.mode=nft", "set pkd.gate.enabled=1", "set pkd.ssh.seconds=600"])?;
+    router::install("pkd-knock")?;
+    let said = router::install("pkd").err().context("it was installed")?.to_string();
+    ensure!(said.contains("pkd depends on pkdd"), "{said}");
+    router::install("pkdd")?;
+    router::install("pkd")?;
+    Ok(said.trim().to_owned())
+}
+
+fn fails() -> Result<String> {
+    uci(&[
+        "set pkd.gate.mode=nft",
+        "set pkd.gate.enabled=1",
+        "set pkd.ssh.seconds=600",
+        "set pkd.ssh.port=0",
+    ])?;
     // A guest takes seconds for what a router does at once; a knock is to stay fresh meanwhile.
     uci(&["set pkd.me.window=120"])?;
-    let said = router::service_refuses("start")?;
-    ensure!(said.contains("option mode 'nft' needs the package pkdd"), "{said}");
-    router::install("pkdd")?;
+    let said = router::service_refuses("boot")?;
+    ensure!(said.contains("service \"ssh\": invalid port 0"), "{said}");
+    // procd tries again by itself when LuCI has changed the configuration.
+    let triggers = fs::read_to_string("/var/run/services/pkd.triggers")?;
+    ensure!(triggers.trim() == "pkd", "procd waits for {triggers}");
+    uci(&["set pkd.ssh.port=22"])?;
     Ok(said.trim().to_owned())
 }
 
@@ -69,27 +86,27 @@ fn opens(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     }
     let status = router::status()?;
     ensure!(
-        status["mode"] == "nft" && status["grants"].as_array().is_some_and(|all| all.len() == 2),
+        status["mode"] == "nft" && status["gate"]["grants"].as_array().is_some_and(|all| all.len() == 2),
         "{status}"
     );
-    let cache = &status["caches"][0];
-    ensure!(cache["tag"] == "PKD0" && cache["knocks"] == 2 && cache["wait"] == 0, "{status}");
-    ensure!(status["users"][0]["state"] == "active", "{status}");
+    let user = &status["gate"]["users"][0];
+    ensure!(user["tag"] == "PKD0" && user["knocks"] == 2 && user["wait"] == 0, "{status}");
+    ensure!(user["state"] == "active", "{status}");
     Ok(shell("pkd status")?.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The daemon answers.
-fn is_ready() -> Result<()> {
+pub(crate) fn is_ready() -> Result<()> {
     let ready = wait(LIMIT, router::state, |state| state == "open").map(drop);
     ready.with_context(|| shell("tail -n 5 /var/log/messages").unwrap_or_default())
 }
 
 fn counter(name: &str) -> Result<u64> {
-    router::status()?["counters"][name].as_u64().with_context(|| format!("no counter {name}"))
+    router::status()?["gate"]["counters"][name].as_u64().with_context(|| format!("no counter {name}"))
 }
 
 /// Sends a payload from the client, and waits until it is counted so.
-fn expect(gateway: &Gateway<'_>, verdict: &str, payload: &[u8]) -> Result<()> {
+pub(crate) fn expect(gateway: &Gateway<'_>, verdict: &str, payload: &[u8]) -> Result<()> {
     let before = counter(verdict)?;
     gateway
         .network
@@ -99,7 +116,7 @@ fn expect(gateway: &Gateway<'_>, verdict: &str, payload: &[u8]) -> Result<()> {
 
 /// Knocks with the program, as `pkd client` says to.
 fn knock(gateway: &Gateway<'_>) -> Result<()> {
-    let before = counter("Accept")?;
+    let before = counter("accept")?;
     let host = gateway.family.router().to_string();
     gateway.network.at_client(|| {
         let output =
@@ -107,22 +124,22 @@ fn knock(gateway: &Gateway<'_>) -> Result<()> {
         ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
         Ok(())
     })?;
-    wait(LIMIT, || counter("Accept"), |count| *count == before + 1).map(drop)
+    wait(LIMIT, || counter("accept"), |count| *count == before + 1).map(drop)
 }
 
 fn ignores(v4: &Gateway<'_>) -> Result<String> {
     let (key, time) = (router::key()?, now()?);
     let good = packet::knock_with(&key, "PKD0", time, PORT)?;
-    expect(v4, "Accept", &good)?;
-    expect(v4, "Replay", &good)?;
-    expect(v4, "Window", &packet::knock_with(&key, "PKD0", time - 1000, PORT)?)?;
-    expect(v4, "Digest", &packet::knock_with("another key", "PKD0", time, PORT)?)?;
-    let counters = router::status()?["counters"].clone();
+    expect(v4, "accept", &good)?;
+    expect(v4, "replay", &good)?;
+    expect(v4, "window", &packet::knock_with(&key, "PKD0", time - 1000, PORT)?)?;
+    expect(v4, "digest", &packet::knock_with("another key", "PKD0", time, PORT)?)?;
+    let counters = router::status()?["gate"]["counters"].clone();
     // Another tag is not even handed over.
     let other = packet::knock_with(&key, "ELSE", time, PORT)?;
     v4.network.at_client(|| packet::send(v4.family.client(), v4.family.router(), PORT, &other))?;
-    expect(v4, "Replay", &good)?;
-    ensure!(router::status()?["counters"]["Tag"] == 0, "{}", router::status()?);
+    expect(v4, "replay", &good)?;
+    ensure!(router::status()?["gate"]["counters"]["tag"] == 0, "{}", router::status()?);
     Ok(counters.to_string())
 }
 
@@ -156,12 +173,12 @@ fn outlives(v4: &Gateway<'_>) -> Result<String> {
 
 fn reloads(v4: &Gateway<'_>) -> Result<String> {
     let good = packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?;
-    expect(v4, "Accept", &good)?;
+    expect(v4, "accept", &good)?;
     uci(&["set pkd.web=service", "set pkd.web.port=80", "add_list pkd.me.service=web"])?;
     service("reload")?;
     is_ready()?;
     is_open(v4)?;
-    expect(v4, "Replay", &good)?;
+    expect(v4, "replay", &good)?;
     let before = router::rules()?;
     uci(&["set pkd.web.port=0"])?;
     router::service_refuses("reload")?;
@@ -175,6 +192,33 @@ fn reloads(v4: &Gateway<'_>) -> Result<String> {
     is_ready()?;
     is_open(v4)?;
     Ok(said.trim().to_owned())
+}
+
+fn replaces_key(v4: &Gateway<'_>) -> Result<String> {
+    let old = router::key()?;
+    fs::write(KEY_FILE, format!("{}\n", old.replace(['0', '1'], "2")))?;
+    service("reload")?;
+    is_ready()?;
+    let time = now()?;
+    expect(v4, "digest", &packet::knock_with(&old, "PKD0", time, PORT)?)?;
+    expect(v4, "accept", &packet::knock_with(&router::key()?, "PKD0", time, PORT)?)?;
+    is_open(v4)?;
+    Ok("by its file".to_owned())
+}
+
+fn upgrades() -> Result<String> {
+    let before = shell("pidof pkdd")?;
+    // Another program of the same size and more: a byte behind its end.
+    shell(
+        "cp /usr/sbin/pkdd /usr/sbin/pkdd.new && echo >> /usr/sbin/pkdd.new && mv /usr/sbin/pkdd.new /usr/sbin/pkdd",
+    )?;
+    let script = "/usr/lib/opkg/info/pkdd.postinst";
+    shell(&format!("PKG_UPGRADE=1 sh {script} configure"))?;
+    is_ready()?;
+    let after = shell("pidof pkdd")?;
+    let program = fs::read_link(format!("/proc/{}/exe", after.trim()))?;
+    ensure!(after != before && program.ends_with("pkdd"), "{before} runs {}", program.display());
+    Ok(program.display().to_string())
 }
 
 fn is_modest() -> Result<String> {
@@ -197,7 +241,7 @@ fn is_modest() -> Result<String> {
 fn goes_down(v4: &Gateway<'_>) -> Result<String> {
     let time = now()? + 5;
     let good = packet::knock_with(&router::key()?, "PKD0", time, PORT)?;
-    expect(v4, "Accept", &good)?;
+    expect(v4, "accept", &good)?;
     service("shutdown")?;
     let saved = fs::read_to_string(FLOOR)?;
     ensure!(saved == format!("{time}\nclean\n"), "{saved} is on flash, {time} was accepted");
@@ -205,7 +249,7 @@ fn goes_down(v4: &Gateway<'_>) -> Result<String> {
     shell("rm -rf /var/run/pkdd /var/run/pkd && mkdir -p /var/run/pkd && touch /var/run/pkd/time-known")?;
     service("start")?;
     is_ready()?;
-    expect(v4, "Replay", &good)?;
+    expect(v4, "replay", &good)?;
     wait(LIMIT, now, |now| *now > time)?;
     knock(v4)?;
     Ok(format!("floor {time}"))

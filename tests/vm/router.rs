@@ -27,7 +27,7 @@ pub(crate) const FLOOR: &str = "/etc/pkd/floor";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The files of the packages, in the order of what depends on what.
-pub(crate) const PACKAGES: [&str; 4] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd-knock", "pkd"];
+pub(crate) const PACKAGES: [&str; 5] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd-knock", "pkdd", "pkd"];
 
 /// Gives the zone wan its card, and says what of `OpenWrt` is installed already.
 pub(crate) fn prepare(card: &str) -> Result<()> {
@@ -75,6 +75,13 @@ pub(crate) fn service_refuses(verb: &str) -> Result<String> {
 pub(crate) fn status() -> Result<Value> {
     let text = shell("pkd status --json")?;
     serde_json::from_str(&text).with_context(|| format!("pkd status --json says {text}"))
+}
+
+/// The grants to addresses of one family.
+pub(crate) fn grants(status: &Value, is_ipv4: bool) -> Vec<&Value> {
+    let all = status["gate"]["grants"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_of_family = |grant: &&Value| grant["address"].as_str().is_some_and(|a| a.contains('.') == is_ipv4);
+    all.iter().filter(is_of_family).collect()
 }
 
 pub(crate) fn state() -> Result<String> {

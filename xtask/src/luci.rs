@@ -19,16 +19,26 @@ pub(crate) fn test() -> Result<()> {
     run::progress("pages of LuCI");
     let files = tests(&folder)?;
     ensure!(!files.is_empty(), "no tests in {}", folder.display());
+    // The pages have pkdd check what they are about to save.
+    let pkdd = daemon()?;
     let mut node = run::command("timeout");
     node.args(["--kill-after=10", LIMIT, "node", "--test", "--test-reporter=spec"])
         .args(files)
         .current_dir(&folder)
         .env("PKD_LUCI_MODULES", modules)
+        .env("PKD_LUCI_PKDD", pkdd)
         .env("PKD_LUCI_SHOTS", toolchain::root().join("target/luci"));
     let said = run::shown_and_kept(&mut node).context("the tests of the LuCI pages")?;
     let passed = said.lines().rev().find_map(|line| line.split_once("pass ")?.1.trim().parse::<u32>().ok());
     ensure!(passed.is_some_and(|count| count > 0), "no test of the LuCI pages ran");
     Ok(())
+}
+
+fn daemon() -> Result<PathBuf> {
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--package", "pkdd"]).current_dir(toolchain::root());
+    run::quiet(&mut cargo)?;
+    Ok(toolchain::target().join("debug/pkdd").canonicalize()?)
 }
 
 /// What the lock file names, fetched by npm and checked against its hashes. No script of a package is run.

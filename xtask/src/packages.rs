@@ -39,6 +39,14 @@ const FUNCTIONS: &str = "\
 . \"${IPKG_INSTROOT}/lib/functions.sh\"
 ";
 
+/// A gate that was installed before what it needs starts now, and one that runs gets the new version.
+const RELOAD_GATE: &str = "\
+if [ -z \"${IPKG_INSTROOT}\" ] && [ -x /etc/init.d/pkd ] && /etc/init.d/pkd enabled; then
+\t/etc/init.d/pkd reload
+fi
+true
+";
+
 /// One package, in both formats.
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -58,6 +66,8 @@ struct Recipe {
     /// Names, each with the exact version where there must be no other.
     depends: Vec<(String, Option<String>)>,
     files: Vec<File>,
+    /// What is done once the files are there.
+    after_installation: &'static str,
     /// What is done before the files go, and not at an upgrade.
     before_removal: &'static str,
 }
@@ -204,8 +214,9 @@ fn service(work: &Path) -> Result<Recipe> {
         license: GPL,
         version: VERSION.to_owned(),
         architecture: None,
-        depends: named(&["firewall4"]),
+        depends: named(&["firewall4", "pkdd"]),
         files,
+        after_installation: "",
         before_removal: "\
 [ -n \"${IPKG_INSTROOT}\" ] || [ \"$PKG_UPGRADE\" = 1 ] || { uci -q delete firewall.pkd && uci commit firewall; }
 ",
@@ -227,6 +238,7 @@ fn extension(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Res
         architecture: Some(architecture.name),
         depends: named(&["libc", "iptables", "kmod-ipt-pkd"]),
         files: vec![File::new(built, "/usr/lib/iptables/libxt_pkd.so", 0o644)],
+        after_installation: RELOAD_GATE,
         before_removal: "",
     })
 }
@@ -265,6 +277,7 @@ fn client(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result
         architecture: Some(architecture.name),
         depends: Vec::new(),
         files: vec![File::new(built, "/usr/bin/knock", 0o755)],
+        after_installation: "",
         before_removal: "",
     })
 }
@@ -274,12 +287,13 @@ fn daemon(zig: &Zig, architecture: &'static Architecture, work: &Path) -> Result
     let built = program(zig, "pkdd", "pkdd", architecture, Some(""), work)?;
     Ok(Recipe {
         name: "pkdd",
-        description: "The port-knocking daemon, for routers without the kernel module",
+        description: "The port-knocking daemon, which also checks the configuration of pkd",
         license: EITHER,
         version: VERSION.to_owned(),
         architecture: Some(architecture.name),
         depends: named(&["kmod-nft-core", "kmod-nfnetlink-log"]),
         files: vec![File::new(built, "/usr/sbin/pkdd", 0o755)],
+        after_installation: RELOAD_GATE,
         before_removal: "",
     })
 }
@@ -297,6 +311,7 @@ fn luci() -> Result<Recipe> {
         architecture: None,
         depends: named(&["luci-base", "pkd"]),
         files,
+        after_installation: "",
         before_removal: "",
     })
 }
@@ -326,6 +341,7 @@ fn module(architecture: &'static Architecture, kernel: &Path, work: &Path) -> Re
             File::new(built, &format!("/lib/modules/{release}/xt_pkd.ko"), 0o644),
             File::new(list, "/etc/modules.d/ipt-pkd", 0o644),
         ],
+        after_installation: "",
         before_removal: "",
     })
 }
@@ -414,9 +430,11 @@ fn pack(recipe: &Recipe, work: &Path, folder: &Path) -> Result<Package> {
 fn pack_ipk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<PathBuf> {
     let architecture = recipe.architecture.unwrap_or("all");
     let contents: Vec<Value> = recipe.files.iter().map(File::to_json).collect();
+    let installation =
+        format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{}", recipe.after_installation);
     let removal = format!("{FUNCTIONS}{}default_prerm \"$0\" \"$@\"\n", recipe.before_removal);
     let scripts = json!({
-        "postinstall": script(work, "postinst", &format!("{FUNCTIONS}default_postinst \"$0\" \"$@\"\n"))?,
+        "postinstall": script(work, "postinst", &installation)?,
         "preremove": script(work, "prerm", &removal)?,
     });
     let mut description = recipe.describe(&contents, &scripts);
@@ -448,10 +466,12 @@ fn pack_apk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<()> {
         list("conffiles_static", &configs.iter().map(sum).collect::<Result<Vec<_>>>()?)?;
     }
     let head = format!("{FUNCTIONS}export root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{}\"\n", recipe.name);
-    let upgrade = format!("{head}export PKG_UPGRADE=1\ndefault_postinst\n");
+    let after = recipe.after_installation;
+    let installation = format!("{head}default_postinst || exit\n{after}");
+    let upgrade = format!("{head}export PKG_UPGRADE=1\ndefault_postinst || exit\n{after}");
     let removal = format!("{head}{}default_prerm\n", recipe.before_removal);
     let scripts = json!({
-        "postinstall": script(work, "post-install", &format!("{head}default_postinst\n"))?,
+        "postinstall": script(work, "post-install", &installation)?,
         "preremove": script(work, "pre-deinstall", &removal)?,
     });
     let mut description = recipe.describe(&contents, &scripts);

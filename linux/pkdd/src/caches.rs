@@ -32,10 +32,12 @@ pub struct Caches {
 }
 
 /// The state of a cache, for the status.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Knocks in the set.
     pub knocks: usize,
+    /// Knocks that there is room for.
+    pub capacity: usize,
     /// No knock at or before this time is accepted.
     pub floor: UnixSeconds,
     /// The greatest time that was accepted.
@@ -158,6 +160,7 @@ impl Caches {
         let memory = &self.by_key.get(&id)?.memory;
         Some(Report {
             knocks: memory.len(),
+            capacity: CAPACITY,
             floor: memory.floor(),
             newest: memory.newest(),
             wait: memory.wait(now),

@@ -29,7 +29,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
     caches::Caches,
-    config::{Config, Gate, ServiceConfig},
+    config::{Config, Gate, ServiceConfig, User},
     control::{self, Query, Request},
     engine::{Decision, Engine},
     firewall::{self, FirewallBackend, reconcile},
@@ -38,6 +38,7 @@ use crate::{
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
     report::{Ignored, log},
+    source,
     status::{Parts, Status},
 };
 
@@ -80,7 +81,7 @@ pub fn clear(config: &Config) -> Result<()> {
 /// # Errors
 /// The daemon cannot start; or, later, its sockets fail or the last floor cannot be saved.
 pub fn run(path: &Path) -> Result<()> {
-    let config = Config::read(path)?;
+    let config = source::read(path)?;
     config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
     let mut daemon = Daemon::start(path, config)?;
     log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
@@ -271,7 +272,7 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<()> {
-        let config = Config::read(&self.path)?;
+        let config = source::read(&self.path)?;
         let (old, new) = (&self.engine.config().gate, &config.gate);
         let fixed =
             |gate: &Gate| (gate.run.clone(), gate.state.clone(), gate.firewall, gate.group, gate.save);
@@ -351,10 +352,11 @@ impl Daemon {
             trouble.push(format!("{error:#}"));
             Vec::new()
         });
-        let counters = *self.engine.counters();
+        let counters = self.engine.counters().into();
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
-        let caches = &*self.engine.caches();
-        Status::new(now(), Parts { config: &config, caches, counters: &counters, overruns, grants, trouble })
+        let (caches, now) = (&*self.engine.caches(), now());
+        let cache = |user: &User| caches.report(user.cache, now);
+        Status::new(now, Parts { config: &config, cache: &cache, counters, overruns, grants, trouble })
     }
 
     fn finish(mut self) -> Result<()> {

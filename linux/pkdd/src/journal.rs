@@ -6,6 +6,7 @@
 //! reboot empties (`/run`), so it is never flushed to disk.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, Ipv6Addr},
@@ -27,6 +28,12 @@ impl CacheId {
         Self(first_8(
             &Sha256::new().chain_update(b"pkdd cache").chain_update(tag.0).chain_update(key.as_bytes()),
         ))
+    }
+}
+
+impl fmt::Display for CacheId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

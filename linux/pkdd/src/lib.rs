@@ -16,8 +16,10 @@ pub mod firewall;
 pub mod floor;
 pub mod journal;
 pub mod nflog;
+pub mod openwrt;
 pub mod privileges;
 #[cfg(feature = "replay")]
 pub mod replay;
 pub mod report;
+pub mod source;
 pub mod status;

@@ -11,9 +11,8 @@ use std::{
 use anyhow::{Context, Result};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
-    config::Config,
     control::{self, Query},
-    daemon,
+    daemon, openwrt, source,
     status::Status,
 };
 
@@ -32,6 +31,7 @@ usage: pkdd [--config FILE] COMMAND
   metrics          print grants and counters in Prometheus' text format
   replay FILE      show the verdict on each knock in a capture file (pcap or pcapng)
   clear            remove the rules and grants of a daemon that has stopped
+  openwrt COMMAND  for OpenWrt's service pkd: check or render /etc/config/pkd, show the gate's status
 
   -c, --config FILE  the configuration file [default: /etc/pkdd/pkdd.toml]
   -h, --help         show this help
@@ -57,6 +57,8 @@ enum Command {
         file: PathBuf,
     },
     Clear,
+    /// For OpenWrt's service.
+    OpenWrt(openwrt::Command),
     /// Help or version.
     Print(String),
 }
@@ -68,6 +70,13 @@ impl Args {
         while let Some(arg) = parser.next()? {
             match arg {
                 Arg::Short('c') | Arg::Long("config") => config = parser.value()?.into(),
+                // Its words are its own.
+                Arg::Value(value) if command.is_none() && value == "openwrt" => {
+                    let words = parser.raw_args()?.map(ValueExt::string).collect::<Result<Vec<_>, _>>()?;
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                    let command = Command::OpenWrt(openwrt::Command::parse(&words)?);
+                    return Ok(Self { config, command });
+                }
                 Arg::Long("json") => json = true,
                 Arg::Short('h') | Arg::Long("help") => {
                     return Ok(Self { config, command: Command::Print(HELP.to_owned()) });
@@ -117,9 +126,10 @@ fn main() -> ExitCode {
 fn execute(Args { config, command }: Args) -> Result<()> {
     match command {
         Command::Print(text) => print(&text),
+        Command::OpenWrt(command) => print(&command.run()?),
         Command::Run => daemon::run(&config),
         Command::Check => {
-            let read = Config::read(&config)?;
+            let read = source::read(&config)?;
             for warning in &read.warnings {
                 eprintln!("pkdd: warning: {warning}");
             }
@@ -142,14 +152,14 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]
         Command::Replay { file } => {
-            pkdd::replay::replay(Config::read(&config)?, &file, &mut io::stdout().lock())
+            pkdd::replay::replay(source::read(&config)?, &file, &mut io::stdout().lock())
         }
-        Command::Clear => daemon::clear(&Config::read(&config)?),
+        Command::Clear => daemon::clear(&source::read(&config)?),
     }
 }
 
 fn ask(config: &std::path::Path, query: Query) -> Result<String> {
-    let socket = daemon::socket(&Config::read(config)?.gate.run);
+    let socket = daemon::socket(&source::read(config)?.gate.run);
     control::ask(&socket, query)
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }

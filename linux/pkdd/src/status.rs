@@ -2,10 +2,15 @@
 
 use std::fmt::Write as _;
 
-use pkd_core::{Counters, Rule, UnixSeconds, Verdict, Window};
+use pkd_core::{Counters, Reason, Rule, UnixSeconds, Verdict, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::{caches::Caches, config::Config, firewall::ActiveGrant, report};
+use crate::{
+    caches::Report,
+    config::{self, Config},
+    firewall::ActiveGrant,
+    report,
+};
 
 /// The status; the JSON of `pkdd status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -40,6 +45,20 @@ pub struct Verdicts {
     pub digest: u64,
 }
 
+impl From<&Counters> for Verdicts {
+    fn from(counters: &Counters) -> Self {
+        let of = |reason| counters.of(Verdict::Ignore(reason));
+        Self {
+            accept: counters.of(Verdict::Accept),
+            length: of(Reason::Length),
+            tag: of(Reason::Tag),
+            window: of(Reason::Window),
+            replay: of(Reason::Replay),
+            digest: of(Reason::Digest),
+        }
+    }
+}
+
 /// A user and their replay cache.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct User {
@@ -53,6 +72,8 @@ pub struct User {
     pub window: u32,
     /// Knocks in the cache.
     pub knocks: usize,
+    /// Knocks that the cache has room for.
+    pub capacity: usize,
     /// No knock at or before this time is accepted.
     pub floor: u64,
     /// The greatest time accepted since boot; `null` if there is none.
@@ -86,10 +107,10 @@ pub struct Grant {
 pub struct Parts<'a> {
     /// The configuration in force.
     pub config: &'a Config,
-    /// The users' caches.
-    pub caches: &'a Caches,
+    /// The state of a user's replay cache; `None`: there is none.
+    pub cache: &'a dyn Fn(&config::User) -> Option<Report>,
     /// Datagrams by verdict.
-    pub counters: &'a Counters,
+    pub counters: Verdicts,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
     /// Active grants, from the firewall.
@@ -102,20 +123,18 @@ impl Status {
     /// Combines the parts into a status at the time `now`.
     #[must_use]
     pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
-        let Parts { config, caches, counters, overruns, grants, trouble } = parts;
-        let [accept, length, tag, window, replay, digest] =
-            Self::all_verdicts().map(|verdict| counters.of(verdict));
+        let Parts { config, cache, counters, overruns, grants, trouble } = parts;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: now.0,
-            counters: Verdicts { accept, length, tag, window, replay, digest },
+            counters,
             overruns,
             users: config
                 .users
                 .iter()
                 .map(|(name, user)| {
                     let Rule { tag, window, .. } = &user.rule;
-                    let report = caches.report(user.cache, now);
+                    let report = cache(user);
                     User {
                         name: name.clone(),
                         tag: tag.to_string(),
@@ -127,6 +146,7 @@ impl Status {
                         .to_owned(),
                         window: Window::as_secs(*window),
                         knocks: report.map_or(0, |report| report.knocks),
+                        capacity: report.map_or(0, |report| report.capacity),
                         floor: report.map_or(0, |report| report.floor.0),
                         newest: report.and_then(|report| report.newest).map(|newest| newest.0),
                         wait: report.map_or(0, |report| report.wait),
@@ -153,14 +173,6 @@ impl Status {
                 .collect(),
             trouble,
         }
-    }
-
-    fn all_verdicts() -> [Verdict; 6] {
-        let mut all = [Verdict::Accept; 6];
-        for (place, verdict) in all.iter_mut().zip(report::verdicts()) {
-            *place = verdict;
-        }
-        all
     }
 
     /// The status in Prometheus' text format.
@@ -247,10 +259,11 @@ impl Status {
 mod tests {
     use std::{path::Path, time::Duration};
 
-    use pkd_core::Reason;
-
     use super::*;
-    use crate::journal::{Entry, Journal};
+    use crate::{
+        caches::Caches,
+        journal::{Entry, Journal},
+    };
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -302,8 +315,8 @@ services = ['ssh']
         ];
         let parts = Parts {
             config: &config,
-            caches: &caches,
-            counters: &counters,
+            cache: &|user| caches.report(user.cache, NOW),
+            counters: Verdicts::from(&counters),
             overruns,
             grants,
             trouble: trouble.to_owned(),

@@ -522,7 +522,12 @@
       });
       return this.bind(node, node, ['cbi-dynlist-change'], ['cbi-dynlist-change']);
     },
-    getValue() { return [...this.node.querySelectorAll('.item')].map((item) => item.dataset.value); },
+    // What is typed but not yet an item counts too.
+    getValue() {
+      const values = [...this.node.querySelectorAll('.item')].map((item) => item.dataset.value);
+      const typed = this.node.querySelector('.add-item > input').value;
+      return typed.trim() && !values.includes(typed) ? [...values, typed] : values;
+    },
   });
 
   // --- form ---
@@ -750,6 +755,7 @@
       };
       const save = () => map.save(null, true)
         .then(() => this.map.load()).then(() => this.map.reset()).then(() => close(true)).catch(() => {});
+      if (this.addModalOptions) await this.addModalOptions(section, id);
       const node = await map.render();
       ui.showModal(this.modaltitle ? this.modaltitle(id) : id, [
         node,

@@ -1,7 +1,8 @@
 // A fake router, as LuCI's pages see it: the web server, rpcd's session, uci and file objects, and cgi-io's exec.
-// The pages, the menu and the access list are the package's own; everything else is fake.
+// The pages, the menu, the access list and pkdd are real; everything else is fake.
 'use strict';
 
+const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
@@ -81,16 +82,17 @@ function defaultConfig() {
 
 function defaultStatus() {
   return {
-    version: '0.1.0', now: 1800000000, enabled: true, mode: 'match', state: 'open', reason: '',
-    counters: { Accept: 1, Length: 0, Tag: 2, Window: 0, Replay: 0, Digest: 3 },
-    caches: [{
-      tag: 'SSHK', rules: 2, window: 10, knocks: 3, capacity: 256,
-      floor: 1799999990, newest: 1800000000, wait: 0,
-    }],
-    grants: [{
-      service: 'ssh', protocol: 'tcp', port: 22, address: '192.0.2.7', family: 4, seconds_left: 23,
-    }],
-    users: [{ name: 'me', tag: 'PKD0', state: 'active' }],
+    version: '0.1.0', enabled: true, mode: 'match', state: 'open', reason: '',
+    gate: {
+      version: '0.1.0', now: 1800000000, overruns: 0, trouble: '',
+      counters: { accept: 1, length: 0, tag: 2, window: 0, replay: 0, digest: 3 },
+      users: [{
+        name: 'me', tag: 'SSHK', state: 'active', window: 10, knocks: 3, capacity: 256,
+        floor: 1799999990, newest: 1800000000, wait: 0,
+      }],
+      services: [{ name: 'ssh', protocol: 'tcp', port: 22, seconds: 30 }],
+      grants: [{ service: 'ssh', address: '192.0.2.7', seconds_left: 23 }],
+    },
   };
 }
 
@@ -114,6 +116,7 @@ class Router {
     // The programs' answers by command line: { status, reason, body }.
     this.programs = {
       '/usr/sbin/pkd status --json': () => ({ body: JSON.stringify(this.status) }),
+      '/usr/sbin/pkd check --json *': (words) => ({ body: this.check(words[3]) }),
       '/etc/init.d/pkd reload': () => ({ body: '' }),
       ...options.programs,
     };
@@ -126,6 +129,16 @@ class Router {
         response.end(String(error.stack));
       });
     });
+  }
+
+  // The real pkdd, as the service's script calls it.
+  check(text) {
+    const pkdd = process.env.PKD_LUCI_PKDD;
+    if (!pkdd) throw new Error('PKD_LUCI_PKDD is not set: set it to a built pkdd, or use `cargo xtask luci`');
+    const zones = this.committed.firewall.filter((section) => section['.type'] === 'zone')
+      .map((zone) => `config zone\n\toption name '${zone.name}'\n`);
+    const input = `${text}package firewall\n${zones.join('')}`;
+    return execFileSync(pkdd, ['openwrt', 'check', '--json'], { input, encoding: 'utf8' });
   }
 
   listen() {
@@ -327,11 +340,15 @@ class Router {
     if (form.get('sessionid') !== this.session || !this.allows('cgi-io', 'exec', 'read')) {
       return { status: 403, reason: 'Exec permission denied' };
     }
-    const allowed = this.allows('file', command, 'exec') || this.allows('file', program, 'exec');
-    const run = this.programs[command];
+    // A space or a line break within an argument has a backslash before it.
+    const words = [...command.matchAll(/(?:\\[^]|[^\s\\])+/g)].map((word) => word[0].replace(/\\([^])/g, '$1'));
+    const line = words.join(' ');
+    const allowed = this.allows('file', line, 'exec') || this.allows('file', program, 'exec');
+    const name = Object.keys(this.programs).find((one) => one === line || one.endsWith(' *') && line.startsWith(one.slice(0, -1)));
+    const run = name && this.programs[name];
     if (!run) return { status: 404, reason: 'Executable not found' };
     if (!allowed) return { status: 403, reason: 'Access to command denied by ACL' };
-    return run();
+    return run(words);
   }
 }
 

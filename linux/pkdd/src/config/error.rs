@@ -5,6 +5,8 @@ use std::{
     ops::RangeInclusive,
 };
 
+use serde::Serialize;
+
 /// A section of the configuration, as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section {
@@ -75,6 +77,15 @@ pub struct Error {
     message: String,
 }
 
+/// The parts of an error for a program that shows it beside the field.
+#[derive(Debug, Serialize)]
+pub(crate) struct Located<'a> {
+    /// The section's name; that of the gate is `gate`.
+    pub(crate) section: Option<&'a str>,
+    pub(crate) option: Option<&'a str>,
+    pub(crate) message: String,
+}
+
 impl Error {
     /// A problem with the file as a whole.
     pub(crate) fn new(message: String) -> Self {
@@ -86,6 +97,12 @@ impl Error {
         // A line number follows the name without a space.
         let colon = if self.section.is_none() && self.message.starts_with(':') { "" } else { ": " };
         Self::new(format!("{file}{colon}{self}"))
+    }
+
+    pub(crate) fn located(&self) -> Located<'_> {
+        let section = self.section.as_ref();
+        let section = section.map(|it| if it.name.is_empty() { it.kind } else { it.name.as_str() });
+        Located { section, option: self.option.as_deref(), message: escaped(&self.message) }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn read(section: &Section, file: &Path, warnings: &mut Vec<String>) -
 }
 
 /// Whether others than owner and group have access to a file. The group may be that of the daemon's user.
-pub(super) fn is_loose(path: &Path) -> bool {
+pub(crate) fn is_loose(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 

@@ -6,11 +6,10 @@ pub(crate) mod error;
 mod keys;
 pub(crate) mod sections;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,6 +19,7 @@ use pktables::{Service, ServiceName};
 
 pub use error::Error;
 use error::Section;
+pub(crate) use keys::is_loose;
 use sections::{File, Names, TOML};
 
 use crate::{date::Date, journal::CacheId};
@@ -116,31 +116,10 @@ fn without_value(message: &str) -> String {
 }
 
 impl Config {
-    /// Reads the file, and the key files that it names.
+    /// Parses the text of a TOML file, and reads the key files that it names, relative to `folder`.
     ///
     /// # Errors
     /// The first problem found. No error contains a part of a key.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = path.display();
-        let text =
-            fs::read_to_string(path).map_err(|error| Error::new(format!("cannot read {name}: {error}")))?;
-        let mut config = Self::parse(&text, path.parent().unwrap_or(Path::new("/")))
-            .map_err(|error| error.in_file(&name.to_string()))?;
-        let has_keys = text
-            .lines()
-            .any(|line| line.trim_start().starts_with("key ") || line.trim_start().starts_with("key="));
-        if has_keys && keys::is_loose(path) {
-            config
-                .warnings
-                .push(format!("{name} contains a key and is accessible to others: run chmod 600 {name}"));
-        }
-        Ok(config)
-    }
-
-    /// Like [`read`](Self::read), for the text of the file. Key files are relative to `folder`.
-    ///
-    /// # Errors
-    /// See [`read`](Self::read).
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
         let file: File = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);

@@ -1,12 +1,12 @@
 //! Tests of the configuration.
 
-use std::{num::NonZeroU16, os::unix::fs::PermissionsExt};
+use std::num::NonZeroU16;
 
 use pktables::{Policy, Port, Protocol};
 
 use super::*;
 
-const GOOD: &str = "\
+pub(crate) const GOOD: &str = "\
 [service.ssh]
 port = 22
 
@@ -245,25 +245,6 @@ fn only_a_value_of_a_wrong_type_is_removed_from_a_message() {
     for (message, expected) in rows {
         assert_eq!(without_value(message), expected);
     }
-}
-
-#[test]
-fn a_key_file_accessible_to_others_causes_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, key) = (folder.path().join("pkdd.toml"), folder.path().join("me.key"));
-    fs::write(&key, "0x0011\n").unwrap();
-    fs::write(&file, GOOD.replace("key = 'a good key'", "key_file = 'me.key'")).unwrap();
-    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 2)] {
-        for path in [&file, &key] {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let read = Config::read(&file).unwrap().warnings;
-        let loose = read.iter().filter(|warning| warning.contains("run chmod 600"));
-        assert_eq!(loose.count(), warnings, "{mode:o}: {read:?}");
-    }
-    fs::write(&file, "[").unwrap();
-    let error = Config::read(&file).map(drop).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("{}:1: ", file.display())), "{error}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl FirewallBackend for Firewall4 {
     }
 }
 
-/// The set's name, as in the package `pkd`.
-fn set(service: &ServiceName, is_ipv4: bool) -> String {
+/// The name of a service's set. Names of the gate's own sets and chains have a dot after `pkd`.
+pub(crate) fn set(service: &ServiceName, is_ipv4: bool) -> String {
     format!("pkd_{service}_{}", if is_ipv4 { 4 } else { 6 })
 }

@@ -2,6 +2,7 @@
 
 mod backend;
 pub mod firewall4;
+pub(crate) mod nflog_chain;
 #[cfg(feature = "rules")]
 pub mod nflog_rules;
 #[cfg(feature = "rules")]

@@ -3,7 +3,7 @@
 # and again when make runs it.
 #   make prepare compile    as in OpenWrt; Cargo's earlier output is kept
 #   make install            installs each selected package into OUT/installed/NAME
-#   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.prerm and NAME.conffiles
+#   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.postinst, NAME.prerm and NAME.conffiles
 #   make show-VARIABLE      prints a variable of the recipe
 
 PKG_BUILD_DIR ?= $(BUILD_DIR)/$(PKG_NAME)-$(PKG_VERSION)
@@ -50,11 +50,13 @@ define BuildPackage
   META_$(1) := Package: $(1)|Version: $(VERSION)|Depends: $(if $(EXTRA_DEPENDS),$(EXTRA_DEPENDS) )$(patsubst +%,%,$(filter-out @%,$(DEPENDS)))|Architecture: $(PKGARCH)|License: $(LICENSE)|Title: $(TITLE)
   dump: dump-$(1)
   dump-$(1): export META := $$(META_$(1))
+  dump-$(1): export POSTINST = $$(Package/$(1)/postinst)
   dump-$(1): export PRERM = $$(Package/$(1)/prerm)
   dump-$(1): export CONFFILES = $$(Package/$(1)/conffiles)
   dump-$(1):
 	@mkdir -p $(OUT)/meta
 	@printf '%s\n' "$$$$META" | tr '|' '\n' > $(OUT)/meta/$(1)
+	@printf '%s' "$$$$POSTINST" > $(OUT)/meta/$(1).postinst
 	@printf '%s' "$$$$PRERM" > $(OUT)/meta/$(1).prerm
 	@printf '%s' "$$$$CONFFILES" > $(OUT)/meta/$(1).conffiles
 

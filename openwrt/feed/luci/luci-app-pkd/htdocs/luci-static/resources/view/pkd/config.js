@@ -13,112 +13,98 @@ const KEY_FOLDER = '/etc/pkd/keys/';
 const KEY_BYTES = 32;
 const KEY_MODE = 0o600;
 
-/* --- validators: each returns true, or one sentence that names the invalid part --- */
+/* --- the check of the whole configuration: pkdd's own, so that the page and the service never disagree --- */
 
-function wholeNumber(text, min, max) {
-	return /^(0|[1-9][0-9]{0,8})$/.test(text) && Number(text) >= min && Number(text) <= max;
-}
+/* The sections as `uci export` prints them. No key is among them: the check needs to know only that there is one. */
+function exported(sections) {
+	const quote = (value) => "'" + String(value).replace(/'/g, "'\\''") + "'";
+	const lines = [ 'package pkd' ];
 
-function checkPort(text) {
-	return wholeNumber(text, 1, 65535) || _('Invalid port “%s”: expected 1–65535.').format(text);
-}
+	for (const section of sections) {
+		lines.push('config %s %s'.format(section['.type'], quote(section['.name'])));
 
-function checkKnockPort(text) {
-	return text === 'any' || wholeNumber(text, 1, 65535) ||
-		_('Invalid port “%s”: expected 1–65535, or any.').format(text);
-}
-
-function checkSeconds(text) {
-	return wholeNumber(text, 1, 86400) ||
-		_('Invalid number of seconds “%s”: expected 1–86400.').format(text);
-}
-
-function checkMark(text) {
-	if (!/^0x[0-9a-fA-F]{1,8}$/.test(text))
-		return _('Invalid mask “%s”: expected 0x and 1 to 8 hexadecimal digits.').format(text);
-
-	const bits = Number(text).toString(2);
-	const run = bits.replace(/0+$/, '');
-
-	if (run !== '' && !/^1+$/.test(run))
-		return _('Invalid mask “%s”: its bits are not adjacent; expected 2 to 8 adjacent bits.').format(text);
-
-	if (run.length < 2 || run.length > 8)
-		return _('Invalid mask “%s”: expected 2 to 8 adjacent bits, found %d.').format(text, run.length);
-
-	return true;
-}
-
-/* A tag's 4 bytes as 8 digits, or null. The same tag can be written as text and as hexadecimal; missing bytes are zero. */
-function tagBytes(text) {
-	if (checkTag(text) !== true)
-		return null;
-
-	const digits = text.startsWith('0x')
-		? text.substring(2).toLowerCase()
-		: Array.from(new TextEncoder().encode(text), (byte) => byte.toString(16).padStart(2, '0')).join('');
-
-	return digits.padEnd(8, '0');
-}
-
-function checkTag(text) {
-	if (text === '')
-		return _('Missing tag: enter 1 to 4 bytes of text, or 0x and hexadecimal digits.');
-
-	if (text.startsWith('0x')) {
-		const digits = text.substring(2);
-		const wrong = digits.match(/[^0-9a-fA-F]/u);
-
-		if (digits === '')
-			return _('Invalid tag “0x”: expected hexadecimal digits after 0x.');
-
-		if (wrong)
-			return _('Invalid tag “%s”: “%s” is not a hexadecimal digit.').format(text, wrong[0]);
-
-		return digits.length <= 8 || _('Invalid tag “%s”: expected at most 8 hexadecimal digits.').format(text);
+		for (const name of Object.keys(section).filter((name) => !name.startsWith('.')))
+			for (const value of [].concat(section[name]))
+				lines.push('\tlist %s %s'.format(name, quote(name === 'key' ? 'hidden' : value)));
 	}
 
-	const bytes = new TextEncoder().encode(text).length;
-
-	return bytes <= 4 || _('Invalid tag “%s”: expected at most 4 bytes, found %d.').format(text, bytes);
+	return lines.join('\n') + '\n';
 }
 
-function checkUserTag(section_id, text) {
-	const result = checkTag(text);
+/* Resolves to null, or to the first problem: its section and option, which may be missing, and a message. */
+function findProblem(sections) {
+	return fs.exec_direct('/usr/sbin/pkd', [ 'check', '--json', exported(sections) ], 'json').then((answer) => {
+		if (answer === null || typeof answer !== 'object')
+			throw new TypeError(_('no answer'));
 
-	if (result !== true)
-		return result;
-
-	const twin = uci.sections('pkd', 'user').find((user) =>
-		user['.name'] !== section_id && tagBytes(String(user.tag || '')) === tagBytes(text));
-
-	return !twin || _('Tag “%s” is already used by user “%s”.').format(text, twin['.name']);
+		return answer.ok === true ? null : answer.error;
+	}).catch((error) => {
+		throw new Error(_('Cannot check the configuration with “pkd check”: %s.').format(explain(error)));
+	});
 }
 
-function checkDate(text) {
-	if (text === '')
-		return true;
+/* One section with the least that it needs around it: problems elsewhere do not concern a dialog. */
+function alone(name) {
+	const section = Object.assign({}, uci.get('pkd', name), { '.name': name });
+	const services = uci.sections('pkd', 'service').map((service, index) =>
+		({ '.type': 'service', '.name': service['.name'], port: index + 1 }));
 
-	const parts = text.match(/^([0-9]{4})-([0-9]{2})-([0-9]{2})$/);
-
-	if (!parts)
-		return _('Invalid date “%s”: expected year-month-day, such as 2027-12-31.').format(text);
-
-	const [ year, month, day ] = parts.slice(1).map(Number);
-	const date = new Date(Date.UTC(year, month - 1, day));
-
-	return (year >= 1970 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day) ||
-		_('Invalid date “%s”: there is no such day.').format(text);
+	return [ { '.type': 'gate', '.name': 'gate', zone: 'any' } ]
+		.concat(section['.type'] === 'user' ? services : [], section);
 }
 
-function checkKeyFile(text) {
-	return text === '' || /^\/[^\s'"\\]{1,254}$/.test(text) ||
-		_('Invalid path “%s”: expected an absolute path of at most 255 characters without spaces, quotes or backslashes.').format(text);
+/* Has a map checked before it is saved. `only`: the section of a dialog. */
+function checkOnSave(map, only) {
+	const save = map.save;
+
+	map.save = function(callback, silent) {
+		/* A silent save of the page itself only removes a section. */
+		if (silent && only == null)
+			return save.call(this, callback, silent);
+
+		const before = uci.sections('pkd').map((section) => Object.assign({}, section));
+
+		return save.call(this, () => Promise.resolve(callback ? callback() : null).then(() => {
+			return findProblem(only == null ? uci.sections('pkd') : alone(only));
+		}).then((problem) => {
+			if (!problem)
+				return;
+
+			markInvalid(this, problem);
+			restore(before);
+
+			throw new Error(problem.section != null ? '%s: %s'.format(problem.section, problem.message) : problem.message);
+		}), silent);
+	};
 }
 
-function checkServiceName(text) {
-	return uci.sections('pkd', 'service').some((service) => service['.name'] === text) ||
-		_('Unknown service “%s”.').format(text);
+/* Takes back what the form has written: a dialog that is dismissed must leave nothing for the page to save. */
+function restore(before) {
+	for (const section of before) {
+		const name = section['.name'];
+		const now = uci.get('pkd', name) || {};
+
+		for (const option of new Set(Object.keys(section).concat(Object.keys(now))))
+			if (!option.startsWith('.') && String(section[option]) !== String(now[option]))
+				section[option] == null ? uci.unset('pkd', name, option) : uci.set('pkd', name, option, section[option]);
+	}
+}
+
+/* Shows the message beside the field, which is in a dialog or on the page. */
+function markInvalid(map, problem) {
+	for (const section of map.children)
+		for (const option of section.children.filter((option) => option.option === problem.option)) {
+			const element = option.getUIElement(problem.section);
+
+			if (!element)
+				continue;
+
+			const field = element.node.querySelector('input[type="text"], select') || element.node;
+
+			field.classList.add('cbi-input-invalid');
+			field.setAttribute('data-tooltip', problem.message);
+			field.setAttribute('data-tooltip-style', 'error');
+		}
 }
 
 /* Sections of all types share one namespace. */
@@ -189,66 +175,6 @@ function notify(text, kind) {
 	ui.addNotification(null, E('p', {}, [ text ]), kind);
 }
 
-/* LuCI validates a field only once it was touched. This validates every value on saving: stored values, defaults and
- * list items too. LuCI copies options into its dialogs, so the functions must use `this` and not the option `o`. */
-function validateOnSave(o, check) {
-	const parse = o.parse;
-
-	o.validate = function(section_id, value) {
-		return firstError(this, section_id, value, check) || true;
-	};
-
-	o.parse = function(section_id) {
-		const invalid = this.isActive(section_id)
-			? firstError(this, section_id, this.formvalue(section_id), check)
-			: null;
-
-		if (invalid) {
-			markInvalid(this, section_id, invalid);
-
-			return Promise.reject(new TypeError('%s: %s'.format(this.title, invalid)));
-		}
-
-		return parse.call(this, section_id);
-	};
-
-	return o;
-}
-
-function firstError(o, section_id, value, check) {
-	/* LuCI passes the choices of a MultiValue as one string. */
-	const values = (o instanceof form.MultiValue) ? L.toArray(value) : [].concat(value == null ? '' : value);
-
-	for (const one of values) {
-		if (one === '' && (o.optional || o.rmempty))
-			continue;
-
-		const result = check(section_id, one);
-
-		if (result !== true)
-			return result;
-	}
-
-	return null;
-}
-
-function markInvalid(o, section_id, message) {
-	const element = o.getUIElement(section_id);
-
-	if (!element)
-		return;
-
-	const field = element.node.querySelector('input[type="text"], select') || element.node;
-
-	field.classList.add('cbi-input-invalid');
-	field.setAttribute('data-tooltip', message);
-	field.setAttribute('data-tooltip-style', 'error');
-}
-
-function ignoringSection(check) {
-	return (section_id, value) => check(value);
-}
-
 /* ZoneSelect also reads the networks. For a login without that right, the page lists the zones by name instead. */
 function loadZones() {
 	return Promise.all([
@@ -285,7 +211,6 @@ return view.extend({
 			_('UDP port to knock at, or any to accept knocks at every port.'));
 		o.default = 'any';
 		o.rmempty = false;
-		validateOnSave(o, ignoringSection(checkKnockPort));
 
 		if (zones.widgets) {
 			o = s.taboption('general', zones.widgets.ZoneSelect, 'zone', _('Source zone'),
@@ -333,7 +258,6 @@ return view.extend({
 			_('Packet mark bits for pkd: a mask of 2 to 8 adjacent bits that no other program, such as mwan3 or pbr, uses.'));
 		o.default = '0x00ff0000';
 		o.rmempty = false;
-		validateOnSave(o, ignoringSection(checkMark));
 	},
 
 	addServices: function(m) {
@@ -345,6 +269,7 @@ return view.extend({
 		s.nodescriptions = true;
 		s.addbtntitle = _('Add service');
 		s.modaltitle = (section_id) => _('Service %s').format(section_id);
+		s.addModalOptions = (dialog, section_id) => checkOnSave(dialog.map, section_id);
 
 		s.handleAdd = function(ev, name) {
 			const result = checkSectionName(name, 16);
@@ -373,13 +298,11 @@ return view.extend({
 
 		o = s.option(form.Value, 'port', _('Port'));
 		o.rmempty = false;
-		validateOnSave(o, ignoringSection(checkPort));
 
 		o = s.option(form.Value, 'seconds', _('Seconds open'),
 			_('How long new connections may start after a knock. Established connections stay open.'));
 		o.default = '30';
 		o.rmempty = false;
-		validateOnSave(o, ignoringSection(checkSeconds));
 
 		o = s.option(form.DynamicList, 'tag', _('Only for tags'),
 			_('Only users with one of these tags may open this service. If empty, all users who list the service may.'));
@@ -388,7 +311,6 @@ return view.extend({
 
 			return E('span', {}, [ tags.length ? tags.join(', ') : _('all users') ]);
 		};
-		validateOnSave(o, ignoringSection(checkTag));
 	},
 
 	addUsers: function(m, uqr) {
@@ -400,6 +322,7 @@ return view.extend({
 		s.nodescriptions = true;
 		s.addbtntitle = _('Add user');
 		s.modaltitle = (section_id) => _('User %s').format(section_id);
+		s.addModalOptions = (dialog, section_id) => checkOnSave(dialog.map, section_id);
 
 		s.handleAdd = function(ev, name) {
 			const result = checkSectionName(name, 32);
@@ -414,9 +337,8 @@ return view.extend({
 		o.default = '1';
 
 		o = s.option(form.Value, 'tag', _('Tag'),
-			_('1 to 4 bytes of text, or 0x and hexadecimal digits. It is sent unencrypted, and each user needs a different one.'));
+			_('1 to 4 bytes of text, or 0x and hexadecimal digits. It is sent unencrypted, and with mode match each user needs a different one.'));
 		o.rmempty = false;
-		validateOnSave(o, checkUserTag);
 
 		o = s.option(form.MultiValue, 'service', _('Opens'),
 			_('Services that this user’s knocks open.'));
@@ -432,13 +354,11 @@ return view.extend({
 
 			return stored;
 		};
-		validateOnSave(o, ignoringSection(checkServiceName));
 
 		o = s.option(form.Value, 'window', _('Window'),
 			_('How many seconds the clock of the computer that knocks may differ from the router’s.'));
 		o.default = '10';
 		o.rmempty = false;
-		validateOnSave(o, ignoringSection(checkSeconds));
 
 		o = s.option(form.Value, 'expires', _('Expires'),
 			_('Last day (UTC) on which this user’s knocks are accepted, as year-month-day. If empty, the user never expires.'));
@@ -446,7 +366,6 @@ return view.extend({
 		o.textvalue = function(section_id) {
 			return E('span', {}, [ this.cfgvalue(section_id) || _('never') ]);
 		};
-		validateOnSave(o, ignoringSection(checkDate));
 
 		o = s.option(form.Value, 'key_file', _('Key file'),
 			_('Where the router stores the key. LuCI can write keys to %s but cannot read them.').format(KEY_FOLDER));
@@ -456,7 +375,6 @@ return view.extend({
 
 			return form.Value.prototype.load.call(this, section_id);
 		};
-		validateOnSave(o, ignoringSection(checkKeyFile));
 
 		o = s.option(form.Button, '_make', _('Key'));
 		o.editable = true;
@@ -467,15 +385,27 @@ return view.extend({
 		o.onclick = (ev, section_id) => this.makeKey(section_id, uqr);
 	},
 
-	/* Shows a new key once, and writes it on request. */
+	/* The command with the key needs a valid tag and port. */
 	makeKey: function(name, uqr) {
 		const tag = String(uci.get('pkd', name, 'tag') || '');
 		const port = String(uci.get('pkd', 'gate', 'port') || 'any');
 		const path = KEY_FOLDER + name + '.key';
 
-		if (checkTag(tag) !== true || checkKnockPort(port) !== true)
-			return notify(_('Cannot make a key for “%s”: save a valid tag and a valid knock port first.').format(name), 'error');
+		const sections = uci.sections('pkd')
+			.filter((section) => section['.type'] !== 'user' || section['.name'] === name)
+			/* A new key replaces whatever is wrong with the old one. */
+			.map((section) => Object.assign({}, section, { key: [], key_file: [] }));
 
+		return findProblem(sections).then((problem) => {
+			if (problem)
+				throw new Error('%s: %s'.format(problem.section || 'pkd', problem.message));
+
+			this.showKey(name, tag, port, path, uqr);
+		}).catch((error) => notify(_('Cannot make a key for “%s”: %s').format(name, error.message), 'error'));
+	},
+
+	/* Shows a new key once, and writes it on request. */
+	showKey: function(name, tag, port, path, uqr) {
 		const key = randomKey();
 		const host = E('input', {
 			'type': 'text',
@@ -612,6 +542,7 @@ return view.extend({
 		this.addGate(m, zones);
 		this.addServices(m);
 		this.addUsers(m, uqr);
+		checkOnSave(m, null);
 
 		this.warning = E('div', { 'class': 'alert-message warning', 'id': 'pkd-legacy' });
 		this.warn();

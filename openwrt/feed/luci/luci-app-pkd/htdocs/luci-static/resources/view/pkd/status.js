@@ -37,19 +37,18 @@ function describe(status) {
 }
 
 const COUNTERS = [
-	[ 'Accept', _('Valid knocks; each opened its user’s services') ],
-	[ 'Length', _('Not a knock: a datagram of a different length') ],
-	[ 'Tag', _('Unknown tag; with several users, each user’s rule also counts the other users’ knocks') ],
-	[ 'Window', _('Time outside the window: compare both clocks') ],
-	[ 'Replay', _('Already used, or not later than the floor') ],
-	[ 'Digest', _('Wrong key, or a forgery') ]
+	[ 'accept', _('Accepted'), _('Valid knocks; each opened its user’s services') ],
+	[ 'length', _('Wrong length'), _('Not a knock: a datagram of a different length') ],
+	[ 'tag', _('Unknown tag'), _('Unknown tag; with several users, each user’s rule also counts the other users’ knocks') ],
+	[ 'window', _('Outside the window'), _('Time outside the window: compare both clocks') ],
+	[ 'replay', _('Replayed'), _('Already used, or not later than the floor') ],
+	[ 'digest', _('Wrong digest'), _('Wrong key, or a forgery') ]
 ];
 
 const USER_STATES = {
 	'active': _('active'),
 	'disabled': _('disabled'),
-	'expired': _('expired'),
-	'no-key': _('no key: make one on the Configuration page')
+	'expired': _('expired')
 };
 
 /* One line that describes the error. */
@@ -130,7 +129,14 @@ return view.extend({
 
 	renderStatus: function(status, at) {
 		const [ kind, sentence, advice ] = describe(status);
-		const counters = status.counters || {};
+		/* What pkdd or the kernel module reports; null while neither does. */
+		const gate = status.gate || {};
+		const counters = gate.counters || {};
+		const port = (grant) => {
+			const service = list(gate.services).find((one) => one.name === grant.service) || {};
+
+			return '%s/%s'.format(plain(service.port), plain(service.protocol));
+		};
 		const nodes = [
 			E('div', { 'class': 'alert-message ' + kind, 'id': 'pkd-state', 'data-state': plain(status.state) }, [
 				E('strong', {}, [ sentence ]),
@@ -140,9 +146,9 @@ return view.extend({
 
 		nodes.push(section(_('Open now'), table('pkd-grants',
 			[ _('Service'), _('Port'), _('Address'), _('Time left') ],
-			list(status.grants).map((grant) => [
+			list(gate.grants).map((grant) => [
 				plain(grant.service),
-				'%s/%s'.format(plain(grant.port), plain(grant.protocol)),
+				port(grant),
 				plain(grant.address),
 				E('span', {
 					'class': 'pkd-left',
@@ -152,34 +158,26 @@ return view.extend({
 			_('Nothing is open: there was no valid knock recently.'))));
 
 		nodes.push(section(_('Users'), table('pkd-users',
-			[ _('Name'), _('Tag'), _('State') ],
-			list(status.users).map((user) => [
+			[ _('Name'), _('Tag'), _('State'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
+			list(gate.users).map((user) => [
 				plain(user.name),
 				plain(user.tag),
-				USER_STATES.hasOwnProperty(user.state) ? USER_STATES[user.state] : plain(user.state)
+				USER_STATES.hasOwnProperty(user.state) ? USER_STATES[user.state] : plain(user.state),
+				'± %s s'.format(plain(user.window)),
+				_('%s of %s').format(plain(user.knocks), plain(user.capacity)),
+				user.newest ? utc(user.newest) : _('none yet'),
+				utc(user.floor),
+				user.wait > 0 ? _('in %s').format(duration(user.wait)) : _('now')
 			]),
 			_('There are no users: nobody can knock.'))));
 
 		nodes.push(section(_('Received datagrams'), table('pkd-counters',
 			[ _('Verdict'), _('Datagrams'), _('Meaning') ],
-			COUNTERS.map((row) => [ row[0], plain(counters[row[0]]), row[1] ]), '')));
-
-		nodes.push(section(_('Replay caches'), table('pkd-caches',
-			[ _('Tag'), _('Rules'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
-			list(status.caches).map((cache) => [
-				plain(cache.tag),
-				plain(cache.rules),
-				'± %s s'.format(plain(cache.window)),
-				_('%s of %s').format(plain(cache.knocks), plain(cache.capacity)),
-				cache.newest ? utc(cache.newest) : _('none yet'),
-				utc(cache.floor),
-				cache.wait > 0 ? _('in %s').format(duration(cache.wait)) : _('now')
-			]),
-			_('There are no replay caches: the gate is not checking knocks.'))));
+			COUNTERS.map((row) => [ row[1], plain(counters[row[0]]), row[2] ]), '')));
 
 		nodes.push(E('p', {}, [
 			_('pkd %s, mode %s. Router’s clock: %s.').format(
-				plain(status.version), plain(status.mode), utc(status.now)) ]));
+				plain(status.version), plain(status.mode), utc(gate.now)) ]));
 
 		return nodes;
 	},

@@ -1,0 +1,93 @@
+//! The floor: knocks whose time is at or below it are ignored. The kernel module or pkdd keeps it while the router runs.
+//! A copy on flash survives reboots, so that recorded knocks cannot be replayed after the clock was set back.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use pkd_core::UnixSeconds;
+
+use super::{
+    paths::Paths,
+    router::{Mode, Router},
+    write,
+};
+use crate::daemon;
+
+/// Least seconds between two writes to flash while the router runs.
+const SAVE_INTERVAL: u64 = 3_600;
+
+/// Gives whoever checks knocks a floor above everything that was accepted here, if it has none of its own. The clock is
+/// right by now. `has_changed`: the other mode was in force until now.
+pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Result<()> {
+    let floor = safe(router, paths, daemon::now());
+    match router.mode {
+        Mode::Match => {
+            let module = paths.module();
+            let report = fs::read_to_string(&module)
+                .with_context(|| format!("cannot read {}: is the module loaded?", module.display()))?;
+            if kept(&report).is_none() {
+                fs::write(&module, format!("floor {floor}\n"))
+                    .with_context(|| format!("cannot set the module's floor to {floor}"))?;
+            }
+        }
+        Mode::Nft => {
+            let file = paths.daemon_state().join("floor");
+            // Within a boot pkdd goes on from its journal, unless the module has accepted knocks meanwhile.
+            if has_changed || !file.exists() {
+                write(&file, &format!("{floor}\nclean\n"))?;
+                let journal = paths.daemon_run().join("journal");
+                if journal.exists() {
+                    fs::remove_file(&journal)
+                        .with_context(|| format!("cannot remove {}", journal.display()))?;
+                }
+            }
+        }
+    }
+    // From now on there is something to replay after a reboot.
+    if !paths.floor().exists() {
+        write(&paths.floor(), &format!("{floor}\n"))?;
+    }
+    // The file on flash would have the next reload wait for NTP.
+    write(&paths.run("time-known"), "")
+}
+
+/// Saves the floor of the kernel module if it has risen. `is_due`: only if the last write is long ago.
+pub(crate) fn save(paths: &Paths, if_due: bool) -> Result<()> {
+    let Ok(report) = fs::read_to_string(paths.module()) else { return Ok(()) };
+    let Some(floor) = kept(&report).filter(|floor| *floor > saved(paths)) else { return Ok(()) };
+    let last = fs::read_to_string(paths.run("saved")).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let uptime = uptime(&paths.uptime())?;
+    if if_due && last.is_some_and(|last| uptime < last.saturating_add(SAVE_INTERVAL)) {
+        return Ok(());
+    }
+    write(&paths.floor(), &format!("{floor}\n"))?;
+    write(&paths.run("saved"), &format!("{uptime}\n"))
+}
+
+/// What was accepted so far is at or below this: the greatest saved floor, or the end of the widest window. 0: nothing
+/// was ever accepted here.
+fn safe(router: &Router, paths: &Paths, now: UnixSeconds) -> u64 {
+    if !paths.floor().exists() && !paths.daemon_state().join("floor").exists() {
+        return 0;
+    }
+    saved(paths).max(now.plus(router.config.widest()).0)
+}
+
+/// The greatest floor on flash, or 0.
+fn saved(paths: &Paths) -> u64 {
+    let floors = [paths.floor(), paths.daemon_state().join("floor")];
+    let read = |path: &Path| fs::read_to_string(path).ok()?.lines().next()?.parse().ok();
+    floors.iter().filter_map(|path| read(path)).max().unwrap_or(0)
+}
+
+/// The floor in the module's report; `None`: it has none yet.
+fn kept(report: &str) -> Option<u64> {
+    report.lines().find_map(|line| line.strip_prefix("Floor to save: "))?.trim().parse().ok()
+}
+
+/// Seconds since the router has started.
+fn uptime(path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let seconds = text.split(['.', ' ']).next().and_then(|whole| whole.parse().ok());
+    seconds.with_context(|| format!("cannot parse {}", path.display()))
+}

@@ -1,0 +1,260 @@
+//! What OpenWrt's service `pkd` asks of pkdd: to check `/etc/config/pkd`, to render it to rules, and to tell the gate's
+//! status. The service's scripts load what is rendered; they interpret none of it.
+//!
+//! The configuration arrives on standard input, as `uci export` prints the packages `pkd` and `firewall`.
+
+mod client;
+mod floor;
+mod module;
+mod paths;
+mod render;
+pub(crate) mod router;
+mod status;
+mod uci;
+
+use std::{
+    fmt::Write as _,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write as _},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
+
+use self::{
+    paths::Paths,
+    router::{KeyFiles, KeyPlace, Mode, Router},
+};
+use crate::config::{Config, Error};
+
+/// What people edit.
+const CONFIG: &str = "/etc/config/pkd";
+const KEY_BYTES: usize = 32;
+
+/// A command of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Checks the configuration and changes nothing; as JSON for a program that shows errors beside their fields.
+    Check {
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Writes the rules and what else the service needs into a folder. Makes missing keys.
+    Render {
+        /// The folder, which exists.
+        folder: PathBuf,
+    },
+    /// Prints the gate's status.
+    Status {
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Prints the commands with which a user knocks.
+    Client {
+        /// The user's name.
+        user: String,
+        /// The router's name or address.
+        host: String,
+    },
+    /// Succeeds if a user's last day has ended since the rules were rendered.
+    Expired,
+    /// Succeeds if the clock can be relied on.
+    TimeKnown,
+    /// Gives the kernel module or pkdd its first floor.
+    RestoreFloor {
+        /// Whether the other mode was in force until now.
+        mode_changed: bool,
+    },
+    /// Saves the kernel module's floor to flash.
+    SaveFloor {
+        /// Only if the last write is long ago.
+        if_due: bool,
+    },
+}
+
+impl Command {
+    /// Parses the words after `openwrt`.
+    ///
+    /// # Errors
+    /// One line that names what is wrong.
+    pub fn parse(words: &[&str]) -> Result<Self, String> {
+        Ok(match words {
+            ["check"] => Self::Check { json: false },
+            ["check", "--json"] => Self::Check { json: true },
+            ["render", folder] => Self::Render { folder: folder.into() },
+            ["status"] => Self::Status { json: false },
+            ["status", "--json"] => Self::Status { json: true },
+            ["client", user] => Self::Client { user: (*user).to_owned(), host: "ROUTER".to_owned() },
+            ["client", user, host] => Self::Client { user: (*user).to_owned(), host: (*host).to_owned() },
+            ["expired"] => Self::Expired,
+            ["time-known"] => Self::TimeKnown,
+            ["restore-floor"] => Self::RestoreFloor { mode_changed: false },
+            ["restore-floor", "--mode-changed"] => Self::RestoreFloor { mode_changed: true },
+            ["save-floor"] => Self::SaveFloor { if_due: false },
+            ["save-floor", "--if-due"] => Self::SaveFloor { if_due: true },
+            _ => {
+                return Err(
+                    "openwrt is for the service pkd: expected check, render, status, client, expired or \
+                            time-known"
+                        .to_owned(),
+                );
+            }
+        })
+    }
+
+    /// Runs the command; returns what to print.
+    ///
+    /// # Errors
+    /// One line: what is wrong with the configuration, or with the router.
+    pub fn run(self) -> Result<String> {
+        self.run_below(Path::new("/"), &|| {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+            Ok(text)
+        })
+    }
+
+    fn run_below(self, root: &Path, input: &dyn Fn() -> Result<String>) -> Result<String> {
+        let paths = Paths::below(root);
+        match self {
+            Self::Check { json: false } => {
+                let router = check(&input()?, &paths)?;
+                let mut text = String::new();
+                for warning in &router.config.warnings {
+                    let _ = writeln!(text, "pkd: warning: {warning}");
+                }
+                Ok(text)
+            }
+            Self::Check { json: true } => Ok(match router::check(&input()?, &paths, KeyFiles::Ignore) {
+                Ok(router) => json!({ "ok": true, "warnings": router.config.warnings }).to_string(),
+                Err(error) => json!({ "ok": false, "error": error.located() }).to_string(),
+            } + "\n"),
+            Self::Render { folder } => render(&input()?, &folder, &paths),
+            Self::Status { json } => status::print(&input()?, &paths, json),
+            Self::Client { user, host } => {
+                let router = check(&input()?, &paths)?;
+                router.client(&user, &host).with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))
+            }
+            Self::Expired => {
+                let router = active(&paths)?;
+                let rendered = fs::read_to_string(paths.active("iptables")).unwrap_or_default();
+                if router.mode == Mode::Match && rendered != router.iptables(&paths.run("keys")) {
+                    return Ok(String::new());
+                }
+                bail!("no user has expired since the last reload")
+            }
+            Self::TimeKnown => {
+                let router = active(&paths)?;
+                if status::is_time_known(&router, &paths) {
+                    return Ok(String::new());
+                }
+                bail!("NTP has not set the clock yet")
+            }
+            Self::RestoreFloor { mode_changed } => {
+                floor::restore(&active(&paths)?, &paths, mode_changed)?;
+                Ok(String::new())
+            }
+            Self::SaveFloor { if_due } => {
+                floor::save(&paths, if_due)?;
+                Ok(String::new())
+            }
+        }
+    }
+}
+
+/// Reads the configuration that the service has rendered for pkdd. `None`: the text is not UCI's.
+pub(crate) fn read_config(text: &str) -> Option<Result<Config, Error>> {
+    text.starts_with("package ").then(|| {
+        router::check(text, &Paths::below(Path::new("/")), KeyFiles::Read).map(|router| router.config)
+    })
+}
+
+fn check(text: &str, paths: &Paths) -> Result<Router> {
+    router::check(text, paths, KeyFiles::Read).map_err(|error| anyhow!("{CONFIG}: {error}"))
+}
+
+/// The configuration in force.
+fn active(paths: &Paths) -> Result<Router> {
+    let path = paths.active("config");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    check(&text, paths)
+}
+
+fn render(text: &str, folder: &Path, paths: &Paths) -> Result<String> {
+    // Nothing is made for a configuration that has an error.
+    let first = check(text, paths)?;
+    write(&folder.join("variables"), &first.variables())?;
+    if !first.enabled {
+        return Ok(String::new());
+    }
+    let mut made = String::new();
+    for (name, place) in &first.keys {
+        if let KeyPlace::File(path) = place
+            && *path == paths.key_file(name)
+            && !path.exists()
+        {
+            make_key(path)?;
+            let _ =
+                writeln!(made, "pkd: made a key for user {name}. To knock with it, run on your computer:");
+            made += &first.client(name, "ROUTER").unwrap_or_default();
+        }
+    }
+    let router = check(text, paths)?;
+    let keys = paths.run("keys");
+    for (name, place) in &router.keys {
+        if let (KeyPlace::Inline, Some(user)) = (place, router.config.users.get(name)) {
+            let digits = hex(user.rule.key.as_bytes());
+            write(&keys.join(Router::inline_key_file(name, user)), &format!("0x{digits}\n"))?;
+        }
+    }
+    write(&folder.join("fw4/table-pkd.nft"), &router.table())?;
+    write(&folder.join("fw4/chain-pkd.nft"), &Router::jump())?;
+    write(&folder.join("check.nft"), &Router::check_table(folder))?;
+    if router.mode == Mode::Match {
+        write(&folder.join("iptables"), &router.iptables(&keys))?;
+    }
+    write(&folder.join("config"), &router.active_config(text))?;
+    Ok(made)
+}
+
+fn make_key(path: &Path) -> Result<()> {
+    let mut bytes = [0; KEY_BYTES];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    random.context("cannot make a key: cannot read /dev/urandom")?;
+    let digits = hex(&bytes);
+    write(path, &format!("0x{digits}\n"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+/// Replaces a file that only root may read, and makes its folder. After a power failure there is the old file or the
+/// new one.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let replace = || -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        // pkdd's user owns the folder of its floor: what may lie there in place of the file is not written to.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    replace().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

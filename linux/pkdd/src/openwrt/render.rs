@@ -1,0 +1,185 @@
+//! What the gate's configuration becomes: rules for firewall4 to include, rules for iptables, and pkdd's own
+//! configuration.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::{
+    hex,
+    router::{KeyPlace, Mode, Router},
+    uci,
+};
+use crate::{
+    config::User,
+    firewall::{firewall4::set, nflog_chain::NflogChain},
+};
+
+/// Comes before every name of ours in firewall4's table that no service gives. Names of services have no dot.
+const PREFIX: &str = "pkd.";
+/// A service's set in kernels that hold no more.
+const MAX_GRANTS: u32 = 4096;
+
+impl Router {
+    /// Sets and chains for firewall4's table. The chain `pkd.input` is for the chain of the zone to jump to.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        for name in self.config.services.keys() {
+            for (is_ipv4, kind) in [(true, "ipv4_addr"), (false, "ipv6_addr")] {
+                let set = set(name, is_ipv4);
+                let _ =
+                    writeln!(text, "set {set} {{ type {kind}; size {MAX_GRANTS}; flags dynamic,timeout; }}");
+            }
+        }
+        text += &match self.mode {
+            Mode::Nft => self.nflog(),
+            Mode::Match => self.marks(),
+        };
+        let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks");
+        for (name, config) in &self.config.services {
+            let (protocol, port) = (config.service.protocol, config.service.port);
+            for (is_ipv4, nfproto, network) in [(true, "ipv4", "ip"), (false, "ipv6", "ip6")] {
+                let set = set(name, is_ipv4);
+                let _ = writeln!(
+                    text,
+                    "\tmeta nfproto {nfproto} {protocol} dport {port} ct state new {network} saddr @{set} accept comment \"pkd: {name}\""
+                );
+            }
+        }
+        text + "}\n"
+    }
+
+    /// The only rule of ours in the chain of the zone.
+    pub(crate) fn jump() -> String {
+        format!("jump {PREFIX}input\n")
+    }
+
+    /// A table that includes the rendered files as firewall4's does, for `nft --check`.
+    pub(crate) fn check_table(folder: &Path) -> String {
+        let folder = folder.display();
+        format!(
+            "table inet pkd_check {{\n\
+             \tinclude \"{folder}/fw4/table-pkd.nft\"\n\
+             \tchain input {{\n\t\tinclude \"{folder}/fw4/chain-pkd.nft\"\n\t}}\n}}\n"
+        )
+    }
+
+    /// The chain that passes possible knocks to pkdd.
+    fn nflog(&self) -> String {
+        let gate = &self.config.gate;
+        let users = self.config.users.values().filter(|user| user.enabled);
+        let chain = NflogChain {
+            prefix: PREFIX,
+            tags: users.map(|user| u32::from_be_bytes(user.rule.tag.0)).collect(),
+            port: gate.port,
+            group: gate.group,
+            rate: gate.rate,
+        };
+        let rule = chain.rule().map(|rule| format!("\t{rule}\n")).unwrap_or_default();
+        format!("{}chain {PREFIX}knocks {{\n{rule}}}\n", chain.definitions())
+    }
+
+    /// The chains that turn the marks of accepted knocks into grants.
+    fn marks(&self) -> String {
+        let mut text = String::new();
+        let mut knocks = String::new();
+        for (number, (name, user)) in (1..).zip(self.active_users()) {
+            let _ = writeln!(text, "chain {PREFIX}user_{number} {{");
+            text += &self.grants(user);
+            text += "\tdrop\n}\n";
+            let (mask, value) = (self.mask.text(), self.mask.mark(number));
+            let _ = writeln!(
+                knocks,
+                "\tmeta l4proto udp meta mark & {mask} == {value} goto {PREFIX}user_{number} comment \"pkd: user {name}\""
+            );
+        }
+        let _ = write!(text, "chain {PREFIX}knocks {{\n{knocks}}}\n");
+        text
+    }
+
+    fn grants(&self, user: &User) -> String {
+        let mut text = String::new();
+        for config in self.config.services_of(user) {
+            for (is_ipv4, nfproto, network) in [(true, "ipv4", "ip"), (false, "ipv6", "ip6")] {
+                let (set, seconds) = (set(&config.service.name, is_ipv4), config.ttl.as_secs());
+                let _ = writeln!(
+                    text,
+                    "\tmeta nfproto {nfproto} update @{set} {{ {network} saddr timeout {seconds}s }}"
+                );
+            }
+        }
+        text
+    }
+
+    /// Rules for `iptables-restore` and `ip6tables-restore`: a valid knock gets its user's mark. `inline` is the folder
+    /// with the files of keys that are in UCI.
+    pub(crate) fn iptables(&self, inline: &Path) -> String {
+        let mask = self.mask.text();
+        // A mark that another program set must not pass for an accepted knock.
+        let mut text = format!("*mangle\n:pkd - [0:0]\n-A pkd -j MARK --set-xmark 0x0/{mask}\n");
+        for (number, (name, user)) in (1..).zip(self.active_users()) {
+            let place = self.keys.iter().find(|(user, _)| user == name).map(|(_, place)| place);
+            let file = match place {
+                Some(KeyPlace::File(path)) => path.clone(),
+                Some(KeyPlace::Inline) | None => inline.join(Self::inline_key_file(name, user)),
+            };
+            let (tag, window, value) = (user.rule.tag.0, user.rule.window.as_secs(), self.mask.mark(number));
+            let _ = writeln!(
+                text,
+                "-A pkd -p udp -m pkd --key-file \"{}\" --tag {:#010x} --window {window} -j MARK --set-xmark {value}/{mask}",
+                file.display(),
+                u32::from_be_bytes(tag)
+            );
+        }
+        text + "COMMIT\n"
+    }
+
+    /// The name of the file for a key that is in UCI. It differs for another key, as the rules in force may have to be
+    /// restored from the old one.
+    pub(crate) fn inline_key_file(name: &str, user: &User) -> String {
+        format!("{name}-{}.key", user.cache)
+    }
+
+    /// The configuration in force, in UCI's form. For pkdd every key is in it: pkdd may not read `/etc/pkd`, and a
+    /// changed key must change this text, by which procd sees that pkdd has to start again.
+    pub(crate) fn active_config(&self, text: &str) -> String {
+        if self.mode == Mode::Match {
+            return text.to_owned();
+        }
+        let mut config = String::new();
+        let mut package = String::new();
+        for section in uci::parse(text).unwrap_or_default() {
+            if section.package != package {
+                let _ = writeln!(config, "package {}", section.package);
+                package.clone_from(&section.package);
+            }
+            let _ = writeln!(config, "config {} {}", section.kind, uci::quoted(&section.name));
+            let user = (section.package == "pkd" && section.kind == "user")
+                .then(|| self.config.users.get(&section.name))
+                .flatten();
+            for option in &section.options {
+                if user.is_some() && matches!(option.name.as_str(), "key" | "key_file") {
+                    continue;
+                }
+                for value in &option.values {
+                    let _ = writeln!(config, "\tlist {} {}", option.name, uci::quoted(value));
+                }
+            }
+            if let Some(user) = user {
+                let digits = hex(user.rule.key.as_bytes());
+                let _ = writeln!(config, "\toption key '0x{digits}'");
+            }
+        }
+        config
+    }
+
+    /// What the service's scripts need to know, for the shell to read. No value needs quotes.
+    pub(crate) fn variables(&self) -> String {
+        let gate = &self.config.gate;
+        let port = gate.port.map_or("any".to_owned(), |port| port.to_string());
+        format!(
+            "pkd_enabled={}\npkd_mode={}\npkd_port={port}\npkd_zone={}\n",
+            u8::from(self.enabled),
+            self.mode.word(),
+            self.zone.as_deref().unwrap_or("any"),
+        )
+    }
+}

@@ -1,0 +1,190 @@
+//! The status of a router's gate, as JSON and as text. It contains no key.
+
+use std::{fs, process::Command};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    module::Report,
+    paths::Paths,
+    router::{self, Clock, KeyFiles, Mode, Router},
+};
+use crate::{
+    config::{Config, User},
+    control::{self, Query},
+    daemon,
+    firewall::{self, ActiveGrant},
+    status::{Parts, Status},
+};
+
+/// The JSON of `pkd status --json`.
+#[derive(Debug, Serialize)]
+struct RouterStatus {
+    version: &'static str,
+    /// Whether the configuration enables the gate.
+    enabled: bool,
+    /// `match` or `nft`; `null` while nothing is in force.
+    mode: Option<&'static str>,
+    state: State,
+    /// Why, if the state does not say it.
+    reason: String,
+    /// The status of pkdd or of the kernel module; `null` if there is none.
+    gate: Option<Box<RawValue>>,
+}
+
+/// What the gate does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Disabled,
+    Stopped,
+    WaitingForTime,
+    /// Knocks are accepted.
+    Open,
+    Error,
+}
+
+/// Prints the status. `text` is what `uci export` prints for the package `pkd`; it may have errors.
+pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
+    let active = fs::read_to_string(paths.active("config")).ok();
+    let router = active.as_deref().and_then(|text| router::check(text, paths, KeyFiles::Read).ok());
+    let gate = router.as_ref().and_then(|router| match router.mode {
+        Mode::Nft => control::ask(&daemon::socket(&paths.daemon_run()), Query::Status).ok(),
+        Mode::Match => module_status(router, paths),
+    });
+    let enabled = router::is_enabled(text);
+    let (state, reason) = state(enabled, active.is_some(), router.as_ref(), gate.is_some(), paths);
+    let status = RouterStatus {
+        version: env!("CARGO_PKG_VERSION"),
+        enabled,
+        mode: router.map(|router| router.mode.word()),
+        state,
+        reason,
+        gate: gate.map(RawValue::from_string).transpose()?,
+    };
+    if json { Ok(serde_json::to_string(&status)? + "\n") } else { status.text() }
+}
+
+fn state(
+    enabled: bool,
+    is_active: bool,
+    router: Option<&Router>,
+    answers: bool,
+    paths: &Paths,
+) -> (State, String) {
+    if let Ok(error) = fs::read_to_string(paths.run("error")) {
+        return (State::Error, error.lines().next().unwrap_or_default().to_owned());
+    }
+    if !enabled {
+        return (State::Disabled, String::new());
+    }
+    if !is_active {
+        return (State::Stopped, String::new());
+    }
+    if !paths.firewall4().exists() {
+        return (State::Stopped, "the firewall is stopped".to_owned());
+    }
+    let Some(router) = router else {
+        return (State::Error, "the configuration in force is damaged: reload the service".to_owned());
+    };
+    if !is_time_known(router, paths) {
+        return (State::WaitingForTime, String::new());
+    }
+    if let Some(reason) = deafness(router) {
+        return (State::Error, reason);
+    }
+    match (answers, router.mode) {
+        (true, _) => (State::Open, String::new()),
+        (false, Mode::Nft) => {
+            (State::Error, "the daemon pkdd does not respond: see logread -e pkdd".to_owned())
+        }
+        (false, Mode::Match) => (State::Error, "the kernel module xt_pkd is not loaded".to_owned()),
+    }
+}
+
+/// Whether the clock can be relied on to check knocks.
+pub(crate) fn is_time_known(router: &Router, paths: &Paths) -> bool {
+    router.clock == Clock::Trust || paths.run("time-known").exists() || !paths.floor().exists()
+}
+
+/// Why no knock can arrive, although everything runs: the rules that pass it on are not in the firewall.
+fn deafness(router: &Router) -> Option<String> {
+    let chain = router.zone.as_ref().map_or("input".to_owned(), |zone| format!("input_{zone}"));
+    let jump = Router::jump();
+    let listed = list(&["-j", "list", "chain", "inet", "fw4", &chain]).unwrap_or_default();
+    let target = jump.trim().trim_start_matches("jump ");
+    let is_jump = |expression: &Value| expression["jump"]["target"] == target;
+    let has_jump =
+        |entry: &Value| entry["rule"]["expr"].as_array().is_some_and(|all| all.iter().any(is_jump));
+    if !listed["nftables"].as_array().is_some_and(|all| all.iter().any(has_jump)) {
+        return Some(format!(
+            "firewall4's chain {chain} does not jump to {target}, so no knock arrives: run /etc/init.d/firewall restart"
+        ));
+    }
+    if router.mode == Mode::Match {
+        let rules = Command::new("iptables").args(["-w", "-t", "mangle", "-S", "INPUT"]).output().ok();
+        let rules =
+            rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        if !rules.lines().any(|line| line.ends_with(" -j pkd")) {
+            let what =
+                "iptables' chain INPUT of the table mangle does not jump to pkd, so no knock is checked";
+            return Some(format!("{what}: run /etc/init.d/pkd reload"));
+        }
+    }
+    None
+}
+
+fn list(arguments: &[&str]) -> Option<Value> {
+    let output = Command::new("nft").args(arguments).output().ok()?;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+/// What the kernel module knows, in the form of pkdd's status. `None`: the module is not loaded.
+fn module_status(router: &Router, paths: &Paths) -> Option<String> {
+    let report = Report::parse(&fs::read_to_string(paths.module()).ok()?);
+    let (grants, trouble) = match grants(&router.config) {
+        Ok(grants) => (grants, String::new()),
+        Err(error) => (Vec::new(), format!("{error:#}")),
+    };
+    // With mode match each user has a different tag, and the module writes it in the same form.
+    let cache = |user: &User| {
+        let tag = user.rule.tag.to_string();
+        report.caches.iter().find(|cache| cache.tag == tag).map(|cache| cache.report)
+    };
+    let counters = report.counters;
+    let parts = Parts { config: &router.config, cache: &cache, counters, overruns: 0, grants, trouble };
+    serde_json::to_string(&Status::new(daemon::now(), parts)).ok()
+}
+
+fn grants(config: &Config) -> Result<Vec<ActiveGrant>> {
+    firewall::open(config.gate.firewall)?.list(config)
+}
+
+impl RouterStatus {
+    fn text(&self) -> Result<String> {
+        let reason = &self.reason;
+        let mut text = match self.state {
+            State::Disabled => {
+                "pkd is disabled: uci set pkd.gate.enabled=1; uci commit pkd; /etc/init.d/pkd start"
+                    .to_owned()
+            }
+            State::Stopped if reason.is_empty() => "pkd is stopped: /etc/init.d/pkd start".to_owned(),
+            State::Stopped => format!("pkd is stopped: {reason}"),
+            State::WaitingForTime => {
+                "pkd is waiting: knocks are ignored until NTP has set the clock".to_owned()
+            }
+            State::Error => {
+                format!("pkd has an error, and the previous configuration stays in force: {reason}")
+            }
+            State::Open => "pkd is running and accepts knocks".to_owned(),
+        };
+        text.push('\n');
+        if let Some(gate) = &self.gate {
+            let status: Status = serde_json::from_str(gate.get())?;
+            text += &status.text();
+        }
+        Ok(text)
+    }
+}
