@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::{
     Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, UnixSeconds, Verdict,
-    Verifier, Window,
+    Window,
 };
 
 use crate::{cli, hex, key, parse, stderr::Stderr};
@@ -75,7 +75,7 @@ impl Capture {
         let source = read(&args.source)?;
         let start = Baseline::with_memory(UnixSeconds(0));
         let cache = ReplayCache::new(start.floor(window));
-        Ok(Self { gateway: Gateway { rule: Rule { key, tag, window }, cache, at }, port, source })
+        Ok(Self { gateway: Gateway { rule: Rule::new(key, tag, window), cache, at }, port, source })
     }
 
     /// Returns the lines to print, and whether a gateway would accept all knocks.
@@ -127,7 +127,7 @@ impl Gateway {
             );
             return false;
         };
-        let Rule { key, tag, window } = &self.rule;
+        let (key, tag, window) = (self.rule.key(), self.rule.tag(), self.rule.window());
         let fits = |port: Port| knock.expected_digest(key, port).matches(&knock.digest());
         let port = port.or_else(|| (1..=u16::MAX).map(Port).find(|port| fits(*port)));
         let digest = match port {
@@ -146,18 +146,14 @@ impl Gateway {
         let _ = writeln!(
             text,
             "tag      {carried}{}",
-            if carried == *tag { String::new() } else { format!("; the gateway expects {tag}") }
+            if carried == tag { String::new() } else { format!("; the gateway expects {tag}") }
         );
-        let _ = writeln!(
-            text,
-            "time     {}, {}",
-            date(knock.time()),
-            time_difference(knock.time(), now, *window)
-        );
+        let _ =
+            writeln!(text, "time     {}, {}", date(knock.time()), time_difference(knock.time(), now, window));
         let _ = writeln!(text, "nonce    {}", hex::digits(knock.nonce()));
         let _ = writeln!(text, "digest   {digest}");
         let packet = Packet { destination_port: port.unwrap_or(Port(1)), payload };
-        let verdict = Verifier::new(&self.rule, &mut self.cache).check(now, &packet);
+        let verdict = self.rule.verify(&mut self.cache, now, &packet);
         let _ = writeln!(text, "verdict  {}", describe(verdict));
         verdict == Verdict::Accept
     }
@@ -195,9 +191,9 @@ fn time_difference(time: UnixSeconds, now: UnixSeconds, window: Window) -> Strin
         format!("{} s behind", now.since(time))
     };
     let side = match window {
-        Window::NO_CLOCK => "not checked (window 0)".to_owned(),
-        _ if window.admits(now, time) => format!("within the window of {} s", window.as_secs()),
-        _ => format!("outside the window of {} s", window.as_secs()),
+        Window::Monotonic => "not checked (window 0)".to_owned(),
+        Window::Skew(seconds) if window.admits(now, time) => format!("within the window of {seconds} s"),
+        Window::Skew(seconds) => format!("outside the window of {seconds} s"),
     };
     format!("{off} the gateway, {side}")
 }

@@ -7,9 +7,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use pkd_core::{
-    Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verifier, Window,
-};
+use pkd_core::{Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Window};
 
 /// Measurements of both classes together. `cargo test --bench` builds without optimization, where only the control
 /// says anything.
@@ -34,18 +32,16 @@ fn main() {
         black_box(ours.matches(black_box(other)));
     });
 
-    let rule =
-        Rule { key: Key::from_bytes([7; Key::LENGTH]), tag: Tag(*b"SSHK"), window: Window::from_secs(3_600) };
+    let rule = Rule::new(Key::from_bytes([7; Key::LENGTH]), Tag(*b"SSHK"), Window::from_secs(3_600));
     let mut cache = ReplayCache::<256>::new(UnixSeconds(0));
     let mut check = |name: &str, payloads: [[u8; 56]; 2]| {
-        let mut verifier = Verifier::new(&rule, &mut cache);
         row(name, payloads, |payload| {
             let packet = Packet { destination_port: PORT, payload: black_box(payload) };
-            black_box(verifier.check(START, &packet));
+            black_box(rule.verify(&mut cache, START, &packet));
         });
     };
     let knock =
-        Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: START, nonce: [1; 12] }, PORT);
+        Knock::seal(&KnockParams { key: rule.key(), tag: rule.tag(), time: START, nonce: [1; 12] }, PORT);
     let with = |byte: usize| {
         let mut knock = knock;
         knock[byte] ^= 1;

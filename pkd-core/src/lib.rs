@@ -1,24 +1,24 @@
 //! The pkd protocol. A knock is a UDP datagram with 56 bytes of payload that only a holder of the key can make.
 //!
-//! A [`Verifier`] maps a datagram and the current time to a [`Verdict`]. The crate does not read a clock, draw random
+//! [`Rule::verify`] maps a datagram and the current time to a [`Verdict`]. The crate does not read a clock, draw random
 //! bytes, allocate, log or do I/O; that is up to its users: the `knock` command, the netfilter match, the daemon and
 //! the firmware. `docs/protocol.md` describes the protocol.
 //!
 //! ```
 //! use pkd_core::{
-//!     Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Verifier, Window,
+//!     Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window,
 //! };
 //!
-//! let rule = Rule { key: Key::parse("test")?, tag: Tag::parse("SSHK")?, window: Window::from_secs(10) };
+//! let rule = Rule::new(Key::parse("test")?, Tag::parse("SSHK")?, Window::from_secs(10));
 //! let port = Port(40_000);
 //! let time = UnixSeconds(1_800_000_000);
-//! let payload = Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time, nonce: [7; 12] }, port);
+//! let payload = Knock::seal(&KnockParams { key: rule.key(), tag: rule.tag(), time, nonce: [7; 12] }, port);
 //!
 //! let now = UnixSeconds(1_800_000_003);
 //! let baseline = Baseline::with_memory(UnixSeconds(0)); // a first installation: nothing was accepted before
-//! let mut cache = ReplayCache::<256>::new(baseline.floor(rule.window));
+//! let mut cache = ReplayCache::<256>::new(baseline.floor(rule.window()));
 //! let packet = Packet { destination_port: port, payload: &payload };
-//! assert_eq!(Verifier::new(&rule, &mut cache).check(now, &packet), Verdict::Accept);
+//! assert_eq!(rule.verify(&mut cache, now, &packet), Verdict::Accept);
 //! # Ok::<(), pkd_core::SecretError>(())
 //! ```
 
@@ -48,5 +48,5 @@ pub use rule::Rule;
 pub use secret::{Key, SecretError, Tag};
 pub use time::{UnixSeconds, Window};
 pub use verdict::{Counters, Reason, Verdict};
-pub use verifier::Verifier;
+pub use verifier::verify_any;
 pub use wire::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Packet, Port, UDP_LENGTH};

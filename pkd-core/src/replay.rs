@@ -46,7 +46,7 @@ impl KnockId {
     }
 }
 
-/// Where a [`Verifier`](crate::Verifier) looks knocks up. A program that shares a [`ReplayCache`] between threads
+/// Where [`Rule::verify`](crate::Rule::verify) looks knocks up. A program that shares a [`ReplayCache`] between threads
 /// implements it with a lock around each call.
 ///
 /// A false rejection costs the sender one more knock; a replay that is accepted opens the port for an attacker. So
@@ -54,7 +54,7 @@ impl KnockId {
 pub trait ReplayStore {
     /// First look: whether a knock is a replay. Changes nothing and costs no hash.
     ///
-    /// With [`Window::NO_CLOCK`] every time up to the greatest accepted one is a replay. The answer may be outdated
+    /// With [`Window::Monotonic`] every time up to the greatest accepted one is a replay. The answer may be outdated
     /// when it is used; [`record`](Self::record) decides.
     fn refuses(&mut self, id: KnockId, window: Window) -> bool;
 
@@ -146,7 +146,7 @@ impl<const N: usize> ReplayCache<N> {
 
     /// Seconds until a knock from a sender with the same clock is later than the floor; 0 if it is already.
     ///
-    /// For people to read. It is meaningless without a real clock ([`Window::NO_CLOCK`]), where only the senders'
+    /// For people to read. It is meaningless without a real clock ([`Window::Monotonic`]), where only the senders'
     /// times count.
     #[must_use]
     pub fn wait(&self, now: UnixSeconds) -> u64 {
@@ -167,7 +167,7 @@ impl<const N: usize> ReplayStore for ReplayCache<N> {
     fn refuses(&mut self, id: KnockId, window: Window) -> bool {
         let accepted_later = || self.newest.is_some_and(|newest| id.time <= newest);
         id.time <= self.floor()
-            || (window == Window::NO_CLOCK && accepted_later())
+            || (window == Window::Monotonic && accepted_later())
             || self.set.binary_search(&id).is_ok()
     }
 
@@ -176,7 +176,7 @@ impl<const N: usize> ReplayStore for ReplayCache<N> {
             return false;
         }
         self.newest = self.newest.max(Some(id.time));
-        if window == Window::NO_CLOCK {
+        if window == Window::Monotonic {
             self.evicted = self.evicted.max(id.time);
             return true;
         }
@@ -238,7 +238,7 @@ impl Baseline {
     ///
     /// - `now` is no earlier than the clock was at any earlier acceptance;
     /// - no window was wider then than that of any rule with the same key is now;
-    /// - no rule had or has [`Window::NO_CLOCK`], which accepts any time and does not wait.
+    /// - no rule had or has [`Window::Monotonic`], which accepts any time and does not wait.
     ///
     /// Otherwise only a saved floor helps.
     #[must_use]

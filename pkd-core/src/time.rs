@@ -1,17 +1,17 @@
 //! The time in a knock, and the window that it must fall into.
 
+use core::num::NonZeroU32;
+
 /// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is valid: senders choose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct UnixSeconds(pub u64);
 
 impl UnixSeconds {
-    /// This time plus `window`; saturates at `u64::MAX`.
+    /// This time plus the seconds of `window`; saturates at `u64::MAX`.
     #[must_use]
-    pub const fn plus(self, window: Window) -> Self {
-        // u64::from is not const.
-        #[allow(clippy::as_conversions)]
-        Self(self.0.saturating_add(window.0 as u64))
+    pub fn plus(self, window: Window) -> Self {
+        Self(self.0.saturating_add(window.as_secs().into()))
     }
 
     /// Seconds since `earlier`; 0 if `earlier` is later than this time.
@@ -21,43 +21,54 @@ impl UnixSeconds {
     }
 }
 
-/// By how many seconds a knock's time may differ from the gateway's clock in either direction, inclusive.
+/// How a knock's time is checked.
 ///
-/// 0 means a gateway without a clock, see [`Window::NO_CLOCK`].
+/// Configurations and wire formats have it as seconds, with 0 for a gateway without a clock; see
+/// [`from_secs`](Self::from_secs). The variants are ordered by those seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(transparent)]
-pub struct Window(u32);
-
-impl Window {
-    /// The gateway has no clock: every time passes the window, and the cache accepts only times greater than the
-    /// floor and than any that it has accepted.
+pub enum Window {
+    /// The gateway has no clock: every time passes, and the cache accepts only times greater than the floor and than
+    /// any that it has accepted.
     ///
     /// A sender whose clock is ahead locks the others out until their clocks have caught up. A knock with the time
     /// `u64::MAX` locks them out permanently.
-    pub const NO_CLOCK: Self = Self(0);
+    Monotonic,
+    /// By how many seconds a knock's time may differ from the gateway's clock in either direction, inclusive.
+    Skew(NonZeroU32),
+}
 
-    /// A window of `seconds` to either side.
+impl Window {
+    /// A window of `seconds` to either side; 0 means [`Monotonic`](Self::Monotonic).
     #[must_use]
     pub const fn from_secs(seconds: u32) -> Self {
-        Self(seconds)
+        match NonZeroU32::new(seconds) {
+            Some(seconds) => Self::Skew(seconds),
+            None => Self::Monotonic,
+        }
     }
 
-    /// The seconds to either side.
+    /// The seconds to either side; 0 for [`Monotonic`](Self::Monotonic).
     #[must_use]
     pub const fn as_secs(self) -> u32 {
-        self.0
+        match self {
+            Self::Monotonic => 0,
+            Self::Skew(seconds) => seconds.get(),
+        }
     }
 
-    /// Whether `time` lies within the window around `now`. Correct for every pair of 64-bit times.
+    /// Whether `time` passes at the time `now`. Correct for every pair of 64-bit times.
     #[must_use]
     pub fn admits(self, now: UnixSeconds, time: UnixSeconds) -> bool {
-        self == Self::NO_CLOCK || now.0.abs_diff(time.0) <= u64::from(self.0)
+        match self {
+            Self::Monotonic => true,
+            Self::Skew(seconds) => now.0.abs_diff(time.0) <= u64::from(seconds.get()),
+        }
     }
 }
 
 impl Default for Window {
     /// 10 seconds, as in the original.
     fn default() -> Self {
-        Self(10)
+        Self::from_secs(10)
     }
 }

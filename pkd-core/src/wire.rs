@@ -116,7 +116,7 @@ impl<'a> Knock<'a> {
 
     /// The payload of a knock in the format before 1.0, whose digest does not cover the port.
     ///
-    /// [`Verifier`](crate::Verifier) refuses it. It is for gateways that still run an `ipt_pkd` before 1.0.
+    /// [`Rule::verify`](crate::Rule::verify) refuses it. It is for gateways that still run an `ipt_pkd` before 1.0.
     #[must_use]
     pub fn seal_before_1_0(params: &KnockParams<'_>) -> [u8; LENGTH] {
         let head = params.head();

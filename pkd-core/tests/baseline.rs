@@ -2,7 +2,7 @@
 
 use pkd_core::{
     Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds,
-    Verdict, Verifier, Window,
+    Verdict, Window,
 };
 
 const PORT: Port = Port(40_000);
@@ -13,17 +13,20 @@ fn window(seconds: u32) -> Window {
 }
 
 fn rule(window: u32) -> Rule {
-    Rule { key: Key::from_bytes([1; Key::LENGTH]), tag: Tag::default(), window: Window::from_secs(window) }
+    Rule::new(Key::from_bytes([1; Key::LENGTH]), Tag::default(), Window::from_secs(window))
 }
 
 fn knock(time: u64) -> [u8; LENGTH] {
     let rule = rule(0);
-    Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(time), nonce: [7; 12] }, PORT)
+    Knock::seal(
+        &KnockParams { key: rule.key(), tag: rule.tag(), time: UnixSeconds(time), nonce: [7; 12] },
+        PORT,
+    )
 }
 
 fn check(cache: &mut ReplayCache<4>, window: u32, now: u64, payload: &[u8]) -> Verdict {
     let packet = Packet { destination_port: PORT, payload };
-    Verifier::new(&rule(window), cache).check(UnixSeconds(now), &packet)
+    rule(window).verify(cache, UnixSeconds(now), &packet)
 }
 
 fn cache(baseline: &Baseline, window: u32) -> ReplayCache<4> {
@@ -232,7 +235,7 @@ fn a_boot_without_memory_must_save_its_own_baseline_too() {
     let table = [
         // The newest time of its caches is 0, and its start without the window is too early.
         (UnixSeconds(0), Verdict::Accept),
-        (baseline.floor(Window::NO_CLOCK), Verdict::Accept),
+        (baseline.floor(Window::Monotonic), Verdict::Accept),
         (cache_of_10.floor(), Verdict::Ignore(Reason::Replay)),
         (baseline.floor(window(10)), Verdict::Ignore(Reason::Replay)),
     ];

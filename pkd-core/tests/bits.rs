@@ -2,7 +2,7 @@
 
 use pkd_core::{
     Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict,
-    Verifier, Window,
+    Window,
 };
 
 const PORT: Port = Port(40_000);
@@ -11,12 +11,12 @@ const TIME: UnixSeconds = UnixSeconds(1_800_000_000);
 const NOW: UnixSeconds = UnixSeconds(1_800_000_003);
 
 fn rule() -> Rule {
-    Rule { key: Key::from_bytes([0xa5; Key::LENGTH]), tag: Tag(*b"SSHK"), window: Window::from_secs(10) }
+    Rule::new(Key::from_bytes([0xa5; Key::LENGTH]), Tag(*b"SSHK"), Window::from_secs(10))
 }
 
 fn knock() -> [u8; LENGTH] {
     let rule = rule();
-    Knock::seal(&KnockParams { key: &rule.key, tag: rule.tag, time: TIME, nonce: *b"twelve bytes" }, PORT)
+    Knock::seal(&KnockParams { key: rule.key(), tag: rule.tag(), time: TIME, nonce: *b"twelve bytes" }, PORT)
 }
 
 fn flipped(bit: usize) -> [u8; LENGTH] {
@@ -26,7 +26,7 @@ fn flipped(bit: usize) -> [u8; LENGTH] {
 }
 
 fn check(cache: &mut ReplayCache<4>, payload: &[u8], port: Port) -> Verdict {
-    Verifier::new(&rule(), cache).check(NOW, &Packet { destination_port: port, payload })
+    rule().verify(cache, NOW, &Packet { destination_port: port, payload })
 }
 
 /// Whether the time stays in the window when this bit, counted from the lowest, is flipped.
@@ -103,7 +103,7 @@ fn a_knock_of_any_other_length_is_ignored() {
 #[test]
 fn a_knock_in_the_format_before_1_0_is_ignored() {
     let rule = rule();
-    let params = KnockParams { key: &rule.key, tag: rule.tag, time: TIME, nonce: [7; 12] };
+    let params = KnockParams { key: rule.key(), tag: rule.tag(), time: TIME, nonce: [7; 12] };
     let mut cache = ReplayCache::<4>::new(UnixSeconds(0));
     let verdict = check(&mut cache, &Knock::seal_before_1_0(&params), PORT);
     assert_eq!(verdict, Verdict::Ignore(Reason::Digest));

@@ -2,7 +2,7 @@
 
 use pkd_core::{
     Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds,
-    Verdict, Verifier, Window,
+    Verdict, Window,
 };
 
 const PORT: Port = Port(40_000);
@@ -13,19 +13,19 @@ const TIMES: [u64; 4] = [1_800_000_000, (1 << 31) - 1, (1 << 32) - 1, u64::MAX -
 
 fn rule(window: u32) -> Rule {
     let key = Key::from_bytes([0x5e; Key::LENGTH]);
-    Rule { key, tag: Tag::default(), window: Window::from_secs(window) }
+    Rule::new(key, Tag::default(), Window::from_secs(window))
 }
 
 fn knock(time: u64, nonce: u8) -> [u8; LENGTH] {
     let rule = rule(10);
     Knock::seal(
-        &KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(time), nonce: [nonce; 12] },
+        &KnockParams { key: rule.key(), tag: rule.tag(), time: UnixSeconds(time), nonce: [nonce; 12] },
         PORT,
     )
 }
 
 fn check(cache: &mut ReplayCache<8>, window: u32, now: u64, payload: &[u8]) -> Verdict {
-    Verifier::new(&rule(window), cache).check(UnixSeconds(now), &Packet { destination_port: PORT, payload })
+    rule(window).verify(cache, UnixSeconds(now), &Packet { destination_port: PORT, payload })
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use pkd_core::{
     Baseline, Digest, Key, Knock, KnockId, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache,
-    ReplayStore, Rule, Tag, UDP_LENGTH, UnixSeconds, Verdict, Verifier, Window,
+    ReplayStore, Rule, Tag, UDP_LENGTH, UnixSeconds, Verdict, Window,
 };
 use proptest::{
     collection::vec,
@@ -30,7 +30,7 @@ fn config() -> Config {
 }
 
 fn rule(window: u32) -> Rule {
-    Rule { key: KEY, tag: Tag::default(), window: Window::from_secs(window) }
+    Rule::new(KEY, Tag::default(), Window::from_secs(window))
 }
 
 fn seal(key: &Key, time: u64, number: u64) -> [u8; LENGTH] {
@@ -278,7 +278,7 @@ impl<const N: usize> Simulation<N> {
     fn restore(&mut self, floor: u64) {
         self.start.set_baseline(UnixSeconds(floor));
         if let Some(cache) = &mut self.cache {
-            cache.set_baseline(self.start.earlier(Window::NO_CLOCK));
+            cache.set_baseline(self.start.earlier(Window::Monotonic));
         }
         self.model_earlier = ModelEarlier::Remembered { floor };
         if let Some(model) = &mut self.model_cache {
@@ -325,7 +325,7 @@ impl<const N: usize> Simulation<N> {
             Verdict::Accept
         };
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule(window), cache).check(UnixSeconds(self.now), &packet);
+        let verdict = rule(window).verify(cache, UnixSeconds(self.now), &packet);
         assert_eq!(verdict, expected, "knock {number} of {time} at {}, window {window}", self.now);
         if verdict == Verdict::Accept {
             assert!(self.accepted.insert(number), "knock {number} of {time} was accepted twice");
@@ -348,7 +348,7 @@ impl<const N: usize> Simulation<N> {
         let payload = seal(&OTHER_KEY, time, u64::MAX);
         let packet = Packet { destination_port: PORT, payload: &payload };
         let rule = rule(*rule_at.get(&self.windows));
-        let verdict = Verifier::new(&rule, cache).check(UnixSeconds(self.now), &packet);
+        let verdict = rule.verify(cache, UnixSeconds(self.now), &packet);
         assert_ne!(verdict, Verdict::Accept, "a forgery of {time} at {}", self.now);
         assert_eq!(format!("{cache:?}"), before, "a forgery changed the cache");
     }
@@ -411,7 +411,7 @@ impl<const N: usize> Simulation<N> {
             for &number in &self.accepted {
                 let (time, payload) = self.made[number];
                 let packet = Packet { destination_port: PORT, payload: &payload };
-                let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(time), &packet);
+                let verdict = rule.verify(&mut cache, UnixSeconds(time), &packet);
                 assert_eq!(verdict, Verdict::Ignore(Reason::Replay), "replay of knock {number} of {time}");
             }
         }
@@ -561,7 +561,7 @@ proptest! {
         }
         let mut cache = ReplayCache::<4>::new(UnixSeconds(0));
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule(window), &mut cache).check(UnixSeconds(now), &packet);
+        let verdict = rule(window).verify(&mut cache, UnixSeconds(now), &packet);
         let time = |payload: &[u8]| Some(u64::from_le_bytes(payload.get(4..12)?.try_into().ok()?));
         let expected = if payload.len() != LENGTH {
             Reason::Length

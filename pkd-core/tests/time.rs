@@ -76,7 +76,14 @@ fn a_window_has_the_seconds_it_was_made_with() {
     for seconds in [0, 1, 10, u32::MAX] {
         assert_eq!(Window::from_secs(seconds).as_secs(), seconds);
     }
-    assert_eq!(Window::NO_CLOCK.as_secs(), 0);
+    assert_eq!(Window::Monotonic.as_secs(), 0);
     assert_eq!(Window::default().as_secs(), 10);
     assert_eq!(UnixSeconds::default(), UnixSeconds(0));
+}
+
+#[test]
+fn windows_are_ordered_by_their_seconds() {
+    let seconds = [0, 1, 10, u32::MAX];
+    assert!(seconds.map(Window::from_secs).is_sorted());
+    assert_eq!(Window::from_secs(0), Window::Monotonic);
 }

@@ -2,7 +2,7 @@
 
 use pkd_core::{
     Digest, Key, Knock, KnockId, KnockParams, LENGTH, Packet, Port, Reason, ReplayStore, Rule, Tag,
-    UnixSeconds, Verdict, Verifier, Window,
+    UnixSeconds, Verdict, Window, verify_any,
 };
 
 const PORT: Port = Port(40_000);
@@ -68,12 +68,12 @@ fn the_first_check_that_fails_decides_and_only_a_good_digest_is_recorded() {
         // Another CPU accepted the same bytes between the two looks.
         (Good, false, false, ignored(Reason::Replay), &["refuses", "record"]),
     ];
-    let rule = Rule { key: Key::from_bytes([1; Key::LENGTH]), tag: Tag(*b"SSHK"), window: WINDOW };
+    let rule = Rule::new(Key::from_bytes([1; Key::LENGTH]), Tag(*b"SSHK"), WINDOW);
     for (row, (kind, refuses, records, expected, expected_calls)) in table.into_iter().enumerate() {
         let payload = knock(kind);
         let mut store = FakeStore { refuses, records, calls: Vec::new() };
         let packet = Packet { destination_port: PORT, payload: &payload };
-        let verdict = Verifier::new(&rule, &mut store).check(NOW, &packet);
+        let verdict = rule.verify(&mut store, NOW, &packet);
         assert_eq!(verdict, expected, "row {row}: {kind:?}");
         let calls: Vec<&str> = store.calls.iter().map(|(call, ..)| *call).collect();
         assert_eq!(calls, expected_calls, "row {row}: {kind:?}");
@@ -82,11 +82,11 @@ fn the_first_check_that_fails_decides_and_only_a_good_digest_is_recorded() {
 
 #[test]
 fn both_looks_get_the_id_of_the_knock_and_the_window_of_the_rule() {
-    let rule = Rule { key: Key::from_bytes([1; Key::LENGTH]), tag: Tag(*b"SSHK"), window: WINDOW };
+    let rule = Rule::new(Key::from_bytes([1; Key::LENGTH]), Tag(*b"SSHK"), WINDOW);
     let payload = knock(Kind::Good);
     let mut store = FakeStore { refuses: false, records: true, calls: Vec::new() };
     let packet = Packet { destination_port: PORT, payload: &payload };
-    let verdict = Verifier::new(&rule, &mut store).check(NOW, &packet);
+    let verdict = rule.verify(&mut store, NOW, &packet);
     assert_eq!(verdict, Verdict::Accept);
     let id = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
     assert_eq!(store.calls, [("refuses", id, WINDOW), ("record", id, WINDOW)]);
@@ -125,5 +125,35 @@ fn a_knock_id_is_restored_from_its_time_and_id() {
     for (name, knock, time, id) in table {
         assert_eq!((knock.time(), knock.id()), (time, id), "{name}");
         assert_eq!(KnockId::kept(knock.time(), knock.id()), knock, "{name}");
+    }
+}
+
+#[test]
+fn of_several_rules_the_first_that_accepts_wins_and_otherwise_the_reason_of_the_furthest() {
+    use Reason::{Digest, Length, Replay, Tag, Window};
+    /// Payload, verdicts of the rules, result, rules that are asked.
+    type Row<'a> = (&'a [u8], &'a [Verdict], Result<usize, Reason>, usize);
+    let knock = knock(Kind::Good);
+    let packet = |payload| Packet { destination_port: PORT, payload };
+    let ignore = Verdict::Ignore;
+    let table: [Row<'_>; 9] = [
+        (&knock, &[], Err(Tag), 0),
+        (&knock[1..], &[], Err(Length), 0),
+        (&knock[1..], &[Verdict::Accept], Err(Length), 0),
+        (&knock, &[ignore(Tag)], Err(Tag), 1),
+        (&knock, &[ignore(Window), ignore(Tag)], Err(Window), 2),
+        (&knock, &[ignore(Tag), ignore(Replay), ignore(Window)], Err(Replay), 3),
+        (&knock, &[ignore(Digest), ignore(Replay)], Err(Digest), 2),
+        (&knock, &[ignore(Digest), Verdict::Accept, ignore(Tag)], Ok(1), 2),
+        (&knock, &[Verdict::Accept, Verdict::Accept], Ok(0), 1),
+    ];
+    for (row, (payload, verdicts, expected, expected_asked)) in table.into_iter().enumerate() {
+        let mut asked = 0;
+        let result = verify_any(&packet(payload), verdicts.iter().enumerate(), |(_, verdict)| {
+            asked += 1;
+            **verdict
+        });
+        assert_eq!(result.map(|(index, _)| index), expected, "row {row}");
+        assert_eq!(asked, expected_asked, "row {row}");
     }
 }

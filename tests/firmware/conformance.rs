@@ -59,11 +59,9 @@ impl Tally {
 /// Runs one vector. Returns `None` if the clock advanced within a step, because then the verdict proves nothing.
 fn replay(tools: &Tools, vector: &pkd_tests::Scenario) -> Result<Option<Tally>> {
     let rule = vector.rule()?;
-    let without_clock = rule.window.as_secs() == 0;
+    let without_clock = rule.window().as_secs() == 0;
     let mut config = config();
-    config.rules[0].key = rule.key;
-    config.rules[0].tag = rule.tag;
-    config.rules[0].window = rule.window;
+    config.rules[0].knock = rule;
     if without_clock {
         config.time = TimeSource::None;
         // Without a clock, the baseline is the time at which the configuration was created.

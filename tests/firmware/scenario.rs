@@ -58,9 +58,7 @@ pub(crate) fn config() -> Config<RULES> {
         .into_iter()
         .collect(),
         rules: [Rule {
-            key: key(),
-            tag: Tag(*b"SSHK"),
-            window: Window::from_secs(10),
+            knock: pkd_core::Rule::new(key(), Tag(*b"SSHK"), Window::from_secs(10)),
             ttl: 600,
             services: Services::NONE.with(0),
         }]

@@ -74,11 +74,11 @@ impl Scenario {
     /// # Errors
     /// A field is invalid.
     pub fn rule(&self) -> Result<Rule> {
-        Ok(Rule {
-            key: Key::from_bytes(bytes(&self.key_hex)?),
-            tag: Tag(bytes(&self.tag_hex)?),
-            window: Window::from_secs(self.window),
-        })
+        Ok(Rule::new(
+            Key::from_bytes(bytes(&self.key_hex)?),
+            Tag(bytes(&self.tag_hex)?),
+            Window::from_secs(self.window),
+        ))
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pkd_core::{
-    Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, SecretError, Tag, UnixSeconds, Verifier,
-};
+use pkd_core::{Baseline, Key, Knock, KnockParams, Packet, Port, ReplayCache, SecretError, Tag, UnixSeconds};
 use pkd_tests::{Scenario, Step, bytes, payloads, scenarios, unhex, word};
 
 #[test]
@@ -48,7 +46,7 @@ fn every_step_of_every_scenario_gets_its_verdict() {
 
 fn run<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> anyhow::Result<()> {
     let rule = scenario.rule()?;
-    let new_cache = |baseline: Baseline| ReplayCache::<N>::new(baseline.floor(rule.window));
+    let new_cache = |baseline: Baseline| ReplayCache::<N>::new(baseline.floor(rule.window()));
     let mut cache = new_cache(Baseline::without_memory(UnixSeconds(scenario.start)));
     for (row, step) in scenario.steps.iter().enumerate() {
         match step {
@@ -61,7 +59,7 @@ fn run<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> anyh
             Step::Datagram { now, dst_port, payload_hex, verdict } => {
                 let payload = unhex(payload_hex)?;
                 let packet = Packet { destination_port: Port(*dst_port), payload: &payload };
-                let actual = Verifier::new(&rule, &mut cache).check(UnixSeconds(*now), &packet);
+                let actual = rule.verify(&mut cache, UnixSeconds(*now), &packet);
                 assert_eq!(word(actual), *verdict, "{}, step {row}", scenario.name);
                 seen.insert(verdict.clone());
             }

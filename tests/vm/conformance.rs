@@ -46,12 +46,12 @@ fn walk(gateway: &Gateway<'_>, scenario: &Scenario) -> Result<String> {
 
 /// `false`: the second passed during a step, or many of them at the start, and nothing is known.
 fn try_walk(gateway: &Gateway<'_>, scenario: &Scenario) -> Result<bool> {
-    let without_clock = scenario.rule()?.window.as_secs() == 0;
+    let without_clock = scenario.rule()?.window().as_secs() == 0;
     let rule = format!(
         "-A INPUT -p udp -m pkd --key 0x{} --tag 0x{} --window {}",
-        hex(scenario.rule()?.key.as_bytes()),
-        hex(&scenario.rule()?.tag.0),
-        scenario.rule()?.window.as_secs()
+        hex(scenario.rule()?.key().as_bytes()),
+        hex(&scenario.rule()?.tag().0),
+        scenario.rule()?.window().as_secs()
     );
     let start = |at: u64| {
         gateway.firewall.flush()?;

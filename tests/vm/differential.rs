@@ -11,8 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use pkd_core::{
-    Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Verifier,
-    Window,
+    Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -48,8 +47,7 @@ pub(crate) fn checks(report: &mut Report) {
 }
 
 fn round(family: Family, window: u32) -> Result<String> {
-    let rule =
-        Rule { key: Key::parse("0x00ff55")?, tag: Tag::parse("DIFF")?, window: Window::from_secs(window) };
+    let rule = Rule::new(Key::parse("0x00ff55")?, Tag::parse("DIFF")?, Window::from_secs(window));
     gateway::load()?;
     gateway::reload()?;
     let firewall = Firewall::new(family, Back::Legacy);
@@ -168,7 +166,7 @@ impl Made {
             return Verdict::Ignore(Reason::Length);
         }
         let packet = Packet { destination_port: Port(self.port), payload: &self.payload[..56] };
-        Verifier::new(rule, cache).check(now, &packet)
+        rule.verify(cache, now, &packet)
     }
 
     /// The bytes from the IP header on; from loopback to loopback.
@@ -278,7 +276,7 @@ impl Maker {
         let mut nonce = [0; 12];
         nonce.fill_with(|| self.byte());
         let port = [40_000, 1, 65_535, self.small(u16::MAX)][usize::from(self.small(4))];
-        let window = rule.window.as_secs();
+        let window = rule.window().as_secs();
         let kind = self.below(16);
         // u64::MAX shuts a rule without a clock for good, so there it comes late in a round.
         let mut time = self.time(window, now);
@@ -286,8 +284,8 @@ impl Maker {
             time = now;
         }
         let other = Key::from_bytes([7; Key::LENGTH]);
-        let key = if kind == 0 { &other } else { &rule.key };
-        let tag = if kind == 1 { Tag([self.byte(), b'I', b'F', b'F']) } else { rule.tag };
+        let key = if kind == 0 { &other } else { rule.key() };
+        let tag = if kind == 1 { Tag([self.byte(), b'I', b'F', b'F']) } else { rule.tag() };
         let params = KnockParams { key, tag, time: UnixSeconds(time), nonce };
         let (mut port, mut payload) = (port, Knock::seal(&params, Port(port)).to_vec());
         if kind > 1 && self.below(4) == 0 {

@@ -4,7 +4,7 @@
 use std::{hint::black_box, net::UdpSocket, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use pkd_core::{Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Verifier, Window};
+use pkd_core::{Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window};
 use sha2::block_api::compress256;
 
 use crate::{
@@ -39,10 +39,10 @@ fn each(rounds: u32, mut act: impl FnMut(usize)) -> f64 {
     begin.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
 }
 
-/// `Verifier::check` by verdict, beside the two SHA-256 blocks that it cannot do without.
+/// `Rule::verify` by verdict, beside the two SHA-256 blocks that it cannot do without.
 fn checks() -> Result<String> {
     let start = 1_800_000_000;
-    let rule = Rule { key: Key::parse(KEY)?, tag: Tag::parse(TAG)?, window: Window::from_secs(3_600) };
+    let rule = Rule::new(Key::parse(KEY)?, Tag::parse(TAG)?, Window::from_secs(3_600));
     let knocks = (0..CHECKS).map(|row| knock(start + u64::from(row))).collect::<Result<Vec<_>>>()?;
     let forged: Vec<_> = knocks
         .iter()
@@ -66,11 +66,10 @@ fn checks() -> Result<String> {
     let mut cache = Cache::new(UnixSeconds(0));
     let mut check = |name: &str, payload: &dyn Fn(usize) -> Vec<u8>, expected: Verdict| -> Result<()> {
         let payloads: Vec<Vec<u8>> = (0..CHECKS as usize).map(payload).collect();
-        let mut verifier = Verifier::new(&rule, &mut cache);
         let mut wrong = 0;
         let took = each(CHECKS, |row| {
             let packet = Packet { destination_port: Port(PORT), payload: black_box(&payloads[row]) };
-            if verifier.check(UnixSeconds(start), &packet) != expected {
+            if rule.verify(&mut cache, UnixSeconds(start), &packet) != expected {
                 wrong += 1;
             }
         });

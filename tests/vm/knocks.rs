@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
-use pkd_core::{Packet, Port, ReplayCache, UnixSeconds, Verifier};
+use pkd_core::{Packet, Port, ReplayCache, UnixSeconds};
 
 use crate::{
     gateway::{self, Gateway},
@@ -148,18 +148,18 @@ fn ignored(report: &mut Report, gateway: &Gateway<'_>) {
 
 /// One bit of each byte; the verdict must be the one that user space gives.
 fn bits(gateway: &Gateway<'_>) -> Result<String> {
-    let rule = pkd_core::Rule {
-        key: pkd_core::Key::parse(KEY)?,
-        tag: pkd_core::Tag::parse(TAG)?,
-        window: pkd_core::Window::default(),
-    };
+    let rule = pkd_core::Rule::new(
+        pkd_core::Key::parse(KEY)?,
+        pkd_core::Tag::parse(TAG)?,
+        pkd_core::Window::default(),
+    );
     for byte in 0..56 {
         let time = now()?;
         let mut payload = knock(time)?;
         payload[byte] ^= 1 << (byte % 8);
         let mut cache = ReplayCache::<1>::new(UnixSeconds(0));
         let packet = Packet { destination_port: Port(PORT), payload: &payload };
-        let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(time), &packet);
+        let verdict = rule.verify(&mut cache, UnixSeconds(time), &packet);
         let actual = gateway.verdict_of(&payload, PORT)?;
         ensure!(actual != "Accept", "byte {byte} turned, and accepted");
         // A low bit of the time may leave the window while the packet travels.

@@ -135,7 +135,7 @@ pub(crate) fn memory_rows() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// `Verifier::check` on a Cortex-M4, and what it is a part of, for `make bench`.
+/// `Rule::verify` on a Cortex-M4, and what it is a part of, for `make bench`.
 pub(crate) fn check_rows() -> Result<Vec<Row>> {
     let counted = counted()?;
     let of = |name: &str| counted.get(name).copied().with_context(|| format!("no figure for {name}"));

@@ -205,15 +205,10 @@ impl RuleTable {
             let index = index.with_context(|| format!("unknown service \"{name}\""))?;
             opens = opens.with(u8::try_from(index)?);
         }
-        Ok(Rule {
-            key: Key::parse(text.trim_end_matches(['\n', '\r']))
-                .map_err(|e| anyhow!("{e}"))
-                .with_context(context)?,
-            tag: Tag::parse(&self.tag).map_err(|error| anyhow!("tag: {error}"))?,
-            window: Window::from_secs(self.window),
-            ttl: self.ttl,
-            services: opens,
-        })
+        let key = Key::parse(text.trim_end_matches(['\n', '\r'])).with_context(context)?;
+        let tag = Tag::parse(&self.tag).context("tag")?;
+        let knock = pkd_core::Rule::new(key, tag, Window::from_secs(self.window));
+        Ok(Rule { knock, ttl: self.ttl, services: opens })
     }
 }
 

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(config.services.len(), 2);
         assert_eq!(config.rules.len(), 1);
         assert!(config.rules[0].services.contains(0) && !config.rules[0].services.contains(1));
-        assert_eq!(config.rules[0].key.as_bytes()[..5], [0, 0x11, 0x22, 0x33, 0]);
+        assert_eq!(config.rules[0].knock.key().as_bytes()[..5], [0, 0x11, 0x22, 0x33, 0]);
     }
 
     #[test]
@@ -229,7 +229,11 @@ mod tests {
             match (given, expected_text) {
                 (Ok(config), None) => {
                     assert_eq!((config.services.len(), config.rules.len()), (services + 2, rules + 1));
-                    assert_eq!((config.rules[1].ttl, config.rules[1].window.as_secs()), (60, 10), "defaults");
+                    assert_eq!(
+                        (config.rules[1].ttl, config.rules[1].knock.window().as_secs()),
+                        (60, 10),
+                        "defaults"
+                    );
                 }
                 (Err(error), Some(expected_text)) => {
                     assert!(format!("{error:#}").contains(expected_text), "row {row}: {error:#}");

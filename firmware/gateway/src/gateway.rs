@@ -6,7 +6,7 @@ use core::{
 };
 
 use heapless::Vec;
-use pkd_core::{Baseline, Packet, Port as UdpPort, Reason, ReplayCache, UnixSeconds, Verdict, Verifier};
+use pkd_core::{Baseline, Packet, Port as UdpPort, ReplayCache, UnixSeconds, Verdict, verify_any};
 use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
@@ -235,12 +235,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         self.tables.caches.clear();
         for rule in &self.config.rules {
             // There is room for one cache for each rule.
-            let _full = self.tables.caches.push(ReplayCache::new(baseline.floor(rule.window)));
+            let _full = self.tables.caches.push(ReplayCache::new(baseline.floor(rule.knock.window())));
         }
     }
 
-    /// Checks a datagram that was sent to the knock port against every rule. If none accepts it, the verdict is that of the
-    /// rule whose checks it passed most of.
+    /// Checks a datagram that was sent to the knock port against every rule.
     pub(crate) fn check_knock(
         &mut self,
         now: Instant,
@@ -255,26 +254,19 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             (None, TimeSource::Sntp(_)) => return Err(DropReason::NoTime),
         };
         let knock = Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() };
-        let mut furthest = Reason::Length;
-        for ((rule, cache), index) in self.config.rules.iter().zip(&mut self.tables.caches).zip(0_u8..) {
-            let core_rule = pkd_core::Rule { key: rule.key.clone(), tag: rule.tag, window: rule.window };
-            match Verifier::new(&core_rule, cache).check(time, &knock) {
-                Verdict::Ignore(reason) => {
-                    if progress(reason) > progress(furthest) {
-                        furthest = reason;
-                    }
-                }
-                Verdict::Accept => {
-                    self.newest = self.newest.max(cache.newest());
-                    let until = CoarseInstant::from(now).after(rule.ttl);
-                    self.tables.grants.grant(header.source, index, rule.services, until);
-                    self.unsaved_floor = self.tables.caches.iter().map(ReplayCache::high_water_mark).max();
-                    let grant = KnockGrant { address: header.source, rule: index };
-                    return Ok(self.outcome(Verdict::Accept, Some(grant)));
-                }
-            }
-        }
-        Ok(self.outcome(Verdict::Ignore(furthest), None))
+        let rules = self.config.rules.iter().zip(&mut self.tables.caches).zip(0_u8..);
+        let accepted =
+            verify_any(&knock, rules, |((rule, cache), _)| rule.knock.verify(*cache, time, &knock));
+        let ((rule, cache), index) = match accepted {
+            Ok(accepted) => accepted,
+            Err(reason) => return Ok(self.outcome(Verdict::Ignore(reason), None)),
+        };
+        self.newest = self.newest.max(cache.newest());
+        let until = CoarseInstant::from(now).after(rule.ttl);
+        self.tables.grants.grant(header.source, index, rule.services, until);
+        self.unsaved_floor = self.tables.caches.iter().map(ReplayCache::high_water_mark).max();
+        let grant = KnockGrant { address: header.source, rule: index };
+        Ok(self.outcome(Verdict::Accept, Some(grant)))
     }
 
     fn outcome(&self, verdict: Verdict, grant: Option<KnockGrant>) -> KnockOutcome {
@@ -376,9 +368,4 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         }
         Ok(for_us)
     }
-}
-
-/// How many checks a knock passed before it was ignored for this reason.
-fn progress(reason: Reason) -> usize {
-    Reason::ALL.iter().position(|known| *known == reason).unwrap_or(0)
 }

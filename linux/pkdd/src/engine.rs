@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pkd_core::{Counters, Knock, Packet, Reason, UnixSeconds, Verdict, Verifier};
+use pkd_core::{Counters, Packet, Reason, UnixSeconds, Verdict, verify_any};
 use pkd_packet::Datagram;
 
 use crate::{
@@ -64,7 +64,7 @@ impl Engine {
 
     fn update_caches(&mut self) -> std::io::Result<()> {
         let users = self.config.users.values();
-        self.caches.take_rules(users.map(|user| (user.cache, user.rule.window)))
+        self.caches.take_rules(users.map(|user| (user.cache, user.rule.window())))
     }
 
     /// The configuration in force.
@@ -98,22 +98,18 @@ impl Engine {
     }
 
     fn handle_packet(&mut self, now: UnixSeconds, source: IpAddr, packet: &Packet<'_>) -> Decision {
-        let Some(knock) = Knock::parse(packet.payload) else {
-            return Decision::Ignore(Reason::Length);
-        };
-        let mut furthest = Reason::Tag;
-        let users = self.config.users.iter();
-        for (name, user) in users.filter(|(_, user)| user.rule.tag == knock.tag() && user.is_active(now)) {
-            let mut store = self.caches.memory(user.cache, source, now);
-            match Verifier::new(&user.rule, &mut store).check(now, packet) {
-                Verdict::Accept => {
-                    let services = self.config.services_of(user).cloned().collect();
-                    return Decision::Accept { user: name.clone(), services };
-                }
-                Verdict::Ignore(reason) => furthest = furthest.max(reason),
+        let Self { config, caches, .. } = self;
+        let active = config.users.iter().filter(|(_, user)| user.is_active(now));
+        let accepted = verify_any(packet, active, |(_, user)| {
+            user.rule.verify(&mut caches.memory(user.cache, source, now), now, packet)
+        });
+        match accepted {
+            Ok((name, user)) => {
+                let services = config.services_of(user).cloned().collect();
+                Decision::Accept { user: name.clone(), services }
             }
+            Err(reason) => Decision::Ignore(reason),
         }
-        Decision::Ignore(furthest)
     }
 }
 
@@ -122,7 +118,7 @@ mod tests {
     use std::path::Path;
 
     use etherparse::PacketBuilder;
-    use pkd_core::{Key, KnockParams, Port, Tag, Window};
+    use pkd_core::{Key, Knock, KnockParams, Port, Tag, Window};
 
     use super::*;
     use crate::journal::{Entry, Journal};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pkd_core::{Counters, Reason, Rule, UnixSeconds, Verdict, Window};
+use pkd_core::{Counters, Reason, UnixSeconds, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -133,18 +133,17 @@ impl Status {
                 .users
                 .iter()
                 .map(|(name, user)| {
-                    let Rule { tag, window, .. } = &user.rule;
                     let report = cache(user);
                     User {
                         name: name.clone(),
-                        tag: tag.to_string(),
+                        tag: user.rule.tag().to_string(),
                         state: match (user.enabled, user.is_active(now)) {
                             (false, _) => "disabled",
                             (true, false) => "expired",
                             (true, true) => "active",
                         }
                         .to_owned(),
-                        window: Window::as_secs(*window),
+                        window: user.rule.window().as_secs(),
                         knocks: report.map_or(0, |report| report.knocks),
                         capacity: report.map_or(0, |report| report.capacity),
                         floor: report.map_or(0, |report| report.floor.0),
@@ -297,7 +296,7 @@ services = ['ssh']
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal")).unwrap();
         let mut caches = Caches::open(journal, Entry::Unknown(NOW), NOW, config.widest()).unwrap();
-        caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window))).unwrap();
+        caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window()))).unwrap();
         let mut counters = Counters::default();
         let verdicts = report::verdicts();
         for (number, verdict) in (1..).zip(verdicts) {

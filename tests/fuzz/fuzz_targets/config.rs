@@ -28,12 +28,12 @@ fuzz_target!(|text: &str| {
             for (name, user) in &config.users {
                 assert!((1..=32).contains(&name.len()), "{name}");
                 assert!(!user.services.is_empty(), "{name} opens nothing");
-                assert!(user.rule.window.as_secs() <= 86_400, "{name}");
+                assert!(user.rule.window().as_secs() <= 86_400, "{name}");
                 assert!(user.services.iter().all(|service| config.services.contains_key(service)), "{name}");
                 let twins = config
                     .users
                     .values()
-                    .filter(|other| other.rule.tag == user.rule.tag && other.rule.key == user.rule.key);
+                    .filter(|other| other.rule.tag() == user.rule.tag() && other.rule.key() == user.rule.key());
                 assert_eq!(twins.count(), 1, "{name} shares tag and key");
                 assert!(config.services_of(user).count() <= user.services.len());
             }
@@ -43,7 +43,7 @@ fuzz_target!(|text: &str| {
             }
             assert!(config.gate.run.is_absolute() && config.gate.state.is_absolute());
             assert!(config.gate.rate > 0 && !config.gate.save.is_zero());
-            assert!(config.users.values().all(|user| user.rule.window <= config.widest()));
+            assert!(config.users.values().all(|user| user.rule.window() <= config.widest()));
             assert!(!is_secret || !format!("{config:?}").contains(KEY), "Debug shows a key");
         }
         Err(error) => {

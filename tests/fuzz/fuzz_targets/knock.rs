@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use pkd_core::{
-    Counters, Key, Knock, Packet, Port, Reason, ReplayCache, Rule, KnockParams, Tag, UnixSeconds, Verdict, Verifier,
+    Counters, Key, Knock, Packet, Port, Reason, ReplayCache, Rule, KnockParams, Tag, UnixSeconds, Verdict,
     Window,
 };
 use pkd_fuzz::{reference, time, window};
@@ -22,7 +22,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
         (bytes.arbitrary()?, bytes.arbitrary()?, window(bytes)?);
     let mut now = time(bytes, 1_800_000_000)?;
     let floor = if bytes.arbitrary()? { 0 } else { time(bytes, now)? };
-    let rule = Rule { key: Key::from_bytes(key), tag: Tag(tag), window: Window::from_secs(window) };
+    let rule = Rule::new(Key::from_bytes(key), Tag(tag), Window::from_secs(window));
     // So many that it is never full: a full one is the business of the target `cache`.
     let mut cache = ReplayCache::<64>::new(UnixSeconds(floor));
     let mut slow = reference::Verifier { key, tag, window, floor, accepted: Vec::new() };
@@ -40,7 +40,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
             kind => {
                 let (time, nonce) = (time(bytes, now)?, bytes.arbitrary()?);
                 let mut payload = reference::seal(&key, tag, time, nonce, port).to_vec();
-                let seal = KnockParams { key: &rule.key, tag: rule.tag, time: UnixSeconds(time), nonce };
+                let seal = KnockParams { key: rule.key(), tag: rule.tag(), time: UnixSeconds(time), nonce };
                 assert_eq!(payload, Knock::seal(&seal, Port(port)), "sealed otherwise");
                 let knock = Knock::parse(&payload).expect("56 bytes");
                 assert_eq!(
@@ -59,7 +59,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
             }
         };
         let packet = Packet { destination_port: Port(port), payload: &payload };
-        let verdict = Verifier::new(&rule, &mut cache).check(UnixSeconds(now), &packet);
+        let verdict = rule.verify(&mut cache, UnixSeconds(now), &packet);
         counters.count(verdict);
         assert_eq!(word(verdict), slow.check(now, port, &payload), "of {payload:02x?} at {now}");
         header(&payload, port, bytes.arbitrary()?);

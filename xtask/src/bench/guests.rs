@@ -99,7 +99,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// `Verifier::check` by verdict, beside two bare blocks; an error where one takes more than it may.
+/// `Rule::verify` by verdict, beside two bare blocks; an error where one takes more than it may.
 pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
     let figures = figures(name)?;
     let bare = of(&figures, "two-blocks")?;

@@ -99,10 +99,11 @@ impl<const RULES: usize> Config<RULES> {
         }
         let mut rules = Vec::new();
         for _ in 0..reader.u8()? {
+            let tag = Tag(reader.array()?);
+            let key = Key::from_bytes(reader.array()?);
+            let window = Window::from_secs(reader.u32()?);
             let rule = Rule {
-                tag: Tag(reader.array()?),
-                key: Key::from_bytes(reader.array()?),
-                window: Window::from_secs(reader.u32()?),
+                knock: pkd_core::Rule::new(key, tag, window),
                 ttl: reader.u32()?,
                 services: Services(reader.u32()?),
             };

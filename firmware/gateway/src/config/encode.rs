@@ -84,9 +84,9 @@ impl<const RULES: usize> Config<RULES> {
         }
         writer.count(self.rules.len())?;
         for rule in &self.rules {
-            writer.put(&rule.tag.0)?;
-            writer.put(rule.key.as_bytes())?;
-            writer.put(&rule.window.as_secs().to_le_bytes())?;
+            writer.put(&rule.knock.tag().0)?;
+            writer.put(rule.knock.key().as_bytes())?;
+            writer.put(&rule.knock.window().as_secs().to_le_bytes())?;
             writer.put(&rule.ttl.to_le_bytes())?;
             writer.put(&rule.services.0.to_le_bytes())?;
         }

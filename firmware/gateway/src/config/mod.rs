@@ -18,7 +18,7 @@ mod validate;
 use core::net::Ipv4Addr;
 
 use heapless::{String, Vec};
-use pkd_core::{Key, Tag, UnixSeconds, Window};
+use pkd_core::{UnixSeconds, Window};
 
 use crate::{Endpoint, Protocol};
 
@@ -164,12 +164,8 @@ pub struct Service {
 /// A key, and the services that it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The shared secret.
-    pub key: Key,
-    /// The tag of its knocks.
-    pub tag: Tag,
-    /// How far the sender's clock may differ from ours.
-    pub window: Window,
+    /// Which knocks it accepts.
+    pub knock: pkd_core::Rule,
     /// How long an accepted knock allows new flows, in seconds.
     pub ttl: u32,
     /// The services that it opens.
@@ -205,6 +201,6 @@ pub struct Config<const RULES: usize> {
 impl<const RULES: usize> Config<RULES> {
     /// The widest window of any rule.
     pub(crate) fn widest_window(&self) -> Window {
-        self.rules.iter().map(|rule| rule.window).max().unwrap_or(Window::NO_CLOCK)
+        self.rules.iter().map(|rule| rule.knock.window()).max().unwrap_or(Window::Monotonic)
     }
 }

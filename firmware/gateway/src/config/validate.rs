@@ -40,11 +40,16 @@ impl<const RULES: usize> Config<RULES> {
             if rule.services == Services::NONE || rule.services.0 & !known.0 != 0 {
                 return Err(ConfigError::Service);
             }
-            let clockless = rule.window == Window::NO_CLOCK;
-            if rule.window.as_secs() > WINDOW_LIMIT || (self.time == TimeSource::None && !clockless) {
+            let is_possible = match rule.knock.window() {
+                Window::Monotonic => true,
+                Window::Skew(seconds) => seconds.get() <= WINDOW_LIMIT && self.time != TimeSource::None,
+            };
+            if !is_possible {
                 return Err(ConfigError::Window);
             }
-            if self.rules.iter().take(row).any(|other| other.tag == rule.tag && other.key == rule.key) {
+            let same =
+                |other: &pkd_core::Rule| other.tag() == rule.knock.tag() && other.key() == rule.knock.key();
+            if self.rules.iter().take(row).any(|other| same(&other.knock)) {
                 return Err(ConfigError::SameKey);
             }
         }

@@ -6,7 +6,7 @@ use pkd_gateway::{
     TimeSource, VERSION, Vlans,
 };
 
-use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, one_arm, rule, service};
+use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, knocks, one_arm, rule, service};
 
 fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = vec![0xff; CONFIG_LIMIT];
@@ -117,7 +117,11 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
             ConfigError::SameKey,
         ),
         ("a window without a clock", |c| c.time = TimeSource::None, ConfigError::Window),
-        ("a window over a day", |c| c.rules[0].window = Window::from_secs(86_401), ConfigError::Window),
+        (
+            "a window over a day",
+            |c| c.rules[0].knock = knocks("SSHK", Window::from_secs(86_401)),
+            ConfigError::Window,
+        ),
         (
             "a network of 33 bits",
             |c| c.counters_network = Some(Network { address: GATEWAY.address, prefix: 33 }),

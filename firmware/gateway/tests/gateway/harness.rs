@@ -35,13 +35,11 @@ pub(crate) const START: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(crate) const READY: Instant = Instant(20_000);
 
 pub(crate) fn rule(tag: &str, services: Services) -> Rule {
-    Rule {
-        key: Key::parse("test").unwrap(),
-        tag: Tag::parse(tag).unwrap(),
-        window: Window::from_secs(10),
-        ttl: TTL,
-        services,
-    }
+    Rule { knock: knocks(tag, Window::from_secs(10)), ttl: TTL, services }
+}
+
+pub(crate) fn knocks(tag: &str, window: Window) -> pkd_core::Rule {
+    pkd_core::Rule::new(Key::parse("test").unwrap(), Tag::parse(tag).unwrap(), window)
 }
 
 pub(crate) fn service(name: &str, protocol: Protocol, port: u16, inside: u16) -> Service {

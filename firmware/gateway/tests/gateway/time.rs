@@ -3,7 +3,9 @@
 use pkd_core::{Reason, UnixSeconds, Verdict, Window};
 use pkd_gateway::{DropReason, Gateway, Instant, KnockGrant, KnockOutcome, TimeError, TimeSource};
 
-use crate::harness::{CLIENT, GATEWAY, START, SmallTables, knock_at, knock_outcome, one_arm, send_knock};
+use crate::harness::{
+    CLIENT, GATEWAY, START, SmallTables, knock_at, knock_outcome, knocks, one_arm, send_knock,
+};
 
 const ACCEPT: Result<Verdict, DropReason> = Ok(Verdict::Accept);
 const REPLAY: Result<Verdict, DropReason> = Ok(Verdict::Ignore(Reason::Replay));
@@ -208,7 +210,9 @@ fn setting_the_clock_back_slightly_does_not_restart_the_wait() {
 fn without_a_clock_the_times_of_knocks_must_increase() {
     let (mut tables, mut config) = (SmallTables::new(), one_arm());
     config.time = TimeSource::None;
-    config.rules.iter_mut().for_each(|rule| rule.window = Window::NO_CLOCK);
+    for rule in &mut config.rules {
+        rule.knock = knocks(&rule.knock.tag().to_string(), Window::Monotonic);
+    }
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
     let created = config.created.0;
     let table = [

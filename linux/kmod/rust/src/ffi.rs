@@ -9,7 +9,7 @@ use core::ffi::c_int;
 
 use pkd_core::{
     Baseline, KnockId, Packet, Reason, ReplayCache, ReplayStore, Rule, UDP_LENGTH, UnixSeconds, Verdict,
-    Verifier, Window,
+    Window,
 };
 
 /// Knocks per cache: 4 KiB, and more knocks than a key's users send within a window.
@@ -99,7 +99,7 @@ unsafe extern "C" fn pkd_verify(
     datagram: &[u8; UDP_LENGTH],
 ) -> c_int {
     let verdict = match Packet::from_udp(datagram) {
-        Some(packet) => Verifier::new(rule, &mut SharedCache { lookup }).check(UnixSeconds(now), &packet),
+        Some(packet) => rule.verify(&mut SharedCache { lookup }, UnixSeconds(now), &packet),
         None => Verdict::Ignore(Reason::Length),
     };
     match verdict {
@@ -171,7 +171,7 @@ extern "C" fn pkd_replay_join(cache: &mut Cache, baseline: &Baseline, window: u3
 #[unsafe(no_mangle)]
 extern "C" fn pkd_replay_restore(cache: &mut Cache, baseline: &Baseline) {
     // A restored baseline does not depend on the window.
-    cache.set_baseline(baseline.earlier(Window::NO_CLOCK));
+    cache.set_baseline(baseline.earlier(Window::Monotonic));
 }
 
 /// Whether every accepted knock has left `window`, the widest of the cache's rules.

@@ -180,7 +180,7 @@ impl Config {
     /// The widest window of all users.
     #[must_use]
     pub fn widest(&self) -> Window {
-        self.users.values().map(|user| user.rule.window).max().unwrap_or_default()
+        self.users.values().map(|user| user.rule.window()).max().unwrap_or_default()
     }
 
     /// The services that a knock of this user opens.
@@ -188,6 +188,6 @@ impl Config {
         user.services
             .iter()
             .filter_map(|name| self.services.get(name))
-            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.rule.tag))
+            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.rule.tag()))
     }
 }

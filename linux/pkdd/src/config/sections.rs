@@ -338,7 +338,7 @@ impl UserSection {
         let window = Window::from_secs(section.number("window", &window, 0..=86_400)?);
         Ok(User {
             cache: CacheId::of(tag, &key),
-            rule: Rule { key, tag, window },
+            rule: Rule::new(key, tag, window),
             services: known,
             enabled: self.enabled.map_or(Ok(true), |flag| flag.check(&section, "enabled"))?,
             expires: expires.transpose()?,

@@ -43,7 +43,7 @@ impl NflogRules {
     pub fn of(config: &Config) -> Self {
         let users = config.users.values().filter(|user| user.enabled);
         Self {
-            tags: users.map(|user| number(user.rule.tag)).collect(),
+            tags: users.map(|user| number(user.rule.tag())).collect(),
             port: config.gate.port,
             group: config.gate.group,
             rate: config.gate.rate,

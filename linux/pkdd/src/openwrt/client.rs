@@ -7,7 +7,7 @@ use super::router::{KeyPlace, Router};
 impl Router {
     /// The two commands, one a line: one fetches the key, one knocks. `None`: no such user.
     pub(crate) fn client(&self, user: &str, host: &str) -> Option<String> {
-        let tag: Tag = self.config.users.get(user)?.rule.tag;
+        let tag: Tag = self.config.users.get(user)?.rule.tag();
         let (_, place) = self.keys.iter().find(|(name, _)| name == user)?;
         let fetch = match place {
             KeyPlace::File(path) => format!("  scp root@{host}:{} {user}.key\n", path.display()),

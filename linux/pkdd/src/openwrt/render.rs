@@ -68,7 +68,7 @@ impl Router {
         let users = self.config.users.values().filter(|user| user.enabled);
         let chain = NflogChain {
             prefix: PREFIX,
-            tags: users.map(|user| u32::from_be_bytes(user.rule.tag.0)).collect(),
+            tags: users.map(|user| u32::from_be_bytes(user.rule.tag().0)).collect(),
             port: gate.port,
             group: gate.group,
             rate: gate.rate,
@@ -121,7 +121,7 @@ impl Router {
                 Some(KeyPlace::File(path)) => path.clone(),
                 Some(KeyPlace::Inline) | None => inline.join(Self::inline_key_file(name, user)),
             };
-            let (tag, window, value) = (user.rule.tag.0, user.rule.window.as_secs(), self.mask.mark(number));
+            let (tag, window, value) = (user.rule.tag().0, user.rule.window().as_secs(), self.mask.mark(number));
             let _ = writeln!(
                 text,
                 "-A pkd -p udp -m pkd --key-file \"{}\" --tag {:#010x} --window {window} -j MARK --set-xmark {value}/{mask}",
@@ -164,7 +164,7 @@ impl Router {
                 }
             }
             if let Some(user) = user {
-                let digits = hex(user.rule.key.as_bytes());
+                let digits = hex(user.rule.key().as_bytes());
                 let _ = writeln!(config, "\toption key '0x{digits}'");
             }
         }

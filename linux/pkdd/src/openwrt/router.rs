@@ -225,7 +225,7 @@ impl Router {
         }
         for (name, user) in &self.config.users {
             let mut others = self.config.users.iter().take_while(|(other, _)| *other != name);
-            if let Some((other, _)) = others.find(|(_, other)| other.rule.tag == user.rule.tag) {
+            if let Some((other, _)) = others.find(|(_, other)| other.rule.tag() == user.rule.tag()) {
                 let message =
                     format!("same tag as user \"{other}\": with mode match, each user needs a different one");
                 return Err(Section::user(name).at("tag", message));

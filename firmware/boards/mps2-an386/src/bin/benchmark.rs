@@ -1,4 +1,4 @@
-//! A benchmark image: the instructions that `Gateway::on_frame` and `Verifier::check` need, counted by QEMU.
+//! A benchmark image: the instructions that `Gateway::on_frame` and `Rule::verify` need, counted by QEMU.
 //!
 //! With `-icount shift=0` each instruction takes one nanosecond. The timer ticks at 25 MHz, so it has a resolution of 40
 //! instructions; over a thousand frames the error is below one.
@@ -14,8 +14,7 @@ use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
-    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixSeconds, Verdict,
-    Verifier, Window,
+    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixSeconds, Verdict, Window,
 };
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant,
@@ -116,17 +115,15 @@ fn config() -> Config<RULES> {
         port: SSH,
         inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
     };
-    let rule = Rule {
-        key: Key::from_bytes([7; Key::LENGTH]),
-        tag: Tag(*b"SSHK"),
-        window: Window::from_secs(3_600),
-        ttl: 600,
-        services: Services::NONE.with(0),
-    };
+    let rule = Rule { knock: knocks(), ttl: 600, services: Services::NONE.with(0) };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
         defmt::panic!("there is room for one of each");
     }
     config
+}
+
+fn knocks() -> pkd_core::Rule {
+    pkd_core::Rule::new(Key::from_bytes([7; Key::LENGTH]), Tag(*b"SSHK"), Window::from_secs(3_600))
 }
 
 type StandardGateway = Gateway<'static, FLOWS, GRANTS, RULES, KNOCKS>;
@@ -175,7 +172,7 @@ fn measure_rounds(mut run: impl FnMut(u32)) -> u32 {
     ticks().wrapping_sub(start).saturating_sub(empty) * INSTRUCTIONS_PER_TICK / ROUNDS
 }
 
-/// The cost of `Verifier::check`, and of the two SHA-256 blocks that a check needs at least.
+/// The cost of `Rule::verify`, and of the two SHA-256 blocks that a check needs at least.
 struct VerifierCosts {
     blocks: u32,
     accepted: u32,
@@ -185,22 +182,18 @@ struct VerifierCosts {
 }
 
 fn verifier_costs() -> VerifierCosts {
-    let rule = pkd_core::Rule {
-        key: Key::from_bytes([7; Key::LENGTH]),
-        tag: Tag(*b"SSHK"),
-        window: Window::from_secs(3_600),
-    };
+    let rule = knocks();
     let seal = |tag, number: u32| {
         let mut nonce = [0; 12];
         nonce[..4].copy_from_slice(&number.to_le_bytes());
         let time = UnixSeconds(START.0 + u64::from(number));
-        Knock::seal(&KnockParams { key: &rule.key, tag, time, nonce }, UdpPort(KNOCK_PORT))
+        Knock::seal(&KnockParams { key: rule.key(), tag, time, nonce }, UdpPort(KNOCK_PORT))
     };
     let mut cache = ReplayCache::<KNOCKS>::new(UnixSeconds(0));
     let mut check = |payload: &[u8], expected: Verdict| {
         let packet =
             Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
-        if Verifier::new(&rule, &mut cache).check(START, &packet) != expected {
+        if rule.verify(&mut cache, START, &packet) != expected {
             defmt::panic!("unexpected verdict");
         }
     };
@@ -210,7 +203,7 @@ fn verifier_costs() -> VerifierCosts {
         compress256(&mut state, core::hint::black_box(&blocks));
         core::hint::black_box(state);
     });
-    let good = seal(rule.tag, 1);
+    let good = seal(rule.tag(), 1);
     let mut forgery = good;
     forgery[55] ^= 1;
     let other = seal(Tag(*b"none"), 1);
@@ -219,9 +212,9 @@ fn verifier_costs() -> VerifierCosts {
     let wrong_length = measure_rounds(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
     // The cost of making the knocks is subtracted.
     let made = measure_rounds(|number| {
-        core::hint::black_box(seal(rule.tag, number));
+        core::hint::black_box(seal(rule.tag(), number));
     });
-    let both = measure_rounds(|number| check(&seal(rule.tag, number), Verdict::Accept));
+    let both = measure_rounds(|number| check(&seal(rule.tag(), number), Verdict::Accept));
     VerifierCosts { blocks, accepted: both.saturating_sub(made), forged, other_tag, wrong_length }
 }
 

@@ -55,7 +55,7 @@ fn the_default_configuration_is_read() {
     let short = GOOD
         .replace("\toption window '10'\n\toption enabled '1'\n", "")
         .replace("\toption mode 'match'\n", "");
-    assert_eq!(read(&short).unwrap().config.users["me"].rule.window.as_secs(), 10);
+    assert_eq!(read(&short).unwrap().config.users["me"].rule.window().as_secs(), 10);
 }
 
 /// Text, replacement, message.
