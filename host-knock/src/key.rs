@@ -86,5 +86,5 @@ pub(crate) fn parse(text: &str) -> Result<Key> {
     if text.contains('\0') {
         bail!("key has a NUL byte; write such keys as 0x and hexadecimal digits");
     }
-    Key::parse(text).map_err(|error| anyhow::anyhow!("key {error}"))
+    Key::parse(text).map_err(|error| anyhow::anyhow!("invalid key: {error}"))
 }

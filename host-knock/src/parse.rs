@@ -15,7 +15,7 @@ pub(crate) fn is_number(text: &str) -> bool {
 /// # Errors
 /// The text is not a tag.
 pub(crate) fn tag(text: &str) -> Result<Tag> {
-    Tag::parse(text).map_err(|error| anyhow!("tag {text:?} {error}"))
+    Tag::parse(text).map_err(|error| anyhow!("invalid tag {text:?}: {error}"))
 }
 
 /// Parses a port.

@@ -80,7 +80,6 @@ static void pkd_parse_text(const char *subject, const char *path, const char *te
 			   size_t size)
 {
 	struct pkd_text_error err;
-	unsigned char bad;
 
 	if (pkd_text_parse(text, out, size, &err) == 0)
 		return;
@@ -96,14 +95,9 @@ static void pkd_parse_text(const char *subject, const char *path, const char *te
 		xtables_error(PARAMETER_PROBLEM, "pkd: %s%s: too long: %zu bytes, maximum %zu",
 			      subject, path, err.given, size);
 	case PKD_TEXT_NOT_HEXADECIMAL:
-		bad = text[err.position];
-		if (bad < ' ' || bad > '~')
-			xtables_error(PARAMETER_PROBLEM,
-				      "pkd: %s%s: invalid byte 0x%02x at offset %zu: expected a hexadecimal digit",
-				      subject, path, bad, err.position);
 		xtables_error(PARAMETER_PROBLEM,
-			      "pkd: %s%s: invalid character '%c' at offset %zu: expected a hexadecimal digit",
-			      subject, path, bad, err.position);
+			      "pkd: %s%s: invalid character at offset %zu: expected a hexadecimal digit",
+			      subject, path, err.position);
 	}
 }
 

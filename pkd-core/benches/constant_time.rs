@@ -19,10 +19,10 @@ const START: UnixSeconds = UnixSeconds(1_800_000_000);
 const PORT: Port = Port(40_000);
 
 fn main() {
-    let ours = Digest([0x5a; 32]);
+    let ours = Digest::from_bytes([0x5a; 32]);
     let wrong = [with_wrong_byte(&ours, 0), with_wrong_byte(&ours, 31)];
     let control = row("a comparison that stops at the first difference", wrong, |other| {
-        black_box(early_exit_equal(&ours.0, &black_box(other).0));
+        black_box(early_exit_equal(ours.as_bytes(), black_box(other).as_bytes()));
     });
     assert!(control > 10.0, "the method does not detect a comparison that stops at the first difference");
     row("Digest::matches, first or last byte wrong", wrong, |other| {
@@ -52,9 +52,9 @@ fn main() {
 }
 
 fn with_wrong_byte(digest: &Digest, byte: usize) -> Digest {
-    let mut bytes = digest.0;
+    let mut bytes = *digest.as_bytes();
     bytes[byte] ^= 1;
-    Digest(bytes)
+    Digest::from_bytes(bytes)
 }
 
 #[inline(never)]

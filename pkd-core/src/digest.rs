@@ -1,5 +1,7 @@
 //! The digest, which proves that a knock's sender has the key.
 
+use core::fmt;
+
 use sha2::{Digest as _, Sha256, block_api::compress256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -14,14 +16,28 @@ const CLASSIC_BITS: u64 = 8 * 68;
 
 /// A SHA-256 over a knock and its key.
 ///
-/// Do not log or send a digest computed for a stranger's bytes
-/// ([`Knock::expected_digest`](crate::Knock::expected_digest)): it turns them into a valid knock. There is no `==`; use
-/// [`matches`](Self::matches).
-#[derive(Clone, Copy, Debug)]
+/// A digest computed for a stranger's bytes ([`Knock::expected_digest`](crate::Knock::expected_digest)) turns them into
+/// a valid knock, so `Debug` does not show it, and there is no `==`: use [`matches`](Self::matches).
+#[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Digest(pub [u8; 32]);
+pub struct Digest([u8; Digest::LENGTH]);
 
 impl Digest {
+    /// Length of a digest in bytes.
+    pub const LENGTH: usize = 32;
+
+    /// A digest from its bytes, as a datagram contains them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes. Do not log or send those of a digest that was computed for a stranger.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+
     /// Hashes the port twice, the knock's first 24 bytes, and the key; 68 bytes in all.
     ///
     /// The original hashed source and destination port, which its sender made equal.
@@ -38,7 +54,7 @@ impl Digest {
         }
         let mut state = INITIAL_HASH;
         compress256(&mut state, &blocks);
-        let mut digest = [0; 32];
+        let mut digest = [0; Self::LENGTH];
         state.iter().fold(&mut digest[..], |rest, word| put(rest, &word.to_be_bytes()));
         Self(digest)
     }
@@ -63,6 +79,12 @@ impl Digest {
     /// The first 8 bytes, big endian; enough to distinguish the accepted knocks of one second.
     pub(crate) fn id(&self) -> u64 {
         self.0.first_chunk().map_or(0, |id| u64::from_be_bytes(*id))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(..)")
     }
 }
 

@@ -1,18 +1,28 @@
 //! Tag and key, and their text form.
 
-use core::fmt;
+use core::{fmt, str::FromStr};
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Why a text is not a valid tag or key.
+///
+/// The messages contain no part of the text, because it may be a key. `libxt_pkd` has the same ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// The text is empty, or has no digit after `0x`.
-    Empty,
+    /// The text is empty.
+    Empty {
+        /// Bytes that a text may encode.
+        limit: usize,
+    },
+    /// The text has no digit after `0x`.
+    NoDigits,
     /// The text has too many bytes.
     TooLong {
         /// Bytes that the text encodes.
         given: usize,
-        /// The maximum.
+        /// Bytes that a text may encode.
         limit: usize,
     },
     /// A character after `0x` is not a hexadecimal digit.
@@ -25,10 +35,11 @@ pub enum SecretError {
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => write!(f, "is empty"),
-            Self::TooLong { given, limit } => write!(f, "has {given} bytes, at most {limit} fit"),
+            Self::Empty { limit } => write!(f, "empty: expected 1 to {limit} bytes"),
+            Self::NoDigits => write!(f, "no digits after 0x"),
+            Self::TooLong { given, limit } => write!(f, "too long: {given} bytes, maximum {limit}"),
             Self::NotHexadecimal { position } => {
-                write!(f, "has a character that is no hexadecimal digit at position {position}")
+                write!(f, "invalid character at offset {position}: expected a hexadecimal digit")
             }
         }
     }
@@ -47,10 +58,27 @@ impl Tag {
 
     /// Parses a tag of 1 to 4 bytes: text, or hexadecimal after `0x`.
     ///
+    /// ```
+    /// use pkd_core::{SecretError, Tag};
+    ///
+    /// assert_eq!(Tag::parse("SSH"), Ok(Tag(*b"SSH\0")));
+    /// assert_eq!(Tag::parse("0x5353"), Ok(Tag(*b"SS\0\0")));
+    /// assert_eq!(Tag::parse("SSHKEY"), Err(SecretError::TooLong { given: 6, limit: 4 }));
+    /// ```
+    ///
     /// # Errors
     /// [`SecretError`] if the text is not a valid tag.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         parse(text).map(Self)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = SecretError;
+
+    /// Like [`Tag::parse`].
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
     }
 }
 
@@ -81,12 +109,11 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// The shared secret. Shorter keys are padded with zero bytes, so trailing zero bytes do not change a key. `Debug`
-/// does not show it.
+/// The shared secret. Shorter keys are padded with zero bytes, so trailing zero bytes do not change a key.
 ///
-/// Dropping a key does not wipe its memory; the owner must do so where that matters. `==` is for rules and tests; its
-/// time depends on the bytes.
-#[derive(Clone, PartialEq, Eq)]
+/// `Debug` does not show it, `==` takes the same time wherever two keys differ, and a key that is dropped is wiped. A
+/// move may leave a copy of the bytes behind, and so does whoever read the text; callers wipe what they can.
+#[derive(Clone)]
 #[repr(transparent)]
 pub struct Key([u8; Key::LENGTH]);
 
@@ -114,6 +141,31 @@ impl Key {
         &self.0
     }
 }
+
+impl FromStr for Key {
+    type Err = SecretError;
+
+    /// Like [`Key::parse`].
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        Self::parse(text)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Key {}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Key {}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,7 +195,8 @@ fn parse<const N: usize>(text: &str) -> Result<[u8; N], SecretError> {
         text.len()
     };
     match given {
-        0 => Err(SecretError::Empty),
+        0 if text.is_empty() => Err(SecretError::Empty { limit: N }),
+        0 => Err(SecretError::NoDigits),
         given if given > N => Err(SecretError::TooLong { given, limit: N }),
         _ => Ok(bytes),
     }

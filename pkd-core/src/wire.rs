@@ -12,7 +12,6 @@ pub const NONCE_LENGTH: usize = 12;
 /// Bytes before the digest, which are hashed: tag, time and nonce.
 pub(crate) const HEAD_LENGTH: usize = 24;
 const TIME_LENGTH: usize = 8;
-const DIGEST_LENGTH: usize = 32;
 
 /// A UDP port in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +61,7 @@ pub struct Knock<'a> {
     tag: &'a [u8; Tag::LENGTH],
     time: &'a [u8; TIME_LENGTH],
     nonce: &'a [u8; NONCE_LENGTH],
-    digest: &'a [u8; DIGEST_LENGTH],
+    digest: &'a [u8; Digest::LENGTH],
 }
 
 impl<'a> Knock<'a> {
@@ -98,7 +97,7 @@ impl<'a> Knock<'a> {
     /// The digest that the sender claims.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest(*self.digest)
+        Digest::from_bytes(*self.digest)
     }
 
     /// The digest of this knock if it was made with `key` and sent to `port`.
@@ -148,6 +147,6 @@ impl KnockParams<'_> {
 
 fn join(head: &[u8; HEAD_LENGTH], digest: &Digest) -> [u8; LENGTH] {
     let mut payload = [0; LENGTH];
-    payload.iter_mut().zip(head.iter().chain(&digest.0)).for_each(|(slot, &byte)| *slot = byte);
+    payload.iter_mut().zip(head.iter().chain(digest.as_bytes())).for_each(|(slot, &byte)| *slot = byte);
     payload
 }

@@ -6,7 +6,7 @@ const WINDOW: Window = Window::from_secs(10);
 
 /// The ID of a knock; `id` distinguishes knocks of one second.
 fn knock(time: u64, id: u8) -> KnockId {
-    KnockId::new(UnixSeconds(time), &Digest([id; 32]))
+    KnockId::new(UnixSeconds(time), &Digest::from_bytes([id; 32]))
 }
 
 fn cache<const N: usize>(floor: u64) -> ReplayCache<N> {

@@ -17,8 +17,8 @@ fn a_tag_is_parsed_from_text_or_hexadecimal() {
         ("0x1F2e", Ok([0x1f, 0x2e, 0, 0])),
         ("0xa1b", Ok([0xa1, 0xb0, 0, 0])),
         ("0xDEADbeef", Ok([0xde, 0xad, 0xbe, 0xef])),
-        ("", Err(SecretError::Empty)),
-        ("0x", Err(SecretError::Empty)),
+        ("", Err(SecretError::Empty { limit: 4 })),
+        ("0x", Err(SecretError::NoDigits)),
         ("SSHKE", Err(SecretError::TooLong { given: 5, limit: 4 })),
         ("\u{20ac}\u{20ac}", Err(SecretError::TooLong { given: 6, limit: 4 })),
         ("0x123456789", Err(SecretError::TooLong { given: 5, limit: 4 })),
@@ -28,6 +28,7 @@ fn a_tag_is_parsed_from_text_or_hexadecimal() {
     ];
     for (row, (text, expected)) in table.into_iter().enumerate() {
         assert_eq!(Tag::parse(text), expected.map(Tag), "row {row}: {text:?}");
+        assert_eq!(text.parse(), Tag::parse(text), "row {row}: {text:?}");
     }
 }
 
@@ -61,6 +62,7 @@ fn a_key_of_40_bytes_fits_and_one_of_41_does_not() {
     ];
     for (row, (text, expected)) in table.into_iter().enumerate() {
         assert_eq!(Key::parse(text), expected, "row {row}: {text:?}");
+        assert_eq!(text.parse(), Key::parse(text), "row {row}: {text:?}");
     }
 }
 
@@ -115,14 +117,36 @@ fn a_key_returns_its_bytes() {
 #[test]
 fn errors_name_the_problem_and_never_quote_the_text() {
     let table = [
-        (SecretError::Empty, "is empty"),
-        (SecretError::TooLong { given: 41, limit: 40 }, "has 41 bytes, at most 40 fit"),
+        (SecretError::Empty { limit: 40 }, "empty: expected 1 to 40 bytes"),
+        (SecretError::NoDigits, "no digits after 0x"),
+        (SecretError::TooLong { given: 41, limit: 40 }, "too long: 41 bytes, maximum 40"),
         (
             SecretError::NotHexadecimal { position: 7 },
-            "has a character that is no hexadecimal digit at position 7",
+            "invalid character at offset 7: expected a hexadecimal digit",
         ),
     ];
     for (error, message) in table {
         assert_eq!(error.to_string(), message);
     }
+}
+
+#[test]
+fn keys_are_equal_only_if_all_bytes_are() {
+    let key = Key::from_bytes([9; 40]);
+    assert_eq!(key, key.clone());
+    for place in 0..40 {
+        let mut bytes = [9; 40];
+        bytes[place] = 8;
+        assert_ne!(Key::from_bytes(bytes), key, "byte {place}");
+    }
+}
+
+/// Freed memory cannot be read here; zeroize tests that its writes happen.
+#[test]
+fn a_dropped_key_is_wiped_wherever_it_is() {
+    fn wiped<T: zeroize::ZeroizeOnDrop>() -> bool {
+        std::mem::needs_drop::<T>()
+    }
+    assert!(wiped::<Key>());
+    assert!(std::mem::needs_drop::<pkd_core::Rule>());
 }

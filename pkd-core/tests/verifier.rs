@@ -88,7 +88,7 @@ fn both_looks_get_the_id_of_the_knock_and_the_window_of_the_rule() {
     let packet = Packet { destination_port: PORT, payload: &payload };
     let verdict = rule.verify(&mut store, NOW, &packet);
     assert_eq!(verdict, Verdict::Accept);
-    let id = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest(payload[24..].try_into().unwrap()));
+    let id = KnockId::new(UnixSeconds(NOW.0 - 10), &Digest::from_bytes(payload[24..].try_into().unwrap()));
     assert_eq!(store.calls, [("refuses", id, WINDOW), ("record", id, WINDOW)]);
 }
 
@@ -97,30 +97,30 @@ fn a_knock_id_is_the_time_and_the_first_8_bytes_of_the_digest() {
     let digest = |place: usize| {
         let mut bytes = [9; 32];
         bytes[place] = 8;
-        Digest(bytes)
+        Digest::from_bytes(bytes)
     };
-    let id = KnockId::new(UnixSeconds(5), &Digest([9; 32]));
+    let id = KnockId::new(UnixSeconds(5), &Digest::from_bytes([9; 32]));
     for place in 0..32 {
         let other = KnockId::new(UnixSeconds(5), &digest(place));
         assert_eq!(other == id, place >= 8, "byte {place}");
-        assert!(!digest(place).matches(&Digest([9; 32])), "byte {place}");
+        assert!(!digest(place).matches(&Digest::from_bytes([9; 32])), "byte {place}");
     }
-    assert_ne!(KnockId::new(UnixSeconds(6), &Digest([9; 32])), id);
-    assert!(Digest([9; 32]).matches(&Digest([9; 32])));
+    assert_ne!(KnockId::new(UnixSeconds(6), &Digest::from_bytes([9; 32])), id);
+    assert!(Digest::from_bytes([9; 32]).matches(&Digest::from_bytes([9; 32])));
 }
 
 #[test]
 fn a_knock_id_is_restored_from_its_time_and_id() {
-    let digest = Digest(std::array::from_fn(|at| u8::try_from(at + 1).unwrap()));
+    let digest = Digest::from_bytes(std::array::from_fn(|at| u8::try_from(at + 1).unwrap()));
     let table = [
         ("a digest", KnockId::new(NOW, &digest), NOW, 0x0102_0304_0506_0708),
         (
             "all ones",
-            KnockId::new(UnixSeconds(u64::MAX), &Digest([0xff; 32])),
+            KnockId::new(UnixSeconds(u64::MAX), &Digest::from_bytes([0xff; 32])),
             UnixSeconds(u64::MAX),
             u64::MAX,
         ),
-        ("all zeros", KnockId::new(UnixSeconds(0), &Digest([0; 32])), UnixSeconds(0), 0),
+        ("all zeros", KnockId::new(UnixSeconds(0), &Digest::from_bytes([0; 32])), UnixSeconds(0), 0),
     ];
     for (name, knock, time, id) in table {
         assert_eq!((knock.time(), knock.id()), (time, id), "{name}");
@@ -156,4 +156,13 @@ fn of_several_rules_the_first_that_accepts_wins_and_otherwise_the_reason_of_the_
         assert_eq!(result.map(|(index, _)| index), expected, "row {row}");
         assert_eq!(asked, expected_asked, "row {row}");
     }
+}
+
+#[test]
+fn debug_output_of_a_digest_is_redacted() {
+    let key = Key::from_bytes([1; Key::LENGTH]);
+    let payload = knock(Kind::Good);
+    let digest = Knock::parse(&payload).unwrap().expected_digest(&key, PORT);
+    assert_eq!(format!("{digest:?}"), "Digest(..)");
+    assert_eq!(digest.as_bytes()[..], payload[24..]);
 }

@@ -81,7 +81,8 @@ fn every_known_text_parses_to_its_bytes_or_its_error() {
         let number = |name: &str| usize::try_from(case[name].as_u64().unwrap()).unwrap();
         let expected = match case["error"].as_str() {
             None => Ok(unhex(case["bytes_hex"].as_str().unwrap()).unwrap()),
-            Some("Empty") => Err(SecretError::Empty),
+            Some("Empty") if text.is_empty() => Err(SecretError::Empty { limit: number("size") }),
+            Some("Empty") => Err(SecretError::NoDigits),
             Some("TooLong") => Err(SecretError::TooLong { given: number("given"), limit: number("size") }),
             Some("NotHexadecimal") => Err(SecretError::NotHexadecimal { position: number("position") }),
             Some(other) => panic!("row {row}: unknown error {other}"),

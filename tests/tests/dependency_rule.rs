@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ONLY_FOR_TESTS: &str = "pkd-netns";
 
 /// The direct dependencies of `pkd-core`.
-const CORE_DEPENDENCIES: &[&str] = &["heapless", "sha2", "subtle"];
+const CORE_DEPENDENCIES: &[&str] = &["heapless", "sha2", "subtle", "zeroize"];
 
 /// Licences compatible with the GPL-2.0-only kernel module; Apache-2.0 alone is not.
 const MODULE_LICENCES: &[&str] = &["MIT", "BSD-3-Clause", "Unlicense"];

@@ -140,11 +140,11 @@ mod tests {
             ("knock://gw?key", "URI: option without a value"),
             (
                 "knock://gw?key=0xsesame",
-                "URI: key has a character that is no hexadecimal digit at position 2",
+                "URI: invalid key: invalid character at offset 2: expected a hexadecimal digit",
             ),
             ("knock://gw?key=sesame&x=1", "URI: unknown option \"x\""),
             ("knock://gw?key=sesame&family=ipx", "URI: invalid family \"ipx\""),
-            ("knock://SSHKEY@gw?key=sesame", "tag \"SSHKEY\" has 6 bytes, at most 4 fit"),
+            ("knock://SSHKEY@gw?key=sesame", "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4"),
             ("knock://gw:70000?key=sesame", "invalid port \"70000\": expected 1–65535"),
             ("knock://gw/a%2?key=sesame", "URI: % without two hexadecimal digits"),
             (

@@ -13,7 +13,7 @@ use crate::harness::{Harness, KEY, Outcome};
 const NOT_UTF_8: &str = "invalid UTF-8 was detected in one or more arguments; see knock --help";
 const STDIN_TERMINAL: &str =
     "standard input is a terminal, which would show the key; omit --key-file to be prompted";
-const TYPED_NOTHING: &str = "key is empty";
+const TYPED_NOTHING: &str = "invalid key: empty: expected 1 to 40 bytes";
 const UNKNOWN_NAME: &str = "gw.invalid: cannot resolve: ";
 const PORT_IN_USE: &str = "127.0.0.1: cannot send from 127.0.0.1:40000: Address already in use (os error 98)";
 const FULL: &str = "cannot write to standard output: No space left on device (os error 28)";

@@ -29,11 +29,11 @@ fn a_typed_key_is_used_and_not_shown() -> Result<()> {
 fn an_invalid_key_at_the_prompt_is_an_error() -> Result<()> {
     let harness = Harness::new("an_invalid_key_at_the_prompt_is_an_error")?;
     let rows = [
-        ("\n".to_owned(), "knock: key is empty\n"),
-        (format!("{}\n", "sesame7".repeat(6)), "knock: key has 42 bytes, at most 40 fit\n"),
+        ("\n".to_owned(), "knock: invalid key: empty: expected 1 to 40 bytes\n"),
+        (format!("{}\n", "sesame7".repeat(6)), "knock: invalid key: too long: 42 bytes, maximum 40\n"),
         (
             "0x5e5a3e5e5a3eg\n".to_owned(),
-            "knock: key has a character that is no hexadecimal digit at position 14\n",
+            "knock: invalid key: invalid character at offset 14: expected a hexadecimal digit\n",
         ),
         (
             "\x04".to_owned(),

@@ -95,7 +95,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
                 let number = u64::from(bytes.arbitrary::<u8>()? % 4);
                 let mut digest = [0; 32];
                 digest[..8].copy_from_slice(&number.to_be_bytes());
-                let id = KnockId::new(UnixSeconds(time), &Digest(digest));
+                let id = KnockId::new(UnixSeconds(time), &Digest::from_bytes(digest));
                 assert_eq!(id, KnockId::kept(UnixSeconds(time), number));
                 let refused = all.refuses(time, number, window);
                 assert_eq!(cache.refuses(id, Window::from_secs(window)), refused, "{id:?}, {all:?}");

@@ -38,8 +38,11 @@ fn read(text: &str, size: usize) -> Result<Vec<u8>, SecretError> {
     } else {
         bytes.extend(text.bytes());
     }
+    if text.is_empty() {
+        return Err(SecretError::Empty { limit: size });
+    }
     if bytes.is_empty() {
-        return Err(SecretError::Empty);
+        return Err(SecretError::NoDigits);
     }
     if bytes.len() > size {
         return Err(SecretError::TooLong { given: bytes.len(), limit: size });

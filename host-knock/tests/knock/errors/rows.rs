@@ -31,17 +31,22 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
     ),
     (None, &["seq", "gw", "7000:sctp"], "invalid protocol \"sctp\" in \"7000:sctp\": expected tcp or udp", 2),
     // Tag and port.
-    (None, &["-t", "SSHKEY", "gw"], "tag \"SSHKEY\" has 6 bytes, at most 4 fit", 2),
-    (None, &["gw", "SSHKEY", "40000"], "tag \"SSHKEY\" has 6 bytes, at most 4 fit", 2),
-    (None, &["-t", "", "gw"], "tag \"\" is empty", 2),
-    (None, &["-t", "0x", "gw"], "tag \"0x\" is empty", 2),
+    (None, &["-t", "SSHKEY", "gw"], "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4", 2),
+    (None, &["gw", "SSHKEY", "40000"], "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4", 2),
+    (None, &["-t", "", "gw"], "invalid tag \"\": empty: expected 1 to 4 bytes", 2),
+    (None, &["-t", "0x", "gw"], "invalid tag \"0x\": no digits after 0x", 2),
     (
         None,
         &["-t", "0xfg", "gw"],
-        "tag \"0xfg\" has a character that is no hexadecimal digit at position 3",
+        "invalid tag \"0xfg\": invalid character at offset 3: expected a hexadecimal digit",
         2,
     ),
-    (None, &["gw", "0xfg"], "tag \"0xfg\" has a character that is no hexadecimal digit at position 3", 2),
+    (
+        None,
+        &["gw", "0xfg"],
+        "invalid tag \"0xfg\": invalid character at offset 3: expected a hexadecimal digit",
+        2,
+    ),
     (None, &["-p", "0", "gw"], "invalid port \"0\": expected 1–65535", 2),
     (None, &["-p", "65536", "gw"], "invalid port \"65536\": expected 1–65535", 2),
     (None, &["-p", "+22", "gw"], "invalid port \"+22\": expected 1–65535", 2),
@@ -73,23 +78,23 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
     (None, &["-4", "::1"], "host \"::1\": IPv6 address, but only IPv4 is allowed", 2),
     (None, &["-6", "127.0.0.1"], "host \"127.0.0.1\": IPv4 address, but only IPv6 is allowed", 2),
     // The key on the command line.
-    (None, &["-q", "--key", "", "gw"], "--key: key is empty", 2),
+    (None, &["-q", "--key", "", "gw"], "--key: invalid key: empty: expected 1 to 40 bytes", 2),
     (
         None,
         &["-q", "--key", "sesame sesame sesame sesame sesame sesame", "gw"],
-        "--key: key has 41 bytes, at most 40 fit",
+        "--key: invalid key: too long: 41 bytes, maximum 40",
         2,
     ),
     (
         None,
         &["-q", "--key", "0x5e5a3e5e5a3eg", "gw"],
-        "--key: key has a character that is no hexadecimal digit at position 14",
+        "--key: invalid key: invalid character at offset 14: expected a hexadecimal digit",
         2,
     ),
     // The key in a file.
     (None, &["--key-file", "FILE", "gw"], "cannot read FILE: No such file or directory (os error 2)", 2),
-    (Some(b""), &["--key-file", "FILE", "gw"], "FILE: key is empty", 2),
-    (Some(b"\n"), &["--key-file", "FILE", "gw"], "FILE: key is empty", 2),
+    (Some(b""), &["--key-file", "FILE", "gw"], "FILE: invalid key: empty: expected 1 to 40 bytes", 2),
+    (Some(b"\n"), &["--key-file", "FILE", "gw"], "FILE: invalid key: empty: expected 1 to 40 bytes", 2),
     (Some(b"sesame\nsesame\n"), &["--key-file", "FILE", "gw"], "FILE: key has more than one line", 2),
     (Some(b"sesame\n\n"), &["--key-file", "FILE", "gw"], "FILE: key has more than one line", 2),
     (
@@ -101,7 +106,7 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
     (
         Some(b"sesame sesame sesame sesame sesame sesame"),
         &["--key-file", "FILE", "gw"],
-        "FILE: key has 41 bytes, at most 40 fit",
+        "FILE: invalid key: too long: 41 bytes, maximum 40",
         2,
     ),
     (
@@ -111,7 +116,7 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
         2,
     ),
     (Some(&[b'k'; 65 * 1024]), &["--key-file", "FILE", "gw"], "FILE: larger than 64 KiB", 2),
-    (None, &["--key-file", "-", "gw"], "standard input: key is empty", 2),
+    (None, &["--key-file", "-", "gw"], "standard input: invalid key: empty: expected 1 to 40 bytes", 2),
     // No key.
     (
         None,
@@ -161,11 +166,16 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
         2,
     ),
     (Some(b"[gw]\nport = 22\n"), &["-c", "FILE", "gw"], "FILE: [gw]: missing key", 2),
-    (Some(b"[gw]\nkey =\n"), &["-c", "FILE", "gw"], "FILE: [gw]: key is empty", 2),
+    (
+        Some(b"[gw]\nkey =\n"),
+        &["-c", "FILE", "gw"],
+        "FILE: [gw]: invalid key: empty: expected 1 to 40 bytes",
+        2,
+    ),
     (
         Some(b"[gw]\nkey = sesame sesame sesame sesame sesame sesame\n"),
         &["-c", "FILE", "gw"],
-        "FILE: [gw]: key has 41 bytes, at most 40 fit",
+        "FILE: [gw]: invalid key: too long: 41 bytes, maximum 40",
         2,
     ),
     (
@@ -177,7 +187,7 @@ pub(super) const ROWS: &[(Content, &[&str], &str, i32)] = &[
     (
         Some(b"[gw]\nkey = sesame\ntag = SSHKEY\n"),
         &["-c", "FILE", "gw"],
-        "FILE: [gw]: tag \"SSHKEY\" has 6 bytes, at most 4 fit",
+        "FILE: [gw]: invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4",
         2,
     ),
     (
