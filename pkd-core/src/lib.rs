@@ -49,4 +49,4 @@ pub use secret::{Key, SecretError, Tag};
 pub use time::{UnixSeconds, Window};
 pub use verdict::{Counters, Reason, Verdict};
 pub use verifier::verify_any;
-pub use wire::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Packet, Port, UDP_LENGTH};
+pub use wire::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Packet, Port, UDP_LENGTH, WrongLength};

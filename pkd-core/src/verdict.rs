@@ -3,12 +3,41 @@
 use core::fmt;
 
 /// The decision about one datagram. It is never called "reject": pkd does not answer.
+///
+/// The enum is exhaustive, so that every program that counts or explains verdicts has to name a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A fresh knock, made with the rule's key, seen for the first time.
     Accept,
     /// Anything else, with the first check that failed.
     Ignore(Reason),
+}
+
+impl Verdict {
+    /// All verdicts: acceptance, and the reasons in the order of the checks.
+    pub const ALL: [Self; 6] = [
+        Self::Accept,
+        Self::Ignore(Reason::Length),
+        Self::Ignore(Reason::Tag),
+        Self::Ignore(Reason::Window),
+        Self::Ignore(Reason::Replay),
+        Self::Ignore(Reason::Digest),
+    ];
+
+    /// The verdict's name in logs and metrics: `accept`, or the reason's.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Ignore(reason) => reason.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The first check that a datagram failed. Ordered like the checks: a greater reason means that more checks passed.
@@ -29,21 +58,36 @@ pub enum Reason {
 impl Reason {
     /// All reasons in the order of the checks.
     pub const ALL: [Self; 5] = [Self::Length, Self::Tag, Self::Window, Self::Replay, Self::Digest];
-}
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The reason's name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Length => "length",
             Self::Tag => "tag",
             Self::Window => "window",
             Self::Replay => "replay",
             Self::Digest => "digest",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
 /// Datagrams by verdict. Counts saturate at 2⁶⁴ − 1.
+///
+/// ```
+/// use pkd_core::{Counters, Reason, Verdict};
+///
+/// let mut counters = Counters::default();
+/// counters.count(Verdict::Ignore(Reason::Digest));
+/// assert_eq!(counters.of(Verdict::Ignore(Reason::Digest)), 1);
+/// assert_eq!(counters.of(Verdict::Accept), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     accepted: u64,

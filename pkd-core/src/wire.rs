@@ -1,5 +1,7 @@
 //! The wire format: [`Knock`] is a checked view of the 56 bytes, [`Knock::seal`] writes them.
 
+use core::fmt;
+
 use crate::{Digest, Key, Tag, UnixSeconds};
 
 /// Length of a knock, the payload of the datagram, in bytes.
@@ -46,7 +48,33 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// A payload does not have the length of a knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WrongLength;
+
+impl fmt::Display for WrongLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wrong length: a knock has {LENGTH} bytes")
+    }
+}
+
+impl core::error::Error for WrongLength {}
+
 /// A payload with the length of a knock. Nothing else has been checked.
+///
+/// ```
+/// use pkd_core::{Key, Knock, KnockParams, Port, Tag, UnixSeconds};
+///
+/// let key = Key::parse("test")?;
+/// let params = KnockParams { key: &key, tag: Tag::parse("SSHK")?, time: UnixSeconds(1_800_000_000), nonce: [7; 12] };
+/// let payload = Knock::seal(&params, Port(40_000));
+///
+/// let knock = Knock::try_from(&payload[..])?;
+/// assert_eq!((knock.tag(), knock.time()), (params.tag, params.time));
+/// assert!(Knock::try_from(&payload[1..]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// ```text
 /// offset  bytes  field
@@ -120,6 +148,15 @@ impl<'a> Knock<'a> {
     pub fn seal_before_1_0(params: &KnockParams<'_>) -> [u8; LENGTH] {
         let head = params.head();
         join(&head, &Digest::before_1_0(&head, params.key))
+    }
+}
+
+impl<'a> TryFrom<&'a [u8]> for Knock<'a> {
+    type Error = WrongLength;
+
+    /// Like [`Knock::parse`].
+    fn try_from(payload: &'a [u8]) -> Result<Self, WrongLength> {
+        Self::parse(payload).ok_or(WrongLength)
     }
 }
 

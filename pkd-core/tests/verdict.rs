@@ -10,8 +10,7 @@ fn reasons_are_named_in_the_order_of_the_checks() {
 
 #[test]
 fn each_verdict_has_its_own_counter() {
-    let verdicts: Vec<Verdict> =
-        [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore)).collect();
+    let verdicts = Verdict::ALL;
     let mut counters = Counters::default();
     for (times, verdict) in verdicts.iter().enumerate() {
         for _ in 0..=times {
@@ -27,4 +26,14 @@ fn new_counters_are_zero() {
     let counters = Counters::default();
     assert_eq!(counters.of(Verdict::Accept), 0);
     assert_eq!(Reason::ALL.map(|reason| counters.of(Verdict::Ignore(reason))), [0; 5]);
+}
+
+#[test]
+fn verdicts_are_acceptance_and_every_reason_and_are_named_like_them() {
+    let expected: Vec<Verdict> =
+        [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore)).collect();
+    assert_eq!(Verdict::ALL[..], expected);
+    let names = Verdict::ALL.map(|verdict| verdict.to_string());
+    assert_eq!(names, ["accept", "length", "tag", "window", "replay", "digest"]);
+    assert_eq!(names, Verdict::ALL.map(Verdict::as_str));
 }

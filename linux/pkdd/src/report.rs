@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pkd_core::{Reason, Verdict};
+use pkd_core::Reason;
 
 /// The shortest time between two lines about ignored datagrams.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -43,24 +43,6 @@ impl Ignored {
         *self = Self { next: Some(now + INTERVAL), ..Self::default() };
         Some(format!("ignored: {}; last from {last}", parts.join(", ")))
     }
-}
-
-/// A verdict's name in logs, metrics and status.
-#[must_use]
-pub fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accept => "accept",
-        Verdict::Ignore(Reason::Length) => "length",
-        Verdict::Ignore(Reason::Tag) => "tag",
-        Verdict::Ignore(Reason::Window) => "window",
-        Verdict::Ignore(Reason::Replay) => "replay",
-        Verdict::Ignore(Reason::Digest) => "digest",
-    }
-}
-
-/// All verdicts, in the order of the checks.
-pub fn verdicts() -> impl Iterator<Item = Verdict> {
-    [Verdict::Accept].into_iter().chain(Reason::ALL.map(Verdict::Ignore))
 }
 
 /// Writes a line to standard error, which the service manager collects. Errors are ignored.

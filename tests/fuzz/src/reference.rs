@@ -101,28 +101,28 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// The word for the verdict, with a capital.
+    /// The verdict's name.
     pub fn check(&mut self, now: u64, port: u16, payload: &[u8]) -> &'static str {
         if payload.len() != KNOCK {
-            return "Length";
+            return "length";
         }
         if payload[0..4] != self.tag {
-            return "Tag";
+            return "tag";
         }
         let time: u64 = (0..8).map(|i| u64::from(payload[4 + i]) << (8 * i)).sum();
         if self.window != 0 && (i128::from(now) - i128::from(time)).abs() > i128::from(self.window) {
-            return "Window";
+            return "window";
         }
         let id: [u8; 8] = payload[24..32].try_into().expect("8 bytes");
         let later = self.accepted.iter().any(|(accepted, _)| time <= *accepted);
         if time <= self.floor || self.accepted.contains(&(time, id)) || (self.window == 0 && later) {
-            return "Replay";
+            return "replay";
         }
         if payload[24..56] != digest(payload, &self.key, port) {
-            return "Digest";
+            return "digest";
         }
         self.accepted.push((time, id));
-        "Accept"
+        "accept"
     }
 }
 
