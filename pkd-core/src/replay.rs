@@ -72,6 +72,19 @@ pub trait ReplayStore {
 /// honest knock that arrives after more than `N` later ones is refused, and its sender has to knock again. So is a
 /// knock of a second of which `N` + 1 were accepted already.
 ///
+/// ```
+/// use pkd_core::{Digest, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
+///
+/// let mut cache = ReplayCache::<2>::new(UnixSeconds(0));
+/// let mut record = |time| {
+///     cache.record(KnockId::new(UnixSeconds(time), &Digest::from_bytes([7; 32])), Window::default())
+/// };
+/// assert!(record(100) && record(102) && record(104));
+/// assert!(!record(102), "it is in the set");
+/// assert!(!record(100), "it left the set and raised the floor");
+/// assert_eq!(cache.floor(), UnixSeconds(100));
+/// ```
+///
 /// An entry takes 16 bytes. A lookup is a binary search; recording moves at most `N` entries. A clone is a separate
 /// cache: it does not learn what the original accepts.
 #[derive(Clone, Debug)]
@@ -216,6 +229,16 @@ fn cells(entries: Option<&mut [KnockId]>) -> &[Cell<KnockId>] {
 }
 
 /// What is known at the start about knocks accepted before. All caches of one start begin with it.
+///
+/// ```
+/// use pkd_core::{Baseline, UnixSeconds, Window};
+///
+/// let (now, window) = (UnixSeconds(1_800_000_000), Window::from_secs(10));
+/// let waits = Baseline::without_memory(now);
+/// assert_eq!(waits.floor(window), UnixSeconds(1_800_000_010));
+/// let remembers = Baseline::with_memory(UnixSeconds(1_799_999_000)); // the floor that the last boot saved
+/// assert_eq!(remembers.floor(window), UnixSeconds(1_799_999_000));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Baseline {
     earlier: Earlier,

@@ -111,6 +111,15 @@ impl fmt::Debug for Tag {
 
 /// The shared secret. Shorter keys are padded with zero bytes, so trailing zero bytes do not change a key.
 ///
+/// ```
+/// use pkd_core::Key;
+///
+/// let key: Key = "correct horse".parse()?;
+/// assert_eq!(key, Key::parse("0x636f727265637420686f727365")?);
+/// assert_eq!(format!("{key:?}"), "Key(..)");
+/// # Ok::<(), pkd_core::SecretError>(())
+/// ```
+///
 /// `Debug` does not show it, `==` takes the same time wherever two keys differ, and a key that is dropped is wiped. A
 /// move may leave a copy of the bytes behind, and so does whoever read the text; callers wipe what they can.
 #[derive(Clone)]

@@ -153,6 +153,32 @@ fn pkd_core_builds_alone() -> Result<()> {
 }
 
 #[test]
+fn published_crates_have_what_a_registry_shows_and_can_be_packaged() -> Result<()> {
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])?)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    for (name, source) in [("pkd-core", "src/lib.rs"), ("pktables", "src/lib.rs")] {
+        let package = packages.iter().find(|package| package["name"] == name).context(name)?;
+        for field in ["description", "license", "readme", "rust_version"] {
+            ensure!(package[field].is_string(), "{name} has no {field}");
+        }
+        for field in ["keywords", "categories"] {
+            // A registry takes up to five.
+            let count = package[field].as_array().map_or(0, Vec::len);
+            ensure!((1..=5).contains(&count), "{name} has {count} {field}");
+        }
+        ensure!(package["publish"].is_null(), "{name} must not be published, by its manifest");
+        let files = cargo(&["package", "--list", "--allow-dirty", "--offline", "--package", name])?;
+        for file in [source, "README.md"] {
+            ensure!(
+                files.lines().any(|line| line == file),
+                "{file} is not in the package of {name}: {files}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn pkd_core_is_declared_no_std_and_safe() -> Result<()> {
     let source = fs::read_to_string(root().join("pkd-core/src/lib.rs"))?;
     for line in ["#![no_std]", "#![forbid(unsafe_code)]"] {
