@@ -13,13 +13,14 @@ use serde_json::Value;
 /// Every workspace member, and the members that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
-    ("host-knock", &["pkd-packet", "pkd-core", "pkd-netns"]),
+    ("host-knock", &["pkd-packet", "pkd-sntp", "pkd-core", "pkd-netns"]),
     ("pkd-packet", &["pkd-core"]),
     ("pkd-firmware-tests", &["pkd-core", "pkd-gateway", "pkd-tests"]),
-    ("pkd-gateway", &["pkd-core"]),
+    ("pkd-gateway", &["pkd-sntp", "pkd-core"]),
     ("pkd-gateway-config", &["pkd-core", "pkd-gateway"]),
     ("pkd-kmod", &["pkd-core"]),
     ("pkd-netns", &[]),
+    ("pkd-sntp", &[]),
     ("pkdd", &["pkd-packet", "pkd-core", "pkd-netns", "pktables"]),
     ("pktables", &["pkd-netns"]),
     ("pkd-tests", &["pkd-core"]),
@@ -190,7 +191,7 @@ fn pkd_core_is_declared_no_std_and_safe() -> Result<()> {
 /// The boards are in another workspace; the code that they share is safe, too.
 #[test]
 fn code_shared_by_boards_is_declared_safe() -> Result<()> {
-    for file in ["firmware/gateway/src/lib.rs", "firmware/boards/runtime/src/lib.rs"] {
+    for file in ["sntp/src/lib.rs", "firmware/gateway/src/lib.rs", "firmware/boards/runtime/src/lib.rs"] {
         let source = fs::read_to_string(root().join(file))?;
         let line = concat!("#![forbid(un", "safe_code)]");
         assert!(source.lines().any(|other| other == line), "{file} has no line {line}");

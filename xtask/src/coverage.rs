@@ -13,6 +13,7 @@ const LLVM_COV: Program = Program { name: "cargo-llvm-cov", version: "0.8.6" };
 const CRATES: &[(&str, &str)] = &[
     ("pkd-core", "pkd-core/src/"),
     ("pkd-packet", "packet/src/"),
+    ("pkd-sntp", "sntp/src/"),
     ("host-knock", "host-knock/src/"),
     ("pktables", "linux/pktables/src/"),
     ("pkdd", "linux/pkdd/src/"),

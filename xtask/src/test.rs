@@ -13,13 +13,23 @@ use crate::{
 };
 
 /// All code that is built for the host.
-const HOST: &[&str] =
-    &["pkd-core/", "packet/", "host-knock/", "linux/", "openwrt/", "firmware/", "tests/", "rustfmt.toml"];
+const HOST: &[&str] = &[
+    "pkd-core/",
+    "packet/",
+    "sntp/",
+    "host-knock/",
+    "linux/",
+    "openwrt/",
+    "firmware/",
+    "tests/",
+    "rustfmt.toml",
+];
 
 /// What a virtual machine is made of.
 const VM: &[&str] = &[
     "pkd-core/",
     "packet/",
+    "sntp/",
     "host-knock/",
     "openwrt/",
     "linux/",
@@ -32,10 +42,11 @@ const VM: &[&str] = &[
 ];
 
 /// What programs for routers are made of.
-const PACKAGES: &[&str] = &["pkd-core/", "packet/", "host-knock/", "linux/", "openwrt/"];
+const PACKAGES: &[&str] = &["pkd-core/", "packet/", "sntp/", "host-knock/", "linux/", "openwrt/"];
 
 const FIRMWARE: &[&str] = &[
     "pkd-core/",
+    "sntp/",
     "firmware/",
     "host-knock/",
     "tests/firmware/",
@@ -47,6 +58,7 @@ const FIRMWARE: &[&str] = &[
 const FUZZ: &[&str] = &[
     "pkd-core/",
     "packet/",
+    "sntp/",
     "host-knock/",
     "firmware/gateway/",
     "linux/pkdd/",
@@ -80,6 +92,7 @@ const FEED: Step = Step {
     inputs: &[
         "pkd-core/",
         "packet/",
+        "sntp/",
         "host-knock/",
         "openwrt/",
         "linux/",

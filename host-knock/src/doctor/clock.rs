@@ -8,21 +8,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
+use pkd_sntp::{PACKET_LENGTH, Reply, SERVER_PORT};
 
 use crate::send;
 
 /// The servers, unless another is given.
 const SNTP_SERVER: &str = "pool.ntp.org";
 const HTTP_SERVER: &str = "www.kernel.org";
-const SNTP_PORT: u16 = 123;
 const HTTP_PORT: u16 = 80;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Seconds from the start of NTP era 0 (1900) to that of Unix time (1970).
-const NTP_TO_UNIX: i64 = 2_208_988_800;
-const PACKET_LENGTH: usize = 48;
 
 /// How far this computer's clock is ahead of a server's.
 #[derive(Debug)]
@@ -39,10 +35,10 @@ pub(crate) struct Offset {
 /// No answer; the error has both reasons.
 pub(crate) fn offset(server: Option<&str>) -> Result<Offset> {
     let (host, port) = match server {
-        None => (SNTP_SERVER, SNTP_PORT),
+        None => (SNTP_SERVER, SERVER_PORT),
         Some(server) => match server.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) {
             Some((host, port)) => (host, crate::parse::port(port)?.0),
-            None => (server, SNTP_PORT),
+            None => (server, SERVER_PORT),
         },
     };
     let host = host.trim_matches(['[', ']']);
@@ -62,39 +58,20 @@ fn sntp(host: &str, port: u16) -> Result<f64> {
     let socket = UdpSocket::bind(send::wildcard(address))?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
-    let mut request = [0_u8; PACKET_LENGTH];
-    // Version 4, client. The transmit time is a cookie: only somebody who saw the request can repeat it.
-    let (flags, rest) = request.split_at_mut(1);
-    flags.fill(4 << 3 | 3);
-    let (_, cookie) = rest.split_at_mut(39);
-    getrandom::fill(cookie).context("cannot get random bytes")?;
+    let mut cookie = [0; 8];
+    getrandom::fill(&mut cookie).context("cannot get random bytes")?;
     let sent = SystemTime::now();
-    socket.send(&request)?;
-    let mut answer = [0; PACKET_LENGTH];
+    socket.send(&pkd_sntp::request(cookie))?;
+    // Longer than a reply, which may have an authenticator.
+    let mut answer = [0; 2 * PACKET_LENGTH];
     let length = socket.recv(&mut answer).context("no answer")?;
     let arrived = SystemTime::now();
-    ensure!(length == PACKET_LENGTH, "answer of {length} bytes");
-    let field = |at: usize| answer.get(at..at + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    let [leap_and_mode, stratum, ..] = answer;
-    ensure!(
-        leap_and_mode & 7 == 4 && field(24) == request.get(40..).and_then(|end| end.try_into().ok()),
-        "answer to another request"
-    );
-    ensure!(leap_and_mode >> 6 != 3 && (1..=15).contains(&stratum), "server is not synchronized");
-    let (received, transmitted) = (ntp_time(field(32))?, ntp_time(field(40))?);
+    let reply = Reply::parse(answer.get(..length).unwrap_or_default(), cookie)?;
+    let received = reply.received().context("server is not synchronized")?;
     // RFC 4330, section 5: the mean of both directions, which cancels the delay.
-    let (sent, arrived) = (unix(sent), unix(arrived));
-    Ok(-((received - sent) + (transmitted - arrived)) / 2.0)
-}
-
-/// Unix seconds of a timestamp; era 1 begins in 2036 (RFC 4330, section 3).
-#[expect(clippy::cast_precision_loss, reason = "a double resolves microseconds in these centuries")]
-fn ntp_time(field: Option<[u8; 8]>) -> Result<f64> {
-    let value = u64::from_be_bytes(field.context("answer too short")?);
-    ensure!(value != 0, "server is not synchronized");
-    let (seconds, fraction) = (i64::try_from(value >> 32)?, (value & 0xffff_ffff) as f64 / 4_294_967_296.0);
-    let era = if seconds >> 31 == 1 { 0 } else { 1 << 32 };
-    Ok((seconds + era - NTP_TO_UNIX) as f64 + fraction)
+    let (there, back) =
+        (received.as_secs_f64() - unix(sent), reply.transmitted().as_secs_f64() - unix(arrived));
+    Ok(-f64::midpoint(there, back))
 }
 
 fn http(host: &str) -> Result<f64> {
