@@ -3,11 +3,11 @@
 use anyhow::{Result, anyhow, bail, ensure};
 use pkd_core::UnixSeconds;
 use pkd_gateway::TimeSource;
+use pkd_tests::Report;
 use pkd_tests::{Step, scenarios, unhex};
 
 use crate::{
     machine::Tools,
-    report::Report,
     scenario::{CLIENT, KNOCK_PORT, Scenario, config},
 };
 

@@ -1,11 +1,11 @@
 //! The counters, and how much the board does while idle.
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     frame::{self, Path, SYN},
     machine::{ICOUNT, ICOUNT_PER_SECOND, Tools},
-    report::Report,
     scenario::{CLIENT, COUNTERS, GATEWAY, NAS, QUIET_TIME, START, Scenario},
     transfer::TcpHost,
 };

@@ -1,11 +1,9 @@
 //! Failures end in a reset. A separate image fails in a different way on each boot.
 
 use anyhow::ensure;
+use pkd_tests::Report;
 
-use crate::{
-    machine::{Board, Machine, Tools},
-    report::Report,
-};
+use crate::machine::{Board, Machine, Tools};
 
 /// The failure of each boot, and the line that it logs.
 const FAULTS: [(&str, &str); 3] = [

@@ -1,11 +1,11 @@
 //! A flood of forged knocks, with honest knocks in between.
 
 use anyhow::{Result, bail, ensure};
+use pkd_tests::Report;
 
 use crate::{
     frame::{self, Host, Path},
     machine::Tools,
-    report::Report,
     scenario::{GATEWAY, KNOCK_PORT, START, STRANGER, Scenario, knock},
 };
 

@@ -1,11 +1,11 @@
 //! Many flows in few slots.
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     frame::{ACK, FIN_ACK, RST, SYN},
     machine::{TIMEOUT, Tools},
-    report::Report,
     scenario::{CLIENT, START, Scenario},
 };
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pkd_core::UnixSeconds;
 use pkd_gateway::{Config, Endpoint, Inline, Mode, Pass, RULES, Vlans};
+use pkd_tests::Report;
 use smoltcp::wire::EthernetAddress;
 
 use crate::{
     frame::{self, ACK, Flags, Host, Path, SYN, SYN_ACK},
     link::{Link, netdev},
     machine::{Board, Machine, TIMEOUT, Tools},
-    report::Report,
     scenario::{
         CLIENT, COUNTERS, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, ROUTER, START, STRANGER, config, knock,
     },

@@ -1,11 +1,11 @@
 //! One-arm mode: what a knock opens, and what strangers get.
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     frame::{self, Path, SYN},
     machine::Tools,
-    report::Report,
     scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, SSH, START, STRANGER, Scenario, config, knock},
 };
 

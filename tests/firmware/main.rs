@@ -17,7 +17,6 @@ mod knocks;
 mod link;
 mod machine;
 mod reboots;
-mod report;
 mod scenario;
 mod time;
 mod transfer;
@@ -29,11 +28,11 @@ use anyhow::{Context, Result, bail};
 
 use inline::Sides;
 use machine::Tools;
-use report::Report;
+use pkd_tests::Report;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut report = Report::default();
+    let mut report = Report::new("firmware");
     if let Err(error) = run(&mut report, &arguments) {
         report.fail("setup", &error);
     } else if arguments.first().is_some_and(|part| part == "demo") {

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use pkd_core::UnixSeconds;
 use pkd_gateway::CONFIG_LIMIT;
+use pkd_tests::Report;
 use smoltcp::wire::{ArpOperation, EthernetAddress};
 
 use crate::{
     frame::{self, Host},
     machine::{FLOOR_BYTES, FLOOR_START, TIMEOUT, Tools},
-    report::Report,
     scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, START, Scenario, config, knock},
 };
 

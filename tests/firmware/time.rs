@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 use pkd_core::UnixSeconds;
+use pkd_tests::Report;
 
 use crate::{
     machine::Tools,
-    report::Report,
     scenario::{CLIENT, START, Scenario, config, knock},
 };
 

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use pkd_tests::Report;
 use smoltcp::{
     iface::{Config as InterfaceConfig, Interface, SocketHandle, SocketSet},
     phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken},
@@ -14,7 +15,6 @@ use smoltcp::{
 use crate::{
     frame::{self, Host},
     machine::{TIMEOUT, Tools},
-    report::Report,
     scenario::{CLIENT, GATEWAY, NAS, SSH, START, Scenario},
 };
 

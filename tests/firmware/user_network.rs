@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use pkd_core::UnixSeconds;
 use pkd_gateway::{Address, Config, Endpoint, RULES, TimeServer, TimeSource};
+use pkd_tests::Report;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     machine::{Board, Machine, TIMEOUT, Tools},
-    report::Report,
     scenario,
 };
 

@@ -1,8 +1,13 @@
-//! The known answers in `tests/vectors/`, for the tests of every verifier.
+//! What tests share: the known answers in `tests/vectors/`, for the tests of every verifier, and the report of programs that
+//! check something in guests and on boards.
+
+mod report;
 
 use anyhow::{Context, Result};
 use pkd_core::{Key, Rule, Tag, Verdict, Window};
 use serde::Deserialize;
+
+pub use report::Report;
 
 /// Known payloads: `tests/vectors/classic.json`.
 #[derive(Debug, Deserialize)]

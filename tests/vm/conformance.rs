@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use pkd_tests::Report;
 use pkd_tests::{Scenario, Step, scenarios, unhex};
 
 use crate::{
     gateway::{self, Gateway},
     network::{now, set_clock},
-    report::Report,
 };
 
 /// Entries of a cache in the kernel.
@@ -20,11 +20,11 @@ const TRIES: usize = 20;
 pub(crate) fn checks(report: &mut Report, gateway: &Gateway<'_>) {
     let (clock, start) = match now() {
         Ok(clock) => (clock, Instant::now()),
-        Err(error) => return report.failed("reading the clock", &error),
+        Err(error) => return report.fail("reading the clock", &error),
     };
     let all = match scenarios() {
         Ok(all) => all,
-        Err(error) => return report.failed("reading the scenarios", &error),
+        Err(error) => return report.fail("reading the scenarios", &error),
     };
     for scenario in all.iter().filter(|scenario| scenario.cache_capacity == CAPACITY) {
         report.check(&format!("scenario: {}", scenario.name), || walk(gateway, scenario));

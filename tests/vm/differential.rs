@@ -13,13 +13,13 @@ use nix::time::{ClockId, clock_gettime};
 use pkd_core::{
     Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window,
 };
+use pkd_tests::Report;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
     firewall::{Back, Firewall},
     gateway,
     network::{Family, wait},
-    report::Report,
     status::Status,
 };
 

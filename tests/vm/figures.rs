@@ -5,6 +5,7 @@ use std::{hint::black_box, net::UdpSocket, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::{Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window};
+use pkd_tests::Report;
 use sha2::block_api::compress256;
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     gateway,
     network::{Family, now, shell},
     packet::{KEY, PORT, TAG, knock, knock_with},
-    report::Report,
     status::Status,
 };
 

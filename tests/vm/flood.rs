@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
     network::now,
     packet::{self, PORT, knock},
-    report::Report,
     status::Status,
 };
 

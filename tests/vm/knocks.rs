@@ -4,12 +4,12 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use pkd_core::{Packet, Port, ReplayCache, UnixSeconds};
+use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
     network::now,
     packet::{KEY, PORT, TAG, knock, knock_with},
-    report::Report,
     status::Status,
 };
 

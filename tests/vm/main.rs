@@ -24,7 +24,6 @@ mod packet;
 mod readme;
 mod reboot;
 mod reloads;
-mod report;
 mod router;
 mod sanitizers;
 mod status;
@@ -34,14 +33,14 @@ use anyhow::Result;
 use firewall::Back;
 use gateway::Gateway;
 use network::{Family, Network};
-use report::Report;
+use pkd_tests::Report;
 
 fn main() {
-    let mut report = Report::default();
+    let mut report = Report::new("vm");
     if let Err(error) = run(&mut report) {
-        report.failed("setting up", &error);
+        report.fail("setting up", &error);
     }
-    report.finish();
+    report.print_summary();
 }
 
 fn run(report: &mut Report) -> Result<()> {
@@ -114,7 +113,7 @@ fn the_match(report: &mut Report, network: &Network, gateway: &Gateway<'_>, ipv6
     if Back::Nft.is_here() {
         knocks::checks_over_nftables(report, &Gateway::new(network, Family::V4, Back::Nft));
     } else {
-        Report::not_here("iptables over nftables");
+        report.skip("iptables over nftables");
     }
     readme::checks(report, gateway);
     options::checks(report, gateway);

@@ -1,13 +1,13 @@
 //! Packets that are no whole UDP datagram of 64 bytes, and good ones in unusual wrapping.
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     gateway::Gateway,
     network::{self, Family, now},
     packet::{self, datagram, knock},
-    report::Report,
     status::Status,
 };
 

@@ -3,12 +3,12 @@
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     gateway::Gateway,
     network::{self, now, shell, wait},
     packet::{self, PORT},
-    report::Report,
     router::{self, KEY_FILE, closes, is_closed, is_open, service, uci},
 };
 

@@ -3,13 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use anyhow::{Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     firewall::{Back, Firewall},
     gateway::Gateway,
     network::{Family, now},
     packet::{PORT, knock_with},
-    report::Report,
 };
 
 pub(crate) fn checks(report: &mut Report, gateway: &Gateway<'_>) {

@@ -3,11 +3,9 @@
 use std::{fs, io, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
-use crate::{
-    gateway::{self, Gateway},
-    report::Report,
-};
+use crate::gateway::{self, Gateway};
 
 /// Every README with rules in it, and its text.
 const READMES: [(&str, &str); 3] = [

@@ -4,12 +4,12 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use pkd_tests::Report;
 
 use crate::{
     gateway::Gateway,
     network::{Network, now, set_clock, shell, wait},
     packet::{self, PORT},
-    report::Report,
     router::{self, FLOOR, is_closed, service},
     status::Status,
 };

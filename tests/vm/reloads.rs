@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
+use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
     network::{self, now, set_clock, wait},
     packet::{self, PORT, knock},
-    report::Report,
     status::Status,
 };
 
@@ -45,12 +45,12 @@ const ENDS: [u64; 2] = [1 << 31, 1 << 32];
 fn far_times(report: &mut Report, gateway: &Gateway<'_>) {
     let (clock, start) = match now() {
         Ok(clock) => (clock, Instant::now()),
-        Err(error) => return report.failed("reading the clock", &error),
+        Err(error) => return report.fail("reading the clock", &error),
     };
     let set_back = || set_clock(clock + start.elapsed().as_secs());
     if cfg!(all(target_pointer_width = "32", not(target_env = "musl"))) {
         // The crate libc knows times of 32 bits there.
-        return Report::not_here("a clock beyond 2038, in programs of 32 bits with glibc");
+        return report.skip("a clock beyond 2038, in programs of 32 bits with glibc");
     }
     report.check("the ends of 31 and of 32 bits, in 2038 and 2106, are seconds like others", || {
         ENDS.into_iter().try_for_each(|end| {

@@ -14,12 +14,12 @@ use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
     unistd::Pid,
 };
+use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
     network::{self, now, wait},
     packet::{self, PORT, knock},
-    report::Report,
     status::Status,
 };
 

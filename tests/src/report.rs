@@ -1,41 +1,57 @@
-//! Counts and prints the results of checks.
+//! Counts and prints the results of checks, a line each; `xtask` reads these lines.
 
 use std::time::Instant;
 
 use anyhow::Result;
 
-/// The results of the checks.
-#[derive(Default)]
-pub(crate) struct Report {
+/// The results of a program's checks.
+#[derive(Debug)]
+pub struct Report {
+    program: &'static str,
     passed: usize,
     failed: usize,
 }
 
 impl Report {
+    /// A report without results. Each line starts with the program's name.
+    #[must_use]
+    pub fn new(program: &'static str) -> Self {
+        Self { program, passed: 0, failed: 0 }
+    }
+
     /// Runs a check, and prints its name and result.
-    pub(crate) fn check(&mut self, name: &str, run: impl FnOnce() -> Result<String>) {
+    pub fn check(&mut self, name: &str, run: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
         match run() {
             Ok(result) => {
                 self.passed += 1;
-                println!("firmware: ok   {name} [{result}] {:.1} s", start.elapsed().as_secs_f32());
+                let seconds = start.elapsed().as_secs_f32();
+                println!("{}: ok   {name} [{result}] {seconds:.1} s", self.program);
             }
             Err(error) => self.fail(name, &error),
         }
     }
 
-    pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) {
+    /// Prints that a check failed, or what it needs.
+    pub fn fail(&mut self, name: &str, error: &anyhow::Error) {
         self.failed += 1;
-        println!("firmware: FAIL {name}: {}", format!("{error:#}").replace('\n', " | "));
+        println!("{}: FAIL {name}: {}", self.program, format!("{error:#}").replace('\n', " | "));
+    }
+
+    /// Prints what cannot be checked here, so that nobody takes it for something that passed.
+    pub fn skip(&self, what: &str) {
+        println!("{}: ---- {what}: not in this guest, nothing is claimed", self.program);
     }
 
     /// Whether at least one check passed and none failed.
-    pub(crate) fn succeeded(&self) -> bool {
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
         self.passed > 0 && self.failed == 0
     }
 
-    pub(crate) fn print_summary(&self) {
-        println!("firmware: {} passed, {} failed", self.passed, self.failed);
+    /// Prints how many checks passed and failed.
+    pub fn print_summary(&self) {
+        println!("{}: {} passed, {} failed", self.program, self.passed, self.failed);
     }
 }
 
@@ -63,7 +79,7 @@ mod tests {
             ("setup failed", |report| report.fail("a", &anyhow!("b")), false),
         ];
         for (name, run, expected) in table {
-            let mut report = Report::default();
+            let mut report = Report::new("test");
             run(&mut report);
             assert_eq!(report.succeeded(), expected, "{name}");
         }
