@@ -11,16 +11,14 @@ use core::{
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
-use pkd_gateway::CONFIG_LIMIT;
+use pkd_runtime::FlashLayout;
 
 use crate::FLASH as BASE;
 
-/// The size in bytes. The configuration is at the start.
+/// The size in bytes.
 const BYTES: usize = 0x0002_0000;
-/// The offset of the floor.
-pub(crate) const FLOOR_START: u32 = 0x0001_0000;
-/// The size of the floor's region in bytes: two sectors.
-pub(crate) const FLOOR_BYTES: u32 = 0x2000;
+/// Two sectors for the floor.
+pub(crate) const LAYOUT: FlashLayout = FlashLayout { config: 0, floor: 0x0001_0000, floor_bytes: 0x2000 };
 
 /// The flash. There is only one.
 pub(crate) struct EmulatedFlash {
@@ -42,12 +40,6 @@ impl EmulatedFlash {
     pub(crate) fn take() -> Option<Self> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self { base: BASE })
-    }
-
-    /// The region of the configuration.
-    pub(crate) fn config(&self) -> &[u8] {
-        // SAFETY: the RAM exists, any bytes are valid, and writing needs `&mut self`.
-        unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(self.base), CONFIG_LIMIT) }
     }
 
     fn bytes(&mut self, offset: u32, length: usize) -> &mut [u8] {

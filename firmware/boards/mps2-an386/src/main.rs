@@ -17,8 +17,7 @@ mod watchdog;
 
 use cortex_m_rt::entry;
 use embassy_executor::Spawner;
-use pkd_gateway::FlashFloor;
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start};
 
 use crate::{emulated_flash::EmulatedFlash, lan9118::Lan9118, watchdog::Watchdog};
 
@@ -53,18 +52,10 @@ fn main() -> ! {
 async fn run(spawner: Spawner) -> ! {
     let indicators = LedAndWatchdog(Watchdog::start(WATCHDOG));
     let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
-    let config = match load_config(flash.config()) {
-        Ok(config) => config,
-        Err(why) => report_config_error(why, indicators).await,
-    };
-    let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
-        Ok(floor) => floor,
-        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
-    };
+    let stored = load(flash, emulated_flash::LAYOUT, indicators).await;
     let Some(nic) = Lan9118::start() else { defmt::panic!("no LAN9118 found") };
     let hardware = nic.hardware();
-    let setup =
-        Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random: time::random, indicators };
+    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random: time::random };
     let datapath: Datapath<Lan9118, EmulatedFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

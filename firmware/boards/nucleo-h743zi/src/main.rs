@@ -25,9 +25,7 @@ use embassy_stm32::{
     rng::{self, Rng},
     wdg::IndependentWatchdog,
 };
-use embedded_storage::nor_flash::ReadNorFlash as _;
-use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
+use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load, start};
 use static_cell::StaticCell;
 
 use crate::ecc_flash::EccFlash;
@@ -37,11 +35,8 @@ bind_interrupts!(struct Interrupts {
     RNG => rng::InterruptHandler<RNG>;
 });
 
-/// The last sector of the second bank, as an offset in flash.
-const CONFIG_START: u32 = 0x001e_0000;
-/// The two sectors before it.
-const FLOOR_START: u32 = 0x001a_0000;
-const FLOOR_BYTES: u32 = 0x0004_0000;
+/// The last sector of the second bank, and the two before it.
+const LAYOUT: FlashLayout = FlashLayout { config: 0x001e_0000, floor: 0x001a_0000, floor_bytes: 0x0004_0000 };
 
 /// Longer than erasing a sector takes: at most 4 s (data sheet DS12110, table 53).
 const WATCHDOG_MICROSECONDS: u32 = 8_000_000;
@@ -108,7 +103,6 @@ fn hardware() -> [u8; 6] {
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     static QUEUE: StaticCell<PacketQueue<4, 4>> = StaticCell::new();
-    static BYTES: StaticCell<[u8; CONFIG_LIMIT]> = StaticCell::new();
 
     let p = embassy_stm32::init(clocks());
     let mut watchdog = IndependentWatchdog::new(p.IWDG1, WATCHDOG_MICROSECONDS);
@@ -116,19 +110,7 @@ async fn main(spawner: Spawner) {
     let indicators = LedAndWatchdog { led: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
     critical_section::with(|section| RANDOM.borrow(section).replace(Some(Rng::new(p.RNG, Interrupts))));
 
-    let mut flash = EccFlash::new(Flash::new_blocking(p.FLASH));
-    let bytes = BYTES.init([0; CONFIG_LIMIT]);
-    if flash.read(CONFIG_START, bytes).is_err() {
-        defmt::panic!("cannot read the flash");
-    }
-    let config = match load_config(bytes) {
-        Ok(config) => config,
-        Err(why) => report_config_error(why, indicators).await,
-    };
-    let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
-        Ok(floor) => floor,
-        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
-    };
+    let stored = load(EccFlash::new(Flash::new_blocking(p.FLASH)), LAYOUT, indicators).await;
     let hardware = hardware();
     // UM2407, table "Ethernet pins".
     let nic: Nic = Ethernet::new(
@@ -147,7 +129,7 @@ async fn main(spawner: Spawner) {
         p.PA2,
         p.PC1,
     );
-    let setup = Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random, indicators };
+    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random };
     let datapath: Datapath<Nic, EccFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

@@ -15,8 +15,7 @@ mod virtio_nic;
 use core::panic::PanicInfo;
 
 use embassy_executor::Spawner;
-use pkd_gateway::FlashFloor;
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start};
 use riscv_rt::entry;
 
 use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
@@ -45,18 +44,11 @@ fn main() -> ! {
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
     let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
-    let config = match load_config(flash.config()) {
-        Ok(config) => config,
-        Err(why) => report_config_error(why, NoIndicators).await,
-    };
-    let floor = match FlashFloor::open(flash, emulated_flash::FLOOR_START, emulated_flash::FLOOR_BYTES) {
-        Ok(floor) => floor,
-        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
-    };
+    let stored = load(flash, emulated_flash::LAYOUT, NoIndicators).await;
     let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("fewer than two NICs found") };
     let hardware = outside.hardware();
     let interfaces = Interfaces::Two { outside, inside };
-    let setup = Setup { interfaces, floor, config, hardware, random: time::random, indicators: NoIndicators };
+    let setup = Setup { interfaces, stored, hardware, random: time::random };
     let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> = start(spawner, setup);
     datapath.run().await
 }

@@ -20,7 +20,7 @@ use pkd_gateway::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::{FRAME, Indicators, MTU, Random, SharedGateway, StandardConfig, net_stack, now};
+use crate::{FRAME, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
 
 /// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
@@ -46,16 +46,12 @@ pub enum Interfaces<D> {
 pub struct Setup<D, S, P> {
     /// The NICs. Both have the same MTU: [`FRAME`], or at least [`MTU`].
     pub interfaces: Interfaces<D>,
-    /// The floor in flash.
-    pub floor: FlashFloor<S>,
-    /// The configuration, see [`load_config`](crate::load_config).
-    pub config: &'static StandardConfig,
+    /// What [`load`](crate::load) returned.
+    pub stored: Stored<S, P>,
     /// The MAC address of the network stack.
     pub hardware: [u8; 6],
     /// The source of random numbers for SNTP cookies and the network stack.
     pub random: Random,
-    /// The LED and the watchdog.
-    pub indicators: P,
 }
 
 /// The path of all frames. The board runs it forever, see [`run`](Self::run).
@@ -94,7 +90,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     static CHANNEL: StaticCell<channel::State<MTU, 2, 2>> = StaticCell::new();
     static RESOURCES: StaticCell<StackResources<{ net_stack::SOCKETS }>> = StaticCell::new();
 
-    let Setup { interfaces, floor, config, hardware, random, indicators } = setup;
+    let Setup { interfaces, stored, hardware, random } = setup;
+    let Stored { config, floor, indicators } = stored;
     if let Some(floor) = floor.floor() {
         defmt::info!("floor in flash: {}", floor.0);
     } else {

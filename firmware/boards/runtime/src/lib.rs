@@ -1,6 +1,6 @@
 //! The code that all boards share: frames between the NICs, the gateway and its network stack, and the network stack's tasks.
 //!
-//! A board fills in a [`Setup`], calls [`start`], and runs the [`Datapath`] that it returns.
+//! A board reads its flash with [`load`], fills in a [`Setup`], calls [`start`], and runs the [`Datapath`] that it returns.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -8,17 +8,18 @@
 mod datapath;
 mod indicators;
 mod net_stack;
+mod storage;
 
 use core::cell::RefCell;
 
 use embassy_sync::blocking_mutex::{Mutex, raw::NoopRawMutex};
 use embassy_time::Instant as Uptime;
-use pkd_gateway::{Config, ConfigError, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
-use static_cell::StaticCell;
+use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
 pub use datapath::{Datapath, Interfaces, Setup, start};
 pub use indicators::{Indicators, report_config_error};
 pub use net_stack::Random;
+pub use storage::{FlashLayout, Stored, load};
 
 /// Length of the network stack's longest frame in bytes, without FCS.
 pub const MTU: usize = 1_514;
@@ -32,20 +33,6 @@ pub type StandardConfig = Config<RULES>;
 
 /// The gateway, shared by the tasks of one executor.
 pub(crate) type SharedGateway = Mutex<NoopRawMutex, RefCell<StandardGateway>>;
-
-/// Reads the configuration from flash. Call it once.
-///
-/// # Errors
-/// [`ConfigError`] if it must not be used. Nothing may be forwarded then; see [`report_config_error`].
-///
-/// # Panics
-/// If it is called again.
-pub fn load_config(bytes: &[u8]) -> Result<&'static StandardConfig, ConfigError> {
-    static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
-    let config: &'static StandardConfig = CONFIG.init(Config::parse(bytes)?);
-    defmt::info!("configuration OK: {} services, {} rules", config.services.len(), config.rules.len());
-    Ok(config)
-}
 
 pub(crate) fn now() -> Instant {
     Instant(Uptime::now().as_millis())

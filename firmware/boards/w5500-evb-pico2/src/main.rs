@@ -23,8 +23,7 @@ use embassy_rp::{
 };
 use embassy_time::{Delay, Duration};
 use embedded_hal_bus::spi::ExclusiveDevice;
-use pkd_gateway::{CONFIG_LIMIT, FlashFloor};
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load_config, report_config_error, start};
+use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load, start};
 use static_cell::StaticCell;
 
 bind_interrupts!(struct Interrupts {
@@ -34,11 +33,8 @@ bind_interrupts!(struct Interrupts {
 
 /// The size of the flash in bytes.
 const FLASH_BYTES: usize = 2 << 20;
-/// The last sector, as an offset in flash.
-const CONFIG_START: u32 = 0x001f_f000;
-/// The three sectors before it.
-const FLOOR_START: u32 = 0x001f_c000;
-const FLOOR_BYTES: u32 = 0x3000;
+/// The last sector, and the three before it.
+const LAYOUT: FlashLayout = FlashLayout { config: 0x001f_f000, floor: 0x001f_c000, floor_bytes: 0x3000 };
 
 /// Longer than erasing a sector takes: at most 0.4 s (data sheet of the W25Q16).
 const WATCHDOG: Duration = Duration::from_secs(4);
@@ -82,7 +78,6 @@ async fn run_w5500(runner: Runner<'static, W5500, Bus, Input<'static>, Output<'s
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     static STATE: StaticCell<State<4, 4>> = StaticCell::new();
-    static BYTES: StaticCell<[u8; CONFIG_LIMIT]> = StaticCell::new();
 
     let p = embassy_rp::init(embassy_rp::config::Config::default());
     let mut watchdog = Watchdog::new(p.WATCHDOG);
@@ -91,19 +86,8 @@ async fn main(spawner: Spawner) {
     let trng = Trng::new(p.TRNG, Interrupts, trng::Config::default());
     critical_section::with(|section| RANDOM.borrow(section).replace(Some(trng)));
 
-    let mut flash: BoardFlash = Flash::new_blocking(p.FLASH);
-    let bytes = BYTES.init([0; CONFIG_LIMIT]);
-    if flash.blocking_read(CONFIG_START, bytes).is_err() {
-        defmt::panic!("cannot read the flash");
-    }
-    let config = match load_config(bytes) {
-        Ok(config) => config,
-        Err(why) => report_config_error(why, indicators).await,
-    };
-    let floor = match FlashFloor::open(flash, FLOOR_START, FLOOR_BYTES) {
-        Ok(floor) => floor,
-        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
-    };
+    let flash: BoardFlash = Flash::new_blocking(p.FLASH);
+    let stored = load(flash, LAYOUT, indicators).await;
     // A locally administered MAC address, derived from the chip's unique ID.
     let Ok(number) = embassy_rp::otp::get_chipid() else { defmt::panic!("the chip has no unique ID") };
     let [.., a, b, c, d, e] = number.to_be_bytes();
@@ -128,7 +112,7 @@ async fn main(spawner: Spawner) {
         Ok(task) => spawner.spawn(task),
         Err(_) => defmt::panic!("the W5500's task was started twice"),
     }
-    let setup = Setup { interfaces: Interfaces::One(nic), floor, config, hardware, random, indicators };
+    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random };
     let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

@@ -1,0 +1,60 @@
+//! What a board keeps in flash.
+
+use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+use pkd_gateway::{CONFIG_LIMIT, Config, ConfigError, FlashFloor};
+use static_cell::StaticCell;
+
+use crate::{Indicators, StandardConfig, report_config_error};
+
+/// Where a board's flash has what the gateway keeps, as offsets in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FlashLayout {
+    /// The configuration, [`CONFIG_LIMIT`] bytes.
+    pub config: u32,
+    /// The floor's region, which starts with a sector.
+    pub floor: u32,
+    /// The size of the floor's region: at least two sectors.
+    pub floor_bytes: u32,
+}
+
+/// What the flash has, and what [`load`] borrowed.
+pub struct Stored<S, P> {
+    /// The configuration.
+    pub config: &'static StandardConfig,
+    /// The floor.
+    pub floor: FlashFloor<S>,
+    /// The LED and the watchdog.
+    pub indicators: P,
+}
+
+/// Reads configuration and floor from flash. Does not return if the configuration must not be used; see
+/// [`report_config_error`]. Call it once.
+///
+/// # Panics
+/// If the flash cannot be read, or if it is called again.
+pub async fn load<S: NorFlash, P: Indicators>(
+    mut flash: S,
+    layout: FlashLayout,
+    indicators: P,
+) -> Stored<S, P> {
+    let config = match load_config(&mut flash, layout.config) {
+        Ok(config) => config,
+        Err(why) => report_config_error(why, indicators).await,
+    };
+    defmt::info!("configuration OK: {} services, {} rules", config.services.len(), config.rules.len());
+    let floor = match FlashFloor::open(flash, layout.floor, layout.floor_bytes) {
+        Ok(floor) => floor,
+        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
+    };
+    Stored { config, floor, indicators }
+}
+
+/// Not a part of [`load`], because the buffer would stay in the task's memory.
+fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static StandardConfig, ConfigError> {
+    static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
+    let mut bytes = [0; CONFIG_LIMIT];
+    if let Err(why) = flash.read(offset, &mut bytes) {
+        defmt::panic!("cannot read the configuration: {}", defmt::Debug2Format(&why));
+    }
+    Ok(CONFIG.init(Config::parse(&bytes)?))
+}
