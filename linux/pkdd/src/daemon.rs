@@ -1,7 +1,7 @@
 //! The running daemon: one thread that handles knocks, signals and requests, in this order of priority.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::Read,
     net::IpAddr,
     os::{
@@ -28,6 +28,7 @@ use pkd_packet::Datagram;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
+    atomic_file::{self, PUBLIC},
     caches::Caches,
     config::{Config, Gate, ServiceConfig, User},
     control::{self, Query, Request},
@@ -324,7 +325,7 @@ impl Daemon {
                 self.repair(&config);
             }
             if let Some(path) = &config.gate.metrics
-                && let Err(error) = write_atomically(path, &self.status().metrics())
+                && let Err(error) = atomic_file::replace(path, PUBLIC, self.status().metrics().as_bytes())
             {
                 log(&format!("cannot write {}: {error}", path.display()));
             }
@@ -462,10 +463,4 @@ fn lock(run: &Path) -> Result<Flock<File>> {
         Err((_, Errno::EAGAIN)) => bail!("another pkdd is running: {} is locked", path.display()),
         Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-}
-
-fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, text)?;
-    fs::rename(new, path)
 }

@@ -4,9 +4,7 @@
 //! `clean` if nothing was accepted after the file was written.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
@@ -15,7 +13,10 @@ use std::{
 
 use pkd_core::{UnixSeconds, Window};
 
-use crate::journal::Entry;
+use crate::{
+    atomic_file::{self, PRIVATE},
+    journal::Entry,
+};
 
 /// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +53,8 @@ impl Saved {
     /// # Errors
     /// The file cannot be written; the old one stays.
     pub fn write(self, path: &Path) -> io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
-        writeln!(file, "{}", self.floor.0)?;
-        if self.clean {
-            writeln!(file, "clean")?;
-        }
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        // The rename must reach the disk too.
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        let text = format!("{}\n{}", self.floor.0, if self.clean { "clean\n" } else { "" });
+        atomic_file::replace_durably(path, PRIVATE, text.as_bytes())
     }
 
     /// The first journal entry of a boot at the time `now`; `widest` is the widest window of all rules.

@@ -10,12 +10,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, Ipv6Addr},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
 use sha2::{Digest, Sha256};
+
+use crate::atomic_file::{self, PRIVATE};
 
 /// Identifies the cache of a tag and a key, by a hash that does not reveal them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,15 +163,10 @@ impl Journal {
         if self.path == Path::new(DEV_NULL) {
             return Ok(());
         }
-        let new = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true).mode(0o600);
         let mut bytes = HEAD.to_vec();
         entries.into_iter().for_each(|entry| bytes.extend(encode(&entry)));
-        options.open(&new)?.write_all(&bytes)?;
-        let file = OpenOptions::new().append(true).open(&new)?;
-        fs::rename(&new, &self.path)?;
-        (self.file, self.length) = (file, bytes.len() as u64);
+        self.file = atomic_file::replace(&self.path, PRIVATE, &bytes)?;
+        self.length = bytes.len() as u64;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 pub mod caches;
 pub mod config;
 pub mod control;

@@ -1,0 +1,81 @@
+//! Files that are replaced as a whole: after a kill there is the old one or the new one.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+/// Only the owner may read the file.
+pub(crate) const PRIVATE: u32 = 0o600;
+/// Everyone may read it whom the umask lets.
+pub(crate) const PUBLIC: u32 = 0o666;
+
+/// Replaces a file, and returns it open for appending. A power failure may lose the new one.
+///
+/// # Errors
+/// It cannot be written; the old one stays.
+pub(crate) fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<File> {
+    rename_over(path, mode, content, |_| Ok(()))
+}
+
+/// Like [`replace`], but the new file is on the disk when this returns.
+///
+/// # Errors
+/// It cannot be written. The old one stays, unless only the last step failed, which makes the new name permanent.
+pub(crate) fn replace_durably(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    rename_over(path, mode, content, File::sync_all)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn rename_over(
+    path: &Path,
+    mode: u32,
+    content: &[u8],
+    before_rename: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<File> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).append(true).mode(mode).open(&new)?;
+    // What a kill left.
+    file.set_len(0)?;
+    file.write_all(content)?;
+    before_rename(&file)?;
+    fs::rename(&new, path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode_and_can_be_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        // What a kill left does not get into the new file.
+        fs::write(folder.path().join("file.new"), "a longer file that was not finished").unwrap();
+        fs::set_permissions(folder.path().join("file.new"), fs::Permissions::from_mode(PRIVATE)).unwrap();
+        for content in ["one", "two"] {
+            replace(&path, PRIVATE, content.as_bytes()).unwrap().write_all(b", more").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{content}, more"));
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        }
+        replace_durably(&path, PRIVATE, b"three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, PUBLIC, b"old").unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("file.new")).unwrap();
+        assert!(replace(&path, PUBLIC, b"new").is_err());
+        assert!(replace_durably(&path, PUBLIC, b"new").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+}
