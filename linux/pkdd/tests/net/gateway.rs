@@ -25,7 +25,7 @@ use pkd_netns::{
     process::{Running, wait},
 };
 
-pub(crate) const KEY: &str = "open sesame";
+pub(crate) const KEY: &str = "open sesame, please";
 pub(crate) const TAG: &str = "SSHK";
 pub(crate) const PORT: u16 = 40_000;
 
