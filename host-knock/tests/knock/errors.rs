@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ffi::OsString, net::UdpSocket, os::unix::ffi::O
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::rows::ROWS;
+use self::rows::rows;
 use crate::harness::{Harness, KEY, Outcome};
 
 /// Rows whose cause needs more than a file and arguments. The last has a unit test in `datagram.rs`.
@@ -35,7 +35,7 @@ fn check(outcome: &Outcome, harness: &Harness, message: &str, code: i32) -> Resu
 
 #[test]
 fn errors_are_one_line_and_an_exit_code() -> Result<()> {
-    for (row, (content, args, message, code)) in ROWS.iter().enumerate() {
+    for (row, (content, args, message, code)) in rows().enumerate() {
         let harness = Harness::new("errors_are_one_line_and_an_exit_code")?;
         let name = if args.contains(&"FILE.toml") { "FILE.toml" } else { "FILE" };
         if let Some(content) = content {
@@ -142,12 +142,12 @@ fn failing_output_is_an_error() -> Result<()> {
 fn the_readme_lists_exactly_these_messages() -> Result<()> {
     let readme = include_str!("../../README.md");
     let (_, section) = readme.split_once("\n## Exit codes\n").context("no section")?;
-    let rows = section.lines().filter_map(|line| {
+    let messages = section.lines().filter_map(|line| {
         let [_, message, code] =
             line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect::<Vec<_>>().try_into().ok()?;
         Some((message.strip_prefix('`')?.strip_suffix('`')?.to_owned(), code.parse().ok()?))
     });
-    let listed: BTreeSet<(String, i32)> = rows.collect();
+    let listed: BTreeSet<(String, i32)> = messages.collect();
     let unlike = [
         (NOT_UTF_8.to_owned(), 2),
         (STDIN_TERMINAL.to_owned(), 2),
@@ -164,7 +164,7 @@ fn the_readme_lists_exactly_these_messages() -> Result<()> {
         (CLOCK.to_owned(), 1),
     ];
     let tested: BTreeSet<_> =
-        ROWS.iter().map(|&(_, _, message, code)| (message.to_owned(), code)).chain(unlike).collect();
+        rows().map(|&(_, _, message, code)| (message.to_owned(), code)).chain(unlike).collect();
     let untested: Vec<_> = listed.difference(&tested).collect();
     assert!(untested.is_empty(), "in the README, but in no test: {untested:#?}");
     // Of messages that differ only in quoted text, the README has one.
