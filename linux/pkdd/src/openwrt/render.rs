@@ -121,7 +121,8 @@ impl Router {
                 Some(KeyPlace::File(path)) => path.clone(),
                 Some(KeyPlace::Inline) | None => inline.join(Self::inline_key_file(name, user)),
             };
-            let (tag, window, value) = (user.rule.tag().0, user.rule.window().as_secs(), self.mask.mark(number));
+            let (tag, window, value) =
+                (user.rule.tag().0, user.rule.window().as_secs(), self.mask.mark(number));
             let _ = writeln!(
                 text,
                 "-A pkd -p udp -m pkd --key-file \"{}\" --tag {:#010x} --window {window} -j MARK --set-xmark {value}/{mask}",
