@@ -62,7 +62,7 @@ mod tests {
     fn a_clock_before_1970_is_an_error() {
         let rows = [
             (UNIX_EPOCH, Some(0)),
-            (UNIX_EPOCH + Duration::from_secs(1_800_000_000), Some(1_800_000_000)),
+            (UNIX_EPOCH + Duration::from_secs(1_800_000_001), Some(1_800_000_001)),
             (UNIX_EPOCH - Duration::from_nanos(1), None),
             (UNIX_EPOCH - Duration::from_secs(1 << 40), None),
         ];

@@ -244,6 +244,30 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
 const WORKSPACES: &[&str] = &["Cargo.toml", "firmware/boards/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 #[test]
+fn all_workspaces_have_the_same_rust_version() -> Result<()> {
+    let mut found = BTreeMap::new();
+    for workspace in WORKSPACES {
+        let metadata =
+            cargo(&["metadata", "--format-version", "1", "--no-deps", "--manifest-path", workspace])?;
+        let metadata: Value = serde_json::from_str(&metadata)?;
+        for package in metadata["packages"].as_array().context("no packages")? {
+            let name = package["name"].as_str().unwrap_or_default().to_owned();
+            found.entry(package["rust_version"].to_string()).or_insert_with(Vec::new).push(name);
+        }
+    }
+    ensure!(found.len() == 1 && !found.contains_key("null"), "{found:#?}");
+    // The Makefile says it before cargo would.
+    let version = found.keys().next().map(|version| version.trim_matches('"').to_owned());
+    let minor = version.as_deref().and_then(|version| version.strip_prefix("1.")).context("no 1.x")?;
+    let makefile = fs::read_to_string(root().join("Makefile"))?;
+    ensure!(
+        makefile.contains(&format!("v[2] < {minor}")),
+        "the Makefile asks for another version than 1.{minor}"
+    );
+    Ok(())
+}
+
+#[test]
 fn docs_dependencies_md_lists_exactly_the_dependencies() -> Result<()> {
     let mut named = BTreeSet::new();
     for workspace in WORKSPACES {

@@ -103,7 +103,7 @@ impl Network {
 
         shell("dropbearkey -t ed25519 -f /etc/dropbear/key && dropbear -r /etc/dropbear/key -p 22")?;
         for family in [Family::V4, Family::V6] {
-            wait(Duration::from_secs(60), || network.ssh(family, family.client()), Option::is_some)
+            wait(Duration::from_mins(1), || network.ssh(family, family.client()), Option::is_some)
                 .with_context(|| format!("SSH over {} before any rule", family.name()))?;
         }
         Ok(network)
@@ -136,7 +136,7 @@ impl Network {
                 other => other.context("connecting to port 22")?,
             }
             let mut stream = TcpStream::from(socket);
-            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.set_read_timeout(Some(Duration::from_mins(1)))?;
             let mut banner = [0; 64];
             let length = stream.read(&mut banner).context("waiting for the banner")?;
             let text = String::from_utf8_lossy(&banner[..length]);

@@ -10,7 +10,7 @@ use pkd_tests::Report;
 
 use crate::{firewall::Back, gateway::Gateway, network::Network, nft_mode, reboot};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long a grant lasts in the checks that wait for its end.
 const BRIEF: &str = "set pkd.ssh.seconds=3";
 const LONG: &str = "set pkd.ssh.seconds=600";

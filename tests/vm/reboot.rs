@@ -16,7 +16,7 @@ use crate::{
 
 /// A knock recorded by an eavesdropper.
 const KEPT: &str = "/etc/kept-knock";
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// What the first boot ends with; the packages are installed and open.
 pub(crate) fn goes_down(report: &mut Report, v4: &Gateway<'_>) {

@@ -19,7 +19,7 @@ use crate::{
     status::Status,
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn checks(report: &mut Report, v4: &Gateway<'_>, v6: &Gateway<'_>) {
     report.check("both families share the cache of a tag and key", || shared(v4, v6));

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) const CONFIG: &str = "/etc/config/pkd";
 pub(crate) const KEY_FILE: &str = "/etc/pkd/keys/me.key";
 pub(crate) const FLOOR: &str = "/etc/pkd/floor";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The files of the packages, in the order of what depends on what.
 pub(crate) const PACKAGES: [&str; 5] = ["kmod-ipt-pkd", "iptables-mod-pkd", "pkd-knock", "pkdd", "pkd"];

@@ -26,7 +26,7 @@ use crate::{
 const DEBUGFS: &str = "/sys/kernel/debug";
 
 /// Instrumented code on an emulated CPU.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_mins(4);
 
 /// Most that a flood sends by itself.
 const MOST_PACKETS: usize = 50_000_000;

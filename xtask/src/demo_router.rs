@@ -25,8 +25,8 @@ const OPEN: u64 = 5;
 /// Seconds that clocks may differ; more than the demo takes, so that a knock sent again is not just
 /// too old.
 const WINDOW: u64 = 300;
-const BOOT: Duration = Duration::from_secs(180);
-const LIMIT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The router says so when it has done what was typed.
 const DONE: &str = "router: done";
 

@@ -20,7 +20,7 @@ pub(crate) const TARGETS: &[&str] = &[
 ];
 
 /// How long each target runs where nothing is said.
-pub(crate) const USUAL: Duration = Duration::from_secs(60);
+pub(crate) const USUAL: Duration = Duration::from_mins(1);
 
 /// What cargo-fuzz gives to rustc, without the sanitizers, which only a nightly compiler has: none of our code can
 /// break the promises that they watch.

@@ -134,7 +134,7 @@ pub(crate) fn run_all(from: Option<&str>) -> Result<()> {
 }
 
 /// What a landing is judged by ends within 90 minutes.
-const LANDING: Duration = Duration::from_secs(80 * 60);
+const LANDING: Duration = Duration::from_mins(80);
 
 /// The word in a commit's message that asks for `make test-all`.
 const ASKS_FOR_ALL: &str = "[test-all]";

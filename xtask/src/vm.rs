@@ -45,13 +45,13 @@ pub(crate) const SHORT: &str = "short";
 pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential packages";
 
 /// A guest prints a line at least this often: no single check takes longer.
-const TIMEOUT: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The same under sanitizers, which slow everything down.
-const SANITIZERS_TIMEOUT: Duration = Duration::from_secs(900);
+const SANITIZERS_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// A guest has rebooted this long after its last check.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_mins(1);
 
 /// Where the clock of the second boot begins: long before the first.
 const SET_BACK: &str = "2024-02-29T12:00:00";

@@ -184,7 +184,7 @@ mod tests {
     fn the_interval_between_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
-        let saver = Saver::start(path.clone(), Duration::from_secs(3_600), |error| panic!("{error}"));
+        let saver = Saver::start(path.clone(), Duration::from_hours(1), |error| panic!("{error}"));
         let written = || Saved::read(&path).unwrap().map(|saved| saved.floor.0);
         saver.save(UnixSeconds(1));
         let limit = Instant::now() + Duration::from_secs(20);

@@ -21,7 +21,7 @@ reboot -f
 ";
 
 /// All of one guest take less than this.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_mins(10);
 
 type Figures = Rc<BTreeMap<String, f64>>;
 

@@ -45,7 +45,7 @@ fn omitted_options_have_their_defaults() {
     let ssh = &services[&"ssh".parse().unwrap()];
     assert_eq!((ssh.ttl, ssh.service.protocol), (Duration::from_secs(30), Protocol::Tcp));
     let web = &services[&"web".parse().unwrap()];
-    assert_eq!((web.ttl, web.tags.len()), (Duration::from_secs(600), 1));
+    assert_eq!((web.ttl, web.tags.len()), (Duration::from_mins(10), 1));
     assert_eq!(users["me"].rule.window(), Window::from_secs(10));
     assert_eq!((users["me"].enabled, users["anna"].enabled), (true, false));
     assert_eq!(config.widest(), Window::from_secs(10));

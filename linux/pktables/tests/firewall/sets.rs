@@ -87,7 +87,7 @@ fn a_renewed_element_keeps_its_counter() -> Result<()> {
         topology::expect("192.0.2.7", 22, Some("gateway"))?;
         let before = only(&mut sets, set)?.packets;
         ensure!(before > Some(2), "{before:?}");
-        assert_eq!(sets.grant(path(set), address, Some(Duration::from_secs(60)))?, Change::Made);
+        assert_eq!(sets.grant(path(set), address, Some(Duration::from_mins(1)))?, Change::Made);
         ensure!(only(&mut sets, set)?.packets >= before);
         Ok(())
     })
@@ -99,7 +99,7 @@ fn unsuitable_sets_are_refused() -> Result<()> {
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
         let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.7".parse()?, "2001:db8::7".parse()?);
-        let minute = Some(Duration::from_secs(60));
+        let minute = Some(Duration::from_mins(1));
         let rows = [
             ("nothing", v4, minute, "no set nothing in table inet fw4"),
             ("plain", v4, minute, "set plain lacks the timeout flag"),
@@ -129,7 +129,7 @@ fn thousands_are_listed_and_flushed() -> Result<()> {
         let mut sets = Sets::open()?;
         let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
         for number in 0..4096 {
-            sets.grant(path("pkd_ssh_4"), address(number), Some(Duration::from_secs(3600)))?;
+            sets.grant(path("pkd_ssh_4"), address(number), Some(Duration::from_hours(1)))?;
         }
         let listed: Vec<IpAddr> =
             sets.list(path("pkd_ssh_4"))?.iter().map(|element| element.address).collect();
