@@ -8,6 +8,15 @@ use crate::invalid::Invalid;
 
 /// Parses `192.0.2.7`, `2001:db8::7`, `192.0.2.0/24` or `2001:db8::/32`.
 ///
+/// ```
+/// use pktables::address;
+///
+/// assert_eq!(address::short(address::parse("192.0.2.7")?), "192.0.2.7");
+/// assert_eq!(address::short(address::parse("2001:db8::/32")?), "2001:db8::/32");
+/// assert_eq!(address::parse("192.0.2.7/24").unwrap_err().why(), "host bits are set");
+/// # Ok::<(), pktables::Invalid>(())
+/// ```
+///
 /// # Errors
 /// The text is something else, host bits are set, or the prefix covers every address (`/0`).
 pub fn parse(text: &str) -> Result<IpNet, Invalid> {

@@ -15,6 +15,7 @@ use crate::{
 
 /// A backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// `iptables` and `ip6tables`, legacy or over nftables.
     Iptables,

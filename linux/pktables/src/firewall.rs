@@ -20,6 +20,7 @@ pub enum Change {
 
 /// An address or prefix that may reach a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Grant {
     /// The address or prefix.
     pub address: IpNet,
@@ -31,6 +32,7 @@ pub struct Grant {
 
 /// A service as the firewall has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listing {
     /// The service.
     pub service: Service,
@@ -38,6 +40,14 @@ pub struct Listing {
     pub grants: Vec<Grant>,
     /// Packets of both families that the default policy handled; `None`: not counted.
     pub default_packets: Option<u64>,
+}
+
+impl Grant {
+    /// A grant for so long; `None`: without end. Its packets are not counted.
+    #[must_use]
+    pub const fn new(address: IpNet, left: Option<Duration>) -> Self {
+        Self { address, left, packets: None }
+    }
 }
 
 /// Services and grants. Each operation is applied completely or not at all, and is idempotent.

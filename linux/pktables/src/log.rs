@@ -99,15 +99,18 @@ impl FromStr for LogLevel {
     }
 }
 
-/// At most `lines` lines per `per`, after a burst.
+/// At most so many lines per unit of time, after a burst.
+///
+/// ```
+/// let limit: pktables::LogLimit = "3/minute".parse()?;
+/// assert_eq!((limit.lines().get(), limit.per(), limit.burst().get()), (3, pktables::LogUnit::Minute, 5));
+/// # Ok::<(), pktables::Invalid>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimit {
-    /// Lines, 1 to 10,000.
-    pub lines: NonZeroU32,
-    /// The unit of time.
-    pub per: LogUnit,
-    /// Lines at once before the limit applies, 1 to 10,000.
-    pub burst: NonZeroU32,
+    pub(crate) lines: NonZeroU32,
+    pub(crate) per: LogUnit,
+    pub(crate) burst: NonZeroU32,
 }
 
 /// A unit of time.
@@ -147,6 +150,24 @@ impl LogLimit {
     /// The default of iptables and nft.
     pub const BURST: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
     const MAX: u32 = 10_000;
+
+    /// Lines, 1 to 10,000.
+    #[must_use]
+    pub const fn lines(&self) -> NonZeroU32 {
+        self.lines
+    }
+
+    /// The unit of time.
+    #[must_use]
+    pub const fn per(&self) -> LogUnit {
+        self.per
+    }
+
+    /// Lines at once before the limit applies, 1 to 10,000.
+    #[must_use]
+    pub const fn burst(&self) -> NonZeroU32 {
+        self.burst
+    }
 
     /// Sets the burst.
     ///

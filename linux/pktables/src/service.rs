@@ -11,6 +11,13 @@ use crate::{error::Error, invalid::Invalid, log::Log};
 
 /// A service name: 1 to 25 letters, digits, `-`, `_` or `.`, starting with a letter or digit. Its chain is `pk-NAME`, and
 /// iptables limits chain names to 28 bytes.
+///
+/// ```
+/// let name: pktables::ServiceName = "ssh".parse()?;
+/// assert_eq!(name.chain(), "pk-ssh");
+/// assert_eq!(pktables::ServiceName::of_chain("pk-ssh"), Some(name));
+/// # Ok::<(), pktables::Invalid>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(String);
 
@@ -137,8 +144,15 @@ pub enum Policy {
 /// Where a service on another host is: packets from granted addresses are forwarded there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Forward {
+    pub(crate) to: SocketAddr,
+}
+
+impl Forward {
     /// Address and port; of the same family as the grant.
-    pub to: SocketAddr,
+    #[must_use]
+    pub const fn to(&self) -> SocketAddr {
+        self.to
+    }
 }
 
 impl FromStr for Forward {
@@ -146,8 +160,18 @@ impl FromStr for Forward {
 
     /// Parses `192.168.1.10:22` or `[fd00::10]:22`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why| Invalid::new("forward", text, why);
-        let to: SocketAddr = text.parse().map_err(|_| wrong("expected ADDRESS:PORT"))?;
+        let to: SocketAddr =
+            text.parse().map_err(|_| Invalid::new("forward", text, "expected ADDRESS:PORT"))?;
+        to.try_into().map_err(|invalid| Invalid { text: text.to_owned(), ..invalid })
+    }
+}
+
+impl TryFrom<SocketAddr> for Forward {
+    type Error = Invalid;
+
+    /// A firewall cannot forward to every address, nor to port 0.
+    fn try_from(to: SocketAddr) -> Result<Self, Invalid> {
+        let wrong = |why| Invalid::new("forward", &to.to_string(), why);
         if to.port() == 0 {
             return Err(wrong("port must not be 0"));
         }

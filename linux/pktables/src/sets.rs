@@ -36,6 +36,7 @@ pub struct SetPath<'a> {
 
 /// An address in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Element {
     /// The address.
     pub address: IpAddr,

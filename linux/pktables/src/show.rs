@@ -10,9 +10,9 @@ const HEAD: [&str; 5] = ["SERVICE", "PORT", "ADDRESS", "LEFT", "PACKETS"];
 /// A line for each grant, and one per service for the default policy; ends with a newline.
 pub(crate) fn table(listings: &[Listing]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
-    for Listing { service, grants, default_packets } in listings {
+    for Listing { service, grants, default_packets, .. } in listings {
         let (name, port) = (service.name.to_string(), port(service));
-        for Grant { address: who, left, packets } in grants {
+        for Grant { address: who, left, packets, .. } in grants {
             let left = match left {
                 None => "-".to_owned(),
                 Some(left) if left.is_zero() => "expired".to_owned(),
@@ -41,7 +41,7 @@ pub(crate) fn json(listings: &[Listing]) -> String {
 }
 
 fn object(listing: &Listing) -> Value {
-    let Listing { service, grants, default_packets } = listing;
+    let Listing { service, grants, default_packets, .. } = listing;
     let grants: Vec<Value> = grants
         .iter()
         .map(|grant| {
@@ -70,7 +70,7 @@ fn log(log: &Log) -> Value {
         "prefix": log.prefix.as_str(),
         "level": log.level.as_str(),
         "limit": log.limit.map(|limit| limit.to_string()),
-        "burst": log.limit.map(|limit| limit.burst),
+        "burst": log.limit.map(|limit| limit.burst()),
     })
 }
 

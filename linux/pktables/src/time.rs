@@ -9,6 +9,14 @@ const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 
 /// Parses `30s`, `5m`, `2h`, `1d`, or a plain number of seconds.
 ///
+/// ```
+/// use pktables::time;
+///
+/// let grant = time::parse("90m")?;
+/// assert_eq!((grant.as_secs(), time::short(grant)), (5_400, "1h30m".to_owned()));
+/// # Ok::<(), pktables::Invalid>(())
+/// ```
+///
 /// # Errors
 /// The text is something else, is zero, or is more than ten years.
 pub fn parse(text: &str) -> Result<Duration, Invalid> {

@@ -78,10 +78,10 @@ fn whole(service: &Service) {
     name(service.name.as_str());
     assert_eq!(service.checked().as_ref(), Ok(service), "checked once more");
     assert!(service.forward.len() <= 2, "{:?}", service.forward);
-    let families: Vec<bool> = service.forward.iter().map(|forward| forward.to.is_ipv4()).collect();
+    let families: Vec<bool> = service.forward.iter().map(|forward| forward.to().is_ipv4()).collect();
     assert!(families != [true, true] && families != [false, false], "{:?}", service.forward);
     for forward in &service.forward {
-        assert!(forward.to.port() != 0 && !forward.to.ip().is_loopback(), "{forward}");
+        assert!(forward.to().port() != 0 && !forward.to().ip().is_loopback(), "{forward}");
         assert_eq!(forward.to_string().parse().as_ref(), Ok(forward));
     }
     if let Some(log) = &service.log {
@@ -90,7 +90,7 @@ fn whole(service: &Service) {
             prefix.len() < 30 && prefix.chars().all(|c| (' '..='~').contains(&c) && c != '"' && c != '\\')
         );
         if let Some(limit) = log.limit {
-            assert!(limit.lines.get() <= 10_000 && limit.burst.get() <= 10_000, "{limit:?}");
+            assert!(limit.lines().get() <= 10_000 && limit.burst().get() <= 10_000, "{limit:?}");
         }
     }
 }

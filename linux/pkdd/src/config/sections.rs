@@ -261,13 +261,10 @@ impl ServiceSection {
         let mut forward: Vec<Forward> = Vec::new();
         for text in &self.forward {
             let target: Forward =
-                text.parse().map_err(|error: Invalid| section.invalid("forward", text, error.why))?;
-            if let Some(other) = forward.iter().find(|other| other.to.is_ipv4() == target.to.is_ipv4()) {
-                let message = format!(
-                    "forward {other} and forward {target} are of one address family: remove one",
-                    other = other.to,
-                    target = target.to
-                );
+                text.parse().map_err(|error: Invalid| section.invalid("forward", text, error.why()))?;
+            if let Some(other) = forward.iter().find(|other| other.to().is_ipv4() == target.to().is_ipv4()) {
+                let message =
+                    format!("forward {other} and forward {target} are of one address family: remove one");
                 return Err(section.at("forward", message));
             }
             forward.push(target);
@@ -276,7 +273,7 @@ impl ServiceSection {
         let seconds: u64 = section.number("seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
         Ok(ServiceConfig {
             service: Service {
-                name: name.parse().map_err(|error: Invalid| section.error(error.why.to_owned()))?,
+                name: name.parse().map_err(|error: Invalid| section.error(error.why().to_owned()))?,
                 protocol,
                 port: Port(port),
                 only_new: true,
