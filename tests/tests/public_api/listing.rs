@@ -213,7 +213,7 @@ impl Lines {
         let Type::Path(of) = &*block.self_ty else { return };
         let Some(segment) = of.path.segments.last() else { return };
         let Some((path, condition)) = self.types.get(&segment.ident.to_string()).cloned() else { return };
-        if let Some((_, implemented, _)) = &block.trait_ {
+        if let Some((implemented, _)) = &block.trait_ {
             let name =
                 implemented.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
             // A trait without a path is one of std's or one of the crate's, which count only if they are public.
