@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +23,6 @@ use nix::{
     fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use pkd_core::UnixSeconds;
 use pkd_packet::Datagram;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
@@ -32,6 +31,7 @@ use crate::{
     caches::Caches,
     config::{Config, Gate, ServiceConfig, User},
     control::{self, Query, Request},
+    date::now,
     engine::{Decision, Engine},
     firewall::{self, FirewallBackend, reconcile},
     floor::{Saved, Saver},
@@ -49,12 +49,6 @@ const TICK: Duration = Duration::from_secs(1);
 const SLOW_TICK: Duration = Duration::from_secs(10);
 /// Reads from NFLOG before signals and requests get their turn.
 const BURST: usize = 256;
-
-/// The system clock. A time before 1970 counts as 1970.
-#[must_use]
-pub fn now() -> UnixSeconds {
-    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
-}
 
 /// The path of the control socket in the folder `run`.
 #[must_use]

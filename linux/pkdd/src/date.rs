@@ -1,8 +1,18 @@
-//! Calendar dates in the configuration.
+//! The system clock, and calendar dates in the configuration.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use pkd_core::UnixSeconds;
+
+/// The system clock. A time before 1970 counts as 1970.
+#[must_use]
+pub fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
 
 /// A day of the Gregorian calendar in UTC, written `2027-12-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ pub(crate) mod tests;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use pkd_core::{Rule, Tag, UnixSeconds, Window};
@@ -22,7 +22,10 @@ use error::Section;
 pub(crate) use keys::is_loose;
 use sections::{File, Names, TOML};
 
-use crate::{date::Date, journal::CacheId};
+use crate::{
+    date::{self, Date},
+    journal::CacheId,
+};
 
 /// The configuration.
 #[derive(Clone, Debug)]
@@ -167,7 +170,7 @@ impl Config {
             }
             users.insert(name, user);
         }
-        let now = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        let now = date::now();
         if users.is_empty() {
             warnings.push("there are no users: nobody can knock".to_owned());
         }
