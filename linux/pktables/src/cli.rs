@@ -111,6 +111,15 @@ pub(crate) struct Init {
     /// Forward granted packets to a service on another host; once for IPv4 and once for IPv6
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) forward: Vec<String>,
+    /// Do not check packets from this address or prefix, or packets that arrive on this interface; may be repeated
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) exempt: Vec<String>,
+    /// Check only packets that arrive on this interface; may be repeated [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// iptables: check before NAT (in mangle), so that ports that DNAT publishes are guarded. nftables always does
+    #[arg(long)]
+    pub(crate) before_nat: bool,
 }
 
 /// Why there are no [`Args`].

@@ -17,6 +17,7 @@ use crate::{
         ruleset::Ruleset,
         schema::{Script, sets},
     },
+    scope::Exempt,
     service::{Forward, Service},
     sets::{elements, read},
 };
@@ -59,6 +60,12 @@ pub fn iptables_words(text: &str) {
 /// Creates a service with grants over existing rules, parses, changes and removes it.
 pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], before: &str, drop: usize) {
     for v6 in [false, true] {
+        let mut service = service.clone();
+        service.scope.exempt.retain(|exempt| match exempt {
+            Exempt::Network(network) => network.addr().is_ipv6() == v6,
+            Exempt::Interface(_) => true,
+        });
+        let service = &service;
         let forward = service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == v6);
         let other_family_only = forward.is_none() && !service.forward.is_empty();
         let saved = Saved::parse(before);
@@ -182,7 +189,7 @@ impl Rules {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        for table in ["filter", "nat"] {
+        for table in ["filter", "nat", "mangle"] {
             text += &format!("*{table}\n");
             let chains = || self.0.iter().filter(|((own, _), _)| own == table);
             for ((_, chain), _) in chains() {
@@ -224,6 +231,10 @@ pub fn nft_listing(bytes: &[u8]) {
 
 /// Creates a service in nftables and parses what nft would list.
 pub fn nft_service(service: &Service) {
+    let mut service = service.clone();
+    // nftables always guards before NAT.
+    service.scope.before_nat = true;
+    let service = &service;
     let mut script = Script::default();
     let sets: Vec<_> = sets(service).collect();
     let made = script.add_chain(&service.name).and_then(|()| script.add_service(service, &sets));

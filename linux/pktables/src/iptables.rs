@@ -19,6 +19,7 @@ use crate::{
     invalid::Invalid,
     lock::{self, Guard},
     program,
+    scope::Exempt,
     service::{Forward, Service, ServiceName},
 };
 use chain::{Parsed, ServiceRules};
@@ -68,6 +69,14 @@ impl Family {
             return Ok(());
         }
         program::feed(program, &["--noflush", "-w"], script, guard)
+    }
+
+    /// Whether the rules of this family have this exemption.
+    fn has(self, exempt: &Exempt) -> bool {
+        match exempt {
+            Exempt::Network(network) => Self::of(*network) == self,
+            Exempt::Interface(_) => true,
+        }
     }
 
     fn forward(self, service: &Service) -> Option<Forward> {
@@ -181,6 +190,8 @@ impl Firewall for Iptables {
             let saved = family.read()?;
             let from = ServiceRules::of(&saved, &service.name);
             let forward = family.forward(service);
+            let mut service = service.clone();
+            service.scope.exempt.retain(|exempt| family.has(exempt));
             let wanted = Service { forward: forward.into_iter().collect(), ..service.clone() };
             let other_family_only = forward.is_none() && !service.forward.is_empty();
             // Rules that cannot be parsed are replaced.
@@ -193,8 +204,11 @@ impl Firewall for Iptables {
             grants.retain(|grant| !grant.has_expired(now));
             grants.sort_by_key(|grant| grant.address);
             let is_unchanged = found.is_some_and(fits) && !over;
-            let to =
-                if is_unchanged { from.clone() } else { ServiceRules::new(service, forward, &grants, &from) };
+            let to = if is_unchanged {
+                from.clone()
+            } else {
+                ServiceRules::new(&service, forward, &grants, &from)
+            };
             plans.push(Plan { family, from, to });
         }
         Self::change_all(&service.name, &plans, &guard)
@@ -313,12 +327,19 @@ fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error
             continue;
         };
         let name = &found.service.name;
-        let forward = listing.service.forward.clone();
-        if listing.service != (Service { forward, ..found.service.clone() }) {
+        let mut same = Service { forward: listing.service.forward.clone(), ..found.service.clone() };
+        let networks = |exempt: &Exempt| matches!(exempt, Exempt::Network(_));
+        let (own, others): (Vec<Exempt>, Vec<Exempt>) =
+            found.service.scope.exempt.iter().cloned().partition(networks);
+        let (theirs, interfaces): (Vec<Exempt>, Vec<Exempt>) =
+            listing.service.scope.exempt.iter().cloned().partition(networks);
+        same.scope.exempt.clone_from(&listing.service.scope.exempt);
+        if listing.service != same || interfaces != others {
             let part = format!("chain pk-{name} differs in ip6tables; repair it with pktables init {name}");
             return Err(Error::Unparsable { program: "iptables", part });
         }
         listing.service.forward.extend(found.service.forward);
+        listing.service.scope.exempt = [interfaces, theirs, own].concat();
         listing.grants.extend(grants);
         listing.grants.sort_by_key(|grant| grant.address);
         listing.default_packets =

@@ -40,6 +40,7 @@ mod netlink;
 mod nft;
 #[cfg(feature = "rules")]
 mod program;
+mod scope;
 mod service;
 mod sets;
 pub mod time;
@@ -56,5 +57,6 @@ pub use lock::DEFAULT_PATH as LOCK;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};
+pub use scope::{Exempt, Interface, Scope};
 pub use service::{Forward, Policy, Port, Protocol, Service, ServiceName};
 pub use sets::{Element, SetPath, Sets};

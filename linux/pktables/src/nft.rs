@@ -23,7 +23,7 @@ use crate::{
 
 use ruleset::Ruleset;
 pub use schema::TABLE;
-use schema::{FORWARD, INPUT, PREROUTING, Script, SetName};
+use schema::{FORWARD, GUARD, INPUT, PREROUTING, Script, SetName};
 
 const PROGRAM: &str = "nft";
 
@@ -109,21 +109,34 @@ fn run(script: &Script, guard: &Guard) -> Result<(), Error> {
 
 impl Firewall for Nft {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
-        let service = &service.checked()?;
+        let mut service = service.checked()?;
+        service.scope.before_nat = true;
+        let service = &service;
         let guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         let there = self.sets_of(&service.name)?;
         let wanted: Vec<SetName> = schema::sets(service).collect();
         let complete = wanted.iter().all(|set| there.contains(set));
         let matches = |found: ruleset::Parsed| found.service == *service;
-        if complete && ruleset.service(&service.name).is_ok_and(matches) {
+        let is_attached = ruleset.is_attached();
+        if complete && is_attached && ruleset.service(&service.name).is_ok_and(matches) {
             return Ok(Change::AlreadySo);
         }
         let mut script = Script::default();
+        let detached: Vec<&str> = ruleset.detached().collect();
+        for chain in &detached {
+            script.delete_base(chain)?;
+        }
         script.add_table()?;
+        let others = || ruleset.services().filter(|other| *other != service.name);
+        for other in others().filter_map(|other| ruleset.service(&other).ok()) {
+            detached.iter().try_for_each(|chain| script.jumps(&other.service, chain))?;
+        }
         script.add_chain(&service.name)?;
         for rule in ruleset.shared_rules(&service.name) {
-            script.delete_rule(&rule.chain, rule.handle)?;
+            if !detached.contains(&rule.chain.as_str()) {
+                script.delete_rule(&rule.chain, rule.handle)?;
+            }
         }
         script.flush_chain(&service.name)?;
         for set in &wanted {
@@ -148,7 +161,7 @@ impl Firewall for Nft {
             return Ok(Change::AlreadySo);
         }
         let own: Vec<u32> = ruleset.shared_rules(name).map(|rule| rule.handle).collect();
-        let base_chains = [INPUT, PREROUTING, FORWARD];
+        let base_chains = [GUARD, INPUT, PREROUTING, FORWARD];
         let foreign =
             |rule: &ruleset::Rule| base_chains.contains(&rule.chain.as_str()) && !own.contains(&rule.handle);
         let shared_table =
@@ -164,6 +177,11 @@ impl Firewall for Nft {
             }
             for set in &sets {
                 script.delete_set(set)?;
+            }
+            let others = ruleset.services().any(|other| other != *name);
+            let is_used = |rule: &ruleset::Rule| rule.chain == GUARD && foreign(rule);
+            if !others && ruleset.has_chain(GUARD) && !ruleset.rules().iter().any(is_used) {
+                script.delete_base(GUARD)?;
             }
         } else {
             script.delete_table()?;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use pktables::{Backend, Invalid, Log, LogLimit, Policy, Protocol, Service, ServiceName, address, time};
+use pktables::{
+    Backend, Invalid, Log, LogLimit, Policy, Protocol, Scope, Service, ServiceName, address, time,
+};
 
 use crate::cli::{Args, Command, Init};
 
@@ -54,6 +56,10 @@ impl Request {
 }
 
 fn service(init: &Init) -> Result<Service, Invalid> {
+    let mut scope = Scope::default();
+    scope.before_nat = init.before_nat;
+    scope.interfaces = init.interface.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    scope.exempt = init.exempt.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let service = Service {
         name: init.service.parse()?,
         protocol: if init.udp { Protocol::Udp } else { Protocol::Tcp },
@@ -62,6 +68,7 @@ fn service(init: &Init) -> Result<Service, Invalid> {
         policy: if init.accept { Policy::Accept } else { Policy::Drop },
         log: log(init)?,
         forward: init.forward.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        scope,
     };
     service.checked()
 }

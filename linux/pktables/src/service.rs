@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{error::Error, invalid::Invalid, log::Log};
+use crate::{error::Error, invalid::Invalid, log::Log, scope::Scope};
 
 /// A service name: 1 to 25 letters, digits, `-`, `_` or `.`, starting with a letter or digit. Its chain is `pk-NAME`, and
 /// iptables limits chain names to 28 bytes.
@@ -202,8 +202,9 @@ pub struct Service {
     pub protocol: Protocol,
     /// The port on this host, even if the service is forwarded to another.
     pub port: Port,
-    /// Guard only new connections; established ones outlive their grant. iptables: `--syn` for TCP, state NEW for UDP.
-    /// nftables: state new.
+    /// Guard only new connections; established ones outlive their grant. iptables: `--syn` for TCP, state NEW for UDP. With
+    /// nftables or [`Scope::before_nat`]: TCP segments with SYN and without ACK or of state new or related, and all UDP that
+    /// is not of state established.
     pub only_new: bool,
     /// The default policy.
     pub policy: Policy,
@@ -211,6 +212,8 @@ pub struct Service {
     pub log: Option<Log>,
     /// Where the service is forwarded, at most one address per family; empty: it is on this host.
     pub forward: Vec<Forward>,
+    /// Which packets are checked.
+    pub scope: Scope,
 }
 
 impl Service {
@@ -227,7 +230,7 @@ impl Service {
         found.copied().map(Some).ok_or_else(|| Error::no_forward(&self.name, address))
     }
 
-    /// Sorts the forward addresses, as a firewall returns them.
+    /// Sorts the lists, as a firewall returns them.
     ///
     /// # Errors
     /// Two of them are of the same family.
@@ -240,7 +243,7 @@ impl Service {
         });
         match twice {
             Some(text) => Err(Invalid::new("forward", &text, "only one address per family")),
-            None => Ok(Self { forward, ..self.clone() }),
+            None => Ok(Self { forward, scope: self.scope.sorted(), ..self.clone() }),
         }
     }
 }
@@ -258,6 +261,7 @@ mod tests {
             policy: Policy::Drop,
             log: None,
             forward: forward.iter().map(|text| text.parse().expect("an address and port")).collect(),
+            scope: Scope::default(),
         }
     }
 

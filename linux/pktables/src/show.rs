@@ -61,6 +61,9 @@ fn object(listing: &Listing) -> Value {
         "default_packets": default_packets,
         "log": service.log.as_ref().map(log),
         "forward": service.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "before_nat": service.scope.before_nat,
+        "interfaces": service.scope.interfaces.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "exempt": service.scope.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "grants": grants,
     })
 }

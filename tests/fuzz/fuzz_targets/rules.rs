@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     arbitrary::{Error, Result, Unstructured},
     fuzz_target,
 };
-use pktables::{Log, Policy, Protocol, Service, address, fuzzing};
+use pktables::{Log, Policy, Protocol, Scope, Service, address, fuzzing};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else { return };
@@ -86,6 +86,18 @@ fn service(bytes: &mut Unstructured<'_>) -> Result<Service> {
     if flags & 64 != 0 {
         forward.push(format!("[fd00::{:x}]:{}", bytes.arbitrary::<u16>()?, port(bytes)?));
     }
+    let mut scope = Scope::default();
+    scope.before_nat = flags & 128 != 0;
+    for name in ["eth0", "br-lan", "wlan0.7"] {
+        if bytes.arbitrary()? {
+            scope.interfaces.push(name.parse().map_err(wrong)?);
+        }
+    }
+    for exempt in ["lo", "10.0.0.0/8", "192.0.2.7", "fd00::/8", "fd00::7"] {
+        if bytes.arbitrary()? {
+            scope.exempt.push(exempt.parse().map_err(wrong)?);
+        }
+    }
     let names = ["ssh", "a", "0.b-c_d", "pk-x", "input", "1234567890123456789012345", "x-4"];
     let service = Service {
         name: bytes.choose(&names)?.parse().map_err(wrong)?,
@@ -99,6 +111,7 @@ fn service(bytes: &mut Unstructured<'_>) -> Result<Service> {
             .map(|text| text.parse())
             .collect::<std::result::Result<_, _>>()
             .map_err(wrong)?,
+        scope,
     };
     service.checked().map_err(wrong)
 }

@@ -8,3 +8,4 @@ pub mod network;
 pub mod probe;
 pub mod process;
 pub mod sshd;
+pub mod stranger;

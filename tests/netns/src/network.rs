@@ -16,7 +16,8 @@ use crate::{
     process::{Running, knock_program, shell, wait},
 };
 
-const CLIENT: &str = "client";
+/// The network namespace of the clients.
+pub const CLIENT: &str = "client";
 
 /// Defines a test that runs in its own network.
 #[macro_export]

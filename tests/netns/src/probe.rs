@@ -34,21 +34,31 @@ const MARK_PORT: u16 = 1;
 /// The connection was refused, or took longer than [`LIMIT`].
 pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
     let wires = Wires::watch()?;
-    namespace::at(host, || {
-        let socket = begin(from, to)?;
-        let own = address(&socket)?;
-        // The kernel answers a SYN at once.
-        if wires.fate(1, own, to.ip(), || marks(from, to.ip()))? == Fate::Dropped {
-            return Ok(None);
-        }
-        wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
-        if let Some(error) = socket.take_error()? {
-            return Err(error).context("the connection was refused");
-        }
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        Ok(Some(socket.into()))
-    })
+    namespace::at(host, || connect_watched(&wires, from, to))
+}
+
+/// Like [`connect`], from the gateway to itself.
+///
+/// # Errors
+/// See [`connect`].
+pub fn connect_here(from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
+    connect_watched(&Wires::watch()?, from, to)
+}
+
+fn connect_watched(wires: &Wires, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
+    let socket = begin(from, to)?;
+    let own = address(&socket)?;
+    // The kernel answers a SYN at once.
+    if wires.fate(1, own, to.ip(), || marks(from, to.ip()))? == Fate::Dropped {
+        return Ok(None);
+    }
+    wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
+    if let Some(error) = socket.take_error()? {
+        return Err(error).context("the connection was refused");
+    }
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    Ok(Some(socket.into()))
 }
 
 /// Sends data on a host's connection, and returns the answer; `None` if the gateway, in whose namespace the caller is,

@@ -140,10 +140,11 @@ impl Config {
     }
 
     pub(crate) fn check(file: File, folder: &Path, names: Names) -> Result<Self, Error> {
+        let scope = file.gate.scope()?;
         let gate = file.gate.check()?;
         let mut services: BTreeMap<ServiceName, ServiceConfig> = BTreeMap::new();
         for (name, section) in file.service {
-            let config = section.check(&name, names)?;
+            let config = section.check(&name, names, &scope)?;
             let service = &config.service;
             let entrance = |other: &Service| (other.protocol, other.port) == (service.protocol, service.port);
             if let Some(other) = services.keys().find(|other| entrance(&services[*other].service)) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pkd_core::{Rule, Tag, Window};
-use pktables::{Forward, Invalid, Policy, Port, Protocol, Service, ServiceName};
+use pktables::{Exempt, Forward, Invalid, Policy, Port, Protocol, Scope, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
 
 use super::{Firewall, Gate, ServiceConfig, User, error::Error, error::Section, keys};
@@ -52,6 +52,10 @@ pub(crate) struct GateSection {
     pub(crate) save: Option<Number>,
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) exempt: Vec<String>,
+    #[serde(default)]
+    pub(crate) interfaces: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,6 +208,31 @@ fn date<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
 }
 
 impl GateSection {
+    /// Which packets the services check. A port that is published with DNAT is guarded like a local one.
+    pub(super) fn scope(&self) -> Result<Scope, Error> {
+        const GATE: Section = Section::GATE;
+        let is_set = [("exempt", &self.exempt), ("interfaces", &self.interfaces)];
+        if let Some((option, _)) = is_set.iter().find(|(_, list)| !list.is_empty())
+            && self.firewall.as_deref() == Some("fw4")
+        {
+            let message = format!("{option} does not work with firewall 'fw4': its zones decide");
+            return Err(GATE.at(option, message));
+        }
+        let mut scope = Scope::default();
+        scope.before_nat = true;
+        for text in &self.interfaces {
+            let invalid = |error: Invalid| GATE.invalid("interfaces", text, error.why);
+            scope.interfaces.push(text.parse().map_err(invalid)?);
+        }
+        for text in &self.exempt {
+            scope
+                .exempt
+                .push(text.parse().map_err(|error: Invalid| GATE.invalid("exempt", text, error.why))?);
+        }
+        scope.exempt.push(Exempt::loopback());
+        Ok(scope)
+    }
+
     pub(super) fn check(self) -> Result<Gate, Error> {
         const GATE: Section = Section::GATE;
         let port = self.port.map(|port| GATE.number("port", &port, 1..=65_535)).transpose()?;
@@ -248,7 +277,7 @@ impl GateSection {
 }
 
 impl ServiceSection {
-    pub(super) fn check(self, name: &str, names: Names) -> Result<ServiceConfig, Error> {
+    pub(super) fn check(self, name: &str, names: Names, scope: &Scope) -> Result<ServiceConfig, Error> {
         let section = Section::service(name);
         let protocol = match self.protocol.as_deref() {
             None | Some("tcp") => Protocol::Tcp,
@@ -280,6 +309,7 @@ impl ServiceSection {
                 policy: Policy::Drop,
                 log: None,
                 forward,
+                scope: scope.clone(),
             },
             ttl: Duration::from_secs(seconds),
             tags,

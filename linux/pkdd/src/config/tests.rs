@@ -62,9 +62,40 @@ fn a_service_guards_new_connections_and_drops_those_without_a_grant() {
         policy: Policy::Drop,
         log: None,
         forward: forward.iter().map(|text| text.parse().unwrap()).collect(),
+        scope: {
+            let mut scope = pktables::Scope::default();
+            (scope.before_nat, scope.exempt) = (true, vec![pktables::Exempt::loopback()]);
+            scope
+        },
     };
     let services: Vec<&Service> = config.services.values().map(|service| &service.service).collect();
     assert_eq!(services, [&service("ssh", 22, &[]), &service("web", 8443, &["192.168.1.10:443"])]);
+}
+
+#[test]
+fn what_is_not_guarded_is_an_address_a_prefix_or_an_interface() {
+    // options of the gate, part of the message; None: accepted
+    let table = [
+        ("exempt = ['192.168.0.0/16', 'fd00::7', 'br-lan']\ninterfaces = ['eth0', 'ppp0']", None),
+        ("exempt = ['192.168.0.1/16']", Some("gate: invalid exempt \"192.168.0.1/16\": host bits are set")),
+        ("exempt = ['0.0.0.0/0']", Some("gate: invalid exempt \"0.0.0.0/0\": matches every address")),
+        ("exempt = ['']", Some("gate: invalid exempt \"\": empty")),
+        ("interfaces = ['eth+']", Some("gate: invalid interfaces \"eth+\": expected letters")),
+        ("firewall = 'fw4'\nexempt = ['lan']", Some("gate: exempt does not work with firewall 'fw4'")),
+        (
+            "firewall = 'fw4'\ninterfaces = ['wan']",
+            Some("gate: interfaces does not work with firewall 'fw4'"),
+        ),
+    ];
+    for (options, said) in table {
+        let read = parse(&format!("[gate]\n{options}\n{GOOD}")).map(drop).map_err(|error| error.to_string());
+        match said {
+            None => assert_eq!(read, Ok(()), "{options}"),
+            Some(said) => {
+                assert!(read.as_ref().is_err_and(|error| error.contains(said)), "{options}: {read:?}");
+            }
+        }
+    }
 }
 
 #[test]

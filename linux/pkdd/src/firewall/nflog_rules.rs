@@ -1,7 +1,8 @@
 //! The rules that pass possible knocks to pkdd over NFLOG: UDP datagrams of 64 bytes with a known tag, rate-limited by
 //! source. The rules then drop them, so no program has to listen on a port, and nothing answers.
 //!
-//! They come before filters of the usual priority. All rules are replaced in one transaction.
+//! They see packets to this host before connection tracking, redirections and the rules that guard services, so a knock may
+//! go to any port, also to that of a guarded or published service. All rules are replaced in one transaction.
 
 use std::{
     collections::BTreeSet,
@@ -21,8 +22,8 @@ use crate::{config::Config, nflog::SNAPLEN};
 pub const TABLE: &str = NAME;
 /// Also the name of the iptables chain.
 const NAME: &str = "pkdd";
-/// Before filters of the usual priority 0.
-const PRIORITY: i32 = -10;
+/// `raw`: before connection tracking (-200).
+const PRIORITY: i32 = -300;
 /// The number of sources whose rate is tracked. Further sources are not limited.
 const MAX_SOURCES: u32 = 65_535;
 /// Seconds until an idle source is forgotten.
@@ -61,7 +62,11 @@ impl NflogRules {
         }
         Family::BOTH.into_iter().try_for_each(|family| {
             let is_installed = !jumps(family)?.is_empty();
-            let jump = if is_installed { String::new() } else { format!("-I INPUT -p udp -j {NAME}\n") };
+            let jump = if is_installed {
+                String::new()
+            } else {
+                format!("-I PREROUTING -p udp -m addrtype --dst-type LOCAL -j {NAME}\n")
+            };
             family.restore(&format!("{}{jump}COMMIT\n", self.iptables(family)))
         })
     }
@@ -81,7 +86,7 @@ impl NflogRules {
             let chains = format!(":{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
             let jumps = jumps(family)?.join("\n-D ");
             let jumps = if jumps.is_empty() { jumps } else { format!("-D {jumps}\n") };
-            family.restore(&format!("*mangle\n{chains}{jumps}-X {NAME}\n-X {NAME}-handover\nCOMMIT\n"))
+            family.restore(&format!("*raw\n{chains}{jumps}-X {NAME}\n-X {NAME}-handover\nCOMMIT\n"))
         })
     }
 
@@ -103,7 +108,9 @@ impl NflogRules {
                 json!({ "limit": { "rate": self.rate, "per": "second", "burst": self.rate, "inv": true } });
             json!({ "set": { "op": "update", "elem": source, "set": set, "stmt": [limit] } })
         };
-        let mut knock = vec![equals(field("udp", "length"), json!(UDP_LENGTH))];
+        let local = json!({ "fib": { "result": "type", "flags": ["daddr"] } });
+        let mut knock =
+            vec![equals(field("udp", "length"), json!(UDP_LENGTH)), equals(local, json!("local"))];
         knock.extend(self.port.map(|port| equals(field("udp", "dport"), json!(port))));
         // The tag: the first 4 bytes after the 8 of the UDP header.
         let tag = json!({ "payload": { "base": "th", "offset": 64, "len": 32 } });
@@ -119,7 +126,7 @@ impl NflogRules {
             set("sources6", "ipv6_addr"),
             json!({ "add": { "chain": {
                 "family": "inet", "table": NAME, "name": "knocks",
-                "type": "filter", "hook": "input", "prio": PRIORITY, "policy": "accept",
+                "type": "filter", "hook": "prerouting", "prio": PRIORITY, "policy": "accept",
             }}}),
             json!({ "add": { "chain": { "family": "inet", "table": NAME, "name": "handover" } } }),
         ];
@@ -147,7 +154,7 @@ impl NflogRules {
             Family::V4 => (20 + UDP_LENGTH, 32),
             Family::V6 => (40 + UDP_LENGTH, 64),
         };
-        let mut text = format!("*mangle\n:{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
+        let mut text = format!("*raw\n:{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
         for tag in &self.tags {
             // The first 4 bytes after the IP and UDP headers.
             let offset = match family {
@@ -189,13 +196,13 @@ impl Family {
     }
 }
 
-/// The rules that jump from INPUT to pkdd's chain, in the form that follows `-A` or `-D`.
+/// The rules that jump from PREROUTING to pkdd's chain, in the form that follows `-A` or `-D`.
 fn jumps(family: Family) -> Result<Vec<String>> {
     let program = match family {
         Family::V4 => "iptables",
         Family::V6 => "ip6tables",
     };
-    let rules = run(program, &["-w", "-t", "mangle", "-S", "INPUT"], "")?;
+    let rules = run(program, &["-w", "-t", "raw", "-S", "PREROUTING"], "")?;
     let ours = rules.lines().filter(|line| line.ends_with(&format!(" -j {NAME}")));
     Ok(ours.filter_map(|line| line.strip_prefix("-A ")).map(str::to_owned).collect())
 }

@@ -17,7 +17,10 @@ use crate::gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload};
 
 const BACK_ENDS: [&str; 2] = ["nft", "iptables"];
 
-fn each_back_end(network: &Network, scenario: impl Fn(&mut Gateway<'_>) -> Result<()>) -> Result<()> {
+pub(crate) fn each_back_end(
+    network: &Network,
+    scenario: impl Fn(&mut Gateway<'_>) -> Result<()>,
+) -> Result<()> {
     for back_end in BACK_ENDS {
         let mut gateway = Gateway::new(network, back_end)?;
         let _server = ssh_server(22, gateway.folder.path())?;
@@ -67,7 +70,7 @@ net_test!(a_knock_opens_the_port_with_iptables_legacy, |network| {
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
     ensure!(
-        shell("/usr/sbin/iptables-legacy -S")?.contains("pk-ssh"),
+        shell("/usr/sbin/iptables-legacy -t mangle -S")?.contains("pk-ssh"),
         "the rules are not in iptables-legacy"
     );
     for family in Family::BOTH {
@@ -270,7 +273,7 @@ net_test!(sigusr1_restores_rules_and_grants_after_a_firewall_reload, |network| {
         gateway.is_open(family)?;
     }
     for program in ["iptables", "ip6tables"] {
-        for table in ["filter", "mangle"] {
+        for table in ["raw", "mangle"] {
             shell(&format!("{program} -t {table} -F && {program} -t {table} -X"))?;
         }
     }

@@ -3,6 +3,10 @@
 //! The chain `pk-NAME` in `filter` has an ACCEPT for each grant, sorted by address, then the LOG and the default policy; INPUT
 //! jumps to it. A forwarded service has its grants in a chain `pk-NAME` in `nat` instead, as DNAT, with a jump in PREROUTING
 //! and an ACCEPT for each direction in FORWARD.
+//!
+//! A service that is guarded before NAT has its chain in `mangle`, with RETURN for each grant; PREROUTING jumps to it for
+//! packets to this host, and INPUT for those that have the port after NAT. If it is forwarded, it has the chains above, and
+//! the one in `nat` ends with ACCEPT, so that no later rule publishes the port.
 
 use std::fmt::{Display, Write as _};
 
@@ -15,11 +19,18 @@ use super::{
 use crate::{
     error::Error,
     log::{Log, LogLevel, LogLimit},
+    scope::{Exempt, Interface, Scope},
     service::{Forward, Policy, Port, Protocol, Service, ServiceName},
 };
 
 /// The comment of the jump of a service that is forwarded in the other family only.
 const OTHER_FAMILY: &str = "elsewhere";
+
+/// The comment of rules for packets that are not checked.
+const EXEMPT: &str = "exempt";
+
+/// The end of the chain in `nat` of a service that is guarded before NAT: no later rule redirects the packets.
+const NO_OTHER_NAT: &str = "-j ACCEPT";
 
 /// A rule outside the chains of a service that jumps to them or has their name as comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +40,14 @@ struct Hook {
     text: String,
     /// Part of the service. Other rules are foreign, and only matter to `remove`, because they keep the chain in use.
     own: bool,
+    /// Before other rules: FORWARD often ends with a reject, and a service that is guarded before NAT comes before what
+    /// would accept or redirect its packets. Otherwise, INPUT is as in the original.
+    first: bool,
 }
 
 impl Hook {
-    /// FORWARD often ends with a reject. INPUT is as in the original.
-    fn is_inserted_first(&self) -> bool {
-        self.chain == "FORWARD"
+    fn is_rule(&self, other: &Self) -> bool {
+        (self.table, &self.chain, &self.text) == (other.table, &other.chain, &other.text)
     }
 }
 
@@ -45,6 +58,8 @@ pub(crate) struct ServiceRules {
     filter: Option<Vec<String>>,
     /// Its chain in `nat`.
     nat: Option<Vec<String>>,
+    /// Its chain in `mangle`.
+    mangle: Option<Vec<String>>,
     hooks: Vec<Hook>,
 }
 
@@ -70,12 +85,14 @@ impl ServiceRules {
             chain: place.chain().to_owned(),
             text: rule.text.clone(),
             own: !matches!(place, HookPoint::Foreign(..)),
+            first: false,
         });
-        Self { filter: texts("filter"), nat: texts("nat"), hooks: hooks.collect() }
+        let [filter, nat, mangle] = ["filter", "nat", "mangle"].map(texts);
+        Self { filter, nat, mangle, hooks: hooks.collect() }
     }
 
-    /// The desired rules; foreign rules of `from` stay. `forward` is that of this family. A service that is forwarded in the
-    /// other family only has no grants here.
+    /// The desired rules; foreign rules of `from` stay. `forward` and the exemptions are those of this family. A service that
+    /// is forwarded in the other family only has no grants here.
     pub(crate) fn new(
         service: &Service,
         forward: Option<Forward>,
@@ -85,15 +102,30 @@ impl ServiceRules {
         let (own, protocol, port) = (service.name.chain(), service.protocol, service.port);
         let port_is = |port: &dyn Display| format!("-p {protocol} -m {protocol} --dport {port}");
         let other_family_only = forward.is_none() && !service.forward.is_empty();
+        let before_nat = service.scope.before_nat;
+        let in_mangle = before_nat && forward.is_none();
         let new = match protocol {
-            _ if !service.only_new => "",
+            _ if !service.only_new || in_mangle => "",
             // How iptables-save writes --syn.
             Protocol::Tcp => " --tcp-flags FIN,SYN,RST,ACK SYN",
             Protocol::Udp => " -m conntrack --ctstate NEW",
         };
         let mark =
             if other_family_only { format!(" -m comment --comment {OTHER_FAMILY}") } else { String::new() };
-        let mut hooks = vec![(HookPoint::Input, format!("{}{new}{mark} -j {own}", port_is(&port)))];
+        let mut hooks = Vec::new();
+        let interfaces = service.scope.interfaces.iter().map(|name| format!("-i {name} "));
+        for interface in interfaces.chain(service.scope.interfaces.is_empty().then(String::new)) {
+            let input = format!("{interface}{}{new}{mark} -j {own}", port_is(&port));
+            // Packets to other hosts are not for this service.
+            let arrives = format!("{interface}{} -m addrtype --dst-type LOCAL -j {own}", port_is(&port));
+            if in_mangle {
+                hooks.push((HookPoint::MangleInput, input));
+                hooks.push((HookPoint::ManglePrerouting, arrives));
+            } else {
+                hooks.push((HookPoint::Input, input));
+                hooks.extend(forward.map(|_| (HookPoint::Prerouting, arrives)));
+            }
+        }
         if let Some(Forward { to }) = forward {
             let host = IpNet::from(to.ip());
             // Only connections that were forwarded for this service.
@@ -103,31 +135,43 @@ impl ServiceRules {
             hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&to.port()))));
             let back = format!("-s {host} -p {protocol} -m {protocol} --sport {}", to.port());
             hooks.push((HookPoint::Forward, format!("{back} {sent}")));
-            // Packets to other hosts are not for this service.
-            let arrives = format!("{} -m addrtype --dst-type LOCAL -j {own}", port_is(&port));
-            hooks.push((HookPoint::Prerouting, arrives));
         }
         let hooks = hooks.into_iter().map(|(place, text)| Hook {
             table: place.table(),
             chain: place.chain().to_owned(),
             text,
             own: true,
+            first: before_nat || matches!(place, HookPoint::Forward),
         });
         let foreign = from.hooks.iter().filter(|hook| !hook.own).cloned();
         let hooks = hooks.chain(foreign).collect();
-        let rules = grants.iter().map(|grant| grant.to_text(protocol, forward));
-        let (mut filter, nat) = match forward {
-            Some(_) => (Vec::new(), Some(rules.collect())),
-            None if other_family_only => (Vec::new(), None),
-            None => (rules.collect(), None),
-        };
-        filter.extend(service.log.as_ref().map(log));
+        let rules = grants.iter().map(|grant| grant.to_text(protocol, forward, in_mangle));
+        let accept = if in_mangle { "RETURN" } else { "ACCEPT" };
+        let mut chain = Vec::new();
+        if in_mangle && service.only_new {
+            chain.push(begun(protocol));
+        }
+        let mut nat = None;
+        match forward {
+            Some(_) => nat = Some(rules.chain(before_nat.then(|| NO_OTHER_NAT.to_owned())).collect()),
+            None if other_family_only => {}
+            None => chain.extend(rules),
+        }
+        for exempt in &service.scope.exempt {
+            let whom = match exempt {
+                Exempt::Interface(name) => format!("-i {name}"),
+                Exempt::Network(network) => format!("-s {network}"),
+            };
+            chain.push(format!("{whom} -m comment --comment {EXEMPT} -j {accept}"));
+        }
+        chain.extend(service.log.as_ref().map(log));
         let verdict = match service.policy {
             Policy::Drop => "DROP",
-            Policy::Accept => "ACCEPT",
+            Policy::Accept => accept,
         };
-        filter.push(format!("-j {verdict}"));
-        Self { filter: Some(filter), nat, hooks }
+        chain.push(format!("-j {verdict}"));
+        let (filter, mangle) = if in_mangle { (None, Some(chain)) } else { (Some(chain), None) };
+        Self { filter, nat, mangle, hooks }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -139,7 +183,7 @@ impl ServiceRules {
         let own = name.chain();
         let mut added = to.hooks.clone();
         let mut removed = from.hooks.clone();
-        removed.retain(|hook| match added.iter().position(|other| other == hook) {
+        removed.retain(|hook| match added.iter().position(|other| other.is_rule(hook)) {
             Some(place) => {
                 added.remove(place);
                 false
@@ -147,7 +191,16 @@ impl ServiceRules {
             None => true,
         });
         let mut script = String::new();
-        for (table, old, new) in [("filter", &from.filter, &to.filter), ("nat", &from.nat, &to.nat)] {
+        // The guard is there in the new table before it leaves the old one.
+        let mut tables = [
+            ("mangle", &from.mangle, &to.mangle),
+            ("filter", &from.filter, &to.filter),
+            ("nat", &from.nat, &to.nat),
+        ];
+        if to.mangle.is_none() {
+            tables.rotate_left(1);
+        }
+        for (table, old, new) in tables {
             let mut lines = String::new();
             // Declaring a chain creates or empties it.
             if new.is_some() && old != new {
@@ -160,11 +213,11 @@ impl ServiceRules {
                 let _ = writeln!(lines, "-A {own} {text}");
             }
             let added = || added.iter().filter(|hook| hook.table == table);
-            for Hook { chain, text, .. } in added().filter(|hook| !hook.is_inserted_first()) {
+            for Hook { chain, text, .. } in added().filter(|hook| !hook.first) {
                 let _ = writeln!(lines, "-A {chain} {text}");
             }
             // The last one inserted at the top is the first in the end.
-            let first: Vec<&Hook> = added().filter(|hook| hook.is_inserted_first()).collect();
+            let first: Vec<&Hook> = added().filter(|hook| hook.first).collect();
             for Hook { chain, text, .. } in first.into_iter().rev() {
                 let _ = writeln!(lines, "-I {chain} {text}");
             }
@@ -185,6 +238,8 @@ enum HookPoint<'a> {
     Input,
     Prerouting,
     Forward,
+    ManglePrerouting,
+    MangleInput,
     Foreign(&'static str, &'a str),
 }
 
@@ -193,14 +248,15 @@ impl<'a> HookPoint<'a> {
         match self {
             Self::Input | Self::Forward => "filter",
             Self::Prerouting => "nat",
+            Self::ManglePrerouting | Self::MangleInput => "mangle",
             Self::Foreign(table, _) => table,
         }
     }
 
     fn chain(self) -> &'a str {
         match self {
-            Self::Input => "INPUT",
-            Self::Prerouting => "PREROUTING",
+            Self::Input | Self::MangleInput => "INPUT",
+            Self::Prerouting | Self::ManglePrerouting => "PREROUTING",
             Self::Forward => "FORWARD",
             Self::Foreign(_, chain) => chain,
         }
@@ -210,7 +266,7 @@ impl<'a> HookPoint<'a> {
 /// The rules outside the chains of a service that jump to them or have their name as comment.
 fn references<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = (HookPoint<'a>, &'a Rule)> {
     let own = name.chain();
-    let rules = ["filter", "nat"].into_iter().flat_map(|table| {
+    let rules = ["filter", "nat", "mangle"].into_iter().flat_map(|table| {
         let chains = saved.chains(table);
         chains.flat_map(move |(chain, rules)| rules.iter().map(move |rule| (table, chain, rule)))
     });
@@ -223,6 +279,8 @@ fn references<'a>(saved: &'a Saved, name: &ServiceName) -> impl Iterator<Item = 
             _ if !leads => return None,
             ("filter", "INPUT") => HookPoint::Input,
             ("nat", "PREROUTING") => HookPoint::Prerouting,
+            ("mangle", "PREROUTING") => HookPoint::ManglePrerouting,
+            ("mangle", "INPUT") => HookPoint::MangleInput,
             _ => HookPoint::Foreign(table, chain),
         };
         Some((place, rule))
@@ -276,7 +334,7 @@ impl Parsed {
                 || there.iter().rposition(Option::is_some).map_or(0, |last| last.saturating_add(1));
             let place = there.iter().copied().position(is_greater).unwrap_or_else(after_last);
             there.insert(place, Some(grant));
-            let text = grant.to_text(self.service.protocol, forward);
+            let text = grant.to_text(self.service.protocol, forward, self.table == "mangle");
             let _ = writeln!(lines, "-I {chain} {} {text}", place.saturating_add(1));
         }
         if lines.is_empty() { lines } else { format!("*{}\n{lines}COMMIT\n", self.table) }
@@ -285,12 +343,14 @@ impl Parsed {
 
 /// The names of all services.
 pub(crate) fn services(saved: &Saved) -> impl Iterator<Item = ServiceName> {
-    saved.chains("filter").filter_map(|(chain, _)| ServiceName::of_chain(chain))
+    let chains = ["filter", "mangle"].into_iter().flat_map(|table| saved.chains(table));
+    chains.filter_map(|(chain, _)| ServiceName::of_chain(chain))
 }
 
 /// The grants of a service, even if the rest cannot be parsed.
 pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
-    let chains = ["filter", "nat"].into_iter().filter_map(|table| saved.rules(table, &name.chain()));
+    let chains =
+        ["filter", "nat", "mangle"].into_iter().filter_map(|table| saved.rules(table, &name.chain()));
     chains.flatten().filter_map(GrantRule::of).collect()
 }
 
@@ -300,58 +360,123 @@ pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
 /// Its rules are not those of a service.
 pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>, Error> {
     let own = name.chain();
-    let Some(rules) = saved.rules("filter", &own) else { return Ok(None) };
     let wrong = |part: &str| Error::Unparsable {
         program: "iptables",
         part: format!("chain {own}: {part}; repair it with pktables init {name} or pktables remove {name}"),
     };
-    let (mut jumps, mut forwards, mut redirects) = (Vec::new(), Vec::new(), 0_usize);
+    let (in_mangle, rules) = match (saved.rules("filter", &own), saved.rules("mangle", &own)) {
+        (None, None) => return Ok(None),
+        (Some(rules), None) => (false, rules),
+        (None, Some(rules)) => (true, rules),
+        (Some(_), Some(_)) => return Err(wrong("in filter and in mangle")),
+    };
+    let (mut jumps, mut early, mut forwards, mut redirects) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, rule) in references(saved, name) {
         match place {
-            HookPoint::Input => jumps.push(rule),
+            HookPoint::Input if !in_mangle => jumps.push(rule),
+            HookPoint::MangleInput if in_mangle => jumps.push(rule),
+            HookPoint::ManglePrerouting if in_mangle => early.push(rule),
             HookPoint::Forward => forwards.push(rule),
-            HookPoint::Prerouting => redirects = redirects.saturating_add(1),
-            HookPoint::Foreign(..) => {}
+            HookPoint::Prerouting => redirects.push(rule),
+            _ => {}
         }
     }
-    let jump = match jumps[..] {
-        [] => return Err(wrong("no jump from INPUT")),
-        [jump] => jump,
-        _ => return Err(wrong("several jumps from INPUT")),
-    };
+    let jump = *jumps.first().ok_or_else(|| wrong("no jump from INPUT"))?;
     let value = |option| jump.value(option).unwrap_or_default();
     let protocol: Protocol =
         value("-p").parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?;
     let port: Port = value("--dport").parse().map_err(|_| wrong("the jump matches no port"))?;
+    let entrances: Vec<Option<&str>> = jumps.iter().map(|jump| jump.value("-i")).collect();
+    let is_one_of_them = |other: &&Rule| {
+        ["-p", "--dport", "--tcp-flags", "--ctstate"].iter().all(|name| other.value(name) == jump.value(name))
+    };
+    if !jumps.iter().all(is_one_of_them) || entrances.len() > 1 && entrances.contains(&None) {
+        return Err(wrong("several jumps from INPUT"));
+    }
+    let is_same = |others: &[&Rule]| {
+        let mut found: Vec<Option<&str>> = others.iter().map(|rule| rule.value("-i")).collect();
+        let mut entrances = entrances.clone();
+        found.sort_unstable();
+        entrances.sort_unstable();
+        let fits = |rule: &&Rule| {
+            rule.value("--dst-type") == Some("LOCAL") && rule.value("--dport") == jump.value("--dport")
+        };
+        found == entrances && others.iter().all(fits)
+    };
+    if in_mangle && !is_same(&early) {
+        return Err(wrong("the jumps from PREROUTING and INPUT differ"));
+    }
     let last = rules.last().filter(|rule| rule.has_only(&["-j"]));
-    let policy = match last.and_then(Rule::target) {
-        Some("DROP") => Policy::Drop,
-        Some("ACCEPT") => Policy::Accept,
+    let policy = match (last.and_then(Rule::target), in_mangle) {
+        (Some("DROP"), _) => Policy::Drop,
+        (Some("ACCEPT"), false) | (Some("RETURN"), true) => Policy::Accept,
         _ => return Err(wrong("does not end with DROP or ACCEPT")),
     };
     let forward: Vec<Forward> = forwards.iter().copied().filter_map(dnat_target).collect();
     let (table, holders) = match saved.rules("nat", &own) {
         Some(rules) => ("nat", rules),
+        None if in_mangle => ("mangle", rules),
         None => ("filter", rules),
     };
+    let ends_nat = table == "nat" && holders.last().is_some_and(|rule| rule.text == NO_OTHER_NAT);
+    let only_new = if in_mangle {
+        rules.iter().any(|rule| rule.text == begun(protocol))
+    } else {
+        jump.value("--tcp-flags").is_some() || jump.value("--ctstate") == Some("NEW")
+    };
+    let interfaces: Vec<Interface> =
+        entrances.iter().flatten().filter_map(|name| name.parse().ok()).collect();
     let service = Service {
         name: name.clone(),
         protocol,
         port,
-        only_new: jump.value("--tcp-flags").is_some() || jump.value("--ctstate") == Some("NEW"),
+        only_new,
         policy,
         log: rules.iter().find(|rule| rule.target() == Some("LOG")).map(read_log),
         forward,
+        scope: Scope {
+            before_nat: in_mangle || ends_nat,
+            interfaces,
+            exempt: exemptions(rules).ok_or_else(|| wrong("an exemption cannot be parsed"))?,
+        }
+        .sorted(),
     };
-    let parts = (service.forward.len(), forwards.len(), redirects, table);
+    let parts = (service.forward.len(), forwards.len(), redirects.len(), table);
+    let complete = match parts {
+        (0, 0, 0, "filter" | "mangle") => true,
+        (1, 2, _, "nat") => is_same(&redirects),
+        _ => false,
+    };
     Ok(Some(Parsed {
         service,
         default_packets: last.map_or(0, |rule| rule.packets),
         other_family_only: jump.value("--comment") == Some(OTHER_FAMILY),
-        is_complete: matches!(parts, (0, 0, 0, "filter") | (1, 2, 1, "nat")),
+        is_complete: complete,
         table,
         rules: holders.iter().map(GrantRule::of).collect(),
     }))
+}
+
+/// The packets that a service does not check; `None`: a rule about them cannot be parsed.
+fn exemptions(rules: &[Rule]) -> Option<Vec<Exempt>> {
+    let exempt = rules.iter().filter(|rule| rule.value("--comment") == Some(EXEMPT));
+    let parsed = exempt.map(|rule| match rule.value("-i") {
+        Some(name) => name.parse().ok().map(Exempt::Interface),
+        None => crate::address::parse(rule.value("-s")?).ok().map(Exempt::Network),
+    });
+    parsed.collect()
+}
+
+/// The rule that lets packets pass that do not begin a connection, as iptables-save writes it. A segment with SYN begins one
+/// even if conntrack still knows an earlier one between the same ports, or expects it (RELATED).
+fn begun(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Tcp => "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN -m conntrack --ctstate \
+                          INVALID,ESTABLISHED,UNTRACKED -j RETURN"
+            .to_owned(),
+        Protocol::Udp => "-m conntrack --ctstate ESTABLISHED -j RETURN".to_owned(),
+    }
 }
 
 fn dnat_target(rule: &Rule) -> Option<Forward> {

@@ -54,11 +54,11 @@ impl GrantRule {
         Self { address, end, packets: 0, text: None }
     }
 
-    /// Parses `-s ADDRESS -j ACCEPT` and `-s ADDRESS … -j DNAT …`, with or without an end. A rule with any other option is not
+    /// Parses `-s ADDRESS -j ACCEPT` (in `mangle`: `RETURN`) and `-s ADDRESS … -j DNAT …`, with or without an end. A rule with any other option is not
     /// a grant.
     pub(super) fn of(rule: &Rule) -> Option<Self> {
         let fits = match rule.target()? {
-            "ACCEPT" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
+            "ACCEPT" | "RETURN" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
             "DNAT" => rule.has_only(&["-s", "-p", "-m", "--comment", "-j", "--to-destination"]),
             _ => false,
         };
@@ -75,7 +75,7 @@ impl GrantRule {
     }
 
     /// The rule for iptables-restore.
-    pub(super) fn to_text(&self, protocol: Protocol, forward: Option<Forward>) -> String {
+    pub(super) fn to_text(&self, protocol: Protocol, forward: Option<Forward>, in_mangle: bool) -> String {
         let mut text = format!("-s {}", self.address);
         if forward.is_some() {
             // DNAT to a port needs the protocol.
@@ -85,6 +85,7 @@ impl GrantRule {
             let _ = write!(text, " -m comment --comment \"{UNTIL}{end}\"");
         }
         match forward {
+            None if in_mangle => text.push_str(" -j RETURN"),
             None => text.push_str(" -j ACCEPT"),
             Some(forward) => {
                 let _ = write!(text, " -j DNAT --to-destination {forward}");
@@ -151,7 +152,7 @@ mod tests {
             ),
         ];
         for (grant, forward, text) in rows {
-            assert_eq!(grant.to_text(Protocol::Tcp, forward), text);
+            assert_eq!(grant.to_text(Protocol::Tcp, forward, false), text);
             let saved = Saved::parse(&format!("*filter\n[5:9] -A c {text}\n"));
             let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));
             assert_eq!(found, Some(GrantRule { packets: 5, text: Some(text.to_owned()), ..grant }));

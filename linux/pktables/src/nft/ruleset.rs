@@ -1,22 +1,40 @@
 //! Parses the output of `nft -j list table`, only as far as needed.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{FORWARD, INPUT, PREROUTING};
+use super::schema::{AFTER_CONNTRACK, BEFORE_FILTER, EXEMPT, FORWARD, GUARD, INPUT, PREROUTING, SetName};
 use crate::{
     error::Error,
     log::{Log, LogLimit},
-    service::{Forward, Policy, Service, ServiceName},
+    scope::{Exempt, Interface, Scope},
+    service::{Forward, Policy, Protocol, Service, ServiceName},
 };
 
 /// The table without the elements of its sets.
 #[derive(Default)]
 pub(crate) struct Ruleset {
+    /// Switched off, with all its chains.
+    is_dormant: bool,
     chains: BTreeSet<String>,
+    /// Type, hook, priority and policy of the base chains.
+    bases: BTreeMap<String, Base>,
     rules: Vec<Rule>,
+}
+
+/// How a base chain is attached.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Base {
+    #[serde(rename = "type")]
+    kind: String,
+    hook: String,
+    prio: i64,
+    policy: String,
 }
 
 /// A rule. Its statements stay JSON, because foreign rules may contain any.
@@ -47,8 +65,15 @@ impl Ruleset {
         let output: Output = serde_json::from_slice(output).map_err(unparsable)?;
         let mut ruleset = Self::default();
         for mut object in output.nftables {
+            if let Some(flags) = object.pointer("/table/flags") {
+                ruleset.is_dormant |= flags.to_string().contains("dormant");
+            }
             if let Some(name) = object.pointer("/chain/name").and_then(Value::as_str) {
                 ruleset.chains.insert(name.to_owned());
+                // Chains that are not attached have none of its fields.
+                if let Some(base) = object.get("chain").and_then(|chain| Base::deserialize(chain).ok()) {
+                    ruleset.bases.insert(name.to_owned(), base);
+                }
             }
             if let Some(rule) = object.get_mut("rule") {
                 ruleset.rules.push(serde_json::from_value(rule.take()).map_err(unparsable)?);
@@ -62,7 +87,11 @@ impl Ruleset {
     }
 
     pub(crate) fn has(&self, name: &ServiceName) -> bool {
-        self.chains.contains(&name.chain())
+        self.has_chain(&name.chain())
+    }
+
+    pub(crate) fn has_chain(&self, chain: &str) -> bool {
+        self.chains.contains(chain)
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {
@@ -73,9 +102,33 @@ impl Ruleset {
     pub(crate) fn shared_rules(&self, name: &ServiceName) -> impl Iterator<Item = &Rule> {
         let own = name.chain();
         self.rules.iter().filter(move |rule| match rule.chain.as_str() {
-            INPUT => rule.target() == Some(own.as_str()),
+            GUARD | INPUT => rule.target() == Some(own.as_str()),
             PREROUTING | FORWARD => rule.comment == own,
             _ => false,
+        })
+    }
+
+    /// Whether packets reach the chains `guard` and `input`, and are let through otherwise.
+    pub(crate) fn is_attached(&self) -> bool {
+        let rows = [(GUARD, "prerouting", AFTER_CONNTRACK), (INPUT, "input", BEFORE_FILTER)];
+        !self.is_dormant
+            && rows.into_iter().all(|(chain, hook, prio)| {
+                self.bases.get(chain).is_some_and(|base| {
+                    (base.kind.as_str(), base.hook.as_str(), base.prio, base.policy.as_str())
+                        == ("filter", hook, prio.into(), "accept")
+                })
+            })
+    }
+
+    /// The chains that have the name of one that leads to services, and are attached elsewhere or not at all.
+    pub(crate) fn detached(&self) -> impl Iterator<Item = &'static str> {
+        let rows = [(GUARD, "prerouting", AFTER_CONNTRACK), (INPUT, "input", BEFORE_FILTER)];
+        rows.into_iter().filter_map(|(chain, hook, prio)| {
+            let base = self.bases.get(chain);
+            let fits = base.is_some_and(|base| {
+                base.kind == "filter" && base.hook == hook && base.prio == i64::from(prio)
+            });
+            (self.chains.contains(chain) && !fits).then_some(chain)
         })
     }
 
@@ -90,16 +143,49 @@ impl Ruleset {
                 "chain {own}: {part}; repair it with pktables init {name} or pktables remove {name}"
             ))
         };
-        let mut jumps = self.shared_rules(name).filter(|rule| rule.chain == INPUT);
-        let jump = jumps.next().ok_or_else(|| wrong("no jump from input"))?;
-        if jumps.next().is_some() {
+        let jumps = |chain: &'static str| self.shared_rules(name).filter(move |rule| rule.chain == chain);
+        let jump = jumps(INPUT).next().ok_or_else(|| wrong("no jump from input"))?;
+        let (protocol, port) = jump.port().ok_or_else(|| wrong("the jump matches no port"))?;
+        let protocol: Protocol =
+            protocol.parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?;
+        let interfaces = |chain| {
+            let mut found = Vec::new();
+            for jump in jumps(chain) {
+                if jump.port() != Some((protocol.as_str(), port)) {
+                    return Err(wrong("several jumps from input"));
+                }
+                found.push(jump.interface());
+            }
+            Ok(found)
+        };
+        let entrances = interfaces(INPUT)?;
+        if interfaces(GUARD)? != entrances || jumps(GUARD).any(|jump| !jump.is_local()) {
+            return Err(wrong("the jumps from guard and input differ"));
+        }
+        let all = entrances.contains(&None);
+        if all && entrances.len() > 1 {
             return Err(wrong("several jumps from input"));
         }
-        let (protocol, port) = jump.port().ok_or_else(|| wrong("the jump matches no port"))?;
+        let mut only_new = false;
+        let mut exempt = Vec::new();
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
             log = log.or(rule.log());
+            let is_begun = rule.is_about_begun(protocol);
+            only_new |= is_begun;
+            let is_own = is_begun
+                || rule.comment == EXEMPT
+                || rule.is_grant(name)
+                || rule.policy().is_some()
+                || rule.expr.iter().any(|part| part.get("log").is_some());
+            // What follows the default policy is never reached, and what precedes it may let everyone in.
+            if !is_own || last.is_some() {
+                return Err(wrong("a rule that pktables did not make"));
+            }
+            if rule.comment == EXEMPT {
+                exempt.push(rule.exempt().ok_or_else(|| wrong("an exemption cannot be parsed"))?);
+            }
             last = rule.policy();
         }
         let (policy, default_packets) = last.ok_or_else(|| wrong("does not end with drop or accept"))?;
@@ -108,12 +194,14 @@ impl Ruleset {
         forward.dedup();
         let service = Service {
             name: name.clone(),
-            protocol: protocol.parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?,
+            protocol,
             port: port.to_string().parse()?,
-            only_new: jump.expr.iter().any(|part| text(part, "/match/right") == Some("new")),
+            only_new,
             policy,
             log,
             forward,
+            scope: Scope { before_nat: true, interfaces: entrances.into_iter().flatten().collect(), exempt }
+                .sorted(),
         };
         Ok(Parsed { service, default_packets })
     }
@@ -130,6 +218,75 @@ impl Rule {
             let port = part.pointer("/match/right").and_then(Value::as_u64).filter(|_| is_port)?;
             Some((text(part, "/match/left/payload/protocol")?, port))
         })
+    }
+
+    /// The interface that the rule is about; `None`: all.
+    fn interface(&self) -> Option<Interface> {
+        self.expr.iter().find_map(|part| {
+            let is_it = text(part, "/match/left/meta/key") == Some("iifname");
+            text(part, "/match/right").filter(|_| is_it)?.parse().ok()
+        })
+    }
+
+    /// Whether the rule is about packets to this host only.
+    fn is_local(&self) -> bool {
+        self.expr.iter().any(|part| {
+            part.pointer("/match/left/fib").is_some() && text(part, "/match/right") == Some("local")
+        })
+    }
+
+    /// Whether the rule accepts packets that do not begin a connection, and no others.
+    fn is_about_begun(&self, protocol: Protocol) -> bool {
+        let state = |part: &Value| {
+            let is_state = text(part, "/match/left/ct/key") == Some("state");
+            part.pointer("/match/right").filter(|_| is_state).map(|states| match states {
+                Value::String(state) => vec![state.clone()],
+                Value::Array(states) => states.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                _ => Vec::new(),
+            })
+        };
+        let is_accept = |part: &Value| part.get("accept").is_some();
+        match (protocol, &self.expr[..]) {
+            (Protocol::Udp, [states, end]) => {
+                is_accept(end) && state(states).is_some_and(|states| states == ["established"])
+            }
+            (Protocol::Tcp, [flags, states, end]) => {
+                let follows = text(flags, "/match/op") == Some("!=")
+                    && text(flags, "/match/right") == Some("syn")
+                    && flags.pointer("/match/left/&").is_some_and(|flags| {
+                        let flags = flags.to_string();
+                        flags.contains("\"syn\"") && flags.contains("\"ack\"")
+                    });
+                let expected = ["invalid", "established", "untracked"];
+                follows
+                    && is_accept(end)
+                    && state(states).is_some_and(|states| states.iter().all(|one| expected.contains(&&**one)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the rule accepts the addresses of one set of the service.
+    fn is_grant(&self, name: &ServiceName) -> bool {
+        let [part, end] = &self.expr[..] else { return false };
+        let set = text(part, "/match/right").and_then(|set| set.strip_prefix('@')).and_then(SetName::parse);
+        end.get("accept").is_some() && set.is_some_and(|set| set.service == *name)
+    }
+
+    /// The packets that the rule exempts.
+    fn exempt(&self) -> Option<Exempt> {
+        let [part, end] = &self.expr[..] else { return None };
+        end.get("accept")?;
+        if let Some(interface) = self.interface() {
+            return Some(Exempt::Interface(interface));
+        }
+        text(part, "/match/left/payload/field").filter(|field| *field == "saddr")?;
+        let right = part.pointer("/match/right")?;
+        let network = match right.as_str() {
+            Some(address) => address.to_owned(),
+            None => format!("{}/{}", text(right, "/prefix/addr")?, right.pointer("/prefix/len")?),
+        };
+        crate::address::parse(&network).ok().map(Exempt::Network)
     }
 
     /// The default policy and its counter, if the rule has no match.

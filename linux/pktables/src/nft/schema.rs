@@ -1,15 +1,20 @@
 //! The rules of a service in nftables, and the commands that create them.
 //!
-//! The table is `inet pktables`. Its chain `input` has a jump for each service to the chain `pk-NAME`, which has an accept for
-//! each set of granted addresses, a log and the default policy. A forwarded service has no accepts there, but a dnat in
-//! `prerouting` for each set, and an accept in `forward`.
+//! The table is `inet pktables`. Its chains `guard` and `input` have a jump for each service to the chain `pk-NAME`, which
+//! accepts what is not checked and each set of granted addresses, and has a log and the default policy. A forwarded service
+//! also has a dnat in `prerouting` for each set, and an accept in `forward`.
+//!
+//! `guard` sees packets to this host with the port that the client has chosen, before anyone's dnat or redirect; `input`
+//! sees them with the port that a local program listens on, and also those to broadcast and multicast addresses. So neither
+//! a published port nor a redirection leads around the service.
 
 use std::collections::HashSet;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nftables::{
     expr::{
-        BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, NamedExpression, Payload, PayloadField,
+        BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+        PayloadField, Prefix,
     },
     schema::{
         Chain, FlushObject, NfCmd, NfListObject, NfObject, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
@@ -20,21 +25,29 @@ use nftables::{
 use serde_json::{Value, json};
 
 use crate::{
+    address::is_single,
     error::Error,
     log::{Log, LogLevel},
-    service::{Policy, Service, ServiceName},
+    scope::{Exempt, Interface},
+    service::{Policy, Protocol, Service, ServiceName},
 };
 
 /// The table, of family `inet`.
 pub const TABLE: &str = "pktables";
+pub(crate) const GUARD: &str = "guard";
 pub(crate) const INPUT: &str = "input";
 pub(crate) const PREROUTING: &str = "prerouting";
 pub(crate) const FORWARD: &str = "forward";
 
+/// Right after conntrack (-200), and before any chain of type nat, which may have priorities from -199.
+pub(crate) const AFTER_CONNTRACK: i32 = -199;
 /// Just before the host's own filter, which so does not count packets that are dropped here.
-const BEFORE_FILTER: i32 = -1;
+pub(crate) const BEFORE_FILTER: i32 = -1;
 /// `dstnat`.
 const DSTNAT: i32 = -100;
+
+/// The comment of rules for packets that are not checked.
+pub(crate) const EXEMPT: &str = "exempt";
 
 /// The name of a set: service, family and prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,9 +135,10 @@ impl Script {
         Ok(())
     }
 
-    /// Adds the table and its input chain.
+    /// Adds the table and the chains that lead to services.
     pub(crate) fn add_table(&mut self) -> Result<(), Error> {
         self.push(NfCmd::Add(NfListObject::Table(table())))?;
+        self.add_base(GUARD, NfChainType::Filter, NfHook::Prerouting, AFTER_CONNTRACK)?;
         self.add_base(INPUT, NfChainType::Filter, NfHook::Input, BEFORE_FILTER)
     }
 
@@ -169,6 +183,12 @@ impl Script {
         self.push(NfCmd::Delete(NfListObject::Chain(chain(&name.chain()))))
     }
 
+    /// Deletes a base chain with its rules. A chain cannot move to another hook.
+    pub(crate) fn delete_base(&mut self, name: &str) -> Result<(), Error> {
+        self.push(NfCmd::Flush(FlushObject::Chain(chain(name))))?;
+        self.push(NfCmd::Delete(NfListObject::Chain(chain(name))))
+    }
+
     pub(crate) fn delete_table(&mut self) -> Result<(), Error> {
         self.push(NfCmd::Delete(NfListObject::Table(table())))
     }
@@ -179,10 +199,19 @@ impl Script {
             self.add_base(PREROUTING, NfChainType::NAT, NfHook::Prerouting, DSTNAT)?;
             self.add_base(FORWARD, NfChainType::Filter, NfHook::Forward, BEFORE_FILTER)?;
         }
-        for set in sets {
-            self.grant_rule(service, set, NfCmd::Add)?;
-        }
         let own = service.name.chain();
+        if service.only_new {
+            let parts = exclude_begun(service.protocol);
+            self.push(NfCmd::Add(NfListObject::Rule(rule(&own, parts))))?;
+        }
+        for exempt in &service.scope.exempt {
+            let parts = vec![exempts(exempt), Statement::Accept(None)];
+            let comment = Some(EXEMPT.into());
+            self.push(NfCmd::Add(NfListObject::Rule(Rule { comment, ..rule(&own, parts) })))?;
+        }
+        for set in sets {
+            self.grant_rules(service, set, NfCmd::Add)?;
+        }
         if let Some(log) = &service.log {
             let mut parts: Vec<Statement<'_>> = Vec::new();
             parts.extend(limit(log));
@@ -195,12 +224,9 @@ impl Script {
         };
         let count = Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default())));
         self.push(NfCmd::Add(NfListObject::Rule(rule(&own, vec![count, verdict]))))?;
-        let mut parts = vec![port(service)];
-        if service.only_new {
-            parts.push(conntrack("state", "new"));
+        for chain in [GUARD, INPUT] {
+            self.jumps(service, chain)?;
         }
-        parts.push(Statement::Jump(JumpTarget { target: own.clone().into() }));
-        self.push(NfCmd::Add(NfListObject::Rule(rule(INPUT, parts))))?;
         for forward in &service.forward {
             let network = if forward.to.is_ipv4() { "ip" } else { "ip6" };
             let to = Expression::String(forward.to.ip().to_string().into());
@@ -219,31 +245,57 @@ impl Script {
         Ok(())
     }
 
-    /// Inserts the rule for the addresses of one set before all others.
-    pub(crate) fn insert_grants(&mut self, service: &Service, set: &SetName) -> Result<(), Error> {
-        self.grant_rule(service, set, NfCmd::Insert)
+    /// Adds the jumps to a service: one for each interface, or one for all.
+    pub(crate) fn jumps(&mut self, service: &Service, chain: &str) -> Result<(), Error> {
+        let interfaces = service.scope.interfaces.iter().map(Some);
+        let all = service.scope.interfaces.is_empty().then_some(None);
+        for interface in interfaces.chain(all) {
+            let mut parts = Vec::new();
+            parts.extend(interface.map(arrives_at));
+            if chain == GUARD {
+                parts.push(is_local());
+            }
+            parts.push(port(service));
+            if chain == GUARD && !service.forward.is_empty() && !service.only_new {
+                // Forwarded connections stay open until they end.
+                let right = Expression::String("established".into());
+                parts.push(Statement::Match(Match {
+                    left: conntrack_key("state"),
+                    right,
+                    op: Operator::NEQ,
+                }));
+            }
+            parts.push(Statement::Jump(JumpTarget { target: service.name.chain().into() }));
+            self.push(NfCmd::Add(NfListObject::Rule(rule(chain, parts))))?;
+        }
+        Ok(())
     }
 
-    fn grant_rule(
+    /// Inserts the rules for the addresses of one set before all others.
+    pub(crate) fn insert_grants(&mut self, service: &Service, set: &SetName) -> Result<(), Error> {
+        self.grant_rules(service, set, NfCmd::Insert)
+    }
+
+    fn grant_rules(
         &mut self,
         service: &Service,
         set: &SetName,
         command: impl Fn(NfListObject<'static>) -> NfCmd<'static>,
     ) -> Result<(), Error> {
-        if service.forward.is_empty() {
-            let parts = vec![set.matches(), Statement::Accept(None)];
-            return self.push(command(NfListObject::Rule(rule(&service.name.chain(), parts))));
-        }
-        let Some(forward) = service.forward.iter().find(|forward| forward.to.is_ipv6() == set.v6) else {
+        let in_family = |forward: &&crate::service::Forward| forward.to.is_ipv6() == set.v6;
+        let forward = service.forward.iter().find(in_family);
+        if forward.is_none() && !service.forward.is_empty() {
             return Ok(());
-        };
+        }
+        let parts = vec![set.matches(), Statement::Accept(None)];
+        self.push(command(NfListObject::Rule(rule(&service.name.chain(), parts))))?;
+        let Some(forward) = forward else { return Ok(()) };
         let family = if set.v6 { NATFamily::IP6 } else { NATFamily::IP };
-        let own = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
         let parts = vec![
             set.matches(),
             port(service),
             // Packets to other hosts are not for this service.
-            equal(Expression::Named(NamedExpression::Fib(own)), Expression::String("local".into())),
+            is_local(),
             Statement::DNAT(Some(NAT {
                 addr: Some(Expression::String(forward.to.ip().to_string().into())),
                 family: Some(family),
@@ -295,6 +347,57 @@ fn set(name: &SetName) -> Set<'static> {
     }
 }
 
+/// Matches packets that do not begin a connection, also where rules exempt the port from connection tracking. A segment
+/// with SYN begins one even if conntrack still knows an earlier one between the same ports, or expects it (related).
+fn exclude_begun(protocol: Protocol) -> Vec<Statement<'static>> {
+    let states = |states: &[&'static str]| {
+        let states = states.iter().map(|state| Expression::String((*state).into())).collect();
+        let left = conntrack_key("state");
+        Statement::Match(Match { left, right: Expression::List(states), op: Operator::IN })
+    };
+    let mut parts = match protocol {
+        Protocol::Udp => vec![conntrack("state", "established")],
+        Protocol::Tcp => {
+            let flags = ["syn", "ack"].map(|flag| Expression::String(flag.into()));
+            let flags = BinaryOperation::AND(payload("tcp", "flags"), Expression::List(flags.to_vec()));
+            let left = Expression::BinaryOperation(Box::new(flags));
+            let right = Expression::String("syn".into());
+            let follows = Statement::Match(Match { left, right, op: Operator::NEQ });
+            vec![follows, states(&["invalid", "established", "untracked"])]
+        }
+    };
+    parts.push(Statement::Accept(None));
+    parts
+}
+
+fn exempts(exempt: &Exempt) -> Statement<'static> {
+    match exempt {
+        Exempt::Interface(interface) => arrives_at(interface),
+        Exempt::Network(network) => {
+            let sender = payload(if network.addr().is_ipv6() { "ip6" } else { "ip" }, "saddr");
+            let address = Expression::String(network.addr().to_string().into());
+            let right = if is_single(*network) {
+                address
+            } else {
+                let prefix = Prefix { addr: Box::new(address), len: network.prefix_len().into() };
+                Expression::Named(NamedExpression::Prefix(prefix))
+            };
+            equal(sender, right)
+        }
+    }
+}
+
+fn arrives_at(interface: &Interface) -> Statement<'static> {
+    let left = Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Iifname }));
+    equal(left, Expression::String(interface.to_string().into()))
+}
+
+/// Matches packets to an address of this host.
+fn is_local() -> Statement<'static> {
+    let own = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
+    equal(Expression::Named(NamedExpression::Fib(own)), Expression::String("local".into()))
+}
+
 fn port(service: &Service) -> Statement<'static> {
     let number = Expression::Number(u16::from(service.port).into());
     equal(payload(service.protocol.as_str(), "dport"), number)
@@ -310,8 +413,15 @@ fn equal<'a>(left: Expression<'a>, right: Expression<'a>) -> Statement<'a> {
 }
 
 fn conntrack(key: &'static str, bit: &'static str) -> Statement<'static> {
-    let left = Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }));
-    Statement::Match(Match { left, right: Expression::String(bit.into()), op: Operator::IN })
+    Statement::Match(Match {
+        left: conntrack_key(key),
+        right: Expression::String(bit.into()),
+        op: Operator::IN,
+    })
+}
+
+fn conntrack_key(key: &'static str) -> Expression<'static> {
+    Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }))
 }
 
 fn limit(log: &Log) -> Option<Statement<'static>> {

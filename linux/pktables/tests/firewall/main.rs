@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod closed;
 mod concurrency;
 mod errors;
 mod kill;

@@ -119,3 +119,9 @@ pub(crate) fn expect(from: &str, port: u16, name: Option<&str>) -> Result<()> {
     ensure!(found.as_deref() == name);
     Ok(())
 }
+
+/// Whether the gateway reaches its own port; the packets are judged as for [`dial`].
+pub(crate) fn dial_itself(from: &str, to: &str, port: u16) -> Result<bool> {
+    let to = SocketAddr::new(to.parse()?, port);
+    Ok(probe::connect_here(from.parse()?, to)?.is_some())
+}

@@ -13,6 +13,7 @@ fn service(text: &str) -> Service {
         policy: Policy::Drop,
         log: None,
         forward: Vec::new(),
+        scope: Scope::default(),
     }
 }
 

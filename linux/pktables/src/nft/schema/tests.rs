@@ -1,5 +1,8 @@
 use super::*;
-use crate::service::{Forward, Protocol};
+use crate::{
+    scope::Scope,
+    service::{Forward, Protocol},
+};
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
@@ -14,6 +17,7 @@ fn service(text: &str) -> Service {
         policy: Policy::Drop,
         log: None,
         forward: Vec::new(),
+        scope: Scope::default(),
     }
 }
 
@@ -98,16 +102,20 @@ fn tables_chains_and_sets_are_added_and_deleted() {
             "family": "inet", "table": "pktables", "name": name, "type": kind, "flags": ["timeout"],
         })
     };
+    let base = |name: &str, hook: &str, prio: i32| {
+        json!({ "add": { "chain": {
+            "family": "inet", "table": "pktables", "name": name,
+            "type": "filter", "hook": hook, "prio": prio, "policy": "accept",
+        } } })
+    };
     let with_counter = |mut set: Value| {
         set["stmt"] = json!([{ "counter": null }]);
         set
     };
     let expected = [
         json!({ "add": { "table": table } }),
-        json!({ "add": { "chain": {
-            "family": "inet", "table": "pktables", "name": "input",
-            "type": "filter", "hook": "input", "prio": -1, "policy": "accept",
-        } } }),
+        base("guard", "prerouting", -199),
+        base("input", "input", -1),
         json!({ "add": { "chain": chain } }),
         json!({ "flush": { "chain": chain } }),
         json!({ "add": { "set": with_counter(of("pk-ssh-4/24", "ipv4_addr")) } }),
@@ -123,6 +131,7 @@ fn tables_chains_and_sets_are_added_and_deleted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a row for each form of a service")]
 fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     let accept = |family: &str, set: &str| {
         let set = json!(set);
@@ -131,12 +140,31 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     let end = |verdict: &str| {
         rule("pk-ssh", &json!([{ "counter": { "packets": 0, "bytes": 0 } }, { verdict: null }]))
     };
-    let jump = |parts: &[Value]| {
+    let local = json!({ "match": {
+        "op": "==", "left": { "fib": { "result": "type", "flags": ["daddr"] } }, "right": "local",
+    } });
+    let jump = |before: &[Value], port: Value| {
         let last = json!({ "jump": { "target": "pk-ssh" } });
-        rule("input", &Value::from([parts, &[last]].concat()))
+        [("guard", Some(local.clone())), ("input", None)].map(|(chain, local)| {
+            let parts = before.iter().cloned().chain(local).chain([port.clone(), last.clone()]);
+            rule(chain, &parts.collect())
+        })
     };
     let port = |protocol: &str| matches(protocol, "dport", &json!(22));
-    let new = json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "new" } });
+    let states = |states: Value| json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": states } });
+    let flags = json!({ "payload": { "protocol": "tcp", "field": "flags" } });
+    let follows =
+        json!({ "match": { "op": "!=", "left": { "&": [flags, ["syn", "ack"]] }, "right": "syn" } });
+    let begun =
+        |parts: &[Value]| rule("pk-ssh", &Value::from([parts, &[json!({ "accept": null })]].concat()));
+    let exempt = |left: Value, right: Value| {
+        let matches = json!({ "match": { "op": "==", "left": left, "right": right } });
+        let mut rule = rule("pk-ssh", &json!([matches, { "accept": null }]));
+        rule["add"]["rule"]["comment"] = json!("exempt");
+        rule
+    };
+    let arrives = |name: &str| json!({ "match": { "op": "==", "left": { "meta": { "key": "iifname" } }, "right": name } });
+    let sender = |family: &str| json!({ "payload": { "protocol": family, "field": "saddr" } });
     let grants = [accept("ip", "@pk-ssh-4"), accept("ip6", "@pk-ssh-6")];
     let log = Log {
         prefix: "knock:".parse().expect("a prefix"),
@@ -145,37 +173,71 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     };
     let logged = |parts: &Value| rule("pk-ssh", parts);
     let limit = json!({ "limit": { "rate": 3, "per": "minute", "burst": 5 } });
+    let scope = Scope {
+        before_nat: true,
+        interfaces: ["eth0", "eth1"].map(|name| name.parse().expect("a name")).to_vec(),
+        exempt: ["lo", "10.0.0.0/8", "fd00::7"].map(|text| text.parse().expect("an exemption")).to_vec(),
+    };
+    let prefix = json!({ "prefix": { "addr": "10.0.0.0", "len": 8 } });
+    let plain = jump(&[], port("tcp"));
+    // name, service, its rules before the grants, after them, and its jumps
     let rows = [
-        ("plain", service("ssh"), vec![end("drop"), jump(&[port("tcp")])]),
+        ("plain", service("ssh"), vec![], vec![end("drop")], plain.to_vec()),
         (
             "UDP, accept",
             Service { protocol: Protocol::Udp, policy: Policy::Accept, ..service("ssh") },
-            vec![end("accept"), jump(&[port("udp")])],
+            vec![],
+            vec![end("accept")],
+            jump(&[], port("udp")).to_vec(),
         ),
         (
             "only new",
             Service { only_new: true, ..service("ssh") },
-            vec![end("drop"), jump(&[port("tcp"), new])],
+            vec![begun(&[follows, states(json!(["invalid", "established", "untracked"]))])],
+            vec![end("drop")],
+            plain.to_vec(),
+        ),
+        (
+            "only new, UDP",
+            Service { only_new: true, protocol: Protocol::Udp, ..service("ssh") },
+            vec![begun(&[states(json!("established"))])],
+            vec![end("drop")],
+            jump(&[], port("udp")).to_vec(),
+        ),
+        (
+            "exemptions and interfaces",
+            Service { scope, ..service("ssh") },
+            vec![
+                exempt(json!({ "meta": { "key": "iifname" } }), json!("lo")),
+                exempt(sender("ip"), prefix),
+                exempt(sender("ip6"), json!("fd00::7")),
+            ],
+            vec![end("drop")],
+            {
+                let [eth0, eth1] = ["eth0", "eth1"].map(|name| jump(&[arrives(name)], port("tcp")));
+                let [guard, input] = [0, 1].map(|chain| [eth0[chain].clone(), eth1[chain].clone()]);
+                [guard, input].concat()
+            },
         ),
         (
             "log",
             Service { log: Some(log), ..service("ssh") },
-            vec![
-                logged(&json!([limit, { "log": { "prefix": "knock:", "level": "info" } }])),
-                end("drop"),
-                jump(&[port("tcp")]),
-            ],
+            vec![],
+            vec![logged(&json!([limit, { "log": { "prefix": "knock:", "level": "info" } }])), end("drop")],
+            plain.to_vec(),
         ),
         (
             "usual log",
             Service { log: Some(Log::default()), ..service("ssh") },
-            vec![logged(&json!([{ "log": { "level": "warn" } }])), end("drop"), jump(&[port("tcp")])],
+            vec![],
+            vec![logged(&json!([{ "log": { "level": "warn" } }])), end("drop")],
+            plain.to_vec(),
         ),
     ];
-    for (row, service, rest) in rows {
+    for (row, service, before, after, jumps) in rows {
         let sets: Vec<SetName> = sets(&service).collect();
         let found = commands(|script| script.add_service(&service, &sets));
-        assert_eq!(found, [&grants[..], &rest].concat(), "{row}");
+        assert_eq!(found, [&before, &grants[..], &after, &jumps].concat(), "{row}");
     }
 }
 
@@ -203,7 +265,7 @@ fn a_forwarded_service_has_dnat_and_accept_rules() {
             &json!([
                 matches(network, "saddr", &json!(set)),
                 matches("tcp", "dport", &json!(22)),
-                local,
+                local.clone(),
                 { "dnat": { "addr": host, "family": network, "port": port } },
             ]),
         ))
@@ -219,13 +281,22 @@ fn a_forwarded_service_has_dnat_and_accept_rules() {
         ]);
         with_comment(rule("forward", &parts))
     };
+    let accept = |network: &str, set: &str| {
+        rule("pk-nas", &json!([matches(network, "saddr", &json!(set)), { "accept": null }]))
+    };
+    let jump = json!({ "jump": { "target": "pk-nas" } });
+    let not_established =
+        json!({ "match": { "op": "!=", "left": { "ct": { "key": "state" } }, "right": "established" } });
     let expected = [
         base("prerouting", "nat", -100),
         base("forward", "filter", -1),
+        accept("ip", "@pk-nas-4"),
         sent("ip", "@pk-nas-4", "192.168.1.10", 2222),
+        accept("ip6", "@pk-nas-6"),
         sent("ip6", "@pk-nas-6", "fd00::10", 2223),
         rule("pk-nas", &json!([{ "counter": { "packets": 0, "bytes": 0 } }, { "drop": null }])),
-        rule("input", &json!([matches("tcp", "dport", &json!(22)), { "jump": { "target": "pk-nas" } }])),
+        rule("guard", &json!([local, matches("tcp", "dport", &json!(22)), not_established, jump])),
+        rule("input", &json!([matches("tcp", "dport", &json!(22)), jump])),
         through("ip", "192.168.1.10", 2222),
         through("ip6", "fd00::10", 2223),
     ];
@@ -246,7 +317,8 @@ fn a_prefix_rule_is_inserted_first_in_a_reachable_family() {
     let rule = json!({ "family": "inet", "table": "pktables", "chain": "pk-nas", "expr": [masked, { "accept": null }] });
     assert_eq!(found, [json!({ "insert": { "rule": rule } })]);
     let found = commands(|script| script.insert_grants(&there, &prefix("192.0.2.0/24")));
-    assert_eq!(found.first().map(|command| &command["insert"]["rule"]["chain"]), Some(&json!("prerouting")));
+    let chains: Vec<&Value> = found.iter().map(|command| &command["insert"]["rule"]["chain"]).collect();
+    assert_eq!(chains, ["pk-nas", "prerouting"]);
     assert_eq!(commands(|script| script.insert_grants(&there, &prefix("2001:db8::/32"))), [Value::Null; 0]);
 }
 

@@ -1,0 +1,108 @@
+//! What the host does besides pkdd does not lead around the gate: connection tracking, published and redirected ports,
+//! and knocks at any port.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use pkd_netns::{
+    network::{Family, Network, net_test},
+    process::{shell, wait},
+    stranger::Stranger,
+};
+
+use crate::{
+    gateway::{KEY, TAG, now, payload},
+    scenarios::each_back_end,
+};
+
+/// Connects to the gateway from this host.
+fn reaches_itself(family: Family) -> Result<bool> {
+    Ok(pkd_netns::probe::connect_here(family.gateway(), family.ssh())?.is_some())
+}
+
+net_test!(strangers_stay_out_of_untracked_and_redirected_ports, |network| {
+    shell("nft add table inet theirs")?;
+    for chain in ["prerouting", "output"] {
+        shell(&format!(
+            "nft 'add chain inet theirs raw-{chain} {{ type filter hook {chain} priority raw; }}'"
+        ))?;
+    }
+    shell("nft 'add chain inet theirs nat { type nat hook prerouting priority dstnat; }'")?;
+    each_back_end(network, |gateway| {
+        let stranger = Stranger::start(&[22, 2222, 8080])?;
+        gateway.configure(
+            "[service.ssh]\nport = 22\nseconds = 600\n[service.published]\nport = 8080\nseconds = 600\n\
+             [user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'published']\n",
+        )?;
+        ensure!(gateway.reload()?);
+        stranger.more(12)?;
+        for (chain, side) in [("raw-prerouting", "dport"), ("raw-output", "sport")] {
+            shell(&format!("nft add rule inet theirs {chain} tcp {side} 22 notrack"))?;
+            stranger.more(12)?;
+        }
+        for family in Family::BOTH {
+            gateway.is_closed(family)?;
+            gateway.knock(family)?;
+            gateway.is_open(family)?;
+        }
+        // An untracked answer would not be redirected back.
+        shell("nft flush chain inet theirs raw-prerouting && nft flush chain inet theirs raw-output")?;
+        shell("nft 'add rule inet theirs nat tcp dport { 2222, 8080 } redirect to :22'")?;
+        for family in Family::BOTH {
+            for port in [2222, 8080] {
+                let to = SocketAddr::new(family.gateway(), port);
+                wait("the redirected port", || gateway.network.banner(family.client(), to), Option::is_some)?;
+                ensure!(gateway.network.banner(family.other(), to)?.is_none());
+            }
+        }
+        stranger.more(12)?;
+        shell("nft flush chain inet theirs nat")?;
+        stranger.finish().map(drop)
+    })
+});
+
+net_test!(the_host_itself_and_exempt_sources_need_no_knock, |network| {
+    each_back_end(network, |gateway| {
+        let users =
+            "[service.ssh]\nport = 22\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n";
+        // options of the gate, whether the client and its other address get in
+        let rows = [
+            ("", [false, false]),
+            ("exempt = ['192.0.2.2', '2001:db8::2']\n", [true, false]),
+            ("exempt = ['192.0.2.8/29', '2001:db8::8/125']\n", [false, true]),
+            ("exempt = ['gw']\n", [true, true]),
+            ("interfaces = ['gw']\n", [false, false]),
+            ("interfaces = ['other']\n", [true, true]),
+            ("interfaces = ['gw', 'other']\nexempt = ['192.0.2.9', '2001:db8::9']\n", [false, true]),
+            ("", [false, false]),
+        ];
+        for (gate, [client, other]) in rows {
+            gateway.configure(&format!("{gate}{users}"))?;
+            ensure!(gateway.reload()?, "{gate}: {:?}", gateway.lines());
+            for family in Family::BOTH {
+                let connects =
+                    |from| Ok::<_, anyhow::Error>(gateway.network.banner(from, family.ssh())?.is_some());
+                ensure!(connects(family.client())? == client, "{gate}: {family:?}");
+                ensure!(connects(family.other())? == other, "{gate}: {family:?}, the other address");
+                ensure!(reaches_itself(family)?, "{gate}: {family:?}, the host itself");
+            }
+        }
+        Ok(())
+    })
+});
+
+net_test!(a_knock_may_go_to_the_port_of_a_guarded_service, |network: &Network| {
+    each_back_end(network, |gateway| {
+        gateway.configure(
+            "[service.ssh]\nport = 22\nseconds = 600\n[service.vpn]\nprotocol = 'udp'\nport = 40000\n\
+             [user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'vpn']\n",
+        )?;
+        ensure!(gateway.reload()?);
+        for (nonce, family) in (1..).zip(Family::BOTH) {
+            gateway.is_closed(family)?;
+            gateway.expect("accept", family, &payload(KEY, TAG, now()?, nonce)?)?;
+            gateway.is_open(family)?;
+        }
+        Ok(())
+    })
+});
