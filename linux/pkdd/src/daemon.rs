@@ -24,6 +24,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use pkd_packet::Datagram;
+use pktables::Change;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     control::{self, Query, Request},
     date::now,
     engine::{Decision, Engine},
-    firewall::{self, FirewallBackend, reconcile},
+    firewall::{self, FirewallBackend, Found, reconcile},
     floor::{Saved, Saver},
     journal::Journal,
     nflog::{Nflog, Received},
@@ -45,6 +46,8 @@ use crate::{
 
 /// Interval of the log's summary lines and of expiring grants.
 const TICK: Duration = Duration::from_secs(1);
+/// The shortest time between two tries to repair the firewall.
+const RETRY: Duration = Duration::from_millis(250);
 /// Interval of checking the rules, compacting the journal and writing the metrics.
 const SLOW_TICK: Duration = Duration::from_secs(10);
 /// Reads from NFLOG before signals and requests get their turn.
@@ -97,6 +100,7 @@ struct Daemon {
     ignored: Ignored,
     overruns: u64,
     health: Health,
+    next_retry: Instant,
     next_tick: Instant,
     next_slow_tick: Instant,
     _lock: Flock<File>,
@@ -191,6 +195,7 @@ impl Daemon {
             ignored: Ignored::default(),
             overruns: 0,
             health: Health::default(),
+            next_retry: Instant::now(),
             next_tick: Instant::now(),
             next_slow_tick: Instant::now(),
             _lock: lock,
@@ -202,17 +207,28 @@ impl Daemon {
     /// Waits for packets, signals, requests or the next tick, and handles them.
     fn wait(&mut self) -> Result<()> {
         let begin = Instant::now();
-        let next = self.next_tick.min(self.next_slow_tick).saturating_duration_since(begin);
+        let mut next = self.next_tick.min(self.next_slow_tick);
+        if self.health.firewall.is_some() {
+            next = next.min(self.next_retry);
+        }
+        let next = next.saturating_duration_since(begin);
         let timeout = PollTimeout::try_from(next + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut sources = [
+        let mut sources = vec![
             PollFd::new(self.nflog.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.wake.as_fd(), PollFlags::POLLIN),
         ];
+        sources.extend(self.firewall.notifications().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut sources, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for packets"),
         }
         self.receive()?;
+        self.retry();
+        match self.firewall.was_notified() {
+            Ok(true) => self.check(),
+            Ok(false) => {}
+            Err(error) => record_error::<()>(&mut self.health.firewall, Err(error)),
+        }
         self.signals.drain();
         if self.signals.reload.swap(false, Ordering::Relaxed) {
             self.reload();
@@ -302,6 +318,9 @@ impl Daemon {
             if let Some(line) = self.ignored.line(instant) {
                 log(&line);
             }
+            if self.health.firewall.is_none() && self.firewall.needs_polling() {
+                self.check();
+            }
             if self.firewall.needs_expiry() {
                 let result = self.firewall.expire();
                 record_error(&mut self.health.firewall, result);
@@ -315,8 +334,8 @@ impl Daemon {
             {
                 log(&format!("cannot compact the journal: {error}"));
             }
-            if !self.firewall.is_installed(&config) || self.health.firewall.is_some() {
-                self.repair(&config);
+            if self.health.firewall.is_none() {
+                self.check();
             }
             if let Some(path) = &config.gate.metrics
                 && let Err(error) = atomic_file::replace(path, PUBLIC, self.status().metrics().as_bytes())
@@ -326,11 +345,33 @@ impl Daemon {
         }
     }
 
+    /// Tries again, some time after the firewall has refused a change. Until then, a knock's grant is missing.
+    fn retry(&mut self) {
+        let now = Instant::now();
+        if self.health.firewall.is_some() && now >= self.next_retry {
+            let config = self.engine.config().clone();
+            self.repair(&config);
+            self.next_retry = now + RETRY;
+        }
+    }
+
+    /// Looks whether another program has changed the rules, and repairs them.
+    fn check(&mut self) {
+        let config = self.engine.config().clone();
+        match self.firewall.check(&config) {
+            Ok(Found::Intact) => {}
+            Ok(Found::Damaged) => self.repair(&config),
+            Err(error) => record_error::<()>(&mut self.health.firewall, Err(error)),
+        }
+    }
+
     /// Restores rules that another program has removed, or retries after the firewall has refused a change.
     fn repair(&mut self, config: &Config) {
         match self.firewall.install(config, &service_list(&config.gate)) {
-            Ok(()) => {
-                log("restored the rules: the firewall had lost some or refused a change");
+            Ok(change) => {
+                if change == Change::Made || self.health.firewall.is_some() {
+                    log("restored the rules: the firewall had lost some or refused a change");
+                }
                 self.health.firewall = None;
                 self.reconcile();
             }

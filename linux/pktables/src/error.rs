@@ -48,6 +48,11 @@ pub enum Error {
         /// The error of the kernel.
         error: io::Error,
     },
+    /// Another process holds this table, so only that process can change it.
+    TableInUse {
+        /// The table, of family `inet`.
+        table: String,
+    },
     /// Other programs kept changing the ruleset for this long.
     Busy(Duration),
     /// Another command holds the lock for too long.
@@ -95,6 +100,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error of the kernel, if it is one.
+    #[cfg(feature = "rules")]
+    pub(crate) fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            Self::NotPermitted => Some(rustix::io::Errno::PERM),
+            Self::Kernel { error, .. } => rustix::io::Errno::from_io_error(error),
+            _ => None,
+        }
+    }
+
     pub(crate) fn no_forward(service: &ServiceName, address: IpAddr) -> Self {
         Self::NoForward { service: service.clone(), family: if address.is_ipv4() { "IPv4" } else { "IPv6" } }
     }
@@ -116,6 +131,9 @@ impl fmt::Display for Error {
                 f.write_str("permission denied; changing the firewall needs root (CAP_NET_ADMIN)")
             }
             Self::Kernel { action, .. } => write!(f, "cannot {action}"),
+            Self::TableInUse { table } => {
+                write!(f, "table inet {table} belongs to a running process: stop the other pkdd")
+            }
             Self::Busy(limit) => {
                 write!(f, "the firewall kept changing for {} s; gave up", limit.as_secs())
             }
@@ -183,6 +201,10 @@ mod tests {
             (Error::UnsuitableSet { set: "s".into(), why: "is unfit" }, "set s is unfit"),
             (Error::NotPermitted, "permission denied; changing the firewall needs root (CAP_NET_ADMIN)"),
             (Error::Kernel { action: "look", error: told() }, "cannot look: told"),
+            (
+                Error::TableInUse { table: "t".into() },
+                "table inet t belongs to a running process: stop the other pkdd",
+            ),
             (Error::Busy(Duration::from_secs(10)), "the firewall kept changing for 10 s; gave up"),
             (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is locked by me; gave up waiting"),
             (Error::Lock { path: "/l".into(), error: told() }, "cannot lock /l: told"),

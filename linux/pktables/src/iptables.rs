@@ -6,6 +6,7 @@ pub(crate) mod save;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -51,12 +52,16 @@ impl Family {
 
     /// Reads all tables at once, because iptables-legacy creates a table that is asked for by name.
     fn read(self) -> Result<Saved, Error> {
+        Ok(Saved::parse(&self.text()?))
+    }
+
+    fn text(self) -> Result<String, Error> {
         let program = match self {
             Self::V4 => "iptables-save",
             Self::V6 => "ip6tables-save",
         };
         let output = program::output(program, &["-c"])?;
-        Ok(Saved::parse(&String::from_utf8_lossy(&output)))
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// Applies a change, if there is one. Each table is changed completely or not at all.
@@ -130,6 +135,31 @@ impl Iptables {
             }
         }
         Ok(false)
+    }
+
+    /// A number that changes with the rules of all programs, but not with counters.
+    ///
+    /// # Errors
+    /// iptables refuses.
+    pub fn fingerprint(&self) -> Result<u64, Error> {
+        let mut hasher = DefaultHasher::new();
+        for family in Family::all() {
+            family.text()?.lines().filter(|line| !line.starts_with('#')).for_each(|line| {
+                // `:CHAIN POLICY [packets:bytes]` and `[packets:bytes] -A CHAIN …`
+                let line = line.split_once("] -A ").map_or(line, |(_, rule)| rule);
+                line.split(" [").next().hash(&mut hasher);
+            });
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Whether the programs use nftables, so that [`Watch`](crate::Watch) sees their changes.
+    ///
+    /// # Errors
+    /// iptables cannot be run.
+    pub fn is_nftables(&self) -> Result<bool, Error> {
+        let version = program::output("iptables", &["--version"])?;
+        Ok(String::from_utf8_lossy(&version).contains("nf_tables"))
     }
 
     /// Changes all families or none.

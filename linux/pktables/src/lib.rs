@@ -28,6 +28,8 @@ mod firewall;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "rules")]
+mod held;
 mod invalid;
 #[cfg(feature = "rules")]
 mod iptables;
@@ -44,11 +46,15 @@ mod scope;
 mod service;
 mod sets;
 pub mod time;
+#[cfg(feature = "rules")]
+mod watch;
 
 #[cfg(feature = "rules")]
 pub use backend::Backend;
 pub use error::Error;
 pub use firewall::{Change, Firewall, Grant, Listing};
+#[cfg(feature = "rules")]
+pub use held::{Capture, HeldTable, Protection};
 pub use invalid::Invalid;
 #[cfg(feature = "rules")]
 pub use iptables::Iptables;
@@ -60,3 +66,5 @@ pub use nft::{Nft, TABLE};
 pub use scope::{Exempt, Interface, Scope};
 pub use service::{Forward, Policy, Port, Protocol, Service, ServiceName};
 pub use sets::{Element, SetPath, Sets};
+#[cfg(feature = "rules")]
+pub use watch::Watch;

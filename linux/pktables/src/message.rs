@@ -17,6 +17,30 @@ pub(crate) mod kind {
     const fn of_nftables(kind: u16) -> u16 {
         NFTABLES << 8 | kind
     }
+    /// `NFT_MSG_NEWTABLE`.
+    #[cfg(feature = "rules")]
+    pub(crate) const NEW_TABLE: u16 = of_nftables(0);
+    /// `NFT_MSG_GETTABLE`.
+    #[cfg(feature = "rules")]
+    pub(crate) const GET_TABLE: u16 = of_nftables(1);
+    /// `NFT_MSG_DELTABLE`.
+    #[cfg(feature = "rules")]
+    pub(crate) const DELETE_TABLE: u16 = of_nftables(2);
+    /// `NFT_MSG_NEWCHAIN`.
+    #[cfg(feature = "rules")]
+    pub(crate) const NEW_CHAIN: u16 = of_nftables(3);
+    /// `NFT_MSG_GETCHAIN`.
+    #[cfg(feature = "rules")]
+    pub(crate) const GET_CHAIN: u16 = of_nftables(4);
+    /// `NFT_MSG_NEWRULE`.
+    #[cfg(feature = "rules")]
+    pub(crate) const NEW_RULE: u16 = of_nftables(6);
+    /// `NFT_MSG_GETRULE`.
+    #[cfg(feature = "rules")]
+    pub(crate) const GET_RULE: u16 = of_nftables(7);
+    /// `NFT_MSG_NEWSET`.
+    #[cfg(feature = "rules")]
+    pub(crate) const NEW_SET: u16 = of_nftables(9);
     /// `NFT_MSG_GETSET`.
     pub(crate) const GET_SET: u16 = of_nftables(10);
     /// `NFT_MSG_NEWSETELEM`.
@@ -25,6 +49,9 @@ pub(crate) mod kind {
     pub(crate) const GET_ELEMENT: u16 = of_nftables(13);
     /// `NFT_MSG_DELSETELEM`.
     pub(crate) const DELETE_ELEMENT: u16 = of_nftables(14);
+    /// `NFT_MSG_NEWGEN`.
+    #[cfg(feature = "rules")]
+    pub(crate) const NEW_GENERATION: u16 = of_nftables(15);
     /// `NFT_MSG_GETGEN`.
     pub(crate) const GET_GENERATION: u16 = of_nftables(16);
 }
@@ -35,7 +62,10 @@ pub(crate) mod attribute {
     pub(crate) const BATCH_GENERATION: u16 = 1;
     /// `NFTA_GEN_ID`.
     pub(crate) const GENERATION: u16 = 1;
-    /// `NFTA_SET_TABLE`, `NFTA_SET_ELEM_LIST_TABLE`.
+    /// `NFTA_TABLE_FLAGS`.
+    #[cfg(feature = "rules")]
+    pub(crate) const TABLE_FLAGS: u16 = 2;
+    /// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`, `NFTA_SET_TABLE`, `NFTA_SET_ELEM_LIST_TABLE`.
     pub(crate) const TABLE: u16 = 1;
     /// `NFTA_SET_NAME`, `NFTA_SET_ELEM_LIST_SET`.
     pub(crate) const SET: u16 = 2;
@@ -89,6 +119,11 @@ impl Message {
     pub(crate) fn frame(kind: u16, attributes: &[DefaultNla]) -> Self {
         let [high, low] = kind::NFTABLES.to_be_bytes();
         Self { kind, header: [0, 0, high, low], attributes: emitted(attributes) }
+    }
+
+    #[cfg(feature = "rules")]
+    pub(crate) fn kind(&self) -> u16 {
+        self.kind
     }
 
     pub(crate) fn attributes(&self) -> Attributes<'_> {

@@ -64,6 +64,13 @@ impl Connection {
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
+    /// The number that the kernel knows the socket by.
+    #[cfg(feature = "rules")]
+    pub(crate) fn port(&self) -> Result<u32, Errno> {
+        let address = rustix::net::getsockname(&self.socket)?;
+        netlink::SocketAddrNetlink::try_from(address).map(|address| address.pid())
+    }
+
     /// Sends several requests at once. Each gets one message as answer.
     pub(crate) fn request<const N: usize>(&mut self, requests: [Message; N]) -> Result<[Reply; N], Errno> {
         let mut bytes = Vec::new();
@@ -116,30 +123,33 @@ impl Connection {
         }
     }
 
-    /// Commits all operations or none, and only if the ruleset is still of this generation.
+    /// Commits all operations, of which there must be one, or none, and only if the ruleset is still of this generation.
     pub(crate) fn commit(&mut self, generation: Generation, operations: Vec<Operation>) -> Result<(), Abort> {
         let mut bytes = Vec::new();
         let generation = DefaultNla::new(attribute::BATCH_GENERATION, generation.0.to_be_bytes().to_vec());
         let begin = Message::frame(kind::BATCH_BEGIN, &[generation]);
         let begin = self.append(&mut bytes, begin, NLM_F_REQUEST);
-        let mut waiting = Vec::with_capacity(operations.len());
-        for Operation { message, flags } in operations {
-            waiting.push(self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags));
+        // Errors are always answered. One acknowledgement at the end is enough: many would not fit into the socket's buffer.
+        let last = operations.len().checked_sub(1);
+        let mut end = begin;
+        for (index, Operation { message, flags }) in operations.into_iter().enumerate() {
+            let acknowledge = if Some(index) == last { NLM_F_ACK } else { 0 };
+            end = self.append(&mut bytes, message, NLM_F_REQUEST | acknowledge | flags);
         }
-        self.append(&mut bytes, Message::frame(kind::BATCH_END, &[]), NLM_F_REQUEST);
+        let after = self.append(&mut bytes, Message::frame(kind::BATCH_END, &[]), NLM_F_REQUEST);
         self.send(&bytes).map_err(Abort::Refused)?;
         let mut outcome = None;
-        while !waiting.is_empty() {
+        let mut is_over = false;
+        while !is_over {
             self.receive(|header, payload| {
                 let NetlinkPayload::Error(error) = payload else { return };
-                let found = waiting.iter().position(|sequence| *sequence == header.sequence_number);
-                match found {
-                    Some(place) => drop(waiting.swap_remove(place)),
-                    // An error of the batch concerns all operations, and may be the only one.
-                    None if header.sequence_number == begin => waiting.clear(),
-                    None => return,
+                let number = header.sequence_number;
+                // An error of the batch concerns all operations, and may be the only one.
+                is_over |= number == end || number == begin;
+                // Sequence numbers wrap around.
+                if number.wrapping_sub(begin) <= after.wrapping_sub(begin) {
+                    outcome = outcome.or(errno(error.raw_code()));
                 }
-                outcome = outcome.or(errno(error.raw_code()));
             })
             .map_err(Abort::Refused)?;
         }

@@ -18,7 +18,7 @@ use crate::{
     lock::{self, Guard},
     program,
     service::{Service, ServiceName},
-    sets::{SetPath, Sets},
+    sets::{SetPath, Sets, refused},
 };
 
 use ruleset::Ruleset;
@@ -26,6 +26,9 @@ pub use schema::TABLE;
 use schema::{FORWARD, GUARD, INPUT, PREROUTING, Script, SetName};
 
 const PROGRAM: &str = "nft";
+
+/// `NFT_TABLE_F_DORMANT`: the table is switched off. Adding it without the flag switches it on.
+const DORMANT: u32 = 1;
 
 /// Services in the table `inet pktables` of the network namespace in which it was opened.
 ///
@@ -57,6 +60,30 @@ impl Nft {
     /// The kernel refuses.
     pub fn is_in_use(&mut self) -> Result<bool, Error> {
         Ok(!self.sets.names(TABLE)?.is_empty())
+    }
+
+    /// The number by which [`Watch`](crate::Watch) recognizes changes of grants that this value makes.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn port(&self) -> Result<u32, Error> {
+        self.sets.port()
+    }
+
+    /// A number that changes with the rules of all services, but not with grants and counters. `nft` is not run.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn fingerprint(&mut self) -> Result<u64, Error> {
+        self.sets.fingerprint(TABLE)
+    }
+
+    /// The grants of all services, without running `nft`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn grants(&mut self) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+        self.sets.grants(TABLE)
     }
 
     /// The sets of a service; none if there is no such service.
@@ -118,7 +145,9 @@ impl Firewall for Nft {
         let wanted: Vec<SetName> = schema::sets(service).collect();
         let complete = wanted.iter().all(|set| there.contains(set));
         let matches = |found: ruleset::Parsed| found.service == *service;
-        let is_attached = ruleset.is_attached();
+        // nft before 1.0.8 does not list the flags as JSON.
+        let flags = self.sets.table_flags(TABLE).map_err(|errno| refused("find a table", errno))?;
+        let is_attached = ruleset.is_attached() && flags.is_none_or(|flags| flags & DORMANT == 0);
         if complete && is_attached && ruleset.service(&service.name).is_ok_and(matches) {
             return Ok(Change::AlreadySo);
         }
@@ -225,16 +254,7 @@ impl Firewall for Nft {
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
         let _guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
-        let mut grants: BTreeMap<ServiceName, Vec<Grant>> = BTreeMap::new();
-        for text in self.sets.names(TABLE)? {
-            let Some(set) = SetName::parse(&text) else { continue };
-            let elements = self.sets.list(SetPath { table: TABLE, set: &text })?;
-            let own = grants.entry(set.service).or_default();
-            own.extend(elements.into_iter().filter_map(|element| {
-                let address = IpNet::new(element.address, set.length).ok()?;
-                Some(Grant { address, left: element.left, packets: element.packets })
-            }));
-        }
+        let mut grants = self.grants()?;
         let mut listings = Vec::new();
         for name in ruleset.services() {
             let found = ruleset.service(&name)?;

@@ -1,10 +1,17 @@
 //! Grants as elements of nftables sets, changed over netlink without starting a program.
 
+#[cfg(feature = "rules")]
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher},
+};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "rules")]
+use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
 use rustix::io::Errno;
 
@@ -15,6 +22,8 @@ use crate::{
     message::{Attributes, Message, attribute, kind, nested, text},
     netlink::{Abort, Connection, Generation, Operation, Reply},
 };
+#[cfg(feature = "rules")]
+use crate::{firewall::Grant, nft::schema::SetName, service::ServiceName};
 
 /// How long to retry while other programs change the ruleset between reading and changing it.
 const MAX_RETRY: Duration = Duration::from_secs(10);
@@ -23,7 +32,7 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 const SET_INTERVAL: u32 = 4;
 
 /// `NFT_SET_TIMEOUT`.
-const SET_TIMEOUT: u32 = 16;
+pub(crate) const SET_TIMEOUT: u32 = 16;
 
 /// A set in a table of family `inet`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +209,112 @@ impl Sets {
         Ok(ours.filter_map(|attributes| attributes.text(attribute::SET)).map(str::to_owned).collect())
     }
 
+    /// The grants in the sets of a table that are named as those of [`Nft`](crate::Nft).
+    #[cfg(feature = "rules")]
+    pub(crate) fn grants(&mut self, table: &str) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+        let mut grants: BTreeMap<ServiceName, Vec<Grant>> = BTreeMap::new();
+        for text in self.names(table)? {
+            let Some(set) = SetName::parse(&text) else { continue };
+            let elements = match self.list(SetPath { table, set: &text }) {
+                // Removed since its name was listed.
+                Err(Error::NoSet { .. }) => Vec::new(),
+                elements => elements?,
+            };
+            grants.entry(set.service).or_default().extend(elements.into_iter().filter_map(|element| {
+                let address = IpNet::new(element.address, set.length).ok()?;
+                Some(Grant { address, left: element.left, packets: element.packets })
+            }));
+        }
+        Ok(grants)
+    }
+
+    /// The number by which [`Watch`](crate::Watch) recognizes the changes of this socket.
+    #[cfg(feature = "rules")]
+    pub(crate) fn port(&self) -> Result<u32, Error> {
+        self.connection.port().map_err(|errno| refused("find the port of a socket", errno))
+    }
+
+    /// A number that changes with the chains and rules of a table, but not with counters and elements of sets.
+    #[cfg(feature = "rules")]
+    pub(crate) fn fingerprint(&mut self, table: &str) -> Result<u64, Error> {
+        let failed = |errno| refused("list the rules of a table", errno);
+        let mut hasher = DefaultHasher::new();
+        let name = [text(attribute::TABLE, table)];
+        let [found] = self.request([Message::new(kind::GET_TABLE, &name)])?;
+        match found {
+            Ok(found) => found.attributes().bytes(attribute::TABLE_FLAGS).hash(&mut hasher),
+            Err(Errno::NOENT) => return Ok(0),
+            Err(errno) => return Err(failed(errno)),
+        }
+        for list in [kind::GET_CHAIN, kind::GET_RULE] {
+            let messages = match self.connection.dump(&Message::new(list, &name)) {
+                Err(Errno::NOENT) => return Ok(0),
+                answer => answer.map_err(failed)?,
+            };
+            for message in &messages {
+                let attributes = message.attributes();
+                // Some kernels ignore the filter.
+                if attributes.text(attribute::TABLE) == Some(table) {
+                    fingerprint_of(list, attributes, &mut hasher);
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Whether a table exists.
+    #[cfg(feature = "rules")]
+    pub(crate) fn has_table(&mut self, table: &str) -> Result<bool, Errno> {
+        self.table_flags(table).map(|flags| flags.is_some())
+    }
+
+    /// The flags of a table, if it exists.
+    #[cfg(feature = "rules")]
+    pub(crate) fn table_flags(&mut self, table: &str) -> Result<Option<u32>, Errno> {
+        let question = Message::new(kind::GET_TABLE, &[text(attribute::TABLE, table)]);
+        let [answer] = self.connection.request([question])?;
+        match answer {
+            Ok(found) => Ok(Some(found.attributes().u32(attribute::TABLE_FLAGS).unwrap_or_default())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether this process may change the ruleset at all.
+    #[cfg(feature = "rules")]
+    pub(crate) fn may_change(&mut self) -> Result<bool, Errno> {
+        let [answer] = self.connection.request([get_generation()])?;
+        let number = answer?.attributes().u32(attribute::GENERATION).ok_or(Errno::BADMSG)?;
+        // There is no table without a name.
+        let message = Message::new(kind::DELETE_TABLE, &[text(attribute::TABLE, "")]);
+        match self.connection.commit(Generation(number), vec![Operation { message, flags: 0 }]) {
+            Ok(()) | Err(Abort::Outdated | Abort::Refused(Errno::NOENT)) => Ok(true),
+            Err(Abort::Refused(Errno::PERM)) => Ok(false),
+            Err(Abort::Refused(errno)) => Err(errno),
+        }
+    }
+
+    /// Commits what `operations` says about the current ruleset, and asks again if that has changed meanwhile. `None`: nothing
+    /// has to be changed.
+    #[cfg(feature = "rules")]
+    pub(crate) fn transaction(
+        &mut self,
+        operations: impl Fn(&mut Self) -> Result<Option<Vec<Operation>>, Errno>,
+    ) -> Result<Change, Errno> {
+        let start = Instant::now();
+        loop {
+            let [answer] = self.connection.request([get_generation()])?;
+            let number = answer?.attributes().u32(attribute::GENERATION).ok_or(Errno::BADMSG)?;
+            let Some(operations) = operations(self)? else { return Ok(Change::AlreadySo) };
+            match self.connection.commit(Generation(number), operations) {
+                Ok(()) => return Ok(Change::Made),
+                Err(Abort::Outdated) if start.elapsed() < MAX_RETRY => {}
+                Err(Abort::Outdated) => return Err(Errno::AGAIN),
+                Err(Abort::Refused(errno)) => return Err(errno),
+            }
+        }
+    }
+
     /// Retries until the ruleset did not change between reading and changing it.
     fn retry(
         &mut self,
@@ -250,6 +365,28 @@ impl Sets {
 
     fn request<const N: usize>(&mut self, questions: [Message; N]) -> Result<[Reply; N], Error> {
         self.connection.request(questions).map_err(|errno| refused("query nftables", errno))
+    }
+}
+
+/// What makes a chain or a rule what it is.
+#[cfg(feature = "rules")]
+fn fingerprint_of(list: u16, attributes: Attributes<'_>, hasher: &mut impl Hasher) {
+    if list == kind::GET_CHAIN {
+        // NFTA_CHAIN_NAME, _HOOK, _POLICY and _TYPE.
+        for attribute in [3, 4, 5, 7] {
+            attributes.bytes(attribute).hash(hasher);
+        }
+        return;
+    }
+    // NFTA_RULE_CHAIN and NFTA_RULE_EXPRESSIONS.
+    attributes.bytes(2).hash(hasher);
+    let expressions = attributes.nested(4).into_iter();
+    for expression in expressions.flat_map(|list| list.all_nested(attribute::LIST_ITEM)) {
+        let name = expression.text(attribute::EXPRESSION_NAME);
+        name.hash(hasher);
+        if name != Some("counter") {
+            expression.bytes(attribute::EXPRESSION_DATA).hash(hasher);
+        }
     }
 }
 
@@ -333,7 +470,7 @@ fn failed(path: SetPath<'_>, action: &'static str, errno: Errno) -> Error {
     }
 }
 
-fn refused(action: &'static str, errno: Errno) -> Error {
+pub(crate) fn refused(action: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::PERM => Error::NotPermitted,
         errno => Error::Kernel { action, error: errno.into() },

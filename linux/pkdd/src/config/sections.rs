@@ -221,13 +221,13 @@ impl GateSection {
         let mut scope = Scope::default();
         scope.before_nat = true;
         for text in &self.interfaces {
-            let invalid = |error: Invalid| GATE.invalid("interfaces", text, error.why);
+            let invalid = |error: Invalid| GATE.invalid("interfaces", text, error.why());
             scope.interfaces.push(text.parse().map_err(invalid)?);
         }
         for text in &self.exempt {
             scope
                 .exempt
-                .push(text.parse().map_err(|error: Invalid| GATE.invalid("exempt", text, error.why))?);
+                .push(text.parse().map_err(|error: Invalid| GATE.invalid("exempt", text, error.why()))?);
         }
         scope.exempt.push(Exempt::loopback());
         Ok(scope)

@@ -1,6 +1,6 @@
 //! The interface to a firewall.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, os::fd::BorrowedFd, path::Path, time::Duration};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -19,14 +19,25 @@ pub struct ActiveGrant {
     pub left: Option<Duration>,
 }
 
+/// The result of [`FirewallBackend::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The rules are there.
+    Intact,
+    /// Rules are missing or have changed: [`install`](FirewallBackend::install) repairs them, then the grants of knocks
+    /// have to be made again.
+    Damaged,
+}
+
 /// Rules and grants of one firewall.
 pub trait FirewallBackend {
     /// Guards the configured services and passes possible knocks to pkdd. Removes the guards of services that only an
-    /// earlier configuration had; `list` is the file with their names.
+    /// earlier configuration had; `list` is the file with their names. Grants stay, also those that the rules have lost,
+    /// if the firewall keeps them elsewhere.
     ///
     /// # Errors
     /// The firewall refuses. Changes made so far stay, and guarded services stay guarded.
-    fn install(&mut self, config: &Config, list: &Path) -> Result<()>;
+    fn install(&mut self, config: &Config, list: &Path) -> Result<Change>;
 
     /// Removes everything that [`install`](Self::install) has made.
     ///
@@ -34,8 +45,24 @@ pub trait FirewallBackend {
     /// The firewall refuses.
     fn clear(&mut self, list: &Path) -> Result<()>;
 
-    /// Whether the rules made by [`install`](Self::install) are still there, as far as a cheap check shows.
-    fn is_installed(&mut self, config: &Config) -> bool;
+    /// Becomes readable when a program has changed the firewall; `None`: the firewall does not notify.
+    fn notifications(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Reads the notifications. Whether the rules or grants may have been changed by another program.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn was_notified(&mut self) -> Result<bool>;
+
+    /// Whether changes are only found by a [`check`](Self::check) each second.
+    fn needs_polling(&self) -> bool;
+
+    /// Compares the rules with those that [`install`](Self::install) has made, and follows changes of grants that other
+    /// programs have made.
+    ///
+    /// # Errors
+    /// The firewall refuses.
+    fn check(&mut self, config: &Config) -> Result<Found>;
 
     /// Lets an address reach a service. An existing grant is never shortened.
     ///

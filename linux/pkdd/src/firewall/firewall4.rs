@@ -1,12 +1,12 @@
 //! Grants in the sets of OpenWrt's firewall4. The package `pkd` makes firewall4 create these sets, the rules that use
 //! them, and the rules that pass knocks to pkdd. pkdd only fills the sets and starts no programs.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, os::fd::BorrowedFd, path::Path, time::Duration};
 
 use anyhow::Result;
 use pktables::{Change, Error, ServiceName, SetPath, Sets};
 
-use super::{ActiveGrant, FirewallBackend};
+use super::{ActiveGrant, FirewallBackend, Found};
 use crate::config::{Config, ServiceConfig};
 
 /// firewall4's table, of the family `inet`.
@@ -30,21 +30,33 @@ impl Firewall4 {
 }
 
 impl FirewallBackend for Firewall4 {
-    fn install(&mut self, _: &Config, _: &Path) -> Result<()> {
-        Ok(())
+    fn install(&mut self, _: &Config, _: &Path) -> Result<Change> {
+        Ok(Change::Made)
     }
 
     fn clear(&mut self, _: &Path) -> Result<()> {
         Ok(())
     }
 
-    fn is_installed(&mut self, config: &Config) -> bool {
-        let names = self.sets.names(TABLE).unwrap_or_default();
+    fn notifications(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn was_notified(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn needs_polling(&self) -> bool {
+        false
+    }
+
+    fn check(&mut self, config: &Config) -> Result<Found> {
+        let names = self.sets.names(TABLE)?;
         let is_running = config.services.keys().all(|service| names.contains(&set(service, true)));
         // There is nothing to do while firewall4 is stopped. After a start its sets are empty.
         let has_started = is_running && self.was_stopped;
         self.was_stopped = !is_running;
-        !has_started
+        Ok(if has_started { Found::Damaged } else { Found::Intact })
     }
 
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-pub use backend::{ActiveGrant, FirewallBackend};
+pub use backend::{ActiveGrant, FirewallBackend, Found};
 use firewall4::Firewall4;
 #[cfg(feature = "rules")]
 use pktables_backend::PktablesBackend;

@@ -1,22 +1,84 @@
 //! pkdd's own rules on nftables or iptables, made with pktables.
+//!
+//! Services have the rules of pktables, so that `pktables list`, `add` and `delete` work with them. Beside these stands a
+//! table that nobody else can change while pkdd runs, with the same guards and grants, and with the rules that pass knocks to
+//! pkdd. A packet has to pass both, so neither `nft flush ruleset` nor `iptables -F` opens a port or makes pkdd deaf, while
+//! what pkdd has to repair is repaired.
 
-use std::{fs, io, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
-use pktables::{Backend, Change, Firewall, ServiceName, Sets};
-
-use super::{
-    ActiveGrant, FirewallBackend,
-    nflog_rules::{self, NflogRules},
+use pktables::{
+    Backend, Capture, Change, Error, Firewall, Grant, HeldTable, Iptables, Nft, Protection, Service,
+    ServiceName, TABLE, Watch,
 };
-use crate::config::{Config, ServiceConfig};
 
-/// pktables' services, and the rules that pass knocks to pkdd.
+use super::{ActiveGrant, FirewallBackend, Found, nflog_rules};
+use crate::{
+    config::{Config, ServiceConfig},
+    report::log,
+};
+
+/// The held table.
+const HELD: &str = "pkdd";
+
+/// How often rules are installed again if another program removes them at once.
+const MOST_PASSES: usize = 5;
+
+/// The tables of iptables-nft.
+const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
+
+/// pktables' rules of one kind.
+enum Rules {
+    Nft(Nft),
+    Iptables(Iptables),
+}
+
+impl Rules {
+    fn firewall(&mut self) -> &mut dyn Firewall {
+        match self {
+            Self::Nft(nft) => nft,
+            Self::Iptables(iptables) => iptables,
+        }
+    }
+
+    fn fingerprint(&mut self) -> Result<u64, Error> {
+        match self {
+            Self::Nft(nft) => nft.fingerprint(),
+            Self::Iptables(iptables) => iptables.fingerprint(),
+        }
+    }
+
+    fn grants(&mut self) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+        match self {
+            Self::Nft(nft) => nft.grants(),
+            Self::Iptables(iptables) => {
+                let listings = iptables.list()?.into_iter();
+                Ok(listings.map(|listing| (listing.service.name, listing.grants)).collect())
+            }
+        }
+    }
+}
+
+/// pktables' services, and the held table.
 pub struct PktablesBackend {
-    firewall: Box<dyn Firewall>,
-    backend: Backend,
-    /// For cheap checks of the nftables sets.
-    sets: Sets,
+    rules: Rules,
+    /// `None`: the kernel has no nftables.
+    held: Option<HeldTable>,
+    watch: Option<Watch>,
+    /// Whether the rules change without a notification: those of iptables-legacy.
+    needs_polling: bool,
+    /// What is installed.
+    services: Vec<Service>,
+    capture: Option<Capture>,
+    fingerprints: Option<(u64, u64)>,
 }
 
 impl PktablesBackend {
@@ -25,65 +87,212 @@ impl PktablesBackend {
     /// # Errors
     /// The firewall is not available, or cannot be accessed.
     pub fn open(wanted: Backend) -> Result<Self> {
-        let backend = wanted.resolve()?;
-        Ok(Self { firewall: backend.open()?, backend, sets: Sets::open()? })
+        let (rules, needs_polling) = match wanted.resolve()? {
+            Backend::Iptables => {
+                let iptables = Iptables::default();
+                let is_nftables = iptables.is_nftables()?;
+                (Rules::Iptables(iptables), !is_nftables)
+            }
+            _ => (Rules::Nft(Nft::open()?), false),
+        };
+        let held = HeldTable::open(HELD)?;
+        Ok(Self {
+            rules,
+            held: Some(held),
+            watch: Watch::open().ok(),
+            needs_polling,
+            services: Vec::new(),
+            capture: None,
+            fingerprints: None,
+        })
+    }
+
+    /// Uses no better protection for the held table than this, as an older kernel.
+    #[must_use]
+    pub fn with_at_most(mut self, protection: Protection) -> Self {
+        self.held = self.held.map(|held| held.with_at_most(protection));
+        self
+    }
+
+    /// Replaces the held table, or gives it up if the kernel only has iptables.
+    fn install_held(&mut self) -> Result<()> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let before = held.protection();
+        match held.install(&self.services, self.capture.as_ref()) {
+            Ok(()) => {
+                if before.is_none() && held.protection() == Some(Protection::None) {
+                    log(
+                        "warning: before Linux 5.12 other programs can remove pkdd's rules; they are restored within a second",
+                    );
+                }
+                Ok(())
+            }
+            Err(error @ Error::Kernel { .. })
+                if before.is_none() && matches!(self.rules, Rules::Iptables(_)) =>
+            {
+                log(&format!(
+                    "warning: without nftables, other programs can remove pkdd's rules: {:#}",
+                    anyhow::Error::from(error)
+                ));
+                (self.held, self.watch, self.needs_polling) = (None, None, true);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the rules of pktables what they should be.
+    fn install_services(
+        &mut self,
+        config: &Config,
+        kept: &BTreeMap<ServiceName, Vec<Grant>>,
+    ) -> Result<Change> {
+        let mut change = Change::AlreadySo;
+        for (name, service) in &config.services {
+            let in_service = || format!("service \"{name}\"");
+            let firewall = self.rules.firewall();
+            if firewall.init(&service.service).with_context(in_service)? == Change::Made {
+                change = Change::Made;
+                // What the rules have lost, the held table still has.
+                for grant in kept.get(name).into_iter().flatten() {
+                    firewall.grant(name, grant.address, grant.left).with_context(in_service)?;
+                }
+            }
+        }
+        Ok(change)
+    }
+
+    /// Copies the grants to the held table, in which other programs cannot make them.
+    fn mirror(&mut self) -> Result<()> {
+        if let Some(held) = &mut self.held {
+            let grants = self.rules.grants()?;
+            held.mirror(&self.services, self.capture.as_ref(), &grants)?;
+        }
+        Ok(())
+    }
+
+    fn fingerprints(&mut self) -> Result<(u64, u64)> {
+        let held = self.held.as_mut().map_or(Ok(0), HeldTable::fingerprint)?;
+        Ok((held, self.rules.fingerprint()?))
     }
 }
 
 impl FirewallBackend for PktablesBackend {
-    fn install(&mut self, config: &Config, list: &Path) -> Result<()> {
+    fn install(&mut self, config: &Config, list: &Path) -> Result<Change> {
         let before = read_list(list)?;
         // New services enter the list before they get rules; old ones leave it after their rules are removed.
         write_list(list, before.iter().chain(config.services.keys()))?;
-        for (name, service) in &config.services {
-            self.firewall.init(&service.service).with_context(|| format!("service \"{name}\""))?;
+        self.services = config.services.values().map(|service| service.service.clone()).collect();
+        self.capture = Some(nflog_rules::capture(config));
+        // The held table comes first: it closes what nothing guards yet.
+        self.install_held()?;
+        let kept = self.held.as_mut().map_or_else(|| Ok(BTreeMap::new()), HeldTable::grants)?;
+        let mut change = Change::AlreadySo;
+        // Another program may undo what was just done. What was seen before a pass without changes is what has to stay.
+        let mut fingerprint = self.rules.fingerprint()?;
+        for pass in 1.. {
+            let made = match self.install_services(config, &kept) {
+                // The rules may have changed between reading and changing them.
+                Err(error) if pass < MOST_PASSES && is_refusal(&error) => continue,
+                made => made?,
+            };
+            if made == Change::AlreadySo {
+                break;
+            }
+            anyhow::ensure!(
+                pass < MOST_PASSES,
+                "another program keeps changing the rules: stop it, or its reloads"
+            );
+            (change, fingerprint) = (made, self.rules.fingerprint()?);
         }
         for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
-            self.firewall.remove(name).with_context(|| format!("service \"{name}\""))?;
+            self.rules.firewall().remove(name).with_context(|| format!("service \"{name}\""))?;
         }
         write_list(list, config.services.keys())?;
-        NflogRules::of(config).install(self.backend)
+        match &self.capture {
+            Some(capture) if self.held.is_none() => nflog_rules::install(capture)?,
+            _ => {}
+        }
+        self.mirror()?;
+        let held = self.held.as_mut().map_or(Ok(0), HeldTable::fingerprint)?;
+        self.fingerprints = Some((held, fingerprint));
+        Ok(change)
     }
 
     fn clear(&mut self, list: &Path) -> Result<()> {
         for name in read_list(list)? {
-            self.firewall.remove(&name).with_context(|| format!("service \"{name}\""))?;
+            self.rules.firewall().remove(&name).with_context(|| format!("service \"{name}\""))?;
         }
-        NflogRules::remove(self.backend)?;
+        if matches!(self.rules, Rules::Iptables(_)) {
+            nflog_rules::remove()?;
+        }
+        if let Some(held) = &mut self.held {
+            match held.remove() {
+                // A kernel that only has iptables.
+                Err(Error::Kernel { .. }) if matches!(self.rules, Rules::Iptables(_)) => {}
+                done => drop(done?),
+            }
+        }
         write_list(list, [])
     }
 
-    fn is_installed(&mut self, config: &Config) -> bool {
-        // A check of iptables rules would have to start programs.
-        if self.backend != Backend::Nft {
-            return true;
+    fn notifications(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|watch| watch.as_fd())
+    }
+
+    fn was_notified(&mut self) -> Result<bool> {
+        let mut own = Vec::new();
+        own.extend(self.held.as_ref().map(HeldTable::port).transpose()?);
+        let is_nft = match &self.rules {
+            Rules::Nft(nft) => {
+                own.push(nft.port()?);
+                true
+            }
+            Rules::Iptables(_) => false,
+        };
+        let Some(watch) = &mut self.watch else { return Ok(false) };
+        let is_ours =
+            |table: &str| table == HELD || if is_nft { table == TABLE } else { IPTABLES.contains(&table) };
+        Ok(watch.changed(&own, is_ours)?)
+    }
+
+    fn needs_polling(&self) -> bool {
+        self.needs_polling
+    }
+
+    fn check(&mut self, _: &Config) -> Result<Found> {
+        let found = self.fingerprints()?;
+        if self.fingerprints != Some(found) {
+            return Ok(Found::Damaged);
         }
-        let mut names = |table| self.sets.names(table).ok();
-        // If the sets cannot be listed, assume that they exist: the next grant fails otherwise.
-        let (Some(own), Some(theirs)) = (names(nflog_rules::TABLE), names(pktables::TABLE)) else {
-            return true;
-        };
-        let has = |name: &ServiceName| {
-            let prefix = format!("{}-", name.chain());
-            theirs.iter().any(|set| set.strip_prefix(&prefix).is_some_and(|rest| ["4", "6"].contains(&rest)))
-        };
-        !own.is_empty() && config.services.keys().all(has)
+        // The grants of iptables are rules, which have not changed.
+        if matches!(self.rules, Rules::Nft(_)) {
+            self.mirror()?;
+        }
+        Ok(Found::Intact)
     }
 
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
-        Ok(self.firewall.grant(&service.service.name, address.into(), Some(ttl))?)
+        let name = &service.service.name;
+        if let Some(held) = &mut self.held {
+            held.grant(name, address.into(), Some(ttl))?;
+        }
+        Ok(self.rules.firewall().grant(name, address.into(), Some(ttl))?)
     }
 
     fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
-        Ok(self.firewall.revoke(&service.service.name, address.into())?)
+        let name = &service.service.name;
+        if let Some(held) = &mut self.held {
+            held.revoke(name, address.into())?;
+        }
+        Ok(self.rules.firewall().revoke(name, address.into())?)
     }
 
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
         let mut active = Vec::new();
-        for listing in self.firewall.list()? {
-            let service = listing.service.name;
+        for (service, grants) in self.rules.grants()? {
             if config.services.contains_key(&service) {
-                active.extend(listing.grants.into_iter().map(|grant| ActiveGrant {
+                active.extend(grants.into_iter().map(|grant| ActiveGrant {
                     service: service.clone(),
                     address: grant.address,
                     left: grant.left,
@@ -94,12 +303,17 @@ impl FirewallBackend for PktablesBackend {
     }
 
     fn needs_expiry(&self) -> bool {
-        self.backend == Backend::Iptables
+        matches!(self.rules, Rules::Iptables(_))
     }
 
     fn expire(&mut self) -> Result<()> {
-        Ok(self.firewall.expire().map(drop)?)
+        Ok(self.rules.firewall().expire().map(drop)?)
     }
+}
+
+/// Whether a program of the firewall refused a change.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Refused { .. }))
 }
 
 fn read_list(path: &Path) -> Result<Vec<ServiceName>> {

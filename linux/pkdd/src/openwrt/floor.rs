@@ -11,7 +11,7 @@ use super::{
     router::{Mode, Router},
     write,
 };
-use crate::daemon;
+use crate::date;
 
 /// Least seconds between two writes to flash while the router runs.
 const SAVE_INTERVAL: u64 = 3_600;
@@ -19,7 +19,7 @@ const SAVE_INTERVAL: u64 = 3_600;
 /// Gives whoever checks knocks a floor above everything that was accepted here, if it has none of its own. The clock is
 /// right by now. `has_changed`: the other mode was in force until now.
 pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Result<()> {
-    let floor = safe(router, paths, daemon::now());
+    let floor = safe(router, paths, date::now());
     match router.mode {
         Mode::Match => {
             let module = paths.module();

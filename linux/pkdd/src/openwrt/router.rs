@@ -189,6 +189,7 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         save: Some(SAVE.into()),
         user: Some(DAEMON_USER.to_owned()),
         metrics: None,
+        ..GateSection::default()
     };
     let router = Router {
         enabled: gate.enabled.map_or(Ok(false), |flag| flag.check(&GATE, "enabled"))?,
@@ -214,7 +215,7 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
 impl Router {
     /// The users whose knocks are accepted now; the first has number 1 in the rules.
     pub(crate) fn active_users(&self) -> impl Iterator<Item = (&String, &crate::config::User)> {
-        let now = crate::daemon::now();
+        let now = crate::date::now();
         self.config.users.iter().filter(move |(_, user)| user.is_active(now))
     }
 

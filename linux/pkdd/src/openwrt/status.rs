@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Config, User},
     control::{self, Query},
-    daemon,
+    daemon, date,
     firewall::{self, ActiveGrant},
     status::{Parts, Status},
 };
@@ -155,7 +155,7 @@ fn module_status(router: &Router, paths: &Paths) -> Option<String> {
     };
     let counters = report.counters;
     let parts = Parts { config: &router.config, cache: &cache, counters, overruns: 0, grants, trouble };
-    serde_json::to_string(&Status::new(daemon::now(), parts)).ok()
+    serde_json::to_string(&Status::new(date::now(), parts)).ok()
 }
 
 fn grants(config: &Config) -> Result<Vec<ActiveGrant>> {

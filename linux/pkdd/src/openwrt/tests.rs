@@ -41,7 +41,7 @@ impl Files {
 }
 
 fn clock() -> u64 {
-    crate::daemon::now().0
+    crate::date::now().0
 }
 
 #[test]

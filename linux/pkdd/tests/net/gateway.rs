@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -232,4 +232,17 @@ pub(crate) fn payload(key: &str, tag: &str, time: u64, nonce: u32) -> Result<[u8
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&nonce.to_le_bytes());
     Ok(Knock::seal(&KnockParams { key: &key, tag, time: UnixSeconds(time), nonce: bytes }, Port(PORT)))
+}
+
+/// Makes the daemon use iptables-legacy.
+pub(crate) fn iptables_legacy(gateway: &mut Gateway<'_>) -> Result<()> {
+    let programs = gateway.path("programs");
+    fs::create_dir(&programs)?;
+    for family in ["iptables", "ip6tables"] {
+        for command in ["", "-save", "-restore"] {
+            let program = format!("/usr/sbin/{family}-legacy{command}");
+            symlink(program, programs.join(format!("{family}{command}")))?;
+        }
+    }
+    gateway.prepend_to_path(&programs)
 }

@@ -13,7 +13,7 @@ use pkd_netns::{
     process::{shell, wait},
 };
 
-use crate::gateway::{Gateway, KEY, PORT, TAG, USERS, now, payload};
+use crate::gateway::{Gateway, KEY, PORT, TAG, USERS, iptables_legacy, now, payload};
 
 const BACK_ENDS: [&str; 2] = ["nft", "iptables"];
 
@@ -58,15 +58,7 @@ net_test!(a_knock_opens_the_port_only_for_its_sender, |network| {
 
 net_test!(a_knock_opens_the_port_with_iptables_legacy, |network| {
     let mut gateway = Gateway::new(network, "iptables")?;
-    let programs = gateway.path("programs");
-    fs::create_dir(&programs)?;
-    for family in ["iptables", "ip6tables"] {
-        for command in ["", "-save", "-restore"] {
-            let program = format!("/usr/sbin/{family}-legacy{command}");
-            std::os::unix::fs::symlink(program, programs.join(format!("{family}{command}")))?;
-        }
-    }
-    gateway.prepend_to_path(&programs)?;
+    iptables_legacy(&mut gateway)?;
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
     ensure!(
@@ -244,49 +236,6 @@ net_test!(a_service_behind_the_gateway_is_reached_after_a_knock, |network| {
         gateway.stop(Signal::SIGTERM)?;
         gateway.run(&["clear"])?;
         shell(&format!("kill $(cat {folder}/pid)"))?;
-    }
-    Ok(())
-});
-
-net_test!(rules_that_another_program_removes_are_restored, |network| {
-    let mut gateway = Gateway::new(network, "nft")?;
-    let _server = ssh_server(22, gateway.folder.path())?;
-    gateway.start()?;
-    gateway.knock(Family::V4)?;
-    gateway.is_open(Family::V4)?;
-    for table in ["pkdd", "pktables"] {
-        shell(&format!("nft delete table inet {table}"))?;
-        wait(table, || shell("nft list tables"), |tables| tables.contains(&format!("inet {table}\n")))?;
-        gateway.is_open(Family::V4)?;
-        gateway.is_closed(Family::V6)?;
-    }
-    Ok(())
-});
-
-net_test!(sigusr1_restores_rules_and_grants_after_a_firewall_reload, |network| {
-    // pkdd does not check iptables rules by itself, so only the signal can restore them.
-    let mut gateway = Gateway::new(network, "iptables")?;
-    let _server = ssh_server(22, gateway.folder.path())?;
-    gateway.start()?;
-    for family in Family::BOTH {
-        gateway.knock(family)?;
-        gateway.is_open(family)?;
-    }
-    for program in ["iptables", "ip6tables"] {
-        for table in ["raw", "mangle"] {
-            shell(&format!("{program} -t {table} -F && {program} -t {table} -X"))?;
-        }
-    }
-    for family in Family::BOTH {
-        let stranger = network.banner(family.other(), family.ssh())?;
-        ensure!(stranger.is_some(), "{family:?}: the rules are still there");
-    }
-    gateway.signal(Signal::SIGUSR1)?;
-    for (family, nonce) in Family::BOTH.into_iter().zip([1, 2]) {
-        let stranger = || network.banner(family.other(), family.ssh());
-        wait("rules", stranger, Option::is_none)?;
-        gateway.is_open(family)?;
-        gateway.expect("accept", family, &payload(KEY, TAG, now()?, nonce)?)?;
     }
     Ok(())
 });

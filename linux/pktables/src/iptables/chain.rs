@@ -358,6 +358,7 @@ pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
 ///
 /// # Errors
 /// Its rules are not those of a service.
+#[expect(clippy::too_many_lines, reason = "a check for each part of a service")]
 pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>, Error> {
     let own = name.chain();
     let wrong = |part: &str| Error::Unparsable {
@@ -406,6 +407,17 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
     };
     if in_mangle && !is_same(&early) {
         return Err(wrong("the jumps from PREROUTING and INPUT differ"));
+    }
+    // Before NAT there is nothing else, so what someone added may let everyone in.
+    let is_own = |rule: &&Rule| {
+        rule.text == begun(protocol)
+            || rule.value("--comment") == Some(EXEMPT)
+            || rule.target() == Some("LOG")
+            || GrantRule::of(rule).is_some()
+    };
+    let before_last = rules.get(..rules.len().saturating_sub(1)).unwrap_or_default();
+    if in_mangle && !before_last.iter().all(|rule| is_own(&rule)) {
+        return Err(wrong("a rule that pktables did not make"));
     }
     let last = rules.last().filter(|rule| rule.has_only(&["-j"]));
     let policy = match (last.and_then(Rule::target), in_mangle) {

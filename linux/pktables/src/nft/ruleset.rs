@@ -19,8 +19,6 @@ use crate::{
 /// The table without the elements of its sets.
 #[derive(Default)]
 pub(crate) struct Ruleset {
-    /// Switched off, with all its chains.
-    is_dormant: bool,
     chains: BTreeSet<String>,
     /// Type, hook, priority and policy of the base chains.
     bases: BTreeMap<String, Base>,
@@ -65,9 +63,6 @@ impl Ruleset {
         let output: Output = serde_json::from_slice(output).map_err(unparsable)?;
         let mut ruleset = Self::default();
         for mut object in output.nftables {
-            if let Some(flags) = object.pointer("/table/flags") {
-                ruleset.is_dormant |= flags.to_string().contains("dormant");
-            }
             if let Some(name) = object.pointer("/chain/name").and_then(Value::as_str) {
                 ruleset.chains.insert(name.to_owned());
                 // Chains that are not attached have none of its fields.
@@ -111,13 +106,12 @@ impl Ruleset {
     /// Whether packets reach the chains `guard` and `input`, and are let through otherwise.
     pub(crate) fn is_attached(&self) -> bool {
         let rows = [(GUARD, "prerouting", AFTER_CONNTRACK), (INPUT, "input", BEFORE_FILTER)];
-        !self.is_dormant
-            && rows.into_iter().all(|(chain, hook, prio)| {
-                self.bases.get(chain).is_some_and(|base| {
-                    (base.kind.as_str(), base.hook.as_str(), base.prio, base.policy.as_str())
-                        == ("filter", hook, prio.into(), "accept")
-                })
+        rows.into_iter().all(|(chain, hook, prio)| {
+            self.bases.get(chain).is_some_and(|base| {
+                (base.kind.as_str(), base.hook.as_str(), base.prio, base.policy.as_str())
+                    == ("filter", hook, prio.into(), "accept")
             })
+        })
     }
 
     /// The chains that have the name of one that leads to services, and are attached elsewhere or not at all.

@@ -8,6 +8,7 @@
 mod closed;
 mod concurrency;
 mod errors;
+mod held;
 mod kill;
 mod knockd;
 mod netns;

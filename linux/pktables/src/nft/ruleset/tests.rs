@@ -351,12 +351,10 @@ fn chains_that_are_attached_elsewhere_are_found() {
     let base = |chain: &str, hook: &str, prio: i32, policy: &str| json!({ "chain": { "name": chain, "type": "filter", "hook": hook, "prio": prio, "policy": policy } });
     let (guard, input) = (base("guard", "prerouting", -199, "accept"), base("input", "input", -1, "accept"));
     let loose = |chain: &str| json!({ "chain": { "name": chain } });
-    let dormant = json!({ "table": { "name": "pktables", "flags": ["dormant"] } });
     // objects, whether packets reach the services, the chains to replace
     let rows = [
         (vec![guard.clone(), input.clone()], true, vec![]),
         (vec![guard.clone()], false, vec![]),
-        (vec![guard.clone(), input.clone(), dormant], false, vec![]),
         (vec![base("guard", "prerouting", 0, "accept"), input.clone()], false, vec!["guard"]),
         (vec![guard.clone(), base("input", "forward", -1, "accept")], false, vec!["input"]),
         (vec![guard.clone(), base("input", "input", -1, "drop")], false, vec![]),
