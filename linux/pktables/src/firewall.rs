@@ -1,6 +1,6 @@
 //! The operations that both backends implement.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 
@@ -29,6 +29,9 @@ pub struct Grant {
     /// Packets that the grant has accepted; `None`: not counted. A renewal may reset it.
     pub packets: Option<u64>,
 }
+
+/// The grants of each service.
+pub type Grants = BTreeMap<ServiceName, Vec<Grant>>;
 
 /// A service as the firewall has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

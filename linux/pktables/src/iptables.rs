@@ -5,7 +5,7 @@ pub(crate) mod grant;
 pub(crate) mod save;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grant, Listing},
+    firewall::{Change, Firewall, Grant, Grants, Listing},
     invalid::Invalid,
     lock::{self, Guard},
     program,
@@ -151,6 +151,28 @@ impl Iptables {
             });
         }
         Ok(hasher.finish())
+    }
+
+    /// The grants of all services, and what is wrong with chains that look like those of a service but cannot be parsed.
+    ///
+    /// # Errors
+    /// iptables refuses.
+    pub fn grants(&self) -> Result<(Grants, Vec<Error>), Error> {
+        let now = (self.clock)();
+        let (mut grants, mut unknown): (BTreeMap<ServiceName, Vec<Grant>>, Vec<Error>) = Default::default();
+        for family in Family::all() {
+            let saved = family.read()?;
+            for name in chain::services(&saved) {
+                match chain::parse(&saved, &name) {
+                    Ok(found) => {
+                        let rules = found.iter().flat_map(Parsed::grants);
+                        grants.entry(name).or_default().extend(rules.map(|grant| grant.to_grant(now)));
+                    }
+                    Err(error) => unknown.push(error),
+                }
+            }
+        }
+        Ok((grants, unknown))
     }
 
     /// Whether the programs use nftables, so that [`Watch`](crate::Watch) sees their changes.
@@ -318,16 +340,9 @@ impl Firewall for Iptables {
         let now = self.now();
         let mut expired: usize = 0;
         for family in Family::all() {
-            let saved = family.read()?;
-            let mut script = String::new();
-            let names: BTreeSet<ServiceName> = chain::services(&saved).collect();
-            for name in names {
-                let Some(found) = chain::parse(&saved, &name)? else { continue };
-                let (over, kept): (Vec<_>, Vec<_>) =
-                    found.grants().cloned().partition(|grant| grant.has_expired(now));
-                expired = expired.saturating_add(over.len());
-                script.push_str(&found.script(&kept));
-            }
+            // Also in chains that cannot be parsed otherwise: one of them must not keep grants in others alive.
+            let (script, number) = chain::expire(&family.read()?, now);
+            expired = expired.saturating_add(number);
             family.change(&script, &guard)?;
         }
         Ok(expired)
@@ -341,12 +356,7 @@ impl Firewall for Iptables {
 fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error> {
     let mut joined: Option<Listing> = None;
     for found in families {
-        let grants = found.grants().map(|grant| Grant {
-            address: grant.address,
-            left: grant.end.map(|end| end.left(now)),
-            packets: Some(grant.packets),
-        });
-        let mut grants: Vec<Grant> = grants.collect();
+        let mut grants: Vec<Grant> = found.grants().map(|grant| grant.to_grant(now)).collect();
         let Some(listing) = &mut joined else {
             grants.sort_by_key(|grant| grant.address);
             joined = Some(Listing {

@@ -52,7 +52,7 @@ mod watch;
 #[cfg(feature = "rules")]
 pub use backend::Backend;
 pub use error::Error;
-pub use firewall::{Change, Firewall, Grant, Listing};
+pub use firewall::{Change, Firewall, Grant, Grants, Listing};
 #[cfg(feature = "rules")]
 pub use held::{Capture, HeldTable, Protection};
 pub use invalid::Invalid;

@@ -4,7 +4,6 @@ pub(crate) mod ruleset;
 pub(crate) mod schema;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use ipnet::IpNet;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grant, Listing},
+    firewall::{Change, Firewall, Grants, Listing},
     lock::{self, Guard},
     program,
     service::{Service, ServiceName},
@@ -82,7 +81,7 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn grants(&mut self) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+    pub fn grants(&mut self) -> Result<Grants, Error> {
         self.sets.grants(TABLE)
     }
 

@@ -1,10 +1,7 @@
 //! Grants as elements of nftables sets, changed over netlink without starting a program.
 
 #[cfg(feature = "rules")]
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher},
-};
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
@@ -23,7 +20,10 @@ use crate::{
     netlink::{Abort, Connection, Generation, Operation, Reply},
 };
 #[cfg(feature = "rules")]
-use crate::{firewall::Grant, nft::schema::SetName, service::ServiceName};
+use crate::{
+    firewall::{Grant, Grants},
+    nft::schema::SetName,
+};
 
 /// How long to retry while other programs change the ruleset between reading and changing it.
 const MAX_RETRY: Duration = Duration::from_secs(10);
@@ -211,8 +211,8 @@ impl Sets {
 
     /// The grants in the sets of a table that are named as those of [`Nft`](crate::Nft).
     #[cfg(feature = "rules")]
-    pub(crate) fn grants(&mut self, table: &str) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
-        let mut grants: BTreeMap<ServiceName, Vec<Grant>> = BTreeMap::new();
+    pub(crate) fn grants(&mut self, table: &str) -> Result<Grants, Error> {
+        let mut grants = Grants::new();
         for text in self.names(table)? {
             let Some(set) = SetName::parse(&text) else { continue };
             let elements = match self.list(SetPath { table, set: &text }) {

@@ -6,7 +6,7 @@
 //! what pkdd has to repair is repaired.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs, io,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use pktables::{
-    Backend, Capture, Change, Error, Firewall, Grant, HeldTable, Iptables, Nft, Protection, Service,
+    Backend, Capture, Change, Error, Firewall, Grants, HeldTable, Iptables, Nft, Protection, Service,
     ServiceName, TABLE, Watch,
 };
 
@@ -56,13 +56,11 @@ impl Rules {
         }
     }
 
-    fn grants(&mut self) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+    /// The grants, and what cannot be parsed.
+    fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
         match self {
-            Self::Nft(nft) => nft.grants(),
-            Self::Iptables(iptables) => {
-                let listings = iptables.list()?.into_iter();
-                Ok(listings.map(|listing| (listing.service.name, listing.grants)).collect())
-            }
+            Self::Nft(nft) => Ok((nft.grants()?, Vec::new())),
+            Self::Iptables(iptables) => iptables.grants(),
         }
     }
 }
@@ -79,6 +77,8 @@ pub struct PktablesBackend {
     services: Vec<Service>,
     capture: Option<Capture>,
     fingerprints: Option<(u64, u64)>,
+    /// Reported already.
+    unknown: BTreeSet<String>,
 }
 
 impl PktablesBackend {
@@ -104,6 +104,7 @@ impl PktablesBackend {
             services: Vec::new(),
             capture: None,
             fingerprints: None,
+            unknown: BTreeSet::new(),
         })
     }
 
@@ -142,11 +143,7 @@ impl PktablesBackend {
     }
 
     /// Makes the rules of pktables what they should be.
-    fn install_services(
-        &mut self,
-        config: &Config,
-        kept: &BTreeMap<ServiceName, Vec<Grant>>,
-    ) -> Result<Change> {
+    fn install_services(&mut self, config: &Config, kept: &Grants) -> Result<Change> {
         let mut change = Change::AlreadySo;
         for (name, service) in &config.services {
             let in_service = || format!("service \"{name}\"");
@@ -162,10 +159,20 @@ impl PktablesBackend {
         Ok(change)
     }
 
+    /// Reports each chain that cannot be parsed once. It is left alone, and does not affect services.
+    fn report_unknown(&mut self, unknown: &[Error]) {
+        let unknown: BTreeSet<String> = unknown.iter().map(ToString::to_string).collect();
+        for text in unknown.difference(&self.unknown) {
+            log(&format!("warning: {text}; pkdd ignores it"));
+        }
+        self.unknown = unknown;
+    }
+
     /// Copies the grants to the held table, in which other programs cannot make them.
     fn mirror(&mut self) -> Result<()> {
+        let (grants, unknown) = self.rules.grants()?;
+        self.report_unknown(&unknown);
         if let Some(held) = &mut self.held {
-            let grants = self.rules.grants()?;
             held.mirror(&self.services, self.capture.as_ref(), &grants)?;
         }
         Ok(())
@@ -186,7 +193,7 @@ impl FirewallBackend for PktablesBackend {
         self.capture = Some(nflog_rules::capture(config));
         // The held table comes first: it closes what nothing guards yet.
         self.install_held()?;
-        let kept = self.held.as_mut().map_or_else(|| Ok(BTreeMap::new()), HeldTable::grants)?;
+        let kept = self.held.as_mut().map_or_else(|| Ok(Grants::new()), HeldTable::grants)?;
         let mut change = Change::AlreadySo;
         // Another program may undo what was just done. What was seen before a pass without changes is what has to stay.
         let mut fingerprint = self.rules.fingerprint()?;
@@ -290,7 +297,9 @@ impl FirewallBackend for PktablesBackend {
 
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
         let mut active = Vec::new();
-        for (service, grants) in self.rules.grants()? {
+        let (grants, unknown) = self.rules.grants()?;
+        self.report_unknown(&unknown);
+        for (service, grants) in grants {
             if config.services.contains_key(&service) {
                 active.extend(grants.into_iter().map(|grant| ActiveGrant {
                     service: service.clone(),

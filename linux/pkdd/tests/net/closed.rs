@@ -106,3 +106,33 @@ net_test!(a_knock_may_go_to_the_port_of_a_guarded_service, |network: &Network| {
         Ok(())
     })
 });
+
+net_test!(a_foreign_chain_stops_no_expiry_and_is_reported_once, |network| {
+    each_back_end(network, |gateway| {
+        for program in ["iptables", "ip6tables"] {
+            shell(&format!("{program} -N pk-foreign && {program} -A pk-foreign -j RETURN"))?;
+            shell(&format!("{program} -t mangle -N pk-other && {program} -t mangle -A pk-other -j RETURN"))?;
+        }
+        gateway.configure(&crate::gateway::USERS.replace("600", "2"))?;
+        ensure!(gateway.reload()?);
+        for family in Family::BOTH {
+            gateway.knock(family)?;
+            wait("the grant", || gateway.status(), |status| status["grants"] != serde_json::json!([]))?;
+            let banner = || gateway.network.banner(family.client(), family.ssh());
+            wait("the end of the grant", banner, Option::is_none)?;
+        }
+        let status = gateway.status()?;
+        ensure!(status["trouble"] == "", "{status}");
+        let reports = |name: &str| gateway.lines().iter().filter(|line| line.contains(name)).count();
+        for name in ["pk-foreign", "pk-other"] {
+            ensure!(reports(name) <= 1, "{name} is reported {} times", reports(name));
+        }
+        let left = shell("iptables-save; ip6tables-save")?;
+        ensure!(left.matches("pk-foreign").count() == 4 && left.matches("pk-other").count() == 4, "{left}");
+        for program in ["iptables", "ip6tables"] {
+            shell(&format!("{program} -F pk-foreign && {program} -X pk-foreign"))?;
+            shell(&format!("{program} -t mangle -F pk-other && {program} -t mangle -X pk-other"))?;
+        }
+        Ok(())
+    })
+});

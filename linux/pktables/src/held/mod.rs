@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Grant},
+    firewall::{Change, Grants},
     message::{Message, attribute, kind, nested, text},
     netlink::Operation,
     nft::schema::{AFTER_CONNTRACK, BEFORE_FILTER, SetName, sets},
@@ -240,7 +240,7 @@ impl HeldTable {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn grants(&mut self) -> Result<BTreeMap<ServiceName, Vec<Grant>>, Error> {
+    pub fn grants(&mut self) -> Result<Grants, Error> {
         let table = self.table.clone();
         self.sets.grants(&table)
     }
@@ -254,18 +254,17 @@ impl HeldTable {
         &mut self,
         services: &[Service],
         capture: Option<&Capture>,
-        grants: &BTreeMap<ServiceName, Vec<Grant>>,
+        grants: &Grants,
     ) -> Result<Change, Error> {
         let has_service = |name: &ServiceName| services.iter().any(|service| service.name == *name);
         let there = self.grants()?;
-        let flat =
-            |grants: &BTreeMap<ServiceName, Vec<Grant>>| -> BTreeMap<(ServiceName, IpNet), Option<Duration>> {
-                let all = grants.iter().filter(|(name, _)| has_service(name));
-                all.flat_map(|(name, grants)| {
-                    grants.iter().map(|grant| ((name.clone(), grant.address), grant.left))
-                })
-                .collect()
-            };
+        let flat = |grants: &Grants| -> BTreeMap<(ServiceName, IpNet), Option<Duration>> {
+            let all = grants.iter().filter(|(name, _)| has_service(name));
+            all.flat_map(|(name, grants)| {
+                grants.iter().map(|grant| ((name.clone(), grant.address), grant.left))
+            })
+            .collect()
+        };
         let (there, wanted) = (flat(&there), flat(grants));
         let is_same = |one: &Option<Duration>, other: &Option<Duration>| match (one, other) {
             (Some(one), Some(other)) => one.abs_diff(*other) < Duration::from_secs(2),

@@ -13,7 +13,7 @@ use std::fmt::{Display, Write as _};
 use ipnet::IpNet;
 
 use super::{
-    grant::GrantRule,
+    grant::{GrantRule, UnixSeconds},
     save::{Rule, Saved},
 };
 use crate::{
@@ -352,6 +352,29 @@ pub(crate) fn grants(saved: &Saved, name: &ServiceName) -> Vec<GrantRule> {
     let chains =
         ["filter", "nat", "mangle"].into_iter().filter_map(|table| saved.rules(table, &name.chain()));
     chains.flatten().filter_map(GrantRule::of).collect()
+}
+
+/// The input of `iptables-restore --noflush` that removes expired grants, and their number. Only rules that have the end of a
+/// grant in their comment are removed, so other rules of chains with such a name stay.
+pub(crate) fn expire(saved: &Saved, now: UnixSeconds) -> (String, usize) {
+    let mut script = String::new();
+    let mut number: usize = 0;
+    for table in ["filter", "nat", "mangle"] {
+        let mut lines = String::new();
+        let own = saved.chains(table).filter(|(chain, _)| ServiceName::of_chain(chain).is_some());
+        for (chain, rules) in own {
+            for rule in rules {
+                if GrantRule::of(rule).is_some_and(|grant| grant.has_expired(now)) {
+                    let _ = writeln!(lines, "-D {chain} {}", rule.text);
+                    number = number.saturating_add(1);
+                }
+            }
+        }
+        if !lines.is_empty() {
+            let _ = write!(script, "*{table}\n{lines}COMMIT\n");
+        }
+    }
+    (script, number)
 }
 
 /// Parses a service; `None`: it does not exist.

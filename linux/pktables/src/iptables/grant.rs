@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::save::Rule;
 use crate::{
     address::canonical,
+    firewall::Grant,
     service::{Forward, Protocol},
 };
 
@@ -68,6 +69,11 @@ impl GrantRule {
             None => None,
         };
         Some(Self { address: canonical(address), end, packets: rule.packets, text: Some(rule.text.clone()) })
+    }
+
+    pub(crate) fn to_grant(&self, now: SystemTime) -> Grant {
+        let left = self.end.map(|end| end.left(now));
+        Grant { address: self.address, left, packets: Some(self.packets) }
     }
 
     pub(crate) fn has_expired(&self, now: UnixSeconds) -> bool {

@@ -1,4 +1,4 @@
-use super::{super::grant::UnixSeconds, *};
+use super::*;
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
@@ -295,4 +295,36 @@ fn invalid_log_options_are_dropped() {
         let saved = saved(&format!("*filter\n-A c {text}\n"));
         assert_eq!(saved.rules("filter", "c").map(|rules| read_log(&rules[0])), Some(expected), "{text}");
     }
+}
+
+#[test]
+fn expired_grants_are_removed_whatever_else_is_there() {
+    let until = |end: u64| format!("-m comment --comment \"pktables until {end}\"");
+    let text = format!(
+        "*filter\n:pk-ssh - [0:0]\n:pk-foreign - [0:0]\n:other - [0:0]\n\
+         -A pk-ssh -s 192.0.2.1/32 {} -j ACCEPT\n\
+         -A pk-ssh -s 192.0.2.2/32 {} -j ACCEPT\n\
+         -A pk-ssh -s 192.0.2.3/32 -j ACCEPT\n\
+         -A pk-foreign -j RETURN\n\
+         -A pk-foreign -s 192.0.2.4/32 {} -j ACCEPT\n\
+         -A pk-foreign -s 192.0.2.5/32 {} -j LOG\n\
+         -A other -s 192.0.2.6/32 {} -j ACCEPT\nCOMMIT\n\
+         *mangle\n:pk-web - [0:0]\n-A pk-web -s 192.0.2.7/32 {} -j RETURN\nCOMMIT\n",
+        until(10),
+        until(11),
+        until(9),
+        until(9),
+        until(9),
+        until(1),
+    );
+    let (script, number) = expire(&saved(&text), UnixSeconds(10));
+    let expected = format!(
+        "*filter\n-D pk-foreign -s 192.0.2.4/32 {} -j ACCEPT\n-D pk-ssh -s 192.0.2.1/32 {} -j ACCEPT\nCOMMIT\n\
+         *mangle\n-D pk-web -s 192.0.2.7/32 {} -j RETURN\nCOMMIT\n",
+        until(9),
+        until(10),
+        until(1),
+    );
+    assert_eq!((script, number), (expected, 3));
+    assert_eq!(expire(&saved(&text), UnixSeconds(0)), (String::new(), 0));
 }
