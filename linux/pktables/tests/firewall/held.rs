@@ -94,7 +94,7 @@ fn others_cannot_change_it_while_its_owner_lives() -> Result<()> {
             for (client, stranger) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
                 assert_eq!(topology::who(client, 22)?, None);
                 let address = pktables::address::parse(client)?;
-                held.grant(&"ssh".parse()?, address, Some(Duration::from_secs(600)))?;
+                held.grant(&"ssh".parse()?, address, Some(Duration::from_mins(10)))?;
                 topology::expect(client, 22, Some("gateway"))?;
                 assert_eq!(topology::who(stranger, 22)?, None);
                 flush()?;
@@ -171,10 +171,7 @@ fn many_grants_are_replaced_at_once() -> Result<()> {
         let addresses: Vec<_> = (0..3_000_u32)
             .map(|number| std::net::IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into())
             .collect();
-        let grants = addresses
-            .iter()
-            .map(|address| pktables::Grant { address: *address, left: None, packets: None })
-            .collect();
+        let grants = addresses.iter().map(|address| pktables::Grant::new(*address, None)).collect();
         let grants = std::collections::BTreeMap::from([("ssh".parse()?, grants)]);
         held.mirror(&services, None, &grants)?;
         held.install(&services, None)?;
