@@ -86,7 +86,11 @@ fn replays(v4: &Gateway<'_>) -> Result<String> {
     set_clock(kept + 3)?;
     shell("ACTION=stratum stratum=3 sh /etc/hotplug.d/ntp/50-pkd")?;
     ensure!(router::state()? == "open", "{}", router::status()?);
-    let verdict = v4.verdict(|| send_kept_here(v4))?;
+    // The reload may have taken longer than the window of the knock.
+    let verdict = v4.verdict(|| {
+        set_clock(kept + 3)?;
+        send_kept_here(v4)
+    })?;
     ensure!(verdict == "Replay", "{verdict}, {} s after it was made", now()? - kept);
     is_closed(v4)?;
     Ok(format!("{} s after it was made", now()? - kept))

@@ -35,10 +35,14 @@ fn rename_over(
     content: &[u8],
     before_rename: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<File> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).append(true).mode(mode).open(&new)?;
-    // What a kill left.
-    file.set_len(0)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    // What a kill left; or, where root writes into the folder of pkdd's user, a link that leads elsewhere.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).append(true).mode(mode).open(&new)?;
     file.write_all(content)?;
     before_rename(&file)?;
     fs::rename(&new, path)?;
@@ -73,9 +77,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         replace(&path, PUBLIC, b"old").unwrap();
-        std::os::unix::fs::symlink("/dev/full", folder.path().join("file.new")).unwrap();
+        fs::create_dir(folder.path().join("file.new")).unwrap();
         assert!(replace(&path, PUBLIC, b"new").is_err());
         assert!(replace_durably(&path, PUBLIC, b"new").is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_new_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("file"), folder.path().join("other"));
+        fs::write(&other, "untouched").unwrap();
+        for _ in 0..2 {
+            std::os::unix::fs::symlink(&other, folder.path().join("file.new")).unwrap();
+            replace(&path, PRIVATE, b"new").unwrap();
+            assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        }
     }
 }

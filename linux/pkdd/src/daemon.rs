@@ -1,13 +1,10 @@
 //! The running daemon: one thread that handles knocks, signals and requests, in this order of priority.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io::Read,
+    fs::{File, OpenOptions},
+    io::{self, Read},
     net::IpAddr,
-    os::{
-        fd::AsFd,
-        unix::{fs::DirBuilderExt, net::UnixStream},
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -20,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use pkd_packet::Datagram;
@@ -36,11 +33,12 @@ use crate::{
     engine::{Decision, Engine},
     firewall::{self, FirewallBackend, Found, reconcile},
     floor::{Saved, Saver},
+    guard::{self, Guard},
     journal::Journal,
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
     report::{Ignored, log},
-    source,
+    run_folder, source,
     status::{Parts, Status},
 };
 
@@ -53,25 +51,14 @@ const SLOW_TICK: Duration = Duration::from_secs(10);
 /// Reads from NFLOG before signals and requests get their turn.
 const BURST: usize = 256;
 
-/// The path of the control socket in the folder `run`.
-#[must_use]
-pub fn socket(run: &Path) -> PathBuf {
-    run.join("socket")
-}
-
-/// The list of services that have rules.
-fn service_list(gate: &Gate) -> PathBuf {
-    gate.run.join("services")
-}
-
 /// Removes the rules and grants that a daemon left.
 ///
 /// # Errors
 /// A daemon is running, or the firewall refuses.
 pub fn clear(config: &Config) -> Result<()> {
-    create_folder(&config.gate.run)?;
-    let _lock = lock(&config.gate.run)?;
-    firewall::open(config.gate.firewall)?.clear(&service_list(&config.gate))
+    run_folder::create(&config.gate.run)?;
+    let _lock = run_folder::lock(&config.gate.run)?.with_context(|| run_folder::in_use(&config.gate.run))?;
+    firewall::open(config.gate.firewall)?.clear(&run_folder::service_list(&config.gate.run))
 }
 
 /// Runs until SIGTERM or SIGINT. Rules and grants stay, so that a restart does not interrupt anything.
@@ -79,6 +66,12 @@ pub fn clear(config: &Config) -> Result<()> {
 /// # Errors
 /// The daemon cannot start; or, later, its sockets fail or the last floor cannot be saved.
 pub fn run(path: &Path) -> Result<()> {
+    // Whatever goes wrong from here on, the ports are closed.
+    match guard::install(path) {
+        Ok(Guard::LastGood(_)) => log("the guard of the last good configuration is installed"),
+        Ok(_) => {}
+        Err(error) => log(&format!("cannot install the guard: {error:#}")),
+    }
     let config = source::read(path)?;
     config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
     let mut daemon = Daemon::start(path, config)?;
@@ -123,7 +116,7 @@ struct Signals {
 
 impl Signals {
     /// Also returns the other end of `wake`, for the control socket's thread.
-    fn catch() -> std::io::Result<(Self, UnixStream)> {
+    fn catch() -> io::Result<(Self, UnixStream)> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
@@ -147,7 +140,7 @@ impl Daemon {
         let gate = config.gate.clone();
         let (signals, waker) = Signals::catch().context("cannot catch signals")?;
         let mut folders = vec![gate.run.as_path(), gate.state.as_path()];
-        folders.iter().try_for_each(|folder| create_folder(folder))?;
+        folders.iter().try_for_each(|folder| run_folder::create(folder))?;
         let locks = firewall::locks(gate.firewall);
         for path in &locks {
             let created = OpenOptions::new().create(true).append(true).open(path);
@@ -156,7 +149,7 @@ impl Daemon {
         if let Some(user) = &gate.user {
             privileges::drop_privileges(user, &[&folders[..], &locks].concat())?;
         }
-        let lock = lock(&gate.run)?;
+        let lock = run_folder::lock(&gate.run)?.with_context(|| run_folder::in_use(&gate.run))?;
         if !privileges::may_change_rules() {
             bail!("missing CAP_NET_ADMIN: start pkdd as root or with its systemd unit");
         }
@@ -169,7 +162,7 @@ impl Daemon {
             .with_context(|| format!("cannot use NFLOG group {}: is it in use?", gate.group))?;
         let caches = open_caches(&gate, &config)?;
         let mut firewall = firewall::open(gate.firewall)?;
-        firewall.install(&config, &service_list(&gate))?;
+        firewall.install(&config, &run_folder::service_list(&gate.run))?;
         let mut engine = Engine::new(config, caches).context("cannot write the journal")?;
         let state = gate.state.join("floor");
         let saver = Saver::start(state.clone(), gate.save, move |error| {
@@ -179,11 +172,11 @@ impl Daemon {
             ));
         });
         saver.save(engine.caches().high_water_mark());
-        let requests = control::listen(&socket(&gate.run), move || {
+        let requests = control::listen(&run_folder::socket(&gate.run), move || {
             // If the stream is full, the daemon is awake already.
-            let _ = std::io::Write::write(&mut &waker, &[1]);
+            let _ = io::Write::write(&mut &waker, &[1]);
         })
-        .with_context(|| format!("cannot listen on {}", socket(&gate.run).display()))?;
+        .with_context(|| format!("cannot listen on {}", run_folder::socket(&gate.run).display()))?;
         let mut daemon = Self {
             path: path.to_owned(),
             engine,
@@ -201,6 +194,7 @@ impl Daemon {
             _lock: lock,
         };
         daemon.reconcile();
+        daemon.remember_guard();
         Ok(daemon)
     }
 
@@ -235,7 +229,7 @@ impl Daemon {
         }
         if self.signals.restore.swap(false, Ordering::Relaxed) {
             let config = self.engine.config().clone();
-            let result = self.firewall.install(&config, &service_list(&config.gate));
+            let result = self.firewall.install(&config, &run_folder::service_list(&config.gate.run));
             record_error(&mut self.health.firewall, result);
             self.reconcile();
         }
@@ -291,7 +285,7 @@ impl Daemon {
             bail!("gate: run, state, save, firewall and group cannot change at runtime: restart pkdd");
         }
         config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
-        let list = service_list(&config.gate);
+        let list = run_folder::service_list(&config.gate.run);
         let before = self.engine.config().clone();
         self.firewall.install(&config, &list).inspect_err(|_| {
             // The first error says more than one of this.
@@ -301,7 +295,15 @@ impl Daemon {
         })?;
         self.engine.reload(config).context("cannot write the journal")?;
         self.reconcile();
+        self.remember_guard();
         Ok(())
+    }
+
+    /// Keeps what the next start guards if the configuration has an error then.
+    fn remember_guard(&self) {
+        if let Err(error) = guard::remember(&self.path, &self.engine.config().gate.state) {
+            log(&format!("warning: {error:#}; after an error in the configuration, an older one is guarded"));
+        }
     }
 
     /// Makes missing grants and revokes grants that users have lost.
@@ -367,7 +369,7 @@ impl Daemon {
 
     /// Restores rules that another program has removed, or retries after the firewall has refused a change.
     fn repair(&mut self, config: &Config) {
-        match self.firewall.install(config, &service_list(&config.gate)) {
+        match self.firewall.install(config, &run_folder::service_list(&config.gate.run)) {
             Ok(change) => {
                 if change == Change::Made || self.health.firewall.is_some() {
                     log("restored the rules: the firewall had lost some or refused a change");
@@ -470,7 +472,14 @@ fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
 fn open_caches(gate: &Gate, config: &Config) -> Result<Caches> {
     let (journal, state) = (gate.run.join("journal"), gate.state.join("floor"));
     let opened = Journal::open(&journal).with_context(|| format!("cannot open {}", journal.display()))?;
-    let saved = Saved::read(&state).with_context(|| format!("cannot read {}", state.display()))?;
+    let saved = match Saved::read(&state) {
+        Ok(saved) => saved,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            log(&format!("{} is damaged; knocks wait for one window: {error}", state.display()));
+            None
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", state.display())),
+    };
     if opened.damaged {
         log(&format!("{} is damaged; knocks wait for one window", journal.display()));
     }
@@ -482,20 +491,4 @@ fn open_caches(gate: &Gate, config: &Config) -> Result<Caches> {
         format!("cannot write {}, which protects from replays after a reboot", state.display())
     })?;
     Ok(caches)
-}
-
-fn create_folder(path: &Path) -> Result<()> {
-    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    created.with_context(|| format!("cannot create {}", path.display()))
-}
-
-/// Keeps a second daemon out of the folder: neither would know what the other has accepted.
-fn lock(run: &Path) -> Result<Flock<File>> {
-    let path = run.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, Errno::EAGAIN)) => bail!("another pkdd is running: {} is locked", path.display()),
-        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
 }

@@ -15,6 +15,7 @@ pub mod date;
 pub mod engine;
 pub mod firewall;
 pub mod floor;
+pub mod guard;
 pub mod journal;
 pub mod nflog;
 pub mod openwrt;
@@ -22,5 +23,6 @@ pub mod privileges;
 #[cfg(feature = "replay")]
 pub mod replay;
 pub mod report;
+pub mod run_folder;
 pub mod source;
 pub mod status;

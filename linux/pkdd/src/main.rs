@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     control::{self, Query},
-    daemon, openwrt, source,
+    daemon, guard, openwrt, run_folder, source,
     status::Status,
 };
 
@@ -30,7 +30,9 @@ usage: pkdd [--config FILE] COMMAND
   status [--json]  show the running daemon's services, grants, users and counters
   metrics          print grants and counters in Prometheus' text format
   replay FILE      show the verdict on each knock in a capture file (pcap or pcapng)
-  clear            remove the rules and grants of a daemon that has stopped
+  guard            close the services' ports without the daemon, as before it starts; if the
+                   configuration has an error, as the last good one says
+  clear            open the ports again: remove the rules and grants of a daemon that has stopped
   openwrt COMMAND  for OpenWrt's service pkd: check or render /etc/config/pkd, show the gate's status
 
   -c, --config FILE  the configuration file [default: /etc/pkdd/pkdd.toml]
@@ -57,6 +59,7 @@ enum Command {
         file: PathBuf,
     },
     Clear,
+    Guard,
     /// For OpenWrt's service.
     OpenWrt(openwrt::Command),
     /// Help or version.
@@ -97,14 +100,15 @@ impl Args {
             ("status", None, json) => Command::Status { json },
             ("metrics", None, false) => Command::Metrics,
             ("clear", None, false) => Command::Clear,
+            ("guard", None, false) => Command::Guard,
             #[cfg(feature = "replay")]
             ("replay", Some(file), false) => Command::Replay { file },
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
-            ("run" | "check" | "metrics" | "clear" | "replay", _, true) => {
+            ("run" | "check" | "metrics" | "clear" | "guard" | "replay", _, true) => {
                 return Err("--json is only for status".into());
             }
-            ("run" | "check" | "status" | "metrics" | "clear", Some(file), _) => {
+            ("run" | "check" | "status" | "metrics" | "clear" | "guard", Some(file), _) => {
                 return Err(format!("unexpected argument \"{}\"", file.display()).into());
             }
             (other, ..) => return Err(format!("unknown command \"{other}\"").into()),
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
 fn execute(Args { config, command }: Args) -> Result<()> {
     match command {
         Command::Print(text) => print(&text),
+        Command::Guard => print(&format!("pkdd: {}\n", guard::run(&config)?)),
         Command::OpenWrt(command) => print(&command.run()?),
         Command::Run => daemon::run(&config),
         Command::Check => {
@@ -159,7 +164,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
 }
 
 fn ask(config: &std::path::Path, query: Query) -> Result<String> {
-    let socket = daemon::socket(&source::read(config)?.gate.run);
+    let socket = run_folder::socket(&source::read(config)?.gate.run);
     control::ask(&socket, query)
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }

@@ -139,6 +139,20 @@ impl Config {
         Self::check(file, folder, TOML)
     }
 
+    /// The sections of a TOML file that a guard needs, as JSON; they contain no key. `None`: the text is not TOML.
+    pub(crate) fn guard_sections(text: &str) -> Option<String> {
+        let file: toml::Table = toml::from_str(text).ok()?;
+        let sections: toml::Table =
+            file.into_iter().filter(|(name, _)| name == "gate" || name == "service").collect();
+        serde_json::to_string(&sections).ok()
+    }
+
+    /// What [`guard_sections`](Self::guard_sections) has kept: a configuration without users.
+    pub(crate) fn for_guard(sections: &str) -> Result<Self, Error> {
+        let file: File = serde_json::from_str(sections).map_err(|error| Error::new(error.to_string()))?;
+        Self::check(file, Path::new("/"), TOML)
+    }
+
     pub(crate) fn check(file: File, folder: &Path, names: Names) -> Result<Self, Error> {
         let scope = file.gate.scope()?;
         let gate = file.gate.check()?;
@@ -161,6 +175,11 @@ impl Config {
                 return Err(Section::service(&name).at("forward", message.to_owned()));
             }
             services.insert(service.name.clone(), config);
+        }
+        // A file that a full disk has emptied must not open every port.
+        if services.is_empty() && gate.firewall != Firewall::Firewall4 {
+            let message = "there are no services: add one; to open all ports, stop pkdd and run pkdd clear";
+            return Err(Error::new(message.to_owned()));
         }
         let mut warnings = Vec::new();
         let mut users: BTreeMap<String, User> = BTreeMap::new();

@@ -303,3 +303,23 @@ fn what_is_allowed_but_hardly_meant_causes_a_warning() {
 fn a_service_of_another_protocol_may_have_the_same_port() {
     assert!(parse(&GOOD.replace("protocol = 'tcp'\nport = 8443", "protocol = 'udp'\nport = 22")).is_ok());
 }
+
+#[test]
+fn an_empty_file_is_an_error_and_not_a_gate_without_guards() {
+    for text in ["", "[gate]\nfirewall = 'nft'\n"] {
+        let error = parse(text).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("there are no services: add one"), "{error}");
+    }
+}
+
+#[test]
+fn what_a_guard_needs_is_kept_without_keys() {
+    let kept = Config::guard_sections(GOOD).unwrap();
+    assert!(!kept.contains("key") && !kept.contains("anna"), "{kept}");
+    let (guard, whole) = (Config::for_guard(&kept).unwrap(), parse(GOOD).unwrap());
+    let services = |config: &Config| config.services.values().map(|s| s.service.clone()).collect::<Vec<_>>();
+    assert_eq!(services(&guard), services(&whole));
+    assert!(guard.users.is_empty());
+    assert!(Config::guard_sections("[user").is_none());
+    assert!(Config::for_guard("{}").is_err());
+}

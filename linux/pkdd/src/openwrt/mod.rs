@@ -14,9 +14,9 @@ mod uci;
 
 use std::{
     fmt::Write as _,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write as _},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -27,7 +27,10 @@ use self::{
     paths::Paths,
     router::{KeyFiles, KeyPlace, Mode, Router},
 };
-use crate::config::{Config, Error};
+use crate::{
+    atomic_file::{self, PRIVATE},
+    config::{Config, Error},
+};
 
 /// What people edit.
 const CONFIG: &str = "/etc/config/pkd";
@@ -234,24 +237,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Replaces a file that only root may read, and makes its folder. After a power failure there is the old file or the
-/// new one.
+/// Replaces a file that only root may read, and makes its folder.
 fn write(path: &Path, text: &str) -> Result<()> {
     let replace = || -> io::Result<()> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        // pkdd's user owns the folder of its floor: what may lie there in place of the file is not written to.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
+        atomic_file::replace_durably(path, PRIVATE, text.as_bytes())
     };
     replace().with_context(|| format!("cannot write {}", path.display()))
 }

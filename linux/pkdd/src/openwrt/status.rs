@@ -14,8 +14,9 @@ use super::{
 use crate::{
     config::{Config, User},
     control::{self, Query},
-    daemon, date,
+    date,
     firewall::{self, ActiveGrant},
+    run_folder,
     status::{Parts, Status},
 };
 
@@ -51,7 +52,7 @@ pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
     let active = fs::read_to_string(paths.active("config")).ok();
     let router = active.as_deref().and_then(|text| router::check(text, paths, KeyFiles::Read).ok());
     let gate = router.as_ref().and_then(|router| match router.mode {
-        Mode::Nft => control::ask(&daemon::socket(&paths.daemon_run()), Query::Status).ok(),
+        Mode::Nft => control::ask(&run_folder::socket(&paths.daemon_run()), Query::Status).ok(),
         Mode::Match => module_status(router, paths),
     });
     let enabled = router::is_enabled(text);

@@ -6,6 +6,7 @@ mod events;
 mod faults;
 mod firewall4;
 mod gateway;
+mod guard;
 mod privileges;
 mod scenarios;
 mod survival;

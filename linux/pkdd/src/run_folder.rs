@@ -1,0 +1,46 @@
+//! The folder `run`: what outlives the process, but not a reboot.
+
+use std::{
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// The control socket.
+#[must_use]
+pub fn socket(run: &Path) -> PathBuf {
+    run.join("socket")
+}
+
+/// The list of services that have rules.
+pub(crate) fn service_list(run: &Path) -> PathBuf {
+    run.join("services")
+}
+
+/// Creates a folder that only its owner may enter.
+pub(crate) fn create(path: &Path) -> Result<()> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Keeps a second daemon out of the folder: neither would know what the other has accepted. `None`: one is there.
+pub(crate) fn lock(run: &Path) -> Result<Option<Flock<File>>> {
+    let path = run.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EAGAIN)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// What to say if [`lock`] is held.
+pub(crate) fn in_use(run: &Path) -> String {
+    format!("another pkdd is running: {} is locked", run.join("lock").display())
+}
