@@ -45,7 +45,11 @@ pub(crate) fn payload(request: &Request, port: Port) -> Result<[u8; LENGTH]> {
     })
 }
 
-fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {
+/// The time that a knock carries.
+///
+/// # Errors
+/// The clock is before 1970.
+pub(crate) fn unix_seconds(now: SystemTime) -> Result<UnixSeconds> {
     let since = now.duration_since(UNIX_EPOCH);
     since
         .map(|since| UnixSeconds(since.as_secs()))

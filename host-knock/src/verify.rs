@@ -15,7 +15,7 @@ use pkd_core::{
     Window,
 };
 
-use crate::{cli, hex, key, parse, stderr::Stderr};
+use crate::{cli, datagram, hex, key, parse, stderr::Stderr};
 
 /// Maximum size of a capture in bytes.
 const MAX_CAPTURE: u64 = 256 * 1024 * 1024;
@@ -83,8 +83,7 @@ impl Capture {
     /// # Errors
     /// This computer's clock is before 1970.
     pub(crate) fn explain(mut self) -> Result<(String, bool)> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| UnixSeconds(since.as_secs()));
-        let now = now.context("this computer's clock is before 1970; set it")?;
+        let now = datagram::unix_seconds(SystemTime::now())?;
         let gateway = &mut self.gateway;
         let mut text = String::new();
         match &self.source {
