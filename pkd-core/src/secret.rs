@@ -120,8 +120,8 @@ impl fmt::Debug for Tag {
 /// # Ok::<(), pkd_core::SecretError>(())
 /// ```
 ///
-/// `Debug` does not show it, `==` takes the same time wherever two keys differ, and a key that is dropped is wiped. A
-/// move may leave a copy of the bytes behind, and so does whoever read the text; callers wipe what they can.
+/// `Debug` does not show it, `==` takes the same time wherever two keys differ, and a dropped key is wiped. A move may
+/// leave a copy of the bytes behind. The text that a key was parsed from is up to the caller.
 #[derive(Clone)]
 #[repr(transparent)]
 pub struct Key([u8; Key::LENGTH]);

@@ -9,7 +9,7 @@ use std::{
 
 /// Only the owner may read the file.
 pub(crate) const PRIVATE: u32 = 0o600;
-/// Everyone may read it whom the umask lets.
+/// Everyone may read the file, as far as the umask allows.
 pub(crate) const PUBLIC: u32 = 0o666;
 
 /// Replaces a file, and returns it open for appending. A power failure may lose the new one.

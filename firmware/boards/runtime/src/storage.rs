@@ -17,7 +17,7 @@ pub struct FlashLayout {
     pub floor_bytes: u32,
 }
 
-/// What the flash has, and what [`load`] borrowed.
+/// What [`load`] read, and the indicators that it was given.
 pub struct Stored<S, P> {
     /// The configuration.
     pub config: &'static StandardConfig,
@@ -49,7 +49,7 @@ pub async fn load<S: NorFlash, P: Indicators>(
     Stored { config, floor, indicators }
 }
 
-/// Not a part of [`load`], because the buffer would stay in the task's memory.
+/// Apart from [`load`], because the buffer would stay in the task's memory.
 fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static StandardConfig, ConfigError> {
     static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
     let mut bytes = [0; CONFIG_LIMIT];
