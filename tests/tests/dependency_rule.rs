@@ -97,6 +97,21 @@ fn every_member_has_a_rule_and_obeys_it() -> Result<()> {
     Ok(())
 }
 
+/// OpenWrt's recipe copies these folders; without one of them, cargo finds no workspace.
+#[test]
+fn the_recipe_for_openwrt_copies_every_member() -> Result<()> {
+    let recipe = fs::read_to_string(root().join("openwrt/feed/net/pkd/Makefile"))?;
+    let copied =
+        recipe.lines().find_map(|line| line.strip_prefix("PKD_MEMBERS:=")).context("no PKD_MEMBERS")?;
+    let copied: Vec<PathBuf> = copied.split(' ').map(|folder| root().join(folder)).collect();
+    for (name, member) in members()? {
+        let is_copied =
+            member.folder.ancestors().any(|folder| copied.iter().any(|copied| same(copied, folder)));
+        assert!(is_copied, "PKD_MEMBERS lacks the folder of {name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn pkd_core_uses_few_crates_and_no_features() -> Result<()> {
     let members = members()?;
