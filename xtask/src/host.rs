@@ -126,6 +126,9 @@ const FUZZ: &[Need] = &[program!("g++", "g++")];
 /// For `make coverage`: LLVM's tools, of Debian's Rust or of the one that is in use.
 const COVERAGE: &[Need] = &[program!("llvm-22", "llvm-cov-22")];
 
+/// For pkdd's units.
+const SYSTEMD: &[Need] = &[program!("systemd-container", "systemd-nspawn")];
+
 /// For a root of a fresh Debian.
 const FRESH: &[Need] = &[program!("mmdebstrap", "mmdebstrap")];
 
@@ -166,6 +169,7 @@ fn needs(command: &str) -> Result<&'static [&'static [Need]]> {
         "demo" => &[DEMO],
         "demo-router" => &[GUEST],
         "test-fresh" => &[FRESH],
+        "systemd" => &[FRESH, SYSTEMD, DEMO],
         "packages" | "clients" => &[GUEST, PACKAGES_ALONE],
         "feed" => &[GUEST, PACKAGES_ALONE, FEED],
         "luci" => &[LUCI],
@@ -173,7 +177,7 @@ fn needs(command: &str) -> Result<&'static [&'static [Need]]> {
         "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
         "bench" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
         "coverage" => &[DEMO, TEST_ALONE, COVERAGE],
-        "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH],
+        "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH, SYSTEMD],
         "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
         | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
         _ => bail!("unknown command {command:?}: `cargo xtask` lists the commands"),

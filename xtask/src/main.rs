@@ -31,6 +31,7 @@ mod router;
 mod run;
 mod sources;
 mod steps;
+mod systemd;
 mod test;
 mod toolchain;
 mod uci;
@@ -134,6 +135,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["feed"] => feed::test(),
         ["feed", "--opkg", program] => feed::test_with_opkg(program),
         ["luci"] => luci::test(),
+        ["systemd"] => systemd::test(),
         ["vm", "--nft", name] => vm::run_part(machine::find(name)?, "nft"),
         ["differential"] => differential(),
         ["test-sanitizers"] => vm::run_part(&machine::SANITIZERS, "sanitizers"),

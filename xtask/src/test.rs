@@ -9,7 +9,7 @@ use crate::{
     debian::Tree,
     deny, feed, firmware, fresh, fuzz, kmod, luci, machine, mutants, openwrt, packages, run,
     steps::{self, Stamps, Step},
-    toolchain, vm,
+    systemd, toolchain, vm,
 };
 
 /// All code that is built for the host.
@@ -113,6 +113,7 @@ pub(crate) const ALL: &[Step] = &[
     FEED,
     Step { name: "deny", inputs: &["deny.toml"], run: deny::run },
     Step { name: "own-kernel", inputs: VM, run: own_kernel },
+    Step { name: "systemd", inputs: HOST, run: systemd::test },
     Step { name: "fuzz", inputs: FUZZ, run: || fuzz::run(&[], fuzz::USUAL) },
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },

@@ -27,10 +27,16 @@ pub enum Query {
     Status,
     /// The status in Prometheus' text format.
     Metrics,
+    /// Reloads the configuration; the answer is [`RELOADED`], or what is wrong.
+    Reload,
 }
 
+/// The answer to a reload that succeeded.
+pub const RELOADED: &str = "configuration reloaded";
+
 impl Query {
-    const ALL: [(Self, &str); 2] = [(Self::Status, "status"), (Self::Metrics, "metrics")];
+    const ALL: [(Self, &str); 3] =
+        [(Self::Status, "status"), (Self::Metrics, "metrics"), (Self::Reload, "reload")];
 
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(query, _)| *query == self).map_or("", |(_, word)| word)
@@ -92,7 +98,7 @@ fn read(stream: &UnixStream) -> io::Result<Query> {
     let found = query.ok_or_else(unknown);
     if found.is_err() {
         let mut stream = stream;
-        stream.write_all(b"unknown request: expected status or metrics\n")?;
+        stream.write_all(b"unknown request: expected status, metrics or reload\n")?;
     }
     found.map(|(query, _)| query)
 }

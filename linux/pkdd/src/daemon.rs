@@ -22,6 +22,7 @@ use nix::{
 };
 use pkd_packet::Datagram;
 use pktables::Change;
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
@@ -55,10 +56,12 @@ const BURST: usize = 256;
 ///
 /// # Errors
 /// A daemon is running, or the firewall refuses.
-pub fn clear(config: &Config) -> Result<()> {
-    run_folder::create(&config.gate.run)?;
-    let _lock = run_folder::lock(&config.gate.run)?.with_context(|| run_folder::in_use(&config.gate.run))?;
-    firewall::open(config.gate.firewall)?.clear(&run_folder::service_list(&config.gate.run))
+pub fn clear(path: &Path) -> Result<()> {
+    let (config, _) = guard::find(path)?;
+    let run = &config.gate.run;
+    run_folder::create(run)?;
+    let _lock = run_folder::lock(run)?.with_context(|| run_folder::in_use(run))?;
+    firewall::open(config.gate.firewall)?.clear(&run_folder::service_list(run))
 }
 
 /// Runs until SIGTERM or SIGINT. Rules and grants stay, so that a restart does not interrupt anything.
@@ -76,10 +79,19 @@ pub fn run(path: &Path) -> Result<()> {
     config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
     let mut daemon = Daemon::start(path, config)?;
     log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
+    tell_systemd(NotifyState::Ready);
     while !daemon.signals.terminate.load(Ordering::Relaxed) {
         daemon.wait()?;
     }
+    tell_systemd(NotifyState::Stopping);
     daemon.finish()
+}
+
+/// Does nothing without systemd.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log(&format!("warning: cannot notify systemd: {error}"));
+    }
 }
 
 struct Daemon {
@@ -234,10 +246,13 @@ impl Daemon {
             self.reconcile();
         }
         while let Ok(request) = self.requests.try_recv() {
-            let status = self.status();
             let text = match request.query {
-                Query::Status => serde_json::to_string(&status).unwrap_or_default() + "\n",
-                Query::Metrics => status.metrics(),
+                Query::Status => serde_json::to_string(&self.status()).unwrap_or_default() + "\n",
+                Query::Metrics => self.status().metrics(),
+                Query::Reload => {
+                    self.reload();
+                    self.health.configuration.clone().unwrap_or_else(|| control::RELOADED.to_owned())
+                }
             };
             request.answer(text);
         }
@@ -317,6 +332,7 @@ impl Daemon {
     fn tick(&mut self, instant: Instant) {
         if instant >= self.next_tick {
             self.next_tick = instant + TICK;
+            tell_systemd(NotifyState::Watchdog);
             if let Some(line) = self.ignored.line(instant) {
                 log(&line);
             }

@@ -21,6 +21,7 @@ use crate::{
 const LAST_GOOD: &str = "guard.json";
 /// The folder where the configuration does not say so. systemd names that of the unit.
 const STATE: &str = "/var/lib/pkdd";
+const RUN: &str = "/run/pkdd";
 
 /// What was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,17 +41,7 @@ pub enum Guard {
 /// # Errors
 /// There is neither a configuration nor a last good one, or the firewall refuses.
 pub fn install(path: &Path) -> Result<Guard> {
-    let (config, guard) = match source::read(path) {
-        Ok(config) => (config, Guard::Current),
-        Err(error) => {
-            if let Some(config) = services(path) {
-                (config, Guard::Partly(error.to_string()))
-            } else {
-                let nothing = || format!("{error}; and there is no last good configuration to guard with");
-                (last_good(&state()).with_context(nothing)?, Guard::LastGood(error.to_string()))
-            }
-        }
-    };
+    let (config, guard) = find(path)?;
     if config.gate.firewall == Firewall::Firewall4 {
         // firewall4's policy is the guard.
         return Ok(guard);
@@ -60,6 +51,29 @@ pub fn install(path: &Path) -> Result<Guard> {
     let Some(_lock) = run_folder::lock(run)? else { return Ok(Guard::Running) };
     firewall::open(config.gate.firewall)?.install(&config, &run_folder::service_list(run))?;
     Ok(guard)
+}
+
+/// The configuration, or what there is of it to guard with.
+///
+/// # Errors
+/// It has an error, and there is no last good one.
+pub fn find(path: &Path) -> Result<(Config, Guard)> {
+    let error = match source::read(path) {
+        Ok(config) => return Ok((config, Guard::Current)),
+        Err(error) => error,
+    };
+    if let Some(config) = services(path) {
+        return Ok((config, Guard::Partly(error.to_string())));
+    }
+    let nothing = || format!("{error}; and there is no last good configuration to guard with");
+    Ok((last_good(&state()).with_context(nothing)?, Guard::LastGood(error.to_string())))
+}
+
+/// The folder `run` of a configuration, whatever it looks like.
+#[must_use]
+pub fn run_folder_of(path: &Path) -> PathBuf {
+    let found = find(path).map(|(config, _)| config.gate.run);
+    found.unwrap_or_else(|_| env::var_os("RUNTIME_DIRECTORY").map_or_else(|| RUN.into(), PathBuf::from))
 }
 
 /// The command `pkdd guard`; returns a line about what was done.

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     control::{self, Query},
@@ -26,6 +26,7 @@ Opens a port to the address that has just sent a valid knock.
 usage: pkdd [--config FILE] COMMAND
   run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores
                    rules and grants after another program has reloaded the firewall
+  reload           have the running daemon reload the configuration, and say whether it did
   check            check the configuration without changing anything
   status [--json]  show the running daemon's services, grants, users and counters
   metrics          print grants and counters in Prometheus' text format
@@ -60,6 +61,7 @@ enum Command {
     },
     Clear,
     Guard,
+    Reload,
     /// For OpenWrt's service.
     OpenWrt(openwrt::Command),
     /// Help or version.
@@ -101,14 +103,15 @@ impl Args {
             ("metrics", None, false) => Command::Metrics,
             ("clear", None, false) => Command::Clear,
             ("guard", None, false) => Command::Guard,
+            ("reload", None, false) => Command::Reload,
             #[cfg(feature = "replay")]
             ("replay", Some(file), false) => Command::Replay { file },
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
-            ("run" | "check" | "metrics" | "clear" | "guard" | "replay", _, true) => {
+            ("run" | "check" | "metrics" | "clear" | "guard" | "reload" | "replay", _, true) => {
                 return Err("--json is only for status".into());
             }
-            ("run" | "check" | "status" | "metrics" | "clear" | "guard", Some(file), _) => {
+            ("run" | "check" | "status" | "metrics" | "clear" | "guard" | "reload", Some(file), _) => {
                 return Err(format!("unexpected argument \"{}\"", file.display()).into());
             }
             (other, ..) => return Err(format!("unknown command \"{other}\"").into()),
@@ -159,12 +162,19 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Replay { file } => {
             pkdd::replay::replay(source::read(&config)?, &file, &mut io::stdout().lock())
         }
-        Command::Clear => daemon::clear(&source::read(&config)?),
+        Command::Clear => daemon::clear(&config),
+        Command::Reload => {
+            let answer = ask(&config, Query::Reload)?;
+            if answer != control::RELOADED {
+                bail!("{answer}; the previous configuration stays in force");
+            }
+            print(&format!("pkdd: {answer}\n"))
+        }
     }
 }
 
 fn ask(config: &std::path::Path, query: Query) -> Result<String> {
-    let socket = run_folder::socket(&source::read(config)?.gate.run);
+    let socket = run_folder::socket(&guard::run_folder_of(config));
     control::ask(&socket, query)
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }

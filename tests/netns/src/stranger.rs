@@ -68,6 +68,18 @@ impl Stranger {
         Ok(Self { shared, thread })
     }
 
+    /// Tries these pairs of source and target from where it is started.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn here(targets: Vec<(IpAddr, SocketAddr)>, pace: Duration) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let run = move || own.run(&targets, pace);
+        let thread = thread::Builder::new().name("stranger".to_owned()).spawn(run)?;
+        Ok(Self { shared, thread })
+    }
+
     /// How many connections it has begun.
     #[must_use]
     pub fn tries(&self) -> u64 {

@@ -129,3 +129,30 @@ net_test!(without_any_configuration_the_guard_says_that_it_has_none, |network| {
     ensure!(said.lines().count() == 1, "{said}");
     Ok(())
 });
+
+net_test!(status_metrics_reload_and_clear_work_whatever_the_configuration_looks_like, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    gateway.start()?;
+    let good = fs::read_to_string(gateway.path("pkdd.toml"))?;
+    let (done, said) = run(&gateway, &["reload"])?;
+    ensure!(done && said == "pkdd: configuration reloaded\n", "{said}");
+    fs::write(gateway.path("pkdd.toml"), good.replace("port = 22", "port = 0"))?;
+    for words in [&["status"][..], &["status", "--json"], &["metrics"]] {
+        let (done, said) = run(&gateway, words)?;
+        ensure!(done, "{words:?}: {said}");
+    }
+    let (done, said) = run(&gateway, &["reload"])?;
+    ensure!(
+        !done && said.contains("invalid port 0") && said.contains("previous configuration stays"),
+        "{said}"
+    );
+    fs::write(gateway.path("pkdd.toml"), "[")?;
+    let (done, said) = run(&gateway, &["clear"])?;
+    ensure!(!done && said.contains("another pkdd is running"), "{said}");
+    ensure!(gateway.stop(Signal::SIGTERM)?);
+    let (done, said) = run(&gateway, &["clear"])?;
+    ensure!(done, "{said}");
+    let rules = shell("nft list ruleset")?;
+    ensure!(rules.trim().is_empty(), "{rules}");
+    Ok(())
+});
