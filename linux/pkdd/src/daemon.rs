@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     errno::Errno,
     fcntl::Flock,
@@ -70,14 +70,26 @@ pub fn clear(path: &Path) -> Result<()> {
 /// The daemon cannot start; or, later, its sockets fail or the last floor cannot be saved.
 pub fn run(path: &Path) -> Result<()> {
     // Whatever goes wrong from here on, the ports are closed.
+    let mut guard_error = None;
     match guard::install(path) {
         Ok(Guard::LastGood(_)) => log("the guard of the last good configuration is installed"),
         Ok(_) => {}
-        Err(error) => log(&format!("cannot install the guard: {error:#}")),
+        // The other process guards, and would not let this one do anything.
+        Err(error) if firewall::is_held_by_another(&error) => return Err(error),
+        Err(error) => guard_error = Some(format!("{error:#}")),
     }
-    let config = source::read(path)?;
-    config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
-    let mut daemon = Daemon::start(path, config)?;
+    let start = || {
+        let config = source::read(path)?;
+        config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
+        Daemon::start(path, config)
+    };
+    let started = start();
+    let error = started.as_ref().err().map(|error| format!("{error:#}"));
+    // Usually the start has failed for the same reason.
+    if let Some(text) = guard_error.filter(|text| Some(text) != error.as_ref()) {
+        log(&format!("cannot install the guard: {text}"));
+    }
+    let mut daemon = started?;
     log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
     tell_systemd(NotifyState::Ready);
     while !daemon.signals.terminate.load(Ordering::Relaxed) {
@@ -170,8 +182,14 @@ impl Daemon {
         if privileges::sandbox(&folders, &files)? == Sandbox::Unsupported {
             log("warning: the kernel does not support Landlock, so pkdd runs without write restrictions");
         }
-        let nflog = Nflog::open(gate.group)
-            .with_context(|| format!("cannot use NFLOG group {}: is it in use?", gate.group))?;
+        let nflog = Nflog::open(gate.group).map_err(|error| match error.kind() {
+            // This process may use it: that was checked above.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => anyhow!(
+                "another program uses NFLOG group {group}: stop it, or set gate.group to another number",
+                group = gate.group
+            ),
+            _ => anyhow!(error).context(format!("cannot use NFLOG group {}", gate.group)),
+        })?;
         let caches = open_caches(&gate, &config)?;
         let mut firewall = firewall::open(gate.firewall)?;
         firewall.install(&config, &run_folder::service_list(&gate.run))?;

@@ -33,6 +33,20 @@ pub struct Grant {
 /// The grants of each service.
 pub type Grants = BTreeMap<ServiceName, Vec<Grant>>;
 
+/// Adds a grant. Of a grant and a lease of the same address, the later end counts.
+#[cfg(feature = "rules")]
+pub(crate) fn join(grants: &mut Vec<Grant>, new: Grant) {
+    let Some(there) = grants.iter_mut().find(|grant| grant.address == new.address) else {
+        grants.push(new);
+        return;
+    };
+    there.left = there.left.zip(new.left).map(|(one, other)| one.max(other));
+    there.packets = match (there.packets, new.packets) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    };
+}
+
 /// A service as the firewall has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -76,7 +76,7 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
             .filter(|(address, _)| !other_family_only && matches!(address, IpNet::V6(_)) == v6)
             .map(|(address, end)| GrantRule::new(*address, end.map(UnixSeconds)))
             .collect();
-        let to = ServiceRules::new(service, forward, &wanted, &from);
+        let to = ServiceRules::new(service, forward, v6, &wanted, &from);
         rules.restore(&ServiceRules::script(&service.name, &from, &to));
         check(&rules, service, forward, other_family_only, &wanted);
 

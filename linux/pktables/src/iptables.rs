@@ -7,21 +7,25 @@ pub(crate) mod save;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use ipnet::IpNet;
+use rustix::io::Errno;
 
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grant, Grants, Listing},
+    firewall::{Change, Firewall, Grant, Grants, Listing, join as join_grant},
     invalid::Invalid,
+    ipset::IpSets,
     lock::{self, Guard},
     program,
     scope::Exempt,
     service::{Forward, Service, ServiceName},
+    sets::{Element, refused},
 };
 use chain::{Parsed, ServiceRules};
 use grant::{GrantRule, UnixSeconds};
@@ -76,6 +80,11 @@ impl Family {
         program::feed(program, &["--noflush", "-w"], script, guard)
     }
 
+    /// The ipset for the leases of a service.
+    fn set(self, name: &ServiceName) -> String {
+        format!("{}-{}", name.chain(), if self == Self::V6 { 6 } else { 4 })
+    }
+
     /// Whether the rules of this family have this exemption.
     fn has(self, exempt: &Exempt) -> bool {
         match exempt {
@@ -96,11 +105,22 @@ impl Family {
 pub struct Iptables {
     lock: PathBuf,
     clock: fn() -> SystemTime,
+    /// Opened for the first lease; `None`: not yet, or the kernel has no ipset.
+    sets: Option<IpSets>,
+    without_ipset: bool,
+    /// Whether rules had an end when they were last listed.
+    has_ends: bool,
 }
 
 impl Default for Iptables {
     fn default() -> Self {
-        Self { lock: lock::DEFAULT_PATH.into(), clock: SystemTime::now }
+        Self {
+            lock: lock::DEFAULT_PATH.into(),
+            clock: SystemTime::now,
+            sets: None,
+            without_ipset: false,
+            has_ends: false,
+        }
     }
 }
 
@@ -122,6 +142,137 @@ impl Iptables {
     #[must_use]
     pub fn with_clock(self, clock: fn() -> SystemTime) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Makes leases as rules, as on a kernel that has no ipset.
+    #[must_use]
+    pub fn without_ipset(self) -> Self {
+        Self { without_ipset: true, ..self }
+    }
+
+    /// The connection to the ipsets, if the kernel has them.
+    fn sets(&mut self) -> Result<Option<&mut IpSets>, Error> {
+        if self.without_ipset {
+            return Ok(None);
+        }
+        if self.sets.is_none() {
+            self.sets = Some(IpSets::open()?);
+        }
+        Ok(self.sets.as_mut())
+    }
+
+    /// Creates the ipsets of a service. Returns whether the kernel has them.
+    fn create_sets(&mut self, name: &ServiceName) -> Result<bool, Error> {
+        let Some(sets) = self.sets()? else { return Ok(false) };
+        for family in Family::all() {
+            match sets.create(&family.set(name), *family == Family::V6) {
+                Ok(()) => {}
+                // No ip_set, or no hash:ip.
+                Err(Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP) => return Ok(false),
+                Err(errno) => return Err(refused("create an ipset", errno)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes the ipsets of a service, to which no rule refers any more.
+    fn destroy_sets(&mut self, name: &ServiceName) -> Result<(), Error> {
+        let Some(sets) = self.sets()? else { return Ok(()) };
+        for family in Family::all() {
+            sets.destroy(&family.set(name)).map_err(|errno| refused("remove an ipset", errno))?;
+        }
+        Ok(())
+    }
+
+    /// Lets an address reach a service with [`Scope::leases`](crate::Scope::leases) for a time. A lease is never shortened.
+    /// Leases are for a program that makes and ends them. They are kept apart from grants, which the program so neither
+    /// shortens nor revokes. [`Firewall::revoke`] and [`Firewall::flush`] also end leases, and lists contain both.
+    ///
+    /// A lease is an element of an ipset, added over netlink without starting a program. The kernel ends it. If the kernel has
+    /// no ipset, it is a rule with `-m time --datestop`.
+    ///
+    /// # Errors
+    /// There is no such service, it has no leases, `ttl` is zero, or iptables refuses.
+    pub fn lease(&mut self, name: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
+        if ttl.is_zero() {
+            return Err(Invalid::new("time", "0", "must not be zero").into());
+        }
+        let address = address.to_canonical();
+        let set = Family::of(address.into()).set(name);
+        if let Some(sets) = self.sets()? {
+            let failed = |errno| refused("change an ipset", errno);
+            let there = sets.list(&set).map_err(failed)?;
+            if let Some(there) = there {
+                let stays = |there: &Element| there.left.is_none_or(|left| left >= ttl);
+                if there.iter().any(|element| element.address == address && stays(element)) {
+                    return Ok(Change::AlreadySo);
+                }
+                sets.add(&set, address, ttl).map_err(failed)?;
+                return Ok(Change::Made);
+            }
+        }
+        let end = UnixSeconds::end((self.clock)(), ttl);
+        self.change_grants(name, address.into(), |found, grants| {
+            if found.other_family_only {
+                return Err(Error::no_forward(name, address));
+            }
+            let same = |grant: &GrantRule| grant.lease && grant.address == address.into();
+            if grants.iter().any(|grant| same(grant) && grant.end >= Some(end)) {
+                return Ok(());
+            }
+            grants.retain(|grant| !same(grant));
+            grants.push(GrantRule::lease(address.into(), end));
+            Ok(())
+        })
+    }
+
+    /// Ends a lease. A missing one is no error.
+    ///
+    /// # Errors
+    /// iptables refuses.
+    pub fn release(&mut self, name: &ServiceName, address: IpAddr) -> Result<Change, Error> {
+        let address = address.to_canonical();
+        let set = Family::of(address.into()).set(name);
+        if let Some(sets) = self.sets()? {
+            match sets.delete(&set, address) {
+                Ok(()) => return Ok(Change::Made),
+                Err(Errno::NOENT | Errno::INVAL) => {}
+                Err(errno) => return Err(refused("change an ipset", errno)),
+            }
+        }
+        let released = self.change_grants(name, address.into(), |_, grants| {
+            grants.retain(|grant| !grant.lease || grant.address != address.into());
+            Ok(())
+        });
+        match released {
+            Err(Error::NoService(_)) => Ok(Change::AlreadySo),
+            released => released,
+        }
+    }
+
+    /// Ends a lease that is in an ipset.
+    fn release_from_set(&mut self, name: &ServiceName, address: IpAddr) -> Result<Change, Error> {
+        let set = Family::of(address.into()).set(name);
+        let Some(sets) = self.sets()? else { return Ok(Change::AlreadySo) };
+        let failed = |errno| refused("change an ipset", errno);
+        let there = sets.list(&set).map_err(failed)?.unwrap_or_default();
+        if there.iter().all(|element| element.address != address) {
+            return Ok(Change::AlreadySo);
+        }
+        sets.delete(&set, address).map_err(failed)?;
+        Ok(Change::Made)
+    }
+
+    /// Adds the leases of a service to its grants.
+    fn join_leases(&mut self, name: &ServiceName, grants: &mut Vec<Grant>) -> Result<(), Error> {
+        let Some(sets) = self.sets()? else { return Ok(()) };
+        for family in Family::all() {
+            let elements = sets.list(&family.set(name)).map_err(|errno| refused("list an ipset", errno))?;
+            for Element { address, left, packets } in elements.into_iter().flatten() {
+                join_grant(grants, Grant { address: address.into(), left, packets });
+            }
+        }
+        Ok(())
     }
 
     /// Whether any service exists.
@@ -157,7 +308,7 @@ impl Iptables {
     ///
     /// # Errors
     /// iptables refuses.
-    pub fn grants(&self) -> Result<(Grants, Vec<Error>), Error> {
+    pub fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
         let now = (self.clock)();
         let (mut grants, mut unknown): (BTreeMap<ServiceName, Vec<Grant>>, Vec<Error>) = Default::default();
         for family in Family::all() {
@@ -166,13 +317,24 @@ impl Iptables {
                 match chain::parse(&saved, &name) {
                     Ok(found) => {
                         let rules = found.iter().flat_map(Parsed::grants);
-                        grants.entry(name).or_default().extend(rules.map(|grant| grant.to_grant(now)));
+                        let grants = grants.entry(name).or_default();
+                        rules.for_each(|grant| join_grant(grants, grant.to_grant(now)));
                     }
                     Err(error) => unknown.push(error),
                 }
             }
         }
+        self.has_ends = grants.values().flatten().any(|grant| grant.left.is_some());
+        for (name, grants) in &mut grants {
+            self.join_leases(name, grants)?;
+        }
         Ok((grants, unknown))
+    }
+
+    /// Whether [`Firewall::expire`] has anything to do, sooner or later, according to the last [`grants`](Self::grants).
+    #[must_use]
+    pub fn needs_expiry(&self) -> bool {
+        self.has_ends
     }
 
     /// Whether the programs use nftables, so that [`Watch`](crate::Watch) sees their changes.
@@ -234,7 +396,9 @@ fn restore(name: &ServiceName, plan: &Plan, guard: &Guard) -> Result<(), Error> 
 
 impl Firewall for Iptables {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
-        let service = &service.checked()?;
+        let mut service = service.checked()?;
+        service.scope.leases = service.scope.leases && self.create_sets(&service.name)?;
+        let service = &service;
         let now = self.now();
         let guard = lock::acquire(&self.lock)?;
         let mut plans = Vec::new();
@@ -254,16 +418,22 @@ impl Firewall for Iptables {
             let mut grants = chain::grants(&saved, &service.name);
             let over = grants.iter().any(|grant| grant.has_expired(now));
             grants.retain(|grant| !grant.has_expired(now));
+            // Leases that were made without ipset go where they can be.
+            grants.retain(|grant| !grant.lease || !service.scope.leases);
             grants.sort_by_key(|grant| grant.address);
             let is_unchanged = found.is_some_and(fits) && !over;
             let to = if is_unchanged {
                 from.clone()
             } else {
-                ServiceRules::new(&service, forward, &grants, &from)
+                ServiceRules::new(&service, forward, family == Family::V6, &grants, &from)
             };
             plans.push(Plan { family, from, to });
         }
-        Self::change_all(&service.name, &plans, &guard)
+        let change = Self::change_all(&service.name, &plans, &guard)?;
+        if !service.scope.leases {
+            self.destroy_sets(&service.name)?;
+        }
+        Ok(change)
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
@@ -273,10 +443,10 @@ impl Firewall for Iptables {
             let from = ServiceRules::of(&family.read()?, name);
             plans.push(Plan { family, from, to: ServiceRules::default() });
         }
-        if plans.iter().all(|plan| plan.from.is_empty()) {
-            return Ok(Change::AlreadySo);
-        }
-        Self::change_all(name, &plans, &guard)
+        let is_missing = plans.iter().all(|plan| plan.from.is_empty());
+        let change = if is_missing { Change::AlreadySo } else { Self::change_all(name, &plans, &guard)? };
+        self.destroy_sets(name)?;
+        Ok(change)
     }
 
     fn grant(&mut self, name: &ServiceName, address: IpNet, ttl: Option<Duration>) -> Result<Change, Error> {
@@ -291,10 +461,11 @@ impl Firewall for Iptables {
             }
             let longer =
                 |grant: &GrantRule| grant.end.is_none_or(|there| end.is_some_and(|end| there >= end));
-            if grants.iter().any(|grant| grant.address == address && longer(grant)) {
+            let same = |grant: &GrantRule| !grant.lease && grant.address == address;
+            if grants.iter().any(|grant| same(grant) && longer(grant)) {
                 return Ok(());
             }
-            grants.retain(|grant| grant.address != address);
+            grants.retain(|grant| !same(grant));
             grants.push(GrantRule::new(address, end));
             Ok(())
         })
@@ -302,10 +473,14 @@ impl Firewall for Iptables {
 
     fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
         let address = canonical(address);
-        self.change_grants(name, address, |_, grants| {
+        let is_single = crate::address::is_single(address);
+        let released =
+            if is_single { self.release_from_set(name, address.addr())? } else { Change::AlreadySo };
+        let revoked = self.change_grants(name, address, |_, grants| {
             grants.retain(|grant| grant.address != address);
             Ok(())
-        })
+        })?;
+        Ok(if revoked == Change::Made { revoked } else { released })
     }
 
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
@@ -319,7 +494,15 @@ impl Firewall for Iptables {
         if plans.iter().all(|plan| plan.from.is_empty()) {
             return Err(Error::NoService(name.clone()));
         }
-        Self::change_all(name, &plans, &guard)
+        let mut leases = Vec::new();
+        self.join_leases(name, &mut leases)?;
+        if let Some(sets) = self.sets()? {
+            for family in Family::all() {
+                sets.flush(&family.set(name)).map_err(|errno| refused("flush an ipset", errno))?;
+            }
+        }
+        let change = Self::change_all(name, &plans, &guard)?;
+        Ok(if leases.is_empty() { change } else { Change::Made })
     }
 
     fn list(&mut self) -> Result<Vec<Listing>, Error> {
@@ -332,7 +515,15 @@ impl Firewall for Iptables {
                 families.entry(name.clone()).or_default().extend(chain::parse(&saved, &name)?);
             }
         }
-        families.into_values().filter_map(|families| join(families, now).transpose()).collect()
+        let mut listings: Vec<Listing> = families
+            .into_values()
+            .filter_map(|families| join(families, now).transpose())
+            .collect::<Result<_, _>>()?;
+        for listing in &mut listings {
+            self.join_leases(&listing.service.name, &mut listing.grants)?;
+            listing.grants.sort_by_key(|grant| grant.address);
+        }
+        Ok(listings)
     }
 
     fn expire(&mut self) -> Result<usize, Error> {
@@ -356,7 +547,8 @@ impl Firewall for Iptables {
 fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error> {
     let mut joined: Option<Listing> = None;
     for found in families {
-        let mut grants: Vec<Grant> = found.grants().map(|grant| grant.to_grant(now)).collect();
+        let mut grants = Vec::new();
+        found.grants().for_each(|grant| join_grant(&mut grants, grant.to_grant(now)));
         let Some(listing) = &mut joined else {
             grants.sort_by_key(|grant| grant.address);
             joined = Some(Listing {

@@ -32,6 +32,8 @@ pub mod fuzzing;
 mod held;
 mod invalid;
 #[cfg(feature = "rules")]
+mod ipset;
+#[cfg(feature = "rules")]
 mod iptables;
 #[cfg(feature = "rules")]
 mod lock;

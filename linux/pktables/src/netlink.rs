@@ -92,6 +92,25 @@ impl Connection {
         Ok(answers.map(|answer| answer.unwrap_or(Err(Errno::PERM))))
     }
 
+    /// Sends a request that is answered with an acknowledgement only.
+    #[cfg(feature = "rules")]
+    pub(crate) fn acknowledged(&mut self, message: Message, flags: u16) -> Result<(), Errno> {
+        let mut bytes = Vec::new();
+        let sequence = self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags);
+        self.send(&bytes)?;
+        let mut outcome = None;
+        while outcome.is_none() {
+            self.receive(|header, payload| {
+                if let NetlinkPayload::Error(error) = payload
+                    && header.sequence_number == sequence
+                {
+                    outcome = Some(errno(error.raw_code()));
+                }
+            })?;
+        }
+        outcome.flatten().map_or(Ok(()), Err)
+    }
+
     /// Lists all objects of a kind. If they change meanwhile the request is repeated, so the result is consistent.
     pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Message>, Errno> {
         loop {

@@ -4,6 +4,7 @@ pub(crate) mod ruleset;
 pub(crate) mod schema;
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -77,7 +78,35 @@ impl Nft {
         self.sets.fingerprint(TABLE)
     }
 
-    /// The grants of all services, without running `nft`.
+    /// Lets an address reach a service with [`Scope::leases`](crate::Scope::leases) for a time. A lease is never shortened.
+    /// Leases are for a program that makes and ends them. They are kept apart from grants, which the program so neither
+    /// shortens nor revokes. [`Firewall::revoke`] and [`Firewall::flush`] also end leases, and lists contain both.
+    ///
+    /// # Errors
+    /// There is no such service, it has no leases, `ttl` is zero, or the kernel refuses.
+    pub fn lease(&mut self, name: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
+        let address = address.to_canonical();
+        let set = SetName::leases(name, address.is_ipv6()).text();
+        match self.sets.grant(SetPath { table: TABLE, set: &set }, address, Some(ttl)) {
+            Err(Error::NoSet { .. }) if self.sets_of(name)?.is_empty() => Err(Error::NoService(name.clone())),
+            done => done,
+        }
+    }
+
+    /// Ends a lease. A missing one is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn release(&mut self, name: &ServiceName, address: IpAddr) -> Result<Change, Error> {
+        let address = address.to_canonical();
+        let set = SetName::leases(name, address.is_ipv6()).text();
+        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address) {
+            Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
+            done => done,
+        }
+    }
+
+    /// The grants and leases of all services, without running `nft`.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -170,7 +199,9 @@ impl Firewall for Nft {
         for set in &wanted {
             script.add_set(set)?;
         }
-        let is_wanted = |set: &&SetName| wanted.iter().any(|wanted| wanted.v6 == set.v6);
+        let is_wanted = |set: &&SetName| {
+            wanted.iter().any(|wanted| wanted.v6 == set.v6) && (!set.lease || service.scope.leases)
+        };
         for set in there.iter().filter(|set| !is_wanted(set)) {
             script.delete_set(set)?;
         }
@@ -230,10 +261,11 @@ impl Firewall for Nft {
 
     fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
         let address = canonical(address);
-        let set = SetName::of(name, address).text();
-        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address.addr()) {
+        let set = SetName::of(name, address);
+        let released = if set.is_single() { self.release(name, address.addr())? } else { Change::AlreadySo };
+        match self.sets.revoke(SetPath { table: TABLE, set: &set.text() }, address.addr()) {
             Err(Error::NoSet { .. }) if self.sets_of(name)?.is_empty() => Err(Error::NoService(name.clone())),
-            Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
+            Err(Error::NoSet { .. }) | Ok(Change::AlreadySo) => Ok(released),
             done => done,
         }
     }

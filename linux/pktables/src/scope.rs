@@ -89,7 +89,7 @@ impl fmt::Display for Exempt {
     }
 }
 
-/// Which packets to a service are checked; by default all.
+/// How a service is guarded beyond what the original `pktables` knew; by default not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Scope {
@@ -100,6 +100,9 @@ pub struct Scope {
     pub interfaces: Vec<Interface>,
     /// Packets that are not checked.
     pub exempt: Vec<Exempt>,
+    /// A program may also let addresses in as leases: see [`Nft::lease`](crate::Nft::lease) and
+    /// [`Iptables::lease`](crate::Iptables::lease).
+    pub leases: bool,
 }
 
 impl Scope {
@@ -157,6 +160,7 @@ mod tests {
     fn the_order_of_the_lists_does_not_matter() {
         let scope = |interfaces: &[&str], exempt: &[&str]| Scope {
             before_nat: false,
+            leases: false,
             interfaces: interfaces.iter().map(|text| text.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         };

@@ -21,7 +21,7 @@ use crate::{
 };
 #[cfg(feature = "rules")]
 use crate::{
-    firewall::{Grant, Grants},
+    firewall::{Grant, Grants, join},
     nft::schema::SetName,
 };
 
@@ -220,10 +220,12 @@ impl Sets {
                 Err(Error::NoSet { .. }) => Vec::new(),
                 elements => elements?,
             };
-            grants.entry(set.service).or_default().extend(elements.into_iter().filter_map(|element| {
-                let address = IpNet::new(element.address, set.length).ok()?;
-                Some(Grant { address, left: element.left, packets: element.packets })
-            }));
+            let grants = grants.entry(set.service).or_default();
+            for Element { address, left, packets } in elements {
+                if let Ok(address) = IpNet::new(address, set.length) {
+                    join(grants, Grant { address, left, packets });
+                }
+            }
         }
         Ok(grants)
     }

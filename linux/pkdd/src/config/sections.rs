@@ -220,6 +220,8 @@ impl GateSection {
         }
         let mut scope = Scope::default();
         scope.before_nat = true;
+        // What a knock opens is kept apart from what `pktables add` grants by hand.
+        scope.leases = true;
         for text in &self.interfaces {
             let invalid = |error: Invalid| GATE.invalid("interfaces", text, error.why());
             scope.interfaces.push(text.parse().map_err(invalid)?);

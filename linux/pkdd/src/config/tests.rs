@@ -64,7 +64,8 @@ fn a_service_guards_new_connections_and_drops_those_without_a_grant() {
         forward: forward.iter().map(|text| text.parse().unwrap()).collect(),
         scope: {
             let mut scope = pktables::Scope::default();
-            (scope.before_nat, scope.exempt) = (true, vec![pktables::Exempt::loopback()]);
+            (scope.before_nat, scope.leases) = (true, true);
+            scope.exempt = vec![pktables::Exempt::loopback()];
             scope
         },
     };

@@ -64,13 +64,14 @@ pub trait FirewallBackend {
     /// The firewall refuses.
     fn check(&mut self, config: &Config) -> Result<Found>;
 
-    /// Lets an address reach a service. An existing grant is never shortened.
+    /// Lets an address reach a service. An existing grant is never shortened. Grants that were made by hand stay what they
+    /// are.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change>;
 
-    /// Ends a grant.
+    /// Ends a grant that [`grant`](Self::grant) has made, and no other.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.

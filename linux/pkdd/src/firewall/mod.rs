@@ -32,6 +32,12 @@ pub fn open(firewall: Firewall) -> Result<Box<dyn FirewallBackend>> {
     })
 }
 
+/// Whether the firewall refused because another pkdd holds its table.
+#[must_use]
+pub fn is_held_by_another(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(pktables::Error::TableInUse { .. }))
+}
+
 /// The lock files that are held while rules change: pktables' own and, for iptables-legacy, that of xtables.
 #[must_use]
 pub fn locks(firewall: Firewall) -> Vec<&'static Path> {

@@ -6,17 +6,17 @@
 //! what pkdd has to repair is repaired.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use pktables::{
-    Backend, Capture, Change, Error, Firewall, Grants, HeldTable, Iptables, Nft, Protection, Service,
+    Backend, Capture, Change, Error, Firewall, Grant, Grants, HeldTable, Iptables, Nft, Protection, Service,
     ServiceName, TABLE, Watch,
 };
 
@@ -28,6 +28,9 @@ use crate::{
 
 /// The held table.
 const HELD: &str = "pkdd";
+
+/// Leases in memory before those that have ended are forgotten.
+const MOST_LEASES: usize = 4_096;
 
 /// How often rules are installed again if another program removes them at once.
 const MOST_PASSES: usize = 5;
@@ -56,6 +59,13 @@ impl Rules {
         }
     }
 
+    fn lease(&mut self, service: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
+        match self {
+            Self::Nft(nft) => nft.lease(service, address, ttl),
+            Self::Iptables(iptables) => iptables.lease(service, address, ttl),
+        }
+    }
+
     /// The grants, and what cannot be parsed.
     fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
         match self {
@@ -77,6 +87,8 @@ pub struct PktablesBackend {
     services: Vec<Service>,
     capture: Option<Capture>,
     fingerprints: Option<(u64, u64)>,
+    /// When grants end that knocks have made.
+    leases: BTreeMap<(ServiceName, IpAddr), Instant>,
     /// Reported already.
     unknown: BTreeSet<String>,
 }
@@ -104,6 +116,7 @@ impl PktablesBackend {
             services: Vec::new(),
             capture: None,
             fingerprints: None,
+            leases: BTreeMap::new(),
             unknown: BTreeSet::new(),
         })
     }
@@ -142,17 +155,37 @@ impl PktablesBackend {
         }
     }
 
+    /// Makes a grant again, as what it was. Nobody knows that at the first start: what has an end may be from a knock, and a
+    /// later configuration may revoke it.
+    fn restore(&mut self, service: &ServiceName, grant: &Grant) -> Result<Change, Error> {
+        let is_lease = self.fingerprints.is_none() || is_lease(&self.leases, service, grant);
+        let is_single = grant.address.prefix_len() == grant.address.max_prefix_len();
+        let Some(left) = grant.left.filter(|_| is_single && is_lease) else {
+            return self.rules.firewall().grant(service, grant.address, grant.left);
+        };
+        self.rules.lease(service, grant.address.addr(), left)
+    }
+
+    /// Notes that a knock has made a grant.
+    fn remember(&mut self, service: &ServiceName, address: IpAddr, left: Duration) {
+        let now = Instant::now();
+        if self.leases.len() >= MOST_LEASES {
+            self.leases.retain(|_, end| *end > now);
+        }
+        let end = self.leases.entry((service.clone(), address)).or_insert(now);
+        *end = (now + left).max(*end);
+    }
+
     /// Makes the rules of pktables what they should be.
     fn install_services(&mut self, config: &Config, kept: &Grants) -> Result<Change> {
         let mut change = Change::AlreadySo;
         for (name, service) in &config.services {
             let in_service = || format!("service \"{name}\"");
-            let firewall = self.rules.firewall();
-            if firewall.init(&service.service).with_context(in_service)? == Change::Made {
+            if self.rules.firewall().init(&service.service).with_context(in_service)? == Change::Made {
                 change = Change::Made;
                 // What the rules have lost, the held table still has.
                 for grant in kept.get(name).into_iter().flatten() {
-                    firewall.grant(name, grant.address, grant.left).with_context(in_service)?;
+                    self.restore(name, grant).with_context(in_service)?;
                 }
             }
         }
@@ -281,18 +314,25 @@ impl FirewallBackend for PktablesBackend {
 
     fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
         let name = &service.service.name;
+        self.remember(name, address, ttl);
         if let Some(held) = &mut self.held {
             held.grant(name, address.into(), Some(ttl))?;
         }
-        Ok(self.rules.firewall().grant(name, address.into(), Some(ttl))?)
+        Ok(self.rules.lease(name, address, ttl)?)
     }
 
     fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
         let name = &service.service.name;
-        if let Some(held) = &mut self.held {
-            held.revoke(name, address.into())?;
+        let change = match &mut self.rules {
+            Rules::Nft(nft) => nft.release(name, address)?,
+            Rules::Iptables(iptables) => iptables.release(name, address)?,
+        };
+        self.leases.remove(&(name.clone(), address));
+        // A grant that was made by hand stays.
+        if change == Change::Made {
+            self.mirror()?;
         }
-        Ok(self.rules.firewall().revoke(name, address.into())?)
+        Ok(change)
     }
 
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
@@ -312,12 +352,19 @@ impl FirewallBackend for PktablesBackend {
     }
 
     fn needs_expiry(&self) -> bool {
-        matches!(self.rules, Rules::Iptables(_))
+        matches!(&self.rules, Rules::Iptables(iptables) if iptables.needs_expiry())
     }
 
     fn expire(&mut self) -> Result<()> {
         Ok(self.rules.firewall().expire().map(drop)?)
     }
+}
+
+/// Whether knocks have made a grant. It is made again from the journal, so that it can still be revoked.
+fn is_lease(leases: &BTreeMap<(ServiceName, IpAddr), Instant>, service: &ServiceName, grant: &Grant) -> bool {
+    let lease = leases.get(&(service.clone(), grant.address.addr()));
+    let left = lease.map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_secs(2));
+    grant.left.zip(left).is_some_and(|(grant, lease)| grant <= lease)
 }
 
 /// Whether a program of the firewall refused a change.

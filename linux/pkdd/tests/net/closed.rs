@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
 use pkd_netns::{
-    network::{Family, Network, net_test},
-    process::{shell, wait},
+    network::{Family, Network, net_test, ssh_server},
+    process::{built, shell, wait},
     stranger::Stranger,
 };
 
 use crate::{
-    gateway::{KEY, TAG, now, payload},
+    gateway::{Gateway, KEY, TAG, USERS, now, payload},
     scenarios::each_back_end,
 };
 
@@ -113,7 +114,7 @@ net_test!(a_foreign_chain_stops_no_expiry_and_is_reported_once, |network| {
             shell(&format!("{program} -N pk-foreign && {program} -A pk-foreign -j RETURN"))?;
             shell(&format!("{program} -t mangle -N pk-other && {program} -t mangle -A pk-other -j RETURN"))?;
         }
-        gateway.configure(&crate::gateway::USERS.replace("600", "2"))?;
+        gateway.configure(&USERS.replace("600", "2"))?;
         ensure!(gateway.reload()?);
         for family in Family::BOTH {
             gateway.knock(family)?;
@@ -135,4 +136,60 @@ net_test!(a_foreign_chain_stops_no_expiry_and_is_reported_once, |network| {
         }
         Ok(())
     })
+});
+
+/// What `pktables add` grants stays as it is, whatever knocks, reloads and repairs do with the same address.
+fn keeps_grants_by_hand(gateway: &Gateway<'_>, backend: &str) -> Result<()> {
+    let pktables = built("pktables", "pktables")?;
+    let pktables = |words: &str| shell(&format!("{} --backend {backend} {words}", pktables.display()));
+    let client = Family::V4.client();
+    let left = || -> Result<String> {
+        // There is no service while it is being restored.
+        let listed = pktables("list ssh").unwrap_or_default();
+        let line = listed.lines().find(|line| line.contains(&format!(" {client} "))).unwrap_or_default();
+        Ok(line.split_whitespace().nth(3).unwrap_or_default().to_owned())
+    };
+    // how long the grant by hand lasts, what the list shows of it after a knock of 600 s has gone again
+    for (nonce, (timeout, expected)) in (1..).zip([("", "-"), ("--timeout 1d", "d"), ("--timeout 5m", "m")]) {
+        pktables(&format!("add {client} --service ssh {timeout}"))?;
+        gateway.is_open(Family::V4)?;
+        gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, nonce)?)?;
+        gateway.is_open(Family::V4)?;
+        // The user may no longer open it.
+        gateway.configure(&USERS.replace("services = ['ssh']", "services = ['ssh']\nenabled = false"))?;
+        ensure!(gateway.reload()?);
+        let found = left()?;
+        ensure!(found.contains(expected), "{timeout}: {found:?} is left of the grant");
+        gateway.is_open(Family::V4)?;
+        if backend == "nft" {
+            shell("nft flush ruleset")?;
+        } else {
+            shell("iptables -t mangle -F")?;
+        }
+        wait("the grant", left, |left| left.contains(expected))?;
+        gateway.is_open(Family::V4)?;
+        wait("no trouble", || Ok(gateway.status()?["trouble"] == ""), |fine| *fine)?;
+        // A grant that is revoked by hand is revoked.
+        pktables(&format!("delete {client} --service ssh"))?;
+        let banner = || gateway.network.banner(client, Family::V4.ssh());
+        wait("a closed port", banner, Option::is_none)?;
+        gateway.configure(USERS)?;
+        ensure!(gateway.reload()?);
+        pktables(&format!("delete {client} --service ssh"))?;
+        wait("a closed port", banner, Option::is_none)?;
+    }
+    Ok(())
+}
+
+net_test!(grants_made_by_hand_are_neither_shortened_nor_revoked, |network| {
+    for back_end in ["nft", "iptables"] {
+        let mut gateway = Gateway::new(network, back_end)?;
+        let _server = ssh_server(22, gateway.folder.path())?;
+        gateway.start()?;
+        keeps_grants_by_hand(&gateway, back_end)
+            .map_err(|error| error.context(format!("{back_end}; log: {:#?}", gateway.lines())))?;
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.run(&["clear"])?;
+    }
+    Ok(())
 });

@@ -169,15 +169,22 @@ net_test!(a_failed_firewall_change_is_reported_and_retried, |network| {
     gateway.start()?;
     // Refuses at once; is killed after it has read its input.
     let scripts = ["#!/bin/sh\necho no >&2\nexit 4\n", "#!/bin/sh\ncat >/dev/null\nkill -9 $$\n"];
-    for (row, script) in scripts.iter().enumerate() {
+    for (nonce, script) in (0..).zip(scripts) {
         programs(&mut gateway, "iptables-restore", script)?;
         let known = gateway.lines().len();
-        gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, u32::try_from(row)?)?)?;
+        // pkdd restores the rules, or tries to.
+        shell("iptables-nft -t mangle -F")?;
         let reports =
-            |lines: &Vec<String>| lines.iter().skip(known).any(|line| line.contains("cannot open ssh to"));
+            |lines: &Vec<String>| lines.iter().skip(known).any(|line| line.contains("iptables-restore"));
         wait("an error", || Ok(gateway.lines()), reports)?;
+        let trouble = |gateway: &Gateway<'_>| Ok(gateway.status()?["trouble"].to_string());
+        wait("trouble", || trouble(&gateway), |trouble| trouble.contains("iptables-restore"))?;
         gateway.is_closed(Family::V4)?;
+        // A knock is heard meanwhile.
+        gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()? + 3 * u64::from(nonce), nonce)?)?;
         programs(&mut gateway, "", "")?;
+        wait("no trouble", || trouble(&gateway), |trouble| trouble == "\"\"")?;
+        ensure!(shell("iptables-nft -t mangle -S")?.contains("--match-set"), "the rules are not back");
         gateway.is_open(Family::V4)?;
         // The next row starts with a closed port.
         gateway.stop(Signal::SIGTERM)?;
@@ -209,13 +216,14 @@ net_test!(a_slow_firewall_delays_knocks_but_loses_none, |network| {
     let slow =
         format!("#!/bin/sh\nread word < {}\nexec /usr/sbin/iptables-nft-restore \"$@\"\n", fifo.display());
     programs(&mut gateway, "iptables-restore", &slow)?;
+    // pkdd restores the rules with the slow program.
+    shell("iptables-nft -t mangle -F")?;
     let to = SocketAddr::new(Family::V4.gateway(), PORT);
     network.send(Family::V4.client(), to, &payload(KEY, TAG, now()?, 1)?)?;
     // The FIFO has a reader: the firewall's program is running, and blocks.
     let open = || Ok(OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).ok());
     let first = wait("the firewall's program", open, Option::is_some)?;
     network.send(Family::V4.other(), to, &payload(KEY, TAG, now()?, 2)?)?;
-    gateway.is_closed(Family::V4)?;
     programs(&mut gateway, "", "")?;
     first.context("no FIFO")?.write_all(b"go\n")?;
     wait("both knocks", || gateway.counter("accept"), |accepted| *accepted == 2)?;

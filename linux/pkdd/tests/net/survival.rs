@@ -1,10 +1,9 @@
 //! Kills, restarts, reboots and floods: grants survive, and replays stay refused.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
+    fs,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Instant,
@@ -17,11 +16,14 @@ use pkd_netns::{
     network::{Family, net_test, ssh_server},
     process::{LIMIT, shell, wait},
 };
-use pkdd::journal::{Entry, Journal};
+use pkdd::{
+    journal::{Entry, Journal},
+    nflog::Nflog,
+};
 use pktables::{SetPath, Sets};
 
 use crate::{
-    faults::{programs, without_warnings},
+    faults::{refuses_to_start, without_warnings},
     gateway::{Gateway, KEY, PORT, TAG, now, payload},
 };
 
@@ -55,7 +57,7 @@ fn entries(gateway: &Gateway<'_>) -> Result<u64> {
 }
 
 fn has_grant(address: IpAddr) -> Result<bool> {
-    let set = SetPath { table: pktables::TABLE, set: "pk-ssh-4" };
+    let set = SetPath { table: pktables::TABLE, set: "pk-ssh-4/lease" };
     Ok(Sets::open()?.list(set)?.iter().any(|element| element.address == address))
 }
 
@@ -187,7 +189,9 @@ net_test!(a_first_start_without_a_floor_waits_for_one_window, |network| {
 net_test!(a_folder_and_a_group_can_have_only_one_daemon, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
-    for (text, message) in [("", "another pkdd is running"), ("else", "cannot use NFLOG group")] {
+    for (text, message) in
+        [("", "another pkdd is running"), ("else", "belongs to a running process: stop the other pkdd")]
+    {
         let toml = fs::read_to_string(gateway.path("pkdd.toml"))?;
         let other = gateway.path("other.toml");
         fs::write(&other, if text.is_empty() { toml } else { toml.replace("/run'", "/run2'") })?;
@@ -201,6 +205,18 @@ net_test!(a_folder_and_a_group_can_have_only_one_daemon, |network| {
     gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, 1)?)
 });
 
+net_test!(a_group_that_another_program_uses_is_named, |network| {
+    let gateway = Gateway::new(network, "nft")?;
+    let toml = fs::read_to_string(gateway.path("pkdd.toml"))?;
+    fs::write(gateway.path("pkdd.toml"), toml.replace("[gate]", "[gate]\ngroup = 77"))?;
+    let other = Nflog::open(77)?;
+    let errors = refuses_to_start(&gateway)?;
+    ensure!(errors.contains("another program uses NFLOG group 77: stop it, or set gate.group"), "{errors}");
+    ensure!(errors.lines().count() == 1, "{errors}");
+    drop(other);
+    Ok(())
+});
+
 net_test!(others_cannot_read_the_files, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.start()?;
@@ -210,50 +226,6 @@ net_test!(others_cannot_read_the_files, |network| {
     {
         let found = fs::metadata(gateway.path(name))?.permissions().mode() & 0o777;
         ensure!(found == mode, "{name} has the mode {found:o}");
-    }
-    Ok(())
-});
-
-net_test!(a_grant_interrupted_by_a_kill_is_made_at_the_next_start, |network| {
-    let mut gateway = Gateway::new(network, "iptables")?;
-    let _server = ssh_server(22, gateway.folder.path())?;
-    let fifo = gateway.path("go-on");
-    shell(&format!("mkfifo {}", fifo.display()))?;
-    let slow = format!(
-        "#!/bin/sh\nread word < {} || exit 1\nexec /usr/sbin/iptables-nft-restore \"$@\"\n",
-        fifo.display()
-    );
-    // Whether the program that makes the grant continues after the daemon was killed.
-    for (nonce, goes_on) in [(1, false), (2, true)] {
-        programs(&mut gateway, "", "")?;
-        gateway.start()?;
-        gateway.is_closed(Family::V4)?;
-        programs(&mut gateway, "iptables-restore", &slow)?;
-        let knock = payload(KEY, TAG, now()?, nonce)?;
-        network.send(Family::V4.client(), SocketAddr::new(Family::V4.gateway(), PORT), &knock)?;
-        // The FIFO has a reader: the firewall's program is running, and blocks.
-        let open = || Ok(OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).ok());
-        let mut word = wait("the firewall's program", open, Option::is_some)?.context("no FIFO")?;
-        gateway.stop(Signal::SIGKILL)?;
-        let written = Journal::open(&gateway.path("run/journal"))?.entries;
-        let is_it =
-            |entry: &Entry| matches!(entry, Entry::Accepted(knock) if knock.source == Family::V4.client());
-        ensure!(written.iter().any(is_it), "the knock is not in the journal: {written:?}");
-        gateway.is_closed(Family::V4)?;
-        if goes_on {
-            word.write_all(b"go\n")?;
-            gateway.is_open(Family::V4)?;
-        }
-        drop(word);
-        programs(&mut gateway, "", "")?;
-        gateway.start()?;
-        gateway.is_open(Family::V4)?;
-        gateway.expect("replay", Family::V4, &knock)?;
-        // The next row starts with a closed port.
-        gateway.stop(Signal::SIGTERM)?;
-        gateway.run(&["clear"])?;
-        fs::remove_dir_all(gateway.path("run"))?;
-        fs::write(gateway.path("state/floor"), "0\nclean\n")?;
     }
     Ok(())
 });

@@ -457,7 +457,8 @@ impl Batch<'_> {
 
     fn service(&mut self, service: &Service, kept: &[Kept]) {
         let chain = service.name.chain();
-        let mut own: Vec<SetName> = sets(service).collect();
+        // Grants and leases alike.
+        let mut own: Vec<SetName> = sets(service).filter(|set| !set.lease).collect();
         let is_reachable = |set: &SetName| own.iter().any(|own| own.v6 == set.v6);
         let mut more: Vec<SetName> = kept
             .iter()

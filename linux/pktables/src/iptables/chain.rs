@@ -96,6 +96,7 @@ impl ServiceRules {
     pub(crate) fn new(
         service: &Service,
         forward: Option<Forward>,
+        v6: bool,
         grants: &[GrantRule],
         from: &Self,
     ) -> Self {
@@ -147,15 +148,26 @@ impl ServiceRules {
         let hooks = hooks.chain(foreign).collect();
         let rules = grants.iter().map(|grant| grant.to_text(protocol, forward, in_mangle));
         let accept = if in_mangle { "RETURN" } else { "ACCEPT" };
+        // A rule for all leases, beside those for grants.
+        let family = if v6 { 6 } else { 4 };
+        let leases = service.scope.leases.then(|| format!("-m set --match-set {own}-{family} src"));
         let mut chain = Vec::new();
         if in_mangle && service.only_new {
             chain.push(begun(protocol));
         }
         let mut nat = None;
         match forward {
-            Some(_) => nat = Some(rules.chain(before_nat.then(|| NO_OTHER_NAT.to_owned())).collect()),
+            Some(forward) => {
+                let leases =
+                    leases.map(|leases| format!("-p {protocol} {leases} -j DNAT --to-destination {forward}"));
+                let end = before_nat.then(|| NO_OTHER_NAT.to_owned());
+                nat = Some(rules.chain(leases).chain(end).collect());
+            }
             None if other_family_only => {}
-            None => chain.extend(rules),
+            None => {
+                chain.extend(rules);
+                chain.extend(leases.map(|leases| format!("{leases} -j {accept}")));
+            }
         }
         for exempt in &service.scope.exempt {
             let whom = match exempt {
@@ -437,6 +449,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
             || rule.value("--comment") == Some(EXEMPT)
             || rule.target() == Some("LOG")
             || GrantRule::of(rule).is_some()
+            || is_lease_rule(rule, name)
     };
     let before_last = rules.get(..rules.len().saturating_sub(1)).unwrap_or_default();
     if in_mangle && !before_last.iter().all(|rule| is_own(&rule)) {
@@ -474,6 +487,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
             before_nat: in_mangle || ends_nat,
             interfaces,
             exempt: exemptions(rules).ok_or_else(|| wrong("an exemption cannot be parsed"))?,
+            leases: holders.iter().any(|rule| is_lease_rule(rule, name)),
         }
         .sorted(),
     };
@@ -491,6 +505,12 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         table,
         rules: holders.iter().map(GrantRule::of).collect(),
     }))
+}
+
+/// Whether the rule lets all leases in.
+fn is_lease_rule(rule: &Rule, name: &ServiceName) -> bool {
+    let set = rule.value("--match-set").and_then(|set| set.strip_prefix(name.chain().as_str()));
+    matches!(set, Some("-4" | "-6"))
 }
 
 /// The packets that a service does not check; `None`: a rule about them cannot be parsed.

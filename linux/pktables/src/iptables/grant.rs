@@ -17,6 +17,9 @@ use crate::{
 /// Precedes the end of a grant in the comment.
 const UNTIL: &str = "pktables until ";
 
+/// Precedes the end of a lease in the comment.
+const LEASED: &str = "pktables lease until ";
+
 /// Unix time, as in the comments of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnixSeconds(pub(crate) u64);
@@ -39,6 +42,23 @@ impl UnixSeconds {
     }
 }
 
+/// A time as iptables reads and writes it, in UTC: `2027-12-31T10:00:00`. Later times than it knows become its last one.
+fn date(seconds: u64) -> String {
+    let seconds = seconds.min(i32::MAX.unsigned_abs().into());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March, so that the leap day is the last one; eras have 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+}
+
 /// A rule that is a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrantRule {
@@ -46,29 +66,43 @@ pub(crate) struct GrantRule {
     /// `None`: no end.
     pub(crate) end: Option<UnixSeconds>,
     pub(crate) packets: u64,
+    /// A lease, which the kernel ends (`-m time`), where it has no ipset for it.
+    pub(crate) lease: bool,
     /// The rule as iptables-save prints it; `None`: it does not exist yet.
     pub(super) text: Option<String>,
 }
 
 impl GrantRule {
     pub(crate) fn new(address: IpNet, end: Option<UnixSeconds>) -> Self {
-        Self { address, end, packets: 0, text: None }
+        Self { address, end, packets: 0, lease: false, text: None }
+    }
+
+    pub(crate) fn lease(address: IpNet, end: UnixSeconds) -> Self {
+        Self { lease: true, ..Self::new(address, Some(end)) }
     }
 
     /// Parses `-s ADDRESS -j ACCEPT` (in `mangle`: `RETURN`) and `-s ADDRESS … -j DNAT …`, with or without an end. A rule with any other option is not
     /// a grant.
     pub(super) fn of(rule: &Rule) -> Option<Self> {
         let fits = match rule.target()? {
-            "ACCEPT" | "RETURN" => rule.has_only(&["-s", "-m", "--comment", "-j"]),
-            "DNAT" => rule.has_only(&["-s", "-p", "-m", "--comment", "-j", "--to-destination"]),
+            "ACCEPT" | "RETURN" => rule.has_only(&["-s", "-m", "--comment", "--datestop", "-j"]),
+            "DNAT" => rule.has_only(&["-s", "-p", "-m", "--comment", "--datestop", "-j", "--to-destination"]),
             _ => false,
         };
         let address: IpNet = rule.value("-s").filter(|_| fits)?.parse().ok()?;
-        let end = match rule.value("--comment") {
-            Some(comment) => Some(UnixSeconds(comment.strip_prefix(UNTIL)?.parse().ok()?)),
-            None => None,
+        let (end, lease) = match rule.value("--comment") {
+            Some(comment) => {
+                let leased = comment.strip_prefix(LEASED);
+                let end = leased.or_else(|| comment.strip_prefix(UNTIL))?;
+                (Some(UnixSeconds(end.parse().ok()?)), leased.is_some())
+            }
+            None => (None, false),
         };
-        Some(Self { address: canonical(address), end, packets: rule.packets, text: Some(rule.text.clone()) })
+        if lease != rule.value("--datestop").is_some() {
+            return None;
+        }
+        let (address, text) = (canonical(address), Some(rule.text.clone()));
+        Some(Self { address, end, packets: rule.packets, lease, text })
     }
 
     pub(crate) fn to_grant(&self, now: SystemTime) -> Grant {
@@ -88,7 +122,13 @@ impl GrantRule {
             let _ = write!(text, " -p {protocol}");
         }
         if let Some(UnixSeconds(end)) = self.end {
-            let _ = write!(text, " -m comment --comment \"{UNTIL}{end}\"");
+            if self.lease {
+                // The second that it names still counts.
+                let last = date(end.saturating_sub(1));
+                let _ = write!(text, " -m time --datestop {last} -m comment --comment \"{LEASED}{end}\"");
+            } else {
+                let _ = write!(text, " -m comment --comment \"{UNTIL}{end}\"");
+            }
         }
         match forward {
             None if in_mangle => text.push_str(" -j RETURN"),
@@ -166,6 +206,33 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_written_as_iptables_reads_it() {
+        let rows = [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (951_868_799, "2000-02-29T23:59:59"),
+            (1_798_761_599, "2026-12-31T23:59:59"),
+            (1_830_297_600, "2028-01-01T00:00:00"),
+            (u64::MAX, "2038-01-19T03:14:07"),
+        ];
+        for (seconds, expected) in rows {
+            assert_eq!(date(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_a_rule_that_the_kernel_ends() {
+        let lease = GrantRule::lease("192.0.2.7/32".parse().expect("an address"), UnixSeconds(951_868_800));
+        let text = lease.to_text(Protocol::Tcp, None, true);
+        let expected = "-s 192.0.2.7/32 -m time --datestop 2000-02-29T23:59:59 \
+                        -m comment --comment \"pktables lease until 951868800\" -j RETURN";
+        assert_eq!(text, expected);
+        let saved = Saved::parse(&format!("*mangle\n-A c {text}\n"));
+        let found = saved.rules("mangle", "c").and_then(|rules| GrantRule::of(&rules[0]));
+        assert_eq!(found, Some(GrantRule { text: Some(text), ..lease }));
+    }
+
+    #[test]
     fn a_rule_with_other_options_is_not_a_grant() {
         for text in [
             "-j ACCEPT",
@@ -178,6 +245,8 @@ mod tests {
             "-s 192.0.2.7/32 -m comment --comment mine -j ACCEPT",
             "-s 192.0.2.7/32 -m comment --comment \"pktables until x\" -j ACCEPT",
             "-s 192.0.2.7/32",
+            "-s 192.0.2.7/32 -m time --datestop 2000-02-29T23:59:59 -j ACCEPT",
+            "-s 192.0.2.7/32 -m comment --comment \"pktables lease until 7\" -j ACCEPT",
         ] {
             let saved = Saved::parse(&format!("*filter\n-A c {text}\n"));
             let found = saved.rules("filter", "c").and_then(|rules| GrantRule::of(&rules[0]));

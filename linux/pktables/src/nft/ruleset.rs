@@ -162,6 +162,7 @@ impl Ruleset {
         }
         let mut only_new = false;
         let mut exempt = Vec::new();
+        let mut leases = false;
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
@@ -170,13 +171,14 @@ impl Ruleset {
             only_new |= is_begun;
             let is_own = is_begun
                 || rule.comment == EXEMPT
-                || rule.is_grant(name)
+                || rule.grant(name).is_some()
                 || rule.policy().is_some()
                 || rule.expr.iter().any(|part| part.get("log").is_some());
             // What follows the default policy is never reached, and what precedes it may let everyone in.
             if !is_own || last.is_some() {
                 return Err(wrong("a rule that pktables did not make"));
             }
+            leases |= rule.grant(name).is_some_and(|set| set.lease);
             if rule.comment == EXEMPT {
                 exempt.push(rule.exempt().ok_or_else(|| wrong("an exemption cannot be parsed"))?);
             }
@@ -194,8 +196,13 @@ impl Ruleset {
             policy,
             log,
             forward,
-            scope: Scope { before_nat: true, interfaces: entrances.into_iter().flatten().collect(), exempt }
-                .sorted(),
+            scope: Scope {
+                before_nat: true,
+                interfaces: entrances.into_iter().flatten().collect(),
+                exempt,
+                leases,
+            }
+            .sorted(),
         };
         Ok(Parsed { service, default_packets })
     }
@@ -260,11 +267,12 @@ impl Rule {
         }
     }
 
-    /// Whether the rule accepts the addresses of one set of the service.
-    fn is_grant(&self, name: &ServiceName) -> bool {
-        let [part, end] = &self.expr[..] else { return false };
-        let set = text(part, "/match/right").and_then(|set| set.strip_prefix('@')).and_then(SetName::parse);
-        end.get("accept").is_some() && set.is_some_and(|set| set.service == *name)
+    /// The set of the service whose addresses the rule accepts.
+    fn grant(&self, name: &ServiceName) -> Option<SetName> {
+        let [part, end] = &self.expr[..] else { return None };
+        end.get("accept")?;
+        let set = text(part, "/match/right")?.strip_prefix('@').and_then(SetName::parse)?;
+        (set.service == *name).then_some(set)
     }
 
     /// The packets that the rule exempts.

@@ -46,6 +46,9 @@ pub(crate) const BEFORE_FILTER: i32 = -1;
 /// `dstnat`.
 const DSTNAT: i32 = -100;
 
+/// The end of the name of a set of leases.
+const LEASE: &str = "lease";
+
 /// The comment of rules for packets that are not checked.
 pub(crate) const EXEMPT: &str = "exempt";
 
@@ -56,34 +59,45 @@ pub(crate) struct SetName {
     pub(crate) v6: bool,
     /// Prefix length; 32 or 128: single addresses.
     pub(crate) length: u8,
+    /// For leases, which are kept apart from grants.
+    pub(crate) lease: bool,
 }
 
 impl SetName {
     pub(crate) fn of(service: &ServiceName, address: IpNet) -> Self {
         let v6 = matches!(address, IpNet::V6(_));
-        Self { service: service.clone(), v6, length: address.prefix_len() }
+        Self { service: service.clone(), v6, length: address.prefix_len(), lease: false }
     }
 
     fn single(service: &ServiceName, v6: bool) -> Self {
-        Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 } }
+        Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 }, lease: false }
+    }
+
+    pub(crate) fn leases(service: &ServiceName, v6: bool) -> Self {
+        Self { lease: true, ..Self::single(service, v6) }
     }
 
     pub(crate) fn is_single(&self) -> bool {
         self.length == if self.v6 { 128 } else { 32 }
     }
 
-    /// `pk-NAME-4` or `pk-NAME-4/24`. Service names contain no slash.
+    /// `pk-NAME-4`, `pk-NAME-4/24` or `pk-NAME-4/lease`. Service names contain no slash.
     pub(crate) fn text(&self) -> String {
         let family = if self.v6 { 6 } else { 4 };
         let single = format!("{}-{family}", self.service.chain());
-        if self.is_single() { single } else { format!("{single}/{}", self.length) }
+        match (self.lease, self.is_single()) {
+            (true, _) => format!("{single}/{LEASE}"),
+            (false, true) => single,
+            (false, false) => format!("{single}/{}", self.length),
+        }
     }
 
     /// Parses what [`Self::text`] formats.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (single, length) = match text.split_once('/') {
-            Some((single, length)) => (single, Some(length.parse().ok()?)),
-            None => (text, None),
+        let (single, length, lease) = match text.split_once('/') {
+            Some((single, LEASE)) => (single, None, true),
+            Some((single, length)) => (single, Some(length.parse().ok()?), false),
+            None => (text, None, false),
         };
         let (chain, v6) = match (single.strip_suffix("-4"), single.strip_suffix("-6")) {
             (Some(chain), _) => (chain, false),
@@ -92,7 +106,7 @@ impl SetName {
         };
         let service = ServiceName::of_chain(chain)?;
         let single = Self::single(&service, v6);
-        Some(Self { length: length.unwrap_or(single.length), ..single })
+        Some(Self { length: length.unwrap_or(single.length), lease, ..single })
     }
 
     /// Matches the source address, or its prefix, against the set.
@@ -308,11 +322,13 @@ impl Script {
     }
 }
 
-/// The sets that a service always has: single addresses, in each family in which it can be reached.
+/// The sets that a service always has: single addresses, and leases, in each family in which it can be reached.
 pub(crate) fn sets(service: &Service) -> impl Iterator<Item = SetName> {
     let is_reachable =
         |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
-    [false, true].into_iter().filter(move |v6| is_reachable(*v6)).map(|v6| SetName::single(&service.name, v6))
+    let families = move || [false, true].into_iter().filter(move |v6| is_reachable(*v6));
+    let leases = families().filter(|_| service.scope.leases).map(|v6| SetName::leases(&service.name, v6));
+    families().map(|v6| SetName::single(&service.name, v6)).chain(leases)
 }
 
 fn table() -> Table<'static> {

@@ -11,6 +11,7 @@ mod errors;
 mod held;
 mod kill;
 mod knockd;
+mod leases;
 mod netns;
 mod original;
 mod packets;

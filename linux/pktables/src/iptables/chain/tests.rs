@@ -33,7 +33,11 @@ fn saved(script: &str) -> Saved {
 /// The script that makes a service where there is nothing.
 fn made(service: &Service, forward: Option<Forward>, grants: &[GrantRule]) -> String {
     let nothing = ServiceRules::default();
-    ServiceRules::script(&service.name, &nothing, &ServiceRules::new(service, forward, grants, &nothing))
+    ServiceRules::script(
+        &service.name,
+        &nothing,
+        &ServiceRules::new(service, forward, false, grants, &nothing),
+    )
 }
 
 #[test]
@@ -124,7 +128,7 @@ fn a_change_touches_only_what_differs() {
     let there = made(&nas, Some(forward()), &[]).replace("-I FORWARD", "-A FORWARD");
     let from = ServiceRules::of(&saved(&there), &ssh.name);
     assert_eq!(ServiceRules::script(&ssh.name, &from, &from), "");
-    let script = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, &[], &from));
+    let script = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, false, &[], &from));
     let sent = "-m conntrack --ctstate DNAT --ctorigdstport 22 -m comment --comment pk-ssh -j ACCEPT";
     let gone = format!(
         "*filter\n-D FORWARD -s 192.168.1.10/32 -p tcp -m tcp --sport 2222 {sent}\n\
@@ -147,7 +151,7 @@ fn duplicate_jumps_are_removed_one_by_one() {
     let jump = "-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
     let twice = script.replace(jump, &format!("{jump}{jump}"));
     let from = ServiceRules::of(&saved(&twice), &ssh.name);
-    let again = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, &[], &from));
+    let again = ServiceRules::script(&ssh.name, &from, &ServiceRules::new(&ssh, None, false, &[], &from));
     assert_eq!(again, format!("*filter\n{}COMMIT\n", jump.replace("-A", "-D")));
 }
 
@@ -156,7 +160,7 @@ fn foreign_jumps_stay_until_the_service_is_removed() {
     let ssh = service("ssh");
     let there = made(&ssh, None, &[]).replace("COMMIT", "-A OUTPUT -j pk-ssh\n-A other -g pk-ssh\nCOMMIT");
     let from = ServiceRules::of(&saved(&there), &ssh.name);
-    let to = ServiceRules::new(&Service { policy: Policy::Accept, ..ssh.clone() }, None, &[], &from);
+    let to = ServiceRules::new(&Service { policy: Policy::Accept, ..ssh.clone() }, None, false, &[], &from);
     assert_eq!(
         ServiceRules::script(&ssh.name, &from, &to),
         "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j ACCEPT\nCOMMIT\n"

@@ -80,6 +80,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
     let in_scope = |interfaces: &[&str], exempt: &[&str]| Service {
         scope: Scope {
             before_nat: true,
+            leases: false,
             interfaces: interfaces.iter().map(|name| name.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         },
