@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 
-use crate::journal::{Accepted, CacheId, Entry, Journal, Opened};
+use crate::{
+    journal::{Accepted, CacheId, Entry, Journal, Opened},
+    uptime::Uptime,
+};
 
 /// Entries of a cache.
 pub const CAPACITY: usize = 256;
@@ -129,9 +132,9 @@ impl Caches {
         cache.has_rule = true;
     }
 
-    /// The replay store of one key, for a datagram from `source`.
-    pub fn memory(&mut self, id: CacheId, source: IpAddr, now: UnixSeconds) -> Memory<'_> {
-        Memory { caches: self, id, source, now }
+    /// The replay store of one key, for a datagram that came from `source` at the time `uptime`.
+    pub fn memory(&mut self, id: CacheId, source: IpAddr, uptime: Uptime) -> Memory<'_> {
+        Memory { caches: self, id, source, uptime }
     }
 
     /// The error that made a store refuse a valid knock since the last call: it could not be written to the journal.
@@ -223,7 +226,7 @@ pub struct Memory<'a> {
     caches: &'a mut Caches,
     id: CacheId,
     source: IpAddr,
-    now: UnixSeconds,
+    uptime: Uptime,
 }
 
 /// A key without a cache is refused: nothing is known about its replays.
@@ -236,7 +239,7 @@ impl ReplayStore for Memory<'_> {
         if self.refuses(id, window) {
             return false;
         }
-        let accepted = Accepted { cache: self.id, id, window, source: self.source, at: self.now };
+        let accepted = Accepted { cache: self.id, id, window, source: self.source, at: self.uptime };
         // A knock that is not in the journal could be replayed after a restart.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
             self.caches.failure = Some(error);

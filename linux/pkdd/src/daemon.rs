@@ -41,6 +41,7 @@ use crate::{
     report::{Ignored, log},
     run_folder, source,
     status::{Parts, Status},
+    uptime::Uptime,
 };
 
 /// Interval of the log's summary lines and of expiring grants.
@@ -343,7 +344,7 @@ impl Daemon {
     fn reconcile(&mut self) {
         let config = self.engine.config().clone();
         let accepted = self.engine.caches().accepted();
-        let result = reconcile::reconcile(&mut *self.firewall, &config, accepted, now());
+        let result = reconcile::reconcile(&mut *self.firewall, &config, accepted, (now(), Uptime::now()));
         record_error(&mut self.health.firewall, result);
     }
 
@@ -364,9 +365,9 @@ impl Daemon {
         }
         if instant >= self.next_slow_tick {
             self.next_slow_tick = instant + SLOW_TICK;
-            let (config, time) = (self.engine.config().clone(), now());
+            let (config, time, uptime) = (self.engine.config().clone(), now(), Uptime::now());
             if let Err(error) =
-                self.engine.caches().compact(time, |knock| reconcile::is_in_use(&config, knock, time))
+                self.engine.caches().compact(time, |knock| reconcile::is_in_use(&config, knock, uptime))
             {
                 log(&format!("cannot compact the journal: {error}"));
             }

@@ -8,6 +8,7 @@ use pkd_packet::Datagram;
 use crate::{
     caches::Caches,
     config::{Config, ServiceConfig},
+    uptime::Uptime,
 };
 
 /// A decision about one datagram, with everything that the caller needs to act on it.
@@ -101,7 +102,7 @@ impl Engine {
         let Self { config, caches, .. } = self;
         let active = config.users.iter().filter(|(_, user)| user.is_active(now));
         let accepted = verify_any(packet, active, |(_, user)| {
-            user.rule.verify(&mut caches.memory(user.cache, source, now), now, packet)
+            user.rule.verify(&mut caches.memory(user.cache, source, Uptime::now()), now, packet)
         });
         match accepted {
             Ok((name, user)) => {

@@ -16,6 +16,8 @@ use std::{
 use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
 use sha2::{Digest, Sha256};
 
+use crate::uptime::Uptime;
+
 use crate::atomic_file::{self, PRIVATE};
 
 /// Identifies the cache of a tag and a key, by a hash that does not reveal them.
@@ -49,8 +51,8 @@ pub struct Accepted {
     pub window: Window,
     /// The address that it opens services to.
     pub source: IpAddr,
-    /// When it was accepted, by the gateway's clock.
-    pub at: UnixSeconds,
+    /// When it was accepted. No clock that is set changes how long ago that was.
+    pub at: Uptime,
 }
 
 /// An entry of the file, in chronological order.
@@ -263,7 +265,7 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
             id: KnockId::kept(time, u64::from_ne_bytes(*id)),
             window,
             source: Ipv6Addr::from(*source).to_canonical(),
-            at: UnixSeconds(u64::from_ne_bytes(*at)),
+            at: Uptime(u64::from_ne_bytes(*at)),
         }),
         _ => return None,
     })
@@ -285,7 +287,7 @@ mod tests {
             id: KnockId::kept(UnixSeconds(time), u64::MAX - 5),
             window: Window::from_secs(17),
             source: source.parse().unwrap(),
-            at: UnixSeconds(time + 2),
+            at: Uptime(time + 2),
         })
     }
 

@@ -26,3 +26,4 @@ pub mod report;
 pub mod run_folder;
 pub mod source;
 pub mod status;
+pub mod uptime;

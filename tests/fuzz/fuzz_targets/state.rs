@@ -15,6 +15,7 @@ use pkdd::{
     floor::Saved,
     caches::Caches,
     journal::{Accepted, Entry, CacheId, Journal},
+    uptime::Uptime,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -89,7 +90,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut accepted = Vec::new();
     for _ in 0..bytes.arbitrary::<u8>()? % 16 {
         let knock = KnockId::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
-        if caches.memory(id, source, UnixSeconds(NOW)).record(knock, window) {
+        if caches.memory(id, source, Uptime(NOW)).record(knock, window) {
             accepted.push(knock);
         }
     }
@@ -119,7 +120,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
     for knock in accepted {
-        let again = caches.memory(id, source, UnixSeconds(NOW)).record(knock, window);
+        let again = caches.memory(id, source, Uptime(NOW)).record(knock, window);
         // A knock within the window of now is what could be accepted; where a whole entry vanished, nobody can know.
         let possible = window != Window::Monotonic && window.admits(UnixSeconds(NOW), knock.time());
         assert!(!again || lost || (harm == 2 && !possible), "{knock:?} was accepted again after harm {harm}");

@@ -19,7 +19,7 @@ fn open(path: &Path, start: Entry) -> Caches {
 
 fn record(caches: &mut Caches, name: &str, time: u64, number: u64) -> bool {
     let knock = KnockId::kept(UnixSeconds(time), number);
-    caches.memory(id(name), "192.0.2.7".parse().unwrap(), NOW).record(knock, WINDOW)
+    caches.memory(id(name), "192.0.2.7".parse().unwrap(), Uptime(NOW.0)).record(knock, WINDOW)
 }
 
 const FIRST: Entry = Entry::Remembered(UnixSeconds(0));
@@ -144,7 +144,7 @@ fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
         id: KnockId::kept(UnixSeconds(900), 1),
         window: WINDOW,
         source: "192.0.2.7".parse().unwrap(),
-        at: UnixSeconds(900),
+        at: Uptime(900),
     };
     let cache = Entry::Cache { cache: id("one"), floor: UnixSeconds(5), widest: WINDOW };
     // journal, the first time that is accepted

@@ -10,6 +10,7 @@ use super::FirewallBackend;
 use crate::{
     config::{Config, ServiceConfig},
     journal::Accepted,
+    uptime::Uptime,
 };
 
 /// The longest time that a grant lasts, in seconds.
@@ -24,7 +25,7 @@ pub fn reconcile(
     firewall: &mut dyn FirewallBackend,
     config: &Config,
     accepted: &[Accepted],
-    now: UnixSeconds,
+    (now, uptime): (UnixSeconds, Uptime),
 ) -> Result<()> {
     let mut result = Ok(());
     let mut keep_error = |change: Result<Change>| {
@@ -32,7 +33,7 @@ pub fn reconcile(
             result = Err(error);
         }
     };
-    let (wanted, unwanted) = desired_grants(config, accepted, now);
+    let (wanted, unwanted) = desired_grants(config, accepted, now, uptime);
     for (name, address) in unwanted {
         if let Some(service) = config.services.get(&name) {
             keep_error(firewall.revoke(service, address));
@@ -53,10 +54,11 @@ fn desired_grants(
     config: &Config,
     accepted: &[Accepted],
     now: UnixSeconds,
+    uptime: Uptime,
 ) -> (BTreeMap<GrantKey, Duration>, Vec<GrantKey>) {
     let mut wanted: BTreeMap<GrantKey, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
-    for knock in accepted.iter().filter(|knock| now.since(knock.at) < MAX_GRANT) {
+    for knock in accepted.iter().filter(|knock| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT)) {
         let user = config.users.values().find(|user| user.cache == knock.cache && user.is_active(now));
         for (name, service) in &config.services {
             let is_allowed =
@@ -64,7 +66,7 @@ fn desired_grants(
             let grant = (name.clone(), knock.source);
             if !is_allowed {
                 unwanted.push(grant);
-            } else if let Some(left) = left(service, knock, now) {
+            } else if let Some(left) = left(service, knock, uptime) {
                 let longest = wanted.entry(grant).or_insert(left);
                 *longest = left.max(*longest);
             }
@@ -76,15 +78,16 @@ fn desired_grants(
     (wanted, unwanted)
 }
 
-/// The time left of the grant that a knock made. A clock that was set back does not make it longer.
-fn left(service: &ServiceConfig, knock: &Accepted, now: UnixSeconds) -> Option<Duration> {
-    service.ttl.checked_sub(Duration::from_secs(now.since(knock.at))).filter(|left| !left.is_zero())
+/// The time left of the grant that a knock made. The clock may be set meanwhile: it does not matter.
+fn left(service: &ServiceConfig, knock: &Accepted, uptime: Uptime) -> Option<Duration> {
+    let age = Duration::from_secs(uptime.since(knock.at)?);
+    service.ttl.checked_sub(age).filter(|left| !left.is_zero())
 }
 
 /// Whether a grant that this knock made is still active.
 #[must_use]
-pub fn is_in_use(config: &Config, knock: &Accepted, now: UnixSeconds) -> bool {
-    config.services.values().any(|service| left(service, knock, now).is_some())
+pub fn is_in_use(config: &Config, knock: &Accepted, uptime: Uptime) -> bool {
+    config.services.values().any(|service| left(service, knock, uptime).is_some())
 }
 
 #[cfg(test)]
@@ -120,7 +123,7 @@ services = ['ssh']
             id: KnockId::kept(UnixSeconds(at), 1),
             window: Window::default(),
             source: source.parse().unwrap(),
-            at: UnixSeconds(at),
+            at: Uptime(at),
         }
     }
 
@@ -135,11 +138,13 @@ services = ['ssh']
             knock(a, "192.0.2.2", 1_025),
             knock(b, "192.0.2.1", 1_010),
             knock(b, "2001:db8::3", 1_020),
-            // Accepted while the clock was ahead.
+            // Of another boot, in a folder that outlived it.
             knock(a, "192.0.2.4", 9_000),
+            knock(b, "192.0.2.5", 9_000),
         ];
         let show = |config: &Config, now| {
-            let (wanted, unwanted) = desired_grants(config, &knocks, UnixSeconds(now));
+            // The clock has been set back far behind the knocks, which changes nothing.
+            let (wanted, unwanted) = desired_grants(config, &knocks, UnixSeconds(7), Uptime(now));
             let wanted =
                 wanted.iter().map(|((name, address), left)| format!("{name} {address} {}", left.as_secs()));
             let unwanted = unwanted.iter().map(|(name, address)| format!("{name} {address} none"));
@@ -150,11 +155,10 @@ services = ['ssh']
             [
                 "ssh 192.0.2.1 10",
                 "ssh 192.0.2.2 25",
-                "ssh 192.0.2.4 30",
                 "ssh 2001:db8::3 20",
                 "vpn 192.0.2.1 570",
                 "vpn 192.0.2.2 595",
-                "vpn 192.0.2.4 600",
+                "vpn 192.0.2.5 none",
                 "vpn 2001:db8::3 none",
             ]
         );
@@ -165,9 +169,9 @@ services = ['ssh']
         );
         assert!(show(&without_b, 1_029).contains(&"ssh 2001:db8::3 none".to_owned()));
         assert_eq!(show(&without_b, 1_030).last().unwrap(), "vpn 2001:db8::3 none");
+        assert!(show(&without_b, 1_030).contains(&"ssh 192.0.2.5 none".to_owned()));
         assert!(
-            is_in_use(&config, &knocks[0], UnixSeconds(1_599))
-                && !is_in_use(&config, &knocks[0], UnixSeconds(1_600))
+            is_in_use(&config, &knocks[0], Uptime(1_599)) && !is_in_use(&config, &knocks[0], Uptime(1_600))
         );
     }
 
@@ -188,8 +192,8 @@ services = ['ssh']
         ];
         for (user, age, left, is_revoked) in table {
             let accepted = knock(config.users[user].cache, address, 1_000);
-            let now = UnixSeconds(1_000 + age);
-            let (wanted, unwanted) = desired_grants(&config, &[accepted], now);
+            let now = Uptime(1_000 + age);
+            let (wanted, unwanted) = desired_grants(&config, &[accepted], UnixSeconds(9), now);
             let grant = (vpn.clone(), accepted.source);
             assert_eq!(wanted.get(&grant).map(Duration::as_secs), left, "{user} after {age} s");
             assert_eq!(unwanted.contains(&grant), is_revoked, "{user} after {age} s");
