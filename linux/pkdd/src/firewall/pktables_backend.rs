@@ -45,6 +45,17 @@ enum Rules {
 }
 
 impl Rules {
+    const NFT: &str = "nft\n";
+    const IPTABLES: &str = "iptables\n";
+
+    /// What is written about it in the folder `run`.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Nft(_) => Self::NFT,
+            Self::Iptables(_) => Self::IPTABLES,
+        }
+    }
+
     fn firewall(&mut self) -> &mut dyn Firewall {
         match self {
             Self::Nft(nft) => nft,
@@ -155,6 +166,30 @@ impl PktablesBackend {
         }
     }
 
+    /// Removes the rules that an earlier configuration had in the other kind of firewall: no knock would open them any more.
+    fn leave_other(&mut self, list: &Path, names: &[ServiceName]) -> Result<()> {
+        let kind = list.with_extension("firewall");
+        let own = self.rules.kind();
+        let mut other: Box<dyn Firewall> = match fs::read_to_string(&kind).as_deref() {
+            Ok(written) if written == own => return Ok(()),
+            Ok(Rules::NFT) => Box::new(Nft::open()?),
+            Ok(Rules::IPTABLES) => {
+                nflog_rules::remove()?;
+                Box::new(Iptables::default())
+            }
+            Ok(_) => anyhow::bail!("{}: pkdd did not write this file: remove it", kind.display()),
+            // The first start.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return write(&kind, own);
+            }
+            Err(error) => anyhow::bail!("cannot read {}: {error}", kind.display()),
+        };
+        for name in names {
+            other.remove(name).with_context(|| format!("service \"{name}\" of the firewall used before"))?;
+        }
+        write(&kind, own)
+    }
+
     /// Makes a grant again, as what it was. Nobody knows that at the first start: what has an end may be from a knock, and a
     /// later configuration may revoke it.
     fn restore(&mut self, service: &ServiceName, grant: &Grant) -> Result<Change, Error> {
@@ -248,6 +283,9 @@ impl FirewallBackend for PktablesBackend {
         for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
             self.rules.firewall().remove(name).with_context(|| format!("service \"{name}\""))?;
         }
+        if self.fingerprints.is_none() {
+            self.leave_other(list, &before)?;
+        }
         write_list(list, config.services.keys())?;
         match &self.capture {
             Some(capture) if self.held.is_none() => nflog_rules::install(capture)?,
@@ -260,7 +298,9 @@ impl FirewallBackend for PktablesBackend {
     }
 
     fn clear(&mut self, list: &Path) -> Result<()> {
-        for name in read_list(list)? {
+        let names = read_list(list)?;
+        self.leave_other(list, &names)?;
+        for name in names {
             self.rules.firewall().remove(&name).with_context(|| format!("service \"{name}\""))?;
         }
         if matches!(self.rules, Rules::Iptables(_)) {
@@ -391,8 +431,12 @@ fn write_list<'a>(path: &Path, names: impl IntoIterator<Item = &'a ServiceName>)
     let mut lines: Vec<String> = names.into_iter().map(|name| format!("{name}\n")).collect();
     lines.sort_unstable();
     lines.dedup();
+    write(path, &lines.concat())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, lines.concat())
+    fs::write(&new, text)
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -160,6 +160,38 @@ net_test!(nobody_gets_in_while_pkdd_starts_stops_reloads_and_dies, |network| {
     Ok(())
 });
 
+net_test!(another_firewall_in_the_configuration_leaves_no_rules_of_the_old_one, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    let _server = ssh_server(22, gateway.folder.path())?;
+    gateway.start()?;
+    let stranger = Stranger::start(&[22])?;
+    for (nonce, firewall) in (1..).zip(["iptables", "nft", "iptables", "nft"]) {
+        stranger.more(2)?;
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.firewall = firewall;
+        gateway.configure(USERS)?;
+        gateway.start()?;
+        stranger.more(2)?;
+        for family in Family::BOTH {
+            let knock = payload(KEY, TAG, now()?, 2 * nonce + u32::from(family == Family::V6))?;
+            gateway.expect("accept", family, &knock)?;
+            gateway.is_open(family)?;
+        }
+        let (nft, iptables) = (shell("nft list tables")?, shell("iptables-save; ip6tables-save")?);
+        ensure!(nft.contains("inet pktables") == (firewall == "nft"), "{firewall}: {nft}");
+        ensure!(iptables.contains("pk-") == (firewall == "iptables"), "{firewall}: {iptables}");
+    }
+    stranger.finish()?;
+    // Changed again, and the daemon was not started since.
+    gateway.stop(Signal::SIGTERM)?;
+    gateway.firewall = "iptables";
+    gateway.configure(USERS)?;
+    gateway.run(&["clear"])?;
+    let left = shell("nft list ruleset; iptables-save; ip6tables-save")?;
+    ensure!(!left.contains("pkdd") && !left.contains("pk-"), "{left}");
+    Ok(())
+});
+
 /// Only with the protection of older kernels does anything have to be closed again.
 fn time_to_closed(network: &Network, protection: Protection, rounds: usize) -> Result<Vec<Duration>> {
     let gateway = Gateway::new(network, "nft")?;

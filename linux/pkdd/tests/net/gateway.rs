@@ -43,7 +43,7 @@ services = ['ssh']
 pub(crate) struct Gateway<'a> {
     pub(crate) network: &'a Network,
     pub(crate) folder: tempfile::TempDir,
-    firewall: &'static str,
+    pub(crate) firewall: &'static str,
     /// The daemon's `PATH`; `None`: that of the test.
     pub(crate) programs: Option<String>,
     daemon: Option<Daemon>,
