@@ -1,0 +1,157 @@
+//! Random disturbances, while a stranger tries to connect all the time: flushes, restores, reloads, kills, restarts and
+//! errors in the configuration. The order follows from a seed.
+//!
+//! `PKD_CHAOS` is the number of disturbances (the full tests use 1,000), `PKD_CHAOS_SEED` another seed.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use pkd_netns::{
+    network::{Family, Network, net_test, ssh_server},
+    process::{shell, wait},
+    stranger::Stranger,
+};
+
+use crate::gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload};
+
+/// Disturbances if `PKD_CHAOS` does not say otherwise.
+const FEW: u64 = 40;
+
+/// The time between two tries of each kind: two address families.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Numbers that follow from a seed (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap_or_default()
+    }
+}
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}: expected a number")),
+        Err(_) => Ok(default),
+    }
+}
+
+/// What other programs do, for each kind of firewall. `IP` stands for the programs of both families.
+fn commands(back_end: &str, kind: &str) -> Vec<String> {
+    let nft = [
+        "nft flush ruleset",
+        "nft delete table inet pktables",
+        "nft flush chain inet pktables guard",
+        "nft flush chain inet pktables pk-ssh",
+        "nft insert rule inet pktables pk-ssh accept",
+        "nft flush set inet pktables pk-ssh-4",
+        "nft delete table inet pkdd",
+        "nft flush ruleset; nft 'add table inet theirs { chain input { type filter hook input priority 0; }; }'",
+    ];
+    let iptables = [
+        "IP-F; IP-t mangle -F; IP-t raw -F; IP-t nat -F",
+        "IP-t mangle -F; IP-t mangle -X",
+        "IP-t mangle -I pk-ssh -j RETURN",
+        "IP-t mangle -D PREROUTING 1",
+        "printf '*mangle\\nCOMMIT\\n*raw\\nCOMMIT\\n*filter\\nCOMMIT\\n' | IP-restore",
+        "nft flush ruleset",
+    ];
+    let both = |line: &str| {
+        let of = |family: &str| {
+            line.replace("IP-restore", &format!("{family}-{kind}-restore"))
+                .replace("IP-", &format!("{family}-{kind} -"))
+        };
+        format!("{}; {}", of("iptables"), of("ip6tables"))
+    };
+    match back_end {
+        "nft" => nft.map(str::to_owned).to_vec(),
+        _ => iptables.map(both).to_vec(),
+    }
+}
+
+fn disturb(gateway: &mut Gateway<'_>, random: &mut Random, commands: &[String]) -> Result<String> {
+    let what = random.below(10);
+    Ok(match what {
+        0 => {
+            gateway.stop(Signal::SIGKILL)?;
+            gateway.start()?;
+            "kill".to_owned()
+        }
+        1 => {
+            gateway.stop(Signal::SIGTERM)?;
+            gateway.start()?;
+            "restart".to_owned()
+        }
+        2 => {
+            gateway.configure(&USERS.replace("600", &(500 + random.below(100)).to_string()))?;
+            ensure!(gateway.reload()?);
+            "reload".to_owned()
+        }
+        3 => {
+            gateway.configure(&USERS.replace("port = 22", "port = 0"))?;
+            ensure!(!gateway.reload()?);
+            gateway.configure(USERS)?;
+            "an error in the configuration".to_owned()
+        }
+        4 => {
+            gateway.signal(Signal::SIGUSR1)?;
+            "a request to restore".to_owned()
+        }
+        _ => {
+            let command = commands.get(random.below(commands.len())).cloned().unwrap_or_default();
+            // Some of them fail, as what they would remove is gone already.
+            shell(&format!("{{ {command}; }} 2>/dev/null; true"))?;
+            command
+        }
+    })
+}
+
+fn chaos(network: &Network, back_end: &'static str, kind: &str) -> Result<()> {
+    let (rounds, seed) = (number("PKD_CHAOS", FEW)?, number("PKD_CHAOS_SEED", 20_261)?);
+    let mut random = Random(seed.max(1));
+    let mut gateway = Gateway::new(network, back_end)?;
+    if kind == "legacy" {
+        iptables_legacy(&mut gateway)?;
+    }
+    let _server = ssh_server(22, gateway.folder.path())?;
+    gateway.start()?;
+    let commands = commands(back_end, kind);
+    let stranger = Stranger::start_with(&[22], PACE)?;
+    let mut done = Vec::new();
+    for _ in 0..rounds {
+        done.push(disturb(&mut gateway, &mut random, &commands)?);
+        // At least ten tries during and after each of them.
+        stranger.more(10)?;
+        let let_in = stranger.let_in();
+        let recent: Vec<&String> = done.iter().rev().take(3).collect();
+        ensure!(let_in.is_empty(), "seed {seed}: a stranger was let in after {recent:?}: {let_in:?}");
+    }
+    // Afterwards a knock opens the port as ever.
+    gateway.configure(USERS)?;
+    ensure!(gateway.reload()?);
+    wait("no trouble", || Ok(gateway.status()?["trouble"] == ""), |fine| *fine)?;
+    for (nonce, family) in (1..).zip(Family::BOTH) {
+        gateway.is_closed(family)?;
+        gateway.expect("accept", family, &payload(KEY, TAG, now()? + 5, nonce)?)?;
+        gateway.is_open(family)?;
+    }
+    let tries = stranger.finish()?;
+    println!(
+        "row: {back_end} {kind}: 0 of {tries} connections of a stranger during {rounds} disturbances, seed {seed}"
+    );
+    Ok(())
+}
+
+net_test!(nobody_gets_in_during_random_disturbances_of_nftables, |network| chaos(network, "nft", "nft"));
+
+net_test!(nobody_gets_in_during_random_disturbances_of_iptables_over_nftables, |network| {
+    chaos(network, "iptables", "nft")
+});
+
+net_test!(nobody_gets_in_during_random_disturbances_of_iptables_legacy, |network| {
+    chaos(network, "iptables", "legacy")
+});
