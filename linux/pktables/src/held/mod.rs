@@ -411,8 +411,9 @@ impl Batch<'_> {
         if let Some(capture) = capture {
             self.capture(capture);
         }
-        self.base_chain("guard", PREROUTING, AFTER_CONNTRACK);
-        self.base_chain("input", LOCAL_IN, BEFORE_FILTER);
+        // After the rules of pktables, which so count what they drop.
+        self.base_chain("guard", PREROUTING, AFTER_CONNTRACK + 1);
+        self.base_chain("input", LOCAL_IN, BEFORE_FILTER + 1);
         for service in services {
             self.service(service, kept);
         }
