@@ -33,7 +33,8 @@ impl Random {
     }
 }
 
-fn number(name: &str, default: u64) -> Result<u64> {
+/// A number in the environment.
+pub(crate) fn number(name: &str, default: u64) -> Result<u64> {
     match env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name}={text}: expected a number")),
         Err(_) => Ok(default),

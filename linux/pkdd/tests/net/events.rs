@@ -19,7 +19,10 @@ use pkdd::{
 };
 use pktables::{Backend, Change, Nft, Protection, TABLE};
 
-use crate::gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload};
+use crate::{
+    chaos::number,
+    gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload},
+};
 
 /// What others do to nftables.
 const NFT: [&str; 12] = [
@@ -85,7 +88,7 @@ fn survive(gateway: &Gateway<'_>, events: &[String], rules: &str) -> Result<()> 
         wait("no trouble", trouble, |trouble| trouble == "\"\"")?;
     }
     let tries = stranger.finish()?;
-    println!("row: {tries} tries of a stranger during {} events, none succeeded", events.len());
+    println!("\nrow: {tries} tries of a stranger during {} events, none succeeded", events.len());
     Ok(())
 }
 
@@ -193,7 +196,7 @@ net_test!(another_firewall_in_the_configuration_leaves_no_rules_of_the_old_one, 
 });
 
 /// Only with the protection of older kernels does anything have to be closed again.
-fn time_to_closed(network: &Network, protection: Protection, rounds: usize) -> Result<Vec<Duration>> {
+fn time_to_closed(network: &Network, protection: Protection, rounds: u64) -> Result<Vec<Duration>> {
     let gateway = Gateway::new(network, "nft")?;
     let (config, list) = (source::read(&gateway.path("pkdd.toml"))?, gateway.path("services"));
     let mut backend = PktablesBackend::open(Backend::Nft)?.with_at_most(protection);
@@ -225,9 +228,9 @@ fn time_to_closed(network: &Network, protection: Protection, rounds: usize) -> R
 
 net_test!(rules_that_were_flushed_are_back_in_milliseconds, |network| {
     for protection in [Protection::Persistent, Protection::Owner, Protection::None] {
-        let times = time_to_closed(network, protection, 20)?;
+        let times = time_to_closed(network, protection, number("PKD_FLUSHES", 20)?)?;
         let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
-        println!("row: {protection:?}: rules are back after {median:?} in the median, {most:?} at most");
+        println!("\nrow: {protection:?}: rules are back after {median:?} in the median, {most:?} at most");
         ensure!(median < Duration::from_millis(200), "{protection:?}: {times:?}");
     }
     Ok(())
