@@ -1,0 +1,220 @@
+//! What is in a held table: the operations that fill it.
+
+use std::time::Duration;
+
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
+
+use super::{
+    Capture, Kept,
+    expression::{Base, Rule, Verdict, number, state},
+    operation,
+};
+use crate::{
+    message::{attribute, kind, nested, text},
+    netlink::Operation,
+    nft::schema::{AFTER_CONNTRACK, BEFORE_FILTER, SetName, sets},
+    scope::Exempt,
+    service::{Policy, Protocol, Service},
+    sets::SET_TIMEOUT,
+};
+
+/// Before connection tracking and all other rules (`raw`).
+const FIRST: i32 = -300;
+
+/// `NF_INET_PRE_ROUTING`.
+const PREROUTING: u32 = 0;
+
+/// `NF_INET_LOCAL_IN`.
+const LOCAL_IN: u32 = 1;
+
+/// The number of sources whose rate is tracked. Further sources are not limited.
+const MAX_SOURCES: u32 = 65_535;
+
+/// Milliseconds until an idle source is forgotten.
+const SOURCE_TIMEOUT: u64 = 10_000;
+
+/// Elements in one message; an attribute holds at most 64 KiB.
+const MOST_ELEMENTS: usize = 256;
+
+/// Operations of one transaction on a table.
+pub(super) struct Batch<'a> {
+    table: &'a str,
+    pub(super) operations: Vec<Operation>,
+    /// Sets so far; each needs a number.
+    sets: u32,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(table: &'a str) -> Self {
+        Self { table, operations: Vec::new(), sets: 0 }
+    }
+
+    pub(super) fn push(&mut self, kind: u16, attributes: &[DefaultNla], flags: u16) {
+        let attributes = [&[text(attribute::TABLE, self.table)], attributes].concat();
+        self.operations.push(operation(kind, &attributes, flags));
+    }
+
+    fn base_chain(&mut self, name: &str, hook: u32, priority: i32) {
+        let hook = [number(1, hook), DefaultNla::new(2, priority.to_be_bytes().to_vec())];
+        // NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY (accept) and NFTA_CHAIN_TYPE.
+        let attributes = [text(3, name), nested(4, &hook), number(5, 1), text(7, "filter")];
+        self.push(kind::NEW_CHAIN, &attributes, NLM_F_CREATE);
+    }
+
+    fn chain(&mut self, name: &str) {
+        self.push(kind::NEW_CHAIN, &[text(3, name)], NLM_F_CREATE);
+    }
+
+    /// `NFTA_RULE_CHAIN` and `NFTA_RULE_EXPRESSIONS`.
+    fn rule(&mut self, chain: &str, rule: &Rule) {
+        let attributes = [text(2, chain), nested(4, rule.attributes())];
+        self.push(kind::NEW_RULE, &attributes, NLM_F_CREATE | NLM_F_APPEND);
+    }
+
+    fn set(&mut self, name: &str, key: (u32, u32), flags: u32, rest: &[DefaultNla]) {
+        self.sets = self.sets.saturating_add(1);
+        let (key_type, length) = key;
+        // NFTA_SET_NAME, _FLAGS, _KEY_TYPE, _KEY_LEN and _ID.
+        let attributes =
+            [text(2, name), number(3, flags), number(4, key_type), number(5, length), number(10, self.sets)];
+        self.push(kind::NEW_SET, &[&attributes[..], rest].concat(), NLM_F_CREATE);
+    }
+
+    /// Keys with their time left.
+    fn elements(&mut self, set: &str, elements: &[(&[u8], Option<Duration>)]) {
+        for chunk in elements.chunks(MOST_ELEMENTS) {
+            let items: Vec<DefaultNla> = chunk
+                .iter()
+                .map(|(key, left)| {
+                    let key = DefaultNla::new(attribute::VALUE, key.to_vec());
+                    let mut attributes = vec![nested(attribute::ELEMENT_KEY, &[key])];
+                    let milliseconds =
+                        left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
+                    attributes.extend(milliseconds.map(|time| {
+                        DefaultNla::new(attribute::ELEMENT_TIMEOUT, time.to_be_bytes().to_vec())
+                    }));
+                    nested(attribute::LIST_ITEM, &attributes)
+                })
+                .collect();
+            self.push(
+                kind::NEW_ELEMENT,
+                &[text(attribute::SET, set), nested(attribute::ELEMENTS, &items)],
+                NLM_F_CREATE,
+            );
+        }
+    }
+
+    /// Everything in the table.
+    pub(super) fn fill(&mut self, services: &[Service], capture: Option<&Capture>, kept: &[Kept]) {
+        if let Some(capture) = capture {
+            self.capture(capture);
+        }
+        // After the rules of pktables, which so count what they drop.
+        self.base_chain("guard", PREROUTING, AFTER_CONNTRACK + 1);
+        self.base_chain("input", LOCAL_IN, BEFORE_FILTER + 1);
+        for service in services {
+            self.service(service, kept);
+        }
+    }
+
+    fn capture(&mut self, capture: &Capture) {
+        const SOURCES: [(&str, (u32, u32)); 2] = [("sources4", (7, 4)), ("sources6", (8, 16))];
+        // NFT_SET_EVAL; NFTA_SET_DESC with NFTA_SET_DESC_SIZE; NFTA_SET_TIMEOUT.
+        let rest = [
+            nested(9, &[number(1, MAX_SOURCES)]),
+            DefaultNla::new(11, SOURCE_TIMEOUT.to_be_bytes().to_vec()),
+        ];
+        for (name, key) in SOURCES {
+            self.set(name, key, SET_TIMEOUT | 0x20, &rest);
+        }
+        // Type `integer` of big-endian byte order, which NFTA_SET_USERDATA tells nft.
+        let order = DefaultNla::new(13, [&[0, 4][..], &2_u32.to_ne_bytes()].concat());
+        self.set("words", (4, 4), 0, &[order]);
+        let words: Vec<(&[u8], Option<Duration>)> =
+            capture.words.iter().map(|word| (&word[..], None)).collect();
+        self.elements("words", &words);
+        self.base_chain("knocks", PREROUTING, FIRST);
+        self.chain("handover");
+        let mut rule = Rule::default()
+            .protocol(Protocol::Udp)
+            .field(Base::Transport, 4, &capture.length.to_be_bytes())
+            .local();
+        if let Some(port) = capture.port {
+            rule = rule.port(port);
+        }
+        // After the 8 bytes of the UDP header.
+        let rule = rule.load(Base::Transport, 8, 4).in_set("words").then(&Verdict::Goto("handover"));
+        self.rule("knocks", &rule);
+        // One IPv6 host usually has a whole /64 to send from.
+        for ((set, _), (v6, prefix)) in SOURCES.into_iter().zip([(false, 32), (true, 64)]) {
+            let rule = Rule::default().source(v6, prefix).beyond_rate(set, capture.rate);
+            self.rule("handover", &rule.then(&Verdict::Drop));
+        }
+        let rule = Rule::default().log(capture.group, capture.snaplen).then(&Verdict::Drop);
+        self.rule("handover", &rule);
+    }
+
+    fn service(&mut self, service: &Service, kept: &[Kept]) {
+        let chain = service.name.chain();
+        // Grants and leases alike.
+        let mut own: Vec<SetName> = sets(service).filter(|set| !set.lease).collect();
+        let is_reachable = |set: &SetName| own.iter().any(|own| own.v6 == set.v6);
+        let mut more: Vec<SetName> = kept
+            .iter()
+            .map(|(set, ..)| set.clone())
+            .filter(|set| set.service == service.name && is_reachable(set) && !own.contains(set))
+            .collect();
+        more.sort_unstable();
+        more.dedup();
+        own.extend(more);
+        for set in &own {
+            let key = if set.v6 { (8, 16) } else { (7, 4) };
+            self.set(&set.text(), key, SET_TIMEOUT, &[]);
+            let elements = kept.iter().filter(|(other, ..)| other == set);
+            let elements: Vec<(&[u8], Option<Duration>)> =
+                elements.map(|(_, key, left)| (&key[..], *left)).collect();
+            self.elements(&set.text(), &elements);
+        }
+        self.chain(&chain);
+        if service.only_new {
+            let rule = match service.protocol {
+                Protocol::Tcp => Rule::default()
+                    .protocol(Protocol::Tcp)
+                    .without_syn()
+                    .in_state(state::INVALID | state::ESTABLISHED | state::UNTRACKED),
+                Protocol::Udp => Rule::default().in_state(state::ESTABLISHED),
+            };
+            self.rule(&chain, &rule.then(&Verdict::Accept));
+        }
+        for exempt in &service.scope.exempt {
+            let rule = match exempt {
+                Exempt::Interface(interface) => Rule::default().arrives_at(interface),
+                Exempt::Network(network) => Rule::default().network(*network),
+            };
+            self.rule(&chain, &rule.then(&Verdict::Accept));
+        }
+        for set in &own {
+            let rule = Rule::default().source(set.v6, set.length).in_set(&set.text());
+            self.rule(&chain, &rule.then(&Verdict::Accept));
+        }
+        let end = match service.policy {
+            Policy::Drop => Verdict::Drop,
+            Policy::Accept => Verdict::Accept,
+        };
+        self.rule(&chain, &Rule::default().count().then(&end));
+        let interfaces = service.scope.interfaces.iter().map(Some);
+        for interface in interfaces.chain(service.scope.interfaces.is_empty().then_some(None)) {
+            for base in ["guard", "input"] {
+                let mut rule = Rule::default();
+                if let Some(interface) = interface {
+                    rule = rule.arrives_at(interface);
+                }
+                if base == "guard" {
+                    rule = rule.local();
+                }
+                let rule = rule.protocol(service.protocol).port(service.port.into());
+                self.rule(base, &rule.then(&Verdict::Jump(&chain)));
+            }
+        }
+    }
+}
