@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 
 use crate::{
+    floor::Greatest,
     journal::{Accepted, CacheId, Entry, Journal, Opened},
     uptime::Uptime,
 };
@@ -29,6 +30,8 @@ pub struct Caches {
     by_key: BTreeMap<CacheId, Cache>,
     /// Accepted knocks that a cache or a grant still needs.
     accepted: Vec<Accepted>,
+    /// The greatest time of the knocks in the journal and of those accepted since; `None` if there are none.
+    greatest: Option<UnixSeconds>,
     journal: Journal,
     /// The error that made the store refuse a valid knock.
     failure: Option<io::Error>,
@@ -64,6 +67,7 @@ impl Caches {
             first_entry: start,
             by_key: BTreeMap::new(),
             accepted: Vec::new(),
+            greatest: None,
             journal,
             failure: None,
         };
@@ -103,6 +107,7 @@ impl Caches {
                     // A knock below the floor was evicted; it is in the journal because a grant needs it.
                     let _is_new = cache.memory.record(accepted.id, accepted.window);
                 }
+                self.greatest = self.greatest.max(Some(accepted.id.time()));
                 self.accepted.push(accepted);
             }
         }
@@ -142,13 +147,27 @@ impl Caches {
         self.failure.take()
     }
 
-    /// The greatest time that may have been accepted so far: the floor of the next boot.
+    /// The greatest time that may have been accepted so far, in this boot or before it.
     #[must_use]
     pub fn high_water_mark(&self) -> UnixSeconds {
-        let caches = self.by_key.values();
-        let greatest = caches.map(|cache| cache.memory.high_water_mark()).max().unwrap_or_default();
-        let widest = self.by_key.values().map(|cache| cache.widest).max().unwrap_or(Window::from_secs(0));
-        greatest.max(self.baseline.floor(widest))
+        let greatest = self.by_key.values().map(|cache| cache.memory.high_water_mark()).max();
+        greatest.unwrap_or_default().max(self.first_floor())
+    }
+
+    /// The floor of a cache that is made now: no key accepts a knock at or before it.
+    #[must_use]
+    pub fn first_floor(&self) -> UnixSeconds {
+        let widest = self.by_key.values().map(|cache| cache.widest).max();
+        self.baseline.floor(widest.unwrap_or(Window::from_secs(0)))
+    }
+
+    /// The greatest time that was accepted in this boot, as far as the journal knows; `None`: nothing was.
+    #[must_use]
+    pub fn greatest(&self) -> Option<Greatest> {
+        let time = self.greatest?;
+        // A floor that was only raised as a precaution is no accepted knock. One below it proves nothing about the
+        // knocks for which it was raised.
+        Some(Greatest { time, is_exact: time >= self.high_water_mark() })
     }
 
     /// Accepted knocks that are still needed, oldest first.
@@ -246,6 +265,7 @@ impl ReplayStore for Memory<'_> {
             return false;
         }
         self.caches.accepted.push(accepted);
+        self.caches.greatest = self.caches.greatest.max(Some(id.time()));
         self.caches.by_key.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
     }
 }

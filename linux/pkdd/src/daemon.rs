@@ -33,7 +33,7 @@ use crate::{
     date::now,
     engine::{Decision, Engine},
     firewall::{self, FirewallBackend, Found, reconcile},
-    floor::{Saved, Saver},
+    floor::{self, Saved, Saver},
     guard::{self, Guard},
     journal::Journal,
     nflog::{Nflog, Received},
@@ -129,6 +129,7 @@ struct Daemon {
 struct Health {
     configuration: Option<String>,
     firewall: Option<String>,
+    floor: Option<String>,
 }
 
 struct Signals {
@@ -191,18 +192,20 @@ impl Daemon {
             ),
             _ => anyhow!(error).context(format!("cannot use NFLOG group {}", gate.group)),
         })?;
-        let caches = open_caches(&gate, &config)?;
+        let (caches, floor) = open_caches(&gate, &config)?;
         let mut firewall = firewall::open(gate.firewall)?;
         firewall.install(&config, &run_folder::service_list(&gate.run))?;
         let mut engine = Engine::new(config, caches).context("cannot write the journal")?;
-        let state = gate.state.join("floor");
-        let saver = Saver::start(state.clone(), gate.save, move |error| {
-            log(&format!(
-                "cannot write {}: {error}; after a reboot, knocks wait for one window",
-                state.display()
-            ));
-        });
-        saver.save(engine.caches().high_water_mark());
+        let state = floor::path(&gate.state);
+        let name = state.display().to_string();
+        let on_error = move |error: &io::Error| {
+            log(&format!("cannot write {name}: {error}; after a reboot, knocks wait for one window"));
+        };
+        let saver = Saver::start(state.clone(), floor, gate.save, on_error).with_context(|| {
+            format!("cannot write {}, which protects from replays after a reboot", state.display())
+        })?;
+        // A daemon that was killed may not have saved its last one.
+        saver.save(engine.caches().greatest());
         let requests = control::listen(&run_folder::socket(&gate.run), move || {
             // If the stream is full, the daemon is awake already.
             let _ = io::Write::write(&mut &waker, &[1]);
@@ -224,6 +227,7 @@ impl Daemon {
             next_slow_tick: Instant::now(),
             _lock: lock,
         };
+        daemon.check_floor();
         daemon.reconcile();
         daemon.remember_guard();
         Ok(daemon)
@@ -348,6 +352,16 @@ impl Daemon {
         record_error(&mut self.health.firewall, result);
     }
 
+    /// Looks whether the floor is too far ahead of the clock, which may have been corrected since the start.
+    fn check_floor(&mut self) {
+        let widest = self.engine.config().widest();
+        let floor = self.engine.caches().first_floor().max(self.saver.first());
+        match floor::implausible(floor, now(), widest) {
+            None => self.health.floor = None,
+            Some(problem) => record_error::<()>(&mut self.health.floor, Err(anyhow::Error::msg(problem))),
+        }
+    }
+
     fn tick(&mut self, instant: Instant) {
         if instant >= self.next_tick {
             self.next_tick = instant + TICK;
@@ -366,6 +380,7 @@ impl Daemon {
         if instant >= self.next_slow_tick {
             self.next_slow_tick = instant + SLOW_TICK;
             let (config, time, uptime) = (self.engine.config().clone(), now(), Uptime::now());
+            self.check_floor();
             if let Err(error) =
                 self.engine.caches().compact(time, |knock| reconcile::is_in_use(&config, knock, uptime))
             {
@@ -417,10 +432,12 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Status {
+        self.check_floor();
         let config = self.engine.config().clone();
         let grants = self.firewall.list(&config);
+        let Health { configuration, firewall, floor } = &self.health;
         let mut trouble: Vec<String> =
-            [&self.health.configuration, &self.health.firewall].into_iter().flatten().cloned().collect();
+            [configuration, firewall, floor].into_iter().flatten().cloned().collect();
         let grants = grants.unwrap_or_else(|error| {
             trouble.push(format!("{error:#}"));
             Vec::new()
@@ -435,8 +452,8 @@ impl Daemon {
     fn finish(mut self) -> Result<()> {
         // Knocks that the kernel has already queued still count.
         self.receive()?;
-        let high_water_mark = self.engine.caches().high_water_mark();
-        self.saver.finish(high_water_mark).context("cannot save the floor")?;
+        let greatest = self.engine.caches().greatest();
+        self.saver.finish(greatest).context("cannot save the floor")?;
         log("stopped; rules and grants stay");
         Ok(())
     }
@@ -454,7 +471,7 @@ fn handle(
     match engine.handle(now(), datagram) {
         Decision::Accept { user, services } => {
             let result = grant(firewall, &user, &services, datagram.source);
-            saver.save(engine.caches().high_water_mark());
+            saver.save(engine.caches().greatest());
             record_error(&mut health.firewall, result);
         }
         Decision::Ignore(reason) => {
@@ -503,9 +520,9 @@ fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
     }
 }
 
-/// Restores the caches from the journal and the saved floor.
-fn open_caches(gate: &Gate, config: &Config) -> Result<Caches> {
-    let (journal, state) = (gate.run.join("journal"), gate.state.join("floor"));
+/// Restores the caches from the journal and the saved floor, and returns that floor; `None` if it is unknown.
+fn open_caches(gate: &Gate, config: &Config) -> Result<(Caches, Option<Saved>)> {
+    let (journal, state) = (run_folder::journal(&gate.run), floor::path(&gate.state));
     let opened = Journal::open(&journal).with_context(|| format!("cannot open {}", journal.display()))?;
     let saved = match Saved::read(&state) {
         Ok(saved) => saved,
@@ -521,9 +538,5 @@ fn open_caches(gate: &Gate, config: &Config) -> Result<Caches> {
     let (time, widest) = (now(), config.widest());
     let caches = Caches::open(opened, Saved::start(saved, time, widest), time, widest)
         .with_context(|| format!("cannot write {}", journal.display()))?;
-    // From now on the saved floor may lag behind. If it stayed marked as clean, the next boot would trust it.
-    Saved { floor: caches.high_water_mark(), clean: false }.write(&state).with_context(|| {
-        format!("cannot write {}, which protects from replays after a reboot", state.display())
-    })?;
-    Ok(caches)
+    Ok((caches, saved))
 }

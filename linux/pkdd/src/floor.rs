@@ -1,7 +1,16 @@
 //! The floor on disk, which survives a reboot. A separate thread writes it, so that no knock waits for the disk.
 //!
-//! The first line of the file is the greatest time that may have been accepted, in Unix seconds. The second line is
-//! `clean` if nothing was accepted after the file was written.
+//! The first line of the file is the greatest time that was accepted, in Unix seconds. The second line is `clean` if no
+//! knock with a later time was ever accepted.
+//!
+//! The clock may be wrong at a start, and a number from a wrong clock would lock everyone out. So a start does not
+//! change the number; only accepted knocks do. Why no replay gets in:
+//!
+//! - An unclean file promises nothing. The next boot waits until everything that may have been accepted has left the
+//!   widest window. So a start may always take `clean` away, and does before the first knock is accepted.
+//! - A clean file promises that its number is exact. There are two ways to know that at the end. The file was clean at
+//!   the start, so nothing later was accepted until then, and all that was accepted since is known. Or the greatest
+//!   accepted time is above all floors of this boot, hence above everything that was lost before it.
 
 use std::{
     fs, io,
@@ -11,20 +20,41 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result};
 use pkd_core::{UnixSeconds, Window};
 
 use crate::{
     atomic_file::{self, PRIVATE},
+    config::Config,
     journal::Entry,
+    privileges, run_folder,
 };
+
+/// How far a floor may be ahead of the clock, in seconds, besides the widest window.
+const DAY: u64 = 86_400;
+
+/// The file in the folder `state`.
+#[must_use]
+pub fn path(state: &Path) -> PathBuf {
+    state.join("floor")
+}
 
 /// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The greatest time that was accepted.
     pub floor: UnixSeconds,
-    /// Whether nothing was accepted after the file was written.
+    /// Whether nothing later was ever accepted.
     pub clean: bool,
+}
+
+/// The greatest time that was accepted in this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greatest {
+    /// The knock's time.
+    pub time: UnixSeconds,
+    /// Whether nothing later was accepted in any boot.
+    pub is_exact: bool,
 }
 
 impl Saved {
@@ -71,23 +101,81 @@ impl Saved {
     }
 }
 
+/// What is wrong with a floor that is too far ahead of the clock for any honest knock, and what to do.
+#[must_use]
+pub fn implausible(floor: UnixSeconds, now: UnixSeconds, widest: Window) -> Option<String> {
+    let latest = now.plus(widest).0.saturating_add(DAY);
+    (floor.0 > latest).then(|| {
+        format!(
+            "the floor {} (Unix time) is more than a day ahead of the clock, and knocks wait until then: correct the \
+             clock; or, if it was ahead when pkdd started before, stop pkdd, run \"pkdd reset-floor\" and start it",
+            floor.0
+        )
+    })
+}
+
+/// The command `pkdd reset-floor`: forgets the floor, so that knocks wait for one window after the next start. Returns
+/// a line about what was done.
+///
+/// # Errors
+/// A daemon is running, or the files cannot be changed.
+pub fn reset(config: &Config) -> Result<String> {
+    let gate = &config.gate;
+    let folders = [gate.run.as_path(), gate.state.as_path()];
+    folders.iter().try_for_each(|folder| run_folder::create(folder))?;
+    // As the daemon does: its user has to be able to read the new file, and may have put links into the folders.
+    if let Some(user) = &gate.user {
+        privileges::drop_privileges(user, &folders)?;
+    }
+    let _lock = run_folder::lock(&gate.run)?
+        .with_context(|| format!("{}; stop it first", run_folder::in_use(&gate.run)))?;
+    let (path, journal) = (path(&gate.state), run_folder::journal(&gate.run));
+    // Unclean floors are safe without a journal, and a journal is safe with any floor: a kill in between does no harm.
+    Saved { floor: UnixSeconds(0), clean: false }
+        .write(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    match fs::remove_file(&journal) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", journal.display()))
+        }
+        _ => Ok(format!(
+            "reset {} and removed {}; after the next start, knocks wait for one window",
+            path.display(),
+            journal.display()
+        )),
+    }
+}
+
 /// Writes the floor in a thread.
 #[derive(Debug)]
 pub struct Saver {
     path: PathBuf,
+    /// The content of the file at the start.
+    read: Saved,
     sender: Sender<UnixSeconds>,
-    thread: JoinHandle<UnixSeconds>,
+    thread: JoinHandle<()>,
 }
 
 impl Saver {
-    /// Starts the thread. At least `interval` passes between two writes; errors are passed to `on_error`.
-    #[must_use]
-    pub fn start(path: PathBuf, interval: Duration, on_error: impl Fn(&io::Error) + Send + 'static) -> Self {
+    /// Marks the file as unclean, which has to be done before the first knock is accepted, and starts the thread.
+    /// `read` is its content, `None` if that is unknown. At least `interval` passes between two writes; errors are
+    /// passed to `on_error`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn start(
+        path: PathBuf,
+        read: Option<Saved>,
+        interval: Duration,
+        on_error: impl Fn(&io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        let read = read.unwrap_or(Saved { floor: UnixSeconds(0), clean: false });
+        Saved { clean: false, ..read }.write(&path)?;
         let (sender, receiver) = mpsc::channel::<UnixSeconds>();
         let to = path.clone();
         let thread = thread::spawn(move || {
-            let mut newest = UnixSeconds(0);
-            let mut written = UnixSeconds(0);
+            let mut newest = read.floor;
+            let mut written = read.floor;
             let mut next = Instant::now();
             loop {
                 let is_due = newest > written;
@@ -96,7 +184,7 @@ impl Saver {
                 match receiver.recv_timeout(wait) {
                     Ok(floor) => newest = newest.max(floor),
                     Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return newest,
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
                 if newest > written && Instant::now() >= next {
                     match (Saved { floor: newest, clean: false }).write(&to) {
@@ -107,29 +195,45 @@ impl Saver {
                 }
             }
         });
-        Self { path, sender, thread }
+        Ok(Self { path, read, sender, thread })
     }
 
-    /// Queues a floor for the thread. Does not block.
-    pub fn save(&self, floor: UnixSeconds) {
-        // The thread runs until the sender is dropped.
-        let _ = self.sender.send(floor);
+    /// The number that the file had at the start.
+    #[must_use]
+    pub fn first(&self) -> UnixSeconds {
+        self.read.floor
     }
 
-    /// Ends the thread and writes the last floor, as clean.
+    /// Queues the time of an accepted knock for the thread. Does not block.
+    pub fn save(&self, greatest: Option<Greatest>) {
+        if let Some(greatest) = greatest {
+            // The thread runs until the sender is dropped.
+            let _ = self.sender.send(greatest.time);
+        }
+    }
+
+    /// Ends the thread and writes the last floor: as clean if it is exact, and what was read at the start if nothing
+    /// was accepted.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(self, floor: UnixSeconds) -> io::Result<()> {
+    pub fn finish(self, greatest: Option<Greatest>) -> io::Result<()> {
         drop(self.sender);
-        let newest = self.thread.join().unwrap_or_default();
-        Saved { floor: floor.max(newest), clean: true }.write(&self.path)
+        // The thread only writes the file; what it was sent is not greater.
+        let _ = self.thread.join();
+        let time = greatest.map_or(UnixSeconds(0), |greatest| greatest.time);
+        let is_exact = greatest.is_some_and(|greatest| greatest.is_exact);
+        Saved { floor: self.read.floor.max(time), clean: self.read.clean || is_exact }.write(&self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn exact(time: u64) -> Greatest {
+        Greatest { time: UnixSeconds(time), is_exact: true }
+    }
 
     #[test]
     fn a_written_floor_is_read_back_and_invalid_files_are_refused() {
@@ -168,33 +272,81 @@ mod tests {
     fn the_thread_writes_the_floor_and_marks_the_last_one_as_clean() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
-        let saver = Saver::start(path.clone(), Duration::ZERO, |error| panic!("{error}"));
-        saver.save(UnixSeconds(5));
+        let saver = Saver::start(path.clone(), None, Duration::ZERO, |error| panic!("{error}")).unwrap();
+        saver.save(Some(exact(5)));
         let limit = Instant::now() + Duration::from_secs(20);
         while Saved::read(&path).unwrap() != Some(Saved { floor: UnixSeconds(5), clean: false }) {
             assert!(Instant::now() < limit, "nothing was written");
             thread::yield_now();
         }
-        saver.save(UnixSeconds(9));
-        saver.finish(UnixSeconds(3)).unwrap();
+        saver.save(Some(exact(9)));
+        saver.finish(Some(exact(9))).unwrap();
         assert_eq!(Saved::read(&path).unwrap(), Some(Saved { floor: UnixSeconds(9), clean: true }));
+    }
+
+    #[test]
+    fn a_start_only_marks_the_file_and_an_end_without_a_knock_restores_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("floor");
+        let inexact = |time| Greatest { time: UnixSeconds(time), is_exact: false };
+        let (clean, unclean) = (true, false);
+        // content at the start, the greatest accepted time, content at the end
+        let table = [
+            (None, None, (0, unclean)),
+            (Some((900, clean)), None, (900, clean)),
+            (Some((900, unclean)), None, (900, unclean)),
+            // From a clock that was wrong.
+            (Some((u64::MAX, clean)), None, (u64::MAX, clean)),
+            (None, Some(exact(1_000)), (1_000, clean)),
+            (Some((900, clean)), Some(exact(1_000)), (1_000, clean)),
+            (Some((900, unclean)), Some(exact(1_000)), (1_000, clean)),
+            // Something later may have been lost, unless the file was clean.
+            (None, Some(inexact(1_000)), (1_000, unclean)),
+            (Some((900, unclean)), Some(inexact(1_000)), (1_000, unclean)),
+            (Some((900, clean)), Some(inexact(1_000)), (1_000, clean)),
+            // A number never falls.
+            (Some((900, clean)), Some(exact(800)), (900, clean)),
+            (Some((900, unclean)), Some(inexact(800)), (900, unclean)),
+        ];
+        let content = |(floor, clean)| Saved { floor: UnixSeconds(floor), clean };
+        for (row, (before, greatest, after)) in table.into_iter().enumerate() {
+            let read = before.map(content);
+            let hour = Duration::from_hours(1);
+            let saver = Saver::start(path.clone(), read, hour, |error| panic!("{error}")).unwrap();
+            let number = before.map_or(0, |(floor, _)| floor);
+            assert_eq!(Saved::read(&path).unwrap(), Some(content((number, unclean))), "row {row}");
+            saver.finish(greatest).unwrap();
+            assert_eq!(Saved::read(&path).unwrap(), Some(content(after)), "row {row}");
+        }
+    }
+
+    #[test]
+    fn a_floor_is_implausible_more_than_a_day_and_the_widest_window_ahead_of_the_clock() {
+        let (now, widest) = (UnixSeconds(1_000), Window::from_secs(10));
+        for (floor, is_plausible) in [(0, true), (87_410, true), (87_411, false), (u64::MAX, false)] {
+            let problem = implausible(UnixSeconds(floor), now, widest);
+            assert_eq!(problem.is_none(), is_plausible, "{floor}");
+            assert!(problem.is_none_or(|text| text.contains("pkdd reset-floor")));
+        }
+        assert_eq!(implausible(UnixSeconds(u64::MAX), UnixSeconds(u64::MAX), widest), None);
     }
 
     #[test]
     fn the_interval_between_writes_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("floor");
-        let saver = Saver::start(path.clone(), Duration::from_hours(1), |error| panic!("{error}"));
+        let hour = Duration::from_hours(1);
+        let saver = Saver::start(path.clone(), None, hour, |error| panic!("{error}")).unwrap();
         let written = || Saved::read(&path).unwrap().map(|saved| saved.floor.0);
-        saver.save(UnixSeconds(1));
+        saver.save(Some(exact(1)));
         let limit = Instant::now() + Duration::from_secs(20);
-        while written().is_none() {
+        while written() == Some(0) {
             assert!(Instant::now() < limit, "nothing was written");
             thread::yield_now();
         }
         let first = written();
-        (2..100).for_each(|time| saver.save(UnixSeconds(time)));
-        saver.finish(UnixSeconds(100)).unwrap();
+        (2..100).for_each(|time| saver.save(Some(exact(time))));
+        saver.finish(Some(exact(100))).unwrap();
         assert_eq!((first, written()), (Some(1), Some(100)));
     }
 
@@ -204,10 +356,10 @@ mod tests {
         let path = folder.path().join("floor");
         let (sender, errors) = mpsc::channel();
         let on_error = move |error: &io::Error| sender.send(error.to_string()).unwrap();
-        let saver = Saver::start(path.clone(), Duration::ZERO, on_error);
+        let saver = Saver::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
         // Nothing was accepted yet.
-        saver.save(UnixSeconds(0));
-        saver.save(UnixSeconds(5));
+        saver.save(None);
+        saver.save(Some(exact(5)));
         let limit = Instant::now() + Duration::from_secs(20);
         while Saved::read(&path).unwrap().map(|saved| saved.floor) != Some(UnixSeconds(5)) {
             assert!(Instant::now() < limit, "nothing was written");
@@ -217,22 +369,25 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         for floor in [5, 4, 0] {
-            saver.save(UnixSeconds(floor));
+            saver.save(Some(exact(floor)));
         }
         // The thread ends after it has handled all queued floors.
-        assert!(saver.finish(UnixSeconds(5)).is_err());
+        assert!(saver.finish(Some(exact(5))).is_err());
         assert_eq!(errors.try_iter().collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]
     fn write_errors_are_reported() {
         let (sender, errors) = mpsc::channel();
-        let path = PathBuf::from("/proc/floor");
-        let saver = Saver::start(path, Duration::ZERO, move |error| sender.send(error.to_string()).unwrap());
-        saver.save(UnixSeconds(5));
+        assert!(Saver::start("/proc/floor".into(), None, Duration::ZERO, |_| ()).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("floor");
+        let on_error = move |error: &io::Error| sender.send(error.to_string()).unwrap();
+        let saver = Saver::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        saver.save(Some(exact(5)));
         assert!(!errors.recv_timeout(Duration::from_secs(20)).unwrap().is_empty());
-        drop(errors);
-        let Saver { sender, .. } = saver;
-        drop(sender);
+        assert!(saver.finish(Some(exact(5))).is_err());
     }
 }

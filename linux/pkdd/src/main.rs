@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     control::{self, Query},
-    daemon, guard, openwrt, run_folder, source,
+    daemon, floor, guard, openwrt, run_folder, source,
     status::Status,
 };
 
@@ -34,6 +34,8 @@ usage: pkdd [--config FILE] COMMAND
   guard            close the services' ports without the daemon, as before it starts; if the
                    configuration has an error, as the last good one says
   clear            open the ports again: remove the rules and grants of a daemon that has stopped
+  reset-floor      forget the greatest accepted time, after the clock was ahead; needs a stopped daemon,
+                   and the next one waits for one window
   openwrt COMMAND  for OpenWrt's service pkd: check or render /etc/config/pkd, show the gate's status
 
   -c, --config FILE  the configuration file [default: /etc/pkdd/pkdd.toml]
@@ -62,6 +64,7 @@ enum Command {
     Clear,
     Guard,
     Reload,
+    ResetFloor,
     /// For OpenWrt's service.
     OpenWrt(openwrt::Command),
     /// Help or version.
@@ -104,14 +107,23 @@ impl Args {
             ("clear", None, false) => Command::Clear,
             ("guard", None, false) => Command::Guard,
             ("reload", None, false) => Command::Reload,
+            ("reset-floor", None, false) => Command::ResetFloor,
             #[cfg(feature = "replay")]
             ("replay", Some(file), false) => Command::Replay { file },
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
-            ("run" | "check" | "metrics" | "clear" | "guard" | "reload" | "replay", _, true) => {
+            (
+                "run" | "check" | "metrics" | "clear" | "guard" | "reload" | "reset-floor" | "replay",
+                _,
+                true,
+            ) => {
                 return Err("--json is only for status".into());
             }
-            ("run" | "check" | "status" | "metrics" | "clear" | "guard" | "reload", Some(file), _) => {
+            (
+                "run" | "check" | "status" | "metrics" | "clear" | "guard" | "reload" | "reset-floor",
+                Some(file),
+                _,
+            ) => {
                 return Err(format!("unexpected argument \"{}\"", file.display()).into());
             }
             (other, ..) => return Err(format!("unknown command \"{other}\"").into()),
@@ -170,6 +182,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
             }
             print(&format!("pkdd: {answer}\n"))
         }
+        Command::ResetFloor => print(&format!("pkdd: {}\n", floor::reset(&source::read(&config)?)?)),
     }
 }
 

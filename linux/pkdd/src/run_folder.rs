@@ -23,6 +23,11 @@ pub(crate) fn service_list(run: &Path) -> PathBuf {
     run.join("services")
 }
 
+/// The journal of accepted knocks.
+pub(crate) fn journal(run: &Path) -> PathBuf {
+    run.join("journal")
+}
+
 /// Creates a folder that only its owner may enter.
 pub(crate) fn create(path: &Path) -> Result<()> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);

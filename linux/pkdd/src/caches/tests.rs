@@ -202,3 +202,53 @@ fn a_knock_at_the_floor_is_forgotten_unless_its_grant_is_in_use() {
     let above = floor.0 + 1..2_000 + knocks;
     assert_eq!(kept, [2_000].into_iter().chain(above).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_greatest_accepted_time_is_exact_above_all_floors_only() {
+    let (wide, exact, inexact) = (Window::from_secs(100), true, false);
+    // start, times that are accepted, the greatest and whether it is exact
+    let table = [
+        (FIRST, vec![], None),
+        (FIRST, vec![1_001], Some((1_001, exact))),
+        (FIRST, vec![1_005, 1_001], Some((1_005, exact))),
+        // A start alone is no accepted knock, whatever the clock.
+        (Entry::Remembered(UnixSeconds(u64::MAX)), vec![], None),
+        (Entry::Unknown(NOW), vec![], None),
+        // Something up to 1,100 may have been accepted before, with the wide window.
+        (Entry::Unknown(NOW), vec![1_011], Some((1_011, inexact))),
+        (Entry::Unknown(NOW), vec![1_011, 1_100], Some((1_100, exact))),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (row, (start, times, expected)) in table.into_iter().enumerate() {
+        let path = folder.path().join(format!("journal-{row}"));
+        let rules = [(id("one"), WINDOW), (id("wide"), wide)];
+        let mut caches = open(&path, start);
+        caches.take_rules(rules).unwrap();
+        for time in times {
+            assert!(record(&mut caches, "one", time, 1), "row {row}: {time}");
+        }
+        for process in 0..2 {
+            let found = caches.greatest().map(|greatest| (greatest.time.0, greatest.is_exact));
+            assert_eq!(found, expected, "row {row}, process {process}");
+            drop(caches);
+            caches = open(&path, FIRST);
+            caches.take_rules(rules).unwrap();
+        }
+    }
+}
+
+#[test]
+fn after_a_damaged_journal_the_greatest_time_is_exact_only_above_what_may_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut caches = open(&path, FIRST);
+    assert!(record(&mut caches, "one", 1_001, 1));
+    drop(caches);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend([1; 64]);
+    std::fs::write(&path, bytes).unwrap();
+    let mut caches = open(&path, FIRST);
+    assert_eq!(caches.greatest(), Some(Greatest { time: UnixSeconds(1_001), is_exact: false }));
+    assert!(record(&mut caches, "one", 1_011, 1));
+    assert_eq!(caches.greatest(), Some(Greatest { time: UnixSeconds(1_011), is_exact: true }));
+}

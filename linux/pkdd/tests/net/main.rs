@@ -6,6 +6,7 @@ mod closed;
 mod events;
 mod faults;
 mod firewall4;
+mod floor;
 mod gateway;
 mod guard;
 mod privileges;
