@@ -102,7 +102,7 @@ fn line(key: &Key) -> Vec<u8> {
 /// Instructions for each kind of gateway. They do not contain the key, which goes there as a file.
 fn instructions(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
     let file = file.display();
-    // UCI, nft and iptables accept only these characters in names.
+    // UCI accepts only these characters in names.
     let user: String =
         name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
     let mut text = format!("The key is in {file}. Only you can read this file.\n{note}");
@@ -113,10 +113,14 @@ Copy the file to the gateway, for example with scp:
   scp {file} root@GATEWAY:/etc/pkd.key
 
 For iptables with xt_pkd (port 22 is open for a minute after a knock):
-  iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name {user} --set -j DROP
   iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-  iptables -A INPUT -p tcp --dport 22 -m recent --name {user} --rcheck --seconds 60 -j ACCEPT
+  iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
+  iptables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
   iptables -A INPUT -p tcp --dport 22 -j DROP
+  ip6tables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
+  ip6tables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
+  ip6tables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
+  ip6tables -A INPUT -p tcp --dport 22 -j DROP
 
 For OpenWrt, in /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
   config user '{user}'

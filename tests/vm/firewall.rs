@@ -51,6 +51,11 @@ impl Firewall {
         Self { family, back, extensions: None }
     }
 
+    /// The same iptables for this family.
+    pub(crate) fn of_family(&self, family: Family) -> Self {
+        Self { family, ..self.clone() }
+    }
+
     /// The same, with the extension that knows revision 0 only.
     pub(crate) fn of_revision_0(&self) -> Self {
         Self { extensions: Some("/usr/lib/pkd-revision-0"), ..self.clone() }

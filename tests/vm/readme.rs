@@ -1,11 +1,21 @@
 //! The rules in the READMEs.
 
-use std::{fs, io, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
 
-use crate::gateway::{self, Gateway};
+use crate::{
+    gateway::{self, Gateway},
+    network::{self, Family},
+    router,
+};
 
 /// Every README with rules in it, and its text.
 const READMES: [(&str, &str); 3] = [
@@ -13,6 +23,11 @@ const READMES: [(&str, &str); 3] = [
     ("host-knock/README.md", include_str!("../../host-knock/README.md")),
     ("openwrt/README.md", include_str!("../../openwrt/README.md")),
 ];
+
+/// How long the port is open after a knock, and in the test.
+const OPEN: [&str; 2] = ["--seconds 60", "--seconds 10"];
+/// How long to wait for the end.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Where all of them keep the key.
 const KEY_FILE: &str = "/etc/pkd.key";
@@ -27,22 +42,60 @@ fn hold(gateway: &Gateway<'_>, text: &str) -> Result<String> {
     fs::write(KEY_FILE, "0x00112233445566778899aabbccddeeff\n")?;
     fs::set_permissions(KEY_FILE, fs::Permissions::from_mode(0o600))?;
     gateway::reload()?;
-    gateway.firewall.flush()?;
-    let rules: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("iptables ")).collect();
-    ensure!(!rules.is_empty(), "there are none");
-    for rule in &rules {
-        gateway.firewall.run(rule)?;
+    let families = [(Family::V4, "iptables "), (Family::V6, "ip6tables ")];
+    let done = run(gateway, text, families);
+    // The rules of the other family would stay, and hold the module.
+    for (family, _) in families {
+        gateway.firewall.of_family(family).flush()?;
     }
-    ensure!(closed(gateway)?, "open before a knock");
+    done
+}
+
+fn run(gateway: &Gateway<'_>, text: &str, families: [(Family, &str); 2]) -> Result<String> {
+    let mut count = 0;
+    for (family, program) in families {
+        let firewall = gateway.firewall.of_family(family);
+        firewall.flush()?;
+        // Against brute force, as many hosts have it. It remembers everyone who tries.
+        firewall.run("-A INPUT -p tcp --dport 22 -m recent --set")?;
+        let rules: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(program)).collect();
+        ensure!(!rules.is_empty(), "there are none for {}", family.name());
+        for rule in &rules {
+            firewall.run(&rule.replace(OPEN[0], OPEN[1]))?;
+        }
+        count += rules.len();
+    }
+    // The second try is on the list of the rule against brute force.
+    for attempt in 1..=2 {
+        for (family, _) in families {
+            ensure!(closed(gateway, family)?, "{}: open before a knock, try {attempt}", family.name());
+        }
+    }
     let verdict = gateway.knock(&["--tag", "SSHK", "--key-file", KEY_FILE])?;
     ensure!(verdict == "Accept", "the knock was counted as {verdict}");
-    let banner = gateway.ssh()?.context("closed after a knock")?;
-    Ok(format!("{} rules, {banner}", rules.len()))
+    let mut session = router::connection(gateway).context("closed after a knock")?;
+    network::wait(LIMIT, || closed(gateway, gateway.family), |closed| *closed)
+        .context("still open after the end")?;
+    answers(&mut session).context("the session has ended with the grant")?;
+    for (family, _) in families {
+        ensure!(closed(gateway, family)?, "{}: open after the end", family.name());
+    }
+    Ok(format!("{count} rules, the session outlives the grant"))
+}
+
+/// Whether the server still hears the session, and is heard. It sends its version and its algorithms unasked, so they
+/// prove nothing. But it ends the connection, in order, for a packet that is too long.
+fn answers(session: &mut TcpStream) -> Result<()> {
+    session.write_all(b"SSH-2.0-test\r\n")?;
+    session.write_all(&[0xff; 8])?;
+    let mut bytes = [0; 2048];
+    while session.read(&mut bytes)? > 0 {}
+    Ok(())
 }
 
 /// Refused, or, where rules drop, silent.
-fn closed(gateway: &Gateway<'_>) -> Result<bool> {
-    match gateway.ssh() {
+fn closed(gateway: &Gateway<'_>, family: Family) -> Result<bool> {
+    match gateway.network.ssh(family, family.client()) {
         Ok(banner) => Ok(banner.is_none()),
         Err(error)
             if error.downcast_ref().is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::TimedOut) =>

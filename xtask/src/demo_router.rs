@@ -35,13 +35,16 @@ const US: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Where QEMU takes datagrams for the router; the eavesdropper stands between.
 const BEHIND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The three rules, as the transcript shows them.
-fn rules() -> [String; 3] {
+/// The rules, as the transcript shows them.
+fn rules() -> [String; 4] {
     [
+        "iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT".to_owned(),
         format!(
-            "iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {TAG} --window {WINDOW} -m recent --set"
+            "iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {TAG} --window {WINDOW} -m recent --name pkd --set"
         ),
-        format!("iptables -A INPUT -p tcp --dport 22 -m recent --rcheck --seconds {OPEN} -j ACCEPT"),
+        format!(
+            "iptables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds {OPEN} -j ACCEPT"
+        ),
         "iptables -A INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset".to_owned(),
     ]
 }

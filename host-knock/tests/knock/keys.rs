@@ -42,7 +42,7 @@ fn the_instructions_contain_tag_and_user() -> Result<()> {
     let harness = Harness::new("the_instructions_contain_tag_and_user")?;
     let told = harness.knock(&["keygen", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?.stdout;
     for part in [
-        "--tag 0x00ff0000 -m recent --name my_office_1 --set",
+        "--tag 0x00ff0000 -m recent --name pkd --set -j DROP",
         "  config user 'my_office_1'\n  \toption tag '0x00ff0000'\n  \tlist service 'ssh'\n",
         "  [user.my_office_1]\n  tag = '0x00ff0000'\n  key_file = '/etc/pkd.key'\n  services = ['ssh']\n",
         "  [[rule]]\n  tag = \"0x00ff0000\"\n",

@@ -4,4 +4,5 @@
 
 mod doctor;
 mod gateway;
+mod rules;
 mod ssh;
