@@ -121,14 +121,16 @@ pub fn implausible(floor: UnixSeconds, now: UnixSeconds, widest: Window) -> Opti
 /// A daemon is running, or the files cannot be changed.
 pub fn reset(config: &Config) -> Result<String> {
     let gate = &config.gate;
-    let folders = [gate.run.as_path(), gate.state.as_path()];
-    folders.iter().try_for_each(|folder| run_folder::create(folder))?;
-    // As the daemon does: its user has to be able to read the new file, and may have put links into the folders.
-    if let Some(user) = &gate.user {
-        privileges::drop_privileges(user, &folders)?;
-    }
-    let _lock = run_folder::lock(&gate.run)?
-        .with_context(|| format!("{}; stop it first", run_folder::in_use(&gate.run)))?;
+    run_folder::create(&gate.state)?;
+    // The daemon's user has to be able to read the new file, and may have put links into the folders.
+    privileges::become_owner(&gate.state)?;
+    // Without the folder, there is no daemon and no journal.
+    let _lock = if gate.run.exists() {
+        let stop_it = || format!("{}; stop it first", run_folder::in_use(&gate.run));
+        Some(run_folder::lock(&gate.run)?.with_context(stop_it)?)
+    } else {
+        None
+    };
     let (path, journal) = (path(&gate.state), run_folder::journal(&gate.run));
     // Unclean floors are safe without a journal, and a journal is safe with any floor: a kill in between does no harm.
     Saved { floor: UnixSeconds(0), clean: false }

@@ -14,7 +14,7 @@ use landlock::{
 };
 use nix::{
     sys::prctl,
-    unistd::{Uid, User, setgid, setgroups, setuid},
+    unistd::{Gid, Uid, User, setgid, setgroups, setuid},
 };
 
 /// The only capability that pkdd keeps.
@@ -55,6 +55,22 @@ pub fn drop_privileges(name: &str, paths: &[&Path]) -> Result<()> {
         bail!("user {name} can become root again: the kernel did not drop the privileges");
     }
     Ok(())
+}
+
+/// Switches from root to the owner of a folder, for a command that changes files of pkdd's user.
+///
+/// Does nothing unless pkdd was started as root.
+///
+/// # Errors
+/// The folder does not exist, or the kernel refuses.
+pub fn become_owner(folder: &Path) -> Result<()> {
+    let metadata = fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+    if !Uid::effective().is_root() || uid.is_root() {
+        return Ok(());
+    }
+    let switch = || setgroups(&[gid]).and_then(|()| setgid(gid)).and_then(|()| setuid(uid));
+    switch().with_context(|| format!("cannot switch to user {uid}, who owns {}", folder.display()))
 }
 
 /// Changes the owner of a file, or of a folder and the files in it. A folder that does not belong to root may contain
