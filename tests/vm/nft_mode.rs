@@ -196,7 +196,8 @@ fn reloads(v4: &Gateway<'_>) -> Result<String> {
 
 fn replaces_key(v4: &Gateway<'_>) -> Result<String> {
     let old = router::key()?;
-    fs::write(KEY_FILE, format!("{}\n", old.replace(['0', '1'], "2")))?;
+    let digits = old.trim_start_matches("0x").replace(['0', '1'], "2");
+    fs::write(KEY_FILE, format!("0x{digits}\n"))?;
     service("reload")?;
     is_ready()?;
     let time = now()?;

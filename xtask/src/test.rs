@@ -114,6 +114,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "deny", inputs: &["deny.toml"], run: deny::run },
     Step { name: "own-kernel", inputs: VM, run: own_kernel },
     Step { name: "systemd", inputs: HOST, run: systemd::test },
+    Step { name: "chaos", inputs: HOST, run: chaos },
     Step { name: "fuzz", inputs: FUZZ, run: || fuzz::run(&[], fuzz::USUAL) },
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
@@ -183,6 +184,17 @@ fn documents() -> Result<()> {
 
 fn unit() -> Result<()> {
     tests("unit, property and namespace tests, known answers", &[])
+}
+
+/// A thousand random disturbances on each firewall, and a stranger who tries to connect during all of them.
+fn chaos() -> Result<()> {
+    run::progress("1,000 random disturbances on each firewall");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["test", "--locked", "--package", "pkdd", "--test", "net", "--", "--nocapture", "chaos::"]);
+    cargo.current_dir(toolchain::root()).env("PKD_CHAOS", "1000");
+    let said = run::shown_and_kept(&mut cargo).context("the random disturbances")?;
+    ensure!(said.contains("test result: ok. 3 passed"), "not on three firewalls");
+    Ok(())
 }
 
 fn tests(what: &str, arguments: &[&str]) -> Result<()> {

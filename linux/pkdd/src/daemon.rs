@@ -28,7 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::{
     atomic_file::{self, PUBLIC},
     caches::Caches,
-    config::{Config, Gate, ServiceConfig, User},
+    config::{Config, Firewall, Gate, ServiceConfig, User},
     control::{self, Query, Request},
     date::now,
     engine::{Decision, Engine},
@@ -339,6 +339,10 @@ impl Daemon {
 
     /// Keeps what the next start guards if the configuration has an error then.
     fn remember_guard(&self) {
+        // firewall4's policy is the guard, and pkdd may not read the service's file.
+        if self.engine.config().gate.firewall == Firewall::Firewall4 {
+            return;
+        }
         if let Err(error) = guard::remember(&self.path, &self.engine.config().gate.state) {
             log(&format!("warning: {error:#}; after an error in the configuration, an older one is guarded"));
         }

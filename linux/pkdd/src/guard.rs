@@ -99,7 +99,6 @@ pub fn run(path: &Path) -> Result<String> {
 /// The file cannot be written.
 pub fn remember(path: &Path, state: &Path) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // On OpenWrt, firewall4's policy is the guard.
     let Some(sections) = Config::guard_sections(&text) else { return Ok(()) };
     let to = state.join(LAST_GOOD);
     match fs::read_to_string(&to) {
