@@ -1,16 +1,16 @@
 //! Files that are replaced as a whole: after a kill there is the old one or the new one.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
 /// Only the owner may read the file.
 pub(crate) const PRIVATE: u32 = 0o600;
 /// Everyone may read the file, as far as the umask allows.
-pub(crate) const PUBLIC: u32 = 0o666;
+pub(crate) const PUBLIC: u32 = 0o644;
 
 /// Replaces a file, and returns it open for appending. A power failure may lose the new one.
 ///
@@ -43,6 +43,7 @@ fn rename_over(
         _ => {}
     }
     let mut file = OpenOptions::new().create_new(true).append(true).mode(mode).open(&new)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
     before_rename(&file)?;
     fs::rename(&new, path)?;
@@ -51,7 +52,7 @@ fn rename_over(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use nix::sys::stat::{Mode, umask};
 
     use super::*;
 
@@ -70,6 +71,18 @@ mod tests {
         }
         replace_durably(&path, PRIVATE, b"three").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+    }
+
+    #[test]
+    fn a_public_file_is_readable_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pkdd.prom");
+        // Other tests of this process write only private files, which the umask leaves as they are.
+        let before = umask(Mode::from_bits_truncate(0o077));
+        let replaced = replace(&path, PUBLIC, b"metrics");
+        umask(before);
+        replaced.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

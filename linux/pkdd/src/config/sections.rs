@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::User as UnixUser;
 use pkd_core::{Rule, Tag, Window};
 use pktables::{Exempt, Forward, Invalid, Policy, Port, Protocol, Scope, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
@@ -264,6 +265,12 @@ impl GateSection {
         let number = |option, value: Option<Number>, default: i64, range| {
             GATE.number::<i64>(option, &value.unwrap_or(default.into()), range)
         };
+        if let Some(user) = &self.user
+            && matches!(UnixUser::from_name(user), Ok(None))
+        {
+            let message = format!("unknown user \"{user}\": create the account, or set another user");
+            return Err(GATE.at("user", message));
+        }
         Ok(Gate {
             port,
             firewall,

@@ -246,6 +246,11 @@ fn every_mistake_is_reported_in_one_line() {
             "user \"anna\": invalid expires \"2027-12-31T10:00:00\": expected",
         ),
         ("'2027-12-31'", "20271231", ":21: invalid type: integer `20271231`, expected a date"),
+        (
+            "[service.ssh]",
+            "[gate]\nuser = 'no-such-account'\n[service.ssh]",
+            "gate: unknown user \"no-such-account\": create the account, or set another user",
+        ),
         ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
         (
             "[service.ssh]",
