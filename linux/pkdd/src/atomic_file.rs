@@ -62,7 +62,7 @@ mod tests {
         let path = folder.path().join("file");
         // What a kill left does not get into the new file.
         fs::write(folder.path().join("file.new"), "a longer file that was not finished").unwrap();
-        fs::set_permissions(folder.path().join("file.new"), fs::Permissions::from_mode(PRIVATE)).unwrap();
+        fs::set_permissions(folder.path().join("file.new"), Permissions::from_mode(PRIVATE)).unwrap();
         for content in ["one", "two"] {
             replace(&path, PRIVATE, content.as_bytes()).unwrap().write_all(b", more").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{content}, more"));

@@ -157,109 +157,106 @@ fn a_user_may_knock_until_the_end_of_the_last_day() {
     assert!(user.is_active(end) && !user.is_active(UnixSeconds(end.0 + 1)));
 }
 
+/// Text of the good configuration, its replacement, and a part of the message.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("port = 22\n", "port = 70000\n", "service \"ssh\": invalid port 70000: expected 1–65535"),
+    ("port = 22\n", "port = 0\n", "service \"ssh\": invalid port 0: expected 1–65535"),
+    ("port = 22\n", "", "service \"ssh\": missing port"),
+    ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
+    ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
+    ("[service.ssh]", "[service.'s s']", "service \"s s\": expected letters"),
+    ("[service.ssh]", "[service.ssh", ":1: "),
+    ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
+    ("seconds = 600", "seconds = 86401", "service \"web\": invalid seconds 86401: expected 1–86400"),
+    ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
+    (
+        "'192.168.1.10:443'",
+        "'192.168.1.10'",
+        "service \"web\": invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
+    ),
+    (
+        "'192.168.1.10:443'",
+        "'192.168.1.10:0'",
+        "service \"web\": invalid forward \"192.168.1.10:0\": port must not be 0",
+    ),
+    ("tags = ['WEBK']", "tags = ['WEBKK']", "service \"web\": invalid tag \"WEBKK\": "),
+    ("tag = 'PKD0'\n", "", "user \"me\": missing tag"),
+    ("tag = 'PKD0'\n", "tag = '0xg'\n", "user \"me\": invalid tag \"0xg\": "),
+    ("key = 'a good key'\n", "", "user \"me\": missing key_file"),
+    ("key = 'a good key'\n", "key = ''\n", "user \"me\": invalid key: "),
+    (
+        "key = 'a good key'\n",
+        "key = 'a'\nkey_file = 'b'\n",
+        "user \"me\": key and key_file are both set: remove one",
+    ),
+    ("key = 'a good key'\n", "key_file = 'b'\n", "user \"me\": cannot read key_file /nowhere/b: "),
+    ("services = ['ssh', 'web']\n", "", "user \"me\": missing services"),
+    ("['ssh', 'web']", "['ssh', 'vpn']", "user \"me\": unknown service \"vpn\""),
+    ("window = 0", "window = -1", "user \"anna\": invalid window -1: expected 0–86400"),
+    ("'2027-12-31'", "'soon'", "user \"anna\": invalid expires \"soon\": expected a date such as 2027-12-31"),
+    ("[user.me]", "[user.'m e']", "user \"m e\": invalid name"),
+    (
+        "'WEBK'\nkey = '0x00112233'",
+        "'PKD0'\nkey = 'a good key'",
+        "user \"me\": same tag and key as user \"anna\"",
+    ),
+    ("[service.ssh]", "[gate]\nport = 0\n[service.ssh]", "gate: invalid port 0: expected 1–65535"),
+    ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: invalid group 65536: expected"),
+    ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: invalid rate 0: expected"),
+    (
+        "[service.ssh]",
+        "[gate]\nfirewall = 'pf'\n[service.ssh]",
+        "gate: invalid firewall \"pf\": expected auto",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\nfirewall = \"p\\nf\\u001b\"\n[service.ssh]",
+        "gate: invalid firewall \"p\\nf\\u{1b}\": expected",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\nrun = 'run'\n[service.ssh]",
+        "gate: invalid run \"run\": expected an absolute path",
+    ),
+    // The guard of the first would hide that of the second.
+    (
+        "port = 8443",
+        "port = 22",
+        "service \"web\": tcp port 22 is also that of service \"ssh\": name each port once",
+    ),
+    (
+        "'192.168.1.10:443'",
+        "['192.168.1.10:443', '192.168.1.11:443']",
+        "service \"web\": forward 192.168.1.10:443 and forward 192.168.1.11:443 are of one address family: remove one",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\nfirewall = 'fw4'\n[service.ssh]",
+        "service \"web\": forward does not work with firewall 'fw4'",
+    ),
+    (
+        "'2027-12-31'",
+        "2027-12-31T10:00:00",
+        "user \"anna\": invalid expires \"2027-12-31T10:00:00\": expected",
+    ),
+    ("'2027-12-31'", "20271231", ":21: invalid type: integer `20271231`, expected a date"),
+    (
+        "[service.ssh]",
+        "[gate]\nuser = 'no-such-account'\n[service.ssh]",
+        "gate: unknown user \"no-such-account\": create the account, or set another user",
+    ),
+    ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
+    (
+        "[service.ssh]",
+        "[service]\nkey = 'a good key'\n[service.ssh]",
+        ":2: invalid type: string, expected struct",
+    ),
+    ("key = 'a good key'", "key = 17", "invalid type: integer, expected a string"),
+];
+
 #[test]
 fn every_mistake_is_reported_in_one_line() {
-    // text, replacement, part of the message
-    let table = [
-        ("port = 22\n", "port = 70000\n", "service \"ssh\": invalid port 70000: expected 1–65535"),
-        ("port = 22\n", "port = 0\n", "service \"ssh\": invalid port 0: expected 1–65535"),
-        ("port = 22\n", "", "service \"ssh\": missing port"),
-        ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
-        ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
-        ("[service.ssh]", "[service.'s s']", "service \"s s\": expected letters"),
-        ("[service.ssh]", "[service.ssh", ":1: "),
-        ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
-        ("seconds = 600", "seconds = 86401", "service \"web\": invalid seconds 86401: expected 1–86400"),
-        ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
-        (
-            "'192.168.1.10:443'",
-            "'192.168.1.10'",
-            "service \"web\": invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
-        ),
-        (
-            "'192.168.1.10:443'",
-            "'192.168.1.10:0'",
-            "service \"web\": invalid forward \"192.168.1.10:0\": port must not be 0",
-        ),
-        ("tags = ['WEBK']", "tags = ['WEBKK']", "service \"web\": invalid tag \"WEBKK\": "),
-        ("tag = 'PKD0'\n", "", "user \"me\": missing tag"),
-        ("tag = 'PKD0'\n", "tag = '0xg'\n", "user \"me\": invalid tag \"0xg\": "),
-        ("key = 'a good key'\n", "", "user \"me\": missing key_file"),
-        ("key = 'a good key'\n", "key = ''\n", "user \"me\": invalid key: "),
-        (
-            "key = 'a good key'\n",
-            "key = 'a'\nkey_file = 'b'\n",
-            "user \"me\": key and key_file are both set: remove one",
-        ),
-        ("key = 'a good key'\n", "key_file = 'b'\n", "user \"me\": cannot read key_file /nowhere/b: "),
-        ("services = ['ssh', 'web']\n", "", "user \"me\": missing services"),
-        ("['ssh', 'web']", "['ssh', 'vpn']", "user \"me\": unknown service \"vpn\""),
-        ("window = 0", "window = -1", "user \"anna\": invalid window -1: expected 0–86400"),
-        (
-            "'2027-12-31'",
-            "'soon'",
-            "user \"anna\": invalid expires \"soon\": expected a date such as 2027-12-31",
-        ),
-        ("[user.me]", "[user.'m e']", "user \"m e\": invalid name"),
-        (
-            "'WEBK'\nkey = '0x00112233'",
-            "'PKD0'\nkey = 'a good key'",
-            "user \"me\": same tag and key as user \"anna\"",
-        ),
-        ("[service.ssh]", "[gate]\nport = 0\n[service.ssh]", "gate: invalid port 0: expected 1–65535"),
-        ("[service.ssh]", "[gate]\ngroup = 65536\n[service.ssh]", "gate: invalid group 65536: expected"),
-        ("[service.ssh]", "[gate]\nrate = 0\n[service.ssh]", "gate: invalid rate 0: expected"),
-        (
-            "[service.ssh]",
-            "[gate]\nfirewall = 'pf'\n[service.ssh]",
-            "gate: invalid firewall \"pf\": expected auto",
-        ),
-        (
-            "[service.ssh]",
-            "[gate]\nfirewall = \"p\\nf\\u001b\"\n[service.ssh]",
-            "gate: invalid firewall \"p\\nf\\u{1b}\": expected",
-        ),
-        (
-            "[service.ssh]",
-            "[gate]\nrun = 'run'\n[service.ssh]",
-            "gate: invalid run \"run\": expected an absolute path",
-        ),
-        // The guard of the first would hide that of the second.
-        (
-            "port = 8443",
-            "port = 22",
-            "service \"web\": tcp port 22 is also that of service \"ssh\": name each port once",
-        ),
-        (
-            "'192.168.1.10:443'",
-            "['192.168.1.10:443', '192.168.1.11:443']",
-            "service \"web\": forward 192.168.1.10:443 and forward 192.168.1.11:443 are of one address family: remove one",
-        ),
-        (
-            "[service.ssh]",
-            "[gate]\nfirewall = 'fw4'\n[service.ssh]",
-            "service \"web\": forward does not work with firewall 'fw4'",
-        ),
-        (
-            "'2027-12-31'",
-            "2027-12-31T10:00:00",
-            "user \"anna\": invalid expires \"2027-12-31T10:00:00\": expected",
-        ),
-        ("'2027-12-31'", "20271231", ":21: invalid type: integer `20271231`, expected a date"),
-        (
-            "[service.ssh]",
-            "[gate]\nuser = 'no-such-account'\n[service.ssh]",
-            "gate: unknown user \"no-such-account\": create the account, or set another user",
-        ),
-        ("[service.ssh]", "[gates]\n[service.ssh]", "unknown field `gates`"),
-        (
-            "[service.ssh]",
-            "[service]\nkey = 'a good key'\n[service.ssh]",
-            ":2: invalid type: string, expected struct",
-        ),
-        ("key = 'a good key'", "key = 17", "invalid type: integer, expected a string"),
-    ];
-    for (from, to, said) in table {
+    for (from, to, said) in MISTAKES {
         assert!(GOOD.contains(from), "{from}");
         let error = parse(&GOOD.replacen(from, to, 1)).map(drop).expect_err(to).to_string();
         assert!(error.contains(said) && !error.contains('\n'), "{to:?}: {error:?}, not {said:?}");
