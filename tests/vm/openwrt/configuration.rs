@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::LIMIT;
 use crate::{
     gateway::Gateway,
-    network::{self, now, shell, wait},
+    network::{self, now, set_clock, shell, wait},
     nft_mode,
     packet::{self, PORT},
     router::{self, CONFIG, is_open, service, service_refuses, uci},
@@ -179,21 +179,26 @@ pub(super) fn deaf(v4: &Gateway<'_>) -> Result<String> {
 pub(super) fn modes(v4: &Gateway<'_>) -> Result<String> {
     uci(&["set pkd.gate.port=any"])?;
     service("reload")?;
-    let recorded = packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?;
+    let sent = now()?;
+    let recorded = packet::knock_with(&router::key()?, "PKD0", sent, PORT)?;
     v4.expect("Accept", &recorded)?;
     uci(&["set pkd.gate.mode=nft"])?;
     service("reload")?;
     nft_mode::is_ready()?;
+    // A reload may take longer here than the window; the knock must not be refused for its age.
+    set_clock(sent + 2)?;
     nft_mode::expect(v4, "replay", &recorded)?;
     let floor =
         || -> Result<u64> { Ok(router::status()?["gate"]["users"][0]["floor"].as_u64().unwrap_or(u64::MAX)) };
     let until = floor()?;
     wait(LIMIT, now, |time| *time > until)?;
-    let recorded = packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?;
+    let sent = now()?;
+    let recorded = packet::knock_with(&router::key()?, "PKD0", sent, PORT)?;
     nft_mode::expect(v4, "accept", &recorded)?;
     uci(&["set pkd.gate.mode=match"])?;
     service("reload")?;
     ensure!(router::state()? == "open", "{}", router::status()?);
+    set_clock(sent + 2)?;
     v4.expect("Replay", &recorded)?;
     let until = floor()?;
     wait(LIMIT, now, |time| *time > until)?;
