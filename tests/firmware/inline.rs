@@ -27,7 +27,7 @@ const INLINE: Host = Host { hardware: EthernetAddress([0x52, 0x54, 0, 0, 0, 1]),
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sides {
     /// Each by its own NIC.
-    Nics,
+    Interfaces,
     /// By one NIC, as VLANs.
     Trunk,
 }
@@ -39,7 +39,7 @@ const OTHER_VLAN: u16 = 30;
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
     let name = match sides {
-        Sides::Nics => "inline",
+        Sides::Interfaces => "inline",
         Sides::Trunk => "trunk",
     };
     report.check(&format!("{name}: closed before a knock, then open to its sender only"), || {
@@ -60,7 +60,7 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
 fn inline(sides: Sides) -> Config<RULES> {
     let mut config = config();
     let vlans = match sides {
-        Sides::Nics => None,
+        Sides::Interfaces => None,
         Sides::Trunk => Some(Vlans { outside: OUTSIDE_VLAN, inside: INSIDE_VLAN }),
     };
     config.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
@@ -84,7 +84,7 @@ impl Bridge {
             flash.save_floor(UnixSeconds(START - 1_000))
         };
         let board = match sides {
-            Sides::Nics => Board::Virt,
+            Sides::Interfaces => Board::Virt,
             Sides::Trunk => Board::Mps2,
         };
         let machine = Machine::start(tools, board, prepare, |folder| {

@@ -65,7 +65,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         }
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),
-        "inline" => inline::checks(report, &tools, Sides::Nics),
+        "inline" => inline::checks(report, &tools, Sides::Interfaces),
         "trunk" => inline::checks(report, &tools, Sides::Trunk),
         "user-network" => user_network::checks(report, &tools, &knock()?),
         "demo" => user_network::demo(&tools, &knock()?)?,

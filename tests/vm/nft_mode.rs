@@ -135,7 +135,7 @@ fn ignores(v4: &Gateway<'_>) -> Result<String> {
     expect(v4, "window", &packet::knock_with(&key, "PKD0", time - 1000, PORT)?)?;
     expect(v4, "digest", &packet::knock_with("another key", "PKD0", time, PORT)?)?;
     let counters = router::status()?["gate"]["counters"].clone();
-    // Another tag is not even handed over.
+    // Another tag is not even passed on.
     let other = packet::knock_with(&key, "ELSE", time, PORT)?;
     v4.network.at_client(|| packet::send(v4.family.client(), v4.family.router(), PORT, &other))?;
     expect(v4, "replay", &good)?;

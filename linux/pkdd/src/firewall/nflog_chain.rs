@@ -39,7 +39,7 @@ impl NflogChain<'_> {
         // One IPv6 host usually has a whole /64 to send from.
         let _ = write!(
             text,
-            "chain {prefix}handover {{\n\
+            "chain {prefix}nflog {{\n\
              \tupdate @{prefix}sources_4 {{ ip saddr limit rate over {rate}/second burst {rate} packets }} drop\n\
              \tupdate @{prefix}sources_6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over {rate}/second burst {rate} packets }} drop\n\
              \tlog group {group} snaplen {SNAPLEN} queue-threshold 1\n\
@@ -58,7 +58,7 @@ impl NflogChain<'_> {
         let tags: Vec<String> = self.tags.iter().map(|tag| format!("{tag:#010x}")).collect();
         // The tag: the first 4 bytes after the 8 of the UDP header.
         Some(format!(
-            "udp length {UDP_LENGTH} {port}@th,64,32 {{ {} }} goto {}handover",
+            "udp length {UDP_LENGTH} {port}@th,64,32 {{ {} }} goto {}nflog",
             tags.join(", "),
             self.prefix
         ))

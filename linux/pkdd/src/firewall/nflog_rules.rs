@@ -59,10 +59,10 @@ pub fn install(capture: &Capture) -> Result<()> {
 pub fn remove() -> Result<()> {
     Family::BOTH.into_iter().try_for_each(|family| {
         // Declaring a chain flushes it, or creates it if it is missing.
-        let chains = format!(":{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
+        let chains = format!(":{NAME} - [0:0]\n:{NAME}-nflog - [0:0]\n");
         let jumps = jumps(family)?.join("\n-D ");
         let jumps = if jumps.is_empty() { jumps } else { format!("-D {jumps}\n") };
-        family.restore(&format!("*raw\n{chains}{jumps}-X {NAME}\n-X {NAME}-handover\nCOMMIT\n"))
+        family.restore(&format!("*raw\n{chains}{jumps}-X {NAME}\n-X {NAME}-nflog\nCOMMIT\n"))
     })
 }
 
@@ -73,7 +73,7 @@ fn rules(capture: &Capture, family: Family) -> String {
         Family::V4 => (20 + UDP_LENGTH, 32),
         Family::V6 => (40 + UDP_LENGTH, 64),
     };
-    let mut text = format!("*raw\n:{NAME} - [0:0]\n:{NAME}-handover - [0:0]\n");
+    let mut text = format!("*raw\n:{NAME} - [0:0]\n:{NAME}-nflog - [0:0]\n");
     for word in &capture.words {
         let word = u32::from_be_bytes(*word);
         // The first 4 bytes after the IP and UDP headers.
@@ -83,16 +83,16 @@ fn rules(capture: &Capture, family: Family) -> String {
         };
         let _ = writeln!(
             text,
-            "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {offset}=0x{word:08x} -g {NAME}-handover"
+            "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {offset}=0x{word:08x} -g {NAME}-nflog"
         );
     }
     let _ = writeln!(
         text,
-        "-A {NAME}-handover -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
+        "-A {NAME}-nflog -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
          --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {MAX_SOURCES} \
          --hashlimit-name {NAME} -j DROP\n\
-         -A {NAME}-handover -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {snaplen}\n\
-         -A {NAME}-handover -j DROP"
+         -A {NAME}-nflog -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {snaplen}\n\
+         -A {NAME}-nflog -j DROP"
     );
     text
 }

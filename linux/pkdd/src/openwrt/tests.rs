@@ -125,7 +125,7 @@ fn the_rules_of_mode_nft_and_a_changed_key_that_pkdd_must_see() {
     files.apply(&nft);
     let table = files.read("var/run/pkd/active/fw4/table-pkd.nft");
     let knocks =
-        "chain pkd.knocks {\n\tudp length 64 udp dport 40000 @th,64,32 { 0x504b4430 } goto pkd.handover\n}\n";
+        "chain pkd.knocks {\n\tudp length 64 udp dport 40000 @th,64,32 { 0x504b4430 } goto pkd.nflog\n}\n";
     assert!(table.contains(knocks), "{table}");
     assert!(table.contains("log group 5644 snaplen 192 queue-threshold 1"), "{table}");
     assert!(!files.paths.active("iptables").exists());
@@ -149,7 +149,7 @@ fn no_name_of_a_service_meets_a_name_of_ours() {
     for mode in ["match", "nft"] {
         let mut text = GOOD.replace("'match'", &format!("'{mode}'"));
         for (port, name) in
-            (100..).zip(["sources", "sources_4", "input", "knocks", "handover", "user_1", "check"])
+            (100..).zip(["sources", "sources_4", "input", "knocks", "nflog", "user_1", "check"])
         {
             let service = format!("config service '{name}'\n\toption port '{port}'\n\npackage firewall");
             text = text.replace("package firewall", &service);

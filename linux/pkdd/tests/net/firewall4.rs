@@ -9,7 +9,7 @@ use pkd_netns::{
 
 use crate::gateway::{Gateway, USERS};
 
-/// Reloads the firewall4 stand-in: everything is recreated, with empty sets.
+/// Reloads the fake firewall4: everything is recreated, with empty sets.
 fn load() -> Result<()> {
     let (sets, rules): (Vec<String>, Vec<String>) = [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")]
         .map(|(number, kind, network)| {

@@ -134,7 +134,7 @@ impl<'a> Batch<'a> {
             capture.words.iter().map(|word| (&word[..], None)).collect();
         self.elements("words", &words);
         self.base_chain("knocks", PREROUTING, FIRST);
-        self.chain("handover");
+        self.chain("nflog");
         let mut rule = Rule::default()
             .protocol(Protocol::Udp)
             .field(Base::Transport, 4, &capture.length.to_be_bytes())
@@ -143,15 +143,15 @@ impl<'a> Batch<'a> {
             rule = rule.port(port);
         }
         // After the 8 bytes of the UDP header.
-        let rule = rule.load(Base::Transport, 8, 4).in_set("words").then(&Verdict::Goto("handover"));
+        let rule = rule.load(Base::Transport, 8, 4).in_set("words").then(&Verdict::Goto("nflog"));
         self.rule("knocks", &rule);
         // One IPv6 host usually has a whole /64 to send from.
         for ((set, _), (v6, prefix)) in SOURCES.into_iter().zip([(false, 32), (true, 64)]) {
             let rule = Rule::default().source(v6, prefix).beyond_rate(set, capture.rate);
-            self.rule("handover", &rule.then(&Verdict::Drop));
+            self.rule("nflog", &rule.then(&Verdict::Drop));
         }
         let rule = Rule::default().log(capture.group, capture.snaplen).then(&Verdict::Drop);
-        self.rule("handover", &rule);
+        self.rule("nflog", &rule);
     }
 
     fn service(&mut self, service: &Service, kept: &[Kept]) {
