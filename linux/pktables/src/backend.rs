@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     error::Error,
-    firewall::{Change, Firewall, Listing},
+    firewall::{Change, Firewall, Listings},
     invalid::Invalid,
     iptables::Iptables,
     nft::Nft,
@@ -157,10 +157,10 @@ impl Firewall for Auto {
         }
     }
 
-    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+    fn list(&mut self) -> Result<Listings, Error> {
         match self.nft()? {
             Some(nft) => nft.list(),
-            None => unless_missing(self.iptables.list(), || Ok(Vec::new())),
+            None => unless_missing(self.iptables.list(), || Ok(Listings::default())),
         }
     }
 

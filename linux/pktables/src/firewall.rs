@@ -59,6 +59,16 @@ pub struct Listing {
     pub default_packets: Option<u64>,
 }
 
+/// The result of [`Firewall::list`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Listings {
+    /// The services that could be parsed, sorted by name.
+    pub services: Vec<Listing>,
+    /// What could not: one error for each service, such as a chain `pk-NAME` that another program has made.
+    pub unknown: Vec<Error>,
+}
+
 impl Grant {
     /// A grant for so long; `None`: without end. Its packets are not counted.
     #[must_use]
@@ -100,11 +110,11 @@ pub trait Firewall {
     /// There is no such service, or the firewall refuses.
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error>;
 
-    /// Lists all services, sorted by name.
+    /// Lists all services. One that cannot be parsed hides no other.
     ///
     /// # Errors
-    /// The firewall refuses, or has rules that cannot be parsed.
-    fn list(&mut self) -> Result<Vec<Listing>, Error>;
+    /// The firewall refuses.
+    fn list(&mut self) -> Result<Listings, Error>;
 
     /// Removes expired grants where the kernel does not do so itself; returns how many.
     ///

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grant, Grants, Listing, join as join_grant},
+    firewall::{Change, Firewall, Grant, Grants, Listing, Listings, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
     lock::{self, Guard},
@@ -379,24 +379,36 @@ impl Firewall for Iptables {
         Ok(if leases.is_empty() { change } else { Change::Made })
     }
 
-    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+    fn list(&mut self) -> Result<Listings, Error> {
         let _guard = lock::acquire(&self.lock)?;
         let now = (self.clock)();
         let mut families: BTreeMap<ServiceName, Vec<Parsed>> = BTreeMap::new();
+        let mut unknown: BTreeMap<ServiceName, Error> = BTreeMap::new();
         for family in Family::all() {
             let saved = family.read()?;
             for name in chain::services(&saved) {
-                families.entry(name.clone()).or_default().extend(chain::parse(&saved, &name)?);
+                match chain::parse(&saved, &name) {
+                    Ok(parsed) => families.entry(name).or_default().extend(parsed),
+                    Err(error) => drop(unknown.entry(name).or_insert(error)),
+                }
             }
         }
-        let mut listings: Vec<Listing> = families
-            .into_values()
-            .filter_map(|families| join(families, now).transpose())
-            .collect::<Result<_, _>>()?;
-        for listing in &mut listings {
+        let mut listings = Listings::default();
+        for (name, parsed) in families {
+            // Half of a service would look like a service of one family.
+            if unknown.contains_key(&name) {
+                continue;
+            }
+            match join(parsed, now) {
+                Ok(joined) => listings.services.extend(joined),
+                Err(error) => drop(unknown.insert(name, error)),
+            }
+        }
+        for listing in &mut listings.services {
             self.join_leases(&listing.service.name, &mut listing.grants)?;
             listing.grants.sort_by_key(|grant| grant.address);
         }
+        listings.unknown = unknown.into_values().collect();
         Ok(listings)
     }
 

@@ -54,7 +54,7 @@ mod watch;
 #[cfg(feature = "rules")]
 pub use backend::Backend;
 pub use error::Error;
-pub use firewall::{Change, Firewall, Grant, Grants, Listing};
+pub use firewall::{Change, Firewall, Grant, Grants, Listing, Listings};
 #[cfg(feature = "rules")]
 pub use held::{Capture, HeldTable, Protection};
 pub use invalid::Invalid;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use pktables::{Change, Error, Firewall};
+use pktables::{Change, Error, Firewall, Listings};
 
 use cli::{Args, CliExit};
 use request::{Action, Request};
@@ -56,12 +56,16 @@ fn run(firewall: &mut dyn Firewall, request: &Request) -> Result<String> {
             return Ok(if request.verbose { format!("{expired} expired\n") } else { String::new() });
         }
         Action::List { service, json } => {
-            let mut listings = firewall.list()?;
+            let Listings { services: mut listings, unknown, .. } = firewall.list()?;
             if let Some(name) = service {
                 listings.retain(|listing| listing.service.name == *name);
                 if listings.is_empty() {
-                    return Err(Error::NoService(name.clone()).into());
+                    return Err(unknown.into_iter().next().unwrap_or(Error::NoService(name.clone())).into());
                 }
+            }
+            for error in unknown {
+                // The list is right without it.
+                let _ = writeln!(io::stderr(), "pktables: not listed: {error:#}");
             }
             return Ok(if *json { show::json(&listings) } else { show::table(&listings) });
         }

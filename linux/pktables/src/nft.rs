@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grants, Listing},
+    firewall::{Change, Firewall, Grants, Listing, Listings},
     lock::{self, Guard},
     program,
     service::{Service, ServiceName},
@@ -282,16 +282,23 @@ impl Firewall for Nft {
         }
     }
 
-    fn list(&mut self) -> Result<Vec<Listing>, Error> {
+    fn list(&mut self) -> Result<Listings, Error> {
         let _guard = lock::acquire(&self.lock)?;
         let ruleset = ruleset()?;
         let mut grants = self.grants()?;
-        let mut listings = Vec::new();
+        let mut listings = Listings::default();
         for name in ruleset.services() {
-            let found = ruleset.service(&name)?;
+            let found = match ruleset.service(&name) {
+                Ok(found) => found,
+                Err(error) => {
+                    listings.unknown.push(error);
+                    continue;
+                }
+            };
             let mut grants = grants.remove(&name).unwrap_or_default();
             grants.sort_unstable_by_key(|grant| grant.address);
-            listings.push(Listing { service: found.service, grants, default_packets: found.default_packets });
+            let default_packets = found.default_packets;
+            listings.services.push(Listing { service: found.service, grants, default_packets });
         }
         Ok(listings)
     }

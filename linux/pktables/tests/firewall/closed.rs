@@ -175,7 +175,7 @@ on_each_firewall! {
                 for (from, to) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
                     assert_eq!(topology::dial_itself(from, to, 22)?, itself, "{words}: {to}");
                 }
-                let listed = netns.firewall()?.list()?;
+                let listed = netns.firewall()?.list()?.services;
                 ensure!(listed.len() == 1, "{words}: {listed:?}");
             }
         }

@@ -76,7 +76,7 @@ fn knock(gateway: &str, ports: &str) -> Result<()> {
 }
 
 fn grants(netns: &Netns, service: &str) -> Result<Vec<Grant>> {
-    let listings = netns.firewall()?.list()?;
+    let listings = netns.firewall()?.list()?.services;
     let listing = listings.into_iter().find(|listing| listing.service.name.as_str() == service);
     Ok(listing.context("no such service")?.grants)
 }

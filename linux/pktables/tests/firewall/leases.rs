@@ -49,7 +49,7 @@ impl Backend {
 
     /// Seconds left of the address's grant or lease; `None`: no end, or none at all.
     fn left(&mut self, address: &str) -> Result<Option<u64>> {
-        let listings = self.firewall().list()?;
+        let listings = self.firewall().list()?.services;
         let grants = listings.into_iter().flat_map(|listing| listing.grants);
         let address = pktables::address::parse(address)?;
         let found: Vec<_> = grants.filter(|grant| grant.address == address).collect();

@@ -157,7 +157,7 @@ impl Netns {
     /// The granted addresses of a service, in listed order.
     pub(crate) fn granted(&self, service: &str) -> Result<Vec<String>> {
         let name: ServiceName = service.parse()?;
-        let listings = self.firewall()?.list()?;
+        let listings = self.firewall()?.list()?.services;
         let Some(listing) = listings.into_iter().find(|listing| listing.service.name == name) else {
             bail!("no service {name}")
         };

@@ -137,6 +137,30 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
+    fn a_chain_of_another_program_hides_no_service(netns) {
+        netns.quietly(&["init ssh --port 22", "add 192.0.2.7 --service ssh"])?;
+        if netns.kind.is_nft() {
+            run("nft", ["add chain inet pktables pk-other"])?;
+            run("nft", ["add rule inet pktables pk-other tcp dport 81 return"])?;
+        } else {
+            run("iptables", ["-N", "pk-other"])?;
+            run("iptables", ["-A", "pk-other", "-p", "tcp", "-m", "tcp", "--dport", "81", "-j", "RETURN"])?;
+        }
+        let listings = netns.firewall()?.list()?;
+        let names: Vec<String> = listings.services.iter().map(|one| one.service.name.to_string()).collect();
+        assert_eq!(names, ["ssh"]);
+        ensure!(listings.unknown.iter().any(|error| error.to_string().contains("pk-other")), "{listings:?}");
+        let outcome = netns.pktables("list")?;
+        assert_eq!(outcome.code, Some(0));
+        ensure!(outcome.stdout.contains("192.0.2.7"), "{outcome:?}");
+        ensure!(outcome.stderr.starts_with("pktables: not listed: "), "{outcome:?}");
+        let outcome = netns.pktables("list other")?;
+        ensure!(outcome.code == Some(1) && outcome.stderr.contains("pk-other"), "{outcome:?}");
+        Ok(())
+    }
+}
+
+on_each_firewall! {
     /// In the original, four concurrent deletes left 11 of 25 addresses and removed 9 wrong ones.
     fn four_concurrent_deletes_remove_the_right_grants(netns) {
         netns.quietly(&["init ssh --port 22"])?;
@@ -295,7 +319,7 @@ on_each_firewall! {
             firewall.grant(&ssh, address, *first)?;
             firewall.grant(&ssh, address, *second)?;
         }
-        let listings = firewall.list()?;
+        let listings = firewall.list()?.services;
         for (address, _, _, left) in &rows {
             let address = pktables::address::parse(address)?;
             let grant = listings[0].grants.iter().find(|grant| grant.address == address);

@@ -18,7 +18,7 @@ on_each_firewall! {
             netns.quietly(&[&format!("add {from} --service ssh --timeout 1h")])?;
             topology::expect(from, 22, Some("gateway"))?;
             assert_eq!(topology::who(neighbour, 22)?, None, "{neighbour}");
-            let listings = netns.firewall()?.list()?;
+            let listings = netns.firewall()?.list()?.services;
             let grant = listings[0].grants.first().context("no grant")?;
             ensure!(grant.packets.is_some_and(|packets| packets > 0), "{grant:?}");
             ensure!(listings[0].default_packets.is_some_and(|packets| packets > 0), "{listings:?}");
