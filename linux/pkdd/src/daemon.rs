@@ -2,15 +2,10 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
-    net::IpAddr,
-    os::{fd::AsFd, unix::net::UnixStream},
+    io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
-    },
+    sync::{atomic::Ordering, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
@@ -23,23 +18,26 @@ use nix::{
 use pkd_packet::Datagram;
 use pktables::Change;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{
     atomic_file::{self, PUBLIC},
     caches::Caches,
-    config::{Config, Firewall, Gate, ServiceConfig, User},
+    config::{Config, Firewall, Gate, User},
     control::{self, Query, Request},
     date::now,
-    engine::{Decision, Engine},
+    engine::Engine,
     firewall::{self, FirewallBackend, Found, reconcile},
     floor::{self, Saved, Saver},
     guard::{self, Guard},
+    health::{Health, record_error},
     journal::Journal,
+    knock,
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
     report::{Ignored, log},
-    run_folder, source,
+    run_folder,
+    signals::Signals,
+    source,
     status::{Parts, Status},
     uptime::Uptime,
 };
@@ -122,43 +120,6 @@ struct Daemon {
     next_tick: Instant,
     next_slow_tick: Instant,
     _lock: Flock<File>,
-}
-
-/// Current problems, by source.
-#[derive(Default)]
-struct Health {
-    configuration: Option<String>,
-    firewall: Option<String>,
-    floor: Option<String>,
-}
-
-struct Signals {
-    terminate: Arc<AtomicBool>,
-    reload: Arc<AtomicBool>,
-    restore: Arc<AtomicBool>,
-    /// Readable after a signal or a request.
-    wake: UnixStream,
-}
-
-impl Signals {
-    /// Also returns the other end of `wake`, for the control socket's thread.
-    fn catch() -> io::Result<(Self, UnixStream)> {
-        let (wake, waker) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
-        waker.set_nonblocking(true)?;
-        let [terminate, reload, restore] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
-        let flags = [(SIGTERM, &terminate), (SIGINT, &terminate), (SIGHUP, &reload), (SIGUSR1, &restore)];
-        for (signal, flag) in flags {
-            signal_hook::flag::register(signal, Arc::clone(flag))?;
-            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
-        }
-        Ok((Self { terminate, reload, restore, wake }, waker))
-    }
-
-    fn drain(&mut self) {
-        let mut bytes = [0; 64];
-        while self.wake.read(&mut bytes).is_ok_and(|length| length > 0) {}
-    }
 }
 
 impl Daemon {
@@ -288,7 +249,7 @@ impl Daemon {
             let Self { nflog, engine, firewall, saver, ignored, health, .. } = self;
             let received = nflog.receive(|packet| {
                 if let Some(datagram) = Datagram::from_ip(packet) {
-                    handle(engine, &mut **firewall, saver, ignored, health, &datagram);
+                    knock::handle(engine, &mut **firewall, saver, ignored, health, &datagram);
                 }
             });
             match received.context("cannot read packets")? {
@@ -460,67 +421,6 @@ impl Daemon {
         self.saver.finish(greatest).context("cannot save the floor")?;
         log("stopped; rules and grants stay");
         Ok(())
-    }
-}
-
-/// Handles one datagram. After a valid knock the grants come first, then the floor and the log.
-fn handle(
-    engine: &mut Engine,
-    firewall: &mut dyn FirewallBackend,
-    saver: &Saver,
-    ignored: &mut Ignored,
-    health: &mut Health,
-    datagram: &Datagram<'_>,
-) {
-    match engine.handle(now(), datagram) {
-        Decision::Accept { user, services } => {
-            let result = grant(firewall, &user, &services, datagram.source);
-            saver.save(engine.caches().greatest());
-            record_error(&mut health.firewall, result);
-        }
-        Decision::Ignore(reason) => {
-            if let Some(line) = ignored.add(Instant::now(), reason, datagram.source) {
-                log(&line);
-            }
-        }
-    }
-    if let Some(error) = engine.caches().take_failure() {
-        log(&format!(
-            "refused a valid knock from {}: cannot write it to the journal: {error}",
-            datagram.source
-        ));
-    }
-}
-
-/// Opens the services of a knock to its source; returns the last error.
-fn grant(
-    firewall: &mut dyn FirewallBackend,
-    user: &str,
-    services: &[ServiceConfig],
-    source: IpAddr,
-) -> Result<()> {
-    let mut opened = Vec::new();
-    let mut result = Ok(());
-    for config in services {
-        let name = &config.service.name;
-        match firewall.grant(config, source, config.ttl) {
-            Ok(_) => opened.push(format!("{name} for {} s", config.ttl.as_secs())),
-            Err(error) => result = Err(error.context(format!("cannot open {name} to {source}"))),
-        }
-    }
-    let opened = if opened.is_empty() { "nothing".to_owned() } else { opened.join(", ") };
-    log(&format!("accepted: user {user} from {source} opened {opened}"));
-    result
-}
-
-/// Stores an error for the status, and logs it unless it is already stored.
-fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
-    if let Err(error) = result {
-        let text = format!("{error:#}");
-        if stored.as_ref() != Some(&text) {
-            log(&text);
-        }
-        *stored = Some(text);
     }
 }
 

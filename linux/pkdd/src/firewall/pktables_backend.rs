@@ -22,6 +22,7 @@ use pktables::{
 
 use super::{ActiveGrant, FirewallBackend, Found, nflog_rules};
 use crate::{
+    atomic_file::{self, PRIVATE},
     config::{Config, ServiceConfig},
     report::log,
 };
@@ -435,10 +436,8 @@ fn write_list<'a>(path: &Path, names: impl IntoIterator<Item = &'a ServiceName>)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, text)
-        .and_then(|()| fs::rename(&new, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let replaced = atomic_file::replace(path, PRIVATE, text.as_bytes());
+    replaced.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,24 @@
+//! Current problems, for the status and the log.
+
+use anyhow::Result;
+
+use crate::report::log;
+
+/// Current problems, by source.
+#[derive(Default)]
+pub(crate) struct Health {
+    pub(crate) configuration: Option<String>,
+    pub(crate) firewall: Option<String>,
+    pub(crate) floor: Option<String>,
+}
+
+/// Stores an error for the status, and logs it unless it is already stored.
+pub(crate) fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
+    if let Err(error) = result {
+        let text = format!("{error:#}");
+        if stored.as_ref() != Some(&text) {
+            log(&text);
+        }
+        *stored = Some(text);
+    }
+}
