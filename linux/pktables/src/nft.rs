@@ -2,6 +2,7 @@
 
 pub(crate) mod ruleset;
 pub(crate) mod schema;
+pub(crate) mod set_name;
 
 use std::{
     net::IpAddr,
@@ -23,7 +24,8 @@ use crate::{
 
 use ruleset::Ruleset;
 pub use schema::TABLE;
-use schema::{FORWARD, GUARD, INPUT, PREROUTING, Script, SetName};
+use schema::{FORWARD, GUARD, INPUT, PREROUTING, Script};
+use set_name::SetName;
 
 const PROGRAM: &str = "nft";
 

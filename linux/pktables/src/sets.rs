@@ -22,7 +22,7 @@ use crate::{
 #[cfg(feature = "rules")]
 use crate::{
     firewall::{Grant, Grants, join},
-    nft::schema::SetName,
+    nft::set_name::SetName,
 };
 
 /// How long to retry while other programs change the ruleset between reading and changing it.

@@ -12,7 +12,10 @@ use super::{
 use crate::{
     message::{attribute, kind, nested, text},
     netlink::Operation,
-    nft::schema::{AFTER_CONNTRACK, BEFORE_FILTER, SetName, sets},
+    nft::{
+        schema::{AFTER_CONNTRACK, BEFORE_FILTER, sets},
+        set_name::SetName,
+    },
     scope::Exempt,
     service::{Policy, Protocol, Service},
     sets::SET_TIMEOUT,

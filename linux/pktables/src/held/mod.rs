@@ -25,7 +25,7 @@ use crate::{
     firewall::{Change, Grants},
     message::{Message, attribute, kind, text},
     netlink::Operation,
-    nft::schema::SetName,
+    nft::set_name::SetName,
     service::{Service, ServiceName},
     sets::{SetPath, Sets, refused},
 };

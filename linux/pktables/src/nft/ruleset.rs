@@ -8,7 +8,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{AFTER_CONNTRACK, BEFORE_FILTER, EXEMPT, FORWARD, GUARD, INPUT, PREROUTING, SetName};
+use super::schema::{AFTER_CONNTRACK, BEFORE_FILTER, EXEMPT, FORWARD, GUARD, INPUT, PREROUTING};
+use super::set_name::SetName;
 use crate::{
     error::Error,
     log::{Log, LogLimit},

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 use nftables::{
     expr::{
         BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
@@ -24,6 +24,7 @@ use nftables::{
 };
 use serde_json::{Value, json};
 
+use super::set_name::SetName;
 use crate::{
     address::is_single,
     error::Error,
@@ -46,69 +47,10 @@ pub(crate) const BEFORE_FILTER: i32 = -1;
 /// `dstnat`.
 const DSTNAT: i32 = -100;
 
-/// The end of the name of a set of leases.
-const LEASE: &str = "lease";
-
 /// The comment of rules for packets that are not checked.
 pub(crate) const EXEMPT: &str = "exempt";
 
-/// The name of a set: service, family and prefix length.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SetName {
-    pub(crate) service: ServiceName,
-    pub(crate) v6: bool,
-    /// Prefix length; 32 or 128: single addresses.
-    pub(crate) length: u8,
-    /// For leases, which are kept apart from grants.
-    pub(crate) lease: bool,
-}
-
 impl SetName {
-    pub(crate) fn of(service: &ServiceName, address: IpNet) -> Self {
-        let v6 = matches!(address, IpNet::V6(_));
-        Self { service: service.clone(), v6, length: address.prefix_len(), lease: false }
-    }
-
-    fn single(service: &ServiceName, v6: bool) -> Self {
-        Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 }, lease: false }
-    }
-
-    pub(crate) fn leases(service: &ServiceName, v6: bool) -> Self {
-        Self { lease: true, ..Self::single(service, v6) }
-    }
-
-    pub(crate) fn is_single(&self) -> bool {
-        self.length == if self.v6 { 128 } else { 32 }
-    }
-
-    /// `pk-NAME-4`, `pk-NAME-4/24` or `pk-NAME-4/lease`. Service names contain no slash.
-    pub(crate) fn text(&self) -> String {
-        let family = if self.v6 { 6 } else { 4 };
-        let single = format!("{}-{family}", self.service.chain());
-        match (self.lease, self.is_single()) {
-            (true, _) => format!("{single}/{LEASE}"),
-            (false, true) => single,
-            (false, false) => format!("{single}/{}", self.length),
-        }
-    }
-
-    /// Parses what [`Self::text`] formats.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (single, length, lease) = match text.split_once('/') {
-            Some((single, LEASE)) => (single, None, true),
-            Some((single, length)) => (single, Some(length.parse().ok()?), false),
-            None => (text, None, false),
-        };
-        let (chain, v6) = match (single.strip_suffix("-4"), single.strip_suffix("-6")) {
-            (Some(chain), _) => (chain, false),
-            (_, Some(chain)) => (chain, true),
-            _ => return None,
-        };
-        let service = ServiceName::of_chain(chain)?;
-        let single = Self::single(&service, v6);
-        Some(Self { length: length.unwrap_or(single.length), lease, ..single })
-    }
-
     /// Matches the source address, or its prefix, against the set.
     fn matches(&self) -> Statement<'static> {
         let sender = payload(if self.v6 { "ip6" } else { "ip" }, "saddr");

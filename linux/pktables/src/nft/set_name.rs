@@ -1,0 +1,66 @@
+//! Names of sets in the table.
+
+use ipnet::IpNet;
+
+use crate::service::ServiceName;
+
+/// The end of the name of a set of leases.
+const LEASE: &str = "lease";
+
+/// The name of a set: service, family and prefix length.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SetName {
+    pub(crate) service: ServiceName,
+    pub(crate) v6: bool,
+    /// Prefix length; 32 or 128: single addresses.
+    pub(crate) length: u8,
+    /// For leases, which are kept apart from grants.
+    pub(crate) lease: bool,
+}
+
+impl SetName {
+    pub(crate) fn of(service: &ServiceName, address: IpNet) -> Self {
+        let v6 = matches!(address, IpNet::V6(_));
+        Self { service: service.clone(), v6, length: address.prefix_len(), lease: false }
+    }
+
+    pub(crate) fn single(service: &ServiceName, v6: bool) -> Self {
+        Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 }, lease: false }
+    }
+
+    pub(crate) fn leases(service: &ServiceName, v6: bool) -> Self {
+        Self { lease: true, ..Self::single(service, v6) }
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.length == if self.v6 { 128 } else { 32 }
+    }
+
+    /// `pk-NAME-4`, `pk-NAME-4/24` or `pk-NAME-4/lease`. Service names contain no slash.
+    pub(crate) fn text(&self) -> String {
+        let family = if self.v6 { 6 } else { 4 };
+        let single = format!("{}-{family}", self.service.chain());
+        match (self.lease, self.is_single()) {
+            (true, _) => format!("{single}/{LEASE}"),
+            (false, true) => single,
+            (false, false) => format!("{single}/{}", self.length),
+        }
+    }
+
+    /// Parses what [`Self::text`] formats.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (single, length, lease) = match text.split_once('/') {
+            Some((single, LEASE)) => (single, None, true),
+            Some((single, length)) => (single, Some(length.parse().ok()?), false),
+            None => (text, None, false),
+        };
+        let (chain, v6) = match (single.strip_suffix("-4"), single.strip_suffix("-6")) {
+            (Some(chain), _) => (chain, false),
+            (_, Some(chain)) => (chain, true),
+            _ => return None,
+        };
+        let service = ServiceName::of_chain(chain)?;
+        let single = Self::single(&service, v6);
+        Some(Self { length: length.unwrap_or(single.length), lease, ..single })
+    }
+}
