@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     iptables::{
-        chain::{self, ServiceRules},
+        chain::ServiceRules,
         grant::{GrantRule, UnixSeconds},
         save::{Saved, quoted},
     },
@@ -25,12 +25,12 @@ use crate::{
 /// Parses any text as output of `iptables-save`.
 pub fn iptables_listing(text: &str) {
     let saved = Saved::parse(text);
-    let names: Vec<_> = chain::services(&saved).collect();
+    let names: Vec<_> = parsed::services(&saved).collect();
     for name in names {
         let from = ServiceRules::of(&saved, &name);
         assert!(ServiceRules::script(&name, &from, &from).is_empty(), "a change of nothing");
-        let grants = chain::grants(&saved, &name);
-        if let Ok(Some(found)) = chain::parse(&saved, &name) {
+        let grants = parsed::grants(&saved, &name);
+        if let Ok(Some(found)) = parsed::parse(&saved, &name) {
             let own: Vec<GrantRule> = found.grants().cloned().collect();
             assert!(own.iter().all(|grant| grants.contains(grant)), "a grant that nobody else sees");
             assert!(found.script(&own).is_empty(), "a change of nothing");
@@ -82,7 +82,7 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
 
         // One grant is removed, another added.
         let saved = Saved::parse(&rules.text());
-        let Ok(Some(found)) = chain::parse(&saved, &service.name) else { panic!("it is gone") };
+        let Ok(Some(found)) = parsed::parse(&saved, &service.name) else { panic!("it is gone") };
         let mut other: Vec<GrantRule> = found.grants().cloned().collect();
         if !other.is_empty() {
             other.remove(drop % other.len());
@@ -112,7 +112,7 @@ fn check(
     wanted: &[GrantRule],
 ) {
     let saved = Saved::parse(&rules.text());
-    let found = chain::parse(&saved, &service.name);
+    let found = parsed::parse(&saved, &service.name);
     let Ok(Some(found)) = found else { panic!("{found:?} of {}", rules.text()) };
     let expected = Service { forward: forward.into_iter().collect(), ..service.clone() };
     assert_eq!(found.service, expected, "{}", rules.text());

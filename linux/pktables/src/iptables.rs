@@ -2,7 +2,9 @@
 
 pub(crate) mod chain;
 pub(crate) mod grant;
+mod join;
 mod lease;
+pub(crate) mod parsed;
 pub(crate) mod save;
 
 use std::{
@@ -17,7 +19,7 @@ use ipnet::IpNet;
 use crate::{
     address::canonical,
     error::Error,
-    firewall::{Change, Firewall, Grant, Grants, Listing, Listings, join as join_grant},
+    firewall::{Change, Firewall, Grant, Grants, Listings, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
     lock::{self, Guard},
@@ -26,8 +28,10 @@ use crate::{
     service::{Forward, Service, ServiceName},
     sets::refused,
 };
-use chain::{Parsed, ServiceRules};
+use chain::ServiceRules;
 use grant::{GrantRule, UnixSeconds};
+use join::join;
+use parsed::Parsed;
 use save::Saved;
 
 /// Exists if the kernel has IPv6.
@@ -155,7 +159,7 @@ impl Iptables {
     /// iptables refuses.
     pub fn is_in_use(&self) -> Result<bool, Error> {
         for family in Family::all() {
-            if chain::services(&family.read()?).next().is_some() {
+            if parsed::services(&family.read()?).next().is_some() {
                 return Ok(true);
             }
         }
@@ -187,8 +191,8 @@ impl Iptables {
         let (mut grants, mut unknown): (BTreeMap<ServiceName, Vec<Grant>>, Vec<Error>) = Default::default();
         for family in Family::all() {
             let saved = family.read()?;
-            for name in chain::services(&saved) {
-                match chain::parse(&saved, &name) {
+            for name in parsed::services(&saved) {
+                match parsed::parse(&saved, &name) {
                     Ok(found) => {
                         let rules = found.iter().flat_map(Parsed::grants);
                         let grants = grants.entry(name).or_default();
@@ -253,7 +257,7 @@ impl Iptables {
     ) -> Result<Change, Error> {
         let family = Family::of(address);
         let guard = lock::acquire(&self.lock)?;
-        let found = chain::parse(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
+        let found = parsed::parse(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
         let now = self.now();
         let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.has_expired(now)).cloned().collect();
         let mut wanted = valid.clone();
@@ -285,11 +289,11 @@ impl Firewall for Iptables {
             let wanted = Service { forward: forward.into_iter().collect(), ..service.clone() };
             let other_family_only = forward.is_none() && !service.forward.is_empty();
             // Rules that cannot be parsed are replaced.
-            let found = chain::parse(&saved, &service.name).ok().flatten();
+            let found = parsed::parse(&saved, &service.name).ok().flatten();
             let fits = |found: Parsed| {
                 found.is_complete && found.other_family_only == other_family_only && found.service == wanted
             };
-            let mut grants = chain::grants(&saved, &service.name);
+            let mut grants = parsed::grants(&saved, &service.name);
             let over = grants.iter().any(|grant| grant.has_expired(now));
             grants.retain(|grant| !grant.has_expired(now));
             // Leases that were made without ipset go where they can be.
@@ -386,8 +390,8 @@ impl Firewall for Iptables {
         let mut unknown: BTreeMap<ServiceName, Error> = BTreeMap::new();
         for family in Family::all() {
             let saved = family.read()?;
-            for name in chain::services(&saved) {
-                match chain::parse(&saved, &name) {
+            for name in parsed::services(&saved) {
+                match parsed::parse(&saved, &name) {
                     Ok(parsed) => families.entry(name).or_default().extend(parsed),
                     Err(error) => drop(unknown.entry(name).or_insert(error)),
                 }
@@ -418,7 +422,7 @@ impl Firewall for Iptables {
         let mut expired: usize = 0;
         for family in Family::all() {
             // Also in chains that cannot be parsed otherwise: one of them must not keep grants in others alive.
-            let (script, number) = chain::expire(&family.read()?, now);
+            let (script, number) = parsed::expire(&family.read()?, now);
             expired = expired.saturating_add(number);
             family.change(&script, &guard)?;
         }
@@ -426,120 +430,5 @@ impl Firewall for Iptables {
     }
 }
 
-/// Joins what the families have of one service.
-///
-/// # Errors
-/// They differ.
-fn join(families: Vec<Parsed>, now: SystemTime) -> Result<Option<Listing>, Error> {
-    let mut joined: Option<Listing> = None;
-    for found in families {
-        let mut grants = Vec::new();
-        found.grants().for_each(|grant| join_grant(&mut grants, grant.to_grant(now)));
-        let Some(listing) = &mut joined else {
-            grants.sort_by_key(|grant| grant.address);
-            joined = Some(Listing {
-                service: found.service,
-                grants,
-                default_packets: Some(found.default_packets),
-            });
-            continue;
-        };
-        let name = &found.service.name;
-        let mut same = Service { forward: listing.service.forward.clone(), ..found.service.clone() };
-        let networks = |exempt: &Exempt| matches!(exempt, Exempt::Network(_));
-        let (own, others): (Vec<Exempt>, Vec<Exempt>) =
-            found.service.scope.exempt.iter().cloned().partition(networks);
-        let (theirs, interfaces): (Vec<Exempt>, Vec<Exempt>) =
-            listing.service.scope.exempt.iter().cloned().partition(networks);
-        same.scope.exempt.clone_from(&listing.service.scope.exempt);
-        if listing.service != same || interfaces != others {
-            let part = format!("chain pk-{name} differs in ip6tables; repair it with pktables init {name}");
-            return Err(Error::Unparsable { program: "iptables", part });
-        }
-        listing.service.forward.extend(found.service.forward);
-        listing.service.scope.exempt = [interfaces, theirs, own].concat();
-        listing.grants.extend(grants);
-        listing.grants.sort_by_key(|grant| grant.address);
-        listing.default_packets =
-            listing.default_packets.map(|packets| packets.saturating_add(found.default_packets));
-    }
-    Ok(joined)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCRIPT: &str = "*filter\n:pk-ssh - [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
-
-    /// A service of one family, with these rules in its chain.
-    fn found(rules: &str) -> Parsed {
-        let saved = Saved::parse(&format!("{SCRIPT}{rules}COMMIT\n"));
-        let name = "ssh".parse().expect("a name");
-        chain::parse(&saved, &name).expect("it parses").expect("it exists")
-    }
-
-    #[test]
-    fn addresses_and_forwards_belong_to_their_family() {
-        let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
-        let places: [&[&str]; 4] = [&[], &[four], &[six], &[four, six]];
-        // forward address of the family, for each row of addresses above
-        let rows = [
-            (Family::V4, "192.0.2.0/24", [None, Some(four), None, Some(four)]),
-            (Family::V6, "2001:db8::/32", [None, None, Some(six), Some(six)]),
-        ];
-        for (family, address, expected) in rows {
-            assert_eq!(Family::of(address.parse().expect("a prefix")), family);
-            let mut service = found("-A pk-ssh -j DROP\n").service;
-            for (places, expected) in places.iter().zip(expected) {
-                service.forward =
-                    places.iter().map(|place| place.parse().expect("an address and port")).collect();
-                let place = family.forward(&service).map(|forward| forward.to_string());
-                assert_eq!(place.as_deref(), expected, "{family:?} {places:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn both_families_are_one_listing() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
-        let v4 = "[3:9] -A pk-ssh -s 192.0.2.7/32 -j ACCEPT\n\
-                  [4:9] -A pk-ssh -s 192.0.2.1/32 -m comment --comment \"pktables until 15\" -j ACCEPT\n\
-                  [5:9] -A pk-ssh -j DROP\n";
-        let v6 = "[6:9] -A pk-ssh -s 2001:db8::7/128 -m comment --comment \"pktables until 9\" -j ACCEPT\n\
-                  [7:9] -A pk-ssh -j DROP\n";
-        let listing = join(vec![found(v4), found(v6)], now).expect("they are equal").expect("it exists");
-        let seconds = |seconds| Some(Duration::from_secs(seconds));
-        let grants: Vec<_> = listing
-            .grants
-            .iter()
-            .map(|grant| (grant.address.to_string(), grant.left, grant.packets))
-            .collect();
-        let expected = [
-            ("192.0.2.1/32", seconds(5), Some(4)),
-            ("192.0.2.7/32", None, Some(3)),
-            ("2001:db8::7/128", seconds(0), Some(6)),
-        ];
-        assert_eq!(grants, expected.map(|(address, left, packets)| (address.to_owned(), left, packets)));
-        assert_eq!((listing.default_packets, listing.service), (Some(12), found(v4).service));
-        assert_eq!(join(Vec::new(), now).expect("they are equal"), None);
-    }
-
-    #[test]
-    fn families_may_differ_only_in_the_forward_address() {
-        let now = SystemTime::UNIX_EPOCH;
-        let with = |place: &str| {
-            let mut found = found("-A pk-ssh -j DROP\n");
-            found.service.forward = vec![place.parse().expect("an address and port")];
-            found
-        };
-        let (four, six) = ("192.168.1.10:22", "[fd00::10]:22");
-        let listing = join(vec![with(four), with(six)], now).expect("they are equal").expect("it exists");
-        let places: Vec<String> = listing.service.forward.iter().map(ToString::to_string).collect();
-        assert_eq!(places, [four, six]);
-        let error = join(vec![found("-A pk-ssh -j DROP\n"), found("-A pk-ssh -j ACCEPT\n")], now);
-        let error = error.map(drop).map_err(|error| error.to_string());
-        let part = "chain pk-ssh differs in ip6tables; repair it with pktables init ssh";
-        assert_eq!(error, Err(format!("cannot parse iptables rules: {part}")));
-    }
-}
+mod tests;

@@ -1,4 +1,12 @@
 use super::*;
+use crate::{
+    iptables::{
+        grant::UnixSeconds,
+        parsed::{self, expire, parse, read_log, services},
+    },
+    log::{LogLevel, LogLimit},
+    scope::Scope,
+};
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
@@ -176,7 +184,7 @@ fn a_flush_removes_only_grants() {
     let ssh = Service { log: Some(Log::default()), ..service("ssh") };
     let grants = [grant("192.0.2.7/32", None), grant("192.0.2.8/32", Some(7))];
     let there = saved(&made(&ssh, None, &grants));
-    assert_eq!(super::grants(&there, &ssh.name).len(), 2);
+    assert_eq!(parsed::grants(&there, &ssh.name).len(), 2);
     let (from, to) = (ServiceRules::of(&there, &ssh.name), ServiceRules::without_grants(&there, &ssh.name));
     let expected = "*filter\n:pk-ssh - [0:0]\n-A pk-ssh -j LOG --log-level 4\n-A pk-ssh -j DROP\nCOMMIT\n";
     assert_eq!(ServiceRules::script(&ssh.name, &from, &to), expected);
