@@ -1,6 +1,9 @@
 //! The recipes of `openwrt/feed` without `OpenWrt`'s SDK: GNU make runs them on the host, with the stand-ins of
 //! `tests/fakes/sdk` for the SDK's own macros, and what they install is held against what `packages.rs` packs.
 
+mod feeds_ci;
+pub(crate) mod opkg;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -42,7 +45,7 @@ pub(crate) fn test() -> Result<()> {
     module(&bench)?;
     extension(&bench)?;
     removal(&bench)?;
-    feeds_tests(&bench)
+    feeds_ci::test(&bench)
 }
 
 /// Every script that a router runs, and those that play a router's: `.shellcheckrc` has what is left out.
@@ -330,126 +333,6 @@ fn removal(bench: &Bench) -> Result<()> {
     for package in PACKAGES.iter().filter(|name| **name != "pkd") {
         let script = fs::read_to_string(bench.out.join(format!("meta/{package}.prerm")))?;
         ensure!(script.is_empty(), "{package} does something before it goes: {script}");
-    }
-    Ok(())
-}
-
-/// The tests that the CI of `OpenWrt`'s feeds runs on a router's root file system, in one that is like it: busybox,
-/// and the packages. Without its package, each must fail.
-fn feeds_tests(bench: &Bench) -> Result<()> {
-    let root = bench.out.join("router");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    let tree = Tree::of(machine::find("x86_64-6.12")?)?.root;
-    for folder in ["bin", "ci", "tmp", "dev", "etc", "usr/bin"] {
-        fs::create_dir_all(root.join(folder))?;
-    }
-    let copy = |from: &Path, to: &Path| run::quiet(run::command("cp").arg("-a").arg(from).arg(to));
-    for part in ["bin/busybox", "lib64"] {
-        copy(&tree.join(part), &root.join(part))?;
-    }
-    fs::create_dir_all(root.join("lib"))?;
-    copy(&tree.join("lib/x86_64-linux-gnu"), &root.join("lib"))?;
-    copy(&toolchain::root().join("tests/fakes/openwrt/root").join("."), &root)?;
-    for script in ["test.sh", "test-version.sh"] {
-        copy(&toolchain::root().join(RECIPE).join(script), &root.join("ci"))?;
-    }
-    fs::write(root.join("dev/null"), "")?;
-    let inside = |words: &[&str]| {
-        let mut unshare = run::command("unshare");
-        unshare.args(["--user", "--map-root-user"]).arg(format!("--root={}", root.display()));
-        unshare.args(words).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        unshare
-    };
-    let applets = run::output(&mut inside(&["/bin/busybox", "--list"]))?;
-    for applet in applets.lines().filter(|name| *name != "busybox") {
-        symlink("busybox", root.join("bin").join(applet))?;
-    }
-
-    let packages: Vec<(&str, String)> = PACKAGES
-        .into_iter()
-        .map(|name| Ok((name, bench.field(name, "Version")?.trim_end_matches("-r1").to_owned())))
-        .collect::<Result<_>>()?;
-    let passes = |script: &str, name: &str, version: &str| {
-        run::output(&mut inside(&["/bin/sh", &format!("/ci/{script}"), name, version]))
-    };
-    for (name, version) in &packages {
-        ensure!(passes("test.sh", name, version).is_err(), "test.sh passes without {name}");
-    }
-    for (name, _) in &packages {
-        copy(&bench.root_of(name).join("."), &root)?;
-    }
-    for script in ["test.sh", "test-version.sh"] {
-        for (name, version) in &packages {
-            passes(script, name, version).with_context(|| format!("{script} {name} {version}"))?;
-        }
-        ensure!(
-            passes(script, "pkd-other", VERSION).is_err(),
-            "{script} passes for a package of no such name"
-        );
-        for name in ["pkd", "pkdd", "pkd-knock"] {
-            ensure!(passes(script, name, "9.9.9").is_err(), "{script} takes any version of {name}");
-        }
-    }
-    Ok(())
-}
-
-/// `feed --opkg PROGRAM`: this opkg installs the packages into a folder and removes them. Debian has no opkg, so this is
-/// no part of [`test`].
-pub(crate) fn test_with_opkg(program: &str) -> Result<()> {
-    let bench = &Bench::new()?;
-    let root = bench.out.join("opkg");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    fs::create_dir_all(root.join("etc"))?;
-    fs::create_dir_all(root.join("tmp"))?;
-    let kernel = packages::kernel_version(&bench.kernel)?;
-    let info = root.join("usr/lib/opkg");
-    fs::create_dir_all(&info)?;
-    // What a router has already.
-    let there = [
-        "libc",
-        "iptables",
-        "firewall4",
-        "kmod-ipt-core",
-        "kmod-nft-core",
-        "kmod-nfnetlink-log",
-        "luci-base",
-    ];
-    let entry = |name: &str, version: &str| {
-        format!("Package: {name}\nVersion: {version}\nStatus: install ok installed\nArchitecture: all\n\n")
-    };
-    let mut status: String =
-        there.iter().map(|name| entry(name, "1")).fold(String::new(), |all, one| all + &one);
-    status += &entry("kernel", &kernel);
-    fs::write(info.join("status"), status)?;
-    let config = root.join("etc/opkg.conf");
-    fs::write(&config, "dest root /\nlists_dir ext /lists\narch all 1\narch x86_64 10\n")?;
-    let opkg = |words: &[&str]| {
-        let mut opkg = run::command(program);
-        opkg.arg("-f").arg(&config).arg("--offline-root").arg(&root).args(words).env("IPKG_INSTROOT", &root);
-        opkg
-    };
-    // Its exit code is 0 for what it refuses, so the list of what is installed counts.
-    let installed = || run::output(&mut opkg(&["list-installed"]));
-    let built = packages::build(openwrt::find("x86_64")?, Some(&bench.kernel))?;
-    for package in &built {
-        run::output(&mut opkg(&["install", &package.ipk.to_string_lossy()]))?;
-        ensure!(
-            installed()?.contains(&format!("{} - ", package.name)),
-            "opkg has not installed {}",
-            package.name
-        );
-    }
-    for package in built.iter().rev() {
-        run::output(&mut opkg(&["remove", "--force-depends", &package.name]))?;
-        ensure!(
-            !installed()?.contains(&format!("{} - ", package.name)),
-            "opkg has not removed {}",
-            package.name
-        );
     }
     Ok(())
 }

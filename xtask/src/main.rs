@@ -133,7 +133,7 @@ fn dispatch(arguments: &[&str]) -> Result<()> {
         ["bench", part] => bench::part(part),
         ["deny"] => deny::run(),
         ["feed"] => feed::test(),
-        ["feed", "--opkg", program] => feed::test_with_opkg(program),
+        ["feed", "--opkg", program] => feed::opkg::test_with_opkg(program),
         ["luci"] => luci::test(),
         ["systemd"] => systemd::test(),
         ["vm", "--nft", name] => vm::run_part(machine::find(name)?, "nft"),
