@@ -1,9 +1,6 @@
 //! What is wrong with a configuration.
 
-use std::{
-    fmt::{self, Display, Write as _},
-    ops::RangeInclusive,
-};
+use std::fmt::{self, Display, Write as _};
 
 use serde::Serialize;
 
@@ -45,20 +42,6 @@ impl Section {
     /// A problem with the section as a whole.
     pub(crate) fn error(&self, message: String) -> Error {
         Error { section: Some(self.clone()), option: None, message }
-    }
-
-    /// A number of a range.
-    pub(crate) fn number<N: TryFrom<i64>>(
-        &self,
-        option: &str,
-        value: &super::sections::Number,
-        range: RangeInclusive<i64>,
-    ) -> Result<N, Error> {
-        let number = value.get().filter(|number| range.contains(number)).and_then(|n| N::try_from(n).ok());
-        number.ok_or_else(|| {
-            let expected = format!("expected {}–{}", range.start(), range.end());
-            self.at(option, format!("invalid {option} {value}: {expected}"))
-        })
     }
 }
 

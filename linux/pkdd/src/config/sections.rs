@@ -238,7 +238,7 @@ impl GateSection {
 
     pub(super) fn check(self) -> Result<Gate, Error> {
         const GATE: Section = Section::GATE;
-        let port = self.port.map(|port| GATE.number("port", &port, 1..=65_535)).transpose()?;
+        let port = self.port.map(|port| number(&GATE, "port", &port, 1..=65_535)).transpose()?;
         let firewall = match self.firewall.as_deref() {
             Some("fw4") => Firewall::Firewall4,
             #[cfg(feature = "rules")]
@@ -262,8 +262,8 @@ impl GateSection {
             let error = || GATE.invalid(option, path.display(), "expected an absolute path");
             if is_absolute { Ok(path) } else { Err(error()) }
         };
-        let number = |option, value: Option<Number>, default: i64, range| {
-            GATE.number::<i64>(option, &value.unwrap_or(default.into()), range)
+        let in_gate = |option, value: Option<Number>, default: i64, range| {
+            number::<i64>(&GATE, option, &value.unwrap_or(default.into()), range)
         };
         if let Some(user) = &self.user
             && matches!(UnixUser::from_name(user), Ok(None))
@@ -274,11 +274,11 @@ impl GateSection {
         Ok(Gate {
             port,
             firewall,
-            group: u16::try_from(number("group", self.group, 5_644, 0..=65_535)?).unwrap_or(u16::MAX),
-            rate: u32::try_from(number("rate", self.rate, 20, 1..=1_000_000)?).unwrap_or(u32::MAX),
+            group: u16::try_from(in_gate("group", self.group, 5_644, 0..=65_535)?).unwrap_or(u16::MAX),
+            rate: u32::try_from(in_gate("rate", self.rate, 20, 1..=1_000_000)?).unwrap_or(u32::MAX),
             run: folder("run", self.run, "/run/pkdd")?,
             state: folder("state", self.state, "/var/lib/pkdd")?,
-            save: Duration::from_secs(number("save", self.save, 1, SECONDS)?.unsigned_abs()),
+            save: Duration::from_secs(in_gate("save", self.save, 1, SECONDS)?.unsigned_abs()),
             user: self.user,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
@@ -294,7 +294,7 @@ impl ServiceSection {
             Some(other) => return Err(section.invalid("protocol", other, "expected tcp or udp")),
         };
         let port = self.port.ok_or_else(|| section.missing("port", ""))?;
-        let port = section.number("port", &port, 1..=65_535).map(NonZeroU16::new)?;
+        let port = number(&section, "port", &port, 1..=65_535).map(NonZeroU16::new)?;
         let port = port.ok_or_else(|| section.at("port", "invalid port 0".to_owned()))?;
         let mut forward: Vec<Forward> = Vec::new();
         for text in &self.forward {
@@ -308,7 +308,7 @@ impl ServiceSection {
             forward.push(target);
         }
         let tags = self.tags.iter().map(|text| tag(&section, names.tags, text)).collect::<Result<_, _>>()?;
-        let seconds: u64 = section.number("seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
+        let seconds: u64 = number(&section, "seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
         Ok(ServiceConfig {
             service: Service {
                 name: name.parse().map_err(|error: Invalid| section.error(error.why().to_owned()))?,
@@ -371,7 +371,7 @@ impl UserSection {
         let expires =
             self.expires.map(|text| text.parse().map_err(|error| section.invalid("expires", &text, error)));
         let window = self.window.unwrap_or(10.into());
-        let window = Window::from_secs(section.number("window", &window, 0..=86_400)?);
+        let window = Window::from_secs(number(&section, "window", &window, 0..=86_400)?);
         Ok(User {
             cache: CacheId::of(tag, &key),
             rule: Rule::new(key, tag, window),
@@ -380,6 +380,20 @@ impl UserSection {
             expires: expires.transpose()?,
         })
     }
+}
+
+/// A number of a range.
+fn number<N: TryFrom<i64>>(
+    section: &Section,
+    option: &str,
+    value: &Number,
+    range: RangeInclusive<i64>,
+) -> Result<N, Error> {
+    let number = value.get().filter(|number| range.contains(number)).and_then(|n| N::try_from(n).ok());
+    number.ok_or_else(|| {
+        let expected = format!("expected {}–{}", range.start(), range.end());
+        section.at(option, format!("invalid {option} {value}: {expected}"))
+    })
 }
 
 fn tag(section: &Section, option: &str, text: &str) -> Result<Tag, Error> {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use pkd_core::UnixSeconds;
 
 use super::{
+    files::write,
     paths::Paths,
     router::{Mode, Router},
-    write,
 };
 use crate::date;
 

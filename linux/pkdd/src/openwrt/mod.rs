@@ -4,6 +4,7 @@
 //! The configuration arrives on standard input, as `uci export` prints the packages `pkd` and `firewall`.
 
 mod client;
+mod files;
 mod floor;
 mod module;
 mod paths;
@@ -14,9 +15,8 @@ mod uci;
 
 use std::{
     fmt::Write as _,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -24,13 +24,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use self::{
+    files::{hex, write},
     paths::Paths,
     router::{KeyFiles, KeyPlace, Mode, Router},
 };
-use crate::{
-    atomic_file::{self, PRIVATE},
-    config::{Config, Error},
-};
+use crate::config::{Config, Error};
 
 /// What people edit.
 const CONFIG: &str = "/etc/config/pkd";
@@ -228,24 +226,6 @@ fn make_key(path: &Path) -> Result<()> {
     random.context("cannot make a key: cannot read /dev/urandom")?;
     let digits = hex(&bytes);
     write(path, &format!("0x{digits}\n"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
-}
-
-/// Replaces a file that only root may read, and makes its folder.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let replace = || -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        atomic_file::replace_durably(path, PRIVATE, text.as_bytes())
-    };
-    replace().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

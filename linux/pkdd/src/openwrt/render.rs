@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::{
-    hex,
+    files::hex,
     router::{KeyPlace, Mode, Router},
     uci,
 };
