@@ -5,7 +5,7 @@ use core::fmt;
 use sha2::{Digest as _, Sha256, block_api::compress256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::{Key, Port, wire::HEAD_LENGTH};
+use crate::{Key, Port, packet::HEAD_LENGTH};
 
 /// SHA-256's initial hash value (FIPS 180-4, section 5.3.3).
 const INITIAL_HASH: [u32; 8] =

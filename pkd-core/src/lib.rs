@@ -34,6 +34,7 @@
 )]
 
 mod digest;
+mod packet;
 mod replay;
 mod rule;
 mod secret;
@@ -43,10 +44,11 @@ mod verifier;
 mod wire;
 
 pub use digest::Digest;
+pub use packet::{LENGTH, Packet, Port, UDP_LENGTH};
 pub use replay::{Baseline, KnockId, ReplayCache, ReplayStore};
 pub use rule::Rule;
 pub use secret::{Key, SecretError, Tag};
 pub use time::{UnixSeconds, Window};
 pub use verdict::{Counters, Reason, Verdict};
 pub use verifier::verify_any;
-pub use wire::{Knock, KnockParams, LENGTH, NONCE_LENGTH, Packet, Port, UDP_LENGTH, WrongLength};
+pub use wire::{Knock, KnockParams, NONCE_LENGTH, WrongLength};

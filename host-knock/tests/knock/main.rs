@@ -8,7 +8,6 @@ mod commands;
 mod datagram;
 mod errors;
 mod harness;
-mod imports;
 mod ini;
 mod key_files;
 mod keys;

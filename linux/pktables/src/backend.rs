@@ -10,7 +10,8 @@ use crate::{
     invalid::Invalid,
     iptables::Iptables,
     nft::Nft,
-    service::{Service, ServiceName},
+    service::Service,
+    service_name::ServiceName,
 };
 
 /// A backend.

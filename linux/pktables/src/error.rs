@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{invalid::Invalid, service::ServiceName};
+use crate::{invalid::Invalid, service_name::ServiceName};
 
 /// Why an operation failed. Nothing was changed, unless the variant says so. Errors of the system are in
 /// [`source`](std::error::Error::source), not in the text.

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::{
-    error::Error,
-    service::{Service, ServiceName},
-};
+use crate::{error::Error, service::Service, service_name::ServiceName};
 
 /// Whether an operation changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

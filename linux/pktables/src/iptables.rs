@@ -25,7 +25,8 @@ use crate::{
     lock::{self, Guard},
     program,
     scope::Exempt,
-    service::{Forward, Service, ServiceName},
+    service::{Forward, Service},
+    service_name::ServiceName,
     sets::refused,
 };
 use chain::ServiceRules;

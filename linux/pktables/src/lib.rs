@@ -46,6 +46,7 @@ mod nft;
 mod program;
 mod scope;
 mod service;
+mod service_name;
 mod sets;
 pub mod time;
 #[cfg(feature = "rules")]
@@ -66,7 +67,8 @@ pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};
 pub use scope::{Exempt, Interface, Scope};
-pub use service::{Forward, Policy, Port, Protocol, Service, ServiceName};
+pub use service::{Forward, Policy, Port, Protocol, Service};
+pub use service_name::ServiceName;
 pub use sets::{Element, SetPath, Sets};
 #[cfg(feature = "rules")]
 pub use watch::Watch;

@@ -18,7 +18,8 @@ use crate::{
     firewall::{Change, Firewall, Grants, Listing, Listings},
     lock::{self, Guard},
     program,
-    service::{Service, ServiceName},
+    service::Service,
+    service_name::ServiceName,
     sets::{SetPath, Sets, refused},
 };
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::VERSION;
+use super::format::VERSION;
 
 /// Why a configuration is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

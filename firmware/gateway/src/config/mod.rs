@@ -13,6 +13,7 @@
 mod decode;
 mod encode;
 mod error;
+mod format;
 mod validate;
 
 use core::net::Ipv4Addr;
@@ -23,18 +24,11 @@ use pkd_core::{UnixSeconds, Window};
 use crate::{Endpoint, Protocol};
 
 pub use error::ConfigError;
+pub use format::{CONFIG_LIMIT, VERSION};
+use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
 
-/// The format version that this library reads and writes.
-pub const VERSION: u16 = 1;
 /// The greatest number of services.
 pub const SERVICES: usize = 32;
-/// The greatest length of a configuration in bytes.
-pub const CONFIG_LIMIT: usize = 4_096;
-
-const MAGIC: [u8; 4] = *b"PKDg";
-/// Length of the magic number, version, length and CRC in bytes.
-const HEADER_LENGTH: usize = 12;
-const NAME_LENGTH: usize = 16;
 
 /// A set of services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

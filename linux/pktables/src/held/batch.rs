@@ -5,12 +5,12 @@ use std::time::Duration;
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
 use super::{
-    Capture, Kept,
+    capture::Capture,
     expression::{Base, Rule, Verdict, number, state},
-    operation,
+    kept::Kept,
 };
 use crate::{
-    message::{attribute, kind, nested, text},
+    message::{Message, attribute, kind, nested, text},
     netlink::Operation,
     nft::{
         schema::{AFTER_CONNTRACK, BEFORE_FILTER, sets},
@@ -220,4 +220,8 @@ impl<'a> Batch<'a> {
             }
         }
     }
+}
+
+pub(super) fn operation(kind: u16, attributes: &[DefaultNla], flags: u16) -> Operation {
+    Operation { message: Message::new(kind, attributes), flags }
 }

@@ -15,9 +15,9 @@ const REGISTER: u32 = 1;
 
 /// Bits of `NFT_CT_STATE` (`NF_CT_STATE_BIT`).
 pub(super) mod state {
-    pub(in super::super) const INVALID: u32 = 1;
-    pub(in super::super) const ESTABLISHED: u32 = 2;
-    pub(in super::super) const UNTRACKED: u32 = 64;
+    pub(crate) const INVALID: u32 = 1;
+    pub(crate) const ESTABLISHED: u32 = 2;
+    pub(crate) const UNTRACKED: u32 = 64;
 }
 
 /// Where a field is in a packet.

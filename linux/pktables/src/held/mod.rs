@@ -8,29 +8,30 @@
 //! A packet has to pass both, so the grants of one have to be in the other: see [`HeldTable::mirror`].
 
 mod batch;
+mod capture;
 mod expression;
+mod kept;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE};
+use netlink_packet_core::NLM_F_CREATE;
 use rustix::io::Errno;
 
 use crate::{
     address::canonical,
     error::Error,
     firewall::{Change, Grants},
-    message::{Message, attribute, kind, text},
-    netlink::Operation,
+    message::{attribute, kind, text},
     nft::set_name::SetName,
-    service::{Service, ServiceName},
+    service::Service,
+    service_name::ServiceName,
     sets::{SetPath, Sets, refused},
 };
-use batch::Batch;
+use batch::{Batch, operation};
+pub use capture::Capture;
 use expression::number;
+use kept::Kept;
 
 /// `NFT_TABLE_F_OWNER`.
 const OWNER: u32 = 2;
@@ -58,23 +59,6 @@ impl Protection {
     }
 }
 
-/// UDP datagrams to this host that are passed to an NFLOG group and then dropped, so that nothing answers them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
-    /// The length in the UDP header.
-    pub length: u16,
-    /// The first four bytes of the payload must be one of these.
-    pub words: BTreeSet<[u8; 4]>,
-    /// The port; `None`: any.
-    pub port: Option<u16>,
-    /// The NFLOG group.
-    pub group: u16,
-    /// Bytes of each packet that are passed on.
-    pub snaplen: u32,
-    /// Datagrams per second and source (IPv4 address or IPv6 /64); others are dropped at once.
-    pub rate: u32,
-}
-
 /// A table of family `inet`, held by a netlink socket.
 pub struct HeldTable {
     sets: Sets,
@@ -83,9 +67,6 @@ pub struct HeldTable {
     protection: Option<Protection>,
     best: Protection,
 }
-
-/// An element to add: set, key and time left.
-type Kept = (SetName, Vec<u8>, Option<Duration>);
 
 impl HeldTable {
     /// Opens a netlink socket. The table is made by [`install`](Self::install).
@@ -315,10 +296,6 @@ impl HeldTable {
         });
         change.map(drop)
     }
-}
-
-fn operation(kind: u16, attributes: &[DefaultNla], flags: u16) -> Operation {
-    Operation { message: Message::new(kind, attributes), flags }
 }
 
 fn octets(address: IpNet) -> Vec<u8> {

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     log::Log,
     scope::Exempt,
-    service::{Forward, Policy, Protocol, Service, ServiceName},
+    service::{Forward, Policy, Protocol, Service},
+    service_name::ServiceName,
 };
 
 /// The comment of the jump of a service that is forwarded in the other family only.

@@ -13,7 +13,7 @@ use crate::{
     firewall::{Change, Grant, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
-    service::ServiceName,
+    service_name::ServiceName,
     sets::{Element, refused},
 };
 

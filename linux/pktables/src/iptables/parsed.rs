@@ -13,7 +13,8 @@ use crate::{
     error::Error,
     log::{Log, LogLevel, LogLimit},
     scope::{Exempt, Interface, Scope},
-    service::{Forward, Policy, Port, Protocol, Service, ServiceName},
+    service::{Forward, Policy, Port, Protocol, Service},
+    service_name::ServiceName,
 };
 
 /// A parsed service of one family.

@@ -14,7 +14,8 @@ use crate::{
     error::Error,
     log::{Log, LogLimit},
     scope::{Exempt, Interface, Scope},
-    service::{Forward, Policy, Protocol, Service, ServiceName},
+    service::{Forward, Policy, Protocol, Service},
+    service_name::ServiceName,
 };
 
 /// The table without the elements of its sets.

@@ -30,7 +30,8 @@ use crate::{
     error::Error,
     log::{Log, LogLevel},
     scope::{Exempt, Interface},
-    service::{Policy, Protocol, Service, ServiceName},
+    service::{Policy, Protocol, Service},
+    service_name::ServiceName,
 };
 
 /// The table, of family `inet`.

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::service::ServiceName;
+use crate::service_name::ServiceName;
 
 /// The end of the name of a set of leases.
 const LEASE: &str = "lease";

@@ -1,0 +1,11 @@
+//! What every configuration in flash begins with.
+
+/// The format version that this library reads and writes.
+pub const VERSION: u16 = 1;
+/// The greatest length of a configuration in bytes.
+pub const CONFIG_LIMIT: usize = 4_096;
+
+pub(super) const MAGIC: [u8; 4] = *b"PKDg";
+/// Length of the magic number, version, length and CRC in bytes.
+pub(super) const HEADER_LENGTH: usize = 12;
+pub(super) const NAME_LENGTH: usize = 16;
