@@ -11,28 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{document, firmware, run, toolchain};
-
-/// One figure.
-pub(crate) struct Row {
-    pub(crate) what: String,
-    pub(crate) value: String,
-    /// The limit, or the ratio to another figure of this run.
-    pub(crate) beside: String,
-    /// Where it was measured.
-    pub(crate) place: String,
-}
-
-impl Row {
-    pub(crate) fn new(what: impl Into<String>, value: impl Into<String>, place: impl Into<String>) -> Self {
-        Self { what: what.into(), value: value.into(), beside: String::new(), place: place.into() }
-    }
-
-    pub(crate) fn beside(mut self, beside: impl Into<String>) -> Self {
-        self.beside = beside.into();
-        self
-    }
-}
+use crate::{document, firmware, row::Row, run, toolchain};
 
 /// Figures that one command makes, `cargo xtask bench NAME`; the document has a place of that name.
 struct Part {

@@ -11,9 +11,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    bench::Row,
     cache, document, host,
     installed::Program,
+    row::Row,
     run,
     toolchain::{self, Toolchain},
 };

@@ -269,7 +269,7 @@ fn programs(machine: &Machine, purpose: Purpose) -> Result<[PathBuf; 2]> {
                 toolchain::target().join(profile)
             }
             (System::Packages(_) | System::BuiltKernel { .. }, Some(target)) => toolchain::Toolchain::find()?
-                .build(package, target, profile, "std,panic_abort", &[], machine)?,
+                .build(package, target, profile, "std,panic_abort", &[], &format!("{}gcc", machine.cross))?,
         };
         Ok(folder.join(program))
     };

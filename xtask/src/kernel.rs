@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, debian::Apt, run};
+use crate::{apt::Apt, cache, run};
 
 /// A kernel to build.
 pub(crate) struct Source {

@@ -143,7 +143,7 @@ fn rust_object(machine: &Machine, folder: &Path) -> Result<PathBuf> {
         machine.kernel_profile,
         "core",
         &flags,
-        machine,
+        &format!("{}gcc", machine.cross),
     )?;
     let archive = built.join("libpkd_kmod.a");
     let ar = format!("{}ar", machine.cross);

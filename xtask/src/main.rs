@@ -1,5 +1,6 @@
 //! The commands behind the Makefile. Each calls existing tools; there is no product logic here.
 
+mod apt;
 mod bench;
 mod cache;
 mod clients;
@@ -28,6 +29,7 @@ mod packages;
 mod pypi;
 mod qemu;
 mod router;
+mod row;
 mod run;
 mod sources;
 mod steps;

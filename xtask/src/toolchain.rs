@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, machine::Machine, run};
+use crate::{cache, run};
 
 /// A compiler that has the standard library's source, which every foreign target is built from.
 pub(crate) struct Toolchain {
@@ -45,12 +45,12 @@ impl Toolchain {
         profile: &str,
         crates: &str,
         flags: &[&str],
-        machine: &Machine,
+        linker: &str,
     ) -> Result<PathBuf> {
         // Cargo itself rebuilds what changed in there; compilers and flags get folders of their own.
         let inputs = [target, &self.version, &flags.join(" ")];
         let folder = cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?;
-        let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
+        let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
         let mut cargo: Command = run::command(&self.cargo);
         cargo
             .args([
@@ -65,7 +65,7 @@ impl Toolchain {
             ])
             .args(["--target", target, "-Z", &format!("build-std={crates}")])
             .current_dir(root())
-            .env(linker, format!("{}gcc", machine.cross));
+            .env(variable, linker);
         self.environment(&mut cargo, &folder, flags)?;
         run::quiet(&mut cargo).with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join(profile))

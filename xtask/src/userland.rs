@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    apt::Apt,
     cache,
-    debian::Apt,
     openwrt::{Architecture, Zig},
     run,
 };

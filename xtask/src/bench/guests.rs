@@ -4,11 +4,12 @@ use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Row, pknock};
+use super::pknock;
 use crate::{
     guest::{self, Extra},
     machine,
     qemu::Qemu,
+    row::Row,
     run,
 };
 

@@ -7,12 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{
-    cache,
-    debian::{Apt, Tree},
-    machine::Machine,
-    run,
-};
+use crate::{apt::Apt, cache, debian::Tree, machine::Machine, run};
 
 /// Debian's packages of the sources, and of iptables' extensions.
 const PACKAGES: [&str; 2] = ["xtables-addons-dkms", "xtables-addons-common"];

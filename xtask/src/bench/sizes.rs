@@ -4,8 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use super::Row;
-use crate::{clients, firmware, guest, kmod, machine, packages};
+use crate::{clients, firmware, guest, kmod, machine, packages, row::Row};
 
 /// Of every artefact.
 pub(super) fn rows() -> Result<Vec<Row>> {

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::{Row, plot, printed};
-use crate::{run, toolchain};
+use super::{plot, printed};
+use crate::{row::Row, run, toolchain};
 
 /// How long a knock takes to open, and knock to knock, in networks of their own; and how many honest knocks get through a
 /// flood, as a plot.
