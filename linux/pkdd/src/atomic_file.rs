@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::Path,
 };
 
@@ -44,10 +44,21 @@ fn rename_over(
     }
     let mut file = OpenOptions::new().create_new(true).append(true).mode(mode).open(&new)?;
     file.set_permissions(Permissions::from_mode(mode))?;
+    give_to_owner_of_folder(path, &file)?;
     file.write_all(content)?;
     before_rename(&file)?;
     fs::rename(&new, path)?;
     Ok(file)
+}
+
+/// What root writes into the folder of pkdd's user, that user must be able to read.
+fn give_to_owner_of_folder(path: &Path, file: &File) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (folder, own) = (fs::metadata(folder)?, file.metadata()?);
+    if own.uid() != 0 || folder.uid() == 0 {
+        return Ok(());
+    }
+    fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::{
     iptables::{
         chain::ServiceRules,
         grant::{GrantRule, UnixSeconds},
+        parsed,
         save::{Saved, quoted},
     },
     message::Message,
