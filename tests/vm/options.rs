@@ -39,7 +39,7 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
         (&[], "missing key"),
         (&["--key", ""], "--key: empty"),
         (&["--key", "0x"], "no digit"),
-        (&["--key", "0x12g4"], "'g'"),
+        (&["--key", "0x12g4"], "offset 4"),
         (&["--key", &long], "41 bytes"),
         (&["--key", "k", "--tag", "LONGER"], "6 bytes"),
         (&["--key", "k", "--tag", "0x0102030405"], "5 bytes"),
