@@ -21,7 +21,8 @@ const MACHINE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const KNOCKER: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 const STRANGER: [&str; 2] = ["192.0.2.66", "2001:db8::66"];
 const CABLE: &str = "pkdtest0";
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longer than the watchdog of the unit.
+const LIMIT: Duration = Duration::from_secs(90);
 /// Tries of the stranger after each event.
 const TRIES: u64 = 40;
 const KEY: &str = "0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
