@@ -49,7 +49,7 @@ impl NflogChain<'_> {
         text
     }
 
-    /// The rule that finds possible knocks; none if there is no tag.
+    /// The rule that finds possible knocks; `None` without tags.
     pub(crate) fn rule(&self) -> Option<String> {
         if self.tags.is_empty() {
             return None;

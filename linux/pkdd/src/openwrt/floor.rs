@@ -16,8 +16,8 @@ use crate::date;
 /// Least seconds between two writes to flash while the router runs.
 const SAVE_INTERVAL: u64 = 3_600;
 
-/// Gives whoever checks knocks a floor above everything that was accepted here, if it has none of its own. The clock is
-/// right by now. `has_changed`: the other mode was in force until now.
+/// Sets the floor of the kernel module or of pkdd, unless it has one, so that every knock accepted earlier is refused.
+/// The clock is correct by now. `has_changed`: the other mode was in force until now.
 pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Result<()> {
     let floor = safe(router, paths, date::now());
     match router.mode {

@@ -321,7 +321,7 @@ fn the_check_is_for_people_and_for_programs() {
         serde_json::json!({ "section": "ssh", "option": "port", "message": "invalid port 0: expected 1–65535" })
     );
     assert_eq!(json("config")["ok"], false);
-    // LuCI's logins may not learn what is in a file, nor whether there is one.
+    // A LuCI login must not learn what a file contains, or whether it exists.
     for file in ["/proc/version", "/none"] {
         let text = GOOD.replace("option window '10'", &format!("option key_file '{file}'"));
         assert_eq!(json(&text)["ok"], true);
