@@ -1,6 +1,6 @@
 //! The daemon: opens a port to the sender of a valid knock, on hosts without the kernel module.
 //!
-//! An nftables or iptables rule passes possible knocks to pkdd ([`firewall::nflog_rules`], [`nflog`]), pkd-core decides
+//! An nftables or iptables rule passes possible knocks to pkdd ([`nflog`]), pkd-core decides
 //! ([`engine`]), and the firewall lets the sender in ([`firewall`]). A journal of accepted knocks outlives the process
 //! ([`journal`], [`caches`]). Their greatest time is saved on disk ([`floor`]) and outlives a reboot.
 

@@ -76,6 +76,13 @@ pub enum Error {
         /// The error of the system.
         error: io::Error,
     },
+    /// A program of the firewall did not end, and was killed. Each address family was changed or not.
+    TimedOut {
+        /// Its name.
+        program: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
     /// A program of the firewall failed.
     Refused {
         /// Its name.
@@ -140,6 +147,9 @@ impl fmt::Display for Error {
             Self::Locked { path, holder } => write!(f, "{path} is locked by {holder}; gave up waiting"),
             Self::Lock { path, .. } => write!(f, "cannot lock {path}"),
             Self::Program { program, .. } => write!(f, "cannot run {program}"),
+            Self::TimedOut { program, limit } => {
+                write!(f, "{program} did not end within {} s and was killed", limit.as_secs())
+            }
             Self::Refused { program, message } => write!(f, "{program}: {message}"),
             Self::PartlyApplied { cause, rollback } => write!(
                 f,
@@ -209,6 +219,10 @@ mod tests {
             (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is locked by me; gave up waiting"),
             (Error::Lock { path: "/l".into(), error: told() }, "cannot lock /l: told"),
             (Error::Program { program: "nft", error: told() }, "cannot run nft: told"),
+            (
+                Error::TimedOut { program: "nft", limit: Duration::from_secs(12) },
+                "nft did not end within 12 s and was killed",
+            ),
             (Error::Refused { program: "nft", message: "no".into() }, "nft: no"),
             (
                 Error::PartlyApplied { cause: refused().into(), rollback: refused().into() },

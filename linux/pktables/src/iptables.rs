@@ -1,6 +1,8 @@
 //! The iptables backend: each change is one input of `iptables-restore`.
 
+mod capture;
 pub(crate) mod chain;
+mod family;
 pub(crate) mod grant;
 mod join;
 mod lease;
@@ -10,7 +12,7 @@ pub(crate) mod save;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -22,92 +24,24 @@ use crate::{
     firewall::{Change, Firewall, Grant, Grants, Listings, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
-    lock::{self, Guard},
+    lock::{Guard, Lock},
     program,
-    scope::Exempt,
-    service::{Forward, Service},
+    service::Service,
     service_name::ServiceName,
     sets::refused,
 };
 use chain::ServiceRules;
+use family::Family;
 use grant::{GrantRule, UnixSeconds};
 use join::join;
 use parsed::Parsed;
-use save::Saved;
-
-/// Exists if the kernel has IPv6.
-const HAS_V6: &str = "/proc/net/if_inet6";
-
-/// An address family and its programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn of(address: IpNet) -> Self {
-        match address {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
-
-    /// The families of this host.
-    fn all() -> &'static [Self] {
-        if Path::new(HAS_V6).exists() { &[Self::V4, Self::V6] } else { &[Self::V4] }
-    }
-
-    /// Reads all tables at once, because iptables-legacy creates a table that is asked for by name.
-    fn read(self) -> Result<Saved, Error> {
-        Ok(Saved::parse(&self.text()?))
-    }
-
-    fn text(self) -> Result<String, Error> {
-        let program = match self {
-            Self::V4 => "iptables-save",
-            Self::V6 => "ip6tables-save",
-        };
-        let output = program::output(program, &["-c"])?;
-        Ok(String::from_utf8_lossy(&output).into_owned())
-    }
-
-    /// Applies a change, if there is one. Each table is changed completely or not at all.
-    fn change(self, script: &str, guard: &Guard) -> Result<(), Error> {
-        let program = match self {
-            Self::V4 => "iptables-restore",
-            Self::V6 => "ip6tables-restore",
-        };
-        if script.is_empty() {
-            return Ok(());
-        }
-        program::feed(program, &["--noflush", "-w"], script, guard)
-    }
-
-    /// The ipset for the leases of a service.
-    fn set(self, name: &ServiceName) -> String {
-        format!("{}-{}", name.chain(), if self == Self::V6 { 6 } else { 4 })
-    }
-
-    /// Whether the rules of this family have this exemption.
-    fn has(self, exempt: &Exempt) -> bool {
-        match exempt {
-            Exempt::Network(network) => Self::of(*network) == self,
-            Exempt::Interface(_) => true,
-        }
-    }
-
-    fn forward(self, service: &Service) -> Option<Forward> {
-        service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == (self == Self::V6))
-    }
-}
 
 /// Services in chains `pk-NAME`, as the original `pktables` made them.
 ///
 /// The kernel does not expire grants: the end is in the comment of the rule. [`Firewall::expire`] removes expired grants, and
 /// so does every change of the same service.
 pub struct Iptables {
-    lock: PathBuf,
+    lock: Lock,
     clock: fn() -> SystemTime,
     /// Opened for the first lease; `None`: not yet, or the kernel has no ipset.
     sets: Option<IpSets>,
@@ -119,7 +53,7 @@ pub struct Iptables {
 impl Default for Iptables {
     fn default() -> Self {
         Self {
-            lock: lock::DEFAULT_PATH.into(),
+            lock: Lock::default(),
             clock: SystemTime::now,
             sets: None,
             without_ipset: false,
@@ -138,8 +72,16 @@ struct Plan {
 impl Iptables {
     /// Uses another lock file than `/run/pktables.lock`.
     #[must_use]
-    pub fn with_lock(self, path: &Path) -> Self {
-        Self { lock: path.to_owned(), ..self }
+    pub fn with_lock(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.lock.path);
+        self
+    }
+
+    /// Waits for other programs' changes of the firewall for this long, not for 30 seconds.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.lock.timeout = timeout;
+        self
     }
 
     /// Uses another clock than the system's to decide when grants expire.
@@ -257,7 +199,7 @@ impl Iptables {
         decide: impl FnOnce(&Parsed, &mut Vec<GrantRule>) -> Result<(), Error>,
     ) -> Result<Change, Error> {
         let family = Family::of(address);
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let found = parsed::parse(&family.read()?, name)?.ok_or_else(|| Error::NoService(name.clone()))?;
         let now = self.now();
         let valid: Vec<GrantRule> = found.grants().filter(|grant| !grant.has_expired(now)).cloned().collect();
@@ -279,7 +221,7 @@ impl Firewall for Iptables {
         service.scope.leases = service.scope.leases && self.create_sets(&service.name)?;
         let service = &service;
         let now = self.now();
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
@@ -316,7 +258,7 @@ impl Firewall for Iptables {
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let from = ServiceRules::of(&family.read()?, name);
@@ -363,7 +305,7 @@ impl Firewall for Iptables {
     }
 
     fn flush(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let mut plans = Vec::new();
         for family in Family::all().iter().copied() {
             let saved = family.read()?;
@@ -385,7 +327,7 @@ impl Firewall for Iptables {
     }
 
     fn list(&mut self) -> Result<Listings, Error> {
-        let _guard = lock::acquire(&self.lock)?;
+        let _guard = self.lock.acquire()?;
         let now = (self.clock)();
         let mut families: BTreeMap<ServiceName, Vec<Parsed>> = BTreeMap::new();
         let mut unknown: BTreeMap<ServiceName, Error> = BTreeMap::new();
@@ -418,7 +360,7 @@ impl Firewall for Iptables {
     }
 
     fn expire(&mut self) -> Result<usize, Error> {
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let now = self.now();
         let mut expired: usize = 0;
         for family in Family::all() {

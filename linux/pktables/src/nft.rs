@@ -4,11 +4,7 @@ pub(crate) mod ruleset;
 pub(crate) mod schema;
 pub(crate) mod set_name;
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use ipnet::IpNet;
 
@@ -16,7 +12,7 @@ use crate::{
     address::canonical,
     error::Error,
     firewall::{Change, Firewall, Grants, Listing, Listings},
-    lock::{self, Guard},
+    lock::{Guard, Lock},
     program,
     service::Service,
     service_name::ServiceName,
@@ -39,7 +35,7 @@ const DORMANT: u32 = 1;
 /// `remove`, and the first prefix of each length.
 pub struct Nft {
     sets: Sets,
-    lock: PathBuf,
+    lock: Lock,
 }
 
 impl Nft {
@@ -48,13 +44,21 @@ impl Nft {
     /// # Errors
     /// The kernel has no netfilter.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { sets: Sets::open()?, lock: lock::DEFAULT_PATH.into() })
+        Ok(Self { sets: Sets::open()?, lock: Lock::default() })
     }
 
     /// Uses another lock file than `/run/pktables.lock`.
     #[must_use]
-    pub fn with_lock(self, path: &Path) -> Self {
-        Self { lock: path.to_owned(), ..self }
+    pub fn with_lock(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.lock.path);
+        self
+    }
+
+    /// Waits for other programs' changes of the firewall for this long, not for 30 seconds.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.lock.timeout = timeout;
+        self
     }
 
     /// Whether any service exists.
@@ -134,7 +138,7 @@ impl Nft {
         address: IpNet,
         ttl: Option<Duration>,
     ) -> Result<Change, Error> {
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let ruleset = ruleset()?;
         if !ruleset.has(&set.service) {
             return Err(Error::NoService(set.service.clone()));
@@ -170,7 +174,7 @@ impl Firewall for Nft {
         let mut service = service.checked()?;
         service.scope.before_nat = true;
         let service = &service;
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let ruleset = ruleset()?;
         let there = self.sets_of(&service.name)?;
         let wanted: Vec<SetName> = schema::sets(service).collect();
@@ -216,7 +220,7 @@ impl Firewall for Nft {
     }
 
     fn remove(&mut self, name: &ServiceName) -> Result<Change, Error> {
-        let guard = lock::acquire(&self.lock)?;
+        let guard = self.lock.acquire()?;
         let ruleset = ruleset()?;
         let sets = self.sets_of(name)?;
         if !ruleset.has(name) && sets.is_empty() {
@@ -286,7 +290,7 @@ impl Firewall for Nft {
     }
 
     fn list(&mut self) -> Result<Listings, Error> {
-        let _guard = lock::acquire(&self.lock)?;
+        let _guard = self.lock.acquire()?;
         let ruleset = ruleset()?;
         let mut grants = self.grants()?;
         let mut listings = Listings::default();

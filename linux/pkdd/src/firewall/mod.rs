@@ -1,10 +1,10 @@
 //! Rules and grants: with pktables, or in the sets of OpenWrt's firewall4.
 
 mod backend;
+#[cfg(feature = "rules")]
+mod capture;
 pub mod firewall4;
 pub(crate) mod nflog_chain;
-#[cfg(feature = "rules")]
-pub mod nflog_rules;
 #[cfg(feature = "rules")]
 pub mod pktables_backend;
 pub mod reconcile;

@@ -5,6 +5,8 @@
 //! pkdd. A packet has to pass both, so neither `nft flush ruleset` nor `iptables -F` opens a port or makes pkdd deaf, while
 //! what pkdd has to repair is repaired.
 
+mod rules;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -20,12 +22,13 @@ use pktables::{
     ServiceName, TABLE, Watch,
 };
 
-use super::{ActiveGrant, FirewallBackend, Found, nflog_rules};
+use super::{ActiveGrant, FirewallBackend, Found, capture::capture};
 use crate::{
     atomic_file::{self, PRIVATE},
     config::{Config, ServiceConfig},
     report::log,
 };
+use rules::Rules;
 
 /// The held table.
 const HELD: &str = "pkdd";
@@ -36,56 +39,12 @@ const MOST_LEASES: usize = 4_096;
 /// How often rules are installed again if another program removes them at once.
 const MOST_PASSES: usize = 5;
 
+/// How long to wait for a program that holds a lock of the firewall. Knocks queue in the kernel meanwhile, so it is short;
+/// what could not be done is tried again.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The tables of iptables-nft.
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
-
-/// pktables' rules of one kind.
-enum Rules {
-    Nft(Nft),
-    Iptables(Iptables),
-}
-
-impl Rules {
-    const NFT: &str = "nft\n";
-    const IPTABLES: &str = "iptables\n";
-
-    /// What is written about it in the folder `run`.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Nft(_) => Self::NFT,
-            Self::Iptables(_) => Self::IPTABLES,
-        }
-    }
-
-    fn firewall(&mut self) -> &mut dyn Firewall {
-        match self {
-            Self::Nft(nft) => nft,
-            Self::Iptables(iptables) => iptables,
-        }
-    }
-
-    fn fingerprint(&mut self) -> Result<u64, Error> {
-        match self {
-            Self::Nft(nft) => nft.fingerprint(),
-            Self::Iptables(iptables) => iptables.fingerprint(),
-        }
-    }
-
-    fn lease(&mut self, service: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
-        match self {
-            Self::Nft(nft) => nft.lease(service, address, ttl),
-            Self::Iptables(iptables) => iptables.lease(service, address, ttl),
-        }
-    }
-
-    /// The grants, and what cannot be parsed.
-    fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
-        match self {
-            Self::Nft(nft) => Ok((nft.grants()?, Vec::new())),
-            Self::Iptables(iptables) => iptables.grants(),
-        }
-    }
-}
 
 /// pktables' services, and the held table.
 pub struct PktablesBackend {
@@ -113,11 +72,11 @@ impl PktablesBackend {
     pub fn open(wanted: Backend) -> Result<Self> {
         let (rules, needs_polling) = match wanted.resolve()? {
             Backend::Iptables => {
-                let iptables = Iptables::default();
+                let iptables = Iptables::default().with_timeout(TIMEOUT);
                 let is_nftables = iptables.is_nftables()?;
                 (Rules::Iptables(iptables), !is_nftables)
             }
-            _ => (Rules::Nft(Nft::open()?), false),
+            _ => (Rules::Nft(Nft::open()?.with_timeout(TIMEOUT)), false),
         };
         let held = HeldTable::open(HELD)?;
         Ok(Self {
@@ -175,8 +134,9 @@ impl PktablesBackend {
             Ok(written) if written == own => return Ok(()),
             Ok(Rules::NFT) => Box::new(Nft::open()?),
             Ok(Rules::IPTABLES) => {
-                nflog_rules::remove()?;
-                Box::new(Iptables::default())
+                let mut iptables = Iptables::default();
+                iptables.remove_capture()?;
+                Box::new(iptables)
             }
             Ok(_) => anyhow::bail!("{}: pkdd did not write this file: remove it", kind.display()),
             // The first start.
@@ -259,7 +219,7 @@ impl FirewallBackend for PktablesBackend {
         // New services enter the list before they get rules; old ones leave it after their rules are removed.
         write_list(list, before.iter().chain(config.services.keys()))?;
         self.services = config.services.values().map(|service| service.service.clone()).collect();
-        self.capture = Some(nflog_rules::capture(config));
+        self.capture = Some(capture(config));
         // The held table comes first: it closes what nothing guards yet.
         self.install_held()?;
         let kept = self.held.as_mut().map_or_else(|| Ok(Grants::new()), HeldTable::grants)?;
@@ -288,9 +248,9 @@ impl FirewallBackend for PktablesBackend {
             self.leave_other(list, &before)?;
         }
         write_list(list, config.services.keys())?;
-        match &self.capture {
-            Some(capture) if self.held.is_none() => nflog_rules::install(capture)?,
-            _ => {}
+        if let (Rules::Iptables(iptables), None, Some(capture)) = (&mut self.rules, &self.held, &self.capture)
+        {
+            iptables.install_capture(capture)?;
         }
         self.mirror()?;
         let held = self.held.as_mut().map_or(Ok(0), HeldTable::fingerprint)?;
@@ -304,8 +264,8 @@ impl FirewallBackend for PktablesBackend {
         for name in names {
             self.rules.firewall().remove(&name).with_context(|| format!("service \"{name}\""))?;
         }
-        if matches!(self.rules, Rules::Iptables(_)) {
-            nflog_rules::remove()?;
+        if let Rules::Iptables(iptables) = &mut self.rules {
+            iptables.remove_capture()?;
         }
         if let Some(held) = &mut self.held {
             match held.remove() {

@@ -9,6 +9,7 @@ mod firewall4;
 mod floor;
 mod gateway;
 mod guard;
+mod locks;
 mod privileges;
 mod scenarios;
 mod survival;

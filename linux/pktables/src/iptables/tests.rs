@@ -1,4 +1,4 @@
-use super::*;
+use super::{save::Saved, *};
 
 const SCRIPT: &str = "*filter\n:pk-ssh - [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j pk-ssh\n";
 

@@ -1,0 +1,93 @@
+//! The datagrams that are passed to pkdd over NFLOG: UDP of one length with a known first word, rate-limited by source. The
+//! rules then drop them, so no program has to listen on a port, and nothing answers.
+//!
+//! They see packets to this host before connection tracking, redirections and the rules that guard services, so a knock may
+//! go to any port, also to that of a guarded or published service. With nftables they are in the held table; these are for
+//! kernels that only have iptables.
+
+use std::fmt::Write as _;
+
+use super::{Iptables, family::Family};
+use crate::{error::Error, held::Capture};
+
+/// The iptables chain.
+const NAME: &str = "pkdd";
+/// The number of sources whose rate is tracked. Further sources are not limited.
+const MAX_SOURCES: u32 = 65_535;
+
+impl Iptables {
+    /// Passes these datagrams to a program, in place of those that an earlier call named.
+    ///
+    /// # Errors
+    /// iptables refuses. IPv4 may have the new rules then, and IPv6 the old ones.
+    pub fn install_capture(&mut self, capture: &Capture) -> Result<(), Error> {
+        let guard = self.lock.acquire()?;
+        Family::all().iter().try_for_each(|family| {
+            let jump = if jumps(*family)?.is_empty() {
+                format!("-I PREROUTING -p udp -m addrtype --dst-type LOCAL -j {NAME}\n")
+            } else {
+                String::new()
+            };
+            family.change(&format!("{}{jump}COMMIT\n", rules(capture, *family)), &guard)
+        })
+    }
+
+    /// Removes the rules of [`install_capture`](Self::install_capture).
+    ///
+    /// # Errors
+    /// See there.
+    pub fn remove_capture(&mut self) -> Result<(), Error> {
+        let guard = self.lock.acquire()?;
+        Family::all().iter().try_for_each(|family| {
+            let mut deletions = String::new();
+            for jump in jumps(*family)? {
+                let _ = writeln!(deletions, "-D PREROUTING {jump}");
+            }
+            // Declaring a chain flushes it, or creates it if it is missing.
+            let chains = format!(":{NAME} - [0:0]\n:{NAME}-nflog - [0:0]\n");
+            let script = format!("*raw\n{chains}{deletions}-X {NAME}\n-X {NAME}-nflog\nCOMMIT\n");
+            family.change(&script, &guard)
+        })
+    }
+}
+
+/// The rules that jump from PREROUTING to the chain, in the form that follows `-D PREROUTING`.
+fn jumps(family: Family) -> Result<Vec<String>, Error> {
+    let saved = family.read()?;
+    let rules = saved.rules("raw", "PREROUTING").unwrap_or_default();
+    let ours = rules.iter().filter(|rule| rule.text.ends_with(&format!(" -j {NAME}")));
+    Ok(ours.map(|rule| rule.text.clone()).collect())
+}
+
+fn rules(capture: &Capture, family: Family) -> String {
+    let Capture { length, port, group, rate, snaplen, .. } = capture;
+    let port = port.map(|port| format!(" --dport {port}")).unwrap_or_default();
+    // The match sees the length of the IP packet.
+    let (header, mask) = match family {
+        Family::V4 => (20, 32),
+        Family::V6 => (40, 64),
+    };
+    let length = length.saturating_add(header);
+    let mut text = format!("*raw\n:{NAME} - [0:0]\n:{NAME}-nflog - [0:0]\n");
+    for word in &capture.words {
+        let word = u32::from_be_bytes(*word);
+        // The first 4 bytes after the IP and UDP headers.
+        let offset = match family {
+            Family::V4 => "0>>22&0x3C@8",
+            Family::V6 => "48",
+        };
+        let _ = writeln!(
+            text,
+            "-A {NAME} -p udp{port} -m length --length {length} -m u32 --u32 {offset}=0x{word:08x} -g {NAME}-nflog"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "-A {NAME}-nflog -m hashlimit --hashlimit-above {rate}/second --hashlimit-burst {rate} \
+         --hashlimit-mode srcip --hashlimit-srcmask {mask} --hashlimit-htable-max {MAX_SOURCES} \
+         --hashlimit-name {NAME} -j DROP\n\
+         -A {NAME}-nflog -j NFLOG --nflog-group {group} --nflog-threshold 1 --nflog-size {snaplen}\n\
+         -A {NAME}-nflog -j DROP"
+    );
+    text
+}
