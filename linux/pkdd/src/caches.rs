@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 
 use crate::{
-    floor::Greatest,
+    floor::Floor,
     journal::{Accepted, CacheId, Entry, Journal, Opened},
     uptime::Uptime,
 };
@@ -27,11 +27,13 @@ pub struct Caches {
     baseline: Baseline,
     /// The journal's entry for `baseline`.
     first_entry: Entry,
+    /// Floors that earlier boots saved for single keys, which hold in place of those of `baseline`.
+    known: BTreeMap<CacheId, UnixSeconds>,
     by_key: BTreeMap<CacheId, Cache>,
     /// Accepted knocks that a cache or a grant still needs.
     accepted: Vec<Accepted>,
-    /// The greatest time of the knocks in the journal and of those accepted since; `None` if there are none.
-    greatest: Option<UnixSeconds>,
+    /// The greatest time of each key's knocks in the journal and of those accepted since.
+    greatest: BTreeMap<CacheId, UnixSeconds>,
     journal: Journal,
     /// The error that made the store refuse a valid knock.
     failure: Option<io::Error>,
@@ -60,20 +62,23 @@ impl Caches {
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn open(opened: Opened, start: Entry, now: UnixSeconds, widest: Window) -> io::Result<Self> {
+    pub fn open(opened: Opened, start: &[Entry], now: UnixSeconds, widest: Window) -> io::Result<Self> {
         let Opened { journal, entries, damaged } = opened;
         let mut caches = Self {
             baseline: Baseline::with_memory(UnixSeconds(0)),
-            first_entry: start,
+            first_entry: Entry::Unknown(now),
+            known: BTreeMap::new(),
             by_key: BTreeMap::new(),
             accepted: Vec::new(),
-            greatest: None,
+            greatest: BTreeMap::new(),
             journal,
             failure: None,
         };
         let has_start = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
         if !has_start {
-            caches.apply(&start);
+            for entry in start {
+                caches.apply(entry);
+            }
         }
         for entry in &entries {
             caches.apply(entry);
@@ -95,6 +100,7 @@ impl Caches {
             Entry::Remembered(floor) => {
                 (self.baseline, self.first_entry) = (Baseline::with_memory(floor), *entry);
             }
+            Entry::Known { cache, floor } => drop(self.known.insert(cache, floor)),
             Entry::Dropped(high_water_mark) => self.baseline.drop_cache(high_water_mark),
             Entry::Cache { cache, floor, widest } => {
                 let memory = ReplayCache::new(floor);
@@ -107,10 +113,15 @@ impl Caches {
                     // A knock below the floor was evicted; it is in the journal because a grant needs it.
                     let _is_new = cache.memory.record(accepted.id, accepted.window);
                 }
-                self.greatest = self.greatest.max(Some(accepted.id.time()));
                 self.accepted.push(accepted);
+                self.note(accepted.cache, accepted.id.time());
             }
         }
+    }
+
+    fn note(&mut self, cache: CacheId, time: UnixSeconds) {
+        let greatest = self.greatest.entry(cache).or_default();
+        *greatest = time.max(*greatest);
     }
 
     /// Replaces the rules that use the caches.
@@ -127,12 +138,15 @@ impl Caches {
 
     /// Adds a rule with this window to the cache, and creates the cache if there is none.
     fn join(&mut self, id: CacheId, window: Window) {
+        let known = self.known.get(&id).copied();
         let cache = self.by_key.entry(id).or_insert_with(|| {
-            let mut memory = ReplayCache::new(UnixSeconds(0));
+            let mut memory = ReplayCache::new(known.unwrap_or_default());
             memory.raise_evicted(self.baseline.dropped());
             Cache { memory, widest: window, has_rule: true }
         });
-        cache.memory.raise_baseline(self.baseline.earlier(window));
+        if known.is_none() {
+            cache.memory.raise_baseline(self.baseline.earlier(window));
+        }
         cache.widest = cache.widest.max(window);
         cache.has_rule = true;
     }
@@ -147,27 +161,16 @@ impl Caches {
         self.failure.take()
     }
 
-    /// The greatest time that may have been accepted so far, in this boot or before it.
+    /// The greatest time that each key has accepted in this boot, as far as the journal knows.
     #[must_use]
-    pub fn high_water_mark(&self) -> UnixSeconds {
-        let greatest = self.by_key.values().map(|cache| cache.memory.high_water_mark()).max();
-        greatest.unwrap_or_default().max(self.first_floor())
-    }
-
-    /// The floor of a cache that is made now: no key accepts a knock at or before it.
-    #[must_use]
-    pub fn first_floor(&self) -> UnixSeconds {
-        let widest = self.by_key.values().map(|cache| cache.widest).max();
-        self.baseline.floor(widest.unwrap_or(Window::from_secs(0)))
-    }
-
-    /// The greatest time that was accepted in this boot, as far as the journal knows; `None`: nothing was.
-    #[must_use]
-    pub fn greatest(&self) -> Option<Greatest> {
-        let time = self.greatest?;
+    pub fn greatest(&self) -> BTreeMap<CacheId, Floor> {
         // A floor that was only raised as a precaution is no accepted knock. One below it proves nothing about the
         // knocks for which it was raised.
-        Some(Greatest { time, is_exact: time >= self.high_water_mark() })
+        let is_exact = |(id, time): (&CacheId, &UnixSeconds)| {
+            self.by_key.get(id).is_some_and(|cache| *time >= cache.memory.high_water_mark())
+        };
+        let floors = self.greatest.iter();
+        floors.map(|(id, time)| (*id, Floor { time: *time, is_exact: is_exact((id, time)) })).collect()
     }
 
     /// Accepted knocks that are still needed, oldest first.
@@ -234,9 +237,10 @@ impl Caches {
             floor: cache.memory.floor(),
             widest: cache.widest,
         });
+        let known = self.known.iter().map(|(cache, floor)| Entry::Known { cache: *cache, floor: *floor });
         let head = [self.first_entry, Entry::Dropped(self.baseline.dropped())];
         let knocks = self.accepted.iter().map(|accepted| Entry::Accepted(*accepted));
-        self.journal.replace(head.into_iter().chain(caches).chain(knocks))
+        self.journal.replace(head.into_iter().chain(known).chain(caches).chain(knocks))
     }
 }
 
@@ -265,7 +269,7 @@ impl ReplayStore for Memory<'_> {
             return false;
         }
         self.caches.accepted.push(accepted);
-        self.caches.greatest = self.caches.greatest.max(Some(id.time()));
+        self.caches.note(self.id, id.time());
         self.caches.by_key.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
     }
 }

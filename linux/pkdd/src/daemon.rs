@@ -15,6 +15,7 @@ use nix::{
     fcntl::Flock,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use pkd_core::UnixSeconds;
 use pkd_packet::Datagram;
 use pktables::Change;
 use sd_notify::NotifyState;
@@ -50,18 +51,6 @@ const RETRY: Duration = Duration::from_millis(250);
 const SLOW_TICK: Duration = Duration::from_secs(10);
 /// Reads from NFLOG before signals and requests get their turn.
 const BURST: usize = 256;
-
-/// Removes the rules and grants that a daemon left.
-///
-/// # Errors
-/// A daemon is running, or the firewall refuses.
-pub fn clear(path: &Path) -> Result<()> {
-    let (config, _) = guard::find(path)?;
-    let run = &config.gate.run;
-    run_folder::create(run)?;
-    let _lock = run_folder::lock(run)?.with_context(|| run_folder::in_use(run))?;
-    firewall::open(config.gate.firewall)?.clear(&run_folder::service_list(run))
-}
 
 /// Runs until SIGTERM or SIGINT. Rules and grants stay, so that a restart does not interrupt anything.
 ///
@@ -165,8 +154,10 @@ impl Daemon {
         let saver = Saver::start(state.clone(), floor, gate.save, on_error).with_context(|| {
             format!("cannot write {}, which protects from replays after a reboot", state.display())
         })?;
-        // A daemon that was killed may not have saved its last one.
-        saver.save(engine.caches().greatest());
+        // A daemon that was killed may not have saved its last ones.
+        for (key, floor) in engine.caches().greatest() {
+            saver.save(key, floor.time);
+        }
         let requests = control::listen(&run_folder::socket(&gate.run), move || {
             // If the stream is full, the daemon is awake already.
             let _ = io::Write::write(&mut &waker, &[1]);
@@ -317,11 +308,15 @@ impl Daemon {
         record_error(&mut self.health.firewall, result);
     }
 
-    /// Looks whether the floor is too far ahead of the clock, which may have been corrected since the start.
+    /// Looks whether a floor is too far ahead of the clock, which may have been corrected since the start.
     fn check_floor(&mut self) {
-        let widest = self.engine.config().widest();
-        let floor = self.engine.caches().first_floor().max(self.saver.first());
-        match floor::implausible(floor, now(), widest) {
+        let config = self.engine.config().clone();
+        let (caches, saver, time) = (self.engine.caches(), &self.saver, now());
+        let floors = config.users.iter().map(|(name, user)| {
+            let floor = caches.report(user.cache, time).map_or(UnixSeconds(0), |report| report.floor);
+            (name.as_str(), floor.max(saver.first(user.cache)))
+        });
+        match floor::implausible(floors, time, config.widest()) {
             None => self.health.floor = None,
             Some(problem) => record_error::<()>(&mut self.health.floor, Err(anyhow::Error::msg(problem))),
         }
@@ -418,7 +413,7 @@ impl Daemon {
         // Knocks that the kernel has already queued still count.
         self.receive()?;
         let greatest = self.engine.caches().greatest();
-        self.saver.finish(greatest).context("cannot save the floor")?;
+        self.saver.finish(&greatest).context("cannot save the floor")?;
         log("stopped; rules and grants stay");
         Ok(())
     }
@@ -440,7 +435,8 @@ fn open_caches(gate: &Gate, config: &Config) -> Result<(Caches, Option<Saved>)> 
         log(&format!("{} is damaged; knocks wait for one window", journal.display()));
     }
     let (time, widest) = (now(), config.widest());
-    let caches = Caches::open(opened, Saved::start(saved, time, widest), time, widest)
+    let start = Saved::start(saved.as_ref(), time, widest);
+    let caches = Caches::open(opened, &start, time, widest)
         .with_context(|| format!("cannot write {}", journal.display()))?;
     Ok((caches, saved))
 }

@@ -149,7 +149,7 @@ expires = '2020-01-01'
         let config = Config::parse(text, folder).unwrap();
         let journal = Journal::open(&folder.join("journal")).unwrap();
         let start = Entry::Remembered(UnixSeconds(0));
-        Engine::new(config, Caches::open(journal, start, NOW, Window::default()).unwrap()).unwrap()
+        Engine::new(config, Caches::open(journal, &[start], NOW, Window::default()).unwrap()).unwrap()
     }
 
     fn packet(tag: &str, key: &str, time: u64) -> Vec<u8> {

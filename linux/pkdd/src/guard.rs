@@ -53,6 +53,18 @@ pub fn install(path: &Path) -> Result<Guard> {
     Ok(guard)
 }
 
+/// Removes the rules and grants that a daemon left, and with them the guard.
+///
+/// # Errors
+/// A daemon is running, or the firewall refuses.
+pub fn clear(path: &Path) -> Result<()> {
+    let (config, _) = find(path)?;
+    let run = &config.gate.run;
+    run_folder::create(run)?;
+    let _lock = run_folder::lock(run)?.with_context(|| run_folder::in_use(run))?;
+    firewall::open(config.gate.firewall)?.clear(&run_folder::service_list(run))
+}
+
 /// The configuration, or what there is of it to guard with.
 ///
 /// # Errors

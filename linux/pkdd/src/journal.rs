@@ -10,7 +10,9 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, Ipv6Addr},
+    num::ParseIntError,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
@@ -40,6 +42,14 @@ impl fmt::Display for CacheId {
     }
 }
 
+impl FromStr for CacheId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u64::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes()))
+    }
+}
+
 /// An accepted knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -62,6 +72,13 @@ pub enum Entry {
     Unknown(UnixSeconds),
     /// The floor that earlier boots saved; see [`pkd_core::Baseline::with_memory`].
     Remembered(UnixSeconds),
+    /// The floor that earlier boots saved for one key, in place of that for all.
+    Known {
+        /// Which cache.
+        cache: CacheId,
+        /// Its floor.
+        floor: UnixSeconds,
+    },
     /// The greatest time that dropped caches of this boot accepted.
     Dropped(UnixSeconds),
     /// The state of a cache when the file was rewritten, without the knocks in later entries.
@@ -212,6 +229,7 @@ fn encode(entry: &Entry) -> [u8; ENTRY] {
             Entry::Cache { cache, floor, widest } => {
                 (4, widest.as_secs(), cache.0, floor.0, 0, 0, Ipv6Addr::UNSPECIFIED)
             }
+            Entry::Known { cache, floor } => (6, 0, cache.0, floor.0, 0, 0, Ipv6Addr::UNSPECIFIED),
             Entry::Accepted(Accepted { cache, id, window, source, at }) => {
                 let source = match source {
                     IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -267,6 +285,7 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
             source: Ipv6Addr::from(*source).to_canonical(),
             at: Uptime(u64::from_ne_bytes(*at)),
         }),
+        6 => Entry::Known { cache: CacheId(*cache), floor: time },
         _ => return None,
     })
 }
@@ -295,6 +314,7 @@ mod tests {
         vec![
             Entry::Unknown(UnixSeconds(1)),
             Entry::Remembered(UnixSeconds(u64::MAX)),
+            Entry::Known { cache: CacheId([8; 8]), floor: UnixSeconds(2) },
             Entry::Dropped(UnixSeconds(3)),
             Entry::Cache { cache: CacheId([9; 8]), floor: UnixSeconds(4), widest: Window::from_secs(5) },
             accepted(6, "192.0.2.7"),
@@ -310,7 +330,7 @@ mod tests {
         for entry in some() {
             opened.journal.write(&entry).unwrap();
         }
-        assert_eq!(opened.journal.len(), 6);
+        assert_eq!(opened.journal.len(), 7);
         (folder, path)
     }
 
@@ -320,7 +340,7 @@ mod tests {
         let mut opened = Journal::open(&path).unwrap();
         assert_eq!((opened.entries, opened.damaged), (some(), false));
         opened.journal.write(&accepted(8, "::1")).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().entries.len(), 7);
+        assert_eq!(Journal::open(&path).unwrap().entries.len(), 8);
         opened.journal.replace([accepted(9, "::1")]).unwrap();
         opened.journal.write(&accepted(10, "::1")).unwrap();
         assert_eq!(Journal::open(&path).unwrap().entries, [accepted(9, "::1"), accepted(10, "::1")]);
@@ -338,9 +358,9 @@ mod tests {
         type Change = fn(&mut Vec<u8>);
         // change to the bytes, entries left, whether it counts as damage
         let table: [(Change, usize, bool); 5] = [
-            (|bytes| bytes.truncate(bytes.len() - 1), 5, false),
-            (|bytes| bytes.extend([0; 30]), 6, false),
-            (|bytes| bytes.extend([0; 64]), 6, true),
+            (|bytes| bytes.truncate(bytes.len() - 1), 6, false),
+            (|bytes| bytes.extend([0; 30]), 7, false),
+            (|bytes| bytes.extend([0; 64]), 7, true),
             (|bytes| bytes[64 + 64 + 20] ^= 1, 1, true),
             (|bytes| bytes[64] ^= 4, 0, true),
         ];
@@ -375,7 +395,7 @@ mod tests {
             let mut journal = Journal::open(Path::new(&path)).unwrap().journal;
             let error = journal.write(&accepted(8, "::1")).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-            assert_eq!(journal.len(), 6);
+            assert_eq!(journal.len(), 7);
             return;
         }
         let (_folder, path) = written();
@@ -402,6 +422,6 @@ mod tests {
         journal.write_to_for_tests(Path::new("/dev/full"));
         // set_len fails on /dev/full, so the error is that of the write or of the truncation.
         assert!(journal.write(&accepted(8, "::1")).is_err());
-        assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (6, some()));
+        assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (7, some()));
     }
 }

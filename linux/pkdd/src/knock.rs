@@ -27,7 +27,9 @@ pub(crate) fn handle(
     match engine.handle(now(), datagram) {
         Decision::Accept { user, services } => {
             let result = grant(firewall, &user, &services, datagram.source);
-            saver.save(engine.caches().greatest());
+            if let Some(accepted) = engine.caches().accepted().last() {
+                saver.save(accepted.cache, accepted.id.time());
+            }
             record_error(&mut health.firewall, result);
         }
         Decision::Ignore(reason) => {

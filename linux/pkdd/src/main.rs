@@ -174,7 +174,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Replay { file } => {
             pkdd::replay::replay(source::read(&config)?, &file, &mut io::stdout().lock())
         }
-        Command::Clear => daemon::clear(&config),
+        Command::Clear => guard::clear(&config),
         Command::Reload => {
             let answer = ask(&config, Query::Reload)?;
             if answer != control::RELOADED {

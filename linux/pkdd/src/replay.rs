@@ -14,8 +14,7 @@ use crate::{
     caches::Caches,
     config::Config,
     engine::{Decision, Engine},
-    floor::Saved,
-    journal::Journal,
+    journal::{Entry, Journal},
 };
 
 /// Prints a line for each UDP datagram with the length of a knock, and a summary. The clock is that of the capture, and
@@ -39,10 +38,9 @@ pub fn replay_from(
     source: impl io::Read + Send,
     out: &mut impl Write,
 ) -> Result<()> {
-    let saved = Saved { floor: UnixSeconds(0), clean: true };
-    let widest = config.widest();
-    let start = Saved::start(Some(saved), UnixSeconds(0), widest);
-    let caches = Caches::open(Journal::null()?, start, UnixSeconds(0), widest)?;
+    // Nothing was accepted before.
+    let start = [Entry::Remembered(UnixSeconds(0))];
+    let caches = Caches::open(Journal::null()?, &start, UnixSeconds(0), config.widest())?;
     let port = config.gate.port;
     let mut engine = Engine::new(config, caches)?;
     let mut datagrams = 0_u64;

@@ -294,7 +294,7 @@ services = ['ssh']
         let config = Config::parse(CONFIG, Path::new("/")).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal")).unwrap();
-        let mut caches = Caches::open(journal, Entry::Unknown(NOW), NOW, config.widest()).unwrap();
+        let mut caches = Caches::open(journal, &[Entry::Unknown(NOW)], NOW, config.widest()).unwrap();
         caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window()))).unwrap();
         let mut counters = Counters::default();
         for (number, verdict) in (1..).zip(Verdict::ALL) {

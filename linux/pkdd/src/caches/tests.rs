@@ -12,7 +12,7 @@ fn id(name: &str) -> CacheId {
 }
 
 fn open(path: &Path, start: Entry) -> Caches {
-    let mut caches = Caches::open(Journal::open(path).unwrap(), start, NOW, WINDOW).unwrap();
+    let mut caches = Caches::open(Journal::open(path).unwrap(), &[start], NOW, WINDOW).unwrap();
     caches.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
     caches
 }
@@ -36,7 +36,12 @@ fn accepted_knocks_are_refused_by_the_next_process() {
         caches = open(&path, Entry::Unknown(NOW));
         assert!(!record(&mut caches, "one", 1_001, 1), "restart {restart}");
         assert!(record(&mut caches, "one", 1_001, 2 + restart), "restart {restart}");
-        assert_eq!(caches.high_water_mark(), UnixSeconds(1_001), "restart {restart}");
+        let greatest = Floor { time: UnixSeconds(1_001), is_exact: true };
+        assert_eq!(
+            caches.greatest(),
+            [(id("one"), greatest), (id("two"), greatest)].into(),
+            "restart {restart}"
+        );
     }
     assert_eq!(caches.accepted().len(), 5);
 }
@@ -204,37 +209,75 @@ fn a_knock_at_the_floor_is_forgotten_unless_its_grant_is_in_use() {
 }
 
 #[test]
-fn the_greatest_accepted_time_is_exact_above_all_floors_only() {
+fn the_greatest_accepted_time_is_exact_above_the_floor_of_its_key_only() {
     let (wide, exact, inexact) = (Window::from_secs(100), true, false);
-    // start, times that are accepted, the greatest and whether it is exact
+    // start, key, times that are accepted, the greatest and whether it is exact
     let table = [
-        (FIRST, vec![], None),
-        (FIRST, vec![1_001], Some((1_001, exact))),
-        (FIRST, vec![1_005, 1_001], Some((1_005, exact))),
+        (FIRST, "one", vec![], None),
+        (FIRST, "one", vec![1_001], Some((1_001, exact))),
+        (FIRST, "one", vec![1_005, 1_001], Some((1_005, exact))),
         // A start alone is no accepted knock, whatever the clock.
-        (Entry::Remembered(UnixSeconds(u64::MAX)), vec![], None),
-        (Entry::Unknown(NOW), vec![], None),
-        // Something up to 1,100 may have been accepted before, with the wide window.
-        (Entry::Unknown(NOW), vec![1_011], Some((1_011, inexact))),
-        (Entry::Unknown(NOW), vec![1_011, 1_100], Some((1_100, exact))),
+        (Entry::Remembered(UnixSeconds(u64::MAX)), "one", vec![], None),
+        (Entry::Unknown(NOW), "one", vec![], None),
+        // What may have been accepted before with the wide window was so with another key.
+        (Entry::Unknown(NOW), "one", vec![1_011], Some((1_011, exact))),
+        (Entry::Unknown(NOW), "wide", vec![1_101], Some((1_101, exact))),
+        // A knock that raised nothing: its rule got the wide window later.
+        (FIRST, "later", vec![1_050], Some((1_050, exact))),
+        (Entry::Unknown(NOW), "later", vec![1_050], Some((1_050, inexact))),
     ];
     let folder = tempfile::tempdir().unwrap();
-    for (row, (start, times, expected)) in table.into_iter().enumerate() {
+    for (row, (start, key, times, expected)) in table.into_iter().enumerate() {
         let path = folder.path().join(format!("journal-{row}"));
-        let rules = [(id("one"), WINDOW), (id("wide"), wide)];
+        let rules = |later| [(id("one"), WINDOW), (id("wide"), wide), (id("later"), later)];
         let mut caches = open(&path, start);
-        caches.take_rules(rules).unwrap();
+        caches.take_rules(rules(WINDOW)).unwrap();
         for time in times {
-            assert!(record(&mut caches, "one", time, 1), "row {row}: {time}");
+            assert!(record(&mut caches, key, time, 1), "row {row}: {time}");
         }
+        caches.take_rules(rules(wide)).unwrap();
         for process in 0..2 {
-            let found = caches.greatest().map(|greatest| (greatest.time.0, greatest.is_exact));
-            assert_eq!(found, expected, "row {row}, process {process}");
+            let found =
+                caches.greatest().into_iter().map(|(key, floor)| (key, (floor.time.0, floor.is_exact)));
+            let expected = expected.map(|expected| (id(key), expected));
+            assert_eq!(
+                found.collect::<Vec<_>>(),
+                expected.into_iter().collect::<Vec<_>>(),
+                "row {row}, {process}"
+            );
             drop(caches);
             caches = open(&path, FIRST);
-            caches.take_rules(rules).unwrap();
+            caches.take_rules(rules(wide)).unwrap();
         }
     }
+}
+
+#[test]
+fn a_saved_floor_delays_its_own_key_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let far = UnixSeconds(2_000_000);
+    let starts = [
+        Entry::Remembered(UnixSeconds(900)),
+        Entry::Known { cache: id("one"), floor: far },
+        Entry::Known { cache: id("two"), floor: UnixSeconds(800) },
+    ];
+    let open = || Caches::open(Journal::open(&path).unwrap(), &starts, NOW, WINDOW).unwrap();
+    let mut caches = open();
+    // The second process finds the cache of the first key. Those of the others were dropped, and raise the floor of both.
+    for (process, firsts) in [[far.0 + 1, 801, 901], [far.0 + 1, 902, 902]].into_iter().enumerate() {
+        caches.take_rules(["one", "two", "new"].map(|name| (id(name), WINDOW))).unwrap();
+        for (name, first) in ["one", "two", "new"].into_iter().zip(firsts) {
+            assert!(!record(&mut caches, name, first - 1, process as u64), "{name}, process {process}");
+            assert!(record(&mut caches, name, first, process as u64), "{name}, process {process}");
+        }
+        caches.take_rules([]).unwrap();
+        caches.compact(UnixSeconds(1_500), |_| false).unwrap();
+        drop(caches);
+        caches = open();
+    }
+    caches.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
+    assert!(!record(&mut caches, "one", far.0, 99) && !record(&mut caches, "two", 801, 99));
 }
 
 #[test]
@@ -248,7 +291,8 @@ fn after_a_damaged_journal_the_greatest_time_is_exact_only_above_what_may_be_los
     bytes.extend([1; 64]);
     std::fs::write(&path, bytes).unwrap();
     let mut caches = open(&path, FIRST);
-    assert_eq!(caches.greatest(), Some(Greatest { time: UnixSeconds(1_001), is_exact: false }));
+    let floor = |time, is_exact| [(id("one"), Floor { time: UnixSeconds(time), is_exact })].into();
+    assert_eq!(caches.greatest(), floor(1_001, false));
     assert!(record(&mut caches, "one", 1_011, 1));
-    assert_eq!(caches.greatest(), Some(Greatest { time: UnixSeconds(1_011), is_exact: true }));
+    assert_eq!(caches.greatest(), floor(1_011, true));
 }

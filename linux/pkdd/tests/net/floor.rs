@@ -4,12 +4,12 @@ use std::{fs, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use pkd_core::UnixSeconds;
+use pkd_core::{Key, Tag, UnixSeconds};
 use pkd_netns::{
     network::{Family, net_test, ssh_server},
     process::{shell, wait},
 };
-use pkdd::journal::{Entry, Journal};
+use pkdd::journal::{CacheId, Entry, Journal};
 
 use crate::gateway::{Gateway, KEY, TAG, now, payload};
 
@@ -23,6 +23,12 @@ fn reboot(gateway: &Gateway<'_>) -> Result<()> {
         fs::remove_dir_all(gateway.path("run"))?;
     }
     Ok(())
+}
+
+/// The file after an orderly end, when only the key of the tests has accepted something.
+fn after(time: u64, other: &str) -> Result<String> {
+    let key = CacheId::of(Tag::parse(TAG)?, &Key::parse(KEY)?);
+    Ok(format!("{time}\nclean\nother 0 {other}\nkey {key} {time} exact\nend\n"))
 }
 
 net_test!(a_start_and_a_stop_without_a_knock_change_no_floor, |network| {
@@ -66,7 +72,7 @@ net_test!(an_accepted_knock_is_the_floor_after_an_orderly_end, |network| {
     gateway.expect("accept", Family::V4, &knock)?;
     ensure!(gateway.stop(Signal::SIGTERM)?);
     let found = fs::read_to_string(&floor)?;
-    ensure!(found == format!("{time}\nclean\n"), "{found:?}");
+    ensure!(found == after(time, "exact")?, "{found:?}");
     // Restarts and reboots without a knock keep it. No start waits for more than it takes to pass the knock's time.
     for round in 0..3 {
         if round > 0 {
@@ -76,7 +82,7 @@ net_test!(an_accepted_knock_is_the_floor_after_an_orderly_end, |network| {
         gateway.expect("replay", Family::V4, &knock)?;
         ensure!(gateway.stop(Signal::SIGTERM)?);
         let found = fs::read_to_string(&floor)?;
-        ensure!(found == format!("{time}\nclean\n"), "round {round}: {found:?}");
+        ensure!(found == after(time, "exact")?, "round {round}: {found:?}");
     }
     reboot(&gateway)?;
     gateway.start()?;
@@ -145,8 +151,39 @@ net_test!(a_floor_of_a_wrong_clock_is_reported_and_reset_floor_lets_knocks_in_af
         gateway.is_open(Family::V4)?;
         ensure!(gateway.stop(Signal::SIGTERM)?);
         let found = fs::read_to_string(&floor)?;
-        ensure!(found == format!("{}\nclean\n", until + 1), "{found:?}");
+        ensure!(found == after(until + 1, "inexact")?, "{found:?}");
         gateway.run(&["clear"])?;
+    }
+    Ok(())
+});
+
+net_test!(a_key_whose_holder_sends_the_greatest_time_locks_out_no_other_key, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    let _server = ssh_server(22, gateway.folder.path())?;
+    let users = format!(
+        "{}[user.far]\ntag = 'FARA'\nkey = 'any time'\nwindow = 0\nservices = ['ssh']\n",
+        crate::gateway::USERS
+    );
+    gateway.configure(&users)?;
+    gateway.start()?;
+    gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, 1)?)?;
+    gateway.expect("accept", Family::V4, &payload("any time", "FARA", u64::MAX, 1)?)?;
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        gateway.stop(signal)?;
+        reboot(&gateway)?;
+        gateway.start()?;
+        let status = gateway.status()?;
+        let trouble = status["trouble"].as_str().context("no trouble")?;
+        ensure!(trouble.contains("(of far)") && trouble.contains("pkdd reset-floor"), "{trouble}");
+        // After the kill, what was accepted in the last second may be unknown.
+        let until = status["users"].as_array().context("no users")?;
+        let until = until.iter().find(|user| user["name"] == "me").context("no user")?;
+        let until = until["floor"].as_u64().context("no floor")?;
+        ensure!(until <= now()? + 10, "{status}");
+        wait("the window's end", now, |now| *now > until)?;
+        gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?.max(until + 1), 2)?)?;
+        gateway.is_open(Family::V4)?;
+        gateway.expect("replay", Family::V4, &payload("any time", "FARA", u64::MAX, 2)?)?;
     }
     Ok(())
 });
