@@ -1,9 +1,10 @@
-//! Random disturbances, while a stranger tries to connect all the time: flushes, restores, reloads, kills, restarts and
-//! errors in the configuration. The order follows from a seed.
+//! Random disturbances, while a stranger tries to connect all the time: flushes, restores, reloads, kills, restarts, steps of
+//! the clock and errors in the configuration. The stranger has captured knocks, and sends them again after each. The order
+//! follows from a seed.
 //!
 //! `PKD_CHAOS` is the number of disturbances (the full tests use 1,000), `PKD_CHAOS_SEED` another seed.
 
-use std::{env, time::Duration};
+use std::{env, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -13,13 +14,22 @@ use pkd_netns::{
     stranger::Stranger,
 };
 
-use crate::gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload};
+use crate::{
+    clock::Clock,
+    gateway::{Gateway, KEY, PORT, TAG, USERS, iptables_legacy, now, payload},
+};
 
 /// Disturbances if `PKD_CHAOS` does not say otherwise.
 const FEW: u64 = 40;
 
 /// The time between two tries of each kind: two address families.
 const PACE: Duration = Duration::from_millis(20);
+
+/// Seconds by which the daemon's clock is ahead: about the times of the captured knocks, and far away from them.
+const STEPS: [i64; 8] = [0, -3, 4, -60, 700, -86_400, 86_400, 315_360_000];
+
+/// Captured knocks: seconds by which their times are ahead of the clock.
+const CAPTURED: [u64; 3] = [0, 4, 9];
 
 /// Numbers that follow from a seed (xorshift).
 struct Random(u64);
@@ -75,7 +85,7 @@ fn commands(back_end: &str, kind: &str) -> Vec<String> {
 }
 
 fn disturb(gateway: &mut Gateway<'_>, random: &mut Random, commands: &[String]) -> Result<String> {
-    let what = random.below(10);
+    let what = random.below(12);
     Ok(match what {
         0 => {
             gateway.stop(Signal::SIGKILL)?;
@@ -102,6 +112,11 @@ fn disturb(gateway: &mut Gateway<'_>, random: &mut Random, commands: &[String]) 
             gateway.signal(Signal::SIGUSR1)?;
             "a request to restore".to_owned()
         }
+        5 | 6 => {
+            let ahead = STEPS.get(random.below(STEPS.len())).copied().unwrap_or_default();
+            gateway.clock.as_ref().context("no clock")?.set(ahead)?;
+            format!("the clock {ahead} s ahead")
+        }
         _ => {
             let command = commands.get(random.below(commands.len())).cloned().unwrap_or_default();
             // Some of them fail, as what they would remove is gone already.
@@ -118,25 +133,44 @@ fn chaos(network: &Network, back_end: &'static str, kind: &str) -> Result<()> {
     if kind == "legacy" {
         iptables_legacy(&mut gateway)?;
     }
+    gateway.clock = Some(Clock::new(gateway.path("clock"))?);
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
+    let (begin, mut captured) = (now()?, Vec::new());
+    for (nonce, ahead) in (100..).zip(CAPTURED) {
+        let knock = payload(KEY, TAG, begin + ahead, nonce)?;
+        gateway.expect("accept", Family::V4, &knock)?;
+        captured.push(knock);
+    }
     let commands = commands(back_end, kind);
     let stranger = Stranger::start_with(&[22], PACE)?;
     let mut done = Vec::new();
     for _ in 0..rounds {
         done.push(disturb(&mut gateway, &mut random, &commands)?);
+        for family in Family::BOTH {
+            for knock in &captured {
+                network.send(family.other(), SocketAddr::new(family.gateway(), PORT), knock)?;
+            }
+        }
         // At least ten tries during and after each of them.
         stranger.more(10)?;
         let let_in = stranger.let_in();
         let recent: Vec<&String> = done.iter().rev().take(3).collect();
         ensure!(let_in.is_empty(), "seed {seed}: a stranger was let in after {recent:?}: {let_in:?}");
     }
-    // Afterwards a knock opens the port as ever.
     gateway.configure(USERS)?;
     ensure!(gateway.reload()?);
+    // What was captured is still known when its time seems to have come again.
+    let clock = gateway.clock.as_ref().context("no clock")?;
+    clock.set(i64::try_from(begin)? - i64::try_from(now()?)?)?;
+    for knock in &captured {
+        gateway.expect("replay", Family::V4, knock)?;
+    }
+    // A knock opens the port as ever.
+    clock.set(0)?;
     wait("no trouble", || Ok(gateway.status()?["trouble"] == ""), |fine| *fine)?;
+    gateway.is_closed(Family::V6)?;
     for (nonce, family) in (1..).zip(Family::BOTH) {
-        gateway.is_closed(family)?;
         gateway.expect("accept", family, &payload(KEY, TAG, now()? + 5, nonce)?)?;
         gateway.is_open(family)?;
     }

@@ -25,6 +25,8 @@ use pkd_netns::{
     process::{Running, wait},
 };
 
+use crate::clock::Clock;
+
 pub(crate) const KEY: &str = "open sesame, please";
 pub(crate) const TAG: &str = "SSHK";
 pub(crate) const PORT: u16 = 40_000;
@@ -46,6 +48,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) firewall: &'static str,
     /// The daemon's `PATH`; `None`: that of the test.
     pub(crate) programs: Option<String>,
+    /// The daemon's clock; `None`: that of the test.
+    pub(crate) clock: Option<Clock>,
     daemon: Option<Daemon>,
 }
 
@@ -57,7 +61,8 @@ struct Daemon {
 impl<'a> Gateway<'a> {
     /// A gateway that has never accepted a knock. The daemon is not running yet.
     pub(crate) fn new(network: &'a Network, firewall: &'static str) -> Result<Self> {
-        let gateway = Self { network, folder: folder()?, firewall, programs: None, daemon: None };
+        let gateway =
+            Self { network, folder: folder()?, firewall, programs: None, clock: None, daemon: None };
         fs::create_dir_all(gateway.path("state"))?;
         fs::write(gateway.path("state/floor"), "0\nclean\n")?;
         fs::write(gateway.path("me.key"), format!("{KEY}\n"))?;
@@ -95,6 +100,7 @@ impl<'a> Gateway<'a> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pkdd"));
         command.arg("--config").arg(self.path(config)).args(words).stdin(Stdio::null());
         command.envs(self.programs.iter().map(|path| ("PATH", path)));
+        command.envs(self.clock.iter().flat_map(Clock::environment));
         command
     }
 

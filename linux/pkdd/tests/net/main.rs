@@ -2,6 +2,7 @@
 //! machine's kernel, `nft` and `iptables`, the real `knock`, and a real SSH server. They do not need root.
 
 mod chaos;
+mod clock;
 mod closed;
 mod events;
 mod faults;
