@@ -2,6 +2,9 @@
 //! are installed.
 //! Prints `row: WHAT | MEDIAN | LEAST, MOST`, and points of a plot. Everything happens in network namespaces, bounded in count and time.
 
+#[path = "../tests/net/clock.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod clock;
 #[path = "../tests/net/gateway.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod gateway;

@@ -5,10 +5,11 @@ use anyhow::{Context, Result};
 use super::{plot, printed};
 use crate::{row::Row, run, toolchain};
 
-/// How long a knock takes to open, and knock to knock, in networks of their own; and how many honest knocks get through a
-/// flood, as a plot.
+/// How long a knock takes to open, and knock to knock, in networks of their own; how many honest knocks get through a flood,
+/// as a plot; and what strangers get while others change the firewall.
 pub(super) fn rows() -> Result<Vec<Row>> {
     let mut rows = knocks()?;
+    rows.extend(disturbances()?);
     run::progress("getting in, in namespaces");
     let mut cargo = run::command(env!("CARGO"));
     cargo.args(["bench", "--quiet", "--locked", "--package", "host-knock", "--bench", "knock_latency"]);
@@ -25,6 +26,16 @@ fn knocks() -> Result<Vec<Row>> {
         pieces.into_iter().partition(|pieces| pieces.first().is_some_and(|first| first == "flood"));
     plot::flood(&points)?;
     in_namespaces(rows)
+}
+
+/// How long the rules are away after a flush, and whether a stranger gets in during random disturbances.
+fn disturbances() -> Result<Vec<Row>> {
+    run::progress("flushes, and 1,000 random disturbances of each firewall");
+    let mut cargo = run::command(env!("CARGO"));
+    cargo.args(["test", "--quiet", "--locked", "--package", "pkdd", "--test", "net", "--", "--nocapture"]);
+    cargo.args(["rules_that_were_flushed", "chaos::"]).current_dir(toolchain::root());
+    cargo.env("PKD_FLUSHES", "200").env("PKD_CHAOS", "1000");
+    in_namespaces(printed(&mut cargo).context("the disturbances of pkdd")?)
 }
 
 fn in_namespaces(rows: Vec<Vec<String>>) -> Result<Vec<Row>> {

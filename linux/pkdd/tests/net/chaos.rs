@@ -133,7 +133,7 @@ fn chaos(network: &Network, back_end: &'static str, kind: &str) -> Result<()> {
     if kind == "legacy" {
         iptables_legacy(&mut gateway)?;
     }
-    gateway.clock = Some(Clock::new(gateway.path("clock"))?);
+    gateway.clock = Some(Clock::new(&gateway.path("clock"))?);
     let _server = ssh_server(22, gateway.folder.path())?;
     gateway.start()?;
     let (begin, mut captured) = (now()?, Vec::new());
@@ -175,8 +175,14 @@ fn chaos(network: &Network, back_end: &'static str, kind: &str) -> Result<()> {
         gateway.is_open(family)?;
     }
     let tries = stranger.finish()?;
+    let firewall = match (back_end, kind) {
+        ("nft", _) => "nftables",
+        (_, "nft") => "iptables-nft",
+        _ => "iptables-legacy",
+    };
     println!(
-        "row: {back_end} {kind}: 0 of {tries} connections of a stranger during {rounds} disturbances, seed {seed}"
+        "\nrow: connections that a stranger gets during random disturbances, {firewall} | 0 of {tries} | {rounds} \
+         disturbances, seed {seed}"
     );
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! A clock that can be set, for the daemon alone.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -12,8 +16,8 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// A clock that is right, with its files in this folder.
-    pub(crate) fn new(folder: PathBuf) -> Result<Self> {
-        fs::create_dir(&folder)?;
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        fs::create_dir(folder)?;
         let (library, file) = (folder.join("clock.so"), folder.join("ahead"));
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"]).arg(&library);
