@@ -1,9 +1,13 @@
 //! The floor: knocks whose time is at or below it are ignored. The kernel module or pkdd keeps it while the router runs.
 //! A copy on flash survives reboots, so that recorded knocks cannot be replayed after the clock was set back.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
 use pkd_core::UnixSeconds;
 
 use super::{
@@ -11,7 +15,7 @@ use super::{
     paths::Paths,
     router::{Mode, Router},
 };
-use crate::date;
+use crate::{date, run_folder};
 
 /// Least seconds between two writes to flash while the router runs.
 const SAVE_INTERVAL: u64 = 3_600;
@@ -54,6 +58,13 @@ pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Resu
 /// Saves the floor of the kernel module if it has risen. `is_due`: only if the last write is long ago.
 pub(crate) fn save(paths: &Paths, if_due: bool) -> Result<()> {
     let Ok(report) = fs::read_to_string(paths.module()) else { return Ok(()) };
+    // Of two processes, the one that has read the smaller floor must not write last.
+    run_folder::create(&paths.run(""))?;
+    let lock = paths.run("save.lock");
+    let file = File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+    let _lock = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("cannot lock {}", lock.display()))?;
     let Some(floor) = kept(&report).filter(|floor| *floor > saved(paths)) else { return Ok(()) };
     let last = fs::read_to_string(paths.run("saved")).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let uptime = uptime(&paths.uptime())?;

@@ -4,8 +4,10 @@
 //! The configuration arrives on standard input, as `uci export` prints the packages `pkd` and `firewall`.
 
 mod client;
+mod drop_in;
 mod files;
 mod floor;
+mod iptables;
 mod module;
 mod paths;
 mod render;
@@ -47,6 +49,13 @@ pub enum Command {
         /// The folder, which exists.
         folder: PathBuf,
     },
+    /// Has firewall4's chain of a zone include the gate's jump, and no other. Prints `changed` unless it is so already.
+    DropIn {
+        /// The zone, or `any`.
+        zone: String,
+    },
+    /// Prints the script for `iptables-restore` that installs the rendered rules.
+    Iptables,
     /// Prints the gate's status.
     Status {
         /// Whether to print JSON.
@@ -85,6 +94,8 @@ impl Command {
             ["check"] => Self::Check { json: false },
             ["check", "--json"] => Self::Check { json: true },
             ["render", folder] => Self::Render { folder: folder.into() },
+            ["drop-in", zone] => Self::DropIn { zone: (*zone).to_owned() },
+            ["iptables"] => Self::Iptables,
             ["status"] => Self::Status { json: false },
             ["status", "--json"] => Self::Status { json: true },
             ["client", user] => Self::Client { user: (*user).to_owned(), host: "ROUTER".to_owned() },
@@ -97,9 +108,7 @@ impl Command {
             ["save-floor", "--if-due"] => Self::SaveFloor { if_due: true },
             _ => {
                 return Err(
-                    "openwrt is for the service pkd: expected check, render, status, client, expired or \
-                            time-known"
-                        .to_owned(),
+                    "openwrt is for the scripts of OpenWrt's package pkd: run pkd help there".to_owned()
                 );
             }
         })
@@ -133,6 +142,16 @@ impl Command {
                 Err(error) => json!({ "ok": false, "error": error.located() }).to_string(),
             } + "\n"),
             Self::Render { folder } => render(&input()?, &folder, &paths),
+            Self::DropIn { zone } => {
+                let changed = drop_in::install(&paths, &zone)?;
+                Ok(if changed { "changed\n".to_owned() } else { String::new() })
+            }
+            Self::Iptables => {
+                let file = paths.active("iptables");
+                let rules = fs::read_to_string(&file);
+                let rules = rules.with_context(|| format!("cannot read {}", file.display()))?;
+                Ok(iptables::script(&active(&paths)?, &rules, &input()?))
+            }
             Self::Status { json } => status::print(&input()?, &paths, json),
             Self::Client { user, host } => {
                 let router = check(&input()?, &paths)?;

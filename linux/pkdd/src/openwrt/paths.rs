@@ -41,6 +41,11 @@ impl Paths {
         self.0.join("var/run/pkd").join(name)
     }
 
+    /// The folders of what firewall4 includes at the start of its chains.
+    pub(crate) fn drop_ins(&self) -> PathBuf {
+        self.0.join("usr/share/nftables.d/chain-pre")
+    }
+
     /// What the kernel module reports.
     pub(crate) fn module(&self) -> PathBuf {
         self.0.join("proc/net/xt_pkd")

@@ -174,10 +174,8 @@ impl Router {
 
     /// What the service's scripts need to know, for the shell to read. No value needs quotes.
     pub(crate) fn variables(&self) -> String {
-        let gate = &self.config.gate;
-        let port = gate.port.map_or("any".to_owned(), |port| port.to_string());
         format!(
-            "pkd_enabled={}\npkd_mode={}\npkd_port={port}\npkd_zone={}\n",
+            "pkd_enabled={}\npkd_mode={}\npkd_zone={}\n",
             u8::from(self.enabled),
             self.mode.word(),
             self.zone.as_deref().unwrap_or("any"),

@@ -74,10 +74,7 @@ fn a_configuration_with_an_error_makes_nothing() {
 fn a_disabled_gate_makes_no_key_and_no_rules() {
     let files = Files::new();
     assert_eq!(files.apply(&GOOD.replacen("enabled '1'", "enabled '0'", 1)), "");
-    assert_eq!(
-        files.read("var/run/pkd/active/variables"),
-        "pkd_enabled=0\npkd_mode=match\npkd_port=any\npkd_zone=wan\n"
-    );
+    assert_eq!(files.read("var/run/pkd/active/variables"), "pkd_enabled=0\npkd_mode=match\npkd_zone=wan\n");
     assert!(!files.folder.path().join("etc").exists() && !files.paths.active("fw4").exists());
 }
 
@@ -381,7 +378,7 @@ fn an_unknown_command_is_a_usage_error() {
         assert!(
             Command::parse(words)
                 .unwrap_err()
-                .starts_with("openwrt is for the service pkd: expected check, ")
+                .starts_with("openwrt is for the scripts of OpenWrt's package pkd")
         );
     }
 }

@@ -3,7 +3,6 @@
 # Has firewall4 include the sets and chains that pkdd has rendered.
 
 PKD_FW4=/var/run/pkd/fw4
-PKD_DROP_INS=/usr/share/nftables.d
 
 pkd_fw4_runs() {
 	[ -e /var/run/fw4.state ]
@@ -18,8 +17,9 @@ pkd_check_fw4() {
 
 # pkd_install_fw4 FOLDER: has firewall4 load the rendered files. If it cannot, restores the previous ones.
 pkd_install_fw4() {
-	pkd_install_drop_in
-	if pkd_is_loaded && cmp -s "$1/fw4/table-pkd.nft" $PKD_FW4/table-pkd.nft && [ -z "$pkd_zone_changed" ]; then
+	local zone
+	zone=$(umask 022 && $PKDD openwrt drop-in "$pkd_zone" 2>&1) || pkd_fail "${zone#pkdd: }"
+	if [ -z "$zone" ] && pkd_is_loaded && cmp -s "$1/fw4/table-pkd.nft" $PKD_FW4/table-pkd.nft; then
 		return
 	fi
 	pkd_swap_fw4 "$1/fw4" $PKD_FW4.old
@@ -32,25 +32,6 @@ pkd_install_fw4() {
 	pkd_remove_iptables
 	fw4 -q reload || pkd_fail "fw4 reload failed"
 	pkd_remove_stale
-}
-
-# Makes firewall4's input chain of the zone include our jump. Flash is written only when the zone changes.
-pkd_install_drop_in() {
-	local wanted=$PKD_DROP_INS/chain-pre/input_$pkd_zone/20-pkd.nft text="include \"$PKD_FW4/chain-*.nft\""
-	[ "$pkd_zone" != any ] || wanted=$PKD_DROP_INS/chain-pre/input/20-pkd.nft
-	pkd_remove_drop_ins "$wanted"
-	pkd_zone_changed=
-	[ "$(cat "$wanted" 2> /dev/null)" = "$text" ] && return
-	pkd_zone_changed=1
-	(umask 022 && mkdir -p "${wanted%/*}" && echo "$text" > "$wanted") || pkd_fail "cannot write $wanted"
-}
-
-# pkd_remove_drop_ins [KEPT]
-pkd_remove_drop_ins() {
-	local file
-	find $PKD_DROP_INS/chain-pre -name 20-pkd.nft 2> /dev/null | while read -r file; do
-		[ "$file" = "$1" ] || { rm -f "$file" && rmdir "${file%/*}" 2> /dev/null; }
-	done
 }
 
 # pkd_swap_fw4 NEW OLD: moves the files that firewall4 reads to OLD, and NEW, if it exists, into their place.
@@ -79,7 +60,8 @@ pkd_remove_stale() {
 }
 
 pkd_remove_fw4() {
-	pkd_remove_drop_ins
+	rm -f /usr/share/nftables.d/chain-pre/*/20-pkd.nft
+	rmdir /usr/share/nftables.d/chain-pre/* 2> /dev/null
 	[ -e "$PKD_FW4" ] || return 0
 	rm -rf "$PKD_FW4"
 	pkd_fw4_runs || return 0

@@ -27,29 +27,17 @@ pkd_check_iptables() {
 	done
 }
 
-# pkd_jumps COMMAND: prints the rules that jump to our chain, as -A lines.
-pkd_jumps() {
-	"$1" -t mangle -S INPUT 2> /dev/null | grep -- ' -j pkd$'
-}
-
 # Installs the rendered rules, each address family in one transaction.
 pkd_install_iptables() {
-	local command jump old output
-	jump="-A INPUT -p udp -j pkd"
-	[ "$pkd_port" = any ] || jump="-A INPUT -p udp -m udp --dport $pkd_port -j pkd"
+	local command rules output
 	for command in $(pkd_iptables); do
-		old=$(pkd_jumps "$command")
-		output=$({
-			sed '/^COMMIT/d' "$PKD_RUN/active/iptables"
-			if [ "$old" != "$jump" ]; then
-				[ -z "$old" ] || printf '%s\n' "$old" | sed 's/^-A/-D/'
-				printf '%s\n' "$jump"
-			fi
-			echo COMMIT
-		} | "$command-restore" --noflush 2>&1) || pkd_fail "$command rejected the rules: $(pkd_first_line "$output")"
+		rules=$("$command" -t mangle -S INPUT 2> /dev/null | $PKDD openwrt iptables 2>&1) || pkd_fail "${rules#pkdd: }"
+		output=$(printf '%s\n' "$rules" | "$command-restore" --noflush 2>&1) ||
+			pkd_fail "$command rejected the rules: $(pkd_first_line "$output")"
 	done
 }
 
+# Works without pkdd, so that the gate closes whatever is installed.
 pkd_remove_iptables() {
 	local command
 	for command in $(pkd_iptables); do
@@ -58,7 +46,7 @@ pkd_remove_iptables() {
 		{
 			echo "*mangle"
 			echo ":pkd - [0:0]"
-			pkd_jumps "$command" | sed 's/^-A/-D/'
+			"$command" -t mangle -S INPUT | sed -n '/ -j pkd$/s/^-A/-D/p'
 			echo "-X pkd"
 			echo COMMIT
 		} | "$command-restore" --noflush || pkd_fail "$command cannot remove the rules"
