@@ -7,7 +7,7 @@ const path = require('node:path');
 const { test } = require('node:test');
 
 const { CONFIG, STATUS, useBrowser, withPage } = require('./browser.js');
-const { template } = require('./pot.js');
+const { scripts, template } = require('./pot.js');
 const { ACL_FILE, APP, MENU_FILE, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
@@ -102,9 +102,12 @@ test('the translation template is up to date', () => {
 });
 
 test('the pages never treat text as HTML', () => {
-  for (const name of ['status.js', 'config.js']) {
-    const source = read(`htdocs/luci-static/resources/view/pkd/${name}`);
-    assert.equal((source.match(/innerHTML/g) || []).length, name === 'config.js' ? 1 : 0, 'only the QR code may use innerHTML');
+  const files = scripts();
+  assert.equal(files.length, 5);
+  for (const file of files) {
+    const source = read(file);
+    const most = file.endsWith('/resources/pkd/key.js') ? 1 : 0;
+    assert.equal((source.match(/innerHTML/g) || []).length, most, `${file}: only the QR code may use innerHTML`);
     assert.doesNotMatch(source, /rawhtml|insertAdjacentHTML|document\.write|\beval\(/);
   }
 });

@@ -967,7 +967,7 @@
   const ready = (module) => () => Promise.resolve(module);
   const builtin = {
     baseclass: ready(Base), dom: ready(dom), rpc: ready(rpc), uci: ready(uci), fs: ready(fs), poll: ready(poll),
-    ui: ready(ui), form: ready(form), view: ready(View), firewall: ready(firewall), network: ready(network),
+    baseclass: ready(Base), ui: ready(ui), form: ready(form), view: ready(View), firewall: ready(firewall), network: ready(network),
     'tools.widgets': ready(widgets),
     // LuCI ships a part of this library, where the SVG has a width and a height but no viewBox.
     uqr: () => import('/fakes/npm/uqr.mjs').then((library) => ({

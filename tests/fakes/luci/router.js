@@ -222,7 +222,7 @@ class Router {
   }
 
   file(name) {
-    const parts = name.match(/^\/(luci-static\/resources\/view\/pkd|fakes)\/([a-z]+\.(?:js|css))$/);
+    const parts = name.match(/^\/(luci-static\/resources(?:\/view)?\/pkd|fakes)\/([a-z]+\.(?:js|css))$/);
     if (parts) {
       const folder = parts[1] === 'fakes' ? HERE : path.join(APP, 'htdocs', parts[1]);
       const found = path.join(folder, parts[2]);
