@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability};
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::{
     sys::prctl,
@@ -94,23 +94,26 @@ pub fn may_change_rules() -> bool {
 /// The result of [`sandbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sandbox {
-    /// The restrictions are in force.
+    /// The restrictions that this kernel knows are in force, at least those for writing.
     Enforced,
-    /// The kernel supports only some of the restrictions, or none.
+    /// The kernel has no Landlock.
     Unsupported,
 }
 
-/// Restricts this process and its future children to write only to `files` and below `folders`, with Landlock.
+/// With Landlock, restricts this process and its future children to write, truncate and use devices only as `files` and
+/// below `folders`, to use no TCP, and to send signals only to each other.
 ///
 /// # Errors
 /// A path does not exist, or the kernel refuses.
 pub fn sandbox(folders: &[&Path], files: &[&Path]) -> Result<Sandbox> {
-    let abi = ABI::V1;
-    let read = AccessFs::from_read(abi);
-    let all = AccessFs::from_all(abi);
+    // Linux 6.12 has all of it; older kernels restrict what they can.
+    let abi = ABI::V6;
+    let (read, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::Signal)?
         .create()?
         .add_rules(path_beneath_rules(["/"], read))?;
     for file in files {
@@ -120,7 +123,92 @@ pub fn sandbox(folders: &[&Path], files: &[&Path]) -> Result<Sandbox> {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(folder)?, all))?;
     }
     Ok(match ruleset.restrict_self()?.ruleset {
-        RulesetStatus::FullyEnforced => Sandbox::Enforced,
-        RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => Sandbox::Unsupported,
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Sandbox::Enforced,
+        RulesetStatus::NotEnforced => Sandbox::Unsupported,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env, io,
+        net::{TcpListener, TcpStream},
+        process::Command,
+    };
+
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::{Pid, getppid, truncate},
+    };
+
+    use super::*;
+
+    /// The sandbox holds for a whole process, so the test runs itself in a second one.
+    #[test]
+    fn a_sandboxed_process_changes_only_its_own_folders() {
+        const FOLDER: &str = "PKDD_SANDBOXED";
+        const NAME: &str = "privileges::tests::a_sandboxed_process_changes_only_its_own_folders";
+        if let Some(folder) = env::var_os(FOLDER) {
+            return check(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let output = Command::new(env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    }
+
+    fn check(folder: &Path) {
+        let (own, foreign) = (folder.join("own"), folder.join("foreign"));
+        fs::create_dir(&own).unwrap();
+        fs::write(&foreign, "kept").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let parent = getppid();
+        assert!(kill(parent, None).is_ok() && TcpStream::connect(address).is_ok());
+        let done = sandbox(&[&own], &[Path::new("/dev/null")]).unwrap();
+        if done == Sandbox::Unsupported {
+            return assert!(!Path::new("/sys/kernel/security/landlock").exists(), "Landlock is there");
+        }
+        let denied = |error: Option<i32>| matches!(error.map(io::Error::from_raw_os_error), Some(error) if error.kind() == io::ErrorKind::PermissionDenied);
+        fs::write(own.join("new"), "written").unwrap();
+        fs::rename(own.join("new"), own.join("file")).unwrap();
+        truncate(&own.join("file"), 3).unwrap();
+        fs::write("/dev/null", "written").unwrap();
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), "kept");
+        let outside = [
+            ("write", fs::write(&foreign, "x").err()),
+            ("create", fs::write(folder.join("new"), "x").err()),
+            ("remove", fs::remove_file(&foreign).err()),
+            ("move out", fs::rename(own.join("file"), folder.join("file")).err()),
+        ];
+        for (what, error) in outside {
+            let error = error.unwrap_or_else(|| panic!("{what}: allowed"));
+            let is_denied = matches!(
+                error.kind(),
+                // Moving to another folder is as if they were on different disks.
+                io::ErrorKind::PermissionDenied | io::ErrorKind::CrossesDevices
+            );
+            assert!(is_denied, "{what}: {error}");
+        }
+        // What came later than Landlock itself: Linux 6.2, 6.7 and 6.12.
+        let kernel = nix::sys::utsname::uname().unwrap();
+        let version = kernel.release().to_string_lossy().into_owned();
+        let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version >= (6, 2) {
+            assert!(denied(truncate(&foreign, 0).err().map(|error| error as i32)), "truncate");
+        }
+        if version >= (6, 7) {
+            let error = TcpStream::connect(address).err().and_then(|error| error.raw_os_error());
+            assert!(denied(error), "TCP");
+        }
+        if version >= (6, 12) {
+            assert!(denied(kill(parent, Signal::SIGCONT).err().map(|error| error as i32)), "signal");
+            assert!(kill(Pid::this(), None).is_ok());
+        }
+    }
 }
