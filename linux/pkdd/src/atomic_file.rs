@@ -1,16 +1,55 @@
 //! Files that are replaced as a whole: after a kill there is the old one or the new one.
+//!
+//! They are in folders of pkdd's user, and root uses them, too. So no link is followed, and nothing that blocks is opened.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::Path,
 };
+
+use nix::fcntl::OFlag;
 
 /// Only the owner may read the file.
 pub(crate) const PRIVATE: u32 = 0o600;
 /// Everyone may read the file, as far as the umask allows.
 pub(crate) const PUBLIC: u32 = 0o644;
+
+/// Reads a file.
+///
+/// # Errors
+/// It is missing, cannot be read, or is a link or no regular file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// Reads a file that contains text.
+///
+/// # Errors
+/// See [`read`]; or it is not UTF-8.
+pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Opens a file that only its owner may read, and creates it if it is missing. Its content stays.
+///
+/// # Errors
+/// It cannot be opened or created, or is a link.
+pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(flags.bits());
+    let file = options.open(path)?;
+    give_to_owner_of_folder(path, &file)?;
+    Ok(file)
+}
 
 /// Replaces a file, and returns it open for appending. A power failure may lose the new one.
 ///
@@ -105,6 +144,30 @@ mod tests {
         assert!(replace(&path, PUBLIC, b"new").is_err());
         assert!(replace_durably(&path, PUBLIC, b"new").is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[test]
+    fn links_and_what_is_no_file_are_neither_read_nor_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("file"), folder.path().join("other"));
+        fs::write(&other, "untouched").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(read(&path).is_err() && read_to_string(&path).is_err() && open_or_create(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        // Nobody writes to it, so opening it would wait for ever.
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(open_or_create(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(open_or_create(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
+        for content in ["", "content"] {
+            fs::write(&path, content).unwrap();
+            drop(open_or_create(&path).unwrap());
+            assert_eq!(read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::{
     env, fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -113,7 +114,7 @@ pub fn remember(path: &Path, state: &Path) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let Some(sections) = Config::guard_sections(&text) else { return Ok(()) };
     let to = state.join(LAST_GOOD);
-    match fs::read_to_string(&to) {
+    match atomic_file::read_to_string(&to) {
         Ok(old) if old == sections => Ok(()),
         _ => {
             let replaced = atomic_file::replace_durably(&to, PRIVATE, sections.as_bytes());
@@ -129,12 +130,19 @@ fn services(path: &Path) -> Option<Config> {
 
 fn last_good(state: &Path) -> Result<Config> {
     let path = state.join(LAST_GOOD);
-    let text = match fs::read_to_string(&path) {
+    let text = match atomic_file::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("no {}", path.display()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(Config::for_guard(&text)?)
+    let config = Config::for_guard(&text)?;
+    // pkdd's user can write the file, and must not choose where root writes.
+    if let (Ok(state), Ok(run)) = (fs::metadata(state), fs::metadata(&config.gate.run))
+        && state.uid() != run.uid()
+    {
+        bail!("{} names the folder {}, which has another owner", path.display(), config.gate.run.display());
+    }
+    Ok(config)
 }
 
 fn state() -> PathBuf {

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, Ipv6Addr},
     num::ParseIntError,
@@ -126,7 +126,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be read or written, or is not a journal.
     pub fn open(path: &Path) -> io::Result<Opened> {
-        let bytes = match fs::read(path) {
+        let bytes = match atomic_file::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
@@ -298,6 +298,8 @@ fn first_8(hash: &Sha256) -> [u8; 8] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn accepted(time: u64, source: &str) -> Entry {

@@ -12,6 +12,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
+use crate::atomic_file;
+
 /// The control socket.
 #[must_use]
 pub fn socket(run: &Path) -> PathBuf {
@@ -37,7 +39,8 @@ pub(crate) fn create(path: &Path) -> Result<()> {
 /// Keeps a second daemon out of the folder: neither would know what the other has accepted. `None`: one is there.
 pub(crate) fn lock(run: &Path) -> Result<Option<Flock<File>>> {
     let path = run.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    let opened = atomic_file::open_or_create(&path);
+    let file = opened.with_context(|| format!("cannot open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EAGAIN)) => Ok(None),

@@ -9,7 +9,7 @@ mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -130,7 +130,7 @@ impl PktablesBackend {
     fn leave_other(&mut self, list: &Path, names: &[ServiceName]) -> Result<()> {
         let kind = list.with_extension("firewall");
         let own = self.rules.kind();
-        let mut other: Box<dyn Firewall> = match fs::read_to_string(&kind).as_deref() {
+        let mut other: Box<dyn Firewall> = match atomic_file::read_to_string(&kind).as_deref() {
             Ok(written) if written == own => return Ok(()),
             Ok(Rules::NFT) => Box::new(Nft::open()?),
             Ok(Rules::IPTABLES) => {
@@ -374,7 +374,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 }
 
 fn read_list(path: &Path) -> Result<Vec<ServiceName>> {
-    match fs::read_to_string(path) {
+    match atomic_file::read_to_string(path) {
         Ok(text) => text
             .lines()
             .map(|line| {

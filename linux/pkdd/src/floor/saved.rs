@@ -10,7 +10,7 @@
 //!
 //! A file that ends after the first two lines holds for all keys alike.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, io, path::Path};
 
 use pkd_core::{UnixSeconds, Window};
 
@@ -46,7 +46,7 @@ impl Saved {
     /// # Errors
     /// The file cannot be read, or is invalid.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
-        match fs::read_to_string(path) {
+        match atomic_file::read_to_string(path) {
             Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidData, "expected a Unix time in the first line")
             }),

@@ -15,7 +15,7 @@ use super::{
     paths::Paths,
     router::{Mode, Router},
 };
-use crate::{date, run_folder};
+use crate::{atomic_file, date, run_folder};
 
 /// Least seconds between two writes to flash while the router runs.
 const SAVE_INTERVAL: u64 = 3_600;
@@ -87,7 +87,7 @@ fn safe(router: &Router, paths: &Paths, now: UnixSeconds) -> u64 {
 /// The greatest floor on flash, or 0.
 fn saved(paths: &Paths) -> u64 {
     let floors = [paths.floor(), paths.daemon_state().join("floor")];
-    let read = |path: &Path| fs::read_to_string(path).ok()?.lines().next()?.parse().ok();
+    let read = |path: &Path| atomic_file::read_to_string(path).ok()?.lines().next()?.parse().ok();
     floors.iter().filter_map(|path| read(path)).max().unwrap_or(0)
 }
 

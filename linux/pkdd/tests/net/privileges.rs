@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,6 +55,24 @@ fn check_privileges(network: &Network) -> Result<()> {
     gateway.run(&["reset-floor"])?;
     let owner = fs::metadata(gateway.path("state/floor"))?.uid();
     ensure!(owner == user && !gateway.path("run/journal").exists(), "the floor belongs to {owner}");
+    // What that user puts into its folders leads root nowhere else.
+    let (precious, lock) = (gateway.path("precious"), gateway.path("run/lock"));
+    fs::write(&precious, "precious")?;
+    for name in ["run/lock", "run/services", "run/services.firewall"] {
+        let path = gateway.path(name);
+        let kept = fs::read(&path)?;
+        fs::remove_file(&path)?;
+        symlink(&precious, &path)?;
+        let output = gateway.command(&["clear"]).output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && error.contains(name), "{name}: {error}");
+        ensure!(fs::read_to_string(&precious)? == "precious", "{name}: root has written through a link");
+        fs::remove_file(&path)?;
+        fs::write(&path, kept)?;
+    }
+    fs::remove_file(&lock)?;
+    gateway.run(&["clear"])?;
+    ensure!(fs::metadata(&lock)?.uid() == user, "root has left a lock of its own");
     fs::write(gateway.path("pkdd.toml"), toml)?;
     gateway.start()
 }
