@@ -6,7 +6,7 @@ use pkd_tests::Report;
 use crate::{
     frame::{self, Path, SYN},
     machine::{ICOUNT, ICOUNT_PER_SECOND, Tools},
-    scenario::{CLIENT, COUNTERS, GATEWAY, NAS, QUIET_TIME, START, Scenario},
+    scenario::{CLIENT, COUNTERS, GATEWAY, NAS, START, Scenario},
     transfer::TcpHost,
 };
 
@@ -59,7 +59,9 @@ fn http(tools: &Tools) -> Result<String> {
     }
     let path = Path { from: CLIENT, from_port: 5_000, to: GATEWAY, to_port: COUNTERS };
     scenario.link.send(&frame::tcp(SYN, path, b""))?;
-    let answer = scenario.link.find(QUIET_TIME, |seen| seen.to.0 == CLIENT.address)?;
+    let frames = scenario.until_handled()?;
+    let answer =
+        frames.iter().filter_map(|frame| frame::parse(frame)).find(|seen| seen.to.0 == CLIENT.address);
     ensure!(answer.is_none(), "a host outside got a reply: {answer:?}");
     Ok(format!("{} bytes", body.len()))
 }

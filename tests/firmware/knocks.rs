@@ -6,7 +6,7 @@ use pkd_tests::Report;
 use crate::{
     frame::{self, Path, SYN},
     machine::Tools,
-    scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, SSH, START, STRANGER, Scenario, config, knock},
+    scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, SSH, START, STRANGER, Scenario, config, knock},
 };
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
@@ -88,7 +88,7 @@ fn no_reply(tools: &Tools) -> Result<String> {
             frames += 1;
         }
     }
-    while let Some(frame) = scenario.link.next(QUIET_TIME)? {
+    for frame in scenario.until_handled()? {
         let about = frame::parse(&frame);
         ensure!(
             about.as_ref().is_some_and(|seen| seen.to.0 != STRANGER.address),

@@ -30,7 +30,7 @@ pub(crate) const SSH: u16 = 2_222;
 pub(crate) const COUNTERS: u16 = 9_100;
 /// The time at boot.
 pub(crate) const START: u64 = 1_800_000_000;
-/// How long no frame must arrive. There is no event to wait for.
+/// How long no frame must arrive from a board that forwards nothing: there is no event to wait for.
 pub(crate) const QUIET_TIME: Duration = Duration::from_millis(300);
 
 pub(crate) fn config() -> Config<RULES> {
@@ -244,7 +244,34 @@ impl Scenario {
 
     /// Whether a new flow is forwarded.
     pub(crate) fn is_open(&mut self, from: Host, from_port: u16) -> Result<bool> {
-        Ok(self.segment(from, from_port, SYN, QUIET_TIME)?.is_some())
+        let path = Path { from, from_port, to: GATEWAY, to_port: SSH };
+        self.link.send(&frame::tcp(SYN, path, b"in"))?;
+        let is_forwarded =
+            |seen: &Parsed| seen.to == (NAS.address, 22) && seen.transport == Transport::Tcp(SYN);
+        Ok(self
+            .until_handled()?
+            .iter()
+            .filter_map(|frame| frame::parse(frame))
+            .any(|seen| is_forwarded(&seen)))
+    }
+
+    /// What the gateway sends until it has handled all that was sent to it: until it answers a request that was sent last.
+    pub(crate) fn until_handled(&mut self) -> Result<Vec<Vec<u8>>> {
+        self.nonce += 1;
+        let from_port = 20_000 + u16::try_from(self.nonce % 10_000)?;
+        self.link.send(&frame::udp(Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS }, b"?"))?;
+        let (mut frames, end) = (Vec::new(), Instant::now() + TIMEOUT);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let frame = self.link.next(left)?.context("no reply from the counters")?;
+            let is_answer = frame::parse(&frame).is_some_and(|seen| {
+                seen.to == (NAS.address, from_port) && seen.from == (GATEWAY.address, COUNTERS)
+            });
+            if is_answer {
+                return Ok(frames);
+            }
+            frames.push(frame);
+        }
     }
 }
 
