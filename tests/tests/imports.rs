@@ -142,6 +142,7 @@ const CRATES: &[(&str, &str, &str)] = &[
     ("linux/pktables", "service", "service_name"),
     ("linux/pkdd", "daemon", "engine"),
     ("firmware/gateway", "gateway", "config"),
+    ("xtask", "feed", "packages"),
 ];
 
 #[test]

@@ -1,14 +1,23 @@
-//! apt without touching the host's dpkg: it gets a state of its own in the cache and uses the host's configured sources.
+//! apt without touching the host's dpkg: it gets a state of its own in the cache and uses the host's configured sources,
+//! which are only read.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
 
-use crate::{cache, run, sources};
+use crate::{
+    cache, files,
+    run::{Run, cmd, progress},
+};
+
+/// The suite that what does not fit, or is not there, is taken from.
+pub(crate) const BACKPORTS: &str = "bookworm-backports";
+
+/// Where a host has this suite, backports come from too.
+const UPDATES: &str = "bookworm-updates";
 
 /// apt for one architecture.
 pub(crate) struct Apt {
@@ -17,18 +26,18 @@ pub(crate) struct Apt {
 
 impl Apt {
     pub(crate) fn new(architecture: &str) -> Result<Self> {
-        Self::with(architecture, &format!("apt-{architecture}"), None)
+        Self::with(architecture, &format!("apt-{architecture}"), &[])
     }
 
-    /// The host's, with source packages and with backports, which come last.
+    /// The host's, with source packages and with backports.
     pub(crate) fn with_sources() -> Result<Self> {
-        let name = "apt-sources";
-        let parts = cache::folder()?.join(name).join("sources.list.d");
-        sources::derive(&parts)?;
-        Self::with("amd64", name, Some(&parts))
+        let parts = cache::folder()?.join("apt-sources/sources.list.d");
+        derive_sources(&parts)?;
+        let parts = format!("Dir::Etc::SourceParts={}", parts.display());
+        Self::with("amd64", "apt-sources", &["Dir::Etc::SourceList=/dev/null".to_owned(), parts])
     }
 
-    fn with(architecture: &str, name: &str, parts: Option<&Path>) -> Result<Self> {
+    fn with(architecture: &str, name: &str, more: &[String]) -> Result<Self> {
         let state = cache::folder()?.join(name);
         for folder in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(state.join(folder))?;
@@ -36,7 +45,7 @@ impl Apt {
         // Nothing is installed, as far as this apt knows, so dependencies come along.
         fs::write(state.join("status"), "")?;
         let state = state.display();
-        let mut options = vec![
+        let own = [
             format!("APT::Architecture={architecture}"),
             format!("APT::Architectures={architecture}"),
             format!("Dir::State={state}"),
@@ -47,30 +56,24 @@ impl Apt {
             "APT::Sandbox::User=".to_owned(),
             "APT::Get::AllowUnauthenticated=false".to_owned(),
         ];
-        if let Some(parts) = parts {
-            options.push("Dir::Etc::SourceList=/dev/null".to_owned());
-            options.push(format!("Dir::Etc::SourceParts={}", parts.display()));
-        }
-        let apt = Self { options: options.iter().flat_map(|o| ["-o".to_owned(), o.clone()]).collect() };
+        let apt = Self { options: options(&[&own[..], more].concat()) };
         // A mirror that is being renewed lacks a list for a while; the others may hold all that is
         // wanted, and what they do not hold is missed by name below.
-        if let Err(error) = run::quiet(apt.get().args(["--quiet", "update"])) {
-            run::progress(&format!("going on with the lists that apt has for {architecture}: {error}"));
+        if let Err(error) = apt.get(&["update"], Path::new(".")) {
+            progress!("going on with the lists that apt has for {architecture}: {error}");
         }
         Ok(apt)
     }
 
-    fn get(&self) -> Command {
-        let mut get = run::command("apt-get");
-        get.args(&self.options).env("LC_ALL", "C");
-        get
+    fn get(&self, words: &[&str], folder: &Path) -> Result<()> {
+        let options = &self.options;
+        cmd!("apt-get {options...} --quiet {words...}").env("LC_ALL", "C").current_dir(folder).quiet()
     }
 
     /// The packages that `package` depends on directly.
     pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
-        let mut command = run::command("apt-cache");
-        command.args(&self.options).args(["depends", "--important", package]).env("LC_ALL", "C");
-        let text = run::output(&mut command)?;
+        let options = &self.options;
+        let text = cmd!("apt-cache {options...} depends --important {package}").env("LC_ALL", "C").read()?;
         let names =
             text.lines().filter_map(|line| line.trim().trim_start_matches('|').strip_prefix("Depends: "));
         Ok(names.map(str::to_owned).collect())
@@ -84,50 +87,109 @@ impl Apt {
     }
 
     pub(crate) fn download(&self, packages: &[&str], folder: &Path) -> Result<()> {
-        run::quiet(self.get().args(["--quiet", "download"]).args(packages).current_dir(folder))
+        self.get(&[&["download"], packages].concat(), folder)
     }
 
     /// Fetches what a package is built from and unpacks it, with Debian's patches, into `folder/PACKAGE`.
     pub(crate) fn source(&self, package: &str, folder: &Path) -> Result<PathBuf> {
-        let fetched = folder.join(format!("{package}.source"));
+        let (fetched, unpacked) = (folder.join(format!("{package}.source")), folder.join(package));
         fs::create_dir_all(&fetched)?;
-        run::quiet(self.get().args(["--quiet", "source", "--download-only", package]).current_dir(&fetched))
+        self.get(&["source", "--download-only", package], &fetched)
             .with_context(|| format!("Debian's mirror does not give the source of {package}"))?;
-        let description = fs::read_dir(&fetched)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|ending| ending == "dsc"))
-            .with_context(|| format!("the source of {package} has no description"))?;
-        let unpacked = folder.join(package);
+        let descriptions = files::with_ending(&fetched, "dsc")?;
+        let description = descriptions.first().context("a source without a description")?;
         // apt has checked the signature of the list that has the sums of these files.
-        run::quiet(
-            run::command("dpkg-source")
-                .args(["--no-check", "--no-copy", "-x"])
-                .arg(description)
-                .arg(&unpacked),
-        )?;
+        cmd!("dpkg-source --no-check --no-copy -x {description} {unpacked}").quiet()?;
         fs::remove_dir_all(&fetched)?;
         Ok(unpacked)
     }
 
+    /// The packages and all that they depend on.
     pub(crate) fn download_with_dependencies(&self, packages: &[&str], folder: &Path) -> Result<()> {
+        let partial = folder.join("partial");
+        fs::create_dir_all(&partial)?;
         let archives = format!("Dir::Cache::archives={}", folder.display());
-        fs::create_dir_all(folder.join("partial"))?;
-        let mut get = self.get();
-        get.args([
-            "-o",
-            &archives,
-            "--quiet",
-            "--yes",
-            "--download-only",
-            "--no-install-recommends",
-            "install",
-        ]);
-        run::quiet(get.args(packages))?;
-        fs::remove_dir_all(folder.join("partial"))?;
+        let words = ["-o", &archives, "--yes", "--download-only", "--no-install-recommends", "install"];
+        self.get(&[&words[..], packages].concat(), Path::new("."))?;
+        fs::remove_dir_all(partial)?;
         let lock = folder.join("lock");
         if lock.exists() {
             fs::remove_file(lock)?;
         }
         Ok(())
+    }
+}
+
+/// Unpacks all packages of a folder.
+pub(crate) fn unpack(packages: &Path, to: &Path) -> Result<()> {
+    files::list(packages)?.iter().try_for_each(|package| cmd!("dpkg-deb -x {package} {to}").quiet())
+}
+
+/// Settings as apt's arguments.
+pub(crate) fn options(settings: &[String]) -> Vec<String> {
+    settings.iter().flat_map(|setting| ["-o".to_owned(), setting.clone()]).collect()
+}
+
+/// The host's lists of sources, in either of apt's formats.
+pub(crate) fn sources() -> Vec<PathBuf> {
+    let mut lists = vec![PathBuf::from("/etc/apt/sources.list")];
+    lists.extend(files::list(Path::new("/etc/apt/sources.list.d")).unwrap_or_default());
+    lists.retain(|path| {
+        path.is_file() && (files::has_ending(path, "list") || files::has_ending(path, "sources"))
+    });
+    lists
+}
+
+/// Writes the host's sources into `parts`, with source packages and backports.
+pub(crate) fn derive_sources(parts: &Path) -> Result<()> {
+    files::empty(parts)?;
+    for path in sources() {
+        let text = fs::read_to_string(&path)?;
+        fs::write(parts.join(path.file_name().context("a source without a name")?), derived(&text))?;
+    }
+    Ok(())
+}
+
+/// Both formats: stanzas with `Types:` and `Suites:`, and lines that begin with `deb`.
+fn derived(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("Types:") {
+            lines.push("Types: deb deb-src".to_owned());
+        } else if line.starts_with("Suites:") && line.contains(UPDATES) {
+            lines.push(format!("{line} {BACKPORTS}"));
+        } else if let Some(source) = line.strip_prefix("deb ") {
+            let own = [source.to_owned(), source.replace(UPDATES, BACKPORTS)];
+            let count = if own[0] == own[1] { 1 } else { 2 };
+            lines
+                .extend(own[..count].iter().flat_map(|own| [format!("deb {own}"), format!("deb-src {own}")]));
+        } else {
+            lines.push(line.to_owned());
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_derived_in_both_formats() {
+        for (own, expected) in [
+            (
+                "Types: deb\nURIs: x\nSuites: bookworm bookworm-updates\nComponents: main",
+                "Types: deb deb-src\nURIs: x\nSuites: bookworm bookworm-updates bookworm-backports\nComponents: main\n",
+            ),
+            ("Types: deb\nSuites: bookworm-security", "Types: deb deb-src\nSuites: bookworm-security\n"),
+            ("deb x bookworm main", "deb x bookworm main\ndeb-src x bookworm main\n"),
+            (
+                "deb x bookworm-updates main",
+                "deb x bookworm-updates main\ndeb-src x bookworm-updates main\n\
+                 deb x bookworm-backports main\ndeb-src x bookworm-backports main\n",
+            ),
+        ] {
+            assert_eq!(derived(own), expected);
+        }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::files;
+
 /// The cache folder, made if it is not there.
 pub(crate) fn folder() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
@@ -53,7 +55,7 @@ fn key(inputs: &[&str]) -> String {
         hash.update(input.len().to_le_bytes());
         hash.update(input);
     }
-    hash.finalize().iter().take(6).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+    files::hex(&hash.finalize()[..6])
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{document, installed::Program, run, toolchain};
-
-const LLVM_COV: Program = Program { name: "cargo-llvm-cov", version: "0.8.6" };
+use crate::{
+    document, installed,
+    run::{CARGO, Run, cmd, progress},
+    toolchain,
+};
 
 /// The folder of each crate's own code. Boards and the kernel module are run in QEMU, where nothing is counted.
 const CRATES: &[(&str, &str)] = &[
@@ -23,40 +25,26 @@ const CRATES: &[(&str, &str)] = &[
 
 /// Runs all tests of these crates with counters and writes the rates to `docs/testing.md`.
 pub(crate) fn run() -> Result<()> {
-    run::progress("running the tests, and counting which lines they run");
-    let version = llvm_version()?;
-    let mut cov = run::command(env!("CARGO"));
-    let program = LLVM_COV.path()?;
+    progress!("running the tests, and counting which lines they run");
+    // Only tools of rustc's own version of LLVM read what it counts.
+    let said = cmd!("rustc -vV").read()?;
+    let version = said.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+    let version = version.and_then(|version| version.split('.').next());
+    let version = version.context("rustc does not say which LLVM it has")?;
+    let program = installed::program("cargo-llvm-cov", "0.8.6")?;
     let mut folders = vec![program.parent().context("it lies in no folder")?.to_owned()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    cov.args([
-        "llvm-cov",
-        "test",
-        "--locked",
-        "--json",
-        "--summary-only",
-        "--ignore-run-fail",
-        "--output-path",
-    ]);
     let file = toolchain::root().canonicalize()?.join("target/coverage.json");
-    cov.arg(&file).args(CRATES.iter().flat_map(|(name, _)| ["--package", name]));
-    cov.env("PATH", std::env::join_paths(folders)?)
+    let packages = CRATES.iter().flat_map(|(name, _)| ["--package", name]);
+    cmd!("{CARGO} llvm-cov test --locked --json --summary-only --ignore-run-fail --output-path {file} {packages...}")
+        .env("PATH", std::env::join_paths(folders)?)
         .env("LLVM_COV", format!("/usr/bin/llvm-cov-{version}"))
         .env("LLVM_PROFDATA", format!("/usr/bin/llvm-profdata-{version}"))
-        .current_dir(toolchain::root());
-    run::shown(&mut cov).context("the tests with counters")?;
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
-    let table = table(&lines(&report)?);
+        .show()
+        .context("the tests with counters")?;
+    let table = table(&lines(&serde_json::from_str(&std::fs::read_to_string(&file)?)?)?);
     print!("{table}");
-    document::write(&toolchain::root().join("docs/testing.md"), "coverage", &table)
-}
-
-/// The version of LLVM that rustc has; only tools of the same version read what it counts.
-fn llvm_version() -> Result<String> {
-    let said = run::output(run::command("rustc").arg("-vV"))?;
-    let version = said.lines().find_map(|line| line.strip_prefix("LLVM version: "));
-    let major = version.and_then(|version| version.split('.').next());
-    major.map(str::to_owned).context("rustc does not say which LLVM it has")
+    document::write("docs/testing.md", "coverage", &table)
 }
 
 /// Lines that were run and lines there are, by crate.
@@ -72,8 +60,7 @@ fn lines(report: &Value) -> Result<BTreeMap<&'static str, (u64, u64)>> {
         let count =
             |key: &str| file["summary"]["lines"][key].as_u64().with_context(|| format!("{name}: no {key}"));
         let entry: &mut (u64, u64) = lines.entry(*own).or_default();
-        entry.0 += count("covered")?;
-        entry.1 += count("count")?;
+        *entry = (entry.0 + count("covered")?, entry.1 + count("count")?);
     }
     for (name, _) in CRATES {
         ensure!(lines.get(name).is_some_and(|(covered, _)| *covered > 0), "no line of {name} was run");
@@ -100,13 +87,10 @@ mod tests {
         let file = |name: &str, covered: u64| json!({ "filename": format!("/x/{name}"), "summary": { "lines": { "covered": covered, "count": 10 } } });
         let mut files: Vec<Value> =
             CRATES.iter().map(|(_, folder)| file(&format!("{folder}lib.rs"), 9)).collect();
-        files.push(file("pkd-core/src/wire.rs", 10));
-        files.push(file("elsewhere/src/lib.rs", 1));
-        let report = json!({ "data": [{ "files": files }] });
-        let counted = lines(&report).unwrap();
+        files.extend([file("pkd-core/src/wire.rs", 10), file("elsewhere/src/lib.rs", 1)]);
+        let counted = lines(&json!({ "data": [{ "files": files }] })).unwrap();
         assert_eq!(counted["pkd-core"], (19, 20));
         assert!(table(&counted).contains("| pkd-core | 95.0 % | 20 |"), "{}", table(&counted));
-        let report = json!({ "data": [{ "files": &files[1..CRATES.len()] }] });
-        assert!(lines(&report).is_err());
+        assert!(lines(&json!({ "data": [{ "files": &files[1..CRATES.len()] }] })).is_err());
     }
 }

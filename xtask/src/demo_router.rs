@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::{Path, PathBuf},
-    process::Command,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -13,10 +13,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    guest,
+    files, guest,
     machine::{self, Machine},
     qemu::Qemu,
-    run, toolchain,
+    run::{CARGO, Run, cmd, progress},
+    toolchain,
 };
 
 const TAG: &str = "SSHK";
@@ -50,46 +51,26 @@ fn rules() -> [String; 4] {
 }
 
 /// The router's part. Its addresses are those of QEMU's user network.
-fn router(key: &str) -> String {
-    format!(
-        "#!/bin/sh
-card=$(ls /sys/class/net | grep -v lo)
-ip addr add 10.0.2.15/24 dev $card
-ip link set $card up
-dropbearkey -t ed25519 -f /etc/dropbear/key > /dev/null 2>&1
-dropbear -r /etc/dropbear/key -p 22
-ln -s iptables-legacy /usr/sbin/iptables
-umask 077
-echo '{key}' > /etc/pkd.key
-modprobe xt_pkd
-# The first start ever: nothing was accepted before.
-echo floor 0 > /proc/net/xt_pkd
-exec < /dev/ttyS0
-stty -echo
-echo '{DONE}'
-while read -r line; do
-    eval \"$line\"
-    echo '{DONE}'
-done
-"
-    )
-}
+const ROUTER: &str = include_str!("../scripts/demo-router.sh");
 
 /// Shows the job as a transcript; an error where a step does not come out as it should.
 pub(crate) fn run() -> Result<()> {
     let machine = machine::find("mipsel")?;
-    let key = key()?;
-    let guest = guest::build(machine, "demo-router", &router(&key))?;
-    let knock = build_knock()?;
-    run::progress("booting the router");
-    let mut demo = Demo::start(machine, &guest, &key, knock)?;
-    demo.tell()
+    // A random key, as people make one.
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let key = format!("0x{}", files::hex(&bytes));
+    let router = ROUTER.replace("{key}", &key).replace("{done}", DONE);
+    let guest = guest::build(machine, "demo-router", &router, &guest::Extra::default())?;
+    progress!("building knock for this computer");
+    cmd!("{CARGO} build --quiet --locked --release --package host-knock --no-default-features").quiet()?;
+    progress!("booting the router");
+    Demo::start(machine, &guest, &key, toolchain::target().join("release/knock"))?.tell()
 }
 
 struct Demo {
     router: Qemu,
     knock: PathBuf,
-    key_file: PathBuf,
     ssh: u16,
     port: u16,
     /// Hears every knock on its way, and passes it on.
@@ -98,8 +79,8 @@ struct Demo {
 
 impl Demo {
     fn start(machine: &Machine, guest: &guest::Guest, key: &str, knock: PathBuf) -> Result<Self> {
-        let key_file = toolchain::root().join("target/demo.key");
-        write_key(&key_file, key)?;
+        write_key("demo.key", key)?;
+        write_key("guess.key", "guess")?;
         let (eavesdropper, port) = free_udp_port()?;
         let ssh = TcpListener::bind((US, 0))?.local_addr()?.port();
         let network =
@@ -107,7 +88,7 @@ impl Demo {
         let card = format!("{},netdev=net", machine.card.device);
         let mut router = Qemu::start(machine, guest, "utc", &["-netdev", &network, "-device", &card])?;
         router.lines_until(DONE, BOOT)?;
-        Ok(Self { router, knock, key_file, ssh, port, eavesdropper })
+        Ok(Self { router, knock, ssh, port, eavesdropper })
     }
 
     fn tell(&mut self) -> Result<()> {
@@ -123,16 +104,8 @@ impl Demo {
         self.closed()?;
 
         println!("\nOne knock:\n");
-        let mut knock = run::command(&self.knock);
-        let port = self.port.to_string();
-        knock
-            .args(["--tag", TAG, "--key-file"])
-            .arg(&self.key_file)
-            .args(["--port", &port])
-            .arg(US.to_string());
-        println!("  $ knock --tag {TAG} --key-file demo.key --port {port} {US}");
-        let recorded = self.send(&mut knock)?;
-        println!("    {} bytes: {}…", recorded.len(), hex(recorded.get(..12).unwrap_or_default()));
+        let recorded = self.knock("demo.key")?;
+        println!("    {} bytes: {}…", recorded.len(), files::hex(recorded.get(..12).unwrap_or_default()));
         self.counted("Good packets")?;
 
         println!("\nThe SSH port again:\n");
@@ -151,12 +124,7 @@ impl Demo {
         self.closed()?;
 
         println!("\nSomebody else guesses the key:\n");
-        let wrong = toolchain::root().join("target/demo-wrong.key");
-        write_key(&wrong, "guess")?;
-        let mut guess = run::command(&self.knock);
-        guess.args(["--tag", TAG, "--key-file"]).arg(&wrong).args(["--port", &port]).arg(US.to_string());
-        println!("  $ knock --tag {TAG} --key-file guess.key --port {port} {US}");
-        self.send(&mut guess)?;
+        self.knock("guess.key")?;
         self.counted("Packets with a wrong digest")?;
         self.closed()?;
 
@@ -174,9 +142,11 @@ impl Demo {
         self.router.lines_until(DONE, LIMIT)
     }
 
-    /// Runs `knock`; gives the datagram as it passed the eavesdropper, who passed it on.
-    fn send(&mut self, knock: &mut Command) -> Result<Vec<u8>> {
-        run::quiet(knock)?;
+    /// Knocks with this key; gives the datagram as it passed the eavesdropper, who passed it on.
+    fn knock(&self, key: &str) -> Result<Vec<u8>> {
+        let (knock, port, us, file) = (&self.knock, self.port.to_string(), US.to_string(), key_file(key));
+        println!("  $ knock --tag {TAG} --key-file {key} --port {port} {us}");
+        cmd!("{knock} --tag {TAG} --key-file {file} --port {port} {us}").quiet()?;
         let mut datagram = [0; 128];
         let length = self.eavesdropper.recv(&mut datagram).context("no knock came by")?;
         let datagram = datagram.get(..length).unwrap_or_default().to_vec();
@@ -254,29 +224,12 @@ fn free_udp_port() -> Result<(UdpSocket, u16)> {
     bail!("no UDP port is free on both {US} and {BEHIND}")
 }
 
-/// A random key, as people make one.
-fn key() -> Result<String> {
-    let mut bytes = [0; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("0x{}", hex(&bytes)))
+fn key_file(name: &str) -> PathBuf {
+    toolchain::at("target").join(name)
 }
 
-fn write_key(path: &Path, key: &str) -> Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{key}")?;
-    Ok(())
-}
-
-fn build_knock() -> Result<PathBuf> {
-    run::progress("building knock for this computer");
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--release", "--package", "host-knock"]);
-    cargo.arg("--no-default-features");
-    run::quiet(cargo.current_dir(toolchain::root()))?;
-    Ok(toolchain::target().join("release/knock"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+fn write_key(name: &str, key: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(key_file(name));
+    Ok(writeln!(file?, "{key}")?)
 }

@@ -2,20 +2,20 @@
 //!
 //! They stand between `<!-- NAME: … -->` and `<!-- /NAME -->`, so that a document says where a figure is from.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::{run, toolchain};
+use crate::{run::progress, toolchain};
 
-/// Puts `text` in the place called `name`. A document that has it already is left alone.
-pub(crate) fn write(path: &Path, name: &str, text: &str) -> Result<()> {
-    let old = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let new = replaced(&old, name, text).with_context(|| format!("{}: no place {name}", path.display()))?;
+/// Puts `text` in the place called `name` of a document of the project. One that has it already is left alone.
+pub(crate) fn write(document: &str, name: &str, text: &str) -> Result<()> {
+    let path = toolchain::at(document);
+    let old = fs::read_to_string(&path).with_context(|| document.to_owned())?;
+    let new = replaced(&old, name, text).with_context(|| format!("{document}: no place {name}"))?;
     if new != old {
         fs::write(path, new)?;
-        let shown = path.strip_prefix(toolchain::root()).unwrap_or(path).display();
-        run::progress(&format!("{shown}: {name} is new"));
+        progress!("{document}: {name} is new");
     }
     Ok(())
 }

@@ -1,25 +1,18 @@
-//! What binutils say of an object: sizes, undefined symbols, and how deep its calls go.
+//! What binutils say of an object: the sizes of sections, and how deep its calls go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::run;
-
-/// Symbols that `object` leaves to others.
-pub(crate) fn undefined(cross: &str, object: &Path) -> Result<Vec<String>> {
-    let text = run::output(run::command(format!("{cross}nm")).arg("--undefined-only").arg(object))?;
-    Ok(text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect())
-}
+use crate::run::{Run, cmd};
 
 /// Bytes of all sections whose name is `prefix` or begins with `prefix.`.
 pub(crate) fn section_bytes(cross: &str, object: &Path, prefix: &str) -> Result<u64> {
-    let text = run::output(run::command(format!("{cross}size")).arg("-A").arg(object))?;
     let mut total = 0;
-    for line in text.lines() {
+    for line in cmd!("{cross}size -A {object}").read()?.lines() {
         let mut words = line.split_whitespace();
         if let (Some(name), Some(bytes)) = (words.next(), words.next())
             && (name == prefix || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.')))
@@ -43,13 +36,10 @@ struct Calls {
 /// to. Calls out of the object, and through pointers, are not followed; what pointers lead to is a function of the
 /// object too. `entries` must be among the functions.
 pub(crate) fn stack_depth(cross: &str, object: &Path, entries: &[&str]) -> Result<(u64, Vec<String>)> {
-    let mut objdump = run::command(format!("{cross}objdump"));
-    objdump.args(["--disassemble", "--reloc", "--no-show-raw-insn"]).arg(object);
-    let calls = Calls::read(&run::output(&mut objdump)?)?;
+    let calls =
+        Calls::read(&cmd!("{cross}objdump --disassemble --reloc --no-show-raw-insn {object}").read()?)?;
     for entry in entries {
-        if !calls.frames.contains_key(*entry) {
-            bail!("{} has no function {entry}", object.display());
-        }
+        ensure!(calls.frames.contains_key(*entry), "{} has no function {entry}", object.display());
     }
     let depths = calls.frames.keys().map(|function| calls.depth(function, &mut Vec::new()));
     depths.collect::<Result<Vec<_>>>()?.into_iter().max().context("an object without functions")
@@ -125,102 +115,67 @@ fn effect(line: &str) -> Effect {
     let (name, operands) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
     // Behind the operands stand objdump's remarks.
     let operands = operands.split(['\t', ';', '@', '<']).next().unwrap_or_default().trim();
-    if operands.contains("%rsp") || name.starts_with("push") && operands.starts_with(['%', '$', '0', '-']) {
-        return effect_x86(name, operands);
-    }
-    if name == "push" || name == "vpush" {
-        // ARM: 4 bytes a register, 8 a double one.
-        let bytes = if operands.starts_with("{d") { 8 } else { 4 };
-        let list = operands.trim_matches(&['{', '}'][..]);
-        return Effect::Takes(bytes * list.split(',').map(registers).sum::<u64>());
-    }
-    if let Some(list) = operands.strip_prefix("sp!, {") {
-        let count = list.trim_end_matches('}').split(',').map(registers).sum::<u64>();
-        return if name.starts_with("st") { Effect::Takes(4 * count) } else { Effect::None };
-    }
-    // ARM and ARM64: stores that move the stack pointer first, loads that move it afterwards.
-    if let Some((_, offset)) = operands.split_once("[sp, #").filter(|_| operands.ends_with("]!")) {
-        let offset = offset.trim_end_matches("]!");
-        return match offset.strip_prefix('-') {
-            Some(bytes) => number(bytes).map_or(Effect::Unknown, Effect::Takes),
-            None => Effect::None,
-        };
-    }
-    if operands.contains("[sp], #-") {
-        return Effect::Unknown;
-    }
     let words: Vec<&str> = operands.split(',').map(str::trim).collect();
-    if words.first() != Some(&"sp") {
-        return Effect::None;
-    }
-    match (name, &words[1..]) {
-        // MIPS
-        ("addiu" | "daddiu", ["sp", offset]) => match offset.strip_prefix('-') {
-            Some(bytes) => number(bytes).map_or(Effect::Unknown, Effect::Takes),
-            None => Effect::None,
-        },
-        // ARM and ARM64
-        ("sub" | "sub.w" | "subw", ["sp", bytes]) => immediate(bytes, None),
-        ("sub", ["sp", bytes, shift]) => immediate(bytes, Some(shift)),
-        ("add" | "add.w" | "addw", ["sp", bytes, ..]) if bytes.starts_with('#') => Effect::None,
-        // Back to the frame pointer, or to where it was saved: what lies above was counted. And reads that name the
-        // stack pointer first.
-        ("move", ["s8"])
-        | ("mov", ["fp" | "r7" | "r11" | "x29"])
-        | ("cmp" | "cmn" | "tst" | "sw" | "sd", _) => Effect::None,
-        ("sub" | "sub.w", ["fp" | "r7" | "r11" | "x29", bytes]) if bytes.starts_with('#') => Effect::None,
-        _ => Effect::Unknown,
-    }
-}
-
-/// AT&T syntax: the destination comes last.
-fn effect_x86(name: &str, operands: &str) -> Effect {
-    match name {
-        "push" | "pushq" => return Effect::Takes(8),
-        "cmp" | "cmpq" | "test" | "testq" => return Effect::None,
-        _ => {}
-    }
-    let Some(source) = operands.strip_suffix(",%rsp") else {
-        // It is read, or an address is made of it; `pop %rsp` and the like have it alone.
-        return if operands == "%rsp" { Effect::Unknown } else { Effect::None };
-    };
-    let bytes = source.strip_prefix('$').and_then(number);
-    match (name, bytes) {
-        ("sub", Some(bytes)) => Effect::Takes(bytes),
-        // Adding a negative number has the shorter form for 128.
-        ("add", Some(bytes)) => {
-            let taken = bytes.wrapping_neg();
-            if taken < 1 << 32 { Effect::Takes(taken) } else { Effect::None }
+    match (name, &words[..]) {
+        // ARM's lists of registers: 4 bytes each, 8 a double one.
+        ("push" | "vpush", [first, ..]) if first.starts_with('{') => {
+            let bytes = if first.starts_with("{d") { 8 } else { 4 };
+            Effect::Takes(bytes * words.iter().map(|word| registers(word)).sum::<u64>())
         }
-        ("mov" | "lea", None) if source == "%rbp" || source.ends_with("(%rbp)") => Effect::None,
-        _ => Effect::Unknown,
+        (_, ["sp!", list @ ..]) if name.starts_with("st") => {
+            Effect::Takes(4 * list.iter().map(|word| registers(word)).sum::<u64>())
+        }
+        ("push" | "pushq", _) => Effect::Takes(8),
+        // x86, ARM and ARM64
+        ("sub", [bytes, "%rsp"]) | ("sub" | "sub.w" | "subw", ["sp", "sp", bytes]) => takes(number(bytes)),
+        ("sub", ["sp", "sp", bytes, "lsl #12"]) => takes(number(bytes).map(|bytes| bytes << 12)),
+        // x86, where adding a negative number has the shorter form for 128, and MIPS
+        ("add", [bytes, "%rsp"]) | ("addiu" | "daddiu", ["sp", "sp", bytes]) => gives(number(bytes)),
+        ("add" | "add.w" | "addw", ["sp", "sp", bytes, ..]) if bytes.starts_with('#') => Effect::None,
+        // Stores that move the stack pointer first, loads that move it afterwards.
+        (_, [.., "[sp", offset]) if offset.ends_with("]!") => gives(number(offset.trim_end_matches("]!"))),
+        (_, [.., "[sp]", offset]) if offset.starts_with("#-") => Effect::Unknown,
+        // Back to the frame pointer, or to where it was saved: what lies above was counted. And reads that name the
+        // stack pointer where others have the destination.
+        ("mov" | "lea", [from, "%rsp"]) if *from == "%rbp" || from.ends_with("(%rbp)") => Effect::None,
+        ("sub" | "sub.w", ["sp", "fp" | "r7" | "r11" | "x29", bytes]) if bytes.starts_with('#') => {
+            Effect::None
+        }
+        ("move", ["sp", "s8"])
+        | ("mov", ["sp", "fp" | "r7" | "r11" | "x29"])
+        | ("cmp" | "cmpq" | "test" | "testq" | "cmn" | "tst" | "sw" | "sd", _) => Effect::None,
+        (_, ["sp", ..] | [.., "%rsp"]) => Effect::Unknown,
+        _ => Effect::None,
     }
 }
 
-/// `#N`, with `lsl #12` behind it on ARM64.
-fn immediate(bytes: &str, shift: Option<&str>) -> Effect {
-    let bytes = bytes.strip_prefix('#').and_then(number);
-    let shift = match shift {
-        None => Some(0),
-        Some(shift) => shift.strip_prefix("lsl #").and_then(number),
+fn takes(bytes: Option<i64>) -> Effect {
+    // Few enough to be a frame.
+    match bytes.map(u32::try_from) {
+        Some(Ok(bytes)) => Effect::Takes(bytes.into()),
+        Some(Err(_)) => Effect::None,
+        None => Effect::Unknown,
+    }
+}
+
+fn gives(bytes: Option<i64>) -> Effect {
+    takes(bytes.map(i64::wrapping_neg))
+}
+
+fn number(text: &str) -> Option<i64> {
+    let text = text.strip_prefix(['#', '$']).unwrap_or(text);
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let number = match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok()?,
+        None => digits.parse().ok()?,
     };
-    match (bytes, shift) {
-        (Some(bytes), Some(shift @ (0 | 12))) => Effect::Takes(bytes << shift),
-        _ => Effect::Unknown,
-    }
-}
-
-fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
+    Some(number.cast_signed().wrapping_mul(sign))
 }
 
 /// How many registers a word of a list names: `r4` is one, `r4-r7` four.
 fn registers(word: &str) -> u64 {
-    let index = |name: &str| name.trim().trim_start_matches('r').parse::<u64>().ok();
-    match word.split_once('-') {
+    let index = |name: &str| name.trim_start_matches('r').parse::<u64>().ok();
+    match word.trim_matches(['{', '}']).split_once('-') {
         Some((first, last)) => index(last).zip(index(first)).map_or(16, |(last, first)| last - first + 1),
         None => 1,
     }

@@ -2,21 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    cache, document, host,
-    installed::Program,
+    cache, document, files, host, installed,
     row::Row,
-    run,
+    run::{self, CARGO, Run, cmd, progress},
     toolchain::{self, Toolchain},
 };
+
+const README: &str = "firmware/README.md";
 
 /// A board: its folder, target and binaries.
 struct Board {
@@ -40,8 +38,10 @@ const BOARDS: &[Board] = &[
     Board { name: "w5500-evb-pico2", target: "thumbv8m.main-none-eabihf", runs: false },
 ];
 
-/// The version of `defmt-print`, which decodes the firmware's log; it goes with that of defmt in the boards' lock.
-const DEFMT_PRINT: Program = Program { name: "defmt-print", version: "1.2.0" };
+/// Decodes the firmware's log; its version goes with that of defmt in the boards' lock.
+fn defmt_print() -> Result<PathBuf> {
+    installed::program("defmt-print", "1.2.0")
+}
 
 /// Bytes of flash and RAM that a gateway with the usual tables has to fit into.
 const MEMORY_LIMIT: u64 = 96 << 10;
@@ -58,11 +58,9 @@ const FIGURES: [(&str, &str, Option<u64>); 5] = [
 /// `make firmware`: builds all boards into `target/firmware`, and writes what they take to the firmware's README.
 pub(crate) fn build_all() -> Result<()> {
     lint()?;
-    document::write(&readme(), "memory", &memory()?)?;
-    let folder = toolchain::root().join("target/firmware");
-    fs::create_dir_all(&folder)?;
+    document::write(README, "memory", &memory()?)?;
     for board in BOARDS {
-        fs::copy(build(board)?.join(board.name), folder.join(board.name))?;
+        files::copy_into(&build(board)?.join(board.name), &toolchain::at("target/firmware"))?;
     }
     println!("the images are in target/firmware");
     Ok(())
@@ -70,44 +68,30 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// `make test-firmware`: the library on the host, and the boards in QEMU.
 pub(crate) fn test() -> Result<()> {
-    run::progress("the gateway on the host");
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args([
-        "test",
-        "--quiet",
-        "--locked",
-        "--package",
-        "pkd-gateway",
-        "--package",
-        "pkd-gateway-config",
-    ]);
-    run::shown(cargo.current_dir(toolchain::root()))?;
+    progress!("the gateway on the host");
+    cmd!("{CARGO} test --quiet --locked --package pkd-gateway --package pkd-gateway-config").show()?;
     test_in_qemu()
 }
 
 /// The boards in QEMU, on a host that has what it takes.
 pub(crate) fn test_in_qemu() -> Result<()> {
-    lint()?;
-    memory()?;
-    let vm = Harness::build()?;
-    let mps2 = find("mps2-an386")?;
-    vm.run_image("faults", &build(mps2)?.join("faults"))?;
-    for part in ["one-arm", "trunk", "load", "conformance", "user-network"] {
-        vm.run(part, mps2)?;
-    }
-    vm.run("inline", find("riscv32-virt")?)?;
-    figures().map(drop)
+    test_parts(true, &["one-arm", "trunk", "load", "conformance", "user-network"])
 }
 
-/// The three parts that a change is most likely to break.
+/// The parts that a change is most likely to break.
 pub(crate) fn test_quick() -> Result<()> {
+    test_parts(false, &["one-arm", "conformance"])
+}
+
+fn test_parts(with_faults: bool, parts: &[&str]) -> Result<()> {
     lint()?;
     memory()?;
     let vm = Harness::build()?;
     let mps2 = find("mps2-an386")?;
-    for part in ["one-arm", "conformance"] {
-        vm.run(part, mps2)?;
+    if with_faults {
+        vm.run_image("faults", &build(mps2)?.join("faults"))?;
     }
+    parts.iter().try_for_each(|part| vm.run(part, mps2))?;
     vm.run("inline", find("riscv32-virt")?)?;
     figures().map(drop)
 }
@@ -119,8 +103,8 @@ pub(crate) fn demo() -> Result<()> {
 
 /// `cargo xtask bench firmware`: what the boards take, and what a frame does, as the firmware's README has it.
 pub(crate) fn write_figures() -> Result<()> {
-    document::write(&readme(), "memory", &memory()?)?;
-    document::write(&readme(), "instructions", &figures()?)
+    document::write(README, "memory", &memory()?)?;
+    document::write(README, "instructions", &figures()?)
 }
 
 /// What the boards take, for `make bench`.
@@ -161,17 +145,10 @@ pub(crate) fn check_rows() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn readme() -> PathBuf {
-    toolchain::root().join("firmware/README.md")
-}
-
 /// `cargo xtask gateway-config FILE`: the binary configuration, beside the file.
-pub(crate) fn configure(file: &str) -> Result<()> {
-    let to = Path::new(file).with_extension("bin");
-    let mut cargo = run::command(env!("CARGO"));
-    // The caller's folder, which its paths begin in.
-    cargo.args(["run", "--quiet", "--package", "pkd-gateway-config", "--", file]).arg(&to);
-    run::shown(&mut cargo)?;
+pub(crate) fn configure(file: &Path) -> Result<()> {
+    let to = file.with_extension("bin");
+    cmd!("{CARGO} run --quiet --package pkd-gateway-config -- {file} {to}").show()?;
     println!("{}: flash it with `probe-rs download`, as the board's README says", to.display());
     Ok(())
 }
@@ -182,14 +159,9 @@ fn find(name: &str) -> Result<&'static Board> {
 
 /// Formatting and clippy of the boards, which are a workspace of their own.
 fn lint() -> Result<()> {
-    run::progress("boards: formatting and clippy");
-    let mut cargo = run::command(env!("CARGO"));
-    run::shown(cargo.args(["fmt", "--all", "--check"]).current_dir(folder()))?;
+    progress!("boards: formatting and clippy");
+    cmd!("{CARGO} fmt --all --check").current_dir(toolchain::at("firmware/boards")).show()?;
     BOARDS.iter().try_for_each(|board| cargo_for(board, "clippy", &["--", "--deny", "warnings"]).map(drop))
-}
-
-fn folder() -> PathBuf {
-    toolchain::root().join("firmware/boards")
 }
 
 /// Builds a board; gives the folder of its binaries.
@@ -198,31 +170,25 @@ fn build(board: &Board) -> Result<PathBuf> {
 }
 
 fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
-    let toolchain = Toolchain::find()?;
-    let target = board.target;
+    let (toolchain, Board { name, target, .. }) = (Toolchain::find()?, board);
     let entry =
-        cache::entry(&format!("cargo-{target}"), &[target, toolchain.version(), "firmware"], |_, _| Ok(()))?;
-    let mut cargo = run::command(match command {
+        cache::entry(&format!("cargo-{target}"), &[target, &toolchain.version, "firmware"], |_, _| Ok(()))?;
+    let mut program = toolchain.programs()?.1;
+    if command == "clippy" {
         // Cargo itself would take the clippy of another compiler, if that comes first in the PATH.
-        "clippy" => toolchain.programs()?.1.with_file_name("cargo-clippy"),
-        _ => toolchain.programs()?.1,
-    });
-    cargo.arg(command).args([
-        "--quiet",
-        "--locked",
-        "--release",
-        "--package",
-        &format!("pkd-{}", board.name),
-    ]);
-    cargo.args(["--target", target, "-Z", "build-std=core"]).args(rest).current_dir(folder());
-    toolchain.environment(&mut cargo, &entry, &[])?;
-    // Else only errors are logged.
-    cargo.env("DEFMT_LOG", "info");
-    if run::exists(host::LLD) {
-        let name = target.to_uppercase().replace(['-', '.'], "_");
-        cargo.env(format!("CARGO_TARGET_{name}_LINKER"), host::LLD);
+        program.set_file_name("cargo-clippy");
     }
-    run::quiet(&mut cargo).with_context(|| format!("cannot {command} {}", board.name))?;
+    let mut cargo = cmd!(
+        "{program} {command} --quiet --locked --release --package pkd-{name}
+                          --target {target} -Z build-std=core {rest...}"
+    );
+    // Else only errors are logged.
+    cargo.env("DEFMT_LOG", "info").current_dir(toolchain::at("firmware/boards"));
+    toolchain.environment(&mut cargo, &entry, &[])?;
+    if run::path_of(host::LLD).is_some() {
+        cargo.env(toolchain::linker_of(target), host::LLD);
+    }
+    cargo.quiet().with_context(|| format!("cannot {command} {name}"))?;
     Ok(entry.join(target).join("release"))
 }
 
@@ -231,7 +197,7 @@ fn memories() -> Result<Vec<(&'static Board, Memory)>> {
     BOARDS
         .iter()
         .map(|board| {
-            run::progress(&format!("building {}", board.name));
+            progress!("building {}", board.name);
             let memory = Memory::of(&build(board)?.join(board.name))?;
             for (what, bytes) in [("flash", memory.flash), ("RAM", memory.ram)] {
                 ensure!(
@@ -247,46 +213,41 @@ fn memories() -> Result<Vec<(&'static Board, Memory)>> {
 
 /// The same as a table that was printed.
 fn memory() -> Result<String> {
-    let mut table =
-        "| board | flash, bytes | RAM without the stack, bytes | run here |\n|---|---:|---:|---|\n"
-            .to_owned();
-    for (board, Memory { flash, ram }) in memories()? {
+    let head = "| board | flash, bytes | RAM without the stack, bytes | run here |\n|---|---:|---:|---|\n"
+        .to_owned();
+    let table = memories()?.iter().fold(head, |table, (board, Memory { flash, ram })| {
         let runs = if board.runs { "in QEMU" } else { "no: built only" };
-        writeln!(table, "| {} | {flash} | {ram} | {runs} |", board.name)?;
-    }
+        table + &format!("| {} | {flash} | {ram} | {runs} |\n", board.name)
+    });
     print!("{table}");
     Ok(table)
 }
 
 /// What an image takes.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Memory {
     flash: u64,
     ram: u64,
 }
 
 impl Memory {
-    /// Of a 32-bit little endian ELF file (System V ABI, "Program Header"): what is loaded lies in flash, what is written
-    /// lies in RAM.
     fn of(image: &Path) -> Result<Self> {
-        /// The segment is loaded.
-        const LOAD: u64 = 1;
-        /// It may be written to.
-        const WRITE: u64 = 2;
-        let bytes = fs::read(image).with_context(|| image.display().to_string())?;
-        let number = |at: usize, length: usize| -> Result<u64> {
-            let field = bytes.get(at..at + length).context("it ends too early")?;
-            Ok(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-        };
-        ensure!(bytes.starts_with(b"\x7fELF\x01\x01"), "{} is no 32-bit ELF file", image.display());
-        let (table, size, count) = (number(28, 4)?, number(42, 2)?, number(44, 2)?);
-        let mut memory = Self { flash: 0, ram: 0 };
-        for index in 0..count {
-            let at = usize::try_from(table + index * size)?;
-            if number(at, 4)? == LOAD {
-                memory.flash += number(at + 16, 4)?;
-                if number(at + 24, 4)? & WRITE != 0 {
-                    memory.ram += number(at + 20, 4)?;
-                }
+        let memory = Self::read(&cmd!("readelf --segments --wide {image}").env("LC_ALL", "C").read()?)?;
+        ensure!(memory.flash > 0, "{} loads nothing", image.display());
+        Ok(memory)
+    }
+
+    /// Of readelf's lines `LOAD OFFSET VIRTUAL PHYSICAL IN-FILE IN-MEMORY FLAGS ALIGNMENT`: what is loaded lies in flash,
+    /// what is written lies in RAM.
+    fn read(segments: &str) -> Result<Self> {
+        let mut memory = Self::default();
+        for line in segments.lines().filter_map(|line| line.trim().strip_prefix("LOAD ")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [_, _, _, file, in_memory, flags @ ..] = &words[..] else { bail!("readelf says {line:?}") };
+            let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16);
+            memory.flash += number(file)?;
+            if flags.iter().any(|flags| flags.contains('W')) {
+                memory.ram += number(in_memory)?;
             }
         }
         Ok(memory)
@@ -302,15 +263,13 @@ struct Harness {
 
 impl Harness {
     fn build() -> Result<Self> {
-        run::progress("building the hosts around the boards, and knock");
-        let mut cargo = run::command(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--package", "pkd-firmware-tests"]);
-        run::quiet(cargo.args(["--package", "host-knock"]).current_dir(toolchain::root()))?;
+        progress!("building the hosts around the boards, and knock");
+        cmd!("{CARGO} build --quiet --locked --package pkd-firmware-tests --package host-knock").quiet()?;
         let folder = toolchain::target().join("debug");
         Ok(Self {
             program: folder.join("pkd-firmware-tests"),
             knock: folder.join("knock"),
-            defmt_print: DEFMT_PRINT.path()?,
+            defmt_print: defmt_print()?,
         })
     }
 
@@ -319,61 +278,62 @@ impl Harness {
     }
 
     fn run_image(&self, part: &str, image: &Path) -> Result<()> {
-        let name = image.file_name().unwrap_or_default().display();
-        run::progress(&format!("firmware {part} on {name}"));
-        let mut vm = run::command(&self.program);
-        vm.arg(part).arg(image).arg(&self.defmt_print).arg(&self.knock).stdin(Stdio::null());
-        run::shown(&mut vm).with_context(|| format!("firmware {part}"))
+        let Self { program, knock, defmt_print } = self;
+        progress!("firmware {part} on {}", image.file_name().unwrap_or_default().display());
+        cmd!("{program} {part} {image} {defmt_print} {knock}")
+            .show()
+            .with_context(|| format!("firmware {part}"))
     }
 }
 
 /// Instructions by the names that the board gives them, counted by QEMU.
 fn counted() -> Result<BTreeMap<String, u64>> {
-    let board = find("mps2-an386")?;
-    let image = build(board)?.join("benchmark");
-    run::progress("counting instructions");
-    let mut qemu = run::command("qemu-system-arm");
-    qemu.args([
-        "-M",
-        "mps2-an386",
-        "-icount",
-        "shift=0",
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-serial",
-        "none",
-    ]);
-    qemu.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(&image);
-    let output = qemu.output().context("qemu-system-arm")?;
-    let mut printer = run::command(DEFMT_PRINT.path()?);
-    let log = run::output_of(printer.arg("-e").arg(&image).args(["--log-format", "{s}"]), &output.stdout)?;
+    let (image, printer) = (build(find("mps2-an386")?)?.join("benchmark"), defmt_print()?);
+    progress!("counting instructions");
+    let output = cmd!(
+        "qemu-system-arm -M mps2-an386 -icount shift=0 -display none -monitor none -serial none
+                       -semihosting-config enable=on,target=native -kernel {image}"
+    )
+    .finish()?;
+    let format = "{s}";
+    let log = cmd!("{printer} -e {image} --log-format {format}").read_with(&output.stdout)?;
     let log = String::from_utf8(log)?;
     let figures = log.lines().find_map(|line| line.strip_prefix("benchmark: "));
-    let Some(figures) = figures.filter(|_| output.status.success()) else { bail!("no figures: {log}") };
-    let mut words = figures.split(' ');
-    let mut counted = BTreeMap::new();
-    while let (Some(name), Some(number)) = (words.next(), words.next()) {
-        counted.insert(name.to_owned(), number.parse()?);
-    }
-    Ok(counted)
+    let figures =
+        figures.filter(|_| output.status.success()).with_context(|| format!("no figures: {log}"))?;
+    let words: Vec<&str> = figures.split(' ').collect();
+    words.chunks_exact(2).map(|pair| Ok((pair[0].to_owned(), pair[1].parse()?))).collect()
 }
 
 /// Those of a frame, as a table that was printed; an error if they are too many.
 fn figures() -> Result<String> {
     let counted = counted()?;
-    let mut table =
-        "| Cortex-M4, instructions of the gateway | measured | limit |\n|---|---:|---:|\n".to_owned();
+    let mut lines =
+        vec!["| Cortex-M4, instructions of the gateway | measured | limit |\n|---|---:|---:|\n".to_owned()];
     for (name, what, limit) in FIGURES {
         let measured = *counted.get(name).with_context(|| format!("no figure for {name}"))?;
-        writeln!(
-            table,
-            "| {what} | {measured} | {} |",
-            limit.map_or("none".to_owned(), |limit| limit.to_string())
-        )?;
+        let most = limit.map_or("none".to_owned(), |limit| limit.to_string());
+        lines.push(format!("| {what} | {measured} | {most} |\n"));
         ensure!(limit.is_none_or(|limit| measured <= limit), "{what}: {measured} instructions are too much");
     }
+    let table = lines.concat();
     print!("{table}");
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_loaded_is_flash_and_what_is_written_is_ram() {
+        let text = "\
+  Type           Offset   VirtAddr   PhysAddr   FileSiz MemSiz  Flg Align
+  LOAD           0x001000 0x00000000 0x00000000 0x00010 0x00010 R E 0x1000
+  LOAD           0x002000 0x20000000 0x00000010 0x00004 0x00100 RW  0x1000
+  GNU_STACK      0x000000 0x00000000 0x00000000 0x00000 0x00000 RW  0
+";
+        assert_eq!(Memory::read(text).unwrap(), Memory { flash: 0x14, ram: 0x100 });
+        assert!(Memory::read("  LOAD 0x1000").is_err());
+    }
 }

@@ -3,205 +3,150 @@
 use std::{
     fs,
     io::{IsTerminal, Write, stdin, stdout},
+    path::Path,
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, run, sources, toolchain::Toolchain};
+use crate::{
+    apt, cache,
+    run::{self, CARGO, Run, cmd, progress},
+    toolchain::Toolchain,
+};
 
-/// A program or a file, and the Debian package that brings it.
-struct Need {
-    package: &'static str,
-    is_there: fn() -> bool,
-}
-
-macro_rules! program {
-    ($package:literal, $program:literal) => {
-        Need { package: $package, is_there: || run::exists($program) }
-    };
-}
-
-macro_rules! file {
-    ($package:literal, $file:literal) => {
-        Need { package: $package, is_there: || std::path::Path::new($file).exists() }
-    };
-}
+// Debian's packages, each with what shows that it is there: a program, a file, or a word of `is_there`.
 
 /// For `make demo`: what a gateway and a client in network namespaces run.
-const DEMO: &[Need] = &[
-    file!("nftables", "/usr/sbin/nft"),
-    file!("iproute2", "/sbin/ip"),
-    program!("openssh-client", "ssh"),
-    file!("openssh-server", "/usr/sbin/sshd"),
-    program!("util-linux", "unshare"),
-    file!("mount", "/bin/mount"),
-];
+const DEMO: &str = "nftables:/usr/sbin/nft iproute2:/sbin/ip openssh-client:ssh openssh-server:/usr/sbin/sshd
+    util-linux:unshare mount:/bin/mount";
+
+/// A Rust compiler that builds for other targets.
+const RUST: &str = "rustc-web:{rust-src} cargo-web:{rust-src} rust-web-src:{rust-src}";
 
 /// For a guest of MIPS, and what all builds for other machines need.
-const GUEST: &[Need] = &[
-    program!("gcc", "gcc"),
-    program!("gcc-12", "gcc-12"),
-    program!("make", "make"),
-    program!("cpio", "cpio"),
-    program!("xz-utils", "xz"),
-    file!("kmod", "/sbin/depmod"),
-    program!("qemu-system-mips", "qemu-system-mipsel"),
-    program!("gcc-mipsel-linux-gnu", "mipsel-linux-gnu-gcc-12"),
-    file!("libc6-dev-mipsel-cross", "/usr/mipsel-linux-gnu/include/stdio.h"),
-    Need { package: "rustc-web", is_there: a_compiler_has_its_source },
-    Need { package: "cargo-web", is_there: a_compiler_has_its_source },
-    Need { package: "rust-web-src", is_there: a_compiler_has_its_source },
-];
+const GUEST: &str = "gcc:gcc gcc-12:gcc-12 make:make cpio:cpio xz-utils:xz kmod:/sbin/depmod
+    qemu-system-mips:qemu-system-mipsel gcc-mipsel-linux-gnu:mipsel-linux-gnu-gcc-12
+    libc6-dev-mipsel-cross:/usr/mipsel-linux-gnu/include/stdio.h";
 
-/// For all guests, and the tests on this computer.
-const TEST_ALONE: &[Need] = &[
-    program!("qemu-system-x86", "qemu-system-x86_64"),
-    program!("qemu-system-arm", "qemu-system-aarch64"),
-    program!("gcc-arm-linux-gnueabihf", "arm-linux-gnueabihf-gcc-12"),
-    file!("libc6-dev-armhf-cross", "/usr/arm-linux-gnueabihf/include/stdio.h"),
-    program!("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc-12"),
-    file!("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
-    program!("gcc-mips-linux-gnu", "mips-linux-gnu-gcc-12"),
-    // the kernel that is built from source
-    program!("bc", "bc"),
-    program!("bison", "bison"),
-    program!("flex", "flex"),
-    // objtool, which the build of a kernel of x86_64 makes for itself
-    file!("libelf-dev", "/usr/include/gelf.h"),
-    // what the userland that is built from source comes as
-    program!("dpkg-dev", "dpkg-source"),
-    // objtool, with which kernels of x86_64 check modules
-    file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
-    // pktables and its tests: firewalls, namespaces, and who knocks
-    file!("nftables", "/usr/sbin/nft"),
-    file!("iptables", "/usr/sbin/xtables-legacy-multi"),
-    file!("knockd", "/usr/sbin/knockd"),
-    file!("dropbear-bin", "/usr/sbin/dropbear"),
-    file!("iproute2", "/sbin/ip"),
-    program!("util-linux", "unshare"),
-    // knock gets in by ssh, and its tests have somebody who lets it; script(1) shows them a terminal
-    program!("openssh-client", "ssh"),
-    file!("openssh-server", "/usr/sbin/sshd"),
-    program!("bsdutils", "script"),
-    Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
-    Need { package: "rust-web-clippy", is_there: || cargo_has("clippy") },
-];
+/// For all guests: their compilers; what builds a kernel, with the objtool of `x86_64`; dpkg-source for the userland.
+const GUESTS: &str = "qemu-system-x86:qemu-system-x86_64 qemu-system-arm:qemu-system-aarch64
+    gcc-arm-linux-gnueabihf:arm-linux-gnueabihf-gcc-12
+    libc6-dev-armhf-cross:/usr/arm-linux-gnueabihf/include/stdio.h
+    gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc-12
+    libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h
+    gcc-mips-linux-gnu:mips-linux-gnu-gcc-12
+    bc:bc bison:bison flex:flex libelf-dev:/usr/include/gelf.h dpkg-dev:dpkg-source
+    libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
+
+/// For the tests on this computer: firewalls, namespaces, who knocks, whom ssh gets in to, and a terminal by script(1).
+const TESTS: &str = "nftables:/usr/sbin/nft iptables:/usr/sbin/xtables-legacy-multi knockd:/usr/sbin/knockd
+    dropbear-bin:/usr/sbin/dropbear iproute2:/sbin/ip util-linux:unshare openssh-client:ssh
+    openssh-server:/usr/sbin/sshd bsdutils:script rustfmt-web:{cargo-fmt} rust-web-clippy:{cargo-clippy}";
 
 /// For `make packages`, besides what a guest needs.
-const PACKAGES_ALONE: &[Need] = &[Need {
-    package: "python3-pip",
-    is_there: || run::output(run::command("python3").args(["-m", "pip", "--version"])).is_ok(),
-}];
+const PACKAGES: &str = "python3-pip:{pip}";
 
-/// For the recipes of `OpenWrt`'s packages, besides what packages need.
-const FEED: &[Need] = &[
-    program!("shellcheck", "shellcheck"),
-    program!("shfmt", "shfmt"),
-    file!("libxtables-dev", "/usr/include/xtables.h"),
-    // objtool, with which kernels of x86_64 check modules
-    file!("libelf1", "/usr/lib/x86_64-linux-gnu/libelf.so.1"),
-];
+/// For the recipes of OpenWrt's packages, besides what packages need; objtool checks the module.
+const FEED: &str = "shellcheck:shellcheck shfmt:shfmt libxtables-dev:/usr/include/xtables.h
+    libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
 
 /// The linker of the gateway's boards, that of Debian's Rust.
 pub(crate) const LLD: &str = "ld.lld-22";
 
 /// For the gateway's boards; QEMU's riscv32 is in qemu-system-misc.
-const FIRMWARE: &[Need] = &[
-    program!("qemu-system-arm", "qemu-system-arm"),
-    program!("qemu-system-misc", "qemu-system-riscv32"),
-    program!("lld-22", "ld.lld-22"),
-    program!("openssh-client", "ssh"),
-    file!("openssh-server", "/usr/sbin/sshd"),
-    Need { package: "rustc-web", is_there: a_compiler_has_its_source },
-    Need { package: "cargo-web", is_there: a_compiler_has_its_source },
-    Need { package: "rust-web-src", is_there: a_compiler_has_its_source },
-    Need { package: "rustfmt-web", is_there: || cargo_has("fmt") },
-    Need { package: "rust-web-clippy", is_there: the_compiler_has_its_clippy },
-];
+const FIRMWARE: &str = "qemu-system-arm:qemu-system-arm qemu-system-misc:qemu-system-riscv32 lld-22:ld.lld-22
+    openssh-client:ssh openssh-server:/usr/sbin/sshd rustfmt-web:{cargo-fmt} rust-web-clippy:{its-clippy}";
 
-/// For fuzzers: libFuzzer is C++.
-const FUZZ: &[Need] = &[program!("g++", "g++")];
+/// libFuzzer is C++.
+const FUZZ: &str = "g++:g++";
 
-/// For `make coverage`: LLVM's tools, of Debian's Rust or of the one that is in use.
-const COVERAGE: &[Need] = &[program!("llvm-22", "llvm-cov-22")];
+/// LLVM's tools, of Debian's Rust or of the one that is in use.
+const COVERAGE: &str = "llvm-22:llvm-cov-22";
 
-/// For pkdd's units.
-const SYSTEMD: &[Need] = &[program!("systemd-container", "systemd-nspawn")];
+const SYSTEMD: &str = "systemd-container:systemd-nspawn";
 
 /// For a root of a fresh Debian.
-const FRESH: &[Need] = &[program!("mmdebstrap", "mmdebstrap")];
+const FRESH: &str = "mmdebstrap:mmdebstrap";
 
-/// For `make bench`: who else lets in after a knock.
-const BENCH: &[Need] = &[program!("fwknop-client", "fwknop"), file!("fwknop-server", "/usr/sbin/fwknopd")];
+/// For `make bench`: who else lets in after a knock, and what draws a plot.
+const BENCH: &str = "fwknop-client:fwknop fwknop-server:/usr/sbin/fwknopd gnuplot-nox:gnuplot";
 
 /// For the pages of `LuCI`; Node.js 18 or newer.
-const LUCI: &[Need] =
-    &[program!("nodejs", "node"), program!("npm", "npm"), file!("chromium", "/usr/bin/chromium")];
+const LUCI: &str = "nodejs:node npm:npm chromium:/usr/bin/chromium";
 
-fn a_compiler_has_its_source() -> bool {
-    Toolchain::find().is_ok()
-}
-
-/// The boards are checked by the clippy of the compiler that builds them.
-fn the_compiler_has_its_clippy() -> bool {
-    Toolchain::find()
-        .and_then(|toolchain| toolchain.programs())
-        .is_ok_and(|(_, cargo)| cargo.with_file_name("cargo-clippy").exists())
-}
-
-/// rustup has its own way to a missing component, and says which.
-fn cargo_has(command: &str) -> bool {
-    run::exists("rustup") || run::output(run::command(env!("CARGO")).args([command, "--version"])).is_ok()
-}
-
-/// Installs what a command needs and is missing, before the command starts.
-pub(crate) fn install_for(command: &str) -> Result<()> {
-    install(needs(command)?.iter().copied().flatten())
-}
-
-/// A command that is not listed here does not exist, so that none can be added without its needs.
-fn needs(command: &str) -> Result<&'static [&'static [Need]]> {
+/// What a command needs. One that is not listed here does not exist, so that none can be added without its needs.
+fn needs(command: &str) -> Result<Vec<&'static str>> {
+    const TEST: [&str; 9] = [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED, FIRMWARE, FUZZ, LUCI];
     Ok(match command {
         // Cargo and a C compiler, which built this program.
-        "deny" | "gateway-config" => &[],
-        "mutants-sample" => &[GUEST, TEST_ALONE],
-        "demo" => &[DEMO],
-        "demo-router" => &[GUEST],
-        "test-fresh" => &[FRESH],
-        "systemd" => &[FRESH, SYSTEMD, DEMO],
-        "packages" | "clients" => &[GUEST, PACKAGES_ALONE],
-        "feed" => &[GUEST, PACKAGES_ALONE, FEED],
-        "luci" => &[LUCI],
-        "fuzz" => &[FUZZ],
-        "firmware" | "test-firmware" | "demo-firmware" => &[FIRMWARE],
-        "bench" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH],
-        "coverage" => &[DEMO, TEST_ALONE, COVERAGE],
-        "test-all" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI, BENCH, FRESH, SYSTEMD],
+        "deny" | "gateway-config" | "setup" => vec![],
+        "mutants-sample" => vec![RUST, GUEST, GUESTS, TESTS],
+        "demo" => vec![DEMO],
+        "demo-router" => vec![RUST, GUEST],
+        "test-fresh" => vec![FRESH],
+        "systemd" => vec![FRESH, SYSTEMD, DEMO],
+        "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
+        "feed" => vec![RUST, GUEST, PACKAGES, FEED],
+        "luci" => vec![LUCI],
+        "fuzz" => vec![FUZZ],
+        "firmware" | "test-firmware" | "demo-firmware" => vec![RUST, FIRMWARE],
+        "coverage" => vec![DEMO, GUESTS, TESTS, COVERAGE],
+        "bench" => [&TEST[..], &[BENCH]].concat(),
+        "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD]].concat(),
         "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
-        | "userland" => &[GUEST, PACKAGES_ALONE, TEST_ALONE, FEED, FIRMWARE, FUZZ, LUCI],
+        | "userland" => TEST.to_vec(),
         _ => bail!("unknown command {command:?}: `cargo xtask` lists the commands"),
     })
 }
 
-fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
-    let mut missing: Vec<&str> = needs.filter(|need| !(need.is_there)()).map(|need| need.package).collect();
+fn is_there(sign: &str) -> bool {
+    match sign {
+        "{rust-src}" => Toolchain::find().is_ok(),
+        // rustup has its own way to a missing component, and says which.
+        "{cargo-fmt}" => run::path_of("rustup").is_some() || cmd!("{CARGO} fmt --version").read().is_ok(),
+        "{cargo-clippy}" => {
+            run::path_of("rustup").is_some() || cmd!("{CARGO} clippy --version").read().is_ok()
+        }
+        // The boards are checked by the clippy of the compiler that builds them.
+        "{its-clippy}" => Toolchain::find()
+            .and_then(|toolchain| toolchain.programs())
+            .is_ok_and(|(_, cargo)| cargo.with_file_name("cargo-clippy").exists()),
+        "{pip}" => cmd!("python3 -m pip --version").read().is_ok(),
+        file if file.starts_with('/') => Path::new(file).exists(),
+        program => run::path_of(program).is_some(),
+    }
+}
+
+/// Installs what a command needs and is missing, before the command starts.
+pub(crate) fn install_for(command: &str) -> Result<()> {
+    let needs = needs(command)?;
+    let mut missing: Vec<&str> = needs
+        .iter()
+        .flat_map(|group| group.split_whitespace())
+        .filter_map(|need| need.split_once(':'))
+        .filter(|(_, sign)| !is_there(sign))
+        .map(|(package, _)| package)
+        .collect();
     missing.sort_unstable();
     missing.dedup();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     let list = missing.join(" ");
-    if !run::exists("apt-get") {
+    if run::path_of("apt-get").is_none() {
         bail!("apt-get is missing: install the programs of these Debian 12 packages yourself: {list}");
     }
     let by_hand = format!("sudo apt-get install --no-install-recommends {list}");
-    let Some(root) = Root::find()? else {
+    let is_root = cmd!("id -u").read()?.trim() == "0";
+    if !is_root && run::path_of("sudo").is_none() {
         bail!(
             "missing packages, and neither root nor sudo to install them; ask an administrator to run:\n  {by_hand}"
         );
-    };
-    if stdin().is_terminal() {
+    }
+    let terminal = stdin().is_terminal();
+    if terminal {
         println!("To be installed: {list}");
         if missing.contains(&"openssh-server") {
             println!(
@@ -216,95 +161,64 @@ fn install(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
             bail!("nothing was installed; to do it yourself:\n  {by_hand}");
         }
     } else {
-        run::progress(&format!("installing {list}"));
+        progress!("installing {list}");
     }
-    root.is_granted().with_context(|| format!("to do it yourself:\n  {by_hand}"))?;
-    run::quiet(&mut root.apt_get(&["update"]))?;
-    let options =
-        if run::output(&mut root.apt_get(&[&["install", "--simulate"], &missing[..]].concat())).is_ok() {
-            Vec::new()
-        } else {
-            backports(&root)?
-        };
-    let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
-    words.extend(["install", "--yes", "--no-install-recommends"]);
-    words.extend(&missing);
-    run::quiet(&mut root.apt_get(&words)).with_context(|| format!("to do it yourself: {by_hand}"))
-}
-
-/// How to install packages: as root, or by sudo.
-enum Root {
-    Ourselves,
-    Sudo,
-}
-
-impl Root {
-    fn find() -> Result<Option<Self>> {
-        if run::output(run::command("id").arg("-u"))?.trim() == "0" {
-            return Ok(Some(Self::Ourselves));
-        }
-        Ok(run::exists("sudo").then_some(Self::Sudo))
-    }
-
-    /// Asks for sudo's password now, where somebody can type it.
-    fn is_granted(&self) -> Result<()> {
-        let Self::Sudo = self else { return Ok(()) };
+    if !is_root {
+        // sudo asks for its password now, where somebody can type it.
         let mut sudo = Command::new("sudo");
-        if stdin().is_terminal() {
-            sudo.arg("--validate");
-        } else {
-            sudo.args(["--non-interactive", "true"]);
-        }
-        run::shown(&mut sudo)
+        sudo.args(if terminal { &["--validate"][..] } else { &["--non-interactive", "true"] });
+        sudo.show().with_context(|| format!("to do it yourself:\n  {by_hand}"))?;
     }
-
-    fn apt_get(&self, words: &[&str]) -> Command {
-        let mut command = match self {
-            Self::Ourselves => run::command("apt-get"),
-            Self::Sudo => {
-                let mut sudo = run::command("sudo");
-                sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-                sudo
-            }
-        };
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(words);
-        command
+    let apt_get = |words: &[&str]| {
+        let root = if is_root { "env" } else { "sudo" };
+        cmd!("{root} DEBIAN_FRONTEND=noninteractive apt-get --quiet {words...}").read()
+    };
+    apt_get(&["update"])?;
+    let mut options = Vec::new();
+    if apt_get(&[&["install", "--simulate"], missing].concat()).is_err() {
+        // Where a part of QEMU came from backports, the rest must too.
+        options = backports()?;
+        apt_get(&words(&options, &["update"]))?;
     }
+    let install = [&["install", "--yes", "--no-install-recommends"], missing].concat();
+    apt_get(&words(&options, &install)).map(drop).with_context(|| format!("to do it yourself: {by_hand}"))
 }
 
-/// apt's options for taking what does not fit from backports: where a part of QEMU came from there,
-/// the rest must too. The source is derived, and stays in the cache.
-fn backports(root: &Root) -> Result<Vec<String>> {
+fn words<'a>(options: &'a [String], words: &[&'a str]) -> Vec<&'a str> {
+    options.iter().map(String::as_str).chain(words.iter().copied()).collect()
+}
+
+/// apt's options for taking what does not fit from backports, of which apt need not know yet.
+fn backports() -> Result<Vec<String>> {
     let folder = cache::folder()?.join("apt-backports");
-    let parts = folder.join("sources.list.d");
-    fs::create_dir_all(folder.join("lists/partial"))?;
-    sources::derive(&parts)?;
-    let options = [
-        format!("Dir::Etc::SourceList={}", "/dev/null"),
+    let (parts, lists) = (folder.join("sources.list.d"), folder.join("lists"));
+    fs::create_dir_all(lists.join("partial"))?;
+    apt::derive_sources(&parts)?;
+    Ok(apt::options(&[
+        "Dir::Etc::SourceList=/dev/null".to_owned(),
         format!("Dir::Etc::SourceParts={}", parts.display()),
-        format!("Dir::State::Lists={}", folder.join("lists").display()),
-        format!("APT::Default-Release={}", sources::BACKPORTS),
-    ];
-    let options: Vec<String> = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
-    let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
-    words.push("update");
-    run::quiet(&mut root.apt_get(&words))?;
-    Ok(options)
+        format!("Dir::State::Lists={}", lists.display()),
+        format!("APT::Default-Release={}", apt::BACKPORTS),
+    ]))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn the_needs_of_each_command_are_known() {
-        let listed = crate::USAGE.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        let listed: Vec<&str> = listed.filter(|word| !word.is_empty() && *word != "setup").collect();
+        let cli = crate::Cli::command();
+        let listed: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
         assert!(listed.len() > 15, "{listed:?}");
         let makefile = include_str!("../../Makefile");
         let made = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
         for command in listed.into_iter().chain(made.split(' ')).filter(|command| *command != "need") {
-            assert!(needs(command).is_ok(), "{command}");
+            for need in needs(command).unwrap().iter().flat_map(|group| group.split_whitespace()) {
+                assert!(need.split_once(':').is_some_and(|(_, sign)| !sign.is_empty()), "{command}: {need}");
+            }
         }
         assert!(needs("tset").is_err());
     }

@@ -19,7 +19,7 @@ pub(crate) struct Machine {
     /// Rust's target for programs on Debian's userland; `None`: the host's own.
     pub(crate) user_target: Option<&'static str>,
     pub(crate) qemu: &'static str,
-    pub(crate) qemu_arguments: &'static [&'static str],
+    pub(crate) qemu_arguments: &'static str,
     /// Extra words for the kernel's command line.
     pub(crate) console: &'static str,
     pub(crate) card: &'static Card,
@@ -75,20 +75,6 @@ const ANY_KERNEL: &[&str] = &[
     "--cfg=sha2_backend=\"soft\"",
 ];
 
-/// How Debian's `x86_64` kernels want calls, returns and branches; without `plt` there are
-/// relocations that the module loader does not know.
-const X86_64_KERNEL: &[&str] = &[
-    "-Ccode-model=kernel",
-    "-Cjump-tables=n",
-    "-Zplt=yes",
-    "-Zfunction-return=thunk-extern",
-    "-Zretpoline-external-thunk",
-    "-Zcf-protection=branch",
-];
-
-/// The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
-const MIPS_KERNEL: &[&str] = &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"];
-
 /// Bytes of stack that a packet may take on its way through the module.
 const STACK_LIMIT: u64 = 1024;
 
@@ -97,22 +83,7 @@ const fn debian(architecture: &'static str, kernel: &'static str, headers: &'sta
 }
 
 const MACHINES: &[Machine] = &[
-    Machine {
-        name: "mipsel",
-        system: debian("mipsel", "linux-image-4kc-malta", "linux-headers-4kc-malta"),
-        kernel_arch: "mips",
-        cross: "mipsel-linux-gnu-",
-        kernel_target: "mipsel-unknown-linux-musl",
-        kernel_flags: MIPS_KERNEL,
-        kernel_profile: "release",
-        user_target: Some("mipsel-unknown-linux-gnu"),
-        qemu: "qemu-system-mipsel",
-        qemu_arguments: &["-M", "malta", "-cpu", "24Kf", "-m", "256"],
-        console: "console=ttyS0",
-        card: &E1000,
-        text_limit: 24 * 1024,
-        stack_limit: STACK_LIMIT,
-    },
+    MIPSEL,
     X86_64,
     X86_64_6_12,
     Machine {
@@ -126,7 +97,7 @@ const MACHINES: &[Machine] = &[
         kernel_profile: "small",
         user_target: Some("armv7-unknown-linux-gnueabihf"),
         qemu: "qemu-system-arm",
-        qemu_arguments: &["-M", "virt", "-cpu", "cortex-a15", "-m", "512", "-smp", "2"],
+        qemu_arguments: "-M virt -cpu cortex-a15 -m 512 -smp 2",
         console: "console=ttyAMA0",
         card: &VIRTIO,
         text_limit: 0,
@@ -143,7 +114,7 @@ const MACHINES: &[Machine] = &[
         kernel_profile: "small",
         user_target: Some("aarch64-unknown-linux-gnu"),
         qemu: "qemu-system-aarch64",
-        qemu_arguments: &["-M", "virt", "-cpu", "cortex-a53", "-m", "512", "-smp", "2"],
+        qemu_arguments: "-M virt -cpu cortex-a53 -m 512 -smp 2",
         console: "console=ttyAMA0",
         card: &VIRTIO,
         text_limit: 0,
@@ -152,21 +123,33 @@ const MACHINES: &[Machine] = &[
     Machine {
         name: "mips",
         system: System::Sources { kernel: kernel::MIPS_MALTA, architecture: "mips_24kc" },
-        kernel_arch: "mips",
         cross: "mips-linux-gnu-",
         kernel_target: "mips-unknown-linux-musl",
-        kernel_flags: MIPS_KERNEL,
-        kernel_profile: "release",
         user_target: None,
         qemu: "qemu-system-mips",
         // A CPU without floating point, like the routers'.
-        qemu_arguments: &["-M", "malta", "-cpu", "24Kc", "-m", "256"],
-        console: "console=ttyS0",
-        card: &E1000,
-        text_limit: 24 * 1024,
-        stack_limit: STACK_LIMIT,
+        qemu_arguments: "-M malta -cpu 24Kc -m 256",
+        ..MIPSEL
     },
 ];
+
+const MIPSEL: Machine = Machine {
+    name: "mipsel",
+    system: debian("mipsel", "linux-image-4kc-malta", "linux-headers-4kc-malta"),
+    kernel_arch: "mips",
+    cross: "mipsel-linux-gnu-",
+    kernel_target: "mipsel-unknown-linux-musl",
+    // The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
+    kernel_flags: &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"],
+    kernel_profile: "release",
+    user_target: Some("mipsel-unknown-linux-gnu"),
+    qemu: "qemu-system-mipsel",
+    qemu_arguments: "-M malta -cpu 24Kf -m 256",
+    console: "console=ttyS0",
+    card: &E1000,
+    text_limit: 24 * 1024,
+    stack_limit: STACK_LIMIT,
+};
 
 const X86_64: Machine = Machine {
     name: "x86_64",
@@ -174,12 +157,21 @@ const X86_64: Machine = Machine {
     kernel_arch: "x86",
     cross: "",
     kernel_target: "x86_64-unknown-none",
-    kernel_flags: X86_64_KERNEL,
+    // As Debian's kernels want calls, returns and branches; without `plt` there are relocations that the module loader
+    // does not know.
+    kernel_flags: &[
+        "-Ccode-model=kernel",
+        "-Cjump-tables=n",
+        "-Zplt=yes",
+        "-Zfunction-return=thunk-extern",
+        "-Zretpoline-external-thunk",
+        "-Zcf-protection=branch",
+    ],
     // Unrolled further, the hash alone would take the stack over its limit.
     kernel_profile: "small",
     user_target: None,
     qemu: "qemu-system-x86_64",
-    qemu_arguments: &["-M", "q35", "-cpu", "qemu64", "-m", "512", "-smp", "2"],
+    qemu_arguments: "-M q35 -cpu qemu64 -m 512 -smp 2",
     console: "console=ttyS0",
     card: &E1000,
     text_limit: 0,
@@ -192,11 +184,11 @@ const X86_64_6_12: Machine = Machine {
     ..X86_64
 };
 
-/// The machine with the sanitizer kernel. It takes long to build, so [`named`] without names leaves it out.
+/// The machine with the sanitizer kernel. It takes long to build, so [`or_all`] leaves it out.
 pub(crate) const SANITIZERS: Machine = Machine {
     name: "x86_64-sanitizers",
     system: System::BuiltKernel { kernel: kernel::X86_64_SANITIZERS, userland_of: &X86_64_6_12 },
-    qemu_arguments: &["-M", "q35", "-cpu", "qemu64", "-m", "1024", "-smp", "2"],
+    qemu_arguments: "-M q35 -cpu qemu64 -m 1024 -smp 2",
     // The sanitizers take some for themselves.
     stack_limit: 0,
     ..X86_64
@@ -217,10 +209,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Machine> {
     })
 }
 
-/// The machines of these names; all where none is named.
-pub(crate) fn named(names: &[&str]) -> Result<Vec<&'static Machine>> {
-    if names.is_empty() {
-        return Ok(MACHINES.iter().collect());
-    }
-    names.iter().map(|name| find(name)).collect()
+/// These, or all where there is none.
+pub(crate) fn or_all(named: Vec<&'static Machine>) -> Vec<&'static Machine> {
+    if named.is_empty() { MACHINES.iter().collect() } else { named }
 }

@@ -12,6 +12,7 @@ mod deny;
 mod document;
 mod elf;
 mod feed;
+mod files;
 mod firmware;
 mod fresh;
 mod fuzz;
@@ -31,7 +32,7 @@ mod qemu;
 mod router;
 mod row;
 mod run;
-mod sources;
+mod sdk;
 mod steps;
 mod systemd;
 mod test;
@@ -40,67 +41,171 @@ mod uci;
 mod userland;
 mod vm;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use machine::Machine;
+use openwrt::Architecture;
+use run::{CARGO, Run, cmd};
 use steps::Stamps;
 
-const USAGE: &str = "\
-usage: cargo xtask COMMAND
-  demo              a gateway in network namespaces: closed, knock, open
-  demo-router       the same with the kernel module, on a MIPS router in QEMU
-  test [--all-steps] [--from STEP]
-                    what has to hold before a change lands; steps whose inputs are unchanged
-                    since they passed are skipped unless --all-steps is given
-  test-all [--from STEP]
-                    everything, whatever passed before
-  test-fresh COMMAND...
-                    commands of make on an empty Debian 12 (default: those of the README)
-  coverage          lines that the tests run, by crate; written to docs/testing.md
-  mutants-sample [--seed N] CRATE...
-                    how many small changes of the code the tests notice; written to docs/testing.md
-  ci                the judge of a landing: test, or test-all if the last commit asks for it
-  bench             instructions, packets a second, times, sizes; written to docs/benchmarks.md
-  bench PART        only checks, packets, times, constant-time, sizes or firmware
-  deny              licences, sources and versions of the dependencies, by cargo-deny
-  feed              the recipes of the OpenWrt packages, with a fake SDK, and router scripts
-  feed --opkg PROGRAM
-                    the packages, installed and removed by a given opkg
-  luci              the LuCI pages, in a headless browser
-  vm MACHINE...     boot a machine and run the tests inside it (default: all machines)
-  vm --packages MACHINE
-                    only the tests of the packages; --nft: those of them in mode nft
-  vm --part PARTS MACHINE
-                    these parts: match, flood, packages, nft, short, differential, sanitizers,
-                    sanitizers-quick; several in quotes
-  kmod MACHINE...   build xt_pkd.ko for the machine's kernel and check it (default: all machines)
-  kmod --kernel DIR MACHINE
-                    build it for a built kernel, or its headers, of the machine's kind
-  packages ARCH...  build the packages for OpenWrt routers (default: all architectures)
-  packages --kernel DIR ARCH
-                    the same with the module, for a built kernel of that kind
-  clients ARCH...   build knock as one static file (default: all architectures)
-  firmware          build the gateway's boards
-  test-firmware     test the gateway on the host, and its boards in QEMU
-  demo-firmware     a gateway board in QEMU: ssh fails, knock, ssh works
-  fuzz [--seconds N | --hours N] TARGET...
-                    fuzz parsers of untrusted bytes, 60 s each (default: all targets)
-  fuzz --keep --seconds N TARGET...
-                    the same, and the inputs that reach most become tests/fuzz/corpus
-  mutants NAME...   bugs introduced on purpose, and the tests that must catch them (default: all)
-  differential      verdicts of the kernel and parsing by the extension, compared with pkd-core
-  test-sanitizers   the match under KASAN, UBSAN, lockdep and kmemleak
-  gateway-config FILE
-                    convert a TOML file to the gateway's binary configuration
-  uci ARCH          build OpenWrt's uci
-  userland ARCH     build musl, busybox, dropbear and iptables for guests
-  setup COMMAND     install what a command needs, nothing else
-machines: mipsel, x86_64, x86_64-6.12, armhf, arm64, mips
-";
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = "machines: mipsel, x86_64, x86_64-6.12, armhf, arm64, mips")]
+enum Cli {
+    /// a gateway in network namespaces: closed, knock, open
+    Demo,
+    /// the same with the kernel module, on a MIPS router in QEMU
+    DemoRouter,
+    /// what has to hold before a change lands; steps whose inputs are unchanged since they passed are skipped
+    Test {
+        /// run these steps too
+        #[arg(long)]
+        all_steps: bool,
+        /// the step to start at
+        #[arg(long, value_name = "STEP")]
+        from: Option<String>,
+    },
+    /// everything, whatever passed before
+    TestAll {
+        /// the step to start at
+        #[arg(long, value_name = "STEP")]
+        from: Option<String>,
+    },
+    /// commands of make on an empty Debian 12 (default: those of the README)
+    TestFresh {
+        #[arg(value_name = "COMMAND")]
+        commands: Vec<String>,
+    },
+    /// lines that the tests run, by crate; written to docs/testing.md
+    Coverage,
+    /// how many small changes of the code the tests notice; written to docs/testing.md
+    MutantsSample {
+        /// another sample
+        #[arg(long, default_value_t = 0)]
+        seed: usize,
+        #[arg(value_name = "CRATE")]
+        crates: Vec<String>,
+    },
+    /// the judge of a landing: test, or test-all if the last commit asks for it
+    Ci,
+    /// instructions, packets a second, times, sizes; written to docs/benchmarks.md
+    Bench {
+        /// only checks, packets, times, constant-time, sizes or firmware
+        part: Option<String>,
+    },
+    /// licences, sources and versions of the dependencies, by cargo-deny
+    Deny,
+    /// the recipes of the OpenWrt packages, with a fake SDK, and router scripts
+    Feed {
+        /// instead: the packages, installed and removed by this opkg
+        #[arg(long, value_name = "PROGRAM")]
+        opkg: Option<PathBuf>,
+    },
+    /// the pages of the web interface, in a headless browser
+    Luci,
+    /// pkdd's units, under a real systemd
+    Systemd,
+    /// boot machines and run the tests inside them (default: all machines)
+    Vm {
+        /// only the tests of the packages
+        #[arg(long, requires = "machines", conflicts_with_all = ["nft", "part"])]
+        packages: bool,
+        /// only those of them in mode nft
+        #[arg(long, requires = "machines", conflicts_with = "part")]
+        nft: bool,
+        /// only match, flood, packages, nft, short, differential, sanitizers or sanitizers-quick; several in quotes
+        #[arg(long, requires = "machines", value_name = "PARTS")]
+        part: Option<String>,
+        #[arg(value_name = "MACHINE", value_parser = machine::find)]
+        machines: Vec<&'static Machine>,
+    },
+    /// build `xt_pkd.ko` for the machines' kernels and check it (default: all machines)
+    Kmod {
+        /// build it for this built kernel, or its headers, of the machine's kind
+        #[arg(long, requires = "machines", value_name = "DIR", value_parser = absolute)]
+        kernel: Option<PathBuf>,
+        #[arg(value_name = "MACHINE", value_parser = machine::find)]
+        machines: Vec<&'static Machine>,
+    },
+    /// build the packages for OpenWrt routers (default: all architectures)
+    Packages {
+        /// with the module, for this built kernel of the architecture's kind
+        #[arg(long, value_name = "DIR", value_parser = absolute)]
+        kernel: Option<PathBuf>,
+        #[arg(value_name = "ARCH", value_parser = openwrt::find)]
+        architectures: Vec<&'static Architecture>,
+    },
+    /// build knock as one static file (default: all architectures)
+    Clients {
+        #[arg(value_name = "ARCH", value_parser = openwrt::find)]
+        architectures: Vec<&'static Architecture>,
+    },
+    /// build the gateway's boards
+    Firmware,
+    /// test the gateway on the host, and its boards in QEMU
+    TestFirmware,
+    /// a gateway board in QEMU: ssh fails, knock, ssh works
+    DemoFirmware,
+    /// fuzz parsers of untrusted bytes, 60 s each (default: all targets)
+    Fuzz {
+        /// the inputs that reach most become tests/fuzz/corpus
+        #[arg(long)]
+        keep: bool,
+        /// how long each target runs
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// how long each target runs
+        #[arg(long, conflicts_with = "seconds")]
+        hours: Option<u64>,
+        #[arg(value_name = "TARGET", value_parser = fuzz::TARGETS)]
+        targets: Vec<String>,
+    },
+    /// bugs introduced on purpose, and the tests that must catch them (default: all)
+    Mutants {
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// verdicts of the kernel and parsing by the extension, compared with pkd-core
+    Differential,
+    /// the match under KASAN, UBSAN, lockdep and kmemleak
+    TestSanitizers,
+    /// convert a TOML file to the gateway's binary configuration
+    GatewayConfig {
+        #[arg(value_parser = absolute)]
+        file: PathBuf,
+    },
+    /// build OpenWrt's uci
+    Uci {
+        #[arg(value_name = "ARCH", value_parser = openwrt::find)]
+        architecture: &'static Architecture,
+    },
+    /// build musl, busybox, dropbear and iptables for guests
+    Userland {
+        #[arg(value_name = "ARCH", value_parser = openwrt::find)]
+        architecture: &'static Architecture,
+    },
+    /// install what a command needs, nothing else
+    Setup { command: String },
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Nothing is left to be done where it cannot be shown.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let run = || -> Result<()> {
+        // What the user named is absolute by now.
+        std::env::set_current_dir(toolchain::root())?;
+        host::install_for(matches.subcommand_name().unwrap_or_default())?;
+        dispatch(Cli::from_arg_matches(&matches)?)
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -109,85 +214,68 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &[&str]) -> Result<()> {
-    match arguments {
-        [] | ["setup"] => bail!("missing command\n{USAGE}"),
-        ["setup", command] | [command, ..] => host::install_for(command)?,
-    }
-    match arguments {
-        ["demo"] => demo::run(),
-        ["demo-router"] => demo_router::run(),
-        ["test"] => test::run(None, Stamps::Heed),
-        ["test", "--all-steps"] => test::run(None, Stamps::Ignore),
-        ["test", "--from", step] => test::run(Some(step), Stamps::Heed),
-        ["test", "--all-steps", "--from", step] => test::run(Some(step), Stamps::Ignore),
-        ["test-all"] => test::run_all(None),
-        ["test-all", "--from", step] => test::run_all(Some(step)),
-        ["test-fresh", commands @ ..] => fresh::run(commands),
-        ["coverage"] => coverage::run(),
-        ["mutants-sample", "--seed", number, names @ ..] => {
-            mutants_sample::run(number.parse().with_context(|| format!("invalid seed {number:?}"))?, names)
+fn dispatch(cli: Cli) -> Result<()> {
+    match cli {
+        Cli::Demo => demo::run(),
+        Cli::DemoRouter => demo_router::run(),
+        Cli::Test { all_steps, from } => {
+            test::run(from.as_deref(), if all_steps { Stamps::Ignore } else { Stamps::Heed })
         }
-        ["mutants-sample", names @ ..] => mutants_sample::run(0, names),
-        ["ci"] => test::run_ci(),
-        ["bench"] => bench::run(),
-        ["bench", "firmware"] => firmware::write_figures(),
-        ["bench", part] => bench::part(part),
-        ["deny"] => deny::run(),
-        ["feed"] => feed::test(),
-        ["feed", "--opkg", program] => feed::opkg::test_with_opkg(program),
-        ["luci"] => luci::test(),
-        ["systemd"] => systemd::test(),
-        ["vm", "--nft", name] => vm::run_part(machine::find(name)?, "nft"),
-        ["differential"] => differential(),
-        ["test-sanitizers"] => vm::run_part(&machine::SANITIZERS, "sanitizers"),
-        ["vm", "--part", part, name] => vm::run_part(machine::find(name)?, part),
-        ["vm", "--packages", name] => vm::run_part(machine::find(name)?, "packages"),
-        ["vm", names @ ..] => machine::named(names)?.into_iter().try_for_each(vm::run),
-        ["kmod", "--kernel", kernel, name] => kmod::build_for_own(machine::find(name)?, kernel),
-        ["kmod", names @ ..] => machine::named(names)?.into_iter().try_for_each(kmod::show),
-        ["packages", "--kernel", kernel, names @ ..] => packages::run(names, Some(kernel)),
-        ["packages", names @ ..] => packages::run(names, None),
-        ["clients", names @ ..] => clients::run(names),
-        ["firmware"] => firmware::build_all(),
-        ["test-firmware"] => firmware::test(),
-        ["demo-firmware"] => firmware::demo(),
-        ["fuzz", "--seconds", number, names @ ..] => fuzz::run(names, seconds(number, 1)?),
-        ["fuzz", "--hours", number, names @ ..] => fuzz::run(names, seconds(number, 3_600)?),
-        ["fuzz", "--keep", "--seconds", number, names @ ..] => fuzz::keep(names, seconds(number, 1)?),
-        ["fuzz", names @ ..] => fuzz::run(names, fuzz::USUAL),
-        ["mutants", names @ ..] => mutants::run(names),
-        ["gateway-config", file] => firmware::configure(file),
-        ["uci", name] => openwrt::Zig::find()
-            .and_then(|zig| uci::program(&zig, openwrt::find(name)?))
-            .map(|program| println!("{}", program.display())),
-        ["userland", name] => openwrt::Zig::find()
-            .and_then(|zig| userland::build(&zig, openwrt::find(name)?))
-            .map(|root| println!("{}", root.display())),
-        ["setup", _] => Ok(()),
-        _ => bail!("invalid arguments: {}\n{USAGE}", arguments.join(" ")),
+        Cli::TestAll { from } => test::run_all(from.as_deref()),
+        Cli::TestFresh { commands } => fresh::run(&commands),
+        Cli::Coverage => coverage::run(),
+        Cli::MutantsSample { seed, crates } => mutants_sample::run(seed, &crates),
+        Cli::Ci => test::run_ci(),
+        Cli::Bench { part } => bench::run(part.as_deref()),
+        Cli::Deny => deny::run(),
+        Cli::Feed { opkg: None } => feed::test(),
+        Cli::Feed { opkg: Some(program) } => feed::opkg::test_with_opkg(&program),
+        Cli::Luci => luci::test(),
+        Cli::Systemd => systemd::test(),
+        Cli::Vm { packages, nft, part, machines } => {
+            let part = match part.as_deref() {
+                None if packages => "packages",
+                None if nft => "nft",
+                part => part.unwrap_or_default(),
+            };
+            machine::or_all(machines).into_iter().try_for_each(|machine| vm::run_part(machine, part))
+        }
+        Cli::Kmod { kernel: Some(kernel), machines } => {
+            machines.into_iter().try_for_each(|machine| kmod::build_for_own(machine, &kernel))
+        }
+        Cli::Kmod { kernel: None, machines } => {
+            machine::or_all(machines).into_iter().try_for_each(kmod::show)
+        }
+        Cli::Packages { kernel, architectures } => packages::run(architectures, kernel.as_deref()),
+        Cli::Clients { architectures } => clients::run(architectures),
+        Cli::Firmware => firmware::build_all(),
+        Cli::TestFirmware => firmware::test(),
+        Cli::DemoFirmware => firmware::demo(),
+        Cli::Fuzz { keep, seconds, hours, targets } => {
+            let seconds = seconds.or(hours.map(|hours| hours.saturating_mul(3_600))).unwrap_or(fuzz::USUAL);
+            fuzz::run(&targets, Duration::from_secs(seconds), keep)
+        }
+        Cli::Mutants { names } => mutants::run(&names),
+        Cli::Differential => {
+            cmd!("{CARGO} test --quiet --locked --package pkd-tests --test iptables_extension random_texts")
+                .show()?;
+            vm::run_part(machine::find("x86_64")?, "differential")
+        }
+        Cli::TestSanitizers => vm::run_part(&machine::SANITIZERS, "sanitizers"),
+        Cli::GatewayConfig { file } => firmware::configure(&file),
+        Cli::Uci { architecture } => {
+            println!("{}", uci::program(&openwrt::Zig::find()?, architecture)?.display());
+            Ok(())
+        }
+        Cli::Userland { architecture } => {
+            println!("{}", userland::build(&openwrt::Zig::find()?, architecture)?.display());
+            Ok(())
+        }
+        Cli::Setup { command } => host::install_for(&command),
     }
 }
 
-/// So many times `unit` seconds.
-fn seconds(number: &str, unit: u64) -> Result<Duration> {
-    let number: u64 = number.parse().with_context(|| format!("invalid number {number:?}"))?;
-    Ok(Duration::from_secs(number.saturating_mul(unit)))
-}
-
-/// Compares the extension and the kernel with pkd-core, on random input.
-fn differential() -> Result<()> {
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args([
-        "test",
-        "--quiet",
-        "--locked",
-        "--package",
-        "pkd-tests",
-        "--test",
-        "iptables_extension",
-        "random_texts",
-    ]);
-    run::shown(cargo.current_dir(toolchain::root())).context("the extension against pkd-core")?;
-    vm::run_part(machine::find("x86_64")?, "differential")
+/// A path as it counts in any folder.
+fn absolute(path: &str) -> Result<PathBuf> {
+    Ok(std::path::absolute(path)?)
 }

@@ -12,15 +12,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    files,
     fuzz::{self, Fuzzers},
-    run, toolchain,
+    run::{self, CARGO, Run, cmd},
+    toolchain,
 };
 
 /// Fuzzers find each of these bugs within seconds; this is the limit.
@@ -35,83 +36,65 @@ struct Bug {
 }
 
 /// Applies these patches one after the other to a copy of the tree, all if none is named; fails if one is not caught.
-pub(crate) fn run(names: &[&str]) -> Result<()> {
+pub(crate) fn run(names: &[String]) -> Result<()> {
     let bugs = bugs()?;
     for name in names {
         ensure!(bugs.iter().any(|bug| bug.name == *name), "there is no tests/mutants/{name}.patch");
     }
-    make(&bugs, |bug| names.is_empty() || names.contains(&bug.name.as_str()))
-}
-
-fn make(bugs: &[Bug], is_wanted: impl Fn(&Bug) -> bool) -> Result<()> {
     for target in fuzz::TARGETS {
-        let catcher = format!("fuzz {target}");
-        ensure!(
-            bugs.iter().any(|bug| bug.catcher == catcher),
-            "no bug is mutants for the fuzz target {target}"
-        );
+        let has = bugs.iter().any(|bug| bug.catcher == format!("fuzz {target}"));
+        ensure!(has, "no bug is made for the fuzz target {target}");
     }
     let ours = toolchain::root().canonicalize()?;
     let copy = ours.join("target/mutants/tree");
-    let patch = |bug: &Bug, words: &[&str]| {
-        run::quiet(run::command("git").args(["apply"]).args(words).arg(&bug.patch).current_dir(&copy))
-            .with_context(|| format!("{} does not fit the tree any more", bug.patch.display()))
+    let apply = |bug: &Bug, words: &[&str]| {
+        let patch = &bug.patch;
+        cmd!("git apply {words...} {patch}")
+            .current_dir(&copy)
+            .quiet()
+            .with_context(|| format!("{} does not fit the tree any more", patch.display()))
     };
     mirror(&ours, &copy)?;
-    let whole = Fuzzers::build(&ours, fuzz::TARGETS)?;
+    let whole = Fuzzers::build(&ours, &fuzz::TARGETS)?;
     whole.lend_to(&copy)?;
     // Those that are not made now are not forgotten.
-    bugs.iter().try_for_each(|bug| patch(bug, &["--check"]))?;
-    for bug in bugs.iter().filter(|bug| is_wanted(bug)) {
+    bugs.iter().try_for_each(|bug| apply(bug, &["--check"]))?;
+    for bug in bugs.iter().filter(|bug| names.is_empty() || names.contains(&bug.name)) {
+        let Bug { name, broken, catcher, patch } = bug;
         mirror(&ours, &copy)?;
-        patch(bug, &[])?;
+        apply(bug, &[])?;
         let start = Instant::now();
-        let caught = match bug.catcher.split_once(' ') {
+        let caught = match catcher.split_once(' ') {
             Some(("fuzz", target)) => caught_by_fuzzer(&whole, &copy, target),
             Some(("cargo", words)) => caught_by_cargo(&ours, &copy, words),
             Some(("vm", words)) => caught_by_vm(&copy, words),
-            _ => bail!("{}: nothing is known that is called {:?}", bug.patch.display(), bug.catcher),
+            _ => bail!("{}: nothing is known that is called {catcher:?}", patch.display()),
         };
-        patch(bug, &["--reverse"])?;
-        caught.with_context(|| format!("mutants {}: {}", bug.name, bug.broken))?;
-        println!(
-            "mutants {}: caught by {} after {} s ({})",
-            bug.name,
-            bug.catcher,
-            start.elapsed().as_secs(),
-            bug.broken
-        );
+        apply(bug, &["--reverse"])?;
+        caught.with_context(|| format!("mutants {name}: {broken}"))?;
+        let seconds = start.elapsed().as_secs();
+        println!("mutants {name}: caught by {catcher} after {seconds} s ({broken})");
     }
     Ok(())
 }
 
 fn bugs() -> Result<Vec<Bug>> {
-    let folder = toolchain::root().join("tests/mutants").canonicalize()?;
-    let mut bugs = Vec::new();
-    for entry in fs::read_dir(&folder)? {
-        let patch = entry?.path();
-        if patch.extension().is_none_or(|ending| ending != "patch") {
-            continue;
-        }
+    let read = |patch: PathBuf| {
         let text = fs::read_to_string(&patch)?;
         let said = |word: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(word));
             line.map(str::to_owned).with_context(|| format!("{} does not say \"{word}\"", patch.display()))
         };
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        bugs.push(Bug {
-            name,
-            broken: said("Broken: ")?,
-            catcher: said("Caught by: ")?,
-            patch: patch.clone(),
-        });
-    }
-    bugs.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(bugs)
+        Ok(Bug { name, broken: said("Broken: ")?, catcher: said("Caught by: ")?, patch })
+    };
+    let folder = toolchain::at("tests/mutants").canonicalize()?;
+    files::with_ending(&folder, "patch")?.into_iter().map(read).collect()
 }
 
 /// What broke must hold in the tree as it is.
 fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
+    ensure!(fuzz::TARGETS.contains(&target), "there is no fuzz target {target}");
     let broken = Fuzzers::build(copy, &[target])?;
     let Some((input, _said)) = broken.run(target, FUZZING_TIME)?.crash else {
         bail!("the fuzz target {target} found nothing in {} s", FUZZING_TIME.as_secs());
@@ -124,16 +107,14 @@ fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
 
 /// A command that passes in the tree as it is.
 fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
-    let cargo = |folder: &Path| -> Command {
-        let mut cargo = run::command(env!("CARGO"));
-        cargo.args(words.split(' ')).current_dir(folder);
-        cargo
+    let cargo = |folder: &Path, more: &[&str]| {
+        let words = words.split(' ');
+        cmd!("{CARGO} {words...} {more...}").current_dir(folder).quiet()
     };
-    run::quiet(&mut cargo(ours)).context("it fails without the bug")?;
+    cargo(ours, &[]).context("it fails without the bug")?;
     // A tree that does not build shows nothing.
-    let builds = run::output(cargo(copy).arg("--no-run")).map(drop);
-    builds.context("with the bug it does not build")?;
-    ensure!(run::quiet(&mut cargo(copy)).is_err(), "`cargo {words}` passes with it");
+    cargo(copy, &["--no-run"]).context("with the bug it does not build")?;
+    ensure!(cargo(copy, &[]).is_err(), "`cargo {words}` passes with it");
     Ok(())
 }
 
@@ -141,45 +122,33 @@ fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
 /// does not boot shows nothing.
 fn caught_by_vm(copy: &Path, words: &str) -> Result<()> {
     let (machine, part) = words.split_once(' ').context("a vm is a machine and a part")?;
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args(["xtask", "vm", "--part", part, machine]).current_dir(copy);
-    let output = cargo.output().context("cannot start cargo")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let checks = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
-    let failed = checks.filter(|line| line.contains(": FAIL ")).count();
-    ensure!(
-        !output.status.success() && failed > 0,
-        "no check fails\n{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = cmd!("{CARGO} xtask vm --part {part} {machine}").current_dir(copy).finish()?;
+    let said = run::text_of(&output);
+    let mut checks = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
+    let failed = checks.any(|line| line.contains(": FAIL "));
+    ensure!(!output.status.success() && failed, "no check fails\n{said}");
     Ok(())
 }
 
 /// Makes `copy` what git knows of `ours`. What is equal is not touched, so that cargo builds only what changed.
 pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
-    let mut git = run::command("git");
-    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(ours);
-    let listed = run::output(&mut git)?;
-    let files: Vec<&str> = listed.split('\0').filter(|name| ours.join(name).is_file()).collect();
-    ensure!(files.len() > 100, "git knows only {} files here", files.len());
-    for name in &files {
+    let listed = cmd!("git ls-files --cached --others --exclude-standard -z").current_dir(ours).read()?;
+    let names: Vec<&str> = listed.split('\0').filter(|name| ours.join(name).is_file()).collect();
+    ensure!(names.len() > 100, "git knows only {} files here", names.len());
+    for name in &names {
         let (from, to) = (ours.join(name), copy.join(name));
         if !to.exists() || fs::read(&from)? != fs::read(&to)? {
-            fs::create_dir_all(to.parent().context("a file in no folder")?)?;
-            fs::copy(&from, &to)?;
+            files::copy(&from, &to)?;
         }
     }
-    // Files that went would be built on.
-    if copy.join(".git").exists() {
-        let listed = run::output(
-            run::command("git").args(["ls-files", "--others", "-z", "--exclude=target"]).current_dir(copy),
-        )?;
-        for name in listed.split('\0').filter(|name| !name.is_empty() && !files.contains(name)) {
-            fs::remove_file(copy.join(name))?;
-        }
-    } else {
+    if !copy.join(".git").exists() {
         // Without a repository of its own, git would apply patches to ours.
-        run::quiet(run::command("git").args(["init", "--quiet"]).current_dir(copy))?;
+        return cmd!("git init --quiet").current_dir(copy).quiet();
+    }
+    // Files that went would be built on.
+    let listed = cmd!("git ls-files --others -z --exclude=target").current_dir(copy).read()?;
+    for name in listed.split('\0').filter(|name| !name.is_empty() && !names.contains(name)) {
+        fs::remove_file(copy.join(name))?;
     }
     Ok(())
 }

@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use crate::{document, installed::Program, run, toolchain};
-
-const CARGO_MUTANTS: Program = Program { name: "cargo-mutants", version: "27.0.0" };
+use crate::{
+    document, files, installed,
+    run::{self, Run, cmd, progress},
+    toolchain,
+};
 
 /// A crate, and the percentage of mutants that its tests have to notice.
-const CRATES: &[(&str, u64)] =
+const CRATES: &[(&str, usize)] =
     &[("pkd-core", 100), ("pkd-gateway", 90), ("pkdd", 90), ("pktables", 90), ("host-knock", 90)];
 
 /// Mutants of each crate that are tried.
@@ -25,93 +26,68 @@ const LIMIT: &str = "20m";
 /// How the mutants of one crate ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Rate {
-    noticed: u64,
+    noticed: usize,
     missed: Vec<String>,
 }
 
 /// Tries a sample for each of these crates, all of [`CRATES`] if none is named, and writes the rates to `docs/testing.md`.
 /// The same `seed` chooses the same mutants of the same code.
-pub(crate) fn run(seed: u64, names: &[&str]) -> Result<()> {
-    let program = CARGO_MUTANTS.path()?;
-    if let Some(name) = names.iter().find(|name| !CRATES.iter().any(|(own, _)| own == *name)) {
+pub(crate) fn run(seed: usize, names: &[String]) -> Result<()> {
+    let is_named = |name: &str| names.iter().any(|own| own == name);
+    if let Some(name) = names.iter().find(|name| !CRATES.iter().any(|(own, _)| own == name)) {
         let known: Vec<_> = CRATES.iter().map(|(name, _)| *name).collect();
         bail!("no mutants are made of {name:?}: expected one of {}", known.join(", "));
     }
+    let program = installed::program("cargo-mutants", "27.0.0")?;
     let mut rates = BTreeMap::new();
-    for (name, _) in CRATES.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+    for (name, _) in CRATES.iter().filter(|(name, _)| names.is_empty() || is_named(name)) {
         let rate = one(&program, name, seed)?;
-        for missed in &rate.missed {
-            println!("{name}: not noticed: {missed}");
-        }
+        rate.missed.iter().for_each(|missed| println!("{name}: not noticed: {missed}"));
         rates.insert(*name, rate);
     }
     let table = table(&rates, seed);
     print!("{table}");
-    if names.is_empty() {
-        document::write(&toolchain::root().join("docs/testing.md"), "mutants", &table)?;
-    }
-    Ok(())
+    if names.is_empty() { document::write("docs/testing.md", "mutants", &table) } else { Ok(()) }
 }
 
-fn one(program: &Path, name: &str, seed: u64) -> Result<Rate> {
-    let root = toolchain::root().canonicalize()?;
-    let cargo_mutants = |words: &[&str]| {
-        let mut command = run::command(program);
-        command.args(["mutants", "--package", name]).args(words).current_dir(&root);
-        command
-    };
-    let listed = run::output(&mut cargo_mutants(&["--list"]))?;
-    let count = listed.lines().count();
+fn one(program: &Path, name: &str, seed: usize) -> Result<Rate> {
+    let count = cmd!("{program} mutants --package {name} --list").read()?.lines().count();
     ensure!(count > 0, "cargo-mutants finds nothing to change in {name}");
     let shards = count.div_ceil(SAMPLE).max(1);
-    let shard = format!("{}/{shards}", usize::try_from(seed)? % shards);
-    run::progress(&format!("{name}: a sample of {} of {count} mutants", count.div_ceil(shards)));
-    let out = root.join("target/mutants-sample").join(name);
-    if out.exists() {
-        fs::remove_dir_all(&out)?;
-    }
-    fs::create_dir_all(&out)?;
-    let mut command = run::command("timeout");
-    command.args(["--signal=INT", "--kill-after=60", LIMIT]).arg(program).args([
-        "mutants",
-        "--package",
-        name,
-    ]);
-    command.args(["--shard", &shard, "--sharding", "round-robin", "--timeout", TIMEOUT, "--jobs", "1"]);
-    command.arg("--output").arg(&out).current_dir(&root);
+    let shard = format!("{}/{shards}", seed % shards);
+    progress!("{name}: a sample of {} of {count} mutants", count.div_ceil(shards));
+    let out = toolchain::root().canonicalize()?.join("target/mutants-sample").join(name);
+    files::empty(&out)?;
     // It exits with 2 where a mutant was missed and with 3 where one timed out, and `timeout` with 124 at the limit:
     // what was tried until then is counted.
-    let output = command.output().context("cannot start cargo-mutants")?;
+    let output = cmd!(
+        "timeout --signal=INT --kill-after=60 {LIMIT} {program} mutants --package {name} --shard {shard}
+                       --sharding round-robin --timeout {TIMEOUT} --jobs 1 --output {out}"
+    )
+    .finish()?;
     ensure!(
         matches!(output.status.code(), Some(0 | 2 | 3 | 124)),
-        "cargo-mutants failed for {name}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        "cargo-mutants failed for {name}\n{}",
+        run::text_of(&output)
     );
-    rate(&serde_json::from_str(&fs::read_to_string(out.join("mutants.out/outcomes.json"))?)?)
+    rate(&out.join("mutants.out"))
 }
 
-/// Reads cargo-mutants' outcomes; what does not build counts neither way.
-fn rate(outcomes: &Value) -> Result<Rate> {
-    let mut rate = Rate::default();
-    for outcome in outcomes["outcomes"].as_array().context("no outcomes")? {
-        // The tree as it is comes first, as the word "Baseline".
-        let Some(mutant) = outcome["scenario"].get("Mutant") else { continue };
-        match outcome["summary"].as_str() {
-            Some("CaughtMutant" | "Timeout") => rate.noticed += 1,
-            Some("MissedMutant") => rate.missed.push(mutant["name"].as_str().context("no name")?.to_owned()),
-            Some("Unviable") => {}
-            other => bail!("an outcome that is not known: {other:?}"),
-        }
-    }
-    ensure!(rate.noticed > 0, "not one mutant was noticed");
-    Ok(rate)
+/// Reads cargo-mutants' lists; what does not build counts neither way.
+fn rate(folder: &Path) -> Result<Rate> {
+    let lines = |list: &str| -> Result<Vec<String>> {
+        let text = fs::read_to_string(folder.join(list)).with_context(|| format!("no {list}"))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    let noticed = lines("caught.txt")?.len() + lines("timeout.txt")?.len();
+    ensure!(noticed > 0, "not one mutant was noticed");
+    Ok(Rate { noticed, missed: lines("missed.txt")? })
 }
 
-fn table(rates: &BTreeMap<&str, Rate>, seed: u64) -> String {
+fn table(rates: &BTreeMap<&str, Rate>, seed: usize) -> String {
     let head = format!("Seed {seed}.\n\n| crate | mutants tried | noticed | goal |\n|---|---:|---:|---:|\n");
     rates.iter().fold(head, |table, (name, Rate { noticed, missed })| {
-        let tried = noticed + missed.len() as u64;
+        let tried = noticed + missed.len();
         let goal = CRATES.iter().find(|(own, _)| own == name).map_or(0, |(_, goal)| *goal);
         table + &format!("| {name} | {tried} | {} % | {goal} % |\n", noticed * 100 / tried.max(1))
     })
@@ -119,25 +95,25 @@ fn table(rates: &BTreeMap<&str, Rate>, seed: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn outcomes_are_counted_and_none_that_was_noticed_is_an_error() {
-        let of = |summaries: &[&str]| {
-            let mut outcomes = vec![json!({ "scenario": "Baseline", "summary": "Success" })];
-            outcomes.extend(summaries.iter().map(
-                |summary| json!({ "scenario": { "Mutant": { "name": "replace x" } }, "summary": summary }),
-            ));
-            rate(&json!({ "outcomes": outcomes }))
+    fn outcomes_are_counted_and_none_that_was_noticed_is_an_error() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("pkd-mutants-{}", std::process::id()));
+        let of = |caught: &str, timeout: &str, missed: &str| -> Result<Rate> {
+            files::empty(&folder)?;
+            for (list, text) in [("caught.txt", caught), ("timeout.txt", timeout), ("missed.txt", missed)] {
+                fs::write(folder.join(list), text)?;
+            }
+            rate(&folder)
         };
-        let rate = of(&["CaughtMutant", "Timeout", "MissedMutant", "Unviable"]).unwrap();
-        assert_eq!(rate, Rate { noticed: 2, missed: vec!["replace x".to_owned()] });
-        for summaries in [&[][..], &["MissedMutant"], &["Unviable"], &["CaughtMutant", "Surprise"]] {
-            assert!(of(summaries).is_err(), "{summaries:?}");
-        }
-        let table = table(&BTreeMap::from([("pkd-core", rate)]), 7);
+        let found = of("replace x\n", "replace y\n", "replace z\n")?;
+        assert_eq!(found, Rate { noticed: 2, missed: vec!["replace z".to_owned()] });
+        assert!(of("", "", "replace z\n").is_err());
+        fs::remove_dir_all(&folder)?;
+        assert!(rate(&folder).is_err());
+        let table = table(&BTreeMap::from([("pkd-core", found)]), 7);
         assert!(table.contains("| pkd-core | 3 | 66 % | 100 % |"), "{table}");
+        Ok(())
     }
 }

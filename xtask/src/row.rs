@@ -1,13 +1,14 @@
 //! A row of a table of figures.
 
 /// One figure.
+#[derive(Clone)]
 pub(crate) struct Row {
-    pub(crate) what: String,
-    pub(crate) value: String,
+    what: String,
+    value: String,
     /// The limit, or the ratio to another figure of this run.
-    pub(crate) beside: String,
+    beside: String,
     /// Where it was measured.
-    pub(crate) place: String,
+    place: String,
 }
 
 impl Row {
@@ -19,4 +20,11 @@ impl Row {
         self.beside = beside.into();
         self
     }
+}
+
+pub(crate) fn table(rows: &[Row]) -> String {
+    let head = "| figure | value | beside it | measured on |\n|---|---:|---|---|\n".to_owned();
+    rows.iter().fold(head, |text, Row { what, value, beside, place }| {
+        text + &format!("| {what} | {value} | {beside} | {place} |\n")
+    })
 }

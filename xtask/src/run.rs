@@ -1,97 +1,102 @@
 //! Running other programs.
 
 use std::{
-    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-/// A command whose failure is reported with its name and all that it printed.
-pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null());
-    command
+/// The cargo that runs us.
+pub(crate) const CARGO: &str = env!("CARGO");
+
+/// A [`Command`] from a line with `{value}` and `{values...}` in it, as xshell reads it. It has nothing to read.
+macro_rules! cmd {
+    ($line:literal) => {{
+        let shell = xshell::Shell::new().expect("the working folder exists");
+        let mut command = std::process::Command::from(xshell::cmd!(shell, $line));
+        command.stdin(std::process::Stdio::null());
+        command
+    }};
+}
+pub(crate) use cmd;
+
+/// Says what takes time, before it does.
+macro_rules! progress {
+    ($($text:tt)*) => { eprintln!("==> {}", format_args!($($text)*)) };
+}
+pub(crate) use progress;
+
+/// Ways to run a command. Each failure is reported with the command's name and, unless it was shown, all that it printed.
+pub(crate) trait Run {
+    /// Runs quietly.
+    fn quiet(&mut self) -> Result<()>;
+    /// Runs quietly; returns the standard output.
+    fn read(&mut self) -> Result<String>;
+    /// The same, with `input` on the standard input.
+    fn read_with(&mut self, input: &[u8]) -> Result<Vec<u8>>;
+    /// Runs with its output shown.
+    fn show(&mut self) -> Result<()>;
+    /// Runs with both outputs shown and returned.
+    fn show_and_read(&mut self) -> Result<String>;
+    /// Runs quietly, whatever comes of it.
+    fn finish(&mut self) -> Result<Output>;
 }
 
-/// Runs quietly; what it printed is shown only when it fails.
-pub(crate) fn quiet(command: &mut Command) -> Result<()> {
-    output(command).map(drop)
-}
-
-/// Runs quietly and gives its standard output.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let name = name(command);
-    let output = command.output().with_context(|| format!("cannot start {name}"))?;
-    if !output.status.success() {
-        bail!(
-            "{name} failed ({})\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+impl Run for Command {
+    fn quiet(&mut self) -> Result<()> {
+        self.read().map(drop)
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+
+    fn read(&mut self) -> Result<String> {
+        let output = self.finish()?;
+        ensure!(output.status.success(), "{} failed ({})\n{}", name(self), output.status, text_of(&output));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn read_with(&mut self, input: &[u8]) -> Result<Vec<u8>> {
+        let name = name(self);
+        let start = self.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = start.with_context(|| format!("cannot start {name}"))?;
+        child.stdin.take().context("no standard input")?.write_all(input)?;
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "{name} failed ({})", output.status);
+        Ok(output.stdout)
+    }
+
+    fn show(&mut self) -> Result<()> {
+        let status = self.status().with_context(|| format!("cannot start {}", name(self)))?;
+        ensure!(status.success(), "{} failed ({status})", name(self));
+        Ok(())
+    }
+
+    fn show_and_read(&mut self) -> Result<String> {
+        // Both outputs share a pipe, so that their lines keep their order.
+        let (reader, writer) = std::io::pipe()?;
+        let start = self.stdout(writer.try_clone()?).stderr(writer).spawn();
+        let mut child = start.with_context(|| format!("cannot start {}", name(self)))?;
+        // The command holds the pipe's other end until it is replaced.
+        self.stdout(Stdio::null()).stderr(Stdio::null());
+        let (mut said, mut line, mut reader) = (String::new(), Vec::new(), BufReader::new(reader));
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            std::io::stdout().write_all(&line)?;
+            said.push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+        let status = child.wait()?;
+        ensure!(status.success(), "{} failed ({status})", name(self));
+        Ok(said)
+    }
+
+    fn finish(&mut self) -> Result<Output> {
+        self.output().with_context(|| format!("cannot start {}", name(self)))
+    }
 }
 
-/// Runs with `input` on its standard input, quietly, and gives its standard output.
-pub(crate) fn output_of(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
-    let name = name(command);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {name}"))?;
-    child.stdin.take().context("no standard input")?.write_all(input)?;
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("{name} failed ({})", output.status);
-    }
-    Ok(output.stdout)
-}
-
-/// Runs with its output shown.
-pub(crate) fn shown(command: &mut Command) -> Result<()> {
-    let name = name(command);
-    let status = command.status().with_context(|| format!("cannot start {name}"))?;
-    if !status.success() {
-        bail!("{name} failed ({status})");
-    }
-    Ok(())
-}
-
-/// The same, and its standard output is returned as well.
-pub(crate) fn shown_and_kept(command: &mut Command) -> Result<String> {
-    let name = name(command);
-    // Both outputs share a pipe, so that their lines keep their order.
-    let (reader, writer) = std::io::pipe()?;
-    let mut child = command
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()
-        .with_context(|| format!("cannot start {name}"))?;
-    // The command holds the pipe's other end until it is replaced.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut said = String::new();
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        std::io::stdout().write_all(&line)?;
-        said.push_str(&String::from_utf8_lossy(&line));
-        line.clear();
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("{name} failed ({status})");
-    }
-    Ok(said)
-}
-
-/// Whether `program` is on the PATH.
-pub(crate) fn exists(program: &str) -> bool {
-    path_of(program).is_some()
+/// Both outputs of a command.
+pub(crate) fn text_of(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
 /// Where `program` is; the PATH counts for a name alone.
@@ -100,13 +105,51 @@ pub(crate) fn path_of(program: impl AsRef<Path>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(&program)).find(|path| path.is_file())
 }
 
+/// Runs all of it at the same time, each in a thread of its own. All have ended before the first error is returned.
+pub(crate) fn at_once<W: FnOnce() -> Result<()> + Send>(work: impl IntoIterator<Item = W>) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| bail!("a thread panicked"))
+        };
+        threads.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// How many processes run at a time.
+pub(crate) fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 fn name(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let first = command.get_args().next().unwrap_or_default();
     format!("`{} {} …`", program.display(), first.display())
 }
 
-/// Says what takes time, before it does.
-pub(crate) fn progress(step: &str) {
-    eprintln!("==> {step}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_what_runs_at_once_has_ended_before_an_error_is_told() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let slow = move || -> Result<()> {
+            std::thread::yield_now();
+            Ok(sender.send("ended")?)
+        };
+        let work: [Box<dyn FnOnce() -> Result<()> + Send>; 2] =
+            [Box::new(|| bail!("it fails")), Box::new(slow)];
+        at_once(work).unwrap_err();
+        assert_eq!(receiver.try_recv(), Ok("ended"));
+    }
+
+    #[test]
+    fn a_failure_names_the_command_and_what_it_printed() {
+        let error = cmd!("sh -c 'echo out; echo err >&2; exit 3'").read().unwrap_err().to_string();
+        assert!(
+            ["`sh -c …`", "exit status: 3", "out\nerr\n"].iter().all(|part| error.contains(part)),
+            "{error}"
+        );
+    }
 }

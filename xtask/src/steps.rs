@@ -8,21 +8,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{cache, run, toolchain};
+use crate::{
+    cache, files,
+    run::{CARGO, Run, cmd, progress},
+    toolchain,
+};
 
 /// One thing to check.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// Files, or folders that end in `/`, whose content the result depends on, besides [`ALWAYS`].
-    pub(crate) inputs: &'static [&'static str],
+    /// Files, folders that end in `/`, or [`ALL_FILES`], whose content the result depends on, besides [`ALWAYS`].
+    pub(crate) inputs: &'static str,
     pub(crate) run: fn() -> Result<()>,
 }
 
 /// Inputs of every step.
-const ALWAYS: &[&str] = &["Cargo.toml", "Cargo.lock", ".cargo/", "xtask/", "clippy.toml"];
+const ALWAYS: &str = "Cargo.toml Cargo.lock .cargo/ xtask/ clippy.toml";
+
+/// The whole tree.
+pub(crate) const ALL_FILES: &str = "*";
 
 /// Whether a step that passed before is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +48,11 @@ enum End {
 /// Runs the steps in their order, from the one called `from` if one is named. Stops at the first that fails; prints how
 /// long each took either way.
 pub(crate) fn run(steps: &[Step], from: Option<&str>, stamps: Stamps) -> Result<()> {
-    let first = match from {
-        Some(name) => steps.iter().position(|step| step.name == name).with_context(|| {
-            let names: Vec<_> = steps.iter().map(|step| step.name).collect();
-            format!("unknown step {name:?}: expected one of {}", names.join(", "))
-        })?,
-        None => 0,
-    };
+    let position = |name| steps.iter().position(|step| step.name == name);
+    let first = from.map_or(Some(0), position).with_context(|| {
+        let names: Vec<_> = steps.iter().map(|step| step.name).collect();
+        format!("unknown step {:?}: expected one of {}", from.unwrap_or_default(), names.join(", "))
+    })?;
     let tree = Tree::read(toolchain::root())?;
     let (mut ends, mut failure) = (Vec::new(), None);
     for step in steps.iter().skip(first) {
@@ -69,29 +74,22 @@ pub(crate) fn run(steps: &[Step], from: Option<&str>, stamps: Stamps) -> Result<
 
 /// The time of each step and, in the last line, how many passed.
 fn summary(ends: &[(&str, End)], failed: Option<&str>) -> String {
-    let mut lines = vec![String::new(), "| step | minutes |".to_owned(), "|---|---:|".to_owned()];
-    let (mut passed, mut unchanged, mut total) = (0, 0, Duration::ZERO);
+    let mut lines = vec!["\n| step | minutes |\n|---|---:|".to_owned()];
+    let (mut passed, mut total) = (0, Duration::ZERO);
     for (name, end) in ends {
-        lines.push(match end {
-            End::Passed(time) => {
-                passed += 1;
-                total += *time;
-                format!("| {name} | {:.1} |", minutes(*time))
-            }
-            End::Unchanged => {
-                unchanged += 1;
-                format!("| {name} | unchanged |")
-            }
-        });
+        if let End::Passed(time) = end {
+            passed += 1;
+            total += *time;
+            lines.push(format!("| {name} | {:.1} |", minutes(*time)));
+        } else {
+            lines.push(format!("| {name} | unchanged |"));
+        }
     }
+    let unchanged = ends.len() - passed;
     let skipped = if unchanged > 0 { format!(", {unchanged} skipped") } else { String::new() };
-    let failed = usize::from(failed.is_some());
-    lines.extend([
-        format!("| total | {:.1} |", minutes(total)),
-        String::new(),
-        format!("steps: {passed} passed, {failed} failed{skipped}"),
-    ]);
-    lines.join("\n") + "\n"
+    let (total, failed) = (minutes(total), usize::from(failed.is_some()));
+    lines.join("\n")
+        + &format!("\n| total | {total:.1} |\n\nsteps: {passed} passed, {failed} failed{skipped}\n")
 }
 
 fn minutes(time: Duration) -> f32 {
@@ -118,7 +116,7 @@ struct Tree {
 
 impl Tree {
     fn read(root: &Path) -> Result<Self> {
-        let mut files = BTreeMap::new();
+        let mut hashes = BTreeMap::new();
         for path in listed(root)? {
             let file = root.join(&path);
             // A link counts by what it names; a file that was deleted and not committed, as empty.
@@ -129,15 +127,15 @@ impl Tree {
                 Ok(_) => fs::read(&file).with_context(|| format!("cannot read {path}"))?,
                 Err(_) => Vec::new(),
             };
-            files.insert(path, hexadecimal(&Sha256::digest(content)));
+            hashes.insert(path, files::hex(&Sha256::digest(content)));
         }
         // Cargo is the one that runs us; the guests' compiler may be another.
-        let mut toolchain = run::output(run::command(env!("CARGO")).arg("-vV"))?;
-        for program in [&["rustc", "-vV"][..], &["/usr/bin/rustc", "-vV"], &["gcc", "--version"]] {
+        let mut toolchain = cmd!("{CARGO} -vV").read()?;
+        for mut program in [cmd!("rustc -vV"), cmd!("/usr/bin/rustc -vV"), cmd!("gcc --version")] {
             // One that is missing now may be installed by the step.
-            toolchain += &run::output(run::command(program[0]).args(&program[1..])).unwrap_or_default();
+            toolchain += &program.read().unwrap_or_default();
         }
-        Ok(Self { files, toolchain })
+        Ok(Self { files: hashes, toolchain })
     }
 
     fn run(&self, step: &Step, stamps: Stamps) -> Result<End> {
@@ -146,14 +144,11 @@ impl Tree {
             && let Some(stamp) = Stamp::read(step.name)?
             && stamp.key == key
         {
-            let time = minutes(stamp.time);
-            run::progress(&format!(
-                "{}: its inputs are unchanged since it passed ({time:.1} minutes)",
-                step.name
-            ));
+            let (name, time) = (step.name, minutes(stamp.time));
+            progress!("{name}: its inputs are unchanged since it passed ({time:.1} minutes)");
             return Ok(End::Unchanged);
         }
-        run::progress(&format!("step {}", step.name));
+        progress!("step {}", step.name);
         let start = Instant::now();
         (step.run)()?;
         let time = start.elapsed();
@@ -180,24 +175,23 @@ impl Tree {
             count += 1;
         }
         ensure!(count > 0, "step {} has no inputs", step.name);
-        Ok(hexadecimal(&hash.finalize()))
+        Ok(files::hex(&hash.finalize()))
     }
 }
 
 impl Step {
     /// Whether the file at this path is one of its inputs.
     fn reads(&self, path: &str) -> bool {
-        self.inputs.iter().chain(ALWAYS).any(|input| {
-            if input.is_empty() || input.ends_with('/') { path.starts_with(input) } else { path == *input }
+        self.inputs.split_whitespace().chain(ALWAYS.split(' ')).any(|input| {
+            input == ALL_FILES || path == input || input.ends_with('/') && path.starts_with(input)
         })
     }
 }
 
 /// The files that git tracks or would add.
 fn listed(root: &Path) -> Result<Vec<String>> {
-    let mut git = run::command("git");
-    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(root);
-    let listed = run::output(&mut git).context("a checkout by git is needed, to tell what changed")?;
+    let listed = cmd!("git ls-files --cached --others --exclude-standard -z").current_dir(root).read();
+    let listed = listed.context("a checkout by git is needed, to tell what changed")?;
     let files: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     ensure!(files.len() > 100, "git lists only {} files", files.len());
     Ok(files)
@@ -235,24 +229,10 @@ impl Stamp {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
-}
-
-/// Runs steps at the same time, each in a thread of its own. All have ended before the first error is returned.
-pub(crate) fn at_once(work: Vec<Box<dyn FnOnce() -> Result<()> + Send>>) -> Result<()> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
-        let ends: Vec<Result<()>> = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
-            .collect();
-        ends.into_iter().collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+
     use super::*;
     use crate::test;
 
@@ -260,10 +240,7 @@ mod tests {
     fn every_tracked_file_is_an_input_of_a_step_of_make_test() -> Result<()> {
         // Not by way of what all steps read.
         let reads = |path: &str| {
-            test::QUICK.iter().chain(test::ALL).any(|step| {
-                let own = Step { name: step.name, inputs: step.inputs, run: || Ok(()) };
-                own.inputs.iter().any(|input| !input.is_empty()) && own.reads(path)
-            })
+            test::QUICK.iter().chain(test::ALL).any(|step| step.inputs != ALL_FILES && step.reads(path))
         };
         let documents = test::QUICK.iter().find(|step| step.name == "documents").unwrap();
         let files = listed(toolchain::root())?;
@@ -281,27 +258,21 @@ mod tests {
 
     #[test]
     fn a_change_is_seen_by_the_steps_that_it_can_break() {
-        let rows: [(&str, &[&str]); 10] = [
-            (
-                "pkd-core/src/replay.rs",
-                &["unit", "corpora", "packages", "firmware", "vm", "vm-mips", "counted"],
-            ),
-            ("host-knock/src/main.rs", &["unit", "packages", "firmware", "vm", "vm-mips"]),
-            ("linux/pkdd/src/daemon.rs", &["unit", "corpora", "packages", "feed", "vm"]),
-            ("linux/kmod/xt_pkd_main.c", &["feed", "vm", "vm-mips", "counted"]),
-            ("openwrt/feed/net/pkd/Makefile", &["feed"]),
-            ("openwrt/feed/luci/luci-app-pkd/Makefile", &["feed", "packages", "vm", "luci"]),
-            ("linux/kmod/rust/src/ffi.rs", &["format", "feed", "vm", "vm-mips", "counted"]),
-            ("tests/luci/browser.js", &["luci"]),
-            ("firmware/boards/Cargo.lock", &["firmware"]),
-            (
-                "xtask/src/main.rs",
-                &["format", "unit", "corpora", "luci", "feed", "packages", "firmware", "vm"],
-            ),
+        let rows = [
+            ("pkd-core/src/replay.rs", "unit corpora packages firmware vm vm-mips counted"),
+            ("host-knock/src/main.rs", "unit packages firmware vm vm-mips"),
+            ("linux/pkdd/src/daemon.rs", "unit corpora packages feed vm"),
+            ("linux/kmod/xt_pkd_main.c", "feed vm vm-mips counted"),
+            ("openwrt/feed/net/pkd/Makefile", "feed"),
+            ("openwrt/feed/luci/luci-app-pkd/Makefile", "feed packages vm luci"),
+            ("linux/kmod/rust/src/ffi.rs", "format feed vm vm-mips counted"),
+            ("tests/luci/browser.js", "luci"),
+            ("firmware/boards/Cargo.lock", "firmware"),
+            ("xtask/src/main.rs", "format unit corpora luci feed packages firmware vm"),
         ];
         for (path, steps) in rows {
-            for name in steps {
-                let step = test::QUICK.iter().find(|step| step.name == *name);
+            for name in steps.split(' ') {
+                let step = test::QUICK.iter().find(|step| step.name == name);
                 assert!(step.is_some_and(|step| step.reads(path)), "{name} does not read {path}");
             }
         }
@@ -309,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_changed_input_changes_the_key_and_another_file_does_not() -> Result<()> {
-        let step = Step { name: "one", inputs: &["a/", "b"], run: || Ok(()) };
+        let step = Step { name: "one", inputs: "a/ b", run: || Ok(()) };
         let tree = |files: &[(&str, &str)], toolchain: &str| Tree {
             files: files.iter().map(|(path, hash)| ((*path).to_owned(), (*hash).to_owned())).collect(),
             toolchain: toolchain.to_owned(),
@@ -347,9 +318,9 @@ mod tests {
     #[test]
     fn a_step_that_fails_ends_the_run_and_is_named() {
         let steps = [
-            Step { name: "good", inputs: &[""], run: || Ok(()) },
-            Step { name: "broken", inputs: &[""], run: || bail!("broken on purpose") },
-            Step { name: "never", inputs: &[""], run: || panic!("it was run") },
+            Step { name: "good", inputs: ALL_FILES, run: || Ok(()) },
+            Step { name: "broken", inputs: ALL_FILES, run: || bail!("broken on purpose") },
+            Step { name: "never", inputs: ALL_FILES, run: || panic!("it was run") },
         ];
         let error = run(&steps, Some("broken"), Stamps::Ignore).unwrap_err();
         assert!(format!("{error:#}").contains("step broken failed"), "{error:#}");
@@ -365,16 +336,5 @@ mod tests {
             text.contains("| a | 1.5 |") && text.ends_with("steps: 1 passed, 1 failed, 1 skipped\n"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn all_of_what_runs_at_once_has_ended_before_an_error_is_told() {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let slow = move || -> Result<()> {
-            std::thread::yield_now();
-            Ok(sender.send("ended")?)
-        };
-        at_once(vec![Box::new(|| bail!("it fails")), Box::new(slow)]).unwrap_err();
-        assert_eq!(receiver.try_recv(), Ok("ended"));
     }
 }

@@ -7,64 +7,34 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     bench,
     debian::Tree,
-    deny, feed, firmware, fresh, fuzz, kmod, luci, machine, mutants, openwrt, packages, run,
-    steps::{self, Stamps, Step},
+    deny, feed, firmware, fresh, fuzz, kmod, luci,
+    machine::{self, Machine},
+    mutants, openwrt, packages,
+    run::{self, CARGO, Run, cmd, progress},
+    steps::{self, ALL_FILES, Stamps, Step},
     systemd, toolchain, vm,
 };
 
 /// All code that is built for the host.
-const HOST: &[&str] = &[
-    "pkd-core/",
-    "packet/",
-    "sntp/",
-    "host-knock/",
-    "linux/",
-    "openwrt/",
-    "firmware/",
-    "tests/",
-    "rustfmt.toml",
-];
+const HOST: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ openwrt/ firmware/ tests/ rustfmt.toml";
 
 /// What a virtual machine is made of.
-const VM: &[&str] = &[
-    "pkd-core/",
-    "packet/",
-    "sntp/",
-    "host-knock/",
-    "openwrt/",
-    "linux/",
-    "README.md",
-    "tests/Cargo.toml",
-    "tests/vm/",
-    "tests/src/",
-    "tests/vectors/",
-    "tests/fakes/openwrt/",
-];
+const VM: &str =
+    "pkd-core/ packet/ sntp/ host-knock/ openwrt/ linux/ README.md tests/Cargo.toml tests/vm/ tests/src/
+    tests/vectors/ tests/fakes/openwrt/ tests/fakes/sdk/";
 
 /// What programs for routers are made of.
-const PACKAGES: &[&str] = &["pkd-core/", "packet/", "sntp/", "host-knock/", "linux/", "openwrt/"];
+const PACKAGES: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ openwrt/ tests/fakes/sdk/";
 
-const FIRMWARE: &[&str] = &[
-    "pkd-core/",
-    "sntp/",
-    "firmware/",
-    "host-knock/",
-    "tests/firmware/",
-    "tests/src/",
-    "tests/vectors/",
-    "rustfmt.toml",
-];
+const FIRMWARE: &str =
+    "pkd-core/ sntp/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
 
-const FUZZ: &[&str] = &[
-    "pkd-core/",
-    "packet/",
-    "sntp/",
-    "host-knock/",
-    "firmware/gateway/",
-    "linux/pkdd/",
-    "linux/pktables/",
-    "tests/fuzz/",
-];
+const FUZZ: &str =
+    "pkd-core/ packet/ sntp/ host-knock/ firmware/gateway/ linux/pkdd/ linux/pktables/ tests/fuzz/";
+
+const OPENWRT: &str =
+    "pkd-core/ packet/ sntp/ host-knock/ openwrt/ linux/ tests/fakes/sdk/ tests/fakes/openwrt/
+    .shellcheckrc";
 
 /// `make test`: at most 15 minutes on two cores with a filled cache, 40 with an empty one.
 pub(crate) const QUICK: &[Step] = &[
@@ -83,25 +53,11 @@ pub(crate) const QUICK: &[Step] = &[
 ];
 
 const FORMAT: Step = Step { name: "format", inputs: HOST, run: format };
-const DOCUMENTS: Step = Step { name: "documents", inputs: &[""], run: documents };
+const DOCUMENTS: Step = Step { name: "documents", inputs: ALL_FILES, run: documents };
 const CLIPPY: Step = Step { name: "clippy", inputs: HOST, run: clippy };
 const UNIT: Step = Step { name: "unit", inputs: HOST, run: unit };
-const LUCI: Step = Step { name: "luci", inputs: &["openwrt/feed/", "tests/luci/"], run: luci::test };
-const FEED: Step = Step {
-    name: "feed",
-    inputs: &[
-        "pkd-core/",
-        "packet/",
-        "sntp/",
-        "host-knock/",
-        "openwrt/",
-        "linux/",
-        "tests/fakes/sdk/",
-        "tests/fakes/openwrt/",
-        ".shellcheckrc",
-    ],
-    run: feed::test,
-};
+const LUCI: Step = Step { name: "luci", inputs: "openwrt/feed/ tests/luci/", run: luci::test };
+const FEED: Step = Step { name: "feed", inputs: OPENWRT, run: feed::test };
 
 /// `make test-all`: everything, whatever passed before.
 pub(crate) const ALL: &[Step] = &[
@@ -111,18 +67,18 @@ pub(crate) const ALL: &[Step] = &[
     UNIT,
     LUCI,
     FEED,
-    Step { name: "deny", inputs: &["deny.toml"], run: deny::run },
+    Step { name: "deny", inputs: "deny.toml", run: deny::run },
     Step { name: "own-kernel", inputs: VM, run: own_kernel },
     Step { name: "systemd", inputs: HOST, run: systemd::test },
     Step { name: "chaos", inputs: HOST, run: chaos },
-    Step { name: "fuzz", inputs: FUZZ, run: || fuzz::run(&[], fuzz::USUAL) },
+    Step { name: "fuzz", inputs: FUZZ, run: fuzz_all },
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
     Step { name: "vm-all", inputs: VM, run: all_machines },
     Step { name: "sanitizers", inputs: VM, run: || vm::run_part(&machine::SANITIZERS, "sanitizers") },
-    Step { name: "mutants", inputs: &[""], run: || mutants::run(&[]) },
-    Step { name: "bench", inputs: &[""], run: bench::test },
-    Step { name: "fresh", inputs: &[""], run: || fresh::run(&[]) },
+    Step { name: "mutants", inputs: ALL_FILES, run: || mutants::run(&[]) },
+    Step { name: "bench", inputs: ALL_FILES, run: bench::test },
+    Step { name: "fresh", inputs: ALL_FILES, run: || fresh::run(&[]) },
 ];
 
 /// `make test`.
@@ -145,65 +101,65 @@ const ASKS_FOR_ALL: &str = "[test-all]";
 pub(crate) fn run_ci() -> Result<()> {
     // Dependencies are built once for all landings; our own crates belong to one clone.
     toolchain::forget_other_clones(&toolchain::target())?;
-    let mut git = run::command("git");
-    let message = run::output(git.args(["log", "-1", "--format=%B"]).current_dir(toolchain::root()))?;
+    let message = cmd!("git log -1 --format=%B").read()?;
     if message.contains(ASKS_FOR_ALL) {
         match steps::known_time(ALL)? {
             Some(time) if time < LANDING => return run_all(None),
-            Some(time) => run::progress(&format!(
+            Some(time) => progress!(
                 "`make test-all` took {} minutes here and does not fit into {}: running `make test`",
                 time.as_secs() / 60,
                 LANDING.as_secs() / 60
-            )),
-            None => run::progress("how long `make test-all` takes here is unknown: running `make test`"),
+            ),
+            None => progress!("how long `make test-all` takes here is unknown: running `make test`"),
         }
     }
     run(None, Stamps::Ignore)
 }
 
 fn format() -> Result<()> {
-    cargo("formatting", &["fmt", "--all", "--check"])
+    progress!("formatting");
+    cmd!("{CARGO} fmt --all --check").show().context("formatting")
 }
 
 fn clippy() -> Result<()> {
-    cargo("clippy", &["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"])?;
+    progress!("clippy");
+    cmd!("{CARGO} clippy --locked --all-targets -- --deny warnings").show().context("clippy")?;
     // It has its own panic handler, so it is not a default member.
-    cargo(
-        "clippy for the kernel module",
-        &["clippy", "--locked", "--package", "pkd-kmod", "--", "--deny", "warnings"],
-    )
+    progress!("clippy for the kernel module");
+    cmd!("{CARGO} clippy --locked --package pkd-kmod -- --deny warnings").show().context("the kernel module")
 }
 
 /// The texts of the project, and which crate uses which.
 fn documents() -> Result<()> {
-    tests(
-        "documents and dependency rules",
-        &["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule", "--test", "mutants"],
-    )
+    let tests =
+        ["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule", "--test", "mutants"];
+    tests_pass("documents and dependency rules", &tests)
 }
 
 fn unit() -> Result<()> {
-    tests("unit, property and namespace tests, known answers", &[])
+    tests_pass("unit, property and namespace tests, known answers", &[])
+}
+
+fn fuzz_all() -> Result<()> {
+    fuzz::run(&[], Duration::from_secs(fuzz::USUAL), false)
 }
 
 /// A thousand random disturbances on each firewall, and a stranger who tries to connect during all of them.
 fn chaos() -> Result<()> {
-    run::progress("1,000 random disturbances on each firewall");
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args(["test", "--locked", "--package", "pkdd", "--test", "net", "--", "--nocapture", "chaos::"]);
-    cargo.current_dir(toolchain::root()).env("PKD_CHAOS", "1000");
-    let said = run::shown_and_kept(&mut cargo).context("the random disturbances")?;
+    progress!("1,000 random disturbances on each firewall");
+    let said = cmd!("{CARGO} test --locked --package pkdd --test net -- --nocapture chaos::")
+        .env("PKD_CHAOS", "1000")
+        .show_and_read()
+        .context("the random disturbances")?;
     ensure!(said.contains("test result: ok. 3 passed"), "not on three firewalls");
     Ok(())
 }
 
-fn tests(what: &str, arguments: &[&str]) -> Result<()> {
-    run::progress(what);
-    let mut cargo = run::command(env!("CARGO"));
-    cargo.args(["test", "--locked"]).args(arguments).current_dir(toolchain::root());
-    let said = run::shown_and_kept(&mut cargo).with_context(|| what.to_owned())?;
-    let passed = passed(&said)?;
-    println!("{what}: {passed} passed, 0 failed");
+fn tests_pass(what: &str, arguments: &[&str]) -> Result<()> {
+    progress!("{what}");
+    let said =
+        cmd!("{CARGO} test --locked {arguments...}").show_and_read().with_context(|| what.to_owned())?;
+    println!("{what}: {} passed, 0 failed", passed(&said)?);
     Ok(())
 }
 
@@ -235,49 +191,32 @@ fn two_packages() -> Result<()> {
 
 /// The two kernels, and the two orders of building for them, that differ most.
 fn two_machines() -> Result<()> {
-    let (mipsel, x86_64) = (machine::find("mipsel")?, machine::find("x86_64-6.12")?);
-    // What they fetch is fetched one after the other.
-    for machine in [mipsel, x86_64] {
-        Tree::of(machine)?;
-    }
-    steps::at_once(vec![
-        Box::new(|| vm::run(mipsel)),
-        Box::new(|| vm::run_part(x86_64, vm::WITH_DIFFERENTIAL)),
-    ])
+    machines(&[machine::find("mipsel")?, machine::find("x86_64-6.12")?])
 }
 
 fn all_machines() -> Result<()> {
-    let machines = machine::named(&[])?;
-    for machine in &machines {
+    machines(&machine::or_all(Vec::new()))
+}
+
+/// Runs their tests, two at a time; Linux 6.12 is compared with pkd-core too.
+fn machines(machines: &[&'static Machine]) -> Result<()> {
+    // What they fetch is fetched one after the other.
+    for machine in machines {
         Tree::of(machine)?;
     }
-    for pair in machines.chunks(2) {
-        steps::at_once(
-            pair.iter()
-                .map(|machine| -> Box<dyn FnOnce() -> Result<()> + Send> {
-                    let machine = *machine;
-                    Box::new(move || match machine.name {
-                        "x86_64-6.12" => vm::run_part(machine, vm::WITH_DIFFERENTIAL),
-                        _ => vm::run(machine),
-                    })
-                })
-                .collect(),
-        )?;
-    }
-    Ok(())
+    machines.chunks(2).try_for_each(|pair| {
+        run::at_once(pair.iter().map(|machine| {
+            let part = if machine.name == "x86_64-6.12" { vm::WITH_DIFFERENTIAL } else { "" };
+            move || vm::run_part(machine, part)
+        }))
+    })
 }
 
 /// Builds a module for a kernel that is already on the host, as its users do.
 fn own_kernel() -> Result<()> {
-    run::progress("building xt_pkd.ko for a given kernel");
+    progress!("building xt_pkd.ko for a given kernel");
     let machine = machine::find("x86_64")?;
-    kmod::build_for_own(machine, &Tree::of(machine)?.headers().to_string_lossy())
-}
-
-fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
-    run::progress(what);
-    let mut cargo = run::command(env!("CARGO"));
-    run::shown(cargo.args(arguments).current_dir(toolchain::root())).with_context(|| what.to_owned())
+    kmod::build_for_own(machine, &Tree::of(machine)?.headers)
 }
 
 #[cfg(test)]
@@ -302,14 +241,8 @@ mod tests {
             assert_eq!(names.len(), steps.len(), "two steps have one name");
         }
         // Where the full tier has a step by another name, it does more.
-        let wider = [
-            ("corpora", "fuzz"),
-            ("packages", "packages-twice"),
-            ("firmware", "firmware-all"),
-            ("vm", "vm-all"),
-            ("vm-mips", "vm-all"),
-            ("counted", "bench"),
-        ];
+        let wider = "corpora:fuzz packages:packages-twice firmware:firmware-all vm:vm-all vm-mips:vm-all counted:bench";
+        let wider: Vec<_> = wider.split(' ').filter_map(|pair| pair.split_once(':')).collect();
         for step in QUICK {
             let name = wider.iter().find(|(own, _)| *own == step.name).map_or(step.name, |(_, other)| other);
             assert!(ALL.iter().any(|step| step.name == name), "test-all lacks {name}");

@@ -8,26 +8,26 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, run};
+use crate::{
+    cache,
+    run::{self, Run, cmd},
+};
 
 /// A compiler that has the standard library's source, which every foreign target is built from.
 pub(crate) struct Toolchain {
-    rustc: PathBuf,
-    cargo: PathBuf,
-    version: String,
+    rustc: &'static str,
+    cargo: &'static str,
+    /// What the compiler says about itself.
+    pub(crate) version: String,
 }
 
 impl Toolchain {
     /// The compiler on the PATH if it has `rust-src`, else Debian's with the package `rust-web-src`.
     pub(crate) fn find() -> Result<Self> {
-        let candidates = [("rustc", "cargo"), ("/usr/bin/rustc", "/usr/bin/cargo")];
-        for (rustc, cargo) in candidates {
-            let Ok(sysroot) = run::output(run::command(rustc).args(["--print", "sysroot"])) else {
-                continue;
-            };
+        for (rustc, cargo) in [("rustc", "cargo"), ("/usr/bin/rustc", "/usr/bin/cargo")] {
+            let Ok(sysroot) = cmd!("{rustc} --print sysroot").read() else { continue };
             if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir() {
-                let version = run::output(run::command(rustc).arg("-vV"))?;
-                return Ok(Self { rustc: rustc.into(), cargo: cargo.into(), version });
+                return Ok(Self { rustc, cargo, version: cmd!("{rustc} -vV").read()? });
             }
         }
         bail!(
@@ -50,24 +50,14 @@ impl Toolchain {
         // Cargo itself rebuilds what changed in there; compilers and flags get folders of their own.
         let inputs = [target, &self.version, &flags.join(" ")];
         let folder = cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?;
-        let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
-        let mut cargo: Command = run::command(&self.cargo);
-        cargo
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--package",
-                package,
-                "--profile",
-                profile,
-                "--no-default-features",
-            ])
-            .args(["--target", target, "-Z", &format!("build-std={crates}")])
-            .current_dir(root())
-            .env(variable, linker);
-        self.environment(&mut cargo, &folder, flags)?;
-        run::quiet(&mut cargo).with_context(|| format!("cannot build {package} for {target}"))?;
+        let cargo = self.cargo;
+        let mut build = cmd!(
+            "{cargo} build --quiet --locked --package {package} --profile {profile}
+                              --no-default-features --target {target} -Z build-std={crates}"
+        );
+        build.current_dir(root()).env(linker_of(target), linker);
+        self.environment(&mut build, &folder, flags)?;
+        build.quiet().with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join(profile))
     }
 
@@ -75,8 +65,8 @@ impl Toolchain {
     pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<()> {
         forget_other_clones(folder)?;
         cargo
-            .env("CARGO", &self.cargo)
-            .env("RUSTC", &self.rustc)
+            .env("CARGO", self.cargo)
+            .env("RUSTC", self.rustc)
             // -Z flags on a stable compiler: the same source that the kernel and OpenWrt build so.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", folder)
@@ -88,16 +78,14 @@ impl Toolchain {
 
     /// Where its rustc and its cargo are.
     pub(crate) fn programs(&self) -> Result<(PathBuf, PathBuf)> {
-        let find = |name: &Path| {
-            run::path_of(name).with_context(|| format!("{} is not in the PATH any more", name.display()))
-        };
-        Ok((find(&self.rustc)?, find(&self.cargo)?))
+        let find = |name| run::path_of(name).with_context(|| format!("{name} is not in the PATH any more"));
+        Ok((find(self.rustc)?, find(self.cargo)?))
     }
+}
 
-    /// What the compiler says about itself.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
-    }
+/// The variable that names a target's linker to cargo.
+pub(crate) fn linker_of(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"))
 }
 
 /// Cargo tells a changed source by its time alone, and by no path: what another clone has built later than
@@ -108,35 +96,26 @@ pub(crate) fn forget_other_clones(folder: &Path) -> Result<()> {
     if fs::read_to_string(&marker).is_ok_and(|whose| whose == ours) {
         return Ok(());
     }
-    forget(folder)?;
+    let found = "{}";
+    cmd!("find {folder} -maxdepth 4 -path '*/.fingerprint/*' ( -name 'pkd-*' -o -name 'pkdd-*' -o -name 'pktables-*'
+          -o -name 'host-knock-*' -o -name 'xtask-*' ) -prune -exec rm -r {found} +")
+    .quiet()?;
     fs::write(&marker, ours).with_context(|| format!("cannot write {}", marker.display()))
-}
-
-/// Takes away what Cargo knows about this workspace's crates, wherever it lies in there.
-fn forget(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours =
-            ["pkd-", "pkdd-", "pktables-", "host-knock-", "xtask-"].iter().any(|own| name.starts_with(own));
-        let in_fingerprints = folder.file_name().is_some_and(|folder| folder == ".fingerprint");
-        if in_fingerprints && is_ours {
-            fs::remove_dir_all(&path)?;
-        } else if path.is_dir() && !in_fingerprints && name != "deps" && name != "build" {
-            forget(&path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Where cargo puts what it builds for this computer.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| at("target"), PathBuf::from)
 }
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A place in it.
+pub(crate) fn at(path: &str) -> PathBuf {
+    root().join(path)
 }
 
 #[cfg(test)]
@@ -148,10 +127,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("pkd-clones-{}", std::process::id()));
         let known = folder.join("some-target/tiny/.fingerprint");
         let make = || -> Result<()> {
-            for name in ["pkd-core-1", "host-knock-2", "pkdd-4", "pktables-5", "std-3"] {
-                fs::create_dir_all(known.join(name))?;
-            }
-            Ok(())
+            let names = ["pkd-core-1", "host-knock-2", "pkdd-4", "pktables-5", "std-3"];
+            Ok(names.iter().try_for_each(|name| fs::create_dir_all(known.join(name).join("inside")))?)
         };
         let left = || -> Result<usize> { Ok(fs::read_dir(&known)?.count()) };
         make()?;
@@ -161,7 +138,6 @@ mod tests {
         make()?;
         forget_other_clones(&folder)?;
         assert_eq!(left()?, 5, "our own are kept");
-        fs::remove_dir_all(&folder)?;
-        Ok(())
+        Ok(fs::remove_dir_all(&folder)?)
     }
 }

@@ -8,44 +8,31 @@ use anyhow::{Context, Result};
 use crate::{
     cache,
     openwrt::{Architecture, Zig},
-    run,
+    run::{CARGO, Run, cmd, progress},
 };
 
 /// The crate, and its version, with `uci/` and `libubox/` in it.
 const CRATE: (&str, &str) = ("libuci-sys", "1.0.5");
 
-const SOURCES: &[&str] = &[
-    "uci/cli.c",
-    "uci/libuci.c",
-    "uci/file.c",
-    "uci/util.c",
-    "uci/delta.c",
-    "uci/parse.c",
-    "uci/blob.c",
-    "libubox/blob.c",
-    "libubox/blobmsg.c",
-    "libubox/utils.c",
-];
+const SOURCES: &str = "uci/cli.c uci/libuci.c uci/file.c uci/util.c uci/delta.c uci/parse.c uci/blob.c \
+                       libubox/blob.c libubox/blobmsg.c libubox/utils.c";
 
 /// The program `uci`, static.
 pub(crate) fn program(zig: &Zig, architecture: &Architecture) -> Result<PathBuf> {
     let sources = sources()?;
-    let inputs = [&zig.cc(architecture), CRATE.1, &SOURCES.join(" "), "1"];
+    let inputs = [&zig.cc(architecture), CRATE.1, SOURCES, "1"];
     let entry = cache::entry(&format!("uci-{}", architecture.name), &inputs, |unfinished, _| {
-        run::progress(&format!("building uci for {}", architecture.name));
+        progress!("building uci for {}", architecture.name);
         // CMake would write it; debugging stays off.
         fs::write(unfinished.join("uci_config.h"), "")?;
-        let mut cc = zig.command(architecture)?;
-        cc.args(["-Os", "-s", "-static", "-std=gnu99", "-ffunction-sections", "-fdata-sections"])
-            .args(["-Wl,--gc-sections", "-Wl,-z,norelro", "-DUCI_PREFIX=\"\""])
-            .arg("-I")
-            .arg(unfinished)
-            .arg("-I")
-            .arg(&sources)
-            .args(SOURCES.iter().map(|file| sources.join(file)))
-            .arg("-o")
-            .arg(unfinished.join("uci"));
-        run::quiet(&mut cc)
+        let (zig, target, out) = (zig.program(), architecture.zig_words(), unfinished.join("uci"));
+        let (target, files) = (target.split(' '), SOURCES.split(' ').map(|file| sources.join(file)));
+        let mut cc = cmd!(
+            "{zig} cc {target...} -Os -s -static -std=gnu99 -ffunction-sections -fdata-sections
+                           -Wl,--gc-sections -Wl,-z,norelro '-DUCI_PREFIX=\"\"' -I {unfinished} -I {sources}
+                           {files...} -o {out}"
+        );
+        Zig::environment(&mut cc)?.quiet()
     })?;
     Ok(entry.join("uci"))
 }
@@ -54,7 +41,7 @@ pub(crate) fn program(zig: &Zig, architecture: &Architecture) -> Result<PathBuf>
 fn sources() -> Result<PathBuf> {
     let (name, version) = CRATE;
     let entry = cache::entry(&format!("crate-{name}"), &[version, "1"], |unfinished, _| {
-        run::progress(&format!("fetching the crate {name} {version}"));
+        progress!("fetching the crate {name} {version}");
         let throw_away = unfinished.join("throw-away");
         fs::create_dir_all(throw_away.join("src"))?;
         let manifest = format!(
@@ -64,16 +51,10 @@ fn sources() -> Result<PathBuf> {
         fs::write(throw_away.join("Cargo.toml"), manifest)?;
         fs::write(throw_away.join("src/lib.rs"), "")?;
         let vendor = throw_away.join("vendor");
-        run::quiet(
-            run::command(env!("CARGO"))
-                .args(["vendor", "--quiet", "--versioned-dirs"])
-                .arg(&vendor)
-                .current_dir(&throw_away),
-        )?;
+        cmd!("{CARGO} vendor --quiet --versioned-dirs {vendor}").current_dir(&throw_away).quiet()?;
         let fetched = vendor.join(format!("{name}-{version}"));
         fs::rename(fetched, unfinished.join(name)).with_context(|| format!("cargo brought no {name}"))?;
-        fs::remove_dir_all(throw_away)?;
-        Ok(())
+        Ok(fs::remove_dir_all(throw_away)?)
     })?;
     Ok(entry.join(name))
 }

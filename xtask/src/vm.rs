@@ -2,17 +2,17 @@
 
 use std::{
     fs,
-    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::{
     guest::{self, Guest},
     machine::{self, Card, Machine, System},
     qemu::Qemu,
-    run, toolchain,
+    run::{Run, cmd, progress},
+    toolchain,
 };
 
 /// What the guest runs: at the second boot, where there is something from the first, the checks of that.
@@ -56,33 +56,23 @@ const END: Duration = Duration::from_mins(1);
 /// Where the clock of the second boot begins: long before the first.
 const SET_BACK: &str = "2024-02-29T12:00:00";
 
-/// Builds the guest, runs all of the vm, and fails if one of its tests does.
-pub(crate) fn run(machine: &'static Machine) -> Result<()> {
-    run_part(machine, "")
-}
-
-/// The same with these parts of the checks, or with the usual ones if the text is empty.
+/// Builds the guest, runs these parts of the checks, or the usual ones if the text is empty, and fails if one of them does.
 pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
+    let name = machine.name;
     // A guest with another purpose has no packages to install.
     let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
-    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part))?;
-    run::progress(&format!("vm {}: booting", machine.name));
-    let flash = boot(machine, &guest, "utc")?;
-    let text = match flash {
-        Some(text) => text,
+    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part), &guest::Extra::default())?;
+    progress!("vm {name}: booting");
+    let Some(text) = boot(machine, &guest, "utc")? else {
         // Its userland lacks what the service needs, and the vm has said so.
-        None if matches!(machine.system, System::Sources { .. })
-            || part == "nft"
-            || MATCH_ALONE.contains(&part) =>
-        {
-            return Ok(());
-        }
-        None => bail!("vm {}: the first boot left nothing for the second", machine.name),
+        let is_small = matches!(machine.system, System::Sources { .. });
+        let once = is_small || part == "nft" || MATCH_ALONE.contains(&part);
+        ensure!(once, "vm {name}: the first boot left nothing for the second");
+        return Ok(());
     };
-    let bytes = run::output_of(Command::new("base64").arg("--decode"), text.as_bytes())?;
     // A second archive behind the first adds to the guest's files.
-    guest.initrd = guest.with_more_files(&bytes)?;
-    run::progress(&format!("vm {}: booting again, with the clock set back", machine.name));
+    guest.initrd = guest.with_more_files(&cmd!("base64 --decode").read_with(text.as_bytes())?)?;
+    progress!("vm {name}: booting again, with the clock set back");
     boot(machine, &guest, SET_BACK).map(drop)
 }
 
@@ -92,7 +82,7 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
     let mut flash = String::new();
     let summary = watch(machine, &mut qemu, &mut flash);
     let again = if clock == SET_BACK { "-again" } else { "" };
-    let log = toolchain::root().join("target").join(format!("vm-{}{again}.log", machine.name));
+    let log = toolchain::at("target").join(format!("vm-{}{again}.log", machine.name));
     fs::write(&log, qemu.log())?;
     match summary? {
         Some(text) if all_passed(&text) => Ok(Some(flash).filter(|text| !text.is_empty())),
@@ -130,14 +120,12 @@ fn all_passed(summary: &str) -> bool {
 fn wait_for_the_end(machine: &Machine, qemu: &mut Qemu) -> Result<()> {
     let end = Instant::now() + END;
     while let Ok(Some(_)) = qemu.line(end.saturating_duration_since(Instant::now())) {}
-    if !qemu.has_ended() {
-        bail!(
-            "{} did not reboot within {} s; its last words:\n{}",
-            machine.name,
-            END.as_secs(),
-            qemu.last_words()
-        );
-    }
+    let (name, seconds) = (machine.name, END.as_secs());
+    ensure!(
+        qemu.has_ended(),
+        "{name} did not reboot within {seconds} s; its last words:\n{}",
+        qemu.last_words()
+    );
     Ok(())
 }
 

@@ -2,11 +2,13 @@
 # A fake of OpenWrt's rules.mk: the variables that recipes use, for building on the host. This folder is TOPDIR.
 #   OUT       folder to build and install into
 #   ARCH      OpenWrt's name for the CPU
+#   ARCH_PACKAGES  its name for packages, if that is another
 #   TOOLS     folder with cargo and rustc, put first in PATH
 #   SELECTED  packages to build
 
 INCLUDE_DIR := $(TOPDIR)/include
 ARCH ?= x86_64
+ARCH_PACKAGES ?= $(ARCH)
 BUILD_DIR := $(OUT)/build
 export PATH := $(if $(TOOLS),$(TOOLS):)$(PATH)
 

@@ -1,6 +1,6 @@
 //! Figures that are counted in guests, where an instruction takes a nanosecond.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, slice, sync::Mutex, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -10,7 +10,7 @@ use crate::{
     machine,
     qemu::Qemu,
     row::Row,
-    run,
+    run::progress,
 };
 
 /// What the guest runs. The second module is what `hmac(sha256)` is made of.
@@ -24,51 +24,46 @@ reboot -f
 /// All of one guest take less than this.
 const LIMIT: Duration = Duration::from_mins(10);
 
-type Figures = Rc<BTreeMap<String, f64>>;
+type Figures = BTreeMap<String, f64>;
 
-thread_local! {
-    /// A guest is booted once in a run.
-    static KNOWN: RefCell<BTreeMap<String, Figures>> = RefCell::default();
-}
+/// A guest is booted once in a run.
+static KNOWN: Mutex<BTreeMap<String, Figures>> = Mutex::new(BTreeMap::new());
 
 fn figures(name: &str) -> Result<Figures> {
-    if let Some(known) = KNOWN.with_borrow(|known| known.get(name).cloned()) {
-        return Ok(known);
+    let known = || KNOWN.lock().map_err(|_| anyhow::anyhow!("a thread panicked"));
+    if let Some(figures) = known()?.get(name) {
+        return Ok(figures.clone());
     }
     let machine = machine::find(name)?;
     let pknock = pknock::build(machine)?;
     let extra = match &pknock {
-        Some(built) => Extra {
+        Some([module, extension]) => Extra {
             needed: &["hmac", "sha256_generic"],
-            modules: std::slice::from_ref(&built.module),
-            extensions: std::slice::from_ref(&built.extension),
+            modules: slice::from_ref(module),
+            extensions: slice::from_ref(extension),
         },
         None => Extra::default(),
     };
-    let guest = guest::build_with(machine, "bench", MAIN, &extra)?;
-    run::progress(&format!("counting instructions in {name}"));
+    let guest = guest::build(machine, "bench", MAIN, &extra)?;
+    progress!("counting instructions in {name}");
     // With the clock of the guest's own time, by which some kernels measure their timer.
     let mut qemu =
         Qemu::start(machine, &guest, "utc,clock=vm", &["-icount", "shift=0,sleep=off", "-smp", "1"])?;
-    let (mut figures, mut ended) = (BTreeMap::new(), false);
+    let mut figures = Figures::new();
     while let Some(line) = qemu.line(LIMIT)? {
         if let Some(figure) = line.strip_prefix("vm-figure: ") {
             let words: Vec<&str> = figure.split(' ').collect();
             let [name, value, _unit] = words[..] else { bail!("this is no figure: {line}") };
             figures.insert(name.to_owned(), value.parse()?);
         }
-        if let Some(text) = line.strip_prefix("vm: ") {
-            ensure!(!text.starts_with("FAIL"), "{name}: {text}");
-            if text.contains(" passed, ") {
-                ended = true;
-                break;
-            }
+        let Some(text) = line.strip_prefix("vm: ") else { continue };
+        ensure!(!text.starts_with("FAIL"), "{name}: {text}");
+        if text.contains(" passed, ") {
+            known()?.insert(name.to_owned(), figures.clone());
+            return Ok(figures);
         }
     }
-    ensure!(ended, "{name} ended without a result; its last words:\n{}", qemu.last_words());
-    let figures = Rc::new(figures);
-    KNOWN.with_borrow_mut(|known| known.insert(name.to_owned(), Rc::clone(&figures)));
-    Ok(figures)
+    bail!("{name} ended without a result; its last words:\n{}", qemu.last_words())
 }
 
 fn of(figures: &Figures, name: &str) -> Result<f64> {
@@ -76,61 +71,39 @@ fn of(figures: &Figures, name: &str) -> Result<f64> {
 }
 
 /// What a check may take.
-#[derive(Clone, Copy)]
 enum Limit {
+    None,
     OfTheBlocks(f64),
+    /// A number of instructions is one machine's: it counts for `x86_64`.
     Instructions(f64),
-}
-
-impl Limit {
-    fn holds(self, value: f64, blocks: f64) -> bool {
-        match self {
-            Self::OfTheBlocks(ratio) => value <= ratio * blocks,
-            Self::Instructions(most) => value <= most,
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OfTheBlocks(ratio) => write!(f, "at most {ratio:.2}"),
-            Self::Instructions(most) => write!(f, "at most {most} instructions"),
-        }
-    }
 }
 
 /// `Rule::verify` by verdict, beside two bare blocks; an error where one takes more than it may.
 pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
     let figures = figures(name)?;
+    let is_x86 = machine::find(name)?.kernel_arch == "x86";
     let bare = of(&figures, "two-blocks")?;
     let place = format!("{name}, QEMU");
-    let instructions = |value: f64| format!("{value:.0}");
-    let mut rows = vec![Row::new("two bare SHA-256 blocks", instructions(bare), &place)];
+    let mut rows = vec![Row::new("two bare SHA-256 blocks", format!("{bare:.0}"), &place)];
     for (figure, what, limit) in [
-        ("check-accepted", "a knock that is accepted, its cache full", None),
-        ("check-forged", "a forgery with the right tag and time", Some(Limit::OfTheBlocks(1.10))),
-        ("check-replayed", "a knock that was accepted before", None),
-        ("check-other-tag", "another tag", Some(Limit::Instructions(60.0))),
-        ("check-no-knock", "another length", Some(Limit::Instructions(60.0))),
+        ("check-accepted", "a knock that is accepted, its cache full", Limit::None),
+        ("check-forged", "a forgery with the right tag and time", Limit::OfTheBlocks(1.10)),
+        ("check-replayed", "a knock that was accepted before", Limit::None),
+        ("check-other-tag", "another tag", Limit::Instructions(60.0)),
+        ("check-no-knock", "another length", Limit::Instructions(60.0)),
     ] {
         let value = of(&figures, figure)?;
-        let ratio = format!("{:.2} of the blocks", value / bare);
-        // A number of instructions is one machine's.
-        let is_x86 = machine::find(name)?.kernel_arch == "x86";
-        let limit = limit.filter(|limit| matches!(limit, Limit::OfTheBlocks(_)) || is_x86);
-        let beside = match limit {
-            None => ratio,
-            Some(limit) if limit.holds(value, bare) => format!("{ratio}, {limit}"),
-            Some(limit) => bail!("{what} takes {value:.0} instructions on {name}, {ratio}; it may {limit}"),
+        let (holds, limit) = match limit {
+            Limit::OfTheBlocks(most) => (value <= most * bare, format!(", at most {most:.2}")),
+            Limit::Instructions(most) if is_x86 => (value <= most, format!(", at most {most} instructions")),
+            _ => (true, String::new()),
         };
-        rows.push(Row::new(what, instructions(value), &place).beside(beside));
+        let beside = format!("{:.2} of the blocks{limit}", value / bare);
+        ensure!(holds, "{what} takes {value:.0} instructions on {name}, {beside}");
+        rows.push(Row::new(what, format!("{value:.0}"), &place).beside(beside));
     }
-    rows.push(Row::new(
-        "memory of a cache (256 knocks)",
-        format!("{:.0} bytes", of(&figures, "cache")?),
-        place,
-    ));
+    let cache = format!("{:.0} bytes", of(&figures, "cache")?);
+    rows.push(Row::new("memory of a cache (256 knocks)", cache, place));
     Ok(rows)
 }
 
@@ -138,7 +111,6 @@ pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
 pub(super) fn packets(name: &str) -> Result<Vec<Row>> {
     let figures = figures(name)?;
     let bare = of(&figures, "packet-bare")?;
-    let place = format!("{name}, QEMU, loopback");
     let mut rows = Vec::new();
     for (figure, what) in [
         ("packet-bare", "a rule that drops, alone"),
@@ -152,10 +124,9 @@ pub(super) fn packets(name: &str) -> Result<Vec<Row>> {
     ] {
         let Some(value) = figures.get(figure).copied() else { continue };
         // Nanoseconds of the guest's clock are instructions.
-        rows.push(
-            Row::new(what, format!("{:.0} packets/s", 1e9 / value), &place)
-                .beside(format!("{value:.0} instructions each, {:.2} of the first", value / bare)),
-        );
+        let rate = format!("{:.0} packets/s", 1e9 / value);
+        let beside = format!("{value:.0} instructions each, {:.2} of the first", value / bare);
+        rows.push(Row::new(what, rate, format!("{name}, QEMU, loopback")).beside(beside));
     }
     Ok(rows)
 }

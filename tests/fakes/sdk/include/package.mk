@@ -4,6 +4,7 @@
 #   make prepare compile    as in OpenWrt; Cargo's earlier output is kept
 #   make install            installs each selected package into OUT/installed/NAME
 #   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.postinst, NAME.prerm and NAME.conffiles
+#   make BUILT=1 install    installs what is in PKG_BUILD_DIR already
 #   make show-VARIABLE      prints a variable of the recipe
 
 PKG_BUILD_DIR ?= $(BUILD_DIR)/$(PKG_NAME)-$(PKG_VERSION)
@@ -22,7 +23,7 @@ define Package/Default
   TITLE :=
   DEPENDS :=
   EXTRA_DEPENDS :=
-  PKGARCH := $(ARCH)
+  PKGARCH := $(ARCH_PACKAGES)
   VERSION := $(PKG_VERSION)-r$(PKG_RELEASE)
   LICENSE := $(PKG_LICENSE)
 endef
@@ -61,7 +62,7 @@ define BuildPackage
 	@printf '%s' "$$$$CONFFILES" > $(OUT)/meta/$(1).conffiles
 
   $(if $(CONFIG_PACKAGE_$(1)),install: install-$(1))
-  install-$(1): compile
+  install-$(1): $(if $(BUILT),,compile)
 	rm -rf $(OUT)/installed/$(1)
 	mkdir -p $(OUT)/installed/$(1)
 	$(call Package/$(1)/install,$(OUT)/installed/$(1))
