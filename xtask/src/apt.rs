@@ -1,17 +1,7 @@
 //! apt without touching the host's dpkg: it gets a state of its own in the cache and uses the host's configured sources,
 //! which are only read.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result};
-
-use crate::{
-    cache, files,
-    run::{Run, cmd, progress},
-};
+use crate::prelude::*;
 
 /// The suite that what does not fit, or is not there, is taken from.
 pub(crate) const BACKPORTS: &str = "bookworm-backports";

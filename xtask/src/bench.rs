@@ -6,14 +6,10 @@ mod plot;
 mod sizes;
 mod times;
 
-use std::fs;
-
-use anyhow::{Context, Result};
-
 use crate::{
     document, firmware,
+    prelude::*,
     row::{self, Row},
-    run::{CARGO, Run, cmd, progress},
 };
 
 /// Figures that one command makes, `cargo xtask bench NAME`: a place of that name in the document, and what stands

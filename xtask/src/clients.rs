@@ -1,14 +1,9 @@
 //! The client as one static file for each kind of computer, with all features but the keyring, which is D-Bus on
 //! Linux.
 
-use std::fs;
-
-use anyhow::{Context, Result, ensure};
-
 use crate::{
     openwrt::{self, Architecture, Panics, Zig},
-    run::{Run, cmd, progress},
-    toolchain,
+    prelude::*,
 };
 
 /// Features of host-knock.
@@ -31,7 +26,7 @@ pub(crate) fn size(architecture: &Architecture) -> Result<u64> {
     let target = architecture.rust_target;
     progress!("building knock for {target}");
     let built = Zig::find()?.build("host-knock", architecture, Panics::Described, FEATURES)?;
-    let folder = toolchain::at("target/clients");
+    let folder = at("target/clients");
     fs::create_dir_all(&folder)?;
     let size = fs::copy(built.join("knock"), folder.join(format!("knock-{target}")));
     let size = size.context("no knock was built")?;

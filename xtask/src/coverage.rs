@@ -2,14 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{
-    document, installed,
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::{document, installed, prelude::*};
 
 /// The folder of each crate's own code. Boards and the kernel module are run in QEMU, where nothing is counted.
 const CRATES: &[(&str, &str)] = &[
@@ -42,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
         .env("LLVM_PROFDATA", format!("/usr/bin/llvm-profdata-{version}"))
         .show()
         .context("the tests with counters")?;
-    let table = table(&lines(&serde_json::from_str(&std::fs::read_to_string(&file)?)?)?);
+    let table = table(&lines(&serde_json::from_str(&fs::read_to_string(&file)?)?)?);
     print!("{table}");
     document::write("docs/testing.md", "coverage", &table)
 }

@@ -1,18 +1,11 @@
 //! Debian's kernels and userland for the machines, of any architecture, without touching the host's dpkg.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result, bail};
-
 use crate::{
     apt::{self, Apt},
-    cache, kernel,
+    kernel,
     machine::{Machine, Packages, System},
     openwrt::{self, Zig},
-    run::{Run, cmd, progress},
+    prelude::*,
     userland,
 };
 

@@ -1,11 +1,6 @@
 //! `make demo`: the main job in network namespaces, with the programs of this workspace.
 
-use anyhow::{Context, Result};
-
-use crate::{
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::prelude::*;
 
 /// Builds what it takes, in a profile that builds quickly, and shows the transcript.
 pub(crate) fn run() -> Result<()> {

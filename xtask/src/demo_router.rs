@@ -1,23 +1,17 @@
 //! `make demo-router`: a MIPS router whose SSH port is closed, one knock, and it is open.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
     thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-
 use crate::{
-    files, guest,
+    guest,
     machine::{self, Machine},
+    prelude::*,
     qemu::Qemu,
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
 };
 
 const TAG: &str = "SSHK";
@@ -225,7 +219,7 @@ fn free_udp_port() -> Result<(UdpSocket, u16)> {
 }
 
 fn key_file(name: &str) -> PathBuf {
-    toolchain::at("target").join(name)
+    at("target").join(name)
 }
 
 fn write_key(name: &str, key: &str) -> Result<()> {

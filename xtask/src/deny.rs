@@ -1,11 +1,6 @@
 //! Licences, sources and versions of all that is built on, by cargo-deny and `deny.toml`.
 
-use anyhow::{Context, Result};
-
-use crate::{
-    installed,
-    run::{Run, cmd},
-};
+use crate::{installed, prelude::*};
 
 /// `make deny`. Advisories are looked at where their database can be fetched; where not, that is said.
 pub(crate) fn run() -> Result<()> {

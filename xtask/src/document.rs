@@ -2,15 +2,11 @@
 //!
 //! They stand between `<!-- NAME: … -->` and `<!-- /NAME -->`, so that a document says where a figure is from.
 
-use std::fs;
-
-use anyhow::{Context, Result};
-
-use crate::{run::progress, toolchain};
+use crate::prelude::*;
 
 /// Puts `text` in the place called `name` of a document of the project. One that has it already is left alone.
 pub(crate) fn write(document: &str, name: &str, text: &str) -> Result<()> {
-    let path = toolchain::at(document);
+    let path = at(document);
     let old = fs::read_to_string(&path).with_context(|| document.to_owned())?;
     let new = replaced(&old, name, text).with_context(|| format!("{document}: no place {name}"))?;
     if new != old {

@@ -1,13 +1,8 @@
 //! What binutils say of an object: the sizes of sections, and how deep its calls go.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::run::{Run, cmd};
+use crate::prelude::*;
 
 /// Bytes of all sections whose name is `prefix` or begins with `prefix.`.
 pub(crate) fn section_bytes(cross: &str, object: &Path, prefix: &str) -> Result<u64> {

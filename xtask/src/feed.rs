@@ -7,20 +7,14 @@ pub(crate) mod opkg;
 
 use std::{
     collections::BTreeSet,
-    fs,
     os::unix::fs::{MetadataExt, symlink},
-    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-
 use crate::{
-    files,
     kmod::{self, Figures},
     machine, openwrt, packages,
-    run::{Run, cmd, progress},
+    prelude::*,
     sdk::{self, Kernel, LUCI_RECIPE, RECIPE, VERSION, field},
-    toolchain,
 };
 use bench::Bench;
 
@@ -58,7 +52,7 @@ fn own_packages() -> Vec<&'static str> {
 fn scripts() -> Result<()> {
     let mut scripts = Vec::new();
     for folder in ["openwrt/feed", "tests/fakes/openwrt/root"] {
-        for path in files::below(&toolchain::at(folder))? {
+        for path in files::below(&at(folder))? {
             let text = fs::read_to_string(&path)?;
             // What is sourced has no first line to tell by: it says dash, or lies where only scripts do.
             let is_script = text.starts_with("#!/bin/sh")

@@ -1,18 +1,8 @@
 //! The gateway's boards: building, trying and measuring them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
-    cache, document, files, host, installed,
-    row::Row,
-    run::{self, CARGO, Run, cmd, progress},
-    toolchain::{self, Toolchain},
-};
+use crate::{document, host, installed, prelude::*, row::Row, toolchain::Toolchain};
 
 const README: &str = "firmware/README.md";
 
@@ -60,7 +50,7 @@ pub(crate) fn build_all() -> Result<()> {
     lint()?;
     document::write(README, "memory", &memory()?)?;
     for board in BOARDS {
-        files::copy_into(&build(board)?.join(board.name), &toolchain::at("target/firmware"))?;
+        files::copy_into(&build(board)?.join(board.name), &at("target/firmware"))?;
     }
     println!("the images are in target/firmware");
     Ok(())
@@ -160,7 +150,7 @@ fn find(name: &str) -> Result<&'static Board> {
 /// Formatting and clippy of the boards, which are a workspace of their own.
 fn lint() -> Result<()> {
     progress!("boards: formatting and clippy");
-    cmd!("{CARGO} fmt --all --check").current_dir(toolchain::at("firmware/boards")).show()?;
+    cmd!("{CARGO} fmt --all --check").current_dir(at("firmware/boards")).show()?;
     BOARDS.iter().try_for_each(|board| cargo_for(board, "clippy", &["--", "--deny", "warnings"]).map(drop))
 }
 
@@ -183,7 +173,7 @@ fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
                           --target {target} -Z build-std=core {rest...}"
     );
     // Else only errors are logged.
-    cargo.env("DEFMT_LOG", "info").current_dir(toolchain::at("firmware/boards"));
+    cargo.env("DEFMT_LOG", "info").current_dir(at("firmware/boards"));
     toolchain.environment(&mut cargo, &entry, &[])?;
     if run::path_of(host::LLD).is_some() {
         cargo.env(toolchain::linker_of(target), host::LLD);

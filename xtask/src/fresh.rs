@@ -3,21 +3,9 @@
 //! What a command needs and does not install shows only where nothing else is installed. The root is entered by
 //! `pivot_root` in a mount namespace: a plain chroot forbids the user namespaces that tests and demo need.
 
-use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{env, os::unix::fs::PermissionsExt};
 
-use anyhow::{Context, Result, ensure};
-
-use crate::{
-    apt, cache, files,
-    mutants::mirror,
-    run::{Run, cmd, progress},
-    toolchain,
-};
+use crate::{apt, mutants::mirror, prelude::*};
 
 /// What the README has people install, besides what any Debian with a user has.
 const NAMED_BY_THE_README: &str = "cargo-web rustc-web gcc libc6-dev make git";

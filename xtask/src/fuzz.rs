@@ -1,20 +1,11 @@
 //! Fuzzers, on the compiler that is there: libFuzzer's half of the instrumentation is in every rustc.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
-    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
-    files,
-    run::{self, CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::prelude::*;
 
 /// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
 pub(crate) const TARGETS: [&str; 12] = [

@@ -1,23 +1,16 @@
 //! The initial RAM file system of a guest: Debian's userland, the kernel modules it needs, and
 //! what this workspace builds for it.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result, bail};
+use std::{collections::BTreeSet, os::unix::fs::symlink};
 
 use crate::{
     debian::Tree,
-    files, kmod,
+    kmod,
     machine::{Card, Machine, System},
     openwrt::{self, Panics, Zig},
+    prelude::*,
     router,
-    run::{CARGO, Run, cmd, progress},
-    toolchain::{self, Toolchain},
+    toolchain::Toolchain,
 };
 
 /// Kernel modules that a guest may want, besides ours; those they depend on come along. What a
@@ -53,7 +46,7 @@ pub(crate) enum Purpose {
 pub(crate) fn artefacts(machine: &Machine, purpose: Purpose) -> Result<Artefacts> {
     let include = Tree::of(machine)?.include();
     progress!("building knock, libxt_pkd.so and the tests' program for {}", machine.name);
-    let folder = toolchain::at("target/extension").join(machine.name);
+    let folder = at("target/extension").join(machine.name);
     let extension = |out: &Path, extra: &str| match machine.system {
         System::Sources { architecture, .. } => {
             Zig::find()?.extension(openwrt::find(architecture)?, &include, out, extra)
@@ -127,7 +120,7 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: &Extra<
     let of = if purpose == "bench" { Purpose::Figures } else { Purpose::Tests };
     let artefacts = artefacts(machine, of)?;
 
-    let folder = toolchain::at("target/guest").join(format!("{}-{purpose}", machine.name));
+    let folder = at("target/guest").join(format!("{}-{purpose}", machine.name));
     let (root, initrd) = (folder.join("root"), folder.join("initrd"));
     files::empty(&folder)?;
     fs::create_dir(&root)?;

@@ -1,19 +1,11 @@
 //! What has to be installed on the host, and installing it.
 
 use std::{
-    fs,
     io::{IsTerminal, Write, stdin, stdout},
-    path::Path,
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
-
-use crate::{
-    apt, cache,
-    run::{self, CARGO, Run, cmd, progress},
-    toolchain::Toolchain,
-};
+use crate::{apt, prelude::*, toolchain::Toolchain};
 
 // Debian's packages, each with what shows that it is there: a program, a file, or a word of `is_there`.
 

@@ -1,13 +1,6 @@
 //! Programs from the crate registry, each of a fixed version, built once for all clones.
 
-use std::{fs, path::PathBuf};
-
-use anyhow::Result;
-
-use crate::{
-    cache,
-    run::{CARGO, Run, cmd, progress},
-};
+use crate::prelude::*;
 
 /// Where the program of the crate `name` is; built first if it is not in the cache.
 pub(crate) fn program(name: &str, version: &str) -> Result<PathBuf> {

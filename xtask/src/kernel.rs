@@ -1,16 +1,8 @@
 //! Kernels built from Debian's source package, for machines that Debian has no kernel for.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result, ensure};
-
 use crate::{
     apt::{self, Apt},
-    cache, files,
-    run::{self, Run, cmd, progress},
+    prelude::*,
 };
 
 /// A kernel to build.

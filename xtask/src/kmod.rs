@@ -1,19 +1,8 @@
 //! Builds `xt_pkd.ko` for a machine's kernel, and checks what a kernel would not forgive.
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::fmt;
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
-    debian::Tree,
-    elf, files,
-    machine::Machine,
-    run::{self, Run, cmd, progress},
-    toolchain::{self, Toolchain},
-};
+use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain};
 
 /// What the kernel gives to the Rust object. Anything else it wants would stop the module from
 /// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
@@ -91,11 +80,11 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
 fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     // Debian's headers come without the files that two warnings are about; no code of ours is.
     const ABOUT_THE_HEADERS: &[&str] = &["the compiler differs", "Skipping BTF generation"];
-    let folder = toolchain::at("target/kmod").join(name);
+    let folder = at("target/kmod").join(name);
     files::empty(&folder)?;
     let folder = folder.canonicalize()?;
     for file in ["Kbuild", "pkd_verify.h", "xt_pkd.h", "xt_pkd_main.c"] {
-        fs::copy(toolchain::at("linux/kmod").join(file), folder.join(file))?;
+        fs::copy(at("linux/kmod").join(file), folder.join(file))?;
     }
     rust_object(machine, &folder.join("pkd_verify.o_bin"))?;
 
@@ -129,7 +118,7 @@ fn rust_object(machine: &Machine, object: &Path) -> Result<()> {
     let linker = format!("{cross}gcc");
     let built = Toolchain::find()?.build("pkd-kmod", target, profile, "core", &flags, &linker)?;
     let (archive, given) = (built.join("libpkd_kmod.a"), KERNEL_GIVES.split(' '));
-    let script = toolchain::at("openwrt/feed/net/pkd/kernel-object.sh");
+    let script = at("openwrt/feed/net/pkd/kernel-object.sh");
     cmd!("sh {script} {archive} {object} {given...}")
         .env("AR", format!("{cross}ar"))
         .env("NM", format!("{cross}nm"))

@@ -1,24 +1,13 @@
 //! The pages of `LuCI` in a headless browser, with a fake of the rest of it around them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result, ensure};
-
-use crate::{
-    cache, files,
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::prelude::*;
 
 /// Seconds. Each wait inside has a limit of its own; this one ends what got stuck between them.
 const LIMIT: &str = "900";
 
 /// Runs the tests. Pictures of the pages lie in `target/luci` then.
 pub(crate) fn test() -> Result<()> {
-    let folder = toolchain::at("tests/luci");
+    let folder = at("tests/luci");
     let modules = modules(&folder)?;
     progress!("pages of LuCI");
     let mut tests = files::with_ending(&folder, "js")?;
@@ -30,7 +19,7 @@ pub(crate) fn test() -> Result<()> {
         .current_dir(&folder)
         .env("PKD_LUCI_MODULES", modules)
         .env("PKD_LUCI_PKDD", toolchain::target().join("debug/pkdd").canonicalize()?)
-        .env("PKD_LUCI_SHOTS", toolchain::at("target/luci"))
+        .env("PKD_LUCI_SHOTS", at("target/luci"))
         .show_and_read()
         .context("the tests of the LuCI pages")?;
     let passed = said.lines().rev().find_map(|line| line.split_once("pass ")?.1.trim().parse::<u32>().ok());

@@ -1,8 +1,6 @@
 //! The machines that QEMU plays, and how to build for each.
 
-use anyhow::{Context, Result};
-
-use crate::kernel;
+use crate::{kernel, prelude::*};
 
 /// One machine: the kernel and userland for it, and our artefacts built for both.
 pub(crate) struct Machine {

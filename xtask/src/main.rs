@@ -27,6 +27,7 @@ mod mutants;
 mod mutants_sample;
 mod openwrt;
 mod packages;
+mod prelude;
 mod pypi;
 mod qemu;
 mod router;
@@ -48,7 +49,6 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use machine::Machine;
 use openwrt::Architecture;
 use run::{CARGO, Run, cmd};
-use steps::Stamps;
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -74,10 +74,7 @@ enum Cli {
         from: Option<String>,
     },
     /// commands of make on an empty Debian 12 (default: those of the README)
-    TestFresh {
-        #[arg(value_name = "COMMAND")]
-        commands: Vec<String>,
-    },
+    TestFresh { command: Vec<String> },
     /// lines that the tests run, by crate; written to docs/testing.md
     Coverage,
     /// how many small changes of the code the tests notice; written to docs/testing.md
@@ -85,8 +82,7 @@ enum Cli {
         /// another sample
         #[arg(long, default_value_t = 0)]
         seed: usize,
-        #[arg(value_name = "CRATE")]
-        crates: Vec<String>,
+        name: Vec<String>,
     },
     /// the judge of a landing: test, or test-all if the last commit asks for it
     Ci,
@@ -163,10 +159,7 @@ enum Cli {
         targets: Vec<String>,
     },
     /// bugs introduced on purpose, and the tests that must catch them (default: all)
-    Mutants {
-        #[arg(value_name = "NAME")]
-        names: Vec<String>,
-    },
+    Mutants { name: Vec<String> },
     /// verdicts of the kernel and parsing by the extension, compared with pkd-core
     Differential,
     /// the match under KASAN, UBSAN, lockdep and kmemleak
@@ -218,13 +211,11 @@ fn dispatch(cli: Cli) -> Result<()> {
     match cli {
         Cli::Demo => demo::run(),
         Cli::DemoRouter => demo_router::run(),
-        Cli::Test { all_steps, from } => {
-            test::run(from.as_deref(), if all_steps { Stamps::Ignore } else { Stamps::Heed })
-        }
+        Cli::Test { all_steps, from } => test::run(from.as_deref(), all_steps),
         Cli::TestAll { from } => test::run_all(from.as_deref()),
-        Cli::TestFresh { commands } => fresh::run(&commands),
+        Cli::TestFresh { command } => fresh::run(&command),
         Cli::Coverage => coverage::run(),
-        Cli::MutantsSample { seed, crates } => mutants_sample::run(seed, &crates),
+        Cli::MutantsSample { seed, name } => mutants_sample::run(seed, &name),
         Cli::Ci => test::run_ci(),
         Cli::Bench { part } => bench::run(part.as_deref()),
         Cli::Deny => deny::run(),
@@ -255,7 +246,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             let seconds = seconds.or(hours.map(|hours| hours.saturating_mul(3_600))).unwrap_or(fuzz::USUAL);
             fuzz::run(&targets, Duration::from_secs(seconds), keep)
         }
-        Cli::Mutants { names } => mutants::run(&names),
+        Cli::Mutants { name } => mutants::run(&name),
         Cli::Differential => {
             cmd!("{CARGO} test --quiet --locked --package pkd-tests --test iptables_extension random_texts")
                 .show()?;

@@ -9,19 +9,10 @@
 //!
 //! or `Caught by: cargo ARGUMENTS`, or `Caught by: vm MACHINE PART`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-
-use anyhow::{Context, Result, bail, ensure};
-
 use crate::{
-    files,
     fuzz::{self, Fuzzers},
-    run::{self, CARGO, Run, cmd},
-    toolchain,
+    prelude::*,
+    steps,
 };
 
 /// Fuzzers find each of these bugs within seconds; this is the limit.
@@ -88,7 +79,7 @@ fn bugs() -> Result<Vec<Bug>> {
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Bug { name, broken: said("Broken: ")?, catcher: said("Caught by: ")?, patch })
     };
-    let folder = toolchain::at("tests/mutants").canonicalize()?;
+    let folder = at("tests/mutants").canonicalize()?;
     files::with_ending(&folder, "patch")?.into_iter().map(read).collect()
 }
 
@@ -132,9 +123,7 @@ fn caught_by_vm(copy: &Path, words: &str) -> Result<()> {
 
 /// Makes `copy` what git knows of `ours`. What is equal is not touched, so that cargo builds only what changed.
 pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
-    let listed = cmd!("git ls-files --cached --others --exclude-standard -z").current_dir(ours).read()?;
-    let names: Vec<&str> = listed.split('\0').filter(|name| ours.join(name).is_file()).collect();
-    ensure!(names.len() > 100, "git knows only {} files here", names.len());
+    let names: Vec<_> = steps::listed(ours)?.into_iter().filter(|name| ours.join(name).is_file()).collect();
     for name in &names {
         let (from, to) = (ours.join(name), copy.join(name));
         if !to.exists() || fs::read(&from)? != fs::read(&to)? {
@@ -147,7 +136,7 @@ pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
     }
     // Files that went would be built on.
     let listed = cmd!("git ls-files --others -z --exclude=target").current_dir(copy).read()?;
-    for name in listed.split('\0').filter(|name| !name.is_empty() && !names.contains(name)) {
+    for name in listed.split('\0').filter(|name| !name.is_empty() && !names.iter().any(|own| own == name)) {
         fs::remove_file(copy.join(name))?;
     }
     Ok(())

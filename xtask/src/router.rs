@@ -1,22 +1,19 @@
 //! What makes a guest look like a router: stand-ins of OpenWrt's scripts, its uci, and our packages to install.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
-
-use anyhow::{Context, Result};
+use std::os::unix::fs::symlink;
 
 use crate::{
-    files,
     machine::Machine,
     openwrt::{ARCHITECTURES, Zig},
     packages,
-    run::{Run, cmd},
+    prelude::*,
     sdk::Kernel,
-    toolchain, uci,
+    uci,
 };
 
 /// Puts it all below `root`. `kernel`: the folder that modules for the guest's kernel are built in.
 pub(crate) fn furnish(machine: &Machine, kernel: &Path, root: &Path) -> Result<()> {
-    let stand_ins = toolchain::at("tests/fakes/openwrt/root").join(".");
+    let stand_ins = at("tests/fakes/openwrt/root").join(".");
     cmd!("cp -a {stand_ins} {root}").quiet()?;
     // The names under which OpenWrt installs the iptables that writes to nftables.
     for name in ["iptables", "ip6tables"] {

@@ -1,14 +1,9 @@
 //! OpenWrt's recipes without its SDK: GNU make runs those of `openwrt/feed` on the host, with the fakes of
 //! `tests/fakes/sdk` for the SDK's own macros.
 
-use std::{fs, path::Path, process::Command};
+use std::process::Command;
 
-use anyhow::{Context, Result};
-
-use crate::{
-    run::{Run, cmd},
-    toolchain,
-};
+use crate::prelude::*;
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const RECIPE: &str = "openwrt/feed/net/pkd";
@@ -20,7 +15,7 @@ pub(crate) const PACKAGES: [&str; 6] =
 
 /// make with the recipe in this folder, for this kernel.
 pub(crate) fn make(recipe: &Path, kernel: Option<&Path>) -> Result<Command> {
-    let sdk = toolchain::at("tests/fakes/sdk").canonicalize()?;
+    let sdk = at("tests/fakes/sdk").canonicalize()?;
     let mut make = cmd!("make --no-print-directory -C {recipe} TOPDIR={sdk}");
     if let Some(folder) = kernel {
         let Kernel { release, version, mark } = Kernel::of(folder)?;

@@ -1,21 +1,11 @@
 //! Steps of `make test`: each has inputs, is timed, and is not repeated where its inputs are what they were when it
 //! last passed on this machine.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    cache, files,
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::prelude::*;
 
 /// One thing to check.
 pub(crate) struct Step {
@@ -31,65 +21,49 @@ const ALWAYS: &str = "Cargo.toml Cargo.lock .cargo/ xtask/ clippy.toml";
 /// The whole tree.
 pub(crate) const ALL_FILES: &str = "*";
 
-/// Whether a step that passed before is run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stamps {
-    Heed,
-    Ignore,
-}
-
-/// How a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Passed(Duration),
-    Unchanged,
-}
+/// How a step ended: after this time, or not run because nothing has changed.
+type End = Option<Duration>;
 
 /// Runs the steps in their order, from the one called `from` if one is named. Stops at the first that fails; prints how
-/// long each took either way.
-pub(crate) fn run(steps: &[Step], from: Option<&str>, stamps: Stamps) -> Result<()> {
+/// long each took either way. `again`: those too that passed with the same inputs.
+pub(crate) fn run(steps: &[Step], from: Option<&str>, again: bool) -> Result<()> {
     let position = |name| steps.iter().position(|step| step.name == name);
     let first = from.map_or(Some(0), position).with_context(|| {
         let names: Vec<_> = steps.iter().map(|step| step.name).collect();
         format!("unknown step {:?}: expected one of {}", from.unwrap_or_default(), names.join(", "))
     })?;
     let tree = Tree::read(toolchain::root())?;
-    let (mut ends, mut failure) = (Vec::new(), None);
-    for step in steps.iter().skip(first) {
-        match tree.run(step, stamps) {
+    let mut ends = Vec::new();
+    for step in &steps[first..] {
+        match tree.run(step, again) {
             Ok(end) => ends.push((step.name, end)),
             Err(error) => {
-                failure = Some((step.name, error));
-                break;
+                print!("{}", summary(&ends, 1));
+                let name = step.name;
+                return Err(error.context(format!("step {name} failed; `--from {name}` starts there again")));
             }
         }
     }
-    print!("{}", summary(&ends, failure.as_ref().map(|(name, _)| *name)));
-    if let Some((name, error)) = failure {
-        return Err(error.context(format!("step {name} failed; `--from {name}` starts there again")));
-    }
+    print!("{}", summary(&ends, 0));
     ensure!(!ends.is_empty(), "no step was run");
     Ok(())
 }
 
 /// The time of each step and, in the last line, how many passed.
-fn summary(ends: &[(&str, End)], failed: Option<&str>) -> String {
-    let mut lines = vec!["\n| step | minutes |\n|---|---:|".to_owned()];
-    let (mut passed, mut total) = (0, Duration::ZERO);
-    for (name, end) in ends {
-        if let End::Passed(time) = end {
-            passed += 1;
-            total += *time;
-            lines.push(format!("| {name} | {:.1} |", minutes(*time)));
-        } else {
-            lines.push(format!("| {name} | unchanged |"));
-        }
-    }
-    let unchanged = ends.len() - passed;
-    let skipped = if unchanged > 0 { format!(", {unchanged} skipped") } else { String::new() };
-    let (total, failed) = (minutes(total), usize::from(failed.is_some()));
-    lines.join("\n")
-        + &format!("\n| total | {total:.1} |\n\nsteps: {passed} passed, {failed} failed{skipped}\n")
+fn summary(ends: &[(&str, End)], failed: usize) -> String {
+    let line = |name: &str, time: Duration| format!("| {name} | {:.1} |\n", minutes(time));
+    let lines = ends.iter().map(|(name, end)| match end {
+        Some(time) => line(name, *time),
+        None => format!("| {name} | unchanged |\n"),
+    });
+    let head = "\n| step | minutes |\n|---|---:|\n".to_owned() + &lines.collect::<String>();
+    let (total, passed) =
+        (ends.iter().filter_map(|(_, end)| *end).sum(), ends.iter().filter(|end| end.1.is_some()).count());
+    let skipped = match ends.len() - passed {
+        0 => String::new(),
+        count => format!(", {count} skipped"),
+    };
+    head + &line("total", total) + &format!("\nsteps: {passed} passed, {failed} failed{skipped}\n")
 }
 
 fn minutes(time: Duration) -> f32 {
@@ -98,14 +72,8 @@ fn minutes(time: Duration) -> f32 {
 
 /// How long these steps took when they last passed; `None` if one never did on this machine.
 pub(crate) fn known_time(steps: &[Step]) -> Result<Option<Duration>> {
-    let mut total = Duration::ZERO;
-    for step in steps {
-        match Stamp::read(step.name)? {
-            Some(stamp) => total += stamp.time,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(total))
+    let stamps = steps.iter().map(|step| Stamp::read(step.name)).collect::<Result<Vec<_>>>()?;
+    Ok(stamps.into_iter().map(|stamp| stamp.map(|stamp| stamp.time)).sum())
 }
 
 /// The files of a checkout, by path, with the hash of each.
@@ -122,7 +90,7 @@ impl Tree {
             // A link counts by what it names; a file that was deleted and not committed, as empty.
             let content = match fs::symlink_metadata(&file) {
                 Ok(about) if about.is_symlink() => {
-                    fs::read_link(&file)?.to_string_lossy().into_owned().into()
+                    fs::read_link(&file)?.into_os_string().into_encoded_bytes()
                 }
                 Ok(_) => fs::read(&file).with_context(|| format!("cannot read {path}"))?,
                 Err(_) => Vec::new(),
@@ -138,43 +106,37 @@ impl Tree {
         Ok(Self { files: hashes, toolchain })
     }
 
-    fn run(&self, step: &Step, stamps: Stamps) -> Result<End> {
-        let key = self.key(step)?;
-        if stamps == Stamps::Heed
-            && let Some(stamp) = Stamp::read(step.name)?
-            && stamp.key == key
-        {
-            let (name, time) = (step.name, minutes(stamp.time));
-            progress!("{name}: its inputs are unchanged since it passed ({time:.1} minutes)");
-            return Ok(End::Unchanged);
+    fn run(&self, step: &Step, again: bool) -> Result<End> {
+        let (name, key) = (step.name, self.key(step)?);
+        let stamp = Stamp::read(name)?.filter(|stamp| !again && stamp.key == key);
+        if let Some(stamp) = stamp {
+            progress!(
+                "{name}: its inputs are unchanged since it passed ({:.1} minutes)",
+                minutes(stamp.time)
+            );
+            return Ok(None);
         }
-        progress!("step {}", step.name);
+        progress!("step {name}");
         let start = Instant::now();
         (step.run)()?;
         let time = start.elapsed();
         // What was changed meanwhile was perhaps not seen by the step.
         if Self::read(toolchain::root())?.key(step)? == key {
-            Stamp { key, time }.write(step.name)?;
+            Stamp { key, time }.write(name)?;
         }
-        Ok(End::Passed(time))
+        Ok(Some(time))
     }
 
     /// A hash of all that the step's result depends on.
     fn key(&self, step: &Step) -> Result<String> {
+        let inputs: Vec<_> = self.files.iter().filter(|(path, _)| step.reads(path)).collect();
+        ensure!(!inputs.is_empty(), "step {} has no inputs", step.name);
+        let inputs = inputs.into_iter().flat_map(|(path, content)| [path.as_str(), content]);
         let mut hash = Sha256::new();
-        let mut add = |text: &str| {
+        for text in [step.name, &self.toolchain].into_iter().chain(inputs) {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
-        };
-        add(step.name);
-        add(&self.toolchain);
-        let mut count = 0;
-        for (path, content) in self.files.iter().filter(|(path, _)| step.reads(path)) {
-            add(path);
-            add(content);
-            count += 1;
         }
-        ensure!(count > 0, "step {} has no inputs", step.name);
         Ok(files::hex(&hash.finalize()))
     }
 }
@@ -189,10 +151,10 @@ impl Step {
 }
 
 /// The files that git tracks or would add.
-fn listed(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn listed(root: &Path) -> Result<Vec<String>> {
     let listed = cmd!("git ls-files --cached --others --exclude-standard -z").current_dir(root).read();
     let listed = listed.context("a checkout by git is needed, to tell what changed")?;
-    let files: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
+    let files: Vec<String> = listed.split_terminator('\0').map(str::to_owned).collect();
     ensure!(files.len() > 100, "git lists only {} files", files.len());
     Ok(files)
 }
@@ -207,10 +169,7 @@ struct Stamp {
 impl Stamp {
     fn read(step: &str) -> Result<Option<Self>> {
         let file = cache::folder()?.join("stamps").join(step);
-        if !file.exists() {
-            return Ok(None);
-        }
-        Ok(Self::parse(&fs::read_to_string(&file)?))
+        if file.exists() { Ok(Self::parse(&fs::read_to_string(&file)?)) } else { Ok(None) }
     }
 
     /// `None` for a damaged stamp: the step is run again.
@@ -288,16 +247,13 @@ mod tests {
         let key = |files: &[(&str, &str)]| tree(files, "rustc 1").key(&step);
         let before = key(&[("a/x", "1"), ("b", "2"), ("c", "3")])?;
         assert_eq!(before, key(&[("a/x", "1"), ("b", "2"), ("c", "4")])?, "another file");
-        for (row, files) in [
+        for other in [
             [("a/x", "9"), ("b", "2")],
             [("a/x", "1"), ("b", "9")],
             [("a/y", "1"), ("b", "2")],
             [("a/x", "1"), ("Cargo.lock", "2")],
-        ]
-        .iter()
-        .enumerate()
-        {
-            assert_ne!(before, key(files)?, "row {row}");
+        ] {
+            assert_ne!(before, key(&other)?, "{other:?}");
         }
         assert_ne!(before, tree(&[("a/x", "1"), ("b", "2")], "rustc 2").key(&step)?, "another compiler");
         assert!(key(&[("c", "3")]).is_err(), "a step without inputs would never be run again");
@@ -322,16 +278,15 @@ mod tests {
             Step { name: "broken", inputs: ALL_FILES, run: || bail!("broken on purpose") },
             Step { name: "never", inputs: ALL_FILES, run: || panic!("it was run") },
         ];
-        let error = run(&steps, Some("broken"), Stamps::Ignore).unwrap_err();
+        let error = run(&steps, Some("broken"), true).unwrap_err();
         assert!(format!("{error:#}").contains("step broken failed"), "{error:#}");
-        assert!(run(&steps, Some("brokn"), Stamps::Ignore).is_err());
-        assert!(run(&[], None, Stamps::Ignore).is_err(), "nothing was checked");
+        assert!(run(&steps, Some("brokn"), true).is_err());
+        assert!(run(&[], None, true).is_err(), "nothing was checked");
     }
 
     #[test]
     fn the_last_line_counts_the_steps() {
-        let ends = [("a", End::Passed(Duration::from_secs(90))), ("b", End::Unchanged)];
-        let text = summary(&ends, Some("c"));
+        let text = summary(&[("a", Some(Duration::from_secs(90))), ("b", None)], 1);
         assert!(
             text.contains("| a | 1.5 |") && text.ends_with("steps: 1 passed, 1 failed, 1 skipped\n"),
             "{text}"

@@ -1,14 +1,6 @@
 //! pkdd's units under a real systemd; the checks are in `tests/netns/systemd`.
 
-use std::fs;
-
-use anyhow::Result;
-
-use crate::{
-    apt, cache,
-    run::{CARGO, Run, cmd, progress},
-    toolchain,
-};
+use crate::{apt, prelude::*};
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str = "systemd,systemd-sysv,nftables,iptables,iproute2,dropbear-bin";
@@ -29,7 +21,7 @@ pub(crate) fn test() -> Result<()> {
     })?;
     let root = cache::folder()?.join(format!("systemd-root-{}", std::process::id()));
     cmd!("cp -a --reflink=auto {base} {root}").quiet()?;
-    let (programs, units) = (toolchain::target().join("debug"), toolchain::at("linux/debian"));
+    let (programs, units) = (toolchain::target().join("debug"), at("linux/debian"));
     // Our end of the cable is in a namespace of its own, whatever addresses this computer has.
     let result =
         cmd!("unshare --net -- {programs}/pkd-systemd {root} {units} {programs}/pkdd {programs}/knock")

@@ -1,18 +1,14 @@
 //! `make test` and `make test-all`: what has to hold before a change lands, and everything there is.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
-
 use crate::{
     bench,
     debian::Tree,
     deny, feed, firmware, fresh, fuzz, kmod, luci,
     machine::{self, Machine},
     mutants, openwrt, packages,
-    run::{self, CARGO, Run, cmd, progress},
-    steps::{self, ALL_FILES, Stamps, Step},
-    systemd, toolchain, vm,
+    prelude::*,
+    steps::{self, ALL_FILES, Step},
+    systemd, vm,
 };
 
 /// All code that is built for the host.
@@ -81,14 +77,14 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "fresh", inputs: ALL_FILES, run: || fresh::run(&[]) },
 ];
 
-/// `make test`.
-pub(crate) fn run(from: Option<&str>, stamps: Stamps) -> Result<()> {
-    steps::run(QUICK, from, stamps)
+/// `make test`. `all`: also the steps that passed with the same inputs.
+pub(crate) fn run(from: Option<&str>, all: bool) -> Result<()> {
+    steps::run(QUICK, from, all)
 }
 
 /// `make test-all`.
 pub(crate) fn run_all(from: Option<&str>) -> Result<()> {
-    steps::run(ALL, from, Stamps::Ignore)
+    steps::run(ALL, from, true)
 }
 
 /// What a landing is judged by ends within 90 minutes.
@@ -113,7 +109,7 @@ pub(crate) fn run_ci() -> Result<()> {
             None => progress!("how long `make test-all` takes here is unknown: running `make test`"),
         }
     }
-    run(None, Stamps::Ignore)
+    run(None, true)
 }
 
 fn format() -> Result<()> {

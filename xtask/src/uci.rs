@@ -1,14 +1,9 @@
 //! OpenWrt's `uci`, from the C sources that a crate brings along, so that what reads and writes a
 //! router's configuration can be tried without a router.
 
-use std::{fs, path::PathBuf};
-
-use anyhow::{Context, Result};
-
 use crate::{
-    cache,
     openwrt::{Architecture, Zig},
-    run::{CARGO, Run, cmd, progress},
+    prelude::*,
 };
 
 /// The crate, and its version, with `uci/` and `libubox/` in it.

@@ -1,18 +1,11 @@
 //! A small userland built from Debian's source packages for one of OpenWrt's architectures: musl, and
 //! what a guest runs besides ours. iptables loads extensions as it does on OpenWrt.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result};
-
 use crate::{
     apt::Apt,
-    cache, files, machine,
+    machine,
     openwrt::{Architecture, Zig},
-    run::{self, Run, cmd, progress},
+    prelude::*,
 };
 
 /// Source packages, and the shell commands that build each and install it into `$OUT`.

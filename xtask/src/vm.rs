@@ -1,18 +1,10 @@
 //! Boots a machine and runs the tests inside it.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
-
-use anyhow::{Result, bail, ensure};
-
 use crate::{
     guest::{self, Guest},
     machine::{self, Card, Machine, System},
+    prelude::*,
     qemu::Qemu,
-    run::{Run, cmd, progress},
-    toolchain,
 };
 
 /// What the guest runs: at the second boot, where there is something from the first, the checks of that.
@@ -82,7 +74,7 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
     let mut flash = String::new();
     let summary = watch(machine, &mut qemu, &mut flash);
     let again = if clock == SET_BACK { "-again" } else { "" };
-    let log = toolchain::at("target").join(format!("vm-{}{again}.log", machine.name));
+    let log = at("target").join(format!("vm-{}{again}.log", machine.name));
     fs::write(&log, qemu.log())?;
     match summary? {
         Some(text) if all_passed(&text) => Ok(Some(flash).filter(|text| !text.is_empty())),

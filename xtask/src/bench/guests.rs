@@ -1,16 +1,14 @@
 //! Figures that are counted in guests, where an instruction takes a nanosecond.
 
-use std::{collections::BTreeMap, slice, sync::Mutex, time::Duration};
-
-use anyhow::{Context, Result, bail, ensure};
+use std::{collections::BTreeMap, slice, sync::Mutex};
 
 use super::pknock;
 use crate::{
     guest::{self, Extra},
     machine,
+    prelude::*,
     qemu::Qemu,
     row::Row,
-    run::progress,
 };
 
 /// What the guest runs. The second module is what `hmac(sha256)` is made of.

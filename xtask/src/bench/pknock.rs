@@ -1,19 +1,10 @@
 //! The match of xtables-addons that knows knocks, as Debian has it: what a packet is measured beside.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use anyhow::{Context, Result};
-
 use crate::{
     apt::{self, Apt},
-    cache,
     debian::Tree,
-    files,
     machine::Machine,
-    run::{Run, cmd, progress},
+    prelude::*,
 };
 
 /// Debian's packages of the sources, and of iptables' extensions.

@@ -1,13 +1,6 @@
 //! The plot of a flood, by gnuplot.
 
-use std::fs;
-
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::{
-    run::{Run, cmd},
-    toolchain,
-};
+use crate::prelude::*;
 
 /// The plot in a document.
 pub(super) const SHOWN: &str = "![Honest knocks granted within a second, and the median until a connection, against forgeries a second](flood.svg)";
@@ -20,7 +13,7 @@ pub(super) fn flood(pieces: &[Vec<String>]) -> Result<()> {
     let lines: Vec<_> =
         points.iter().map(|[rate, share, median]| format!("{rate} {share} {median}")).collect();
     let script = format!("$flood << EOD\n{}\nEOD\n{}", lines.join("\n"), include_str!("../../plot/flood.gp"));
-    Ok(fs::write(toolchain::at("docs/flood.svg"), cmd!("gnuplot").read_with(script.as_bytes())?)?)
+    Ok(fs::write(at("docs/flood.svg"), cmd!("gnuplot").read_with(script.as_bytes())?)?)
 }
 
 /// Forgeries a second, the percentage of honest knocks that were granted, and the median in milliseconds.

@@ -1,10 +1,8 @@
 //! The sizes of what goes onto a router or a board.
 
-use std::fs;
-
-use anyhow::Result;
-
-use crate::{clients, firmware, guest, kmod, machine, openwrt::ARCHITECTURES, packages, row::Row};
+use crate::{
+    clients, firmware, guest, kmod, machine, openwrt::ARCHITECTURES, packages, prelude::*, row::Row,
+};
 
 /// Of every artefact.
 pub(super) fn rows() -> Result<Vec<Row>> {

@@ -2,13 +2,8 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-
 use super::plot;
-use crate::{
-    row::Row,
-    run::{CARGO, Run, cmd, progress},
-};
+use crate::{prelude::*, row::Row};
 
 /// How long a knock takes to open, and knock to knock, in networks of their own; how many honest knocks get through a flood,
 /// as a plot; and what strangers get while others change the firewall.

@@ -1,20 +1,8 @@
 //! What the recipes are run with: a compiler, a kernel, and folders in `target/feed`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
-use anyhow::Result;
-
-use crate::{
-    debian::Tree,
-    files, machine,
-    run::Run,
-    sdk,
-    toolchain::{self, Toolchain},
-};
+use crate::{debian::Tree, machine, prelude::*, sdk, toolchain::Toolchain};
 
 pub(super) struct Bench {
     pub(super) out: PathBuf,
@@ -38,7 +26,7 @@ impl Bench {
 
     /// make with a recipe where it is, everything selected.
     pub(super) fn make(&self, recipe: &str) -> Result<Command> {
-        let mut make = self.make_in(&toolchain::at(recipe))?;
+        let mut make = self.make_in(&at(recipe))?;
         make.arg(format!("OUT={}", self.out.display()))
             .arg(format!("TOOLS={}", self.tools.display()))
             .arg(format!("SELECTED={}", sdk::PACKAGES.join(" ")));

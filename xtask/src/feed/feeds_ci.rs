@@ -1,16 +1,13 @@
 //! The tests that the CI of OpenWrt's feeds runs on a router's root file system, in one that is like it.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
-
-use anyhow::{Context, Result, ensure};
+use std::os::unix::fs::symlink;
 
 use super::bench::Bench;
 use crate::{
     debian::Tree,
-    files, machine,
-    run::{Run, cmd},
+    machine,
+    prelude::*,
     sdk::{RECIPE, VERSION},
-    toolchain,
 };
 
 /// Busybox, and these packages. Without its package, each test must fail.
@@ -25,9 +22,9 @@ pub(super) fn test(bench: &Bench, packages: &[&str]) -> Result<()> {
     for (part, to) in [("bin/busybox", "bin/busybox"), ("lib64", "lib64"), ("lib/x86_64-linux-gnu", "lib")] {
         copy(&tree.join(part), to)?;
     }
-    copy(&toolchain::at("tests/fakes/openwrt/root").join("."), "")?;
+    copy(&at("tests/fakes/openwrt/root").join("."), "")?;
     for script in ["test.sh", "test-version.sh"] {
-        copy(&toolchain::at(RECIPE).join(script), "ci")?;
+        copy(&at(RECIPE).join(script), "ci")?;
     }
     fs::write(root.join("dev/null"), "")?;
     let inside = |words: &[&str]| {

@@ -1,15 +1,7 @@
 //! The packages in the hands of a real opkg.
 
-use std::{fs, path::Path};
-
-use anyhow::{Result, ensure};
-
 use super::bench::Bench;
-use crate::{
-    files, openwrt, packages,
-    run::{Run, cmd},
-    sdk::Kernel,
-};
+use crate::{openwrt, packages, prelude::*, sdk::Kernel};
 
 /// `feed --opkg PROGRAM`: this opkg installs the packages into a folder and removes them. Debian has no opkg, so this is
 /// no part of [`super::test`].

@@ -1,21 +1,12 @@
 //! Packages in the formats of opkg and apk. nfpm writes both; written here is what it does not know: OpenWrt's names,
 //! its maintainer scripts, and opkg's index.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    files, pypi,
-    run::{Run, cmd},
-    sdk,
-};
+use crate::{prelude::*, pypi, sdk};
 
 /// How a maintainer script finds what OpenWrt gives to all of them; nothing runs while an image is made.
 const FUNCTIONS: &str = "\
