@@ -93,7 +93,6 @@ impl Demo {
             let said = self.type_line(&rule)?;
             ensure!(said.is_empty(), "the router says {said:?}");
         }
-
         println!("\nIts SSH port, seen from here:\n");
         self.closed()?;
 
@@ -101,11 +100,8 @@ impl Demo {
         let recorded = self.knock("demo.key")?;
         println!("    {} bytes: {}…", recorded.len(), files::hex(recorded.get(..12).unwrap_or_default()));
         self.counted("Good packets")?;
-
         println!("\nThe SSH port again:\n");
-        let banner = self.wait_for_ssh(Option::is_some)?.unwrap_or_default();
-        println!("  open: {banner}");
-
+        println!("  open: {}", self.wait_for_ssh(Option::is_some)?.unwrap_or_default());
         println!(
             "\n{OPEN} seconds after the knock (those who are in stay in, if a rule lets established flows pass):\n"
         );
@@ -123,9 +119,7 @@ impl Demo {
         self.closed()?;
 
         println!("\nWhat the router has counted:\n\n  router# cat /proc/net/xt_pkd");
-        for line in self.type_line("cat /proc/net/xt_pkd")? {
-            println!("  {line}");
-        }
+        self.type_line("cat /proc/net/xt_pkd")?.iter().for_each(|line| println!("  {line}"));
         println!("\nDone.");
         Ok(())
     }
@@ -180,15 +174,12 @@ impl Demo {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from((US, self.ssh)), LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let mut banner = [0; 64];
-        match stream.read(&mut banner) {
-            Ok(0) => Ok(None),
-            Ok(length) => {
-                let text = String::from_utf8_lossy(banner.get(..length).unwrap_or_default()).into_owned();
-                Ok(text.lines().next().map(str::to_owned))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
-            Err(error) => Err(error).context("the SSH port neither answers nor closes"),
-        }
+        let length = match stream.read(&mut banner) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            read => read.context("the SSH port neither answers nor closes")?,
+        };
+        let text = String::from_utf8_lossy(banner.get(..length).unwrap_or_default()).into_owned();
+        Ok(text.lines().next().map(str::to_owned))
     }
 
     fn wait_for_ssh(&self, good: impl Fn(&Option<String>) -> bool) -> Result<Option<String>> {
