@@ -56,9 +56,11 @@ pub(super) fn pack(name: &str, work: &Path, folder: &Path) -> Result<Package> {
 impl Recipe {
     fn read(name: &str, work: &Path) -> Result<Self> {
         let (meta, root) = (work.join("meta"), work.join("installed").join(name));
-        let read = |ending: &str| {
+        let read = |ending: &str| -> Result<String> {
             let text = fs::read_to_string(meta.join(format!("{name}{ending}")))?;
-            Ok::<_, anyhow::Error>(text.trim_start_matches("#!/bin/sh").trim().to_owned())
+            let text = text.trim_start_matches("#!/bin/sh").trim();
+            // Whole lines, or none.
+            Ok(if text.is_empty() { String::new() } else { format!("{text}\n") })
         };
         let control = read("")?;
         let version = sdk::field(&control, "Version")?;
@@ -73,7 +75,6 @@ impl Recipe {
             // Programs are static.
             depends.insert(0, "libc".to_owned());
         }
-        let script = |ending| Ok::<_, anyhow::Error>(read(ending)? + "\n");
         Ok(Self {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -81,8 +82,8 @@ impl Recipe {
             depends,
             files,
             conffiles: read(".conffiles")?.lines().map(str::to_owned).collect(),
-            postinst: script(".postinst")?,
-            prerm: script(".prerm")?,
+            postinst: read(".postinst")?,
+            prerm: read(".prerm")?,
             control,
         })
     }
