@@ -96,23 +96,18 @@ impl Apt {
 
     /// The packages and all that they depend on.
     pub(crate) fn download_with_dependencies(&self, packages: &[&str], folder: &Path) -> Result<()> {
-        let partial = folder.join("partial");
-        fs::create_dir_all(&partial)?;
+        fs::create_dir_all(folder.join("partial"))?;
         let archives = format!("Dir::Cache::archives={}", folder.display());
         let words = ["-o", &archives, "--yes", "--download-only", "--no-install-recommends", "install"];
-        self.get(&[&words[..], packages].concat(), Path::new("."))?;
-        fs::remove_dir_all(partial)?;
-        let lock = folder.join("lock");
-        if lock.exists() {
-            fs::remove_file(lock)?;
-        }
-        Ok(())
+        self.get(&[&words[..], packages].concat(), Path::new("."))
     }
 }
 
 /// Unpacks all packages of a folder.
 pub(crate) fn unpack(packages: &Path, to: &Path) -> Result<()> {
-    files::list(packages)?.iter().try_for_each(|package| cmd!("dpkg-deb -x {package} {to}").quiet())
+    files::with_ending(packages, "deb")?
+        .iter()
+        .try_for_each(|package| cmd!("dpkg-deb -x {package} {to}").quiet())
 }
 
 /// Settings as apt's arguments.

@@ -22,14 +22,7 @@ const EXTENSION_HEADERS: &str = "libxtables-dev";
 pub(crate) struct Tree {
     /// Root of the userland.
     pub(crate) root: PathBuf,
-    /// `uname -r` of its kernel.
-    pub(crate) release: String,
-    /// The folder that `make -C` builds modules in.
-    pub(crate) headers: PathBuf,
-    /// The kernel that QEMU loads.
-    pub(crate) kernel: PathBuf,
-    /// Where the kernel's own modules lie.
-    pub(crate) modules: PathBuf,
+    pub(crate) kernel: kernel::Built,
 }
 
 impl Tree {
@@ -42,19 +35,13 @@ impl Tree {
                 let Machine { name, system: System::Packages(packages), .. } = userland_of else {
                     bail!("the userland of {} is not Debian's", userland_of.name);
                 };
-                let kernel = build(kernel)?;
-                Ok(Self::with(kernel, Self::unpacked(name, packages)?.root))
+                Ok(Self { kernel: build(kernel)?, root: Self::unpacked(name, packages)?.root })
             }
-            System::Sources { kernel, architecture } => {
-                let kernel = build(kernel)?;
-                Ok(Self::with(kernel, userland::build(&Zig::find()?, openwrt::find(architecture)?)?))
-            }
+            System::Sources { kernel, architecture } => Ok(Self {
+                kernel: build(kernel)?,
+                root: userland::build(&Zig::find()?, openwrt::find(architecture)?)?,
+            }),
         }
-    }
-
-    fn with(kernel: kernel::Built, root: PathBuf) -> Self {
-        let kernel::Built { tree, modules, image, release } = kernel;
-        Self { root, release, headers: tree, kernel: image, modules }
     }
 
     fn unpacked(name: &str, packages: &Packages) -> Result<Self> {
@@ -65,13 +52,13 @@ impl Tree {
             fill(packages, unfinished, entry)
         })?;
         let release = fs::read_to_string(root.join("kernel-release"))?;
-        Ok(Self {
+        let kernel = kernel::Built {
             headers: root.join("usr/src").join(format!("linux-headers-{release}")),
-            kernel: root.join("boot").join(format!("vmlinuz-{release}")),
+            image: root.join("boot").join(format!("vmlinuz-{release}")),
             modules: root.join("lib/modules").join(&release),
-            root,
             release,
-        })
+        };
+        Ok(Self { root, kernel })
     }
 
     /// Where xtables.h is, with nothing of any C library beside it.

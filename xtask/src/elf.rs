@@ -192,60 +192,38 @@ fn referred(line: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Lines as objdump writes them: MIPS, x86, ARM, ARM64.
+    const TAKE: &str = "addiu\tsp,sp,-368 =368
+push   %rbx =8
+push   0x10(%rsp) =8
+push   $0x1 =8
+sub    $0x1f8,%rsp =504
+add    $0xffffffffffffff80,%rsp =128
+push\t{r4, r5, r6, lr} =16
+push\t{r4-r7, lr} =20
+vpush\t{d8} =8
+stmdb\tsp!, {r4, r5} =8
+sub\tsp, sp, #52\t; 0x34 =52
+str\tlr, [sp, #-4]! =4
+sub\tsp, sp, #0x34 =52
+sub\tsp, sp, #0x1, lsl #12 =4096
+stp\tx29, x30, [sp, #-96]! =96";
+    const LEAVE: &str = "addiu\tsp,sp,368|move\tsp,s8|sw\tra,28(sp)|\
+        pop    %rbx|add    $0x80,%rsp|mov    %rsp,%rbp|mov    0x8(%rsp),%rax|lea    -0x28(%rbp),%rsp|ret|\
+        ldmia\tsp!, {r4, pc}|add\tsp, sp, #52\t@ 0x34|sub\tsp, fp, #28|\
+        add\tsp, sp, #0x1, lsl #12|mov\tsp, x29|stp\tx20, x19, [sp, #16]|ldp\tx29, x30, [sp], #96|sub\tx0, x1, #16";
+    const UNKNOWN: &str = "subu\tsp,sp,v0|move\tsp,v0|\
+        sub    %rax,%rsp|and    $0xffffffffffffffe0,%rsp|mov    %rax,%rsp|pop    %rsp|\
+        sub\tsp, sp, r3|sub\tsp, sp, x9|mov\tsp, x9|str\tx0, [sp], #-16";
+
     #[test]
     fn what_an_instruction_takes_from_the_stack_is_counted() {
-        use Effect::{None, Takes, Unknown};
-        let rows: [(&str, Effect); 42] = [
-            // MIPS
-            ("   0:\taddiu\tsp,sp,-368", Takes(368)),
-            ("   0:\taddiu\tsp,sp,368", None),
-            ("   0:\tmove\tsp,s8", None),
-            ("   0:\tsw\tra,28(sp)", None),
-            ("   0:\tsubu\tsp,sp,v0", Unknown),
-            ("   0:\tmove\tsp,v0", Unknown),
-            // x86_64
-            ("   0:\tpush   %rbx", Takes(8)),
-            ("   0:\tpush   0x10(%rsp)", Takes(8)),
-            ("   0:\tpush   $0x1", Takes(8)),
-            ("   0:\tpop    %rbx", None),
-            ("   0:\tsub    $0x1f8,%rsp", Takes(504)),
-            ("   0:\tadd    $0xffffffffffffff80,%rsp", Takes(128)),
-            ("   0:\tadd    $0x80,%rsp", None),
-            ("   0:\tmov    %rsp,%rbp", None),
-            ("   0:\tmov    0x8(%rsp),%rax", None),
-            ("   0:\tlea    -0x28(%rbp),%rsp", None),
-            ("   0:\tsub    %rax,%rsp", Unknown),
-            ("   0:\tand    $0xffffffffffffffe0,%rsp", Unknown),
-            ("   0:\tmov    %rax,%rsp", Unknown),
-            ("   0:\tpop    %rsp", Unknown),
-            ("   0:\tret", None),
-            // ARM
-            ("   0:\tpush\t{r4, r5, r6, lr}", Takes(16)),
-            ("   0:\tpush\t{r4-r7, lr}", Takes(20)),
-            ("   0:\tvpush\t{d8}", Takes(8)),
-            ("   0:\tstmdb\tsp!, {r4, r5}", Takes(8)),
-            ("   0:\tldmia\tsp!, {r4, pc}", None),
-            ("   0:\tsub\tsp, sp, #52\t; 0x34", Takes(52)),
-            ("   0:\tadd\tsp, sp, #52\t@ 0x34", None),
-            ("   0:\tsub\tsp, fp, #28", None),
-            ("   0:\tsub\tsp, sp, r3", Unknown),
-            ("   0:\tstr\tlr, [sp, #-4]!", Takes(4)),
-            // ARM64
-            ("   0:\tsub\tsp, sp, #0x34", Takes(52)),
-            ("   0:\tsub\tsp, sp, #0x1, lsl #12", Takes(4096)),
-            ("   0:\tadd\tsp, sp, #0x1, lsl #12", None),
-            ("   0:\tsub\tsp, sp, x9", Unknown),
-            ("   0:\tmov\tsp, x29", None),
-            ("   0:\tmov\tsp, x9", Unknown),
-            ("   0:\tstp\tx29, x30, [sp, #-96]!", Takes(96)),
-            ("   0:\tstp\tx20, x19, [sp, #16]", None),
-            ("   0:\tldp\tx29, x30, [sp], #96", None),
-            ("   0:\tstr\tx0, [sp], #-16", Unknown),
-            ("   0:\tsub\tx0, x1, #16", None),
-        ];
-        for (row, (line, expected)) in rows.iter().enumerate() {
-            assert_eq!(effect(line), *expected, "row {row}: {line}");
+        let check = |line: &str, expected| assert_eq!(effect(&format!("   0:\t{line}")), expected, "{line}");
+        for (line, bytes) in TAKE.lines().filter_map(|line| line.rsplit_once(" =")) {
+            check(line, Effect::Takes(bytes.parse().unwrap()));
         }
+        LEAVE.split('|').for_each(|line| check(line, Effect::None));
+        UNKNOWN.split('|').for_each(|line| check(line, Effect::Unknown));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, os::unix::fs::symlink};
 
 use crate::{
     debian::Tree,
+    kernel::Built,
     kmod,
     machine::{Card, Machine, System},
     openwrt::{self, Panics, Zig},
@@ -125,7 +126,7 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: &Extra<
     files::empty(&folder)?;
     fs::create_dir(&root)?;
     userland(&tree, &root)?;
-    kernel_modules(&tree, &module, machine.card, extra, &root)?;
+    kernel_modules(&tree.kernel, &module, machine.card, extra, &root)?;
     for program in [&artefacts.knock, &artefacts.vm] {
         files::copy_into(program, &root.join("usr/bin"))?;
     }
@@ -140,12 +141,12 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: &Extra<
         fs::create_dir_all(root.join(empty))?;
     }
     if purpose == "vm" {
-        router::furnish(machine, &tree.headers, &root)?;
+        router::furnish(machine, &tree.kernel.headers, &root)?;
     }
     let pack = "find . -print0 | LC_ALL=C sort -z | cpio --quiet --null --create --format=newc --owner=0:0 > ../initrd";
     cmd!("sh -c {pack}").current_dir(&root).quiet()?;
     fs::remove_dir_all(&root)?;
-    Ok(Guest { kernel: tree.kernel, initrd })
+    Ok(Guest { kernel: tree.kernel.image, initrd })
 }
 
 fn userland(tree: &Tree, root: &Path) -> Result<()> {
@@ -167,8 +168,8 @@ fn userland(tree: &Tree, root: &Path) -> Result<()> {
     Ok(symlink("busybox", root.join("bin/sh"))?)
 }
 
-fn kernel_modules(tree: &Tree, module: &Path, card: &Card, extra: &Extra<'_>, root: &Path) -> Result<()> {
-    let Tree { modules, release, .. } = tree;
+fn kernel_modules(kernel: &Built, module: &Path, card: &Card, extra: &Extra<'_>, root: &Path) -> Result<()> {
+    let Built { modules, release, .. } = kernel;
     let target = root.join("lib/modules").join(release);
     for file in needed(modules, card, extra.needed)? {
         let to = target.join(&file);

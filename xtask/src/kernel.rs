@@ -20,10 +20,10 @@ pub(crate) const MIPS_MALTA: Source =
 pub(crate) const X86_64_SANITIZERS: Source =
     Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-sanitizers.config") };
 
-/// A kernel that was built.
+/// A kernel for a machine.
 pub(crate) struct Built {
     /// The folder that `make -C` builds modules in.
-    pub(crate) tree: PathBuf,
+    pub(crate) headers: PathBuf,
     /// `lib/modules/RELEASE`, of which `depmod` knows already.
     pub(crate) modules: PathBuf,
     /// What QEMU loads.
@@ -41,7 +41,7 @@ impl Source {
         })?;
         let release = fs::read_to_string(entry.join("kernel-release"))?;
         Ok(Built {
-            tree: entry.join("tree"),
+            headers: entry.join("tree"),
             modules: entry.join("lib/modules").join(&release),
             image: entry.join("vmlinux"),
             release,

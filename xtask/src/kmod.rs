@@ -71,8 +71,8 @@ pub(crate) fn build_for(machine: &Machine, kernel: &Path, name: &str) -> Result<
 /// Builds the module for the kernel that the machine's vm boots.
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
-    progress!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.release);
-    build_in(machine, &tree.headers, machine.name)
+    progress!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.kernel.release);
+    build_in(machine, &tree.kernel.headers, machine.name)
 }
 
 /// Builds the module. Warnings are errors, of the compiler as of modpost and objtool, and so is a

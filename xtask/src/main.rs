@@ -96,7 +96,7 @@ enum Cli {
     /// the recipes of the OpenWrt packages, with a fake SDK, and router scripts
     Feed {
         /// instead: the packages, installed and removed by this opkg
-        #[arg(long, value_name = "PROGRAM")]
+        #[arg(long, value_name = "PROGRAM", value_parser = program)]
         opkg: Option<PathBuf>,
     },
     /// the pages of the web interface, in a headless browser
@@ -264,6 +264,11 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Cli::Setup { command } => host::install_for(&command),
     }
+}
+
+/// A program: a name alone is looked for in the PATH.
+fn program(path: &str) -> Result<PathBuf> {
+    if path.contains('/') { absolute(path) } else { Ok(path.into()) }
 }
 
 /// A path as it counts in any folder.

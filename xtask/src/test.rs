@@ -114,26 +114,25 @@ pub(crate) fn run_ci() -> Result<()> {
 
 fn format() -> Result<()> {
     progress!("formatting");
-    cmd!("{CARGO} fmt --all --check").show().context("formatting")
+    cmd!("{CARGO} fmt --all --check").show()
 }
 
 fn clippy() -> Result<()> {
     progress!("clippy");
-    cmd!("{CARGO} clippy --locked --all-targets -- --deny warnings").show().context("clippy")?;
+    cmd!("{CARGO} clippy --locked --all-targets -- --deny warnings").show()?;
     // It has its own panic handler, so it is not a default member.
     progress!("clippy for the kernel module");
-    cmd!("{CARGO} clippy --locked --package pkd-kmod -- --deny warnings").show().context("the kernel module")
+    cmd!("{CARGO} clippy --locked --package pkd-kmod -- --deny warnings").show()
 }
 
 /// The texts of the project, and which crate uses which.
 fn documents() -> Result<()> {
-    let tests =
-        ["--package", "pkd-tests", "--test", "documents", "--test", "dependency_rule", "--test", "mutants"];
-    tests_pass("documents and dependency rules", &tests)
+    let tests = "--package pkd-tests --test documents --test dependency_rule --test mutants";
+    tests_pass("documents and dependency rules", tests.split(' ').collect())
 }
 
 fn unit() -> Result<()> {
-    tests_pass("unit, property and namespace tests, known answers", &[])
+    tests_pass("unit, property and namespace tests, known answers", Vec::new())
 }
 
 fn fuzz_all() -> Result<()> {
@@ -151,7 +150,7 @@ fn chaos() -> Result<()> {
     Ok(())
 }
 
-fn tests_pass(what: &str, arguments: &[&str]) -> Result<()> {
+fn tests_pass(what: &str, arguments: Vec<&str>) -> Result<()> {
     progress!("{what}");
     let said =
         cmd!("{CARGO} test --locked {arguments...}").show_and_read().with_context(|| what.to_owned())?;
@@ -212,7 +211,7 @@ fn machines(machines: &[&'static Machine]) -> Result<()> {
 fn own_kernel() -> Result<()> {
     progress!("building xt_pkd.ko for a given kernel");
     let machine = machine::find("x86_64")?;
-    kmod::build_for_own(machine, &Tree::of(machine)?.headers)
+    kmod::build_for_own(machine, &Tree::of(machine)?.kernel.headers)
 }
 
 #[cfg(test)]

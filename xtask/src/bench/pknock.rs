@@ -17,9 +17,9 @@ pub(super) fn build(machine: &Machine) -> Result<Option<[PathBuf; 2]>> {
         return Ok(None);
     }
     let tree = Tree::of(machine)?;
-    let folder = cache::entry("pknock", &[&tree.release, &PACKAGES.join(" ")], |unfinished, _| {
+    let folder = cache::entry("pknock", &[&tree.kernel.release, &PACKAGES.join(" ")], |unfinished, _| {
         progress!("building xt_pknock of xtables-addons");
-        fill(machine, &tree.headers, unfinished)
+        fill(machine, &tree.kernel.headers, unfinished)
     })?;
     Ok(Some(["xt_pknock.ko", "libxt_pknock.so"].map(|file| folder.join(file))))
 }

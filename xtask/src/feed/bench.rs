@@ -19,7 +19,7 @@ impl Bench {
         for (name, program) in [("rustc", rustc), ("cargo", cargo)] {
             files::script(&tools.join(name), &format!("#!/bin/sh\nexec '{}' \"$@\"\n", program.display()))?;
         }
-        let kernel = Tree::of(machine::find("x86_64-6.12")?)?.headers;
+        let kernel = Tree::of(machine::find("x86_64-6.12")?)?.kernel.headers;
         // make works in other folders.
         Ok(Self { out: out.canonicalize()?, tools: tools.canonicalize()?, kernel })
     }
