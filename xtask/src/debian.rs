@@ -3,7 +3,7 @@
 use crate::{
     apt::{self, Apt},
     kernel,
-    machine::{Machine, Packages, System},
+    machine::{Machine, System},
     openwrt::{self, Zig},
     prelude::*,
     userland,
@@ -30,12 +30,9 @@ impl Tree {
     pub(crate) fn of(machine: &Machine) -> Result<Self> {
         let build = |kernel: &kernel::Source| kernel.build(machine.kernel_arch, machine.cross);
         match &machine.system {
-            System::Packages(packages) => Self::unpacked(machine.name, packages),
+            System::Packages { .. } => Self::unpacked(machine),
             System::BuiltKernel { kernel, userland_of } => {
-                let Machine { name, system: System::Packages(packages), .. } = userland_of else {
-                    bail!("the userland of {} is not Debian's", userland_of.name);
-                };
-                Ok(Self { kernel: build(kernel)?, root: Self::unpacked(name, packages)?.root })
+                Ok(Self { kernel: build(kernel)?, root: Self::unpacked(userland_of)?.root })
             }
             System::Sources { kernel, architecture } => Ok(Self {
                 kernel: build(kernel)?,
@@ -44,12 +41,14 @@ impl Tree {
         }
     }
 
-    fn unpacked(name: &str, packages: &Packages) -> Result<Self> {
-        let Packages { architecture, kernel, headers } = packages;
+    fn unpacked(machine: &Machine) -> Result<Self> {
+        let Machine { name, system: System::Packages { architecture, kernel, headers }, .. } = machine else {
+            bail!("the userland of {} is not Debian's", machine.name);
+        };
         let inputs = [*architecture, *kernel, *headers, &USERLAND.join(" "), ALONE.1, EXTENSION_HEADERS, "1"];
         let root = cache::entry(&format!("debian-{name}"), &inputs, |unfinished, entry| {
             progress!("fetching Debian's kernel and userland for {name}");
-            fill(packages, unfinished, entry)
+            fill(architecture, kernel, headers, unfinished, entry)
         })?;
         let release = fs::read_to_string(root.join("kernel-release"))?;
         let kernel = kernel::Built {
@@ -67,10 +66,10 @@ impl Tree {
     }
 }
 
-fn fill(packages: &Packages, unfinished: &Path, entry: &Path) -> Result<()> {
-    let (guest, host) = (Apt::new(packages.architecture)?, Apt::new("amd64")?);
-    let image = guest.dependency(packages.kernel, "linux-image-")?;
-    let headers = guest.dependency(packages.headers, "linux-headers-")?;
+fn fill(architecture: &str, kernel: &str, headers: &str, unfinished: &Path, entry: &Path) -> Result<()> {
+    let (guest, host) = (Apt::new(architecture)?, Apt::new("amd64")?);
+    let image = guest.dependency(kernel, "linux-image-")?;
+    let headers = guest.dependency(headers, "linux-headers-")?;
     let common = guest.dependencies(&headers)?;
     let common = common.iter().find(|name| name.ends_with("-common")).context("headers without -common")?;
     // The tools that build modules run here, so they are the host's.

@@ -17,18 +17,10 @@ pub(crate) const TARGETS: [&str; 12] = [
 pub(crate) const USUAL: u64 = 60;
 
 /// What cargo-fuzz gives to rustc, without the sanitizers, which only a nightly compiler has: none of our code can
-/// break the promises that they watch.
-const FLAGS: &[&str] = &[
-    "--cfg",
-    "fuzzing",
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    // Else some of a crate's units lack the counters that others expect.
-    "-Ccodegen-units=1",
-];
+/// break the promises that they watch. With several units, some of a crate's would lack the counters that others expect.
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
 /// Where one clone's targets are built, and what they find is kept.
 pub(crate) struct Fuzzers {
@@ -114,7 +106,7 @@ impl Fuzzers {
             "{CARGO} build --quiet --release --locked --target {target} --target-dir {folder}
               --manifest-path {manifest} {bins...}"
         )
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.replace(' ', "\x1f"))
         .current_dir(&root)
         .quiet()
         .context("building tests/fuzz")?;

@@ -28,8 +28,9 @@ pub(crate) struct Machine {
 
 /// Where kernel and userland come from, and which C library that is.
 pub(crate) enum System {
-    /// Debian's packages, with glibc.
-    Packages(Packages),
+    /// Debian's packages, with glibc: its name of the architecture, the package that depends on the kernel of today,
+    /// and the one for its headers.
+    Packages { architecture: &'static str, kernel: &'static str, headers: &'static str },
     /// Debian's userland as another machine has it, on a kernel that is built.
     BuiltKernel { kernel: kernel::Source, userland_of: &'static Machine },
     /// Built from Debian's source packages, with musl, as on OpenWrt.
@@ -38,15 +39,6 @@ pub(crate) enum System {
         /// OpenWrt's name of the architecture.
         architecture: &'static str,
     },
-}
-
-/// What is fetched of Debian.
-pub(crate) struct Packages {
-    /// Debian's name of the architecture.
-    pub(crate) architecture: &'static str,
-    /// The package that depends on the kernel of today, and the one for its headers.
-    pub(crate) kernel: &'static str,
-    pub(crate) headers: &'static str,
 }
 
 /// A network card that QEMU plays.
@@ -77,7 +69,7 @@ const ANY_KERNEL: &[&str] = &[
 const STACK_LIMIT: u64 = 1024;
 
 const fn debian(architecture: &'static str, kernel: &'static str, headers: &'static str) -> System {
-    System::Packages(Packages { architecture, kernel, headers })
+    System::Packages { architecture, kernel, headers }
 }
 
 const MACHINES: &[Machine] = &[

@@ -12,43 +12,42 @@ pub(crate) struct Architecture {
     pub(crate) machine: &'static str,
     /// Rust's target for programs.
     pub(crate) rust_target: &'static str,
-    /// Zig's target and CPU, for C and for linking.
-    zig_target: &'static str,
-    zig_cpu: &'static str,
+    /// What tells Zig of target and CPU, for C and for linking.
+    pub(crate) zig: &'static str,
 }
 
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
-    row("mips_24kc", "mips", "mips-unknown-linux-musl", "mips-linux-musleabi", MIPS_24K),
-    row("mipsel_24kc", "mipsel", "mipsel-unknown-linux-musl", "mipsel-linux-musleabi", MIPS_24K),
-    row(
-        "arm_cortex-a7_neon-vfpv4",
-        "armhf",
-        "armv7-unknown-linux-musleabihf",
-        "arm-linux-musleabihf",
-        "cortex_a7",
-    ),
-    row("aarch64_cortex-a53", "arm64", "aarch64-unknown-linux-musl", "aarch64-linux-musl", "cortex_a53"),
-    row("x86_64", "x86_64", "x86_64-unknown-linux-musl", "x86_64-linux-musl", "x86_64"),
+    Architecture {
+        name: "mips_24kc",
+        machine: "mips",
+        rust_target: "mips-unknown-linux-musl",
+        zig: "-target mips-linux-musleabi -mcpu=mips32r2+soft_float",
+    },
+    Architecture {
+        name: "mipsel_24kc",
+        machine: "mipsel",
+        rust_target: "mipsel-unknown-linux-musl",
+        zig: "-target mipsel-linux-musleabi -mcpu=mips32r2+soft_float",
+    },
+    Architecture {
+        name: "arm_cortex-a7_neon-vfpv4",
+        machine: "armhf",
+        rust_target: "armv7-unknown-linux-musleabihf",
+        zig: "-target arm-linux-musleabihf -mcpu=cortex_a7",
+    },
+    Architecture {
+        name: "aarch64_cortex-a53",
+        machine: "arm64",
+        rust_target: "aarch64-unknown-linux-musl",
+        zig: "-target aarch64-linux-musl -mcpu=cortex_a53",
+    },
+    Architecture {
+        name: "x86_64",
+        machine: "x86_64",
+        rust_target: "x86_64-unknown-linux-musl",
+        zig: "-target x86_64-linux-musl -mcpu=x86_64",
+    },
 ];
-
-const MIPS_24K: &str = "mips32r2+soft_float";
-
-const fn row(
-    name: &'static str,
-    machine: &'static str,
-    rust_target: &'static str,
-    zig_target: &'static str,
-    zig_cpu: &'static str,
-) -> Architecture {
-    Architecture { name, machine, rust_target, zig_target, zig_cpu }
-}
-
-impl Architecture {
-    /// What tells Zig of it.
-    pub(crate) fn zig_words(&self) -> String {
-        format!("-target {} -mcpu={}", self.zig_target, self.zig_cpu)
-    }
-}
 
 /// The architecture of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
@@ -97,7 +96,7 @@ impl Zig {
 
     /// The C compiler, as make's and configure's `CC`.
     pub(crate) fn cc(&self, architecture: &Architecture) -> String {
-        format!("{} cc {}", self.program().display(), architecture.zig_words())
+        format!("{} cc {}", self.program().display(), architecture.zig)
     }
 
     /// A tool beside the compiler (`ar`, `ranlib`), as configure takes it.

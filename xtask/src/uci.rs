@@ -20,8 +20,8 @@ pub(crate) fn program(zig: &Zig, architecture: &Architecture) -> Result<PathBuf>
         progress!("building uci for {}", architecture.name);
         // CMake would write it; debugging stays off.
         fs::write(unfinished.join("uci_config.h"), "")?;
-        let (zig, target, out) = (zig.program(), architecture.zig_words(), unfinished.join("uci"));
-        let (target, files) = (target.split(' '), SOURCES.split(' ').map(|file| sources.join(file)));
+        let (zig, target, out) = (zig.program(), architecture.zig.split(' '), unfinished.join("uci"));
+        let files = SOURCES.split(' ').map(|file| sources.join(file));
         let mut cc = cmd!(
             "{zig} cc {target...} -Os -s -static -std=gnu99 -ffunction-sections -fdata-sections
                            -Wl,--gc-sections -Wl,-z,norelro '-DUCI_PREFIX=\"\"' -I {unfinished} -I {sources}

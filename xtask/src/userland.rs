@@ -53,7 +53,7 @@ fn make(recipe: &str, zig: &Zig, architecture: &Architecture, source: &Path, out
         .env("AR", zig.tool("ar"))
         .env("RANLIB", zig.tool("ranlib"))
         .env("ZIG", zig.program())
-        .env("ZIG_TARGET", architecture.zig_words())
+        .env("ZIG_TARGET", architecture.zig)
         .env("BINUTILS", machine::find(architecture.machine)?.cross)
         // Zig would otherwise have undefined behaviour trap, for which musl's own code is not made.
         .env("CFLAGS", "-Os -fno-sanitize=undefined")

