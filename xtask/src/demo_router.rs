@@ -55,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let key = format!("0x{}", files::hex(&bytes));
     let router = ROUTER.replace("{key}", &key).replace("{done}", DONE);
-    let guest = guest::build(machine, "demo-router", &router, &guest::Extra::default())?;
+    let guest = guest::build(machine, "demo-router", &router, None)?;
     progress!("building knock for this computer");
     cmd!("{CARGO} build --quiet --locked --release --package host-knock --no-default-features").quiet()?;
     progress!("booting the router");

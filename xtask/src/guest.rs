@@ -34,17 +34,8 @@ pub(crate) struct Artefacts {
     pub(crate) old_extension: PathBuf,
 }
 
-/// What the programs of a guest are built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Tests, which want a quick build.
-    Tests,
-    /// Measuring, as what is measured is built.
-    Figures,
-}
-
-/// Builds them.
-pub(crate) fn artefacts(machine: &Machine, purpose: Purpose) -> Result<Artefacts> {
+/// Builds them: quickly, or as what is measured is built.
+pub(crate) fn artefacts(machine: &Machine, to_measure: bool) -> Result<Artefacts> {
     let include = Tree::of(machine)?.include();
     progress!("building knock, libxt_pkd.so and the tests' program for {}", machine.name);
     let folder = at("target/extension").join(machine.name);
@@ -55,10 +46,7 @@ pub(crate) fn artefacts(machine: &Machine, purpose: Purpose) -> Result<Artefacts
         _ => openwrt::extension(&format!("{}gcc", machine.cross), &[], &include, out, extra),
     };
     // `pkd-vm` measures what the kernel's part is made of (`make bench`), so it is built as that is.
-    let (knock, vm) = match purpose {
-        Purpose::Tests => ("guest", "guest"),
-        Purpose::Figures => ("small", machine.kernel_profile),
-    };
+    let (knock, vm) = if to_measure { ("small", machine.kernel_profile) } else { ("guest", "guest") };
     Ok(Artefacts {
         knock: programs(machine, "host-knock", knock)?.join("knock"),
         vm: programs(machine, "pkd-tests", vm)?.join("pkd-vm"),
@@ -103,23 +91,19 @@ impl Guest {
     }
 }
 
-/// What a guest has besides.
-#[derive(Default)]
-pub(crate) struct Extra<'a> {
-    /// Names of its kernel's modules.
-    pub(crate) needed: &'a [&'a str],
-    /// Modules that were built for its kernel.
-    pub(crate) modules: &'a [PathBuf],
-    /// Extensions of its iptables.
-    pub(crate) extensions: &'a [PathBuf],
+/// Another match of iptables, for a guest to have besides.
+pub(crate) struct Extra {
+    pub(crate) module: PathBuf,
+    pub(crate) extension: PathBuf,
+    /// Names of its kernel's modules that it takes.
+    pub(crate) needed: &'static [&'static str],
 }
 
 /// Builds everything for `machine` and packs it, with the script `main` to run in it.
-pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: &Extra<'_>) -> Result<Guest> {
+pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: Option<&Extra>) -> Result<Guest> {
     let tree = Tree::of(machine)?;
     let module = kmod::build(machine)?;
-    let of = if purpose == "bench" { Purpose::Figures } else { Purpose::Tests };
-    let artefacts = artefacts(machine, of)?;
+    let artefacts = artefacts(machine, purpose == "bench")?;
 
     let folder = at("target/guest").join(format!("{}-{purpose}", machine.name));
     let (root, initrd) = (folder.join("root"), folder.join("initrd"));
@@ -131,7 +115,7 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: &Extra<
         files::copy_into(program, &root.join("usr/bin"))?;
     }
     let extensions = extensions(&root)?;
-    for extension in extra.extensions.iter().chain([&artefacts.extension]) {
+    for extension in extra.map(|extra| &extra.extension).into_iter().chain([&artefacts.extension]) {
         files::copy_into(extension, &extensions)?;
     }
     files::copy_into(&artefacts.old_extension, &root.join("usr/lib/pkd-revision-0"))?;
@@ -168,10 +152,16 @@ fn userland(tree: &Tree, root: &Path) -> Result<()> {
     Ok(symlink("busybox", root.join("bin/sh"))?)
 }
 
-fn kernel_modules(kernel: &Built, module: &Path, card: &Card, extra: &Extra<'_>, root: &Path) -> Result<()> {
+fn kernel_modules(
+    kernel: &Built,
+    module: &Path,
+    card: &Card,
+    extra: Option<&Extra>,
+    root: &Path,
+) -> Result<()> {
     let Built { modules, release, .. } = kernel;
     let target = root.join("lib/modules").join(release);
-    for file in needed(modules, card, extra.needed)? {
+    for file in needed(modules, card, extra.map(|extra| extra.needed).unwrap_or_default())? {
         let to = target.join(&file);
         files::copy(&modules.join(&file), &to)?;
         // Newer kernels of Debian come with compressed modules; depmod lists what it finds below.
@@ -182,7 +172,7 @@ fn kernel_modules(kernel: &Built, module: &Path, card: &Card, extra: &Extra<'_>,
     for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         files::copy(&modules.join(list), &target.join(list))?;
     }
-    for module in extra.modules.iter().map(PathBuf::as_path).chain([module]) {
+    for module in extra.map(|extra| extra.module.as_path()).into_iter().chain([module]) {
         files::copy_into(module, &target.join("extra"))?;
     }
     cmd!("/sbin/depmod -b {root} {release}").quiet()

@@ -42,12 +42,16 @@ mod uci;
 mod userland;
 mod vm;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use machine::Machine;
-use openwrt::Architecture;
+use openwrt::{Architecture, Zig};
 use run::{CARGO, Run, cmd};
 
 #[derive(Parser)]
@@ -254,16 +258,16 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Cli::TestSanitizers => vm::run_part(&machine::SANITIZERS, "sanitizers"),
         Cli::GatewayConfig { file } => firmware::configure(&file),
-        Cli::Uci { architecture } => {
-            println!("{}", uci::program(&openwrt::Zig::find()?, architecture)?.display());
-            Ok(())
-        }
+        Cli::Uci { architecture } => uci::program(&Zig::find()?, architecture).map(|path| print(&path)),
         Cli::Userland { architecture } => {
-            println!("{}", userland::build(&openwrt::Zig::find()?, architecture)?.display());
-            Ok(())
+            userland::build(&Zig::find()?, architecture).map(|path| print(&path))
         }
         Cli::Setup { command } => host::install_for(&command),
     }
+}
+
+fn print(path: &Path) {
+    println!("{}", path.display());
 }
 
 /// A program: a name alone is looked for in the PATH.

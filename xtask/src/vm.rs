@@ -53,7 +53,7 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     let name = machine.name;
     // A guest with another purpose has no packages to install.
     let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
-    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part), &guest::Extra::default())?;
+    let mut guest = guest::build(machine, purpose, &MAIN.replace("{part}", part), None)?;
     progress!("vm {name}: booting");
     let Some(text) = boot(machine, &guest, "utc")? else {
         // Its userland lacks what the service needs, and the vm has said so.

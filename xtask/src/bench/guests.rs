@@ -1,15 +1,9 @@
 //! Figures that are counted in guests, where an instruction takes a nanosecond.
 
-use std::{collections::BTreeMap, slice, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use super::pknock;
-use crate::{
-    guest::{self, Extra},
-    machine,
-    prelude::*,
-    qemu::Qemu,
-    row::Row,
-};
+use crate::{guest, machine, prelude::*, qemu::Qemu, row::Row};
 
 /// What the guest runs. The second module is what `hmac(sha256)` is made of.
 const MAIN: &str = "\
@@ -34,15 +28,7 @@ fn figures(name: &str) -> Result<Figures> {
     }
     let machine = machine::find(name)?;
     let pknock = pknock::build(machine)?;
-    let extra = match &pknock {
-        Some([module, extension]) => Extra {
-            needed: &["hmac", "sha256_generic"],
-            modules: slice::from_ref(module),
-            extensions: slice::from_ref(extension),
-        },
-        None => Extra::default(),
-    };
-    let guest = guest::build(machine, "bench", MAIN, &extra)?;
+    let guest = guest::build(machine, "bench", MAIN, pknock.as_ref())?;
     progress!("counting instructions in {name}");
     // With the clock of the guest's own time, by which some kernels measure their timer.
     let mut qemu =

@@ -3,6 +3,7 @@
 use crate::{
     apt::{self, Apt},
     debian::Tree,
+    guest::Extra,
     machine::Machine,
     prelude::*,
 };
@@ -11,7 +12,7 @@ use crate::{
 const PACKAGES: [&str; 2] = ["xtables-addons-dkms", "xtables-addons-common"];
 
 /// Builds its module and its extension for the machine's kernel; `None`: they do not build there.
-pub(super) fn build(machine: &Machine) -> Result<Option<[PathBuf; 2]>> {
+pub(super) fn build(machine: &Machine) -> Result<Option<Extra>> {
     // Its extension is Debian's own, of the host's architecture; others would have to be fetched for each machine.
     if machine.name != "x86_64" {
         return Ok(None);
@@ -21,7 +22,11 @@ pub(super) fn build(machine: &Machine) -> Result<Option<[PathBuf; 2]>> {
         progress!("building xt_pknock of xtables-addons");
         fill(machine, &tree.kernel.headers, unfinished)
     })?;
-    Ok(Some(["xt_pknock.ko", "libxt_pknock.so"].map(|file| folder.join(file))))
+    Ok(Some(Extra {
+        module: folder.join("xt_pknock.ko"),
+        extension: folder.join("libxt_pknock.so"),
+        needed: &["hmac", "sha256_generic"],
+    }))
 }
 
 fn fill(machine: &Machine, headers: &Path, folder: &Path) -> Result<()> {

@@ -32,7 +32,7 @@ pub(super) fn kernel() -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for machine in machine::or_all(Vec::new()) {
         let figures = kmod::Figures::of(machine, &kmod::build(machine)?)?;
-        let built = guest::artefacts(machine, guest::Purpose::Figures)?;
+        let built = guest::artefacts(machine, true)?;
         let limit = match machine.text_limit {
             0 => String::new(),
             limit => format!("at most {limit}"),
