@@ -127,12 +127,14 @@ pub(crate) fn sources() -> Vec<PathBuf> {
 
 /// Writes the host's sources into `parts`, with source packages and backports.
 pub(crate) fn derive_sources(parts: &Path) -> Result<()> {
-    files::empty(parts)?;
-    for path in sources() {
-        let text = fs::read_to_string(&path)?;
-        fs::write(parts.join(path.file_name().context("a source without a name")?), derived(&text))?;
+    fs::create_dir_all(parts)?;
+    let lists = sources();
+    for path in &lists {
+        fs::write(parts.join(path.file_name().unwrap_or_default()), derived(&fs::read_to_string(path)?))?;
     }
-    Ok(())
+    // What the host has no more; another run may be reading the rest.
+    let is_stale = |part: &PathBuf| !lists.iter().any(|list| list.file_name() == part.file_name());
+    Ok(files::list(parts)?.into_iter().filter(is_stale).try_for_each(fs::remove_file)?)
 }
 
 /// Both formats: stanzas with `Types:` and `Suites:`, and lines that begin with `deb`.
