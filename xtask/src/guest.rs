@@ -180,29 +180,21 @@ fn kernel_modules(
 
 /// The files of [`MODULES`], of the card's driver, of `extra`, and of all that they depend on, relative to `folder`.
 fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>> {
-    // The package leaves the list of dependencies to its installation; depmod wants lib/modules.
+    let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
+    let release = folder.file_name().context("no kernel release")?;
+    // The package leaves the list of dependencies to its installation.
     if !folder.join("modules.dep").exists() {
-        let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
-        let release = folder.file_name().context("no kernel release")?;
         cmd!("/sbin/depmod -b {root} {release}").quiet()?;
     }
-    let dependencies = fs::read_to_string(folder.join("modules.dep"))?;
-    let built_in = fs::read_to_string(folder.join("modules.builtin"))?;
-    let mut needed = BTreeSet::new();
-    for name in MODULES.split_whitespace().chain(card.modules.iter().chain(extra).copied()) {
-        let file = format!("/{name}.ko");
-        let line = dependencies.lines().find(|line| {
-            line.split(':').next().is_some_and(|own| own.trim_end_matches(".xz").ends_with(&file))
-        });
-        match line {
-            Some(line) => {
-                needed.extend(line.split([':', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
-            }
-            None if built_in.lines().any(|own| own.ends_with(&file)) => {}
-            None => bail!("{} has no module {name}", folder.display()),
-        }
-    }
-    Ok(needed)
+    let names = MODULES.split_whitespace().chain(card.modules.iter().chain(extra).copied());
+    let said = cmd!(
+        "/sbin/modprobe --config /dev/null --dirname {root} --set-version {release}
+                     --show-depends --all {names...}"
+    )
+    .read()?;
+    // What is built in has no file.
+    let paths = said.lines().filter_map(|line| line.strip_prefix("insmod ")).map(str::trim);
+    paths.map(|path| Ok(Path::new(path).strip_prefix(folder)?.to_string_lossy().into_owned())).collect()
 }
 
 /// Where the guest's iptables looks for extensions.
