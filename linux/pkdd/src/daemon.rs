@@ -27,7 +27,7 @@ use crate::{
     control::{self, Query, Request},
     date::now,
     engine::Engine,
-    firewall::{self, FirewallBackend, Found, reconcile},
+    firewall::{self, FirewallBackend, Found, Look, reconcile},
     floor::{self, Saved, Saver},
     guard::{self, Guard},
     health::{Health, record_error},
@@ -66,10 +66,12 @@ pub fn run(path: &Path) -> Result<()> {
         Err(error) if firewall::is_held_by_another(&error) => return Err(error),
         Err(error) => guard_error = Some(format!("{error:#}")),
     }
-    let start = || {
+    let start = || -> Result<(Daemon, Look)> {
         let config = source::read(path)?;
         config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
-        Daemon::start(path, config)
+        // As the user who starts pkdd: after the start it may be another one.
+        let look = Look::begin(&config);
+        Ok((Daemon::start(path, config)?, look))
     };
     let started = start();
     let error = started.as_ref().err().map(|error| format!("{error:#}"));
@@ -77,9 +79,10 @@ pub fn run(path: &Path) -> Result<()> {
     if let Some(text) = guard_error.filter(|text| Some(text) != error.as_ref()) {
         log(&format!("cannot install the guard: {text}"));
     }
-    let mut daemon = started?;
+    let (mut daemon, look) = started?;
     log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
     tell_systemd(NotifyState::Ready);
+    look.log(daemon.engine.config().clone());
     while !daemon.signals.terminate.load(Ordering::Relaxed) {
         daemon.wait()?;
     }
@@ -257,6 +260,8 @@ impl Daemon {
             Ok(()) => {
                 self.health.configuration = None;
                 log("configuration reloaded");
+                let config = self.engine.config();
+                Look::begin(config).log(config.clone());
             }
             Err(error) => {
                 let text = format!("{error:#}");

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     control::{self, Query},
-    daemon, floor, guard, openwrt, run_folder, source,
+    daemon,
+    firewall::Look,
+    floor, guard, openwrt, run_folder, source,
     status::Status,
 };
 
@@ -150,7 +152,8 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Run => daemon::run(&config),
         Command::Check => {
             let read = source::read(&config)?;
-            for warning in &read.warnings {
+            let conflicts = Look::begin(&read).lines(&read);
+            for warning in read.warnings.iter().chain(&conflicts) {
                 eprintln!("pkdd: warning: {warning}");
             }
             print(&format!(
@@ -162,12 +165,13 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         }
         Command::Status { json } => {
             let answer = ask(&config, Query::Status)?;
-            if json {
-                return print(&answer);
-            }
-            let status: Status = serde_json::from_str(&answer)
+            let mut status: Status = serde_json::from_str(&answer)
                 .context("cannot read the status: restart pkdd if it was upgraded")?;
-            print(&status.text())
+            // Not the daemon: it may see less, and must not wait for other programs.
+            if let Ok((config, _)) = guard::find(&config) {
+                status.conflicts = Look::begin(&config).lines(&config);
+            }
+            print(&if json { serde_json::to_string(&status)? + "\n" } else { status.text() })
         }
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]

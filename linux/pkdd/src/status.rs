@@ -30,6 +30,10 @@ pub struct Status {
     pub grants: Vec<Grant>,
     /// Current problems; empty if there are none.
     pub trouble: String,
+    /// Rules of other programs that make a grant or a guard ineffective, a line each. `pkdd status` adds them; the daemon
+    /// does not look.
+    #[serde(default)]
+    pub conflicts: Vec<String>,
 }
 
 /// Datagrams by verdict.
@@ -170,6 +174,7 @@ impl Status {
                 })
                 .collect(),
             trouble,
+            conflicts: Vec::new(),
         }
     }
 
@@ -221,6 +226,9 @@ impl Status {
         let mut text = String::new();
         if !self.trouble.is_empty() {
             let _ = writeln!(text, "Problem: {}", self.trouble);
+        }
+        for conflict in &self.conflicts {
+            let _ = writeln!(text, "Conflict: {conflict}");
         }
         let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
         let _ = writeln!(text, "Accepted: {accept}");

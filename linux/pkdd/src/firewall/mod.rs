@@ -3,7 +3,10 @@
 mod backend;
 #[cfg(feature = "rules")]
 mod capture;
+#[cfg(feature = "rules")]
+pub mod conflicts;
 pub mod firewall4;
+mod look;
 pub(crate) mod nflog_chain;
 #[cfg(feature = "rules")]
 pub mod pktables_backend;
@@ -15,6 +18,7 @@ use anyhow::Result;
 
 pub use backend::{ActiveGrant, FirewallBackend, Found};
 use firewall4::Firewall4;
+pub use look::Look;
 #[cfg(feature = "rules")]
 use pktables_backend::PktablesBackend;
 

@@ -31,7 +31,7 @@ use crate::{
 use rules::Rules;
 
 /// The held table.
-const HELD: &str = "pkdd";
+pub(super) const HELD: &str = "pkdd";
 
 /// Leases in memory before those that have ended are forgotten.
 const MOST_LEASES: usize = 4_096;

@@ -4,6 +4,7 @@
 mod chaos;
 mod clock;
 mod closed;
+mod conflicts;
 mod events;
 mod faults;
 mod firewall4;
