@@ -20,6 +20,9 @@ use crate::{
 /// How long a probe waits for an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The last cause, and how to find out on the gateway. Which of the causes it is, nobody can see from outside.
+const OTHER_FIREWALL: &str = "another firewall there stops what the knock lets in: on the gateway, pkdd status shows accepted knocks and pkdd check names such a rule.";
+
 /// What a connection attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PortState {
@@ -131,14 +134,28 @@ fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>
 fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Port) -> String {
     let port = port.0;
     match (before, after, clock) {
-        (PortState::Open, PortState::Open, _) => format!("Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid."),
-        (_, PortState::Open, Some(_)) => format!("The knock opens port {port}, but this computer's clock is wrong; set it."),
+        (PortState::Open, PortState::Open, _) => format!(
+            "Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid."
+        ),
+        (_, PortState::Open, Some(_)) => {
+            format!("The knock opens port {port}, but this computer's clock is wrong; set it.")
+        }
         (_, PortState::Open, None) => format!("The knock opens port {port}."),
-        (_, _, Some(offset_text)) => format!("This computer's clock is wrong ({offset_text}); set it, and knock again."),
-        (PortState::Silent, PortState::Refused, None) => format!("The knock opens port {port}, but nothing listens there: the service is down, or uses another port."),
-        (_, PortState::Unreachable, None) => "The host is unreachable: its network is down, or a router on the path refuses.".to_owned(),
-        (_, PortState::Refused, None) => format!("The host refuses port {port} before and after the knock: the gateway expects another key, tag or port, its clock is wrong, or nothing listens on the port."),
-        (_, PortState::Silent, None) => "The host does not answer: the gateway expects another key, tag or port, its clock is wrong, or the knock was lost.".to_owned(),
+        (_, _, Some(offset_text)) => {
+            format!("This computer's clock is wrong ({offset_text}); set it, and knock again.")
+        }
+        (PortState::Silent, PortState::Refused, None) => format!(
+            "The knock opens port {port}, but nothing listens there: the service is down, or uses another port."
+        ),
+        (_, PortState::Unreachable, None) => {
+            "The host is unreachable: its network is down, or a router on the path refuses.".to_owned()
+        }
+        (_, PortState::Refused, None) => format!(
+            "The host refuses port {port} before and after the knock: the gateway expects another key, tag or port, its clock is wrong, nothing listens on the port, or {OTHER_FIREWALL}"
+        ),
+        (_, PortState::Silent, None) => format!(
+            "The host does not answer: the gateway expects another key, tag or port, its clock is wrong, the knock was lost, or {OTHER_FIREWALL}"
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, UdpSocket},
+    process::Command,
     thread,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -11,7 +12,7 @@ use anyhow::{Result, ensure};
 use pkd_netns::{
     namespace::As,
     network::{Family, Network, inside_as},
-    process::text,
+    process::{built, shell, text},
 };
 
 use crate::gateway::{Gateway, SSH};
@@ -119,6 +120,38 @@ fn holds(network: &Network) -> Result<()> {
     ensure!(lines[6].starts_with(&format!("Port {SSH} was open before the knock: ")), "{lines:?}");
 
     Ok(())
+}
+
+/// The knock is accepted, but a policy of the gateway's own firewall drops what it lets in.
+fn other_firewall(network: &Network) -> Result<()> {
+    let gateway = Gateway::closed(network)?;
+    shell(
+        "nft 'table inet filter { chain input { type filter hook input priority 0; policy drop; \
+         ct state established,related accept; iif lo accept; meta l4proto { icmp, ipv6-icmp } accept; }; }'",
+    )?;
+    let words = ["--timeout", "1", "--time-server", "-", "office"];
+    let (lines, code) = diagnose(&gateway, &words)?;
+    let last = lines.last().map(String::as_str).unwrap_or_default();
+    ensure!(code == Some(1) && last.starts_with("The host does not answer: "), "{lines:?}");
+    ensure!(last.contains("another firewall") && last.contains("on the gateway, pkdd status"), "{last}");
+    // What it says to look at names the rule.
+    let check = Command::new(built("pkdd", "pkdd")?)
+        .arg("--config")
+        .arg(gateway.path("pkdd.toml"))
+        .arg("check")
+        .output()?;
+    let named = text(&check.stderr);
+    ensure!(named.contains("the policy drop of chain input in nftables' table inet filter"), "{named}");
+    shell("nft insert rule inet filter input tcp dport 2222 accept")?;
+    let (lines, code) = diagnose(&gateway, &words)?;
+    ensure!(code == Some(0) && lines.last().is_some_and(|last| last.contains("open")), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn another_firewall_of_the_gateway_is_a_cause() -> Result<()> {
+    let path = concat!(module_path!(), "::another_firewall_of_the_gateway_is_a_cause");
+    inside_as(As::RootIfPossible, path, other_firewall)
 }
 
 fn ends_well(network: &Network) -> Result<()> {
