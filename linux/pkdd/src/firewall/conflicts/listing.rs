@@ -1,6 +1,7 @@
 //! What the firewall's programs print. They run side by side, and none is waited for longer than [`LIMIT`].
 
 use std::{
+    fs::File,
     io::{self, Read as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -17,6 +18,9 @@ const LONGEST: u64 = 64 << 20;
 
 /// Exists if the kernel has IPv6.
 const HAS_V6: &str = "/proc/net/if_inet6";
+
+/// The tables that iptables-legacy has, which its program reads. They belong to root.
+const LEGACY: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
 
 /// Programs and their arguments.
 const NFT: &[&str] = &["nft", "-j", "list", "ruleset"];
@@ -67,7 +71,12 @@ pub struct Running {
 /// Starts the programs. This process may drop its privileges afterwards.
 #[must_use]
 pub fn start() -> Running {
-    let pair = |variant| (variant, [true, false].map(|is_v4| Program::start(iptables(is_v4, variant))));
+    let start = |is_v4: bool, variant| match variant {
+        // pkdd's own user may not, so the daemon under its unit does not see them; pkdd check and status do.
+        Variant::Legacy if is_denied(LEGACY[usize::from(!is_v4)]) => Program::Missing,
+        _ => Program::start(iptables(is_v4, variant)),
+    };
+    let pair = |variant| (variant, [true, false].map(|is_v4| start(is_v4, variant)));
     let mut both: Vec<_> = [Variant::Nftables, Variant::Legacy].map(pair).into_iter().collect();
     if both.iter().all(|(_, [v4, _])| matches!(v4, Program::Missing)) {
         both = vec![pair(Variant::Default)];
@@ -78,6 +87,10 @@ pub fn start() -> Running {
         nft_text: Program::start(NFT_TEXT),
         iptables: both,
     }
+}
+
+fn is_denied(path: &str) -> bool {
+    File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 impl Running {

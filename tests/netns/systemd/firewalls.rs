@@ -1,0 +1,222 @@
+//! ufw, firewalld and Docker as Debian ships them, beside pkdd under its unit. Before the documented step the granted client
+//! is kept out, and pkdd names the rule; after it only the granted client gets in, also after reloads and restarts.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{CONFIG, TRIES};
+use crate::machine::{MACHINE, Machine, Options, quiet};
+
+/// The port that Docker publishes, and that of the host behind the machine.
+const WEB: u16 = 8022;
+const NAS: u16 = 2222;
+
+const SERVICES: &str = "\
+[service.web]
+port = 8022
+seconds = 600
+[service.nas]
+port = 2222
+seconds = 600
+forward = ['10.9.0.2:22', '[fd09::2]:22']
+[user.me]
+";
+
+/// Docker asks for all of it, and a container's cgroups are not systemd's.
+const DOCKER: &str = r#"{"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": "/pkd-systemd"}"#;
+
+/// A container that needs no registry: its programs are the machine's.
+const CONTAINER: &str = "mkdir -p /tmp/image/usr /tmp/image/etc/dropbear /tmp/image/root && cd /tmp/image && \
+    for name in bin sbin lib lib64; do ln -sfn usr/$name $name; done && \
+    echo 'root:x:0:0::/root:/bin/sh' > etc/passwd && tar -c . | docker import - pkd && \
+    docker run --detach --name web --restart=always --publish 8022:22 --volume /usr:/usr:ro pkd \
+    /usr/sbin/dropbear -F -E -R -p 22";
+
+/// A host behind the machine, with an SSH server.
+const BEHIND: &str = "ip netns add nas && ip link add in type veth peer name out netns nas && ip link set in up && \
+    ip addr add 10.9.0.1/24 dev in && ip addr add fd09::1/64 dev in nodad && \
+    ip -n nas link set out up && ip -n nas link set lo up && ip -n nas addr add 10.9.0.2/24 dev out && \
+    ip -n nas addr add fd09::2/64 dev out nodad && ip -n nas route add default via 10.9.0.1 && \
+    ip -n nas route add default via fd09::1 && \
+    echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding && \
+    systemd-run --quiet --unit nas ip netns exec nas /usr/sbin/dropbear -F -E -R -p 22";
+
+/// The cgroup of the containers, which the machine makes among those of this host.
+const CGROUPS: &str = "find /sys/fs/cgroup -depth -path '*/pkd-systemd*' -type d -exec rmdir {} +";
+
+pub(super) fn checks(root: &Path, knock: &Path) -> Result<()> {
+    let result = each_back_end(root, knock);
+    quiet(Command::new("sh").args(["-c", CGROUPS])).and(result)
+}
+
+fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
+    fs::create_dir_all(root.join("etc/docker"))?;
+    fs::write(root.join("etc/docker/daemon.json"), DOCKER)?;
+    for back_end in ["nft", "iptables"] {
+        let config = CONFIG.replace("'nft'", &format!("'{back_end}'")).replace("[user.me]\n", SERVICES);
+        let config = config.replace("services = ['ssh']", "services = ['ssh', 'web', 'nas']");
+        fs::write(root.join("etc/pkdd/pkdd.toml"), config)?;
+        let machine = Machine::boot(root, Options { ports: &[22, WEB, NAS], runs_containers: true })?;
+        machine.active("pkdd")?;
+        machine.shell(BEHIND)?;
+        let beside = Beside { machine, knock, back_end };
+        beside.agrees()?;
+        beside.ufw()?;
+        // firewalld has rules in nftables alone.
+        if back_end == "nft" {
+            beside.firewalld()?;
+        }
+        beside.docker()?;
+        beside.machine.power_off()?;
+    }
+    Ok(())
+}
+
+/// The machine with its other firewalls.
+struct Beside<'a> {
+    machine: Machine,
+    knock: &'a Path,
+    back_end: &'a str,
+}
+
+impl Beside<'_> {
+    /// What `pkdd check` warns of, and the status.
+    fn conflicts(&self) -> Result<Vec<String>> {
+        let text = self.machine.shell("pkdd check 2>&1 >/dev/null")?;
+        let found: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("pkdd: warning: ")).map(str::to_owned).collect();
+        let status = self.machine.inside(&["pkdd", "status"])?;
+        for line in &found {
+            ensure!(status.contains(&format!("Conflict: {line}\n")), "{line} is missing: {status}");
+        }
+        Ok(found)
+    }
+
+    /// The daemon's own user, in the unit's sandbox, sees the same when it starts.
+    fn logs_at_start(&self, found: &[String]) -> Result<()> {
+        self.machine.inside(&["systemctl", "restart", "pkdd"])?;
+        for line in found {
+            self.machine.logs(&format!("pkdd: warning: {line}"))?;
+        }
+        let log = self.machine.inside(&["journalctl", "--no-pager", "--unit", "pkdd"])?;
+        ensure!(!log.contains("not checked"), "{log}");
+        Ok(())
+    }
+
+    /// Nothing is in the way of a grant.
+    fn agrees(&self) -> Result<()> {
+        let found = self.conflicts()?;
+        ensure!(found.is_empty(), "{}: {found:#?}", self.back_end);
+        Ok(())
+    }
+
+    /// These services are kept from the granted client; does what pkdd says about each.
+    fn disagrees(&self, services: &[(&str, u16, &str)]) -> Result<()> {
+        let found = self.conflicts()?;
+        ensure!(found.len() == services.len(), "{}: {found:#?}", self.back_end);
+        for (name, port, advice) in services {
+            let start = format!("service \"{name}\": ");
+            let line = found.iter().find(|line| line.starts_with(&start)).context("not named")?;
+            ensure!(line.contains(advice), "{line}");
+            println!("systemd:      {line}");
+            self.machine.only_knock(self.knock)?;
+            let is_v4_only = line.contains("(iptables)");
+            for address in MACHINE.into_iter().take(if is_v4_only { 1 } else { 2 }) {
+                let to = SocketAddr::new(address.parse()?, *port);
+                let connected = TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok();
+                ensure!(!connected, "{to} is open, although {line}");
+            }
+        }
+        if !found.is_empty() {
+            self.logs_at_start(&found)?;
+        }
+        for line in &found {
+            let (_, command) = line.split_once("guards it: ").context("no advice")?;
+            self.machine.shell(command)?;
+        }
+        Ok(())
+    }
+
+    /// The granted client gets in, and no stranger does.
+    fn works(&self, ports: &[u16]) -> Result<()> {
+        self.machine.only_knock(self.knock)?;
+        ports.iter().try_for_each(|port| self.machine.is_open(*port))?;
+        self.agrees()?;
+        self.machine.stranger.more(TRIES)
+    }
+
+    fn done(&self, what: &str) {
+        println!("systemd: ok   {what} ({})", self.back_end);
+    }
+
+    fn ufw(&self) -> Result<()> {
+        self.machine.inside(&["ufw", "--force", "enable"])?;
+        let nas = ("nas", NAS, "ufw route allow proto tcp to 10.9.0.2 port 22");
+        let (ssh, web) = (("ssh", 22, ": ufw allow 22/tcp"), ("web", WEB, ": ufw allow 8022/tcp"));
+        // With iptables, pktables has rules for it at the head of FORWARD.
+        let all = [ssh, web, nas];
+        self.disagrees(if self.back_end == "nft" { &all } else { &all[..2] })?;
+        self.works(&[22, NAS])?;
+        for command in ["ufw reload", "systemctl restart ufw", "ufw --force disable && ufw --force enable"] {
+            self.machine.shell(command)?;
+            self.works(&[22, NAS])?;
+        }
+        self.machine.shell("ufw --force reset && systemctl stop ufw")?;
+        self.machine.stranger.more(TRIES)?;
+        self.done("ufw: named, and after its step only the granted client gets in, whatever is reloaded");
+        Ok(())
+    }
+
+    fn firewalld(&self) -> Result<()> {
+        // Its default zone lets everyone in to SSH: pkdd does not.
+        self.machine.shell("systemctl start firewalld")?;
+        self.machine.only_knock(self.knock)?;
+        self.machine.is_open(22)?;
+        self.machine.stranger.more(TRIES)?;
+        self.machine.shell("firewall-cmd --permanent --remove-service=ssh && firewall-cmd --reload")?;
+        // It lets through what is forwarded with DNAT.
+        let (ssh, web) = (("ssh", 22, "--add-port=22/tcp"), ("web", WEB, "--add-port=8022/tcp"));
+        self.disagrees(&[ssh, web])?;
+        self.works(&[22, NAS])?;
+        for command in
+            ["firewall-cmd --reload", "firewall-cmd --complete-reload", "systemctl restart firewalld"]
+        {
+            self.machine.shell(command)?;
+            self.works(&[22, NAS])?;
+        }
+        self.machine.shell("systemctl stop firewalld")?;
+        self.machine.stranger.more(TRIES)?;
+        self.done(
+            "firewalld: named, and after its step only the granted client gets in, whatever is reloaded",
+        );
+        Ok(())
+    }
+
+    fn docker(&self) -> Result<()> {
+        // Not on a host with cgroups of version 2, which are the machine's own.
+        self.machine.shell(
+            "for folder in /sys/fs/cgroup/*/; do mount -o remount,rw,bind $folder; done 2>&1 || true",
+        )?;
+        // Where packets are not forwarded yet, it turns that on, and makes DROP the policy of FORWARD.
+        self.machine.shell("echo 0 > /proc/sys/net/ipv4/ip_forward && systemctl start docker")?;
+        self.machine.shell(&format!("docker inspect web >/dev/null 2>&1 || {{ {CONTAINER}; }}"))?;
+        let nas = ("nas", NAS, "-I DOCKER-USER");
+        self.disagrees(&[nas][..usize::from(self.back_end == "nft")])?;
+        self.works(&[22, WEB, NAS])?;
+        for command in ["systemctl restart docker", "docker restart --time 0 web"] {
+            self.machine.shell(command)?;
+            self.works(&[22, WEB, NAS])?;
+        }
+        self.machine.shell("systemctl stop docker docker.socket containerd")?;
+        self.machine.stranger.more(TRIES)?;
+        self.done("Docker: its published port is closed without a knock, also after a restart");
+        Ok(())
+    }
+}
