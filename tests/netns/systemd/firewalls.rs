@@ -1,4 +1,4 @@
-//! ufw, firewalld and Docker as Debian ships them, beside pkdd under its unit. Before the documented step the granted client
+//! nftables, ufw, firewalld and Docker as Debian ships them, beside pkdd under its unit. Before the documented step the granted client
 //! is kept out, and pkdd names the rule; after it only the granted client gets in, also after reloads and restarts.
 
 use std::{
@@ -29,7 +29,28 @@ forward = ['10.9.0.2:22', '[fd09::2]:22']
 [user.me]
 ";
 
-/// Docker asks for all of it, and a container's cgroups are not systemd's.
+/// A usual `/etc/nftables.conf`, and what allows the services in it.
+const NFTABLES: &str = "\
+flush ruleset
+table inet filter {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iif lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        #ports
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        #forwards
+    }
+}
+";
+const ALLOWED: [&str; 2] =
+    ["tcp dport { 22, 8022 } accept", "ct status dnat meta l4proto tcp ct original proto-dst 2222 accept"];
+
+/// The cgroups of containers are not in systemd's tree.
 const DOCKER: &str = r#"{"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": "/pkd-systemd"}"#;
 
 /// A container that needs no registry: its programs are the machine's.
@@ -68,6 +89,7 @@ fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
         machine.shell(BEHIND)?;
         let beside = Beside { machine, knock, back_end };
         beside.agrees()?;
+        beside.nftables(root)?;
         beside.ufw()?;
         // firewalld has rules in nftables alone.
         if back_end == "nft" {
@@ -154,6 +176,31 @@ impl Beside<'_> {
 
     fn done(&self, what: &str) {
         println!("systemd: ok   {what} ({})", self.back_end);
+    }
+
+    fn nftables(&self, root: &Path) -> Result<()> {
+        let file = root.join("etc/nftables.conf");
+        let debian = fs::read(&file)?;
+        fs::write(&file, NFTABLES)?;
+        self.machine.inside(&["systemctl", "restart", "nftables"])?;
+        let ssh = ("ssh", 22, "insert rule inet filter input tcp dport 22 accept");
+        let web = ("web", WEB, "insert rule inet filter input tcp dport 8022 accept");
+        let nas = ("nas", NAS, "insert rule inet filter forward ct status dnat");
+        self.disagrees(&[ssh, web, nas])?;
+        self.works(&[22, NAS])?;
+        // What lasts.
+        fs::write(&file, NFTABLES.replace("#ports", ALLOWED[0]).replace("#forwards", ALLOWED[1]))?;
+        for command in ["systemctl restart nftables", "nft -f /etc/nftables.conf"] {
+            self.machine.shell(command)?;
+            self.works(&[22, NAS])?;
+        }
+        fs::write(&file, debian)?;
+        self.machine.shell("nft delete table inet filter")?;
+        self.machine.stranger.more(TRIES)?;
+        self.done(
+            "nftables: named, and after its step only the granted client gets in, whatever is reloaded",
+        );
+        Ok(())
     }
 
     fn ufw(&self) -> Result<()> {

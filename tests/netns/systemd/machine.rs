@@ -187,10 +187,14 @@ impl Machine {
 struct Nspawn(Child);
 
 impl Nspawn {
-    /// The first process of the machine.
+    /// The first process of the machine. Until it is there, nspawn has children that only set it up.
     fn leader(&self) -> Option<String> {
         let children = format!("/proc/{0}/task/{0}/children", self.0.id());
-        fs::read_to_string(children).ok()?.split_whitespace().next().map(str::to_owned)
+        let children = fs::read_to_string(children).ok()?;
+        let is_systemd = |child: &&str| {
+            fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim_end() == "systemd")
+        };
+        children.split_whitespace().find(is_systemd).map(str::to_owned)
     }
 }
 
