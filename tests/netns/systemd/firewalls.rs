@@ -53,6 +53,12 @@ const ALLOWED: [&str; 2] =
 /// The cgroups of containers are not in systemd's tree.
 const DOCKER: &str = r#"{"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": "/pkd-systemd"}"#;
 
+/// nspawn mounts cgroups of version 1 read-only.
+const WRITABLE: &str = "\
+[Service]
+ExecStartPre=-/bin/sh -c 'for folder in /sys/fs/cgroup/*/; do mount -o remount,rw,bind $folder; done'
+";
+
 /// A container that needs no registry: its programs are the machine's.
 const CONTAINER: &str = "mkdir -p /tmp/image/usr /tmp/image/etc/dropbear /tmp/image/root && cd /tmp/image && \
     for name in bin sbin lib lib64; do ln -sfn usr/$name $name; done && \
@@ -80,14 +86,25 @@ pub(super) fn checks(root: &Path, knock: &Path) -> Result<()> {
 fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
     fs::create_dir_all(root.join("etc/docker"))?;
     fs::write(root.join("etc/docker/daemon.json"), DOCKER)?;
+    fs::create_dir_all(root.join("etc/systemd/system/docker.service.d"))?;
+    fs::write(root.join("etc/systemd/system/docker.service.d/cgroups.conf"), WRITABLE)?;
+    let disable = [
+        "systemctl",
+        "--quiet",
+        "disable",
+        "ufw",
+        "firewalld",
+        "docker.service",
+        "docker.socket",
+        "containerd",
+    ];
+    quiet(Command::new("chroot").arg(root).args(disable))?;
     for back_end in ["nft", "iptables"] {
         let config = CONFIG.replace("'nft'", &format!("'{back_end}'")).replace("[user.me]\n", SERVICES);
         let config = config.replace("services = ['ssh']", "services = ['ssh', 'web', 'nas']");
         fs::write(root.join("etc/pkdd/pkdd.toml"), config)?;
-        let machine = Machine::boot(root, Options { ports: &[22, WEB, NAS], runs_containers: true })?;
-        machine.active("pkdd")?;
-        machine.shell(BEHIND)?;
-        let beside = Beside { machine, knock, back_end };
+        let beside = Beside::boot(root, knock, back_end)?;
+        beside.machine.shell(BEHIND)?;
         beside.agrees()?;
         beside.nftables(root)?;
         beside.ufw()?;
@@ -96,7 +113,7 @@ fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
             beside.firewalld()?;
         }
         beside.docker()?;
-        beside.machine.power_off()?;
+        beside.reboot(root)?;
     }
     Ok(())
 }
@@ -108,7 +125,32 @@ struct Beside<'a> {
     back_end: &'a str,
 }
 
-impl Beside<'_> {
+impl<'a> Beside<'a> {
+    fn boot(root: &Path, knock: &'a Path, back_end: &'a str) -> Result<Self> {
+        let machine = Machine::boot(root, Options { ports: &[22, WEB, NAS], runs_containers: true })?;
+        machine.active("pkdd")?;
+        Ok(Self { machine, knock, back_end })
+    }
+
+    /// Boots again with ufw and Docker together.
+    fn reboot(self, root: &Path) -> Result<()> {
+        self.machine.shell(
+            "ufw allow 22/tcp && ufw allow 8022/tcp && ufw --force enable && \
+             systemctl enable --quiet ufw docker",
+        )?;
+        self.machine.power_off()?;
+        // What is behind the machine is not there any more.
+        let beside = Self::boot(root, self.knock, self.back_end)?;
+        beside.machine.active("docker")?;
+        Machine::only_knock(beside.knock)?;
+        beside.machine.is_open(22)?;
+        beside.machine.is_open(WEB)?;
+        beside.machine.stranger.more(TRIES)?;
+        beside.done("a boot with ufw and Docker: closed from the first moment on, open to who knocks");
+        beside.machine.shell("ufw --force reset && systemctl disable --quiet ufw docker")?;
+        beside.machine.power_off()
+    }
+
     /// What `pkdd check` warns of, and the status.
     fn conflicts(&self) -> Result<Vec<String>> {
         let text = self.machine.shell("pkdd check 2>&1 >/dev/null")?;
@@ -148,7 +190,7 @@ impl Beside<'_> {
             let line = found.iter().find(|line| line.starts_with(&start)).context("not named")?;
             ensure!(line.contains(advice), "{line}");
             println!("systemd:      {line}");
-            self.machine.only_knock(self.knock)?;
+            Machine::only_knock(self.knock)?;
             let is_v4_only = line.contains("(iptables)");
             for address in MACHINE.into_iter().take(if is_v4_only { 1 } else { 2 }) {
                 let to = SocketAddr::new(address.parse()?, *port);
@@ -168,7 +210,7 @@ impl Beside<'_> {
 
     /// The granted client gets in, and no stranger does.
     fn works(&self, ports: &[u16]) -> Result<()> {
-        self.machine.only_knock(self.knock)?;
+        Machine::only_knock(self.knock)?;
         ports.iter().try_for_each(|port| self.machine.is_open(*port))?;
         self.agrees()?;
         self.machine.stranger.more(TRIES)
@@ -224,7 +266,7 @@ impl Beside<'_> {
     fn firewalld(&self) -> Result<()> {
         // Its default zone lets everyone in to SSH: pkdd does not.
         self.machine.shell("systemctl start firewalld")?;
-        self.machine.only_knock(self.knock)?;
+        Machine::only_knock(self.knock)?;
         self.machine.is_open(22)?;
         self.machine.stranger.more(TRIES)?;
         self.machine.shell("firewall-cmd --permanent --remove-service=ssh && firewall-cmd --reload")?;
@@ -247,10 +289,6 @@ impl Beside<'_> {
     }
 
     fn docker(&self) -> Result<()> {
-        // Not on a host with cgroups of version 2, which are the machine's own.
-        self.machine.shell(
-            "for folder in /sys/fs/cgroup/*/; do mount -o remount,rw,bind $folder; done 2>&1 || true",
-        )?;
         // Where packets are not forwarded yet, it turns that on, and makes DROP the policy of FORWARD.
         self.machine.shell("echo 0 > /proc/sys/net/ipv4/ip_forward && systemctl start docker")?;
         self.machine.shell(&format!("docker inspect web >/dev/null 2>&1 || {{ {CONTAINER}; }}"))?;

@@ -144,7 +144,7 @@ impl Machine {
 
     /// Knocks, and connects over both families.
     pub(crate) fn knock(&self, knock: &Path) -> Result<()> {
-        self.only_knock(knock)?;
+        Self::only_knock(knock)?;
         self.is_open(22)
     }
 
@@ -160,7 +160,7 @@ impl Machine {
     }
 
     /// Knocks over both families.
-    pub(crate) fn only_knock(&self, knock: &Path) -> Result<()> {
+    pub(crate) fn only_knock(knock: &Path) -> Result<()> {
         for address in MACHINE {
             let mut knock = Command::new(knock);
             knock.args(["--key-file", "-", "--tag", "SSHK", "--port", "40000", address]);

@@ -50,6 +50,16 @@ pub(super) struct Place {
     pub(super) rejects: bool,
 }
 
+/// Whether a packet may leave a chain, back to the one that led to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Returned {
+    #[default]
+    No,
+    /// After the last rule.
+    AtEnd,
+    By(Place),
+}
+
 /// What may become of a packet. The place is the last one: if there is only one end, it decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fate {
@@ -58,7 +68,7 @@ pub(super) struct Fate {
     pub(super) arrives: bool,
     pub(super) redirected: bool,
     unknown: bool,
-    returned: Option<Option<Place>>,
+    returned: Returned,
 }
 
 impl Fate {
@@ -86,12 +96,12 @@ impl Fate {
 /// Follows a packet through a base chain.
 pub(super) fn base(chains: &Chains, name: &str, drops: bool) -> Fate {
     let mut fate = walk(chains, name, 0);
-    if let Some(by) = fate.returned.take() {
-        let policy = Place { chain: name.to_owned(), rule: None, rejects: false };
-        match drops {
-            true => fate.dropped = Some(policy),
-            false => fate.accepted = Some(by.unwrap_or(policy)),
-        }
+    let policy = Place { chain: name.to_owned(), rule: None, rejects: false };
+    match std::mem::take(&mut fate.returned) {
+        Returned::No => {}
+        Returned::AtEnd | Returned::By(_) if drops => fate.dropped = Some(policy),
+        Returned::AtEnd => fate.accepted = Some(policy),
+        Returned::By(place) => fate.accepted = Some(place),
     }
     fate
 }
@@ -111,18 +121,18 @@ fn walk(chains: &Chains, name: &str, depth: usize) -> Fate {
                 (_, Action::Accept) => fate.accepted = Some(place(false)),
                 (_, Action::Drop) => fate.dropped = Some(place(false)),
                 (_, Action::Reject) => fate.dropped = Some(place(true)),
-                (_, Action::Return) => fate.returned = Some(Some(place(false))),
+                (_, Action::Return) => fate.returned = Returned::By(place(false)),
                 (_, Action::Redirect) => fate.redirected = true,
                 (_, Action::Arrive) => fate.arrives = true,
                 (_, Action::Unknown) => (fate.unknown, ends) = (true, false),
                 (_, Action::Jump(to) | Action::Goto(to)) => {
                     let mut inner = walk(chains, to, depth + 1);
-                    let returns = inner.returned.take();
+                    let returned = std::mem::take(&mut inner.returned);
                     fate.add(inner);
-                    if matches!(action, Action::Goto(_)) {
-                        fate.returned = returns.or(fate.returned);
-                    } else {
-                        ends = returns.is_none();
+                    if matches!(action, Action::Jump(_)) {
+                        ends = returned == Returned::No;
+                    } else if returned != Returned::No {
+                        fate.returned = returned;
                     }
                 }
             }
@@ -131,6 +141,6 @@ fn walk(chains: &Chains, name: &str, depth: usize) -> Fate {
             }
         }
     }
-    fate.returned = Some(None);
+    fate.returned = Returned::AtEnd;
     fate
 }

@@ -33,11 +33,9 @@ pub(super) fn matches(value: &Value, packet: &Packet<'_>, sets: &Sets) -> Truth 
     let op = value.get("op").and_then(Value::as_str).unwrap_or("==");
     match op {
         "==" | "in" => is_one_of(left, right, packet, sets),
-        "!=" => match is_absent(left, packet) {
-            // A packet without the header matches neither way.
-            true => Truth::No,
-            false => is_one_of(left, right, packet, sets).not(),
-        },
+        // A packet without the header matches neither way.
+        "!=" if is_absent(left, packet) => Truth::No,
+        "!=" => is_one_of(left, right, packet, sets).not(),
         _ => ordered(left, op, right, packet),
     }
 }
