@@ -29,8 +29,9 @@ usage: pkdd [--config FILE] COMMAND
   run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores
                    rules and grants after another program has reloaded the firewall
   reload           have the running daemon reload the configuration, and say whether it did
-  check            check the configuration without changing anything
-  status [--json]  show the running daemon's services, grants, users and counters
+  check            check the configuration, and name rules of other firewalls that are in the way,
+                   without changing anything
+  status [--json]  show the running daemon's services, grants, users and counters, and such rules
   metrics          print grants and counters in Prometheus' text format
   replay FILE      show the verdict on each knock in a capture file (pcap or pcapng)
   guard            close the services' ports without the daemon, as before it starts; if the

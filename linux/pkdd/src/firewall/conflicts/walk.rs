@@ -7,6 +7,9 @@ use super::packet::Truth;
 /// Chains may call each other this deep; the kernel allows 16 (nftables).
 const DEEPEST: usize = 24;
 
+/// More rules than this are not followed: chains that lead to each other may be many ways.
+const MOST_RULES: u32 = 1_000_000;
+
 /// What a rule does with a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -95,7 +98,8 @@ impl Fate {
 
 /// Follows a packet through a base chain.
 pub(super) fn base(chains: &Chains, name: &str, drops: bool) -> Fate {
-    let mut fate = walk(chains, name, 0);
+    let mut left = MOST_RULES;
+    let mut fate = walk(chains, name, 0, &mut left);
     let policy = Place { chain: name.to_owned(), rule: None, rejects: false };
     match std::mem::take(&mut fate.returned) {
         Returned::No => {}
@@ -106,13 +110,18 @@ pub(super) fn base(chains: &Chains, name: &str, drops: bool) -> Fate {
     fate
 }
 
-fn walk(chains: &Chains, name: &str, depth: usize) -> Fate {
+fn walk(chains: &Chains, name: &str, depth: usize, left: &mut u32) -> Fate {
     let mut fate = Fate::default();
     let (Some(chain), true) = (chains.get(name), depth < DEEPEST) else {
         fate.unknown = true;
         return fate;
     };
     for rule in &chain.rules {
+        let Some(rest) = left.checked_sub(1) else {
+            fate.unknown = true;
+            return fate;
+        };
+        *left = rest;
         let place = |rejects| Place { chain: name.to_owned(), rule: Some(rule.text.clone()), rejects };
         for (truth, action) in &rule.arms {
             let mut ends = true;
@@ -126,7 +135,7 @@ fn walk(chains: &Chains, name: &str, depth: usize) -> Fate {
                 (_, Action::Arrive) => fate.arrives = true,
                 (_, Action::Unknown) => (fate.unknown, ends) = (true, false),
                 (_, Action::Jump(to) | Action::Goto(to)) => {
-                    let mut inner = walk(chains, to, depth + 1);
+                    let mut inner = walk(chains, to, depth + 1, left);
                     let returned = std::mem::take(&mut inner.returned);
                     fate.add(inner);
                     if matches!(action, Action::Jump(_)) {
