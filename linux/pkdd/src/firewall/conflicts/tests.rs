@@ -290,12 +290,13 @@ fn listings_that_are_not_understood_are_no_findings() {
 
 #[test]
 fn chains_that_lead_to_each_other_many_ways_take_no_time() {
-    let mut text = String::from("*filter\n:INPUT DROP [0:0]\n-A INPUT -j L0\n");
-    for level in 0..22 {
-        text += &format!(":L{level} - [0:0]\n");
-        text += &format!("-A L{level} -s 10.0.0.0/8 -j L{}\n", level + 1).repeat(4);
-    }
-    text += ":L22 - [0:0]\n-A L22 -j DROP\nCOMMIT\n";
+    let level = |level: usize| {
+        let jumps = format!("-A L{level} -s 10.0.0.0/8 -j L{}\n", level + 1).repeat(4);
+        format!(":L{level} - [0:0]\n{jumps}")
+    };
+    let levels: String = (0..22).map(level).collect();
+    let ends = ["*filter\n:INPUT DROP [0:0]\n-A INPUT -j L0\n", ":L22 - [0:0]\n-A L22 -j DROP\nCOMMIT\n"];
+    let text = ends.join(&levels);
     let listing = Listing { iptables: vec![(Variant::Legacy, [text, String::new()])], ..Listing::default() };
     let begin = std::time::Instant::now();
     assert_eq!(found(&listing, "", "port = 22"), [""; 0]);
