@@ -302,3 +302,22 @@ fn chains_that_lead_to_each_other_many_ways_take_no_time() {
     assert_eq!(found(&listing, "", "port = 22"), [""; 0]);
     assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
 }
+
+/// Each chain of the listing has rules before its policy, which drops; `drops_…` say that all packets are dropped.
+#[test]
+fn expressions_of_nftables_are_judged_only_where_they_are_certain() {
+    let listing = listing("expressions.txt");
+    let lines = found(&listing, "", "port = 22");
+    let ruleset = Ruleset::parse(&listing.nft, |_, _| false).unwrap();
+    assert_eq!(ruleset.bases.len(), 53);
+    for base in ruleset.bases {
+        let name = base.name;
+        let chain = format!(" of chain {name} in nftables' table inet t ");
+        let of_it: Vec<&String> = lines.iter().filter(|line| line.contains(&chain)).collect();
+        let rules: Vec<&str> =
+            listing.nft_text.split(&format!("chain {name} {{")).nth(1).unwrap().lines().take(6).collect();
+        assert_eq!(of_it.len(), usize::from(name.starts_with("drops_")), "{rules:#?}: {of_it:#?}");
+        // For both address families.
+        assert!(of_it.iter().all(|line| line.contains("s the packets that")), "{rules:#?}: {of_it:#?}");
+    }
+}

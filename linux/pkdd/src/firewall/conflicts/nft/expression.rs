@@ -69,9 +69,10 @@ fn is_one_of(left: &Value, right: &Value, packet: &Packet<'_>, sets: &Sets) -> T
         return Truth::any(list.iter().map(|one| is_one_of(left, one, packet, sets)));
     }
     if let Some(name) = right.as_str().and_then(|text| text.strip_prefix('@')) {
-        // What a set holds about senders may change, and is not known for an arbitrary one.
-        return match sets.get(name) {
+        return match sets.get(name).filter(|list| !list.is_empty()) {
+            _ if is_absent(left, packet) => Truth::No,
             Some(list) => Truth::any(list.iter().map(|one| is_one_of(left, one, packet, sets))),
+            // A set that is empty now is there to be filled, with senders usually.
             None => Truth::Unknown,
         };
     }
