@@ -82,7 +82,7 @@ pub fn run(path: &Path) -> Result<()> {
     let (mut daemon, look) = started?;
     log(&format!("version {} started, accepting knocks", env!("CARGO_PKG_VERSION")));
     tell_systemd(NotifyState::Ready);
-    look.log(daemon.engine.config().clone());
+    look.log(daemon.engine.config());
     while !daemon.signals.terminate.load(Ordering::Relaxed) {
         daemon.wait()?;
     }
@@ -260,8 +260,7 @@ impl Daemon {
             Ok(()) => {
                 self.health.configuration = None;
                 log("configuration reloaded");
-                let config = self.engine.config();
-                Look::begin(config).log(config.clone());
+                Look::begin(self.engine.config()).log(self.engine.config());
             }
             Err(error) => {
                 let text = format!("{error:#}");

@@ -49,7 +49,8 @@ impl Look {
 
 impl Look {
     /// Logs the lines, without delaying the caller.
-    pub fn log(self, config: Config) {
+    pub fn log(self, config: &Config) {
+        let config = config.clone();
         thread::spawn(move || self.lines(&config).iter().for_each(|line| log(&format!("warning: {line}"))));
     }
 }
