@@ -1,9 +1,12 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients need
+.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients need
 demo demo-router bench deny coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
+
+picture: need
+	@$(CARGO) run --quiet --package xtask --features picture -- $@
 
 # FROM: the step to start at, after one that failed.
 test test-all: need

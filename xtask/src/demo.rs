@@ -1,9 +1,16 @@
 //! `make demo`: the main job in network namespaces, with the programs of this workspace.
 
+use std::process::Command;
+
 use crate::prelude::*;
 
-/// Builds what it takes, in a profile that builds quickly, and shows the transcript.
+/// Shows the transcript.
 pub(crate) fn run() -> Result<()> {
+    command()?.show().context("the demo failed")
+}
+
+/// Builds what it takes, in a profile that builds quickly; returns the command that prints the transcript.
+pub(crate) fn command() -> Result<Command> {
     progress!("building pkdd and knock");
     // Of knock only what a router has: profiles and the desktop's keyring would take a minute more.
     cmd!(
@@ -12,5 +19,5 @@ pub(crate) fn run() -> Result<()> {
     )
     .show()?;
     let programs = toolchain::target().join("debug");
-    cmd!("{programs}/pkd-demo {programs}/pkdd {programs}/knock").show().context("the demo failed")
+    Ok(cmd!("{programs}/pkd-demo {programs}/pkdd {programs}/knock"))
 }

@@ -74,7 +74,7 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         // Cargo and a C compiler, which built this program.
         "deny" | "gateway-config" | "setup" => vec![],
         "mutants-sample" => vec![RUST, GUEST, GUESTS, TESTS],
-        "demo" => vec![DEMO],
+        "demo" | "picture" => vec![DEMO],
         "demo-router" => vec![RUST, GUEST],
         "test-fresh" => vec![FRESH],
         "systemd" => vec![FRESH, SYSTEMD, DEMO],

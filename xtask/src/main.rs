@@ -27,6 +27,8 @@ mod mutants;
 mod mutants_sample;
 mod openwrt;
 mod packages;
+#[cfg(feature = "picture")]
+mod picture;
 mod prelude;
 mod pypi;
 mod qemu;
@@ -62,6 +64,9 @@ enum Cli {
     Demo,
     /// the same with the kernel module, on a MIPS router in QEMU
     DemoRouter,
+    /// docs/demo.svg, from a run of the demo
+    #[cfg(feature = "picture")]
+    Picture,
     /// what has to hold before a change lands; steps whose inputs are unchanged since they passed are skipped
     Test {
         /// run these steps too
@@ -215,6 +220,8 @@ fn dispatch(cli: Cli) -> Result<()> {
     match cli {
         Cli::Demo => demo::run(),
         Cli::DemoRouter => demo_router::run(),
+        #[cfg(feature = "picture")]
+        Cli::Picture => picture::draw(),
         Cli::Test { all_steps, from } => test::run(from.as_deref(), all_steps),
         Cli::TestAll { from } => test::run_all(from.as_deref()),
         Cli::TestFresh { command } => fresh::run(&command),
