@@ -83,8 +83,12 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     let folder = at("target/kmod").join(name);
     files::empty(&folder)?;
     let folder = folder.canonicalize()?;
-    for file in ["Kbuild", "pkd_verify.h", "xt_pkd.h", "xt_pkd_main.c"] {
-        fs::copy(at("linux/kmod").join(file), folder.join(file))?;
+    for entry in fs::read_dir(at("linux/kmod"))? {
+        let file = entry?.path();
+        let name = file.file_name().context("no name")?.to_string_lossy().into_owned();
+        if name == "Kbuild" || name.ends_with(".c") || name.ends_with(".h") {
+            fs::copy(&file, folder.join(name))?;
+        }
     }
     rust_object(machine, &folder.join("pkd_verify.o_bin"))?;
 
