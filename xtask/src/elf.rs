@@ -120,8 +120,8 @@ fn effect(line: &str) -> Effect {
         (_, ["sp!", list @ ..]) if name.starts_with("st") => {
             Effect::Takes(4 * list.iter().map(|word| registers(word)).sum::<u64>())
         }
-        // Without `!`, to where it already points.
-        ("stm" | "stmia", ["sp", first, ..]) if first.starts_with('{') => Effect::None,
+        // Without `!` they store at and above where it points, and leave it there.
+        ("stm" | "stmia" | "stmib", ["sp", first, ..]) if first.starts_with('{') => Effect::None,
         ("push" | "pushq", _) => Effect::Takes(8),
         // x86, ARM and ARM64
         ("sub", [bytes, "%rsp"]) | ("sub" | "sub.w" | "subw", ["sp", "sp", bytes]) => takes(number(bytes)),
@@ -212,11 +212,11 @@ sub\tsp, sp, #0x1, lsl #12 =4096
 stp\tx29, x30, [sp, #-96]! =96";
     const LEAVE: &str = "addiu\tsp,sp,368|move\tsp,s8|sw\tra,28(sp)|\
         pop    %rbx|add    $0x80,%rsp|mov    %rsp,%rbp|mov    0x8(%rsp),%rax|lea    -0x28(%rbp),%rsp|ret|\
-        ldmia\tsp!, {r4, pc}|stm\tsp, {r3, r4}|add\tsp, sp, #52\t@ 0x34|sub\tsp, fp, #28|\
+        ldmia\tsp!, {r4, pc}|stm\tsp, {r3, r4}|stmib\tsp, {r0, r7}|add\tsp, sp, #52\t@ 0x34|sub\tsp, fp, #28|\
         add\tsp, sp, #0x1, lsl #12|mov\tsp, x29|stp\tx20, x19, [sp, #16]|ldp\tx29, x30, [sp], #96|sub\tx0, x1, #16";
     const UNKNOWN: &str = "subu\tsp,sp,v0|move\tsp,v0|\
         sub    %rax,%rsp|and    $0xffffffffffffffe0,%rsp|mov    %rax,%rsp|pop    %rsp|\
-        sub\tsp, sp, r3|sub\tsp, sp, x9|mov\tsp, x9|str\tx0, [sp], #-16|ldm\tsp, {r3, sp}";
+        sub\tsp, sp, r3|sub\tsp, sp, x9|mov\tsp, x9|str\tx0, [sp], #-16|ldm\tsp, {r3, sp}|stmdb\tsp, {r3}";
 
     #[test]
     fn what_an_instruction_takes_from_the_stack_is_counted() {

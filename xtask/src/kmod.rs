@@ -85,9 +85,9 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     let folder = folder.canonicalize()?;
     for entry in fs::read_dir(at("linux/kmod"))? {
         let file = entry?.path();
-        let name = file.file_name().context("no name")?.to_string_lossy().into_owned();
-        if name == "Kbuild" || name.ends_with(".c") || name.ends_with(".h") {
-            fs::copy(&file, folder.join(name))?;
+        let is_source = file.extension().is_some_and(|ending| ending == "c" || ending == "h");
+        if is_source || file.ends_with("Kbuild") {
+            fs::copy(&file, folder.join(file.file_name().context("no name")?))?;
         }
     }
     rust_object(machine, &folder.join("pkd_verify.o_bin"))?;

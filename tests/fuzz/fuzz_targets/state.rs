@@ -12,8 +12,8 @@ use libfuzzer_sys::{
 use pkd_core::{Key, KnockId, ReplayStore as _, Tag, UnixSeconds, Window};
 use pkd_fuzz::time;
 use pkdd::{
-    floor::Saved,
     caches::Caches,
+    floor::{Floor, Saved},
     journal::{Accepted, Entry, CacheId, Journal},
     uptime::Uptime,
 };
@@ -38,25 +38,58 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A floor is what is in the first line, or an error.
+/// Floors are what an independent reading of the file finds, or an error.
 fn floor(folder: &Folder, bytes: &[u8]) {
     let path = folder.0.join("floor");
     fs::write(&path, bytes).expect("a file");
-    let read = Saved::read(&path);
-    let text = str::from_utf8(bytes);
-    // A line that has no end may be cut off.
-    let line = text.ok().and_then(|text| text.find('\n').map(|end| &text[..end]));
-    let line = line.filter(|line| line.chars().all(|letter| letter.is_ascii_digit()));
-    let line = line.and_then(|line| line.parse::<u64>().ok());
-    match (&read, line) {
-        (Ok(Some(saved)), Some(floor)) => {
-            assert_eq!(saved.floor.0, floor);
-            saved.write(&path).expect("a file");
-            assert_eq!(Saved::read(&path).expect("a floor"), Some(*saved), "written and read again");
-        }
-        (Err(_), None) => {}
-        other => panic!("{other:?} of {bytes:?}"),
+    let read = Saved::read(&path).ok().flatten();
+    let expected = str::from_utf8(bytes).ok().and_then(floors);
+    assert_eq!(read, expected, "{:?}", String::from_utf8_lossy(bytes));
+    let Some(saved) = read else { return };
+    saved.write(&path, true).expect("a file");
+    assert_eq!(Saved::read(&path).expect("floors"), Some(saved.clone()), "written and read again");
+    saved.write(&path, false).expect("a file");
+    let unclean = Saved::read(&path).expect("floors").expect("a file");
+    let keys = saved.keys.keys().copied();
+    assert!(keys.clone().all(|key| unclean.of(key) == Floor { is_exact: false, ..saved.of(key) }));
+    assert_eq!((unclean.keys.keys().copied().eq(keys), unclean.other.is_exact), (true, false));
+}
+
+fn floors(text: &str) -> Option<Saved> {
+    let number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten();
+    let mut lines: Vec<&str> = text.split('\n').collect();
+    // What follows the last end of a line.
+    let rest = lines.pop()?;
+    let first = number(*lines.first()?)?;
+    let is_clean = lines.get(1) == Some(&"clean");
+    let mut lines = lines.split_off(if is_clean { 2 } else { 1 });
+    if lines.is_empty() && rest.is_empty() {
+        let other = Floor { time: UnixSeconds(first), is_exact: is_clean };
+        return Some(Saved { other, ..Saved::default() });
     }
+    if !rest.is_empty() || lines.pop() != Some("end") {
+        return None;
+    }
+    let mut saved = Saved::default();
+    for (at, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (key, time, exactness) = match (at, &words[..]) {
+            (0, ["other", time, exactness]) => (None, time, exactness),
+            (1.., ["key", key, time, exactness]) => (Some(key.parse().ok()?), time, exactness),
+            _ => return None,
+        };
+        let is_exact = match *exactness {
+            "exact" => is_clean,
+            "inexact" => false,
+            _ => return None,
+        };
+        let floor = Floor { time: UnixSeconds(number(*time)?), is_exact };
+        match key {
+            Some(key) => drop(saved.keys.insert(key, floor)),
+            None => saved.other = floor,
+        }
+    }
+    (!lines.is_empty()).then_some(saved)
 }
 
 /// Whatever the file holds, opening it harms no file of another kind, and a second look sees what the first has left.
@@ -84,7 +117,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
         Entry::Unknown(UnixSeconds(NOW - 1_000))
     };
     let opened = Journal::open(&path).expect("a journal");
-    let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
+    let mut caches = Caches::open(opened, &[start], UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
     let source: IpAddr = [192, 0, 2, 7].into();
     let mut accepted = Vec::new();
@@ -117,7 +150,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
         assert_ne!(content[..HEAD], before[..HEAD], "it was a journal");
         return Ok(());
     };
-    let mut caches = Caches::open(opened, start, UnixSeconds(NOW), window).expect("caches");
+    let mut caches = Caches::open(opened, &[start], UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
     for knock in accepted {
         let again = caches.memory(id, source, Uptime(NOW)).record(knock, window);

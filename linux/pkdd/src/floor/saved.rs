@@ -68,7 +68,8 @@ impl Saved {
             return Some(Self { keys: BTreeMap::new(), other });
         }
         // Without the last line, the floor of a key may be missing.
-        let mut lines = rest.strip_suffix("end\n")?.lines();
+        let body = rest.strip_suffix("end\n").filter(|body| body.ends_with('\n'))?;
+        let mut lines = body.split_terminator('\n');
         let other = floor(lines.next()?.strip_prefix("other ")?, is_clean)?;
         let keys = lines.map(|line| {
             let (key, rest) = line.strip_prefix("key ")?.split_once(' ')?;

@@ -56,6 +56,8 @@ fn invalid_files_are_refused() {
         "1\nclean\nx\n",
         "1\nclean\nend\n",
         "1\nclean\nother 1 exact\n",
+        "1\nclean\nother 1 exactend\n",
+        "1\nclean\nother 1 exact\r\nend\n",
         "1\nclean\nother 1\nend\n",
         "1\nclean\nother 1 perhaps\nend\n",
         "1\nother 1 exact\nkey 1\nend\n",
