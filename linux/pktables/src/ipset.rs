@@ -167,5 +167,6 @@ fn read(data: Attributes<'_>) -> Option<Element> {
     let address = v4.map(IpAddr::V4).or_else(|| v6().map(IpAddr::V6))?;
     // 0: no end.
     let left = data.u32(TIMEOUT).filter(|seconds| *seconds > 0);
-    Some(Element { address, left: left.map(|seconds| Duration::from_secs(seconds.into())), packets: None })
+    let left = left.map(|seconds| Duration::from_secs(seconds.into()));
+    Some(Element { address, interface: None, left, packets: None })
 }

@@ -26,6 +26,7 @@ use crate::{
     ipset::IpSets,
     lock::{Guard, Lock},
     program,
+    sender::is_link_local,
     service::Service,
     service_name::ServiceName,
     sets::refused,
@@ -125,29 +126,35 @@ impl Iptables {
         Ok(hasher.finish())
     }
 
-    /// The grants of all services, and what is wrong with chains that look like those of a service but cannot be parsed.
+    /// The grants and leases of all services, for [`HeldTable::mirror`](crate::HeldTable::mirror), and what is wrong with
+    /// chains that look like those of a service but cannot be parsed. Leases of link-local addresses are left out: they are
+    /// not for every interface, as a mirrored grant is.
     ///
     /// # Errors
     /// iptables refuses.
     pub fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
         let now = (self.clock)();
         let (mut grants, mut unknown): (BTreeMap<ServiceName, Vec<Grant>>, Vec<Error>) = Default::default();
+        self.has_ends = false;
         for family in Family::all() {
             let saved = family.read()?;
             for name in parsed::services(&saved) {
                 match parsed::parse(&saved, &name) {
                     Ok(found) => {
-                        let rules = found.iter().flat_map(Parsed::grants);
                         let grants = grants.entry(name).or_default();
-                        rules.for_each(|grant| join_grant(grants, grant.to_grant(now)));
+                        for rule in found.iter().flat_map(Parsed::grants) {
+                            self.has_ends |= rule.end.is_some();
+                            if !(rule.lease && is_link_local(rule.address.addr())) {
+                                join_grant(grants, rule.to_grant(now));
+                            }
+                        }
                     }
                     Err(error) => unknown.push(error),
                 }
             }
         }
-        self.has_ends = grants.values().flatten().any(|grant| grant.left.is_some());
         for (name, grants) in &mut grants {
-            self.join_leases(name, grants)?;
+            self.join_leases(name, grants, |address| !is_link_local(address))?;
         }
         Ok((grants, unknown))
     }
@@ -316,7 +323,7 @@ impl Firewall for Iptables {
             return Err(Error::NoService(name.clone()));
         }
         let mut leases = Vec::new();
-        self.join_leases(name, &mut leases)?;
+        self.join_leases(name, &mut leases, |_| true)?;
         if let Some(sets) = self.sets()? {
             for family in Family::all() {
                 sets.flush(&family.set(name)).map_err(|errno| refused("flush an ipset", errno))?;
@@ -352,7 +359,7 @@ impl Firewall for Iptables {
             }
         }
         for listing in &mut listings.services {
-            self.join_leases(&listing.service.name, &mut listing.grants)?;
+            self.join_leases(&listing.service.name, &mut listing.grants, |_| true)?;
             listing.grants.sort_by_key(|grant| grant.address);
         }
         listings.unknown = unknown.into_values().collect();

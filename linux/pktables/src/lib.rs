@@ -45,6 +45,7 @@ mod nft;
 #[cfg(feature = "rules")]
 mod program;
 mod scope;
+mod sender;
 mod service;
 mod service_name;
 mod sets;
@@ -57,7 +58,7 @@ pub use backend::Backend;
 pub use error::Error;
 pub use firewall::{Change, Firewall, Grant, Grants, Listing, Listings};
 #[cfg(feature = "rules")]
-pub use held::{Capture, HeldTable, Protection};
+pub use held::{Capture, HeldTable, LinkGrant, Protection};
 pub use invalid::Invalid;
 #[cfg(feature = "rules")]
 pub use iptables::Iptables;
@@ -67,6 +68,7 @@ pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};
 pub use scope::{Exempt, Interface, Scope};
+pub use sender::Sender;
 pub use service::{Forward, Policy, Port, Protocol, Service};
 pub use service_name::ServiceName;
 pub use sets::{Element, SetPath, Sets};

@@ -14,6 +14,7 @@ use crate::{
     firewall::{Change, Firewall, Grants, Listing, Listings},
     lock::{Guard, Lock},
     program,
+    sender::is_link_local,
     service::Service,
     service_name::ServiceName,
     sets::{SetPath, Sets, refused},
@@ -113,12 +114,13 @@ impl Nft {
         }
     }
 
-    /// The grants and leases of all services, without running `nft`.
+    /// The grants and leases of all services, without running `nft`, for [`HeldTable::mirror`](crate::HeldTable::mirror).
+    /// Leases of link-local addresses are left out: they are not for every interface, as a mirrored grant is.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn grants(&mut self) -> Result<Grants, Error> {
-        self.sets.grants(TABLE)
+        self.sets.grants(TABLE, |set, address| !(set.lease && is_link_local(address)))
     }
 
     /// The sets of a service; none if there is no such service.
@@ -292,7 +294,7 @@ impl Firewall for Nft {
     fn list(&mut self) -> Result<Listings, Error> {
         let _guard = self.lock.acquire()?;
         let ruleset = ruleset()?;
-        let mut grants = self.grants()?;
+        let mut grants = self.sets.grants(TABLE, |_, _| true)?;
         let mut listings = Listings::default();
         for name in ruleset.services() {
             let found = match ruleset.service(&name) {

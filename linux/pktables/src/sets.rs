@@ -4,7 +4,8 @@
 mod fingerprint;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     invalid::Invalid,
     message::{Attributes, Message, attribute, kind, nested, text},
     netlink::{Abort, Connection, Generation, Operation, Reply},
+    sender::Sender,
 };
 #[cfg(feature = "rules")]
 use crate::{
@@ -50,6 +52,8 @@ pub struct SetPath<'a> {
 pub struct Element {
     /// The address.
     pub address: IpAddr,
+    /// The interface on which its packets arrive; `None`: any.
+    pub interface: Option<NonZeroU32>,
     /// Time left; `None`: no end.
     pub left: Option<Duration>,
     /// Packets that matched; `None`: not counted. A renewal keeps the number.
@@ -58,8 +62,8 @@ pub struct Element {
 
 /// A connection to the sets of the network namespace in which it was opened.
 ///
-/// A set must hold single addresses: type `ipv4_addr` or `ipv6_addr`, flag `timeout`, no flag `interval`. Each change is one
-/// transaction, bound to the generation of the ruleset that was read. If another program changed the ruleset meanwhile, it
+/// A set must hold single addresses: type `ipv4_addr` or `ipv6_addr`, or `ipv6_addr . iface_index` for a [`Sender`] with an
+/// interface; flag `timeout`, no flag `interval`. Each change is one transaction, bound to the generation of the ruleset that was read. If another program changed the ruleset meanwhile, it
 /// is read again, so no lock is needed.
 pub struct Sets {
     connection: Connection,
@@ -97,15 +101,16 @@ impl Sets {
     pub fn grant(
         &mut self,
         path: SetPath<'_>,
-        address: IpAddr,
+        sender: impl Into<Sender>,
         ttl: Option<Duration>,
     ) -> Result<Change, Error> {
+        let sender = sender.into();
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Invalid::new("time", "0", "must not be zero").into());
         }
         let milliseconds = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
         self.retry(|sets| {
-            let Snapshot { generation, element: found } = sets.snapshot(path, address)?;
+            let Snapshot { generation, element: found } = sets.snapshot(path, sender)?;
             let mut operations = Vec::with_capacity(2);
             let mut attributes = Vec::with_capacity(2);
             if let Some(found) = found {
@@ -115,7 +120,7 @@ impl Sets {
                 }
                 // Before Linux 6.12 the timeout of an element cannot be changed, so it is replaced. Packets see either the one or
                 // the other.
-                let message = Message::new(kind::DELETE_ELEMENT, &element(path, address, Vec::new()));
+                let message = Message::new(kind::DELETE_ELEMENT, &element(path, sender, Vec::new()));
                 operations.push(Operation { message, flags: 0 });
                 let counter = found
                     .counter
@@ -124,7 +129,7 @@ impl Sets {
             }
             let timeout = milliseconds.map(|number| number.to_be_bytes().to_vec());
             attributes.extend(timeout.map(|bytes| DefaultNla::new(attribute::ELEMENT_TIMEOUT, bytes)));
-            let message = Message::new(kind::NEW_ELEMENT, &element(path, address, attributes));
+            let message = Message::new(kind::NEW_ELEMENT, &element(path, sender, attributes));
             operations.push(Operation { message, flags: NLM_F_CREATE | NLM_F_EXCL });
             sets.change(path, generation, operations)
         })
@@ -134,13 +139,14 @@ impl Sets {
     ///
     /// # Errors
     /// There is no such set, or the kernel refuses.
-    pub fn revoke(&mut self, path: SetPath<'_>, address: IpAddr) -> Result<Change, Error> {
+    pub fn revoke(&mut self, path: SetPath<'_>, sender: impl Into<Sender>) -> Result<Change, Error> {
+        let sender = sender.into();
         self.retry(|sets| {
-            let snapshot = sets.snapshot(path, address)?;
+            let snapshot = sets.snapshot(path, sender)?;
             if snapshot.element.is_none() {
                 return Ok(Some(Change::AlreadySo));
             }
-            let message = Message::new(kind::DELETE_ELEMENT, &element(path, address, Vec::new()));
+            let message = Message::new(kind::DELETE_ELEMENT, &element(path, sender, Vec::new()));
             sets.change(path, snapshot.generation, vec![Operation { message, flags: 0 }])
         })
     }
@@ -190,7 +196,7 @@ impl Sets {
         let question = Message::new(kind::GET_ELEMENT, &named(path));
         let messages = self.connection.dump(&question).map_err(|errno| failed(path, "list a set", errno))?;
         let mut found: Vec<Element> = messages.iter().flat_map(elements).filter_map(read).collect();
-        found.sort_by_key(|element| element.address);
+        found.sort_by_key(|element| (element.address, element.interface));
         Ok(found)
     }
 
@@ -210,9 +216,13 @@ impl Sets {
         Ok(ours.filter_map(|attributes| attributes.text(attribute::SET)).map(str::to_owned).collect())
     }
 
-    /// The grants in the sets of a table that are named as those of [`Nft`](crate::Nft).
+    /// The grants in the sets of a table that are named as those of [`Nft`](crate::Nft), if `is_wanted`.
     #[cfg(feature = "rules")]
-    pub(crate) fn grants(&mut self, table: &str) -> Result<Grants, Error> {
+    pub(crate) fn grants(
+        &mut self,
+        table: &str,
+        is_wanted: impl Fn(&SetName, IpAddr) -> bool,
+    ) -> Result<Grants, Error> {
         let mut grants = Grants::new();
         for text in self.names(table)? {
             let Some(set) = SetName::parse(&text) else { continue };
@@ -221,8 +231,9 @@ impl Sets {
                 Err(Error::NoSet { .. }) => Vec::new(),
                 elements => elements?,
             };
-            let grants = grants.entry(set.service).or_default();
-            for Element { address, left, packets } in elements {
+            let grants = grants.entry(set.service.clone()).or_default();
+            let wanted = elements.into_iter().filter(|element| is_wanted(&set, element.address));
+            for Element { address, left, packets, .. } in wanted {
                 if let Ok(address) = IpNet::new(address, set.length) {
                     join(grants, Grant { address, left, packets });
                 }
@@ -321,12 +332,12 @@ impl Sets {
         }
     }
 
-    fn snapshot(&mut self, path: SetPath<'_>, address: IpAddr) -> Result<Snapshot, Error> {
-        let question = Message::new(kind::GET_ELEMENT, &element(path, address, Vec::new()));
+    fn snapshot(&mut self, path: SetPath<'_>, sender: Sender) -> Result<Snapshot, Error> {
+        let question = Message::new(kind::GET_ELEMENT, &element(path, sender, Vec::new()));
         let [generation, set, found] = self.request([get_generation(), get_set(path), question])?;
         let generation = generation_of(generation)?;
         let set = set.map_err(|errno| failed(path, "find a set", errno))?;
-        check(path, set.attributes(), address)?;
+        check(path, set.attributes(), sender)?;
         let element = match found {
             Ok(message) => elements(&message).next().map(|attributes| Current {
                 left: left(attributes),
@@ -361,8 +372,8 @@ fn generation_of(answer: Reply) -> Result<Generation, Error> {
     number.map(Generation).map_err(|errno| refused("read the ruleset generation", errno))
 }
 
-/// Checks that the set can hold this address alone.
-fn check(path: SetPath<'_>, set: Attributes<'_>, address: IpAddr) -> Result<(), Error> {
+/// Checks that the set can hold this sender alone.
+fn check(path: SetPath<'_>, set: Attributes<'_>, sender: Sender) -> Result<(), Error> {
     let flags = set.u32(attribute::SET_FLAGS).unwrap_or(0);
     let unsuitable = |why| Err(Error::UnsuitableSet { set: path.set.to_owned(), why });
     // In such a set an address is the start of an interval.
@@ -372,20 +383,19 @@ fn check(path: SetPath<'_>, set: Attributes<'_>, address: IpAddr) -> Result<(), 
     if flags & SET_TIMEOUT == 0 {
         return unsuitable("lacks the timeout flag");
     }
-    match (address, set.u32(attribute::SET_KEY_LENGTH)) {
-        (IpAddr::V4(_), Some(4)) | (IpAddr::V6(_), Some(16)) => Ok(()),
+    let length = set.u32(attribute::SET_KEY_LENGTH).and_then(|length| usize::try_from(length).ok());
+    match (sender.address(), sender.interface()) {
+        _ if length == Some(sender.key().len()) => Ok(()),
         (IpAddr::V4(_), _) => unsuitable("does not hold IPv4 addresses"),
-        (IpAddr::V6(_), _) => unsuitable("does not hold IPv6 addresses"),
+        (IpAddr::V6(_), None) => unsuitable("does not hold IPv6 addresses"),
+        (IpAddr::V6(_), Some(_)) => unsuitable("does not hold IPv6 addresses with interfaces"),
     }
 }
 
 /// The attributes of an element.
-fn element(path: SetPath<'_>, address: IpAddr, rest: Vec<DefaultNla>) -> [DefaultNla; 3] {
-    let key = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let mut attributes = vec![nested(attribute::ELEMENT_KEY, &[DefaultNla::new(attribute::VALUE, key)])];
+fn element(path: SetPath<'_>, sender: Sender, rest: Vec<DefaultNla>) -> [DefaultNla; 3] {
+    let key = DefaultNla::new(attribute::VALUE, sender.key());
+    let mut attributes = vec![nested(attribute::ELEMENT_KEY, &[key])];
     attributes.extend(rest);
     let [table, set] = named(path);
     [table, set, nested(attribute::ELEMENTS, &[nested(attribute::LIST_ITEM, &attributes)])]
@@ -398,9 +408,9 @@ pub(crate) fn elements(message: &Message) -> impl Iterator<Item = Attributes<'_>
 
 pub(crate) fn read(element: Attributes<'_>) -> Option<Element> {
     let key = element.nested(attribute::ELEMENT_KEY)?.bytes(attribute::VALUE)?;
-    let v4 = <[u8; 4]>::try_from(key).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
-    let address = v4.or_else(|_| <[u8; 16]>::try_from(key).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes))));
-    Some(Element { address: address.ok()?, left: left(element), packets: packets(element) })
+    let sender = Sender::of_key(key)?;
+    let (address, interface) = (sender.address(), sender.interface());
+    Some(Element { address, interface, left: left(element), packets: packets(element) })
 }
 
 /// An element without expiration has no end.

@@ -8,6 +8,7 @@ use super::{
     capture::Capture,
     expression::{Base, Rule, Verdict, number, state},
     kept::Kept,
+    link,
 };
 use crate::{
     message::{Message, attribute, kind, nested, text},
@@ -108,7 +109,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Everything in the table.
-    pub(super) fn fill(&mut self, services: &[Service], capture: Option<&Capture>, kept: &[Kept]) {
+    pub(super) fn fill(&mut self, services: &[Service], capture: Option<&Capture>, kept: &Kept) {
         if let Some(capture) = capture {
             self.capture(capture);
         }
@@ -157,12 +158,40 @@ impl<'a> Batch<'a> {
         self.rule("nflog", &rule);
     }
 
-    fn service(&mut self, service: &Service, kept: &[Kept]) {
+    /// The set of grants that count on one interface; returns its name.
+    fn links(&mut self, service: &Service, kept: &Kept) -> String {
+        let set = link::set_name(&service.name);
+        self.set(&set, link::KEY, SET_TIMEOUT, &[]);
+        let own = kept.links.iter().filter(|grant| grant.service == service.name);
+        let keys: Vec<_> = own.map(|grant| (grant.sender.key(), grant.left)).collect();
+        let elements: Vec<_> = keys.iter().map(|(key, left)| (&key[..], *left)).collect();
+        self.elements(&set, &elements);
+        set
+    }
+
+    /// Accepts what belongs to a connection.
+    fn established(&mut self, chain: &str, protocol: Protocol) {
+        if protocol == Protocol::Tcp {
+            let rule = Rule::default()
+                .protocol(Protocol::Tcp)
+                .without_syn()
+                .in_state(state::INVALID | state::ESTABLISHED | state::UNTRACKED);
+            return self.rule(chain, &rule.then(&Verdict::Accept));
+        }
+        // Connection tracking knows no interface, so the datagrams of a link-local address seem to be those of its namesake
+        // on another link. A socket of TCP knows its interface.
+        for rule in [Rule::default().ipv4(), Rule::default().source_beyond_link()] {
+            self.rule(chain, &rule.in_state(state::ESTABLISHED).then(&Verdict::Accept));
+        }
+    }
+
+    fn service(&mut self, service: &Service, kept: &Kept) {
         let chain = service.name.chain();
         // Grants and leases alike.
         let mut own: Vec<SetName> = sets(service).filter(|set| !set.lease).collect();
         let is_reachable = |set: &SetName| own.iter().any(|own| own.v6 == set.v6);
         let mut more: Vec<SetName> = kept
+            .grants
             .iter()
             .map(|(set, ..)| set.clone())
             .filter(|set| set.service == service.name && is_reachable(set) && !own.contains(set))
@@ -173,21 +202,15 @@ impl<'a> Batch<'a> {
         for set in &own {
             let key = if set.v6 { (8, 16) } else { (7, 4) };
             self.set(&set.text(), key, SET_TIMEOUT, &[]);
-            let elements = kept.iter().filter(|(other, ..)| other == set);
+            let elements = kept.grants.iter().filter(|(other, ..)| other == set);
             let elements: Vec<(&[u8], Option<Duration>)> =
                 elements.map(|(_, key, left)| (&key[..], *left)).collect();
             self.elements(&set.text(), &elements);
         }
+        let links = own.iter().any(|set| set.v6).then(|| self.links(service, kept));
         self.chain(&chain);
         if service.only_new {
-            let rule = match service.protocol {
-                Protocol::Tcp => Rule::default()
-                    .protocol(Protocol::Tcp)
-                    .without_syn()
-                    .in_state(state::INVALID | state::ESTABLISHED | state::UNTRACKED),
-                Protocol::Udp => Rule::default().in_state(state::ESTABLISHED),
-            };
-            self.rule(&chain, &rule.then(&Verdict::Accept));
+            self.established(&chain, service.protocol);
         }
         for exempt in &service.scope.exempt {
             let rule = match exempt {
@@ -198,6 +221,10 @@ impl<'a> Batch<'a> {
         }
         for set in &own {
             let rule = Rule::default().source(set.v6, set.length).in_set(&set.text());
+            self.rule(&chain, &rule.then(&Verdict::Accept));
+        }
+        if let Some(set) = links {
+            let rule = Rule::default().source_on_link().in_set(&set);
             self.rule(&chain, &rule.then(&Verdict::Accept));
         }
         let end = match service.policy {

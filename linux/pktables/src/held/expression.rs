@@ -13,6 +13,14 @@ use crate::{
 /// `NFT_REG_1`, of 16 bytes. Each comparison loads it again.
 const REGISTER: u32 = 1;
 
+/// `NFT_REG_2`, which follows it.
+const SECOND: u32 = 2;
+
+/// `NFT_META_NFPROTO`, and in it `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const FAMILY: u32 = 15;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+
 /// Bits of `NFT_CT_STATE` (`NF_CT_STATE_BIT`).
 pub(super) mod state {
     pub(crate) const INVALID: u32 = 1;
@@ -139,13 +147,29 @@ impl Rule {
 
     /// Loads the source address, or its prefix.
     pub(super) fn source(self, v6: bool, prefix: u8) -> Self {
-        // NFT_META_NFPROTO: NFPROTO_IPV4 or NFPROTO_IPV6.
-        let (family, offset, length) = if v6 { (10, 8, 16) } else { (2, 12, 4) };
-        let loaded = self.meta(15).equals(&[family]).payload(Base::Network, offset, length);
+        let (family, offset, length) = if v6 { (IPV6, 8, 16) } else { (IPV4, 12, 4) };
+        let loaded = self.meta(FAMILY).equals(&[family]).payload(Base::Network, offset, length);
         match mask(v6, prefix) {
             None => loaded,
             Some(mask) => loaded.mask(&mask),
         }
+    }
+
+    /// Packets of IPv4.
+    pub(super) fn ipv4(self) -> Self {
+        self.meta(FAMILY).equals(&[IPV4])
+    }
+
+    /// Packets of IPv6 whose source address is not link-local.
+    pub(super) fn source_beyond_link(self) -> Self {
+        let mut prefix = [0; 16];
+        prefix[..2].copy_from_slice(&[0xfe, 0x80]);
+        self.source(true, 10).differs(&prefix)
+    }
+
+    /// Loads the IPv6 source address and the index of the interface that the packet has arrived on (`NFT_META_IIF`).
+    pub(super) fn source_on_link(self) -> Self {
+        self.source(true, 128).push("meta", &[number(1, SECOND), number(2, 4)])
     }
 
     /// Packets from an address or prefix.

@@ -5,12 +5,14 @@
 //! permitted". It stays when its owner ends (`NFT_TABLE_F_PERSIST`, since 6.9). On older kernels it vanishes with its owner,
 //! or is a table as any other; so the rules of a [`Firewall`](crate::Firewall) have to stand beside it.
 //!
-//! A packet has to pass both, so the grants of one have to be in the other: see [`HeldTable::mirror`].
+//! A packet has to pass both, so the grants of one have to be in the other: see [`HeldTable::mirror`]. Therefore it is enough
+//! that this table binds a link-local address to an interface: see [`HeldTable::grant_on_link`].
 
 mod batch;
 mod capture;
 mod expression;
 mod kept;
+mod link;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,6 +26,7 @@ use crate::{
     firewall::{Change, Grants},
     message::{attribute, kind, text},
     nft::set_name::SetName,
+    sender::Sender,
     service::Service,
     service_name::ServiceName,
     sets::{SetPath, Sets, refused},
@@ -32,6 +35,7 @@ use batch::{Batch, operation};
 pub use capture::Capture;
 use expression::number;
 use kept::Kept;
+pub use link::LinkGrant;
 
 /// `NFT_TABLE_F_OWNER`.
 const OWNER: u32 = 2;
@@ -203,13 +207,48 @@ impl HeldTable {
         }
     }
 
-    /// The grants in the table; none if it does not exist.
+    /// Grants a link-local address on its interface, for a time. [`mirror`](Self::mirror) leaves the grant alone. For a
+    /// service with [`only_new`](Service::only_new), TCP connections outlive it; datagrams do not, as connection tracking
+    /// knows no interface.
+    ///
+    /// # Errors
+    /// The sender has no interface, there is no such service, or the kernel refuses.
+    pub fn grant_on_link(
+        &mut self,
+        service: &ServiceName,
+        sender: Sender,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
+        self.sets.grant(SetPath { table: &self.table, set: &link::set_name(service) }, sender, Some(ttl))
+    }
+
+    /// Revokes a grant that [`grant_on_link`](Self::grant_on_link) has made.
+    ///
+    /// # Errors
+    /// The kernel refuses. A missing service is not an error.
+    pub fn revoke_on_link(&mut self, service: &ServiceName, sender: Sender) -> Result<Change, Error> {
+        match self.sets.revoke(SetPath { table: &self.table, set: &link::set_name(service) }, sender) {
+            Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
+            done => done,
+        }
+    }
+
+    /// The grants that [`grant_on_link`](Self::grant_on_link) has made; none if the table does not exist.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn link_grants(&mut self) -> Result<Vec<LinkGrant>, Error> {
+        let table = self.table.clone();
+        link_grants(&mut self.sets, &table)
+    }
+
+    /// The grants in the table that count on every interface; none if it does not exist.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn grants(&mut self) -> Result<Grants, Error> {
         let table = self.table.clone();
-        self.sets.grants(&table)
+        self.sets.grants(&table, |_, _| true)
     }
 
     /// Makes the grants equal to these, in one transaction. Grants whose ends differ by less than two seconds are equal, because
@@ -243,7 +282,7 @@ impl HeldTable {
         if there.len() == wanted.len() && wanted.iter().all(|pair| fits(&pair)) {
             return Ok(Change::AlreadySo);
         }
-        let kept: Vec<Kept> = wanted
+        let kept: Vec<_> = wanted
             .iter()
             .filter(|(_, left)| left.is_none_or(|left| !left.is_zero()))
             .map(|((name, address), left)| (SetName::of(name, *address), octets(*address), *left))
@@ -263,8 +302,8 @@ impl HeldTable {
     ) -> Result<(), Errno> {
         let table = self.table.clone();
         self.replace_with(services, capture, protection, |sets| {
-            let mut kept: Vec<Kept> = Vec::new();
-            let there = sets.grants(&table).map_err(|error| error.errno().unwrap_or(Errno::IO))?;
+            let mut kept = Vec::new();
+            let there = sets.grants(&table, |_, _| true).map_err(errno)?;
             for (name, grants) in there {
                 let has = services.iter().any(|service| service.name == name);
                 for grant in grants.into_iter().filter(|_| has) {
@@ -275,18 +314,18 @@ impl HeldTable {
         })
     }
 
-    /// Replaces the table and its grants.
+    /// Replaces the table and its grants. Those of single interfaces stay.
     fn replace_with(
         &mut self,
         services: &[Service],
         capture: Option<&Capture>,
         protection: Protection,
-        kept: impl Fn(&mut Sets) -> Result<Vec<Kept>, Errno>,
+        grants: impl Fn(&mut Sets) -> Result<Vec<(SetName, Vec<u8>, Option<Duration>)>, Errno>,
     ) -> Result<(), Errno> {
         let table = self.table.clone();
         let change = self.sets.transaction(|sets| {
             let mut batch = Batch::new(&table);
-            let kept = kept(sets)?;
+            let kept = Kept { grants: grants(sets)?, links: link_grants(sets, &table).map_err(errno)? };
             if sets.has_table(&table)? {
                 batch.push(kind::DELETE_TABLE, &[], 0);
             }
@@ -296,6 +335,29 @@ impl HeldTable {
         });
         change.map(drop)
     }
+}
+
+fn link_grants(sets: &mut Sets, table: &str) -> Result<Vec<LinkGrant>, Error> {
+    let mut grants = Vec::new();
+    for set in sets.names(table)? {
+        let Some(service) = link::service_of(&set) else { continue };
+        let elements = match sets.list(SetPath { table, set: &set }) {
+            // Removed since its name was listed.
+            Err(Error::NoSet { .. }) => Vec::new(),
+            elements => elements?,
+        };
+        let all = elements.into_iter().map(|element| LinkGrant {
+            service: service.clone(),
+            sender: Sender::new(element.address, element.interface),
+            left: element.left,
+        });
+        grants.extend(all.filter(|grant| grant.sender.interface().is_some()));
+    }
+    Ok(grants)
+}
+
+fn errno(error: Error) -> Errno {
+    error.errno().unwrap_or(Errno::IO)
 }
 
 fn octets(address: IpNet) -> Vec<u8> {

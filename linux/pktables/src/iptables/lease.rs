@@ -131,12 +131,18 @@ impl Iptables {
         Ok(Change::Made)
     }
 
-    /// Adds the leases of a service to its grants.
-    pub(super) fn join_leases(&mut self, name: &ServiceName, grants: &mut Vec<Grant>) -> Result<(), Error> {
+    /// Adds the leases of a service to its grants, for addresses that are wanted.
+    pub(super) fn join_leases(
+        &mut self,
+        name: &ServiceName,
+        grants: &mut Vec<Grant>,
+        is_wanted: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), Error> {
         let Some(sets) = self.sets()? else { return Ok(()) };
         for family in Family::all() {
             let elements = sets.list(&family.set(name)).map_err(|errno| refused("list an ipset", errno))?;
-            for Element { address, left, packets } in elements.into_iter().flatten() {
+            let elements = elements.into_iter().flatten();
+            for Element { address, left, packets, .. } in elements.filter(|one| is_wanted(one.address)) {
                 join_grant(grants, Grant { address: address.into(), left, packets });
             }
         }

@@ -9,9 +9,12 @@ fn number(kind: u16, number: u32) -> DefaultNla {
 
 #[test]
 fn a_suitable_set_holds_single_addresses_with_a_timeout() {
-    let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 7].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7].into());
+    let sender = |address: &str, interface| {
+        Sender::new(address.parse().expect("an address"), NonZeroU32::new(interface))
+    };
+    let (v4, v6, local) = (sender("192.0.2.7", 0), sender("2001:db8::7", 0), sender("fe80::7", 3));
     let interval = "has the interval flag; grants need a set without it";
-    // flags, key length, address, why it is unsuitable
+    // flags, key length, sender, why it is unsuitable
     let rows = [
         (Some(16), Some(4), v4, None),
         (Some(16), Some(16), v6, None),
@@ -21,16 +24,19 @@ fn a_suitable_set_holds_single_addresses_with_a_timeout() {
         (Some(16), Some(4), v6, Some("does not hold IPv6 addresses")),
         (Some(16), Some(8), v4, Some("does not hold IPv4 addresses")),
         (Some(16), None, v6, Some("does not hold IPv6 addresses")),
+        (Some(16), Some(20), local, None),
+        (Some(16), Some(20), v6, Some("does not hold IPv6 addresses")),
+        (Some(16), Some(16), local, Some("does not hold IPv6 addresses with interfaces")),
         (Some(0), Some(4), v4, Some("lacks the timeout flag")),
         (None, Some(4), v4, Some("lacks the timeout flag")),
         (Some(16 | 4), Some(4), v4, Some(interval)),
         (Some(4), Some(4), v4, Some(interval)),
     ];
-    for (row, (flags, length, address, why)) in rows.into_iter().enumerate() {
+    for (row, (flags, length, sender, why)) in rows.into_iter().enumerate() {
         let mut attributes: Vec<DefaultNla> = flags.map(|flags| number(3, flags)).into_iter().collect();
         attributes.extend(length.map(|length| number(5, length)));
         let set = Message::new(kind::GET_SET, &attributes);
-        let found = check(PATH, set.attributes(), address).map_err(|error| error.to_string());
+        let found = check(PATH, set.attributes(), sender).map_err(|error| error.to_string());
         assert_eq!(found, why.map_or(Ok(()), |why| Err(format!("set s {why}"))), "row {row}");
     }
 }
@@ -38,21 +44,22 @@ fn a_suitable_set_holds_single_addresses_with_a_timeout() {
 #[test]
 fn an_element_survives_encoding_and_parsing() {
     let rest = || vec![DefaultNla::new(5, 1500_u64.to_be_bytes().to_vec())];
-    for address in ["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7"] {
-        let address: IpAddr = address.parse().expect("an address");
+    for address in ["192.0.2.7", "2001:db8::7", "fe80::7"] {
+        let sender = Sender::new(address.parse().expect("an address"), NonZeroU32::new(3));
+        let (address, interface) = (sender.address(), sender.interface());
         for (rest, left) in [(rest(), Some(Duration::from_millis(1500))), (Vec::new(), None)] {
-            let message = Message::new(kind::NEW_ELEMENT, &element(PATH, address, rest));
+            let message = Message::new(kind::NEW_ELEMENT, &element(PATH, sender, rest));
             let all = message.attributes();
             assert_eq!((all.text(1), all.text(2)), (Some("fw4"), Some("s")));
             let read: Vec<_> = elements(&message).map(read).collect();
-            assert_eq!(read, [Some(Element { address, left, packets: None })]);
+            assert_eq!(read, [Some(Element { address, interface, left, packets: None })]);
         }
     }
 }
 
 #[test]
 fn a_key_of_another_length_is_not_an_address() {
-    for length in [0, 3, 5, 15, 17] {
+    for length in [0, 3, 5, 15, 17, 19, 21] {
         let key = nested(1, &[DefaultNla::new(1, vec![1; length])]);
         let list = nested(3, &[nested(1, &[key])]);
         let message = Message::new(kind::NEW_ELEMENT, &[list]);
@@ -74,9 +81,9 @@ fn only_a_counter_counts_packets() {
     let address = IpAddr::from([192, 0, 2, 7]);
     for (row, (expression, packets)) in rows.into_iter().enumerate() {
         let rest = expression.map(|parts| nested(7, &parts)).into_iter().collect();
-        let message = Message::new(kind::NEW_ELEMENT, &element(PATH, address, rest));
+        let message = Message::new(kind::NEW_ELEMENT, &element(PATH, address.into(), rest));
         let read = elements(&message).find_map(read);
-        assert_eq!(read, Some(Element { address, left: None, packets }), "row {row}");
+        assert_eq!(read, Some(Element { address, interface: None, left: None, packets }), "row {row}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! The table that nobody else can change.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU32, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use pktables::{Capture, Error, Exempt, HeldTable, Policy, Protection, Protocol, Scope, Service};
+use pktables::{
+    Capture, Change, Error, Exempt, Grants, HeldTable, Policy, Protection, Protocol, Scope, Sender, Service,
+};
 
 use crate::{
     netns::{Kind, Netns, run, wait},
@@ -30,6 +32,11 @@ fn service(name: &str, port: &str) -> Result<Service> {
 fn capture() -> Capture {
     let words = BTreeSet::from([*b"SSHK", *b"MORE"]);
     Capture { length: 64, words, port: Some(40_000), group: 7, snaplen: 192, rate: 20 }
+}
+
+/// The loopback interface is always the first.
+fn on_loopback(address: &str) -> Result<Sender> {
+    Ok(Sender::new(address.parse()?, NonZeroU32::new(1)))
 }
 
 fn flush() -> Result<()> {
@@ -63,6 +70,7 @@ fn nft_lists_what_was_installed() -> Result<()> {
         let services = [service("ssh", "22")?, udp];
         held.install(&services, Some(&capture()))?;
         held.grant(&"ssh".parse()?, pktables::address::parse("192.0.2.7")?, None)?;
+        held.grant_on_link(&"ssh".parse()?, on_loopback("fe80::7")?, Duration::from_mins(10))?;
         let listed = run("nft", ["--stateless", "list", "table", "inet", TABLE])?;
         // nft names the owner in a comment.
         let shown: Vec<&str> = listed.lines().map(|line| line.split(" # ").next().unwrap_or(line)).collect();
@@ -157,6 +165,45 @@ fn grants_are_mirrored() -> Result<()> {
                 assert_eq!(found.is_some(), expected.contains(&from), "{words}: {from}");
             }
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_grant_on_a_link_stays_whatever_is_mirrored() -> Result<()> {
+    inside(concat!(module_path!(), "::a_grant_on_a_link_stays_whatever_is_mirrored"), |netns| {
+        netns.quietly(&["init ssh --port 22 --syn", "add fe80::8 --service ssh"])?;
+        let services = [service("ssh", "22")?];
+        let (ssh, local) = (services[0].name.clone(), on_loopback("fe80::7")?);
+        let mut nft = pktables::Nft::open()?;
+        let mut leasing = services[0].clone();
+        leasing.scope.leases = true;
+        pktables::Firewall::init(&mut nft, &leasing)?;
+        nft.lease(&ssh, local.address(), Duration::from_mins(10))?;
+        let mut held = HeldTable::open(TABLE)?;
+        held.install(&services, None)?;
+        held.grant_on_link(&ssh, local, Duration::from_mins(10))?;
+        let has = |held: &mut HeldTable| -> Result<bool> {
+            let links = held.link_grants()?;
+            Ok(matches!(&links[..], [one] if one.service == ssh && one.sender == local && one.left.is_some()))
+        };
+        ensure!(has(&mut held)?);
+        held.install(&services, None)?;
+        ensure!(has(&mut held)?, "a reload");
+        // The grant that someone has made by hand is mirrored, and the lease is not.
+        assert_eq!(held.mirror(&services, None, &nft.grants()?)?, Change::Made);
+        ensure!(has(&mut held)?, "a mirrored grant");
+        let everywhere: Vec<_> =
+            held.grants()?.into_values().flatten().map(|one| one.address.addr()).collect();
+        assert_eq!(everywhere, ["fe80::8".parse::<IpAddr>()?]);
+        held.mirror(&services, None, &Grants::new())?;
+        ensure!(has(&mut held)?, "no grant");
+        assert_eq!(held.revoke_on_link(&ssh, local)?, Change::Made);
+        assert_eq!(held.revoke_on_link(&ssh, local)?, Change::AlreadySo);
+        ensure!(held.link_grants()?.is_empty());
+        // Without an interface it would be for all.
+        let unbound = Sender::from(local.address());
+        ensure!(held.grant_on_link(&ssh, unbound, Duration::from_mins(10)).is_err());
         Ok(())
     })
 }

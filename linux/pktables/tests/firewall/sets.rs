@@ -81,7 +81,7 @@ fn a_renewed_element_keeps_its_counter() -> Result<()> {
         topology::serve(None, 22, "gateway")?;
         feed("nft", &["-f", "-"], FW4)?;
         let mut sets = Sets::open()?;
-        let (set, address) = ("pkd_ssh_4", "192.0.2.7".parse()?);
+        let (set, address): (_, IpAddr) = ("pkd_ssh_4", "192.0.2.7".parse()?);
         sets.grant(path(set), address, Some(Duration::from_secs(30)))?;
         assert_eq!(only(&mut sets, set)?.packets, Some(0));
         topology::expect("192.0.2.7", 22, Some("gateway"))?;
