@@ -1,8 +1,9 @@
 //! The replay caches of all keys, and the journal that restores them after a restart of the process.
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{collections::BTreeMap, io};
 
 use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
+use pktables::Sender;
 
 use crate::{
     floor::Floor,
@@ -151,9 +152,9 @@ impl Caches {
         cache.has_rule = true;
     }
 
-    /// The replay store of one key, for a datagram that came from `source` at the time `uptime`.
-    pub fn memory(&mut self, id: CacheId, source: IpAddr, uptime: Uptime) -> Memory<'_> {
-        Memory { caches: self, id, source, uptime }
+    /// The replay store of one key, for a datagram that came from `sender` at the time `uptime`.
+    pub fn memory(&mut self, id: CacheId, sender: Sender, uptime: Uptime) -> Memory<'_> {
+        Memory { caches: self, id, sender, uptime }
     }
 
     /// The error that made a store refuse a valid knock since the last call: it could not be written to the journal.
@@ -248,7 +249,7 @@ impl Caches {
 pub struct Memory<'a> {
     caches: &'a mut Caches,
     id: CacheId,
-    source: IpAddr,
+    sender: Sender,
     uptime: Uptime,
 }
 
@@ -262,7 +263,7 @@ impl ReplayStore for Memory<'_> {
         if self.refuses(id, window) {
             return false;
         }
-        let accepted = Accepted { cache: self.id, id, window, source: self.source, at: self.uptime };
+        let accepted = Accepted { cache: self.id, id, window, sender: self.sender, at: self.uptime };
         // A knock that is not in the journal could be replayed after a restart.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
             self.caches.failure = Some(error);

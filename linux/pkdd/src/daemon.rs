@@ -16,7 +16,6 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use pkd_core::UnixSeconds;
-use pkd_packet::Datagram;
 use pktables::Change;
 use sd_notify::NotifyState;
 
@@ -241,10 +240,8 @@ impl Daemon {
     fn receive(&mut self) -> Result<()> {
         for _ in 0..BURST {
             let Self { nflog, engine, firewall, saver, ignored, health, .. } = self;
-            let received = nflog.receive(|packet| {
-                if let Some(datagram) = Datagram::from_ip(packet) {
-                    knock::handle(engine, &mut **firewall, saver, ignored, health, &datagram);
-                }
+            let received = nflog.receive(|logged| {
+                knock::handle(engine, &mut **firewall, saver, ignored, health, logged);
             });
             match received.context("cannot read packets")? {
                 Received::Some => {}
@@ -416,6 +413,9 @@ impl Daemon {
     fn finish(mut self) -> Result<()> {
         // Knocks that the kernel has already queued still count.
         self.receive()?;
+        if let Err(error) = self.firewall.finish() {
+            log(&format!("cannot end the grants of link-local addresses: {error:#}"));
+        }
         let greatest = self.engine.caches().greatest();
         self.saver.finish(&greatest).context("cannot save the floor")?;
         log("stopped; rules and grants stay");

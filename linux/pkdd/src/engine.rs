@@ -1,9 +1,8 @@
 //! Decides about datagrams. Its only I/O is the journal of accepted knocks.
 
-use std::net::IpAddr;
-
 use pkd_core::{Counters, Packet, Reason, UnixSeconds, Verdict, verify_any};
 use pkd_packet::Datagram;
+use pktables::Sender;
 
 use crate::{
     caches::Caches,
@@ -18,7 +17,7 @@ pub enum Decision {
     Accept {
         /// The user whose knock it is.
         user: String,
-        /// The services that it opens to the source of the datagram.
+        /// The services that it opens to its sender.
         services: Vec<ServiceConfig>,
     },
     /// Anything else, with the reason.
@@ -85,24 +84,24 @@ impl Engine {
         &self.counters
     }
 
-    /// Decides about a datagram at the time `now`, and counts it.
+    /// Decides about a datagram at the time `now`, and counts it. `sender` is where it came from.
     ///
     /// Users may share a tag. If none of them accepts the knock, the reason is that of the user for whom most checks
     /// passed.
-    pub fn handle(&mut self, now: UnixSeconds, datagram: &Datagram<'_>) -> Decision {
+    pub fn handle(&mut self, now: UnixSeconds, sender: Sender, datagram: &Datagram<'_>) -> Decision {
         let decision = match datagram.packet() {
             None => Decision::Ignore(Reason::Length),
-            Some(packet) => self.handle_packet(now, datagram.source, &packet),
+            Some(packet) => self.handle_packet(now, sender, &packet),
         };
         self.counters.count(decision.verdict());
         decision
     }
 
-    fn handle_packet(&mut self, now: UnixSeconds, source: IpAddr, packet: &Packet<'_>) -> Decision {
+    fn handle_packet(&mut self, now: UnixSeconds, sender: Sender, packet: &Packet<'_>) -> Decision {
         let Self { config, caches, .. } = self;
         let active = config.users.iter().filter(|(_, user)| user.is_active(now));
         let accepted = verify_any(packet, active, |(_, user)| {
-            user.rule.verify(&mut caches.memory(user.cache, source, Uptime::now()), now, packet)
+            user.rule.verify(&mut caches.memory(user.cache, sender, Uptime::now()), now, packet)
         });
         match accepted {
             Ok((name, user)) => {
@@ -164,7 +163,8 @@ expires = '2020-01-01'
 
     /// The verdict, and the user of an accepted knock.
     fn check(engine: &mut Engine, packet: &[u8]) -> (Verdict, Option<String>) {
-        let decision = engine.handle(NOW, &Datagram::from_ip(packet).unwrap());
+        let datagram = Datagram::from_ip(packet).unwrap();
+        let decision = engine.handle(NOW, datagram.source.into(), &datagram);
         let user = match &decision {
             Decision::Accept { user, .. } => Some(user.clone()),
             Decision::Ignore(_) => None,

@@ -10,12 +10,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     net::{IpAddr, Ipv6Addr},
-    num::ParseIntError,
+    num::{NonZeroU32, ParseIntError},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
+use pktables::Sender;
 use sha2::{Digest, Sha256};
 
 use crate::uptime::Uptime;
@@ -59,8 +60,8 @@ pub struct Accepted {
     pub id: KnockId,
     /// The rule's window.
     pub window: Window,
-    /// The address that it opens services to.
-    pub source: IpAddr,
+    /// Whom it opens services to.
+    pub sender: Sender,
     /// When it was accepted. No clock that is set changes how long ago that was.
     pub at: Uptime,
 }
@@ -98,7 +99,7 @@ pub enum Entry {
 const ENTRY: usize = 64;
 const _: () = assert!(HEAD.len().is_multiple_of(ENTRY) && 4096_usize.is_multiple_of(ENTRY));
 const DEV_NULL: &str = "/dev/null";
-const HEAD: &[u8; ENTRY] = b"pkdd journal 02\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const HEAD: &[u8; ENTRY] = b"pkdd journal 03\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// The file, open for appending.
 #[derive(Debug)]
@@ -215,38 +216,41 @@ impl Journal {
 ///      8      8  cache
 ///     16      8  time, Unix seconds
 ///     24      8  id
-///     32      8  when it was accepted, Unix seconds
-///     40     16  source, an IPv4 address as ::ffff:a.b.c.d
+///     32      4  when it was accepted, seconds since boot
+///     36      4  interface of a link-local sender; 0: none
+///     40     16  sender, an IPv4 address as ::ffff:a.b.c.d
 ///     56      8  first 8 bytes of the SHA-256 of the bytes before
 /// ```
 /// Numbers are in native byte order: the file never leaves the machine.
 fn encode(entry: &Entry) -> [u8; ENTRY] {
-    let (kind, window, cache, time, id, at, source): (u32, u32, [u8; 8], u64, u64, u64, Ipv6Addr) =
-        match *entry {
-            Entry::Unknown(start) => (1, 0, [0; 8], start.0, 0, 0, Ipv6Addr::UNSPECIFIED),
-            Entry::Remembered(floor) => (2, 0, [0; 8], floor.0, 0, 0, Ipv6Addr::UNSPECIFIED),
-            Entry::Dropped(high_water_mark) => (3, 0, [0; 8], high_water_mark.0, 0, 0, Ipv6Addr::UNSPECIFIED),
-            Entry::Cache { cache, floor, widest } => {
-                (4, widest.as_secs(), cache.0, floor.0, 0, 0, Ipv6Addr::UNSPECIFIED)
-            }
-            Entry::Known { cache, floor } => (6, 0, cache.0, floor.0, 0, 0, Ipv6Addr::UNSPECIFIED),
-            Entry::Accepted(Accepted { cache, id, window, source, at }) => {
-                let source = match source {
-                    IpAddr::V4(address) => address.to_ipv6_mapped(),
-                    IpAddr::V6(address) => address,
-                };
-                (5, window.as_secs(), cache.0, id.time().0, id.id(), at.0, source)
-            }
-        };
+    let nobody = (Uptime(0), Sender::from(IpAddr::from(Ipv6Addr::UNSPECIFIED)));
+    let (kind, window, cache, time, id, (at, sender)): (u32, u32, [u8; 8], u64, u64, _) = match *entry {
+        Entry::Unknown(start) => (1, 0, [0; 8], start.0, 0, nobody),
+        Entry::Remembered(floor) => (2, 0, [0; 8], floor.0, 0, nobody),
+        Entry::Dropped(high_water_mark) => (3, 0, [0; 8], high_water_mark.0, 0, nobody),
+        Entry::Cache { cache, floor, widest } => (4, widest.as_secs(), cache.0, floor.0, 0, nobody),
+        Entry::Known { cache, floor } => (6, 0, cache.0, floor.0, 0, nobody),
+        Entry::Accepted(Accepted { cache, id, window, sender, at }) => {
+            (5, window.as_secs(), cache.0, id.time().0, id.id(), (at, sender))
+        }
+    };
+    // Enough for 136 years.
+    let at = u32::try_from(at.0).unwrap_or(u32::MAX);
+    let interface = sender.interface().map_or(0, NonZeroU32::get);
+    let address = match sender.address() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
     let mut bytes = [0; ENTRY];
-    let parts: [&[u8]; 7] = [
+    let parts: [&[u8]; 8] = [
         &kind.to_ne_bytes(),
         &window.to_ne_bytes(),
         &cache,
         &time.to_ne_bytes(),
         &id.to_ne_bytes(),
         &at.to_ne_bytes(),
-        &source.octets(),
+        &interface.to_ne_bytes(),
+        &address.octets(),
     ];
     let mut rest = &mut bytes[..];
     for part in parts {
@@ -269,8 +273,9 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
     let (cache, rest) = rest.split_first_chunk::<8>()?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
     let (id, rest) = rest.split_first_chunk::<8>()?;
-    let (at, rest) = rest.split_first_chunk::<8>()?;
-    let (source, _) = rest.split_first_chunk::<16>()?;
+    let (at, rest) = rest.split_first_chunk::<4>()?;
+    let (interface, rest) = rest.split_first_chunk::<4>()?;
+    let (address, _) = rest.split_first_chunk::<16>()?;
     let window = Window::from_secs(u32::from_ne_bytes(*window));
     let time = UnixSeconds(u64::from_ne_bytes(*time));
     Some(match u32::from_ne_bytes(*kind) {
@@ -282,8 +287,11 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
             cache: CacheId(*cache),
             id: KnockId::kept(time, u64::from_ne_bytes(*id)),
             window,
-            source: Ipv6Addr::from(*source).to_canonical(),
-            at: Uptime(u64::from_ne_bytes(*at)),
+            sender: Sender::new(
+                Ipv6Addr::from(*address).into(),
+                NonZeroU32::new(u32::from_ne_bytes(*interface)),
+            ),
+            at: Uptime(u32::from_ne_bytes(*at).into()),
         }),
         6 => Entry::Known { cache: CacheId(*cache), floor: time },
         _ => return None,
@@ -302,12 +310,13 @@ mod tests {
 
     use super::*;
 
-    fn accepted(time: u64, source: &str) -> Entry {
+    fn accepted(time: u64, address: &str) -> Entry {
         Entry::Accepted(Accepted {
             cache: CacheId([3; 8]),
             id: KnockId::kept(UnixSeconds(time), u64::MAX - 5),
             window: Window::from_secs(17),
-            source: source.parse().unwrap(),
+            // Kept for link-local addresses only.
+            sender: Sender::new(address.parse().unwrap(), NonZeroU32::new(u32::MAX)),
             at: Uptime(time + 2),
         })
     }
@@ -321,6 +330,7 @@ mod tests {
             Entry::Cache { cache: CacheId([9; 8]), floor: UnixSeconds(4), widest: Window::from_secs(5) },
             accepted(6, "192.0.2.7"),
             accepted(7, "2001:db8::7"),
+            accepted(8, "fe80::7"),
         ]
     }
 
@@ -332,7 +342,7 @@ mod tests {
         for entry in some() {
             opened.journal.write(&entry).unwrap();
         }
-        assert_eq!(opened.journal.len(), 7);
+        assert_eq!(opened.journal.len(), 8);
         (folder, path)
     }
 
@@ -342,7 +352,7 @@ mod tests {
         let mut opened = Journal::open(&path).unwrap();
         assert_eq!((opened.entries, opened.damaged), (some(), false));
         opened.journal.write(&accepted(8, "::1")).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().entries.len(), 8);
+        assert_eq!(Journal::open(&path).unwrap().entries.len(), 9);
         opened.journal.replace([accepted(9, "::1")]).unwrap();
         opened.journal.write(&accepted(10, "::1")).unwrap();
         assert_eq!(Journal::open(&path).unwrap().entries, [accepted(9, "::1"), accepted(10, "::1")]);
@@ -360,9 +370,9 @@ mod tests {
         type Change = fn(&mut Vec<u8>);
         // change to the bytes, entries left, whether it counts as damage
         let table: [(Change, usize, bool); 5] = [
-            (|bytes| bytes.truncate(bytes.len() - 1), 6, false),
-            (|bytes| bytes.extend([0; 30]), 7, false),
-            (|bytes| bytes.extend([0; 64]), 7, true),
+            (|bytes| bytes.truncate(bytes.len() - 1), 7, false),
+            (|bytes| bytes.extend([0; 30]), 8, false),
+            (|bytes| bytes.extend([0; 64]), 8, true),
             (|bytes| bytes[64 + 64 + 20] ^= 1, 1, true),
             (|bytes| bytes[64] ^= 4, 0, true),
         ];
@@ -397,7 +407,7 @@ mod tests {
             let mut journal = Journal::open(Path::new(&path)).unwrap().journal;
             let error = journal.write(&accepted(8, "::1")).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-            assert_eq!(journal.len(), 7);
+            assert_eq!(journal.len(), 8);
             return;
         }
         let (_folder, path) = written();
@@ -424,6 +434,6 @@ mod tests {
         journal.write_to_for_tests(Path::new("/dev/full"));
         // set_len fails on /dev/full, so the error is that of the write or of the truncation.
         assert!(journal.write(&accepted(8, "::1")).is_err());
-        assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (7, some()));
+        assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (8, some()));
     }
 }

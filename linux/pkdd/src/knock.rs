@@ -1,68 +1,73 @@
 //! What a datagram leads to: grants, the floor and the log.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use pkd_packet::Datagram;
+use pktables::Sender;
 
 use crate::{
     config::ServiceConfig,
     date::now,
     engine::{Decision, Engine},
-    firewall::FirewallBackend,
+    firewall::{FirewallBackend, obstacle},
     floor::Saver,
     health::{Health, record_error},
+    nflog::Logged,
     report::{Ignored, log},
 };
 
-/// Handles one datagram. After a valid knock the grants come first, then the floor and the log.
+/// Handles one packet. After a valid knock the grants come first, then the floor and the log.
 pub(crate) fn handle(
     engine: &mut Engine,
     firewall: &mut dyn FirewallBackend,
     saver: &Saver,
     ignored: &mut Ignored,
     health: &mut Health,
-    datagram: &Datagram<'_>,
+    logged: Logged<'_>,
 ) {
-    match engine.handle(now(), datagram) {
+    let Some(datagram) = Datagram::from_ip(logged.packet) else { return };
+    let sender = Sender::new(datagram.source, logged.interface);
+    match engine.handle(now(), sender, &datagram) {
         Decision::Accept { user, services } => {
-            let result = grant(firewall, &user, &services, datagram.source);
+            let result = grant(firewall, &user, &services, sender);
             if let Some(accepted) = engine.caches().accepted().last() {
                 saver.save(accepted.cache, accepted.id.time());
             }
             record_error(&mut health.firewall, result);
         }
         Decision::Ignore(reason) => {
-            if let Some(line) = ignored.add(Instant::now(), reason, datagram.source) {
+            if let Some(line) = ignored.add(Instant::now(), reason, sender) {
                 log(&line);
             }
         }
     }
     if let Some(error) = engine.caches().take_failure() {
-        log(&format!(
-            "refused a valid knock from {}: cannot write it to the journal: {error}",
-            datagram.source
-        ));
+        log(&format!("refused a valid knock from {sender}: cannot write it to the journal: {error}"));
     }
 }
 
-/// Opens the services of a knock to its source; returns the last error.
+/// Opens the services of a knock to its sender; returns the last error.
 fn grant(
     firewall: &mut dyn FirewallBackend,
     user: &str,
     services: &[ServiceConfig],
-    source: IpAddr,
+    sender: Sender,
 ) -> Result<()> {
+    if let Some(why) = obstacle(firewall, sender) {
+        log(&format!("accepted: user {user} from {sender} opened nothing: {why}"));
+        return Ok(());
+    }
     let mut opened = Vec::new();
     let mut result = Ok(());
     for config in services {
         let name = &config.service.name;
-        match firewall.grant(config, source, config.ttl) {
+        match firewall.grant(config, sender, config.ttl) {
             Ok(_) => opened.push(format!("{name} for {} s", config.ttl.as_secs())),
-            Err(error) => result = Err(error.context(format!("cannot open {name} to {source}"))),
+            Err(error) => result = Err(error.context(format!("cannot open {name} to {sender}"))),
         }
     }
     let opened = if opened.is_empty() { "nothing".to_owned() } else { opened.join(", ") };
-    log(&format!("accepted: user {user} from {source} opened {opened}"));
+    log(&format!("accepted: user {user} from {sender} opened {opened}"));
     result
 }

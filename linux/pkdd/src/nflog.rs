@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU32,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -35,6 +36,8 @@ mod number {
     pub(super) const BUFFER: u16 = 3;
     /// `NFULA_CFG_QTHRESH`, packets.
     pub(super) const THRESHOLD: u16 = 5;
+    /// `NFULA_IFINDEX_INDEV`.
+    pub(super) const ARRIVED_ON: u16 = 4;
     /// `NFULA_PAYLOAD`.
     pub(super) const PAYLOAD: u16 = 9;
 }
@@ -53,6 +56,15 @@ const RECV_BUFFER: usize = 512 * 1024;
 pub struct Nflog {
     socket: OwnedFd,
     buffer: Vec<u8>,
+}
+
+/// A packet from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged<'a> {
+    /// The packet, from its IP header on.
+    pub packet: &'a [u8],
+    /// The kernel's index of the interface that it arrived on; `None`: it is from this host.
+    pub interface: Option<NonZeroU32>,
 }
 
 /// The result of [`Nflog::receive`].
@@ -114,12 +126,11 @@ impl Nflog {
         }
     }
 
-    /// Reads one datagram from the kernel, without waiting, and passes its packets to `each`. They start with the IP
-    /// header.
+    /// Reads one datagram from the kernel, without waiting, and passes its packets to `each`.
     ///
     /// # Errors
     /// The socket cannot be read.
-    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<Received> {
+    pub fn receive(&mut self, mut each: impl FnMut(Logged<'_>)) -> io::Result<Received> {
         let length = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(length) => length,
             Err(Errno::EAGAIN) => return Ok(Received::Nothing),
@@ -157,12 +168,19 @@ fn message(kind: u16, flags: u16, group: u16, attributes: &[DefaultNla]) -> Vec<
 }
 
 /// Passes the packets in a datagram from an NFLOG socket to `each`. Other messages are skipped.
-pub fn packets(bytes: &[u8], mut each: impl FnMut(&[u8])) {
+pub fn packets(bytes: &[u8], mut each: impl FnMut(Logged<'_>)) {
     for message in Messages(bytes).filter(|message| message.kind == number::PACKET) {
         let attributes = message.payload.get(GENERIC..).unwrap_or_default();
+        let mut interface = None;
+        // The kernel puts the payload last.
         for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
-            if attribute.kind() == number::PAYLOAD {
-                each(attribute.value());
+            match attribute.kind() {
+                number::ARRIVED_ON => {
+                    let index = attribute.value().try_into().map_or(0, u32::from_be_bytes);
+                    interface = NonZeroU32::new(index);
+                }
+                number::PAYLOAD => each(Logged { packet: attribute.value(), interface }),
+                _ => {}
             }
         }
     }
@@ -196,15 +214,22 @@ mod tests {
     use super::*;
 
     fn packet(payload: &[u8]) -> Vec<u8> {
-        // NFULA_MARK precedes it.
-        let attributes =
-            [DefaultNla::new(2, vec![0, 0, 0, 5]), DefaultNla::new(number::PAYLOAD, payload.to_vec())];
+        packet_on(&[0, 0, 1, 3], payload)
+    }
+
+    fn packet_on(interface: &[u8], payload: &[u8]) -> Vec<u8> {
+        // NFULA_MARK precedes them.
+        let attributes = [
+            DefaultNla::new(2, vec![0, 0, 0, 5]),
+            DefaultNla::new(number::ARRIVED_ON, interface.to_vec()),
+            DefaultNla::new(number::PAYLOAD, payload.to_vec()),
+        ];
         message(number::PACKET, 0, 7, &attributes)
     }
 
     fn read(bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
-        packets(bytes, |packet| found.push(packet.to_vec()));
+        packets(bytes, |logged| found.push(logged.packet.to_vec()));
         found
     }
 
@@ -215,6 +240,27 @@ mod tests {
         assert_eq!(read(&[&one[..], &two].concat()), [vec![1; 5], vec![2; 84]]);
         // The second message is truncated.
         assert_eq!(read(&[&one[..], &two[..two.len() - 4]].concat()), [vec![1; 5]]);
+    }
+
+    #[test]
+    fn the_interface_is_a_number_above_0_of_4_bytes() {
+        // the attribute, the interface
+        let rows: [(&[u8], Option<u32>); 6] = [
+            (&[0, 0, 0, 3], Some(3)),
+            (&[1, 2, 3, 4], Some(0x0102_0304)),
+            (&[0, 0, 0, 0], None),
+            (&[], None),
+            (&[0, 0, 3], None),
+            (&[0, 0, 0, 3, 0], None),
+        ];
+        for (bytes, expected) in rows {
+            // That of one packet says nothing about the next.
+            let both =
+                [packet_on(bytes, &[1]), message(number::PACKET, 0, 7, &[DefaultNla::new(9, vec![2])])];
+            let mut found = Vec::new();
+            packets(&both.concat(), |logged| found.push(logged.interface.map(NonZeroU32::get)));
+            assert_eq!(found, [expected, None], "{bytes:?}");
+        }
     }
 
     proptest! {

@@ -78,7 +78,7 @@ fn explain(
     if let Some(port) = port.filter(|port| *port != to) {
         return writeln!(out, "{start}skipped; the configuration sets port {port}");
     }
-    let decision = engine.handle(time, datagram);
+    let decision = engine.handle(time, source.into(), datagram);
     let offset = match knock.time() {
         ahead if ahead >= time => format!("{} s ahead of", ahead.since(time)),
         behind => format!("{} s behind", time.since(behind)),

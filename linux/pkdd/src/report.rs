@@ -1,11 +1,9 @@
 //! The log. Ignored datagrams are summed up in one line every ten seconds, so that a flood does not fill the log.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use pkd_core::Reason;
+use pktables::Sender;
 
 /// The shortest time between two lines about ignored datagrams.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -14,17 +12,17 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Ignored {
     counts: [u64; Reason::ALL.len()],
-    last: Option<IpAddr>,
+    last: Option<Sender>,
     next: Option<Instant>,
 }
 
 impl Ignored {
     /// Counts one datagram. Returns a line if one is due.
-    pub fn add(&mut self, now: Instant, reason: Reason, source: IpAddr) -> Option<String> {
+    pub fn add(&mut self, now: Instant, reason: Reason, sender: Sender) -> Option<String> {
         for (known, count) in Reason::ALL.iter().zip(&mut self.counts) {
             *count += u64::from(*known == reason);
         }
-        self.last = Some(source);
+        self.last = Some(sender);
         self.line(now)
     }
 
@@ -53,13 +51,15 @@ pub fn log(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
     fn the_first_datagram_is_reported_at_once_and_later_ones_together() {
         let mut ignored = Ignored::default();
         let start = Instant::now();
-        let source = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let sender = |last: u8| IpAddr::from([192, 0, 2, last]).into();
         let mut lines = Vec::new();
         // seconds since the start, reason
         for (seconds, reason) in [
@@ -69,7 +69,7 @@ mod tests {
             (10, Reason::Replay),
             (11, Reason::Tag),
         ] {
-            lines.extend(ignored.add(start + Duration::from_secs(seconds.into()), reason, source(seconds)));
+            lines.extend(ignored.add(start + Duration::from_secs(seconds.into()), reason, sender(seconds)));
         }
         assert_eq!(
             lines,

@@ -100,7 +100,7 @@ pub struct Service {
 pub struct Grant {
     /// The service's name.
     pub service: String,
-    /// The address or prefix that may reach the service.
+    /// The address or prefix that may reach the service; a link-local address with its interface, as `fe80::1%eth0`.
     pub address: String,
     /// Seconds until the grant ends; `null` if it does not.
     pub seconds_left: Option<u64>,
@@ -169,7 +169,7 @@ impl Status {
                 .into_iter()
                 .map(|active| Grant {
                     service: active.service.to_string(),
-                    address: pktables::address::short(active.address),
+                    address: active.source(),
                     seconds_left: active.left.map(|left| left.as_secs()),
                 })
                 .collect(),
@@ -263,7 +263,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::{num::NonZeroU32, path::Path, time::Duration};
 
     use super::*;
     use crate::{
@@ -311,12 +311,15 @@ services = ['ssh']
         let active = |service: &str, address: &str, left: Option<u64>| ActiveGrant {
             service: service.parse().unwrap(),
             address: address.parse().unwrap(),
+            // The loopback interface is always the first. Another address is for every interface.
+            interface: address.starts_with("fe80").then_some(NonZeroU32::MIN),
             left: left.map(Duration::from_secs),
         };
         let grants = vec![
             active("ssh", "192.0.2.7/32", Some(29)),
             active("ssh", "2001:db8::/32", None),
             active("vpn", "192.0.2.8/32", Some(1)),
+            active("vpn", "fe80::8/128", Some(2)),
         ];
         let parts = Parts {
             config: &config,
@@ -339,6 +342,7 @@ Service ssh: tcp port 22, 30 s after a knock
   open for 2001:db8::/32, no time limit
 Service vpn: udp port 1194, 600 s after a knock
   open for 192.0.2.8, 1 s left
+  open for fe80::8%lo, 2 s left
 User a: tag AAAA, active, 0 knocks in the replay cache, waits 11 s, because earlier knocks are unknown
 User b: tag BBBB, disabled, 0 knocks in the replay cache, waits 101 s, because earlier knocks are unknown
 User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because earlier knocks are unknown
@@ -367,7 +371,7 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
                 "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
                 format!("pkdd_overruns_total {overruns}"),
                 "pkdd_grants{service=\"ssh\"} 2".to_owned(),
-                "pkdd_grants{service=\"vpn\"} 1".to_owned(),
+                "pkdd_grants{service=\"vpn\"} 2".to_owned(),
                 "pkdd_cache_wait_seconds{user=\"a\"} 11".to_owned(),
                 "pkdd_cache_wait_seconds{user=\"b\"} 101".to_owned(),
                 "pkdd_cache_wait_seconds{user=\"c\"} 11".to_owned(),
@@ -393,7 +397,7 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
         assert_eq!(read.users[0].newest, None);
         assert_eq!(
             read.grants.iter().map(|grant| grant.seconds_left).collect::<Vec<_>>(),
-            [Some(29), None, Some(1)]
+            [Some(29), None, Some(1), Some(2)]
         );
         for word in ["one", "two", "three"] {
             assert!(!text.contains(&format!("\"{word}\"")), "a key is shown");

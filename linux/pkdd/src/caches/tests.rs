@@ -148,7 +148,7 @@ fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
         cache: id("one"),
         id: KnockId::kept(UnixSeconds(900), 1),
         window: WINDOW,
-        source: "192.0.2.7".parse().unwrap(),
+        sender: "192.0.2.7".parse::<std::net::IpAddr>().unwrap().into(),
         at: Uptime(900),
     };
     let cache = Entry::Cache { cache: id("one"), floor: UnixSeconds(5), widest: WINDOW };

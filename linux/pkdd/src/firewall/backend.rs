@@ -1,10 +1,10 @@
 //! The interface to a firewall.
 
-use std::{net::IpAddr, os::fd::BorrowedFd, path::Path, time::Duration};
+use std::{num::NonZeroU32, os::fd::BorrowedFd, path::Path, time::Duration};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use pktables::{Change, ServiceName};
+use pktables::{Change, Sender, ServiceName, address};
 
 use crate::config::{Config, ServiceConfig};
 
@@ -15,8 +15,21 @@ pub struct ActiveGrant {
     pub service: ServiceName,
     /// The address or prefix.
     pub address: IpNet,
+    /// The interface on which a link-local address may; `None`: any.
+    pub interface: Option<NonZeroU32>,
     /// The time left; `None` if the grant does not end.
     pub left: Option<Duration>,
+}
+
+impl ActiveGrant {
+    /// The address, prefix, or link-local address with its interface, as text.
+    #[must_use]
+    pub fn source(&self) -> String {
+        match self.interface {
+            None => address::short(self.address),
+            interface => Sender::new(self.address.addr(), interface).to_string(),
+        }
+    }
 }
 
 /// The result of [`FirewallBackend::check`].
@@ -64,18 +77,21 @@ pub trait FirewallBackend {
     /// The firewall refuses.
     fn check(&mut self, config: &Config) -> Result<Found>;
 
-    /// Lets an address reach a service. An existing grant is never shortened. Grants that were made by hand stay what they
-    /// are.
+    /// Whether the grant of a link-local address can be bound to an interface. If not, there must be none.
+    fn has_link_grants(&self) -> bool;
+
+    /// Lets a sender reach a service, a link-local one on its interface only. An existing grant is never shortened. Grants
+    /// that were made by hand stay what they are.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
-    fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change>;
+    fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change>;
 
     /// Ends a grant that [`grant`](Self::grant) has made, and no other.
     ///
     /// # Errors
     /// The firewall refuses, or has lost its rules.
-    fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change>;
+    fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change>;
 
     /// The active grants.
     ///
@@ -91,4 +107,10 @@ pub trait FirewallBackend {
     /// # Errors
     /// The firewall refuses.
     fn expire(&mut self) -> Result<()>;
+
+    /// Prepares for the end of this process: ends grants that nothing would bind to their interface afterwards.
+    ///
+    /// # Errors
+    /// The firewall refuses.
+    fn finish(&mut self) -> Result<()>;
 }

@@ -1,10 +1,10 @@
 //! Grants in the sets of OpenWrt's firewall4. The package `pkd` makes firewall4 create these sets, the rules that use
 //! them, and the rules that pass knocks to pkdd. pkdd only fills the sets and starts no programs.
 
-use std::{net::IpAddr, os::fd::BorrowedFd, path::Path, time::Duration};
+use std::{os::fd::BorrowedFd, path::Path, time::Duration};
 
 use anyhow::Result;
-use pktables::{Change, Error, ServiceName, SetPath, Sets};
+use pktables::{Change, Error, Sender, ServiceName, SetPath, Sets};
 
 use super::{ActiveGrant, FirewallBackend, Found};
 use crate::config::{Config, ServiceConfig};
@@ -52,21 +52,29 @@ impl FirewallBackend for Firewall4 {
 
     fn check(&mut self, config: &Config) -> Result<Found> {
         let names = self.sets.names(TABLE)?;
-        let is_running = config.services.keys().all(|service| names.contains(&set(service, true)));
+        let is_running = config.services.keys().all(|service| names.contains(&Kind::V4.set(service)));
         // There is nothing to do while firewall4 is stopped. After a start its sets are empty.
         let has_started = is_running && self.was_stopped;
         self.was_stopped = !is_running;
         Ok(if has_started { Found::Damaged } else { Found::Intact })
     }
 
-    fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
-        let set = set(&service.service.name, address.is_ipv4());
-        Ok(self.sets.grant(SetPath { table: TABLE, set: &set }, address, Some(ttl))?)
+    fn has_link_grants(&self) -> bool {
+        true
     }
 
-    fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
-        let set = set(&service.service.name, address.is_ipv4());
-        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address) {
+    fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
+        let set = Kind::of(sender).set(&service.service.name);
+        Ok(self.sets.grant(SetPath { table: TABLE, set: &set }, sender, Some(ttl))?)
+    }
+
+    fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change> {
+        if sender.is_link_local() && sender.interface().is_none() {
+            // It never had one.
+            return Ok(Change::AlreadySo);
+        }
+        let set = Kind::of(sender).set(&service.service.name);
+        match self.sets.revoke(SetPath { table: TABLE, set: &set }, sender) {
             // While firewall4 is stopped, there are no grants to revoke.
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
             done => Ok(done?),
@@ -76,12 +84,13 @@ impl FirewallBackend for Firewall4 {
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>> {
         let mut active = Vec::new();
         for service in config.services.keys() {
-            for is_ipv4 in [true, false] {
-                let set = set(service, is_ipv4);
+            for kind in Kind::ALL {
+                let set = kind.set(service);
                 let elements = self.sets.list(SetPath { table: TABLE, set: &set })?;
                 active.extend(elements.into_iter().map(|element| ActiveGrant {
                     service: service.clone(),
                     address: element.address.into(),
+                    interface: element.interface,
                     left: element.left,
                 }));
             }
@@ -96,9 +105,41 @@ impl FirewallBackend for Firewall4 {
     fn expire(&mut self) -> Result<()> {
         Ok(())
     }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// The name of a service's set. Names of the gate's own sets and chains have a dot after `pkd`.
-pub(crate) fn set(service: &ServiceName, is_ipv4: bool) -> String {
-    format!("pkd_{service}_{}", if is_ipv4 { 4 } else { 6 })
+/// What a service's set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// IPv4 addresses.
+    V4,
+    /// IPv6 addresses that are not link-local.
+    V6,
+    /// Link-local addresses, each with its interface.
+    Link,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Link];
+
+    fn of(sender: Sender) -> Self {
+        match sender.is_link_local() {
+            true => Self::Link,
+            false if sender.address().is_ipv4() => Self::V4,
+            false => Self::V6,
+        }
+    }
+
+    /// The name of a service's set. Names of the gate's own sets and chains have a dot after `pkd`.
+    pub(crate) fn set(self, service: &ServiceName) -> String {
+        let end = match self {
+            Self::V4 => "4",
+            Self::V6 => "6",
+            Self::Link => "link",
+        };
+        format!("pkd_{service}_{end}")
+    }
 }

@@ -8,6 +8,7 @@ pub mod conflicts;
 pub mod firewall4;
 mod look;
 pub(crate) mod nflog_chain;
+mod obstacle;
 #[cfg(feature = "rules")]
 pub mod pktables_backend;
 pub mod reconcile;
@@ -19,6 +20,7 @@ use anyhow::Result;
 pub use backend::{ActiveGrant, FirewallBackend, Found};
 use firewall4::Firewall4;
 pub use look::Look;
+pub(crate) use obstacle::obstacle;
 #[cfg(feature = "rules")]
 use pktables_backend::PktablesBackend;
 

@@ -5,6 +5,7 @@
 //! pkdd. A packet has to pass both, so neither `nft flush ruleset` nor `iptables -F` opens a port or makes pkdd deaf, while
 //! what pkdd has to repair is repaired.
 
+mod links;
 mod rules;
 
 use std::{
@@ -18,8 +19,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use pktables::{
-    Backend, Capture, Change, Error, Firewall, Grant, Grants, HeldTable, Iptables, Nft, Protection, Service,
-    ServiceName, TABLE, Watch,
+    Backend, Capture, Change, Error, Firewall, Grant, Grants, HeldTable, Iptables, Nft, Protection, Sender,
+    Service, ServiceName, TABLE, Watch,
 };
 
 use super::{ActiveGrant, FirewallBackend, Found, capture::capture};
@@ -156,7 +157,9 @@ impl PktablesBackend {
     fn restore(&mut self, service: &ServiceName, grant: &Grant) -> Result<Change, Error> {
         let is_lease = self.fingerprints.is_none() || is_lease(&self.leases, service, grant);
         let is_single = grant.address.prefix_len() == grant.address.max_prefix_len();
-        let Some(left) = grant.left.filter(|_| is_single && is_lease) else {
+        // A knock would have bound it to an interface.
+        let is_by_hand = Sender::from(grant.address.addr()).is_link_local();
+        let Some(left) = grant.left.filter(|_| is_single && is_lease && !is_by_hand) else {
             return self.rules.firewall().grant(service, grant.address, grant.left);
         };
         self.rules.lease(service, grant.address.addr(), left)
@@ -313,8 +316,15 @@ impl FirewallBackend for PktablesBackend {
         Ok(Found::Intact)
     }
 
-    fn grant(&mut self, service: &ServiceConfig, address: IpAddr, ttl: Duration) -> Result<Change> {
-        let name = &service.service.name;
+    fn has_link_grants(&self) -> bool {
+        self.held.is_some()
+    }
+
+    fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
+        let (name, address) = (&service.service.name, sender.address());
+        if sender.is_link_local() {
+            return links::grant(self.held.as_mut(), &mut self.rules, name, sender, ttl);
+        }
         self.remember(name, address, ttl);
         if let Some(held) = &mut self.held {
             held.grant(name, address.into(), Some(ttl))?;
@@ -322,12 +332,12 @@ impl FirewallBackend for PktablesBackend {
         Ok(self.rules.lease(name, address, ttl)?)
     }
 
-    fn revoke(&mut self, service: &ServiceConfig, address: IpAddr) -> Result<Change> {
-        let name = &service.service.name;
-        let change = match &mut self.rules {
-            Rules::Nft(nft) => nft.release(name, address)?,
-            Rules::Iptables(iptables) => iptables.release(name, address)?,
-        };
+    fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change> {
+        let (name, address) = (&service.service.name, sender.address());
+        if sender.is_link_local() {
+            return links::revoke(self.held.as_mut(), &mut self.rules, name, sender);
+        }
+        let change = self.rules.release(name, address)?;
         self.leases.remove(&(name.clone(), address));
         // A grant that was made by hand stays.
         if change == Change::Made {
@@ -345,10 +355,18 @@ impl FirewallBackend for PktablesBackend {
                 active.extend(grants.into_iter().map(|grant| ActiveGrant {
                     service: service.clone(),
                     address: grant.address,
+                    interface: None,
                     left: grant.left,
                 }));
             }
         }
+        let links = self.held.as_mut().map_or(Ok(Vec::new()), HeldTable::link_grants)?;
+        active.extend(links.into_iter().map(|grant| ActiveGrant {
+            service: grant.service,
+            address: grant.sender.address().into(),
+            interface: grant.sender.interface(),
+            left: grant.left,
+        }));
         Ok(active)
     }
 
@@ -358,6 +376,10 @@ impl FirewallBackend for PktablesBackend {
 
     fn expire(&mut self) -> Result<()> {
         Ok(self.rules.firewall().expire().map(drop)?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(links::end_unbound(self.held.as_mut(), &mut self.rules)?)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Makes the firewall's grants match the accepted knocks and the configuration.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use pkd_core::UnixSeconds;
-use pktables::{Change, ServiceName};
+use pktables::{Change, Sender, ServiceName};
 
-use super::FirewallBackend;
+use super::{FirewallBackend, obstacle};
 use crate::{
     config::{Config, ServiceConfig},
     journal::Accepted,
@@ -34,20 +34,22 @@ pub fn reconcile(
         }
     };
     let (wanted, unwanted) = desired_grants(config, accepted, now, uptime);
-    for (name, address) in unwanted {
+    for (name, sender) in unwanted {
         if let Some(service) = config.services.get(&name) {
-            keep_error(firewall.revoke(service, address));
+            keep_error(firewall.revoke(service, sender));
         }
     }
-    for ((name, address), left) in wanted {
-        if let Some(service) = config.services.get(&name) {
-            keep_error(firewall.grant(service, address, left));
+    for ((name, sender), left) in wanted {
+        if let Some(service) = config.services.get(&name)
+            && obstacle(firewall, sender).is_none()
+        {
+            keep_error(firewall.grant(service, sender, left));
         }
     }
     result
 }
 
-type GrantKey = (ServiceName, IpAddr);
+type GrantKey = (ServiceName, Sender);
 
 /// The grants that should exist, with the time left, and those that should not exist but may.
 fn desired_grants(
@@ -63,7 +65,7 @@ fn desired_grants(
         for (name, service) in &config.services {
             let is_allowed =
                 user.is_some_and(|user| config.services_of(user).any(|one| one.service.name == *name));
-            let grant = (name.clone(), knock.source);
+            let grant = (name.clone(), knock.sender);
             if !is_allowed {
                 unwanted.push(grant);
             } else if let Some(left) = left(service, knock, uptime) {
@@ -92,7 +94,7 @@ pub fn is_in_use(config: &Config, knock: &Accepted, uptime: Uptime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{num::NonZeroU32, path::Path};
 
     use pkd_core::{KnockId, Window};
 
@@ -117,12 +119,16 @@ key = 'two'
 services = ['ssh']
 ";
 
-    fn knock(cache: CacheId, source: &str, at: u64) -> Accepted {
+    fn knock(cache: CacheId, address: &str, at: u64) -> Accepted {
+        knock_on(cache, address, 0, at)
+    }
+
+    fn knock_on(cache: CacheId, address: &str, interface: u32, at: u64) -> Accepted {
         Accepted {
             cache,
             id: KnockId::kept(UnixSeconds(at), 1),
             window: Window::default(),
-            source: source.parse().unwrap(),
+            sender: Sender::new(address.parse().unwrap(), NonZeroU32::new(interface)),
             at: Uptime(at),
         }
     }
@@ -141,13 +147,16 @@ services = ['ssh']
             // Of another boot, in a folder that outlived it.
             knock(a, "192.0.2.4", 9_000),
             knock(b, "192.0.2.5", 9_000),
+            // The same address on two links.
+            knock_on(b, "fe80::6", u32::MAX, 1_020),
+            knock_on(a, "fe80::6", u32::MAX - 1, 1_025),
         ];
         let show = |config: &Config, now| {
             // The clock has been set back far behind the knocks, which changes nothing.
             let (wanted, unwanted) = desired_grants(config, &knocks, UnixSeconds(7), Uptime(now));
             let wanted =
-                wanted.iter().map(|((name, address), left)| format!("{name} {address} {}", left.as_secs()));
-            let unwanted = unwanted.iter().map(|(name, address)| format!("{name} {address} none"));
+                wanted.iter().map(|((name, sender), left)| format!("{name} {sender} {}", left.as_secs()));
+            let unwanted = unwanted.iter().map(|(name, sender)| format!("{name} {sender} none"));
             wanted.chain(unwanted).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -194,7 +203,7 @@ services = ['ssh']
             let accepted = knock(config.users[user].cache, address, 1_000);
             let now = Uptime(1_000 + age);
             let (wanted, unwanted) = desired_grants(&config, &[accepted], UnixSeconds(9), now);
-            let grant = (vpn.clone(), accepted.source);
+            let grant = (vpn.clone(), accepted.sender);
             assert_eq!(wanted.get(&grant).map(Duration::as_secs), left, "{user} after {age} s");
             assert_eq!(unwanted.contains(&grant), is_revoked, "{user} after {age} s");
             assert_eq!(is_in_use(&config, &accepted, now), age < 86_400, "{user} after {age} s");

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::User,
-    firewall::{firewall4::set, nflog_chain::NflogChain},
+    firewall::{firewall4::Kind, nflog_chain::NflogChain},
 };
 
 /// Comes before every name of ours in firewall4's table that no service gives. Names of services have no dot.
@@ -18,15 +18,47 @@ const PREFIX: &str = "pkd.";
 /// A service's set in kernels that hold no more.
 const MAX_GRANTS: u32 = 4096;
 
+/// How nft writes a set, and what is compared with it.
+struct SetText {
+    kind: Kind,
+    /// The type of its elements.
+    elements: &'static str,
+    nfproto: &'static str,
+    /// The sender of a packet.
+    sender: &'static str,
+    /// Which senders of the family are in it.
+    which: &'static str,
+}
+
+const SETS: [SetText; 3] = [
+    SetText { kind: Kind::V4, elements: "ipv4_addr", nfproto: "ipv4", sender: "ip saddr", which: "" },
+    SetText {
+        kind: Kind::V6,
+        elements: "ipv6_addr",
+        nfproto: "ipv6",
+        sender: "ip6 saddr",
+        which: "ip6 saddr != fe80::/10 ",
+    },
+    SetText {
+        kind: Kind::Link,
+        elements: "ipv6_addr . iface_index",
+        nfproto: "ipv6",
+        sender: "ip6 saddr . iif",
+        which: "ip6 saddr fe80::/10 ",
+    },
+];
+
 impl Router {
     /// Sets and chains for firewall4's table. The chain `pkd.input` is for the chain of the zone to jump to.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         for name in self.config.services.keys() {
-            for (is_ipv4, kind) in [(true, "ipv4_addr"), (false, "ipv6_addr")] {
-                let set = set(name, is_ipv4);
-                let _ =
-                    writeln!(text, "set {set} {{ type {kind}; size {MAX_GRANTS}; flags dynamic,timeout; }}");
+            for SetText { kind, elements, .. } in SETS {
+                let set = kind.set(name);
+                let _ = writeln!(
+                    text,
+                    "set {set} {{ type {elements}; size {MAX_GRANTS}; flags dynamic,timeout; }}"
+                );
             }
         }
         text += &match self.mode {
@@ -36,11 +68,11 @@ impl Router {
         let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks");
         for (name, config) in &self.config.services {
             let (protocol, port) = (config.service.protocol, config.service.port);
-            for (is_ipv4, nfproto, network) in [(true, "ipv4", "ip"), (false, "ipv6", "ip6")] {
-                let set = set(name, is_ipv4);
+            for SetText { kind, nfproto, sender, .. } in SETS {
+                let set = kind.set(name);
                 let _ = writeln!(
                     text,
-                    "\tmeta nfproto {nfproto} {protocol} dport {port} ct state new {network} saddr @{set} accept comment \"pkd: {name}\""
+                    "\tmeta nfproto {nfproto} {protocol} dport {port} ct state new {sender} @{set} accept comment \"pkd: {name}\""
                 );
             }
         }
@@ -98,11 +130,11 @@ impl Router {
     fn grants(&self, user: &User) -> String {
         let mut text = String::new();
         for config in self.config.services_of(user) {
-            for (is_ipv4, nfproto, network) in [(true, "ipv4", "ip"), (false, "ipv6", "ip6")] {
-                let (set, seconds) = (set(&config.service.name, is_ipv4), config.ttl.as_secs());
+            for SetText { kind, nfproto, sender, which, .. } in SETS {
+                let (set, seconds) = (kind.set(&config.service.name), config.ttl.as_secs());
                 let _ = writeln!(
                     text,
-                    "\tmeta nfproto {nfproto} update @{set} {{ {network} saddr timeout {seconds}s }}"
+                    "\tmeta nfproto {nfproto} {which}update @{set} {{ {sender} timeout {seconds}s }}"
                 );
             }
         }

@@ -87,9 +87,11 @@ fn the_rules_of_mode_match() {
         files.read("var/run/pkd/active/fw4/table-pkd.nft"),
         "set pkd_ssh_4 { type ipv4_addr; size 4096; flags dynamic,timeout; }\n\
          set pkd_ssh_6 { type ipv6_addr; size 4096; flags dynamic,timeout; }\n\
+         set pkd_ssh_link { type ipv6_addr . iface_index; size 4096; flags dynamic,timeout; }\n\
          chain pkd.user_1 {\n\
          \tmeta nfproto ipv4 update @pkd_ssh_4 { ip saddr timeout 30s }\n\
-         \tmeta nfproto ipv6 update @pkd_ssh_6 { ip6 saddr timeout 30s }\n\
+         \tmeta nfproto ipv6 ip6 saddr != fe80::/10 update @pkd_ssh_6 { ip6 saddr timeout 30s }\n\
+         \tmeta nfproto ipv6 ip6 saddr fe80::/10 update @pkd_ssh_link { ip6 saddr . iif timeout 30s }\n\
          \tdrop\n\
          }\n\
          chain pkd.knocks {\n\
@@ -99,6 +101,7 @@ fn the_rules_of_mode_match() {
          \tjump pkd.knocks\n\
          \tmeta nfproto ipv4 tcp dport 22 ct state new ip saddr @pkd_ssh_4 accept comment \"pkd: ssh\"\n\
          \tmeta nfproto ipv6 tcp dport 22 ct state new ip6 saddr @pkd_ssh_6 accept comment \"pkd: ssh\"\n\
+         \tmeta nfproto ipv6 tcp dport 22 ct state new ip6 saddr . iif @pkd_ssh_link accept comment \"pkd: ssh\"\n\
          }\n"
     );
     assert_eq!(files.read("var/run/pkd/active/fw4/chain-pkd.nft"), "jump pkd.input\n");

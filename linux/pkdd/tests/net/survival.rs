@@ -123,7 +123,7 @@ net_test!(a_kill_during_knocks_loses_no_grant_and_accepts_no_replay, |network| {
     let mut written: Vec<String> = accepted
         .iter()
         .filter_map(|entry| match entry {
-            Entry::Accepted(knock) => Some(knock.source.to_string()),
+            Entry::Accepted(knock) => Some(knock.sender.to_string()),
             _ => None,
         })
         .collect();

@@ -7,8 +7,8 @@ use crate::{nft::set_name::SetName, sender::Sender, service_name::ServiceName};
 /// The end of a set's name. No prefix length is like it.
 const LINK: &str = "/link";
 
-/// The key of a set, as nft knows it: `ipv6_addr . iface_index`, each type in 6 bits, and the length in bytes.
-pub(super) const KEY: (u32, u32) = (8 << 6 | 20, 20);
+/// The key of a set, as nft knows it: `ipv6_addr . iface_index`, each type takes 6 bits; and its length in bytes.
+pub(super) const KEY: (u32, u32) = ((8 << 6) + 20, 20);
 
 /// A grant for a link-local address, which counts on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

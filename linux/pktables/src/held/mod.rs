@@ -303,7 +303,7 @@ impl HeldTable {
         let table = self.table.clone();
         self.replace_with(services, capture, protection, |sets| {
             let mut kept = Vec::new();
-            let there = sets.grants(&table, |_, _| true).map_err(errno)?;
+            let there = sets.grants(&table, |_, _| true).map_err(|error| errno(&error))?;
             for (name, grants) in there {
                 let has = services.iter().any(|service| service.name == name);
                 for grant in grants.into_iter().filter(|_| has) {
@@ -325,7 +325,10 @@ impl HeldTable {
         let table = self.table.clone();
         let change = self.sets.transaction(|sets| {
             let mut batch = Batch::new(&table);
-            let kept = Kept { grants: grants(sets)?, links: link_grants(sets, &table).map_err(errno)? };
+            let kept = Kept {
+                grants: grants(sets)?,
+                links: link_grants(sets, &table).map_err(|error| errno(&error))?,
+            };
             if sets.has_table(&table)? {
                 batch.push(kind::DELETE_TABLE, &[], 0);
             }
@@ -356,7 +359,7 @@ fn link_grants(sets: &mut Sets, table: &str) -> Result<Vec<LinkGrant>, Error> {
     Ok(grants)
 }
 
-fn errno(error: Error) -> Errno {
+fn errno(error: &Error) -> Errno {
     error.errno().unwrap_or(Errno::IO)
 }
 

@@ -48,7 +48,14 @@ impl Rules {
         }
     }
 
-    /// The grants, and what cannot be parsed.
+    pub(super) fn release(&mut self, service: &ServiceName, address: IpAddr) -> Result<Change, Error> {
+        match self {
+            Self::Nft(nft) => nft.release(service, address),
+            Self::Iptables(iptables) => iptables.release(service, address),
+        }
+    }
+
+    /// The grants that are for every interface, and what cannot be parsed.
     pub(super) fn grants(&mut self) -> Result<(Grants, Vec<Error>), Error> {
         match self {
             Self::Nft(nft) => Ok((nft.grants()?, Vec::new())),
