@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod link;
 pub mod namespace;
 pub mod network;
 pub mod probe;

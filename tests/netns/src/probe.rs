@@ -49,7 +49,7 @@ fn connect_watched(wires: &Wires, from: IpAddr, to: SocketAddr) -> Result<Option
     let socket = begin(from, to)?;
     let own = address(&socket)?;
     // The kernel answers a SYN at once.
-    if wires.fate(1, own, to.ip(), || marks(from, to.ip()))? == Fate::Dropped {
+    if wires.fate(1, own, to, || marks(from, to))? == Fate::Dropped {
         return Ok(None);
     }
     wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
@@ -69,7 +69,7 @@ fn connect_watched(wires: &Wires, from: IpAddr, to: SocketAddr) -> Result<Option
 pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<String>> {
     let wires = Wires::watch()?;
     stream.write_all(words)?;
-    let (own, to) = (stream.local_addr()?, stream.peer_addr()?.ip());
+    let (own, to) = (without_scope(stream.local_addr()?), stream.peer_addr()?);
     // A receiver may delay its acknowledgement, but not for data that it receives twice.
     let fate = wires.fate(2, own, to, || namespace::at(host, || marks(own.ip(), to)))?;
     if fate == Fate::Dropped {
@@ -84,7 +84,7 @@ pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<St
 /// Sends the first packet of a connection, without waiting.
 fn begin(from: IpAddr, to: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.bind(&own(from, to).into())?;
     socket.set_nonblocking(true)?;
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
@@ -94,13 +94,28 @@ fn begin(from: IpAddr, to: SocketAddr) -> Result<Socket> {
     }
 }
 
+/// An address of a host, any port; a link-local one is on the link of `to`.
+pub(crate) fn own(from: IpAddr, to: SocketAddr) -> SocketAddr {
+    let mut own = SocketAddr::new(from, 0);
+    if let (SocketAddr::V6(own), SocketAddr::V6(to)) = (&mut own, to) {
+        own.set_scope_id(to.scope_id());
+    }
+    own
+}
+
 fn address(socket: &Socket) -> Result<SocketAddr> {
-    socket.local_addr()?.as_socket().context("a socket without an address")
+    socket.local_addr()?.as_socket().map(without_scope).context("a socket without an address")
+}
+
+/// As it is in packets.
+fn without_scope(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
 }
 
 /// Sends a mark from each processor. Earlier packets have been processed when all marks have come in: a veth has one
 /// queue per processor, and each is processed in order.
-fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
+fn marks(from: IpAddr, mut to: SocketAddr) -> Result<Vec<Socket>> {
+    to.set_port(MARK_PORT);
     let here = Pid::from_raw(0);
     let allowed = sched_getaffinity(here)?;
     let mut marks = Vec::new();
@@ -109,7 +124,7 @@ fn marks(from: IpAddr, to: IpAddr) -> Result<Vec<Socket>> {
             let mut one = CpuSet::new();
             one.set(processor)?;
             sched_setaffinity(here, &one)?;
-            marks.push(begin(from, SocketAddr::new(to, MARK_PORT))?);
+            marks.push(begin(from, to)?);
         }
     }
     sched_setaffinity(here, &allowed)?;
@@ -143,7 +158,7 @@ impl Wires {
         &self,
         copies: usize,
         own: SocketAddr,
-        to: IpAddr,
+        to: SocketAddr,
         marks: impl FnOnce() -> Result<Vec<Socket>>,
     ) -> Result<Fate> {
         let limit = Instant::now() + LIMIT;

@@ -17,6 +17,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     namespace,
     network::{CLIENT, Family},
+    probe::own,
     process::wait,
 };
 
@@ -147,7 +148,7 @@ impl Shared {
                 socket.set_nonblocking(true)?;
                 // Ends with a reset, so that no port stays in use.
                 socket.set_linger(Some(Duration::ZERO))?;
-                socket.bind(&SocketAddr::new(*from, 0).into()).context("cannot bind")?;
+                socket.bind(&own(*from, *to).into()).context("cannot bind")?;
                 let begun = Instant::now();
                 match socket.connect(&(*to).into()).map_err(|error| error.raw_os_error()) {
                     Ok(()) => pending.push((*to, begun, socket)),

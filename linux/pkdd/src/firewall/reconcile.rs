@@ -40,11 +40,12 @@ pub fn reconcile(
         }
     }
     for ((name, sender), left) in wanted {
-        if let Some(service) = config.services.get(&name)
-            && obstacle(firewall, sender).is_none()
-        {
-            keep_error(firewall.grant(service, sender, left));
-        }
+        let Some(service) = config.services.get(&name) else { continue };
+        keep_error(match obstacle(firewall, sender) {
+            None => firewall.grant(service, sender, left),
+            // Its interface may have gone since the knock, and another may get its number.
+            Some(_) => firewall.revoke(service, sender),
+        });
     }
     result
 }

@@ -10,14 +10,18 @@ use pkd_netns::{
 use crate::gateway::{Gateway, USERS};
 
 /// Reloads the fake firewall4: everything is recreated, with empty sets.
-fn load() -> Result<()> {
-    let (sets, rules): (Vec<String>, Vec<String>) = [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")]
-        .map(|(number, kind, network)| {
-            let set = format!("set pkd_ssh_{number} {{ type {kind}; flags timeout; }}");
-            (set, format!("tcp dport 22 ct state new {network} saddr @pkd_ssh_{number} accept"))
-        })
-        .into_iter()
-        .unzip();
+pub(crate) fn load() -> Result<()> {
+    let (sets, rules): (Vec<String>, Vec<String>) = [
+        ("4", "ipv4_addr", "ip saddr"),
+        ("6", "ipv6_addr", "ip6 saddr"),
+        ("link", "ipv6_addr . iface_index", "ip6 saddr . iif"),
+    ]
+    .map(|(end, kind, sender)| {
+        let set = format!("set pkd_ssh_{end} {{ type {kind}; flags timeout; }}");
+        (set, format!("tcp dport 22 ct state new {sender} @pkd_ssh_{end} accept"))
+    })
+    .into_iter()
+    .unzip();
     let chain = format!(
         "chain input {{ type filter hook input priority 0; {}; tcp dport 22 ct state new drop; \
          udp length 64 log group 5644 snaplen 192 queue-threshold 1 drop; }}",

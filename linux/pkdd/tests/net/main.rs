@@ -11,6 +11,7 @@ mod firewall4;
 mod floor;
 mod gateway;
 mod guard;
+mod link_local;
 mod locks;
 mod privileges;
 mod scenarios;
