@@ -196,7 +196,7 @@ expires = '2020-01-01'
         let counted: Vec<u64> = Verdict::ALL.iter().map(|verdict| engine.counters().of(*verdict)).collect();
         assert_eq!(counted, [3, 0, 2, 1, 1, 2]);
         let addresses: Vec<String> =
-            engine.caches().accepted().iter().map(|it| it.source.to_string()).collect();
+            engine.caches().accepted().iter().map(|it| it.sender.to_string()).collect();
         assert_eq!(addresses, ["192.0.2.7"; 3]);
     }
 

@@ -54,7 +54,7 @@ fn grant(
     services: &[ServiceConfig],
     sender: Sender,
 ) -> Result<()> {
-    if let Some(why) = obstacle(firewall, sender) {
+    if let Some(why) = obstacle(firewall.has_link_grants(), sender) {
         log(&format!("accepted: user {user} from {sender} opened nothing: {why}"));
         return Ok(());
     }

@@ -90,9 +90,19 @@ impl Link {
     /// # Errors
     /// The datagram could not be sent.
     pub fn send(self, port: u16, payload: &[u8]) -> Result<()> {
+        self.send_from(0, port, payload)
+    }
+
+    /// Sends a datagram from a port of the host; 0: any.
+    ///
+    /// # Errors
+    /// The datagram could not be sent.
+    pub fn send_from(self, own: u16, port: u16, payload: &[u8]) -> Result<()> {
         let to = self.port(port)?;
+        let mut from = probe::own(CLIENT_ADDRESS.into(), to);
+        from.set_port(own);
         namespace::at(self.host().0, || {
-            UdpSocket::bind(probe::own(CLIENT_ADDRESS.into(), to))?.send_to(payload, to)?;
+            UdpSocket::bind(from)?.send_to(payload, to)?;
             Ok(())
         })
     }

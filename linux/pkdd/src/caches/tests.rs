@@ -17,9 +17,13 @@ fn open(path: &Path, start: Entry) -> Caches {
     caches
 }
 
+fn sender() -> Sender {
+    std::net::IpAddr::from([192, 0, 2, 7]).into()
+}
+
 fn record(caches: &mut Caches, name: &str, time: u64, number: u64) -> bool {
     let knock = KnockId::kept(UnixSeconds(time), number);
-    caches.memory(id(name), "192.0.2.7".parse().unwrap(), Uptime(NOW.0)).record(knock, WINDOW)
+    caches.memory(id(name), sender(), Uptime(NOW.0)).record(knock, WINDOW)
 }
 
 const FIRST: Entry = Entry::Remembered(UnixSeconds(0));
@@ -148,7 +152,7 @@ fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
         cache: id("one"),
         id: KnockId::kept(UnixSeconds(900), 1),
         window: WINDOW,
-        sender: "192.0.2.7".parse::<std::net::IpAddr>().unwrap().into(),
+        sender: sender(),
         at: Uptime(900),
     };
     let cache = Entry::Cache { cache: id("one"), floor: UnixSeconds(5), widest: WINDOW };

@@ -148,9 +148,17 @@ fn no_name_of_a_service_meets_a_name_of_ours() {
     let files = Files::new();
     for mode in ["match", "nft"] {
         let mut text = GOOD.replace("'match'", &format!("'{mode}'"));
-        for (port, name) in
-            (100..).zip(["sources", "sources_4", "input", "knocks", "nflog", "user_1", "check"])
-        {
+        for (port, name) in (100..).zip([
+            "sources",
+            "sources_4",
+            "input",
+            "knocks",
+            "nflog",
+            "user_1",
+            "check",
+            "link",
+            "ssh_link",
+        ]) {
             let service = format!("config service '{name}'\n\toption port '{port}'\n\npackage firewall");
             text = text.replace("package firewall", &service);
         }

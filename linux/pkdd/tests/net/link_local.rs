@@ -1,14 +1,18 @@
 //! A link-local address is that of another host on every link. A knock opens the port to the one that has sent it, and a
 //! stranger with the same address on another link, who tries to connect all the time, never gets in.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use pkd_netns::{
     link::{CLIENT_ADDRESS, Link},
     network::{Family, net_test, ssh_server},
-    process::{shell, wait},
+    process::{LIMIT, shell, wait},
     stranger::{PACE, Stranger},
 };
 use pkdd::{
@@ -163,6 +167,43 @@ fn pktables(words: &str) -> Result<()> {
     let program = pkd_netns::process::built("pktables", "pktables")?;
     shell(&format!("{} {words}", program.display())).map(drop)
 }
+
+net_test!(datagrams_do_not_pass_as_those_of_the_clients_connection, |network| {
+    const OWN: u16 = 30_000;
+    const UNGUARDED: u16 = 1195;
+    Link::set_up(network)?;
+    let vpn = UdpSocket::bind(("::", 1194))?;
+    let marks = UdpSocket::bind(("::", UNGUARDED))?;
+    for socket in [&vpn, &marks] {
+        socket.set_read_timeout(Some(LIMIT))?;
+    }
+    let receive = |socket: &UdpSocket| -> Result<(String, SocketAddr)> {
+        let mut bytes = [0; 64];
+        let (length, from) = socket.recv_from(&mut bytes)?;
+        Ok((String::from_utf8_lossy(&bytes[..length]).into_owned(), from))
+    };
+    each_back_end(network, |gateway| {
+        gateway.configure(&USERS.replace("port = 22", "port = 1194\nprotocol = 'udp'"))?;
+        ensure!(gateway.reload()?);
+        knock(gateway)?;
+        wait("the knock", || granted(gateway), |granted| !granted.is_empty())?;
+        Link::Client.send_from(OWN, 1194, b"one")?;
+        let (text, from) = receive(&vpn)?;
+        ensure!(text == "one", "{text}");
+        // Now the connection is established.
+        vpn.send_to(b"answer", from)?;
+        // From the same address and port, to the same address and port.
+        for _ in 0..3 {
+            Link::Neighbour.send_from(OWN, 1194, b"stranger")?;
+            Link::Neighbour.send_from(OWN, UNGUARDED, b"mark")?;
+            receive(&marks)?;
+        }
+        Link::Client.send_from(OWN, 1194, b"two")?;
+        let (text, _) = receive(&vpn)?;
+        ensure!(text == "two", "{text} was let in");
+        Ok(())
+    })
+});
 
 // On Linux 5.12 to 6.8 the held table vanishes with pkdd, and nothing binds what the rules of pktables have.
 net_test!(an_orderly_end_leaves_no_lease_that_is_for_every_link, |network| {

@@ -159,7 +159,7 @@ fn grants_are_mirrored() -> Result<()> {
             netns.quietly(&[words])?;
             let grants = nft.grants()?;
             held.mirror(&services, None, &grants)?;
-            assert_eq!(held.mirror(&services, None, &grants)?, pktables::Change::AlreadySo, "{words}");
+            assert_eq!(held.mirror(&services, None, &grants)?, Change::AlreadySo, "{words}");
             for from in ["192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8"] {
                 let found = topology::who(from, 22)?;
                 assert_eq!(found.is_some(), expected.contains(&from), "{words}: {from}");
@@ -215,9 +215,8 @@ fn many_grants_are_replaced_at_once() -> Result<()> {
         let services = [service("ssh", "22")?];
         let mut held = HeldTable::open(TABLE)?;
         held.install(&services, None)?;
-        let addresses: Vec<_> = (0..3_000_u32)
-            .map(|number| std::net::IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into())
-            .collect();
+        let addresses: Vec<_> =
+            (0..3_000_u32).map(|number| IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into()).collect();
         let grants = addresses.iter().map(|address| pktables::Grant::new(*address, None)).collect();
         let grants = std::collections::BTreeMap::from([("ssh".parse()?, grants)]);
         held.mirror(&services, None, &grants)?;

@@ -47,6 +47,15 @@ impl Backend {
         })
     }
 
+    /// What a held table may copy.
+    fn grants(&mut self) -> Result<Vec<IpAddr>> {
+        let grants = match self {
+            Self::Nft(nft) => nft.grants()?,
+            Self::Iptables(iptables) => iptables.grants()?.0,
+        };
+        Ok(grants.into_values().flatten().map(|grant| grant.address.addr()).collect())
+    }
+
     /// Seconds left of the address's grant or lease; `None`: no end, or none at all.
     fn left(&mut self, address: &str) -> Result<Option<u64>> {
         let listings = self.firewall().list()?.services;
@@ -141,6 +150,29 @@ on_each_firewall! {
             backend.firewall().remove(&name)?;
             let missing = backend.lease(&name, "192.0.2.7", 60).err().context("a lease of nothing")?;
             ensure!(missing.to_string().starts_with("unknown service \"ssh\""), "{kind}: {missing}");
+        }
+        Ok(())
+    }
+}
+
+on_each_firewall! {
+    /// It is that of another host on every link, and a held table would let all of them in.
+    fn a_lease_of_a_link_local_address_is_not_copied_to_a_held_table(netns) {
+        for (kind, mut backend) in Backend::all(netns)? {
+            let service = service(true)?;
+            let name = service.name.clone();
+            backend.firewall().init(&service)?;
+            for address in ["fe80::7", "febf::7", "2001:db8::7"] {
+                backend.lease(&name, address, 600)?;
+                ensure!(backend.left(address)?.is_some(), "{kind}: {address} is not listed");
+            }
+            assert_eq!(backend.grants()?, ["2001:db8::7".parse::<IpAddr>()?], "{kind}");
+            // Who makes a grant by hand may want that, and the grant's end is not that of the lease.
+            netns.quietly(&["add fe80::7 --service ssh --timeout 5m", "add fe80::/64 --service ssh"])?;
+            let mut found = backend.grants()?;
+            found.sort_unstable();
+            assert_eq!(found, ["2001:db8::7".parse::<IpAddr>()?, "fe80::".parse()?, "fe80::7".parse()?], "{kind}");
+            backend.firewall().remove(&name)?;
         }
         Ok(())
     }
