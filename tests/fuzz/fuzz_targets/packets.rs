@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU32};
 
 use libfuzzer_sys::fuzz_target;
 use pkd_packet::Datagram;
@@ -17,8 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
             let whole = message(rest);
             messages(&whole);
             let mut found = Vec::new();
-            nflog::packets(&whole, |packet| found.push(packet.to_vec()));
-            assert_eq!(found, [rest], "the payload of a message");
+            nflog::packets(&whole, |logged| found.push((logged.packet.to_vec(), logged.interface.map(NonZeroU32::get))));
+            assert_eq!(found, [(rest.to_vec(), Some(INTERFACE))], "the payload of a message");
         }
         2 => {
             if let Some(packet) = Datagram::from_ethernet(rest).and_then(|datagram| datagram.packet()) {
@@ -31,19 +31,24 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn messages(bytes: &[u8]) {
     let mut packets = 0;
-    nflog::packets(bytes, |packet| {
+    nflog::packets(bytes, |logged| {
         packets += 1;
-        assert!(packet.len() <= bytes.len());
-        ip(packet);
+        assert!(logged.packet.len() <= bytes.len());
+        ip(logged.packet);
     });
     assert!(packets * 4 <= bytes.len(), "{packets} packets in {} bytes", bytes.len());
 }
 
+/// The interface in a message.
+const INTERFACE: u32 = 0x0102_0304;
+
 fn message(payload: &[u8]) -> Vec<u8> {
     let length = 4 + payload.len();
-    let mut bytes = ((16 + 4 + length) as u32).to_ne_bytes().to_vec();
+    let mut bytes = ((16 + 4 + 8 + length) as u32).to_ne_bytes().to_vec();
     bytes.extend((4_u16 << 8).to_ne_bytes());
     bytes.extend([0; 10 + 4]);
+    bytes.extend([8_u16, 4].map(u16::to_ne_bytes).concat());
+    bytes.extend(INTERFACE.to_be_bytes());
     bytes.extend((length as u16).to_ne_bytes());
     bytes.extend(9_u16.to_ne_bytes());
     bytes.extend(payload);

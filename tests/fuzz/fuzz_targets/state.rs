@@ -17,6 +17,7 @@ use pkdd::{
     journal::{Accepted, Entry, CacheId, Journal},
     uptime::Uptime,
 };
+use pktables::Sender;
 
 const NOW: u64 = 1_800_000_000;
 const HEAD: usize = 64;
@@ -119,11 +120,11 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let opened = Journal::open(&path).expect("a journal");
     let mut caches = Caches::open(opened, &[start], UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
-    let source: IpAddr = [192, 0, 2, 7].into();
+    let sender = Sender::from(IpAddr::from([192, 0, 2, 7]));
     let mut accepted = Vec::new();
     for _ in 0..bytes.arbitrary::<u8>()? % 16 {
         let knock = KnockId::kept(UnixSeconds(time(bytes, NOW)?), u64::from(bytes.arbitrary::<u8>()?));
-        if caches.memory(id, source, Uptime(NOW)).record(knock, window) {
+        if caches.memory(id, sender, Uptime(NOW)).record(knock, window) {
             accepted.push(knock);
         }
     }
@@ -153,7 +154,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut caches = Caches::open(opened, &[start], UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
     for knock in accepted {
-        let again = caches.memory(id, source, Uptime(NOW)).record(knock, window);
+        let again = caches.memory(id, sender, Uptime(NOW)).record(knock, window);
         // A knock within the window of now is what could be accepted; where a whole entry vanished, nobody can know.
         let possible = window != Window::Monotonic && window.admits(UnixSeconds(NOW), knock.time());
         assert!(!again || lost || (harm == 2 && !possible), "{knock:?} was accepted again after harm {harm}");
