@@ -155,13 +155,14 @@ impl Program {
             Self::Running { name, child, output } => (name, child, output),
         };
         let read = output.recv_timeout(end.saturating_duration_since(Instant::now()));
-        // It has closed its output; if it has not, it must not go on.
-        if read.is_err() {
-            let _gone = child.kill();
+        // It has closed its output; if it has not, it must not go on. A daemon that has dropped its privileges since can
+        // neither end it nor wait for it.
+        if read.is_err() && child.kill().is_err() {
+            return Err(late(name));
         }
         let status = child.wait().map_err(|error| format!("cannot wait for {name}: {error}"))?;
         match read {
-            Err(_) => Err(format!("{name} did not answer within {} s", LIMIT.as_secs())),
+            Err(_) => Err(late(name)),
             Ok(Err(error)) => Err(format!("cannot read from {name}: {error}")),
             Ok(Ok((text, _))) if status.success() => Ok(text),
             Ok(Ok((_, errors))) => {
@@ -170,6 +171,10 @@ impl Program {
             }
         }
     }
+}
+
+fn late(name: &str) -> String {
+    format!("{name} did not answer within {} s", LIMIT.as_secs())
 }
 
 #[cfg(test)]
