@@ -436,7 +436,7 @@ fn open_caches(gate: &Gate, config: &Config) -> Result<(Caches, Option<Saved>)> 
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", state.display())),
     };
     if opened.damaged {
-        log(&format!("{} is damaged; knocks wait for one window", journal.display()));
+        log(&format!("{} is damaged or of another version; knocks wait for one window", journal.display()));
     }
     let (time, widest) = (now(), config.widest());
     let start = Saved::start(saved.as_ref(), time, widest);
