@@ -32,7 +32,7 @@ const OPENWRT: &str =
     "pkd-core/ packet/ sntp/ host-knock/ openwrt/ linux/ tests/fakes/sdk/ tests/fakes/openwrt/
     .shellcheckrc";
 
-/// `make test`: at most 15 minutes on two cores with a filled cache, 40 with an empty one.
+/// `make test`. The goal is 15 minutes on two cores with a filled cache, 40 with an empty one; `tests/README.md` has what it takes.
 pub(crate) const QUICK: &[Step] = &[
     FORMAT,
     DOCUMENTS,
