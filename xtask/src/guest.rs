@@ -14,9 +14,8 @@ use crate::{
     toolchain::Toolchain,
 };
 
-/// Kernel modules that a guest may want, besides ours; those they depend on come along. What a
-/// kernel has built in is no file and is passed over. `nf_tables` asks the crypto layer for `crc32c` by name, which
-/// modules.dep does not know.
+/// Kernel modules that a guest may want, besides ours; those they depend on come along. Built-in ones are skipped.
+/// `nf_tables` asks the crypto layer for `crc32c` by name, which modules.dep does not know.
 const MODULES: &str = "ip_tables ip6_tables iptable_filter ip6table_filter iptable_mangle ip6table_mangle
     xt_recent xt_tcpudp xt_conntrack ipt_REJECT ip6t_REJECT crc32c_generic nf_tables nft_compat nft_ct nft_limit
     nft_log nfnetlink_log nft_reject_inet xt_mark";
@@ -34,7 +33,7 @@ pub(crate) struct Artefacts {
     pub(crate) old_extension: PathBuf,
 }
 
-/// Builds them: quickly, or as what is measured is built.
+/// Builds them; with `to_measure` as releases are built, otherwise in less time.
 pub(crate) fn artefacts(machine: &Machine, to_measure: bool) -> Result<Artefacts> {
     let include = Tree::of(machine)?.include();
     progress!("building knock, libxt_pkd.so and the tests' program for {}", machine.name);
@@ -192,7 +191,7 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
                      --show-depends --all {names...}"
     )
     .read()?;
-    // What is built in has no file.
+    // Only modules with a file: built-in ones are listed as such.
     let paths = said.lines().filter_map(|line| line.strip_prefix("insmod ")).map(str::trim);
     paths.map(|path| Ok(Path::new(path).strip_prefix(folder)?.to_string_lossy().into_owned())).collect()
 }

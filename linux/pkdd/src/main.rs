@@ -166,13 +166,16 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         }
         Command::Status { json } => {
             let answer = ask(&config, Query::Status)?;
-            let mut status: Status = serde_json::from_str(&answer)
-                .context("cannot read the status: restart pkdd if it was upgraded")?;
+            let unreadable = "cannot read the status: restart pkdd if it was upgraded";
             // Not the daemon: it may see less, and must not wait for other programs.
-            if let Ok((config, _)) = guard::find(&config) {
-                status.conflicts = Look::begin(&config).lines(&config);
+            let found = guard::find(&config).map(|(config, _)| Look::begin(&config).lines(&config));
+            let conflicts = found.unwrap_or_default();
+            if json {
+                let status = pkdd::status::with_conflicts(&answer, conflicts).context(unreadable)?;
+                return print(&(status + "\n"));
             }
-            print(&if json { serde_json::to_string(&status)? + "\n" } else { status.text() })
+            let status: Status = serde_json::from_str(&answer).context(unreadable)?;
+            print(&Status { conflicts, ..status }.text())
         }
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]

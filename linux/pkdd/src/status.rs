@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use pkd_core::{Counters, Reason, UnixSeconds, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     caches::Report,
@@ -261,6 +262,16 @@ impl Status {
     }
 }
 
+/// Adds [`Status::conflicts`] to a daemon's status in JSON. What a newer daemon says besides is passed on.
+///
+/// # Errors
+/// The status is not a JSON object.
+pub fn with_conflicts(status: &str, conflicts: Vec<String>) -> serde_json::Result<String> {
+    let mut status: Map<String, Value> = serde_json::from_str(status)?;
+    status.insert("conflicts".to_owned(), conflicts.into());
+    serde_json::to_string(&status)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{num::NonZeroU32, path::Path, time::Duration};
@@ -401,6 +412,15 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
         );
         for word in ["one", "two", "three"] {
             assert!(!text.contains(&format!("\"{word}\"")), "a key is shown");
+        }
+    }
+
+    #[test]
+    fn conflicts_are_added_and_unknown_fields_passed_on() {
+        let found = with_conflicts("{\"conflicts\":[],\"newer\":[1]}", vec!["a rule".to_owned()]).unwrap();
+        assert_eq!(found, "{\"conflicts\":[\"a rule\"],\"newer\":[1]}");
+        for answer in ["", "[]", "1", "{"] {
+            assert!(with_conflicts(answer, Vec::new()).is_err(), "{answer:?}");
         }
     }
 }

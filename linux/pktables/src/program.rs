@@ -86,7 +86,10 @@ fn run(
             Ok((Pipe::Stdout, bytes)) => stdout = bytes.map_err(failed)?,
             Ok((Pipe::Stderr, bytes)) => stderr = bytes.map_err(failed)?,
             Err(_) => {
-                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                // A process that may not end it cannot wait for it either.
+                if child.kill().is_ok() {
+                    child.wait().map_err(failed)?;
+                }
                 return Err(Error::TimedOut { program, limit });
             }
         }

@@ -49,9 +49,9 @@ pub fn inside_as(user: As, path: &str, body: fn(&Network) -> Result<()>) -> Resu
         shell("mount -t tmpfs tmpfs /run")?;
         return body(&Network::set_up()?);
     };
-    for line in output.lines().filter_map(|line| line.strip_prefix("row: ")) {
-        println!("{line}");
-    }
+    let rows = output.lines().filter_map(|line| line.strip_prefix("row: "));
+    // cargo's own output about tests ends in the middle of a line.
+    rows.for_each(|row| println!("\n{row}"));
     Ok(())
 }
 

@@ -133,9 +133,9 @@ impl PktablesBackend {
         let own = self.rules.kind();
         let mut other: Box<dyn Firewall> = match atomic_file::read_to_string(&kind).as_deref() {
             Ok(written) if written == own => return Ok(()),
-            Ok(Rules::NFT) => Box::new(Nft::open()?),
+            Ok(Rules::NFT) => Box::new(Nft::open()?.with_timeout(TIMEOUT)),
             Ok(Rules::IPTABLES) => {
-                let mut iptables = Iptables::default();
+                let mut iptables = Iptables::default().with_timeout(TIMEOUT);
                 iptables.remove_capture()?;
                 Box::new(iptables)
             }

@@ -81,7 +81,7 @@ fn keeps_strangers_out(gateway: &mut Gateway<'_>) -> Result<()> {
         only_the_client(&stranger, "after a restart")?;
     }
     ensure!(granted(gateway)? == ["fe80::7%gw"], "{:?}", granted(gateway)?);
-    // Whoever may not open it any more loses the grant on every link.
+    // A user who loses a service loses the grants for it on all links.
     gateway.configure(&USERS.replace("services = ['ssh']", "services = ['ssh']\nenabled = false"))?;
     ensure!(gateway.reload()?);
     is_closed(Link::Client)?;

@@ -2,7 +2,7 @@
 //! stops what a grant lets through, or one that takes knocks away.
 //!
 //! The first packet from an arbitrary address is followed through the host's rules, as far as they can be understood. Only
-//! what is certain is reported: a rule that depends on the sender or on an interface may be meant as it is.
+//! what is certain is reported: a rule that depends on the sender or on an interface may be intentional.
 
 mod finding;
 mod iptables;

@@ -82,7 +82,7 @@ fn each_firewall_that_stops_granted_packets_is_named_with_its_rule_and_what_to_d
             )],
         ),
         ("nftables.txt", "port = 443", vec![]),
-        // Some IPv4 addresses are let in, so that it may be meant as it is.
+        // Some IPv4 addresses are let in, so the rule may be intentional.
         (
             "nftables.txt",
             "port = 2222",
