@@ -136,13 +136,20 @@ struct Rules(BTreeMap<(String, String), Vec<String>>);
 impl Rules {
     fn of(saved: &Saved) -> Self {
         let mut rules = BTreeMap::new();
-        for table in ["filter", "nat"] {
+        for table in ["filter", "nat", "mangle"] {
             for (chain, content) in saved.chains(table) {
                 let texts = content.iter().map(|rule| rule.text.clone()).collect();
                 rules.insert((table.to_owned(), chain.to_owned()), texts);
             }
         }
-        for (table, chain) in [("filter", "INPUT"), ("filter", "FORWARD"), ("nat", "PREROUTING")] {
+        let built_in = [
+            ("filter", "INPUT"),
+            ("filter", "FORWARD"),
+            ("nat", "PREROUTING"),
+            ("mangle", "PREROUTING"),
+            ("mangle", "INPUT"),
+        ];
+        for (table, chain) in built_in {
             rules.entry((table.to_owned(), chain.to_owned())).or_default();
         }
         Self(rules)
