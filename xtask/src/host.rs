@@ -110,28 +110,41 @@ fn is_there(sign: &str) -> bool {
     }
 }
 
-/// Installs what a command needs and is missing, before the command starts.
-pub(crate) fn install_for(command: &str) -> Result<()> {
+/// Packages that the user agrees to have installed; root's rights for that are there.
+pub(crate) struct Missing {
+    packages: Vec<&'static str>,
+    is_root: bool,
+}
+
+/// What a command needs and is missing. Asks where there is a terminal.
+pub(crate) fn missing_for(command: &str) -> Result<Missing> {
     let needs = needs(command)?;
-    let mut missing: Vec<&str> = needs
+    let mut packages: Vec<&str> = needs
         .iter()
         .flat_map(|group| group.split_whitespace())
         .filter_map(|need| need.split_once(':'))
         .filter(|(_, sign)| !is_there(sign))
         .map(|(package, _)| package)
         .collect();
-    missing.sort_unstable();
-    missing.dedup();
-    if missing.is_empty() { Ok(()) } else { install(&missing) }
+    packages.sort_unstable();
+    packages.dedup();
+    let is_root = cmd!("id -u").read()?.trim() == "0";
+    if !packages.is_empty() {
+        ask(&packages, is_root)?;
+    }
+    Ok(Missing { packages, is_root })
 }
 
-fn install(missing: &[&str]) -> Result<()> {
+fn by_hand(missing: &[&str]) -> String {
+    format!("sudo apt-get install --no-install-recommends {}", missing.join(" "))
+}
+
+fn ask(missing: &[&str], is_root: bool) -> Result<()> {
     let list = missing.join(" ");
     if run::path_of("apt-get").is_none() {
         bail!("apt-get is missing: install the programs of these Debian 12 packages yourself: {list}");
     }
-    let by_hand = format!("sudo apt-get install --no-install-recommends {list}");
-    let is_root = cmd!("id -u").read()?.trim() == "0";
+    let by_hand = by_hand(missing);
     if !is_root && run::path_of("sudo").is_none() {
         bail!(
             "missing packages, and neither root nor sudo to install them; ask an administrator to run:\n  {by_hand}"
@@ -161,19 +174,31 @@ fn install(missing: &[&str]) -> Result<()> {
         sudo.args(if terminal { &["--validate"][..] } else { &["--non-interactive", "true"] });
         sudo.show().with_context(|| format!("to do it yourself:\n  {by_hand}"))?;
     }
-    let apt_get = |words: &[&str]| {
-        let root = if is_root { "env" } else { "sudo" };
-        cmd!("{root} DEBIAN_FRONTEND=noninteractive apt-get --quiet {words...}").read()
-    };
-    apt_get(&["update"])?;
-    let mut options = Vec::new();
-    if apt_get(&[&["install", "--simulate"], missing].concat()).is_err() {
-        // Where a part of QEMU came from backports, the rest must too.
-        options = backports()?;
-        apt_get(&words(&options, &["update"]))?;
+    Ok(())
+}
+
+impl Missing {
+    pub(crate) fn install(&self) -> Result<()> {
+        let (missing, is_root) = (&self.packages[..], self.is_root);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let apt_get = |words: &[&str]| {
+            let root = if is_root { "env" } else { "sudo" };
+            cmd!("{root} DEBIAN_FRONTEND=noninteractive apt-get --quiet {words...}").read()
+        };
+        apt_get(&["update"])?;
+        let mut options = Vec::new();
+        if apt_get(&[&["install", "--simulate"], missing].concat()).is_err() {
+            // Where a part of QEMU came from backports, the rest must too.
+            options = backports()?;
+            apt_get(&words(&options, &["update"]))?;
+        }
+        let install = [&["install", "--yes", "--no-install-recommends"], missing].concat();
+        apt_get(&words(&options, &install))
+            .map(drop)
+            .with_context(|| format!("to do it yourself: {}", by_hand(missing)))
     }
-    let install = [&["install", "--yes", "--no-install-recommends"], missing].concat();
-    apt_get(&words(&options, &install)).map(drop).with_context(|| format!("to do it yourself: {by_hand}"))
 }
 
 fn words<'a>(options: &'a [String], words: &[&'a str]) -> Vec<&'a str> {

@@ -52,6 +52,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use host::Missing;
 use machine::Machine;
 use openwrt::{Architecture, Zig};
 use run::{CARGO, Run, cmd};
@@ -204,8 +205,8 @@ fn main() -> ExitCode {
     let run = || -> Result<()> {
         // What the user named is absolute by now.
         std::env::set_current_dir(toolchain::root())?;
-        host::install_for(matches.subcommand_name().unwrap_or_default())?;
-        dispatch(Cli::from_arg_matches(&matches)?)
+        let missing = host::missing_for(matches.subcommand_name().unwrap_or_default())?;
+        dispatch(Cli::from_arg_matches(&matches)?, &missing)
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -216,9 +217,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<()> {
+fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
+    // The demo installs while it builds.
+    if !matches!(cli, Cli::Demo) {
+        missing.install()?;
+    }
     match cli {
-        Cli::Demo => demo::run(),
+        Cli::Demo => demo::run(missing),
         Cli::DemoRouter => demo_router::run(),
         #[cfg(feature = "picture")]
         Cli::Picture => picture::draw(),
@@ -269,7 +274,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Cli::Userland { architecture } => {
             userland::build(&Zig::find()?, architecture).map(|path| print(&path))
         }
-        Cli::Setup { command } => host::install_for(&command),
+        Cli::Setup { command } => host::missing_for(&command)?.install(),
     }
 }
 

@@ -6,7 +6,7 @@ pub(crate) use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use anyhow::{Context, Result, bail, ensure};
+pub(crate) use anyhow::{Context, Result, anyhow, bail, ensure};
 
 pub(crate) use crate::{
     cache, files,
