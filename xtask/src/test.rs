@@ -1,5 +1,7 @@
 //! `make test` and `make test-all`: what has to hold before a change lands, and everything there is.
 
+use std::thread;
+
 use crate::{
     bench,
     debian::Tree,
@@ -152,8 +154,12 @@ fn chaos() -> Result<()> {
 
 fn tests_pass(what: &str, arguments: Vec<&str>) -> Result<()> {
     progress!("{what}");
-    let said =
-        cmd!("{CARGO} test --locked {arguments...}").show_and_read().with_context(|| what.to_owned())?;
+    // Those in network namespaces wait more than they compute.
+    let threads = 3 * thread::available_parallelism()?.get();
+    let said = cmd!("{CARGO} test --locked {arguments...}")
+        .env("RUST_TEST_THREADS", threads.to_string())
+        .show_and_read()
+        .with_context(|| what.to_owned())?;
     println!("{what}: {} passed, 0 failed", passed(&said)?);
     Ok(())
 }
