@@ -259,19 +259,23 @@ impl Scenario {
     pub(crate) fn until_handled(&mut self) -> Result<Vec<Vec<u8>>> {
         self.nonce += 1;
         let from_port = 20_000 + u16::try_from(self.nonce % 10_000)?;
-        self.link.send(&frame::udp(Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS }, b"?"))?;
-        let (mut frames, end) = (Vec::new(), Instant::now() + TIMEOUT);
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let frame = self.link.next(left)?.context("no reply from the counters")?;
-            let is_answer = frame::parse(&frame).is_some_and(|seen| {
-                seen.to == (NAS.address, from_port) && seen.from == (GATEWAY.address, COUNTERS)
-            });
-            if is_answer {
-                return Ok(frames);
+        let request = frame::udp(Path { from: NAS, from_port, to: GATEWAY, to_port: COUNTERS }, b"?");
+        let mut frames = Vec::new();
+        // Repeated, because in a flood the Ethernet controller drops it like any other frame.
+        for _ in 0..10 {
+            self.link.send(&request)?;
+            let end = Instant::now() + TIMEOUT / 10;
+            while let Some(frame) = self.link.next(end.saturating_duration_since(Instant::now()))? {
+                let is_answer = frame::parse(&frame).is_some_and(|seen| {
+                    seen.to == (NAS.address, from_port) && seen.from == (GATEWAY.address, COUNTERS)
+                });
+                if is_answer {
+                    return Ok(frames);
+                }
+                frames.push(frame);
             }
-            frames.push(frame);
         }
+        bail!("no reply from the counters; last log line: {:?}", self.machine.log()?.last())
     }
 }
 
