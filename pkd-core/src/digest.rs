@@ -8,7 +8,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::{Key, Port, packet::HEAD_LENGTH};
 
 /// SHA-256's initial hash value (FIPS 180-4, section 5.3.3).
-const INITIAL_HASH: [u32; 8] =
+pub(crate) const INITIAL_HASH: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Length of the message that [`Digest::classic`] hashes, in bits: 68 bytes.
@@ -89,10 +89,21 @@ impl fmt::Debug for Digest {
 }
 
 /// Writes `part` to the start of `bytes` and returns the rest. All parts of a digest fit.
-fn put<'a, const N: usize>(bytes: &'a mut [u8], part: &[u8; N]) -> &'a mut [u8] {
+pub(crate) fn put<'a, const N: usize>(bytes: &'a mut [u8], part: &[u8; N]) -> &'a mut [u8] {
     match bytes.split_first_chunk_mut() {
         Some((start, rest)) => {
             *start = *part;
+            rest
+        }
+        None => &mut [],
+    }
+}
+
+/// The same for a part whose length is not known when this is compiled.
+pub(crate) fn put_slice<'a>(bytes: &'a mut [u8], part: &[u8]) -> &'a mut [u8] {
+    match bytes.split_at_mut_checked(part.len()) {
+        Some((start, rest)) => {
+            start.copy_from_slice(part);
             rest
         }
         None => &mut [],

@@ -34,6 +34,7 @@
 )]
 
 mod digest;
+pub mod format2;
 mod packet;
 mod replay;
 mod rule;
@@ -48,7 +49,7 @@ pub use packet::{LENGTH, Packet, Port, UDP_LENGTH};
 pub use replay::{Baseline, KnockId, ReplayCache, ReplayStore};
 pub use rule::Rule;
 pub use secret::{Key, SecretError, Tag};
-pub use time::{UnixSeconds, Window};
+pub use time::{Timestamp, UnixMillis, UnixSeconds, Window};
 pub use verdict::{Counters, Reason, Verdict};
 pub use verifier::verify_any;
 pub use wire::{Knock, KnockParams, NONCE_LENGTH, WrongLength};

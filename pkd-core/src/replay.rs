@@ -8,38 +8,41 @@ use core::cell::Cell;
 
 use heapless::Vec;
 
-use crate::{Digest, UnixSeconds, Window};
+use crate::{Digest, Timestamp, UnixSeconds, Window};
 
-/// What the cache stores of a knock: its time, and 8 bytes of its digest to distinguish knocks of one second.
+/// What the cache stores of a knock: its time, and 8 bytes that distinguish knocks of that time. Classic: the digest's
+/// first. Format 2: the filter.
 ///
-/// Two knocks of one second share an ID with a probability of 2⁻⁶⁴; the later one is then refused.
+/// Two knocks of one time share an ID with a probability of 2⁻⁶⁴; the later one is then refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KnockId {
-    time: UnixSeconds,
+pub struct KnockId<T = UnixSeconds> {
+    time: T,
     id: u64,
 }
 
 impl KnockId {
-    /// The ID of a knock with this time and digest.
+    /// The ID of a classic knock with this time and digest.
     #[must_use]
     pub fn new(time: UnixSeconds, digest: &Digest) -> Self {
         Self { time, id: digest.id() }
     }
+}
 
+impl<T: Timestamp> KnockId<T> {
     /// An ID whose [`time`](Self::time) and [`id`](Self::id) were stored, for programs that keep a journal of
     /// accepted knocks.
     #[must_use]
-    pub const fn kept(time: UnixSeconds, id: u64) -> Self {
+    pub const fn kept(time: T, id: u64) -> Self {
         Self { time, id }
     }
 
     /// The knock's time.
     #[must_use]
-    pub const fn time(&self) -> UnixSeconds {
+    pub const fn time(&self) -> T {
         self.time
     }
 
-    /// Distinguishes knocks of one second.
+    /// Distinguishes knocks of one time.
     #[must_use]
     pub const fn id(&self) -> u64 {
         self.id
@@ -51,18 +54,18 @@ impl KnockId {
 ///
 /// A false rejection costs the sender one more knock; a replay that is accepted opens the port for an attacker. So
 /// a store that is in doubt refuses.
-pub trait ReplayStore {
+pub trait ReplayStore<T = UnixSeconds> {
     /// First look: whether a knock is a replay. Changes nothing and costs no hash.
     ///
     /// With [`Window::Monotonic`] every time up to the greatest accepted one is a replay. The answer may be outdated
     /// when it is used; [`record`](Self::record) decides.
-    fn refuses(&mut self, id: KnockId, window: Window) -> bool;
+    fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool;
 
     /// Second look, and record. Returns `false` for a replay, and then records nothing.
     ///
     /// Call it only for knocks whose digest is valid; otherwise a stranger could raise the floor.
     #[must_use]
-    fn record(&mut self, id: KnockId, window: Window) -> bool;
+    fn record(&mut self, id: KnockId<T>, window: Window) -> bool;
 }
 
 /// The accepted knocks of one key: the `N` with the greatest times, and the floor. No knock with a time at or below
@@ -88,35 +91,35 @@ pub trait ReplayStore {
 /// An entry takes 16 bytes. A lookup is a binary search; recording moves at most `N` entries. A clone is a separate
 /// cache: it does not learn what the original accepts.
 #[derive(Clone, Debug)]
-pub struct ReplayCache<const N: usize> {
+pub struct ReplayCache<const N: usize, T = UnixSeconds> {
     /// Sorted, smallest time first.
-    set: Vec<KnockId, N>,
+    set: Vec<KnockId<T>, N>,
     /// What an earlier boot may have accepted.
-    baseline: UnixSeconds,
+    baseline: T,
     /// What this boot accepted and no longer holds in the set.
-    evicted: UnixSeconds,
+    evicted: T,
     /// The greatest time accepted since the start.
-    newest: Option<UnixSeconds>,
+    newest: Option<T>,
 }
 
-impl<const N: usize> ReplayCache<N> {
+impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
     /// An empty cache. `baseline` is the floor it starts with, see [`Baseline::floor`].
     #[must_use]
-    pub const fn new(baseline: UnixSeconds) -> Self {
-        Self { set: Vec::new(), baseline, evicted: UnixSeconds(0), newest: None }
+    pub fn new(baseline: T) -> Self {
+        Self { set: Vec::new(), baseline, evicted: T::default(), newest: None }
     }
 
     /// No knock at or before this time is accepted. 0 means that nothing was accepted before; a knock with time 0
     /// is never accepted.
     #[must_use]
-    pub fn floor(&self) -> UnixSeconds {
+    pub fn floor(&self) -> T {
         self.baseline.max(self.evicted)
     }
 
     /// The greatest time that this cache accepted. More than that has to be saved for the next boot, see
     /// [`Baseline::with_memory`].
     #[must_use]
-    pub fn newest(&self) -> Option<UnixSeconds> {
+    pub fn newest(&self) -> Option<T> {
         self.newest
     }
 
@@ -135,56 +138,56 @@ impl<const N: usize> ReplayCache<N> {
     /// The greatest time that may have been accepted, by this cache or before it. A cache may be dropped only if
     /// caches made later refuse every time up to here, see [`Baseline::drop_cache`].
     #[must_use]
-    pub fn high_water_mark(&self) -> UnixSeconds {
+    pub fn high_water_mark(&self) -> T {
         self.floor().max(self.newest.unwrap_or_default())
     }
 
     /// Raises the floor to what caches that were dropped since the start had accepted, see [`Baseline::dropped`];
     /// for a new cache.
-    pub fn raise_evicted(&mut self, dropped: UnixSeconds) {
+    pub fn raise_evicted(&mut self, dropped: T) {
         self.evicted = self.evicted.max(dropped);
     }
 
     /// Raises the floor that the cache started with; for a rule that joins with a wider window than those before
     /// it, see [`Baseline::earlier`].
-    pub fn raise_baseline(&mut self, floor: UnixSeconds) {
+    pub fn raise_baseline(&mut self, floor: T) {
         self.baseline = self.baseline.max(floor);
     }
 
     /// Replaces the floor that the cache started with, which may lower it. Knocks accepted since the start stay
     /// refused.
-    pub fn set_baseline(&mut self, floor: UnixSeconds) {
+    pub fn set_baseline(&mut self, floor: T) {
         self.baseline = floor;
     }
 
-    /// Seconds until a knock from a sender with the same clock is later than the floor; 0 if it is already.
+    /// Units of `T` until a knock from a sender with the same clock is later than the floor; 0 if it is already.
     ///
     /// For people to read. It is meaningless without a real clock ([`Window::Monotonic`]), where only the senders'
     /// times count.
     #[must_use]
-    pub fn wait(&self, now: UnixSeconds) -> u64 {
+    pub fn wait(&self, now: T) -> u64 {
         let floor = self.floor();
-        if now > floor || floor == UnixSeconds(0) { 0 } else { floor.since(now).saturating_add(1) }
+        if now > floor || floor == T::default() { 0 } else { floor.since(now).saturating_add(1) }
     }
 
     /// Whether every time up to the [`high_water_mark`](Self::high_water_mark) has left `window`, the widest of all
     /// rules that ever used this cache. A cache without rules may then be dropped, and the floor that it leaves
     /// behind refuses only what the window refuses anyway.
     #[must_use]
-    pub fn is_past(&self, now: UnixSeconds, window: Window) -> bool {
+    pub fn is_past(&self, now: T, window: Window) -> bool {
         self.high_water_mark().plus(window) < now
     }
 }
 
-impl<const N: usize> ReplayStore for ReplayCache<N> {
-    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
+    fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool {
         let accepted_later = || self.newest.is_some_and(|newest| id.time <= newest);
         id.time <= self.floor()
             || (window == Window::Monotonic && accepted_later())
             || self.set.binary_search(&id).is_ok()
     }
 
-    fn record(&mut self, id: KnockId, window: Window) -> bool {
+    fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
         if self.refuses(id, window) {
             return false;
         }
@@ -224,7 +227,7 @@ impl<const N: usize> ReplayStore for ReplayCache<N> {
 
 /// Entries as cells, so that one can be copied over its neighbour. The slice methods that do it can panic, which
 /// is fatal in a kernel.
-fn cells(entries: Option<&mut [KnockId]>) -> &[Cell<KnockId>] {
+fn cells<T>(entries: Option<&mut [KnockId<T>]>) -> &[Cell<KnockId<T>>] {
     Cell::from_mut(entries.unwrap_or_default()).as_slice_of_cells()
 }
 
@@ -240,19 +243,19 @@ fn cells(entries: Option<&mut [KnockId]>) -> &[Cell<KnockId>] {
 /// assert_eq!(remembers.floor(window), UnixSeconds(1_799_999_000));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Baseline {
-    earlier: Earlier,
+pub struct Baseline<T = UnixSeconds> {
+    earlier: Earlier<T>,
     /// The greatest high-water mark of the caches dropped since the start.
-    dropped: UnixSeconds,
+    dropped: T,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Earlier {
-    Unknown { start: UnixSeconds },
-    Remembered { floor: UnixSeconds },
+enum Earlier<T> {
+    Unknown { start: T },
+    Remembered { floor: T },
 }
 
-impl Baseline {
+impl<T: Timestamp> Baseline<T> {
     /// For a module load or a boot without a saved floor: anything that `now` and the window allow may have been
     /// accepted before. So the floor is `now` plus the window, and caches wait that long before they accept
     /// anything; honest knocks until then are refused.
@@ -265,8 +268,8 @@ impl Baseline {
     ///
     /// Otherwise only a saved floor helps.
     #[must_use]
-    pub const fn without_memory(now: UnixSeconds) -> Self {
-        Self { earlier: Earlier::Unknown { start: now }, dropped: UnixSeconds(0) }
+    pub fn without_memory(now: T) -> Self {
+        Self { earlier: Earlier::Unknown { start: now }, dropped: T::default() }
     }
 
     /// For a start with a saved floor: earlier boots accepted nothing later than `floor`; 0 for a first installation.
@@ -276,19 +279,19 @@ impl Baseline {
     /// of [`Baseline::floor`] for the widest window that any rule had. A `floor` that is too small lets replays in;
     /// one that is too great makes senders wait.
     #[must_use]
-    pub const fn with_memory(floor: UnixSeconds) -> Self {
-        Self { earlier: Earlier::Remembered { floor }, dropped: UnixSeconds(0) }
+    pub fn with_memory(floor: T) -> Self {
+        Self { earlier: Earlier::Remembered { floor }, dropped: T::default() }
     }
 
     /// The floor of a cache that is made now, for a rule of this window.
     #[must_use]
-    pub fn floor(&self, window: Window) -> UnixSeconds {
+    pub fn floor(&self, window: Window) -> T {
         self.earlier(window).max(self.dropped)
     }
 
     /// The latest time that earlier boots may have accepted with this window.
     #[must_use]
-    pub fn earlier(&self, window: Window) -> UnixSeconds {
+    pub fn earlier(&self, window: Window) -> T {
         match self.earlier {
             Earlier::Unknown { start } => start.plus(window),
             Earlier::Remembered { floor } => floor,
@@ -297,17 +300,17 @@ impl Baseline {
 
     /// The latest time that caches dropped since the start may have accepted.
     #[must_use]
-    pub fn dropped(&self) -> UnixSeconds {
+    pub fn dropped(&self) -> T {
         self.dropped
     }
 
     /// Sets the latest time that earlier boots accepted.
-    pub fn set_baseline(&mut self, floor: UnixSeconds) {
+    pub fn set_baseline(&mut self, floor: T) {
         self.earlier = Earlier::Remembered { floor };
     }
 
     /// Records that a cache with this [`high_water_mark`](ReplayCache::high_water_mark) was dropped.
-    pub fn drop_cache(&mut self, high_water_mark: UnixSeconds) {
+    pub fn drop_cache(&mut self, high_water_mark: T) {
         self.dropped = self.dropped.max(high_water_mark);
     }
 }

@@ -1,23 +1,66 @@
 //! The time in a knock, and the window that it must fall into.
 
-use core::num::NonZeroU32;
+use core::{fmt, num::NonZeroU32};
+
+/// A time since 1970-01-01T00:00:00Z, in the unit of a knock's format.
+///
+/// A replay cache holds times of one unit, so the caches and floors of the two formats cannot be mixed up.
+pub trait Timestamp: Copy + Ord + Default + fmt::Debug {
+    /// Units in a second.
+    const PER_SECOND: u32;
+
+    /// The time in its unit.
+    #[must_use]
+    fn units(self) -> u64;
+
+    /// The time that is so many units after 1970.
+    #[must_use]
+    fn from_units(units: u64) -> Self;
+
+    /// This time plus `window`; saturates at `u64::MAX` units.
+    #[must_use]
+    fn plus(self, window: Window) -> Self {
+        Self::from_units(self.units().saturating_add(window.units::<Self>()))
+    }
+
+    /// Units since `earlier`; 0 if `earlier` is later than this time.
+    #[must_use]
+    fn since(self, earlier: Self) -> u64 {
+        self.units().saturating_sub(earlier.units())
+    }
+}
 
 /// Seconds since 1970-01-01T00:00:00Z. Every 64-bit value is valid: senders choose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct UnixSeconds(pub u64);
 
-impl UnixSeconds {
-    /// This time plus the seconds of `window`; saturates at `u64::MAX`.
-    #[must_use]
-    pub fn plus(self, window: Window) -> Self {
-        Self(self.0.saturating_add(window.as_secs().into()))
+impl Timestamp for UnixSeconds {
+    const PER_SECOND: u32 = 1;
+
+    fn units(self) -> u64 {
+        self.0
     }
 
-    /// Seconds since `earlier`; 0 if `earlier` is later than this time.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+    fn from_units(units: u64) -> Self {
+        Self(units)
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z, the time of format 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl Timestamp for UnixMillis {
+    const PER_SECOND: u32 = 1_000;
+
+    fn units(self) -> u64 {
+        self.0
+    }
+
+    fn from_units(units: u64) -> Self {
+        Self(units)
     }
 }
 
@@ -58,11 +101,17 @@ impl Window {
 
     /// Whether `time` passes at the time `now`. Correct for every pair of 64-bit times.
     #[must_use]
-    pub fn admits(self, now: UnixSeconds, time: UnixSeconds) -> bool {
+    pub fn admits<T: Timestamp>(self, now: T, time: T) -> bool {
         match self {
             Self::Monotonic => true,
-            Self::Skew(seconds) => now.0.abs_diff(time.0) <= u64::from(seconds.get()),
+            Self::Skew(_) => now.units().abs_diff(time.units()) <= self.units::<T>(),
         }
+    }
+
+    /// The window in a format's unit; 0 for [`Monotonic`](Self::Monotonic).
+    pub(crate) fn units<T: Timestamp>(self) -> u64 {
+        // Both factors have 32 bits.
+        u64::from(self.as_secs()).saturating_mul(T::PER_SECOND.into())
     }
 }
 

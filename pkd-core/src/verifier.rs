@@ -101,7 +101,7 @@ pub fn verify_any<R>(
     let mut furthest = Reason::Tag;
     for mut rule in rules {
         match verify(&mut rule) {
-            Verdict::Accept => return Ok(rule),
+            Verdict::Accept | Verdict::Close => return Ok(rule),
             Verdict::Ignore(reason) => furthest = furthest.max(reason),
         }
     }

@@ -1,6 +1,7 @@
 //! What tests share: the known answers in `tests/vectors/`, for the tests of every verifier, and the report of programs that
 //! check something in guests and on boards.
 
+pub mod format2;
 mod report;
 
 use anyhow::{Context, Result};
@@ -145,6 +146,7 @@ pub fn bytes<const N: usize>(digits: &str) -> Result<[u8; N]> {
 pub fn word(verdict: Verdict) -> String {
     match verdict {
         Verdict::Accept => "Accept".to_owned(),
+        Verdict::Close => "Close".to_owned(),
         Verdict::Ignore(reason) => format!("{reason:?}"),
     }
 }

@@ -1,0 +1,83 @@
+//! The first bytes that knocks may begin with now.
+
+use heapless::Vec;
+use zeroize::Zeroize;
+
+use super::Keys;
+use crate::{Timestamp, UnixMillis, Window};
+
+/// The widest window, in seconds, whose hints are kept. With a wider one every knock is looked at further.
+const WIDEST: u32 = 300;
+
+/// Slots that [`WIDEST`] to either side can touch, and the one after them.
+const CAPACITY: usize = 12;
+
+/// The hints of one rule for a while: those of all slots that the window admits, and of the next slot.
+///
+/// They are made in advance, never for a packet. [`refresh`](Self::refresh) them once in each slot (65.536 s) and when
+/// the clock was set; a clock that leaves the slots they are for is refused until then.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// The slot of the first hint.
+    first: u64,
+    hints: Vec<[u8; 4], CAPACITY>,
+}
+
+impl Hints {
+    pub(crate) fn new(keys: &Keys, window: Window, now: UnixMillis) -> Self {
+        let mut hints = Self::default();
+        hints.refresh(keys, window, now);
+        hints
+    }
+
+    /// Makes them anew if `now` needs others than when they were made; whether it did.
+    pub fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
+        let (first, last) = slots(window, now);
+        if !is_checked(window) || !self.hints.is_empty() && first == self.first {
+            return false;
+        }
+        // What comes is a secret until it is sent.
+        self.hints.iter_mut().for_each(|hint| hint.zeroize());
+        self.hints.clear();
+        self.first = first;
+        for slot in first..=last.saturating_add(1) {
+            // There is room for those of the widest window.
+            let _ = self.hints.push(keys.hint(slot));
+        }
+        true
+    }
+
+    /// The hints, the earliest slot's first; the last is that of a slot that has not begun to count.
+    pub fn iter(&self) -> impl Iterator<Item = [u8; 4]> {
+        self.hints.iter().copied()
+    }
+
+    /// Whether a knock may begin with `hint` at the time `now`.
+    pub(crate) fn admit(&self, hint: [u8; 4], window: Window, now: UnixMillis) -> bool {
+        if !is_checked(window) {
+            return true;
+        }
+        let (first, last) = slots(window, now);
+        let place = |slot: u64| slot.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let (Some(first), Some(last)) = (place(first), place(last)) else {
+            return false;
+        };
+        self.hints.get(first..=last).is_some_and(|hints| hints.contains(&hint))
+    }
+}
+
+/// A slot is 65.536 s long.
+pub(crate) fn slot(time: UnixMillis) -> u64 {
+    time.0 >> 16
+}
+
+/// The first and the last slot that the window admits.
+fn slots(window: Window, now: UnixMillis) -> (u64, u64) {
+    let earliest = UnixMillis(now.0.saturating_sub(window.units::<UnixMillis>()));
+    (slot(earliest), slot(now.plus(window)))
+}
+
+/// Without a clock nobody knows the slot.
+fn is_checked(window: Window) -> bool {
+    matches!(window, Window::Skew(seconds) if seconds.get() <= WIDEST)
+}

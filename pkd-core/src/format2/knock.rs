@@ -1,0 +1,188 @@
+//! The wire format: [`Knock`] is a view of the 56 bytes, [`Knock::seal`] writes them.
+
+use subtle::ConstantTimeEq;
+
+use super::{Addresses, Bindings, Keys, hints::slot};
+use crate::{
+    LENGTH, NONCE_LENGTH, Port, UnixMillis, WrongLength,
+    digest::{put, put_slice},
+    packet::HEAD_LENGTH,
+};
+
+const HINT_LENGTH: usize = 4;
+const SIP_LENGTH: usize = 8;
+const AUTH_LENGTH: usize = 24;
+
+/// The bits of the time; flags and request are above them.
+const TIME: u64 = (1 << 48) - 1;
+
+/// What comes before the bytes that authenticate it: head and filter.
+const COVERED: usize = HEAD_LENGTH + SIP_LENGTH;
+
+/// A payload with the length of a knock. Nothing else has been checked.
+///
+/// ```text
+/// offset  bytes  field
+///      0      4  hint
+///      4     12  nonce
+///     16      8  time in milliseconds (6 bytes), flags, request; masked
+///     24      8  filter
+///     32     24  auth
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Knock<'a> {
+    covered: &'a [u8; COVERED],
+    head: &'a [u8; HEAD_LENGTH],
+    hint: [u8; HINT_LENGTH],
+    nonce: &'a [u8; NONCE_LENGTH],
+    sealed: u64,
+    filter: u64,
+    auth: &'a [u8; AUTH_LENGTH],
+}
+
+impl<'a> Knock<'a> {
+    /// Returns `None` unless `payload` has exactly [`LENGTH`] bytes.
+    #[must_use]
+    pub fn parse(payload: &'a [u8]) -> Option<Self> {
+        let (covered, auth) = payload.split_first_chunk::<COVERED>()?;
+        let auth = auth.try_into().ok()?;
+        let (head, filter) = covered.split_first_chunk::<HEAD_LENGTH>()?;
+        let (hint, rest) = head.split_first_chunk()?;
+        let (nonce, sealed) = rest.split_first_chunk()?;
+        let (sealed, filter) = (sealed.try_into().ok()?, filter.try_into().ok()?);
+        let (sealed, filter) = (u64::from_le_bytes(sealed), u64::from_le_bytes(filter));
+        Some(Self { covered, head, hint: *hint, nonce, sealed, filter, auth })
+    }
+
+    /// The bytes that name key and slot.
+    #[must_use]
+    pub fn hint(&self) -> [u8; 4] {
+        self.hint
+    }
+
+    /// The time, the flags and the request, if the knock was made with these keys; otherwise noise.
+    #[must_use]
+    pub fn open(&self, keys: &Keys) -> Contents {
+        let plain = self.sealed ^ keys.mask(self.nonce);
+        let [.., flags, request] = plain.to_le_bytes();
+        Contents { time: UnixMillis(plain & TIME), flags, request }
+    }
+
+    /// Distinguishes knocks of one time.
+    pub(crate) fn id(&self) -> u64 {
+        self.filter
+    }
+
+    /// Whether the filter is what a holder of the key would have sent to `port`. Takes the same time wherever the
+    /// bytes differ.
+    #[must_use]
+    pub fn filter_matches(&self, keys: &Keys, port: Port) -> bool {
+        keys.filter(self.head, port).ct_eq(&self.filter).into()
+    }
+
+    /// Whether a holder of the key made this knock for `port`, and for the addresses that it is bound to. Takes the
+    /// same time wherever the bytes differ.
+    #[must_use]
+    pub fn auth_matches(&self, keys: &Keys, port: Port, bound: [&[u8]; 2]) -> bool {
+        let [destination, source] = bound;
+        let mac = keys.auth([&self.covered[..], &port.0.to_be_bytes(), destination, source]);
+        mac.first_chunk::<AUTH_LENGTH>().is_some_and(|mac| mac.ct_eq(self.auth).into())
+    }
+
+    /// Whether the hint is that of the slot of `time`.
+    pub(crate) fn hint_matches(&self, keys: &Keys, time: UnixMillis) -> bool {
+        keys.hint(slot(time)) == self.hint
+    }
+
+    /// The payload of a knock that is sent between these addresses, of which those in
+    /// [`bindings`](KnockParams::bindings) count.
+    #[must_use]
+    pub fn seal(keys: &Keys, params: &KnockParams, port: Port, addresses: &Addresses<'_>) -> [u8; LENGTH] {
+        let (flags, request) = (params.bindings.bits(), params.request.byte());
+        let plain = params.time.0 & TIME | u64::from(flags) << 48 | u64::from(request) << 56;
+        let sealed = plain ^ keys.mask(&params.nonce);
+        let mut head = [0; HEAD_LENGTH];
+        let rest = put(&mut head, &keys.hint(slot(params.time)));
+        put(put(rest, &params.nonce), &sealed.to_le_bytes());
+        let mut covered = [0; COVERED];
+        put(put(&mut covered, &head), &keys.filter(&head, port).to_le_bytes());
+        let [destination, source] = bound(params.bindings, addresses, addresses.destination());
+        let mac = keys.auth([&covered[..], &port.0.to_be_bytes(), destination, source]);
+        let mut payload = [0; LENGTH];
+        let rest = put(&mut payload, &covered);
+        put_slice(rest, mac.get(..AUTH_LENGTH).unwrap_or_default());
+        payload
+    }
+}
+
+/// The bound ones of the addresses, with `destination` in place of theirs; the others are empty.
+pub(crate) fn bound<'a>(
+    bindings: Bindings,
+    addresses: &Addresses<'a>,
+    destination: &'a [u8],
+) -> [&'a [u8]; 2] {
+    let only = |binding, address| if bindings.contains(binding) { address } else { &[][..] };
+    [only(Bindings::DESTINATION, destination), only(Bindings::SOURCE, addresses.source())]
+}
+
+impl<'a> TryFrom<&'a [u8]> for Knock<'a> {
+    type Error = WrongLength;
+
+    /// Like [`Knock::parse`].
+    fn try_from(payload: &'a [u8]) -> Result<Self, WrongLength> {
+        Self::parse(payload).ok_or(WrongLength)
+    }
+}
+
+/// What a knock says under its mask. It proves nothing before filter and auth were checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The sender's clock.
+    pub time: UnixMillis,
+    /// Which addresses are bound, see [`Bindings::from_bits`].
+    pub flags: u8,
+    /// What is asked for, see [`Request::from_byte`].
+    pub request: u8,
+}
+
+/// What a knock asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Request {
+    /// To open.
+    #[default]
+    Open,
+    /// To end the grants that this key opened for this address.
+    Close,
+}
+
+impl Request {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Open => 0,
+            Self::Close => 1,
+        }
+    }
+
+    /// Returns `None` for a request of the future.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Open),
+            1 => Some(Self::Close),
+            _ => None,
+        }
+    }
+}
+
+/// What a sender puts into a knock.
+#[derive(Clone, Copy, Debug)]
+pub struct KnockParams {
+    /// The sender's clock; its lower 48 bits are sent, which last until the year 10889.
+    pub time: UnixMillis,
+    /// Must be random. It also hides the time, so two knocks of one key with one nonce show how their times differ.
+    pub nonce: [u8; NONCE_LENGTH],
+    /// The addresses that the knock is good for only.
+    pub bindings: Bindings,
+    /// What it asks for.
+    pub request: Request,
+}

@@ -1,0 +1,104 @@
+//! The rule that a knock is checked against, and the order of the checks.
+
+use super::{Addresses, Bindings, Hints, Keys, Knock, Request, knock::bound};
+use crate::{Key, KnockId, Packet, Reason, ReplayStore, Tag, UnixMillis, Verdict, Window};
+
+/// The derived keys, how far clocks may differ, and what knocks have to be bound to.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    keys: Keys,
+    window: Window,
+    require: Bindings,
+}
+
+impl Rule {
+    /// A rule for knocks that are made with this key and tag, and bound at least to what `require` says.
+    #[must_use]
+    pub fn new(key: &Key, tag: Tag, window: Window, require: Bindings) -> Self {
+        Self { keys: Keys::new(key, tag), window, require }
+    }
+
+    /// What knocks are made with.
+    #[must_use]
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// How far the sender's clock may differ.
+    #[must_use]
+    pub const fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The hints for [`verify`](Self::verify) from now on.
+    #[must_use]
+    pub fn hints(&self, now: UnixMillis) -> Hints {
+        Hints::new(&self.keys, self.window, now)
+    }
+
+    /// Makes the hints anew if `now` needs others; whether it did.
+    pub fn refresh(&self, hints: &mut Hints, now: UnixMillis) -> bool {
+        hints.refresh(&self.keys, self.window, now)
+    }
+
+    /// Decides about a datagram at the time `now`; the first check that fails gives the reason.
+    ///
+    /// `hints` are this rule's. `store` must be the one that all rules with this tag and key share; a second one would
+    /// accept the same knock again. `own` are addresses that the gateway is reached at from outside, for knocks that
+    /// are bound to their destination and come through NAT; 4 or 16 bytes each. The caller must have filtered out
+    /// fragments and datagrams with a wrong checksum.
+    pub fn verify<S: ReplayStore<UnixMillis>>(
+        &self,
+        hints: &Hints,
+        store: &mut S,
+        now: UnixMillis,
+        packet: &Packet<'_>,
+        addresses: &Addresses<'_>,
+        own: &[&[u8]],
+    ) -> Verdict {
+        match self.request(hints, store, now, packet, addresses, own) {
+            Ok(Request::Open) => Verdict::Accept,
+            Ok(Request::Close) => Verdict::Close,
+            Err(reason) => Verdict::Ignore(reason),
+        }
+    }
+
+    /// Cheapest first. There is a second look at the store because another CPU may have accepted the same bytes
+    /// meanwhile.
+    fn request<S: ReplayStore<UnixMillis>>(
+        &self,
+        hints: &Hints,
+        store: &mut S,
+        now: UnixMillis,
+        packet: &Packet<'_>,
+        addresses: &Addresses<'_>,
+        own: &[&[u8]],
+    ) -> Result<Request, Reason> {
+        let (keys, window, port) = (&self.keys, self.window, packet.destination_port);
+        let knock = Knock::parse(packet.payload).ok_or(Reason::Length)?;
+        ensure(hints.admit(knock.hint(), window, now), Reason::Tag)?;
+        let contents = knock.open(keys);
+        ensure(window.admits(now, contents.time), Reason::Window)?;
+        let id = KnockId::kept(contents.time, knock.id());
+        ensure(!store.refuses(id, window), Reason::Replay)?;
+        ensure(knock.filter_matches(keys, port), Reason::Filter)?;
+
+        let bindings = Bindings::known(contents.flags);
+        let is_for = |destination| knock.auth_matches(keys, port, bound(bindings, addresses, destination));
+        let length = addresses.destination().len();
+        let mut outside = own.iter().copied().filter(|address| address.len() == length);
+        let is_for_us = is_for(addresses.destination())
+            || bindings.contains(Bindings::DESTINATION) && outside.any(is_for);
+        ensure(is_for_us && knock.hint_matches(keys, contents.time), Reason::Digest)?;
+
+        let request = Request::from_byte(contents.request).ok_or(Reason::Request)?;
+        let known = Bindings::from_bits(contents.flags).ok_or(Reason::Request)?;
+        ensure(known.contains(self.require), Reason::Request)?;
+        ensure(store.record(id, window), Reason::Replay)?;
+        Ok(request)
+    }
+}
+
+fn ensure(holds: bool, otherwise: Reason) -> Result<(), Reason> {
+    if holds { Ok(()) } else { Err(otherwise) }
+}
