@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::{
-    Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, UnixSeconds, Verdict,
-    Window,
+    Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Timestamp,
+    UnixSeconds, Verdict, Window,
 };
 
 use crate::{cli, datagram, hex, key, parse, stderr::Stderr};
@@ -159,13 +159,15 @@ impl Gateway {
 }
 
 fn describe(verdict: Verdict) -> String {
-    let Verdict::Ignore(reason) = verdict else { return "accept".to_owned() };
+    let Verdict::Ignore(reason) = verdict else { return verdict.to_string() };
     let why = match reason {
         Reason::Length => "wrong length",
         Reason::Tag => "wrong tag",
         Reason::Window => "time outside the window",
         Reason::Replay => "seen before; or, without a clock, older than the last",
-        Reason::Digest => "wrong key, wrong port, or altered",
+        Reason::Filter => "wrong key, wrong port, or altered",
+        Reason::Digest => "wrong key, wrong port, wrong address, or altered",
+        Reason::Request => "an unknown request, or not bound to what the gateway requires",
     };
     format!("ignore: {reason}: {why}")
 }

@@ -105,8 +105,8 @@ pub struct ReplayCache<const N: usize, T = UnixSeconds> {
 impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
     /// An empty cache. `baseline` is the floor it starts with, see [`Baseline::floor`].
     #[must_use]
-    pub fn new(baseline: T) -> Self {
-        Self { set: Vec::new(), baseline, evicted: T::default(), newest: None }
+    pub const fn new(baseline: T) -> Self {
+        Self { set: Vec::new(), baseline, evicted: T::ZERO, newest: None }
     }
 
     /// No knock at or before this time is accepted. 0 means that nothing was accepted before; a knock with time 0
@@ -139,7 +139,7 @@ impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
     /// caches made later refuse every time up to here, see [`Baseline::drop_cache`].
     #[must_use]
     pub fn high_water_mark(&self) -> T {
-        self.floor().max(self.newest.unwrap_or_default())
+        self.floor().max(self.newest.unwrap_or(T::ZERO))
     }
 
     /// Raises the floor to what caches that were dropped since the start had accepted, see [`Baseline::dropped`];
@@ -167,7 +167,7 @@ impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
     #[must_use]
     pub fn wait(&self, now: T) -> u64 {
         let floor = self.floor();
-        if now > floor || floor == T::default() { 0 } else { floor.since(now).saturating_add(1) }
+        if now > floor || floor == T::ZERO { 0 } else { floor.since(now).saturating_add(1) }
     }
 
     /// Whether every time up to the [`high_water_mark`](Self::high_water_mark) has left `window`, the widest of all
@@ -268,8 +268,8 @@ impl<T: Timestamp> Baseline<T> {
     ///
     /// Otherwise only a saved floor helps.
     #[must_use]
-    pub fn without_memory(now: T) -> Self {
-        Self { earlier: Earlier::Unknown { start: now }, dropped: T::default() }
+    pub const fn without_memory(now: T) -> Self {
+        Self { earlier: Earlier::Unknown { start: now }, dropped: T::ZERO }
     }
 
     /// For a start with a saved floor: earlier boots accepted nothing later than `floor`; 0 for a first installation.
@@ -279,8 +279,8 @@ impl<T: Timestamp> Baseline<T> {
     /// of [`Baseline::floor`] for the widest window that any rule had. A `floor` that is too small lets replays in;
     /// one that is too great makes senders wait.
     #[must_use]
-    pub fn with_memory(floor: T) -> Self {
-        Self { earlier: Earlier::Remembered { floor }, dropped: T::default() }
+    pub const fn with_memory(floor: T) -> Self {
+        Self { earlier: Earlier::Remembered { floor }, dropped: T::ZERO }
     }
 
     /// The floor of a cache that is made now, for a rule of this window.

@@ -5,9 +5,11 @@ use core::{fmt, num::NonZeroU32};
 /// A time since 1970-01-01T00:00:00Z, in the unit of a knock's format.
 ///
 /// A replay cache holds times of one unit, so the caches and floors of the two formats cannot be mixed up.
-pub trait Timestamp: Copy + Ord + Default + fmt::Debug {
+pub trait Timestamp: Copy + Ord + fmt::Debug {
     /// Units in a second.
     const PER_SECOND: u32;
+    /// 1970-01-01T00:00:00Z: no time at all. No knock of this time is accepted.
+    const ZERO: Self;
 
     /// The time in its unit.
     #[must_use]
@@ -37,6 +39,7 @@ pub struct UnixSeconds(pub u64);
 
 impl Timestamp for UnixSeconds {
     const PER_SECOND: u32 = 1;
+    const ZERO: Self = Self(0);
 
     fn units(self) -> u64 {
         self.0
@@ -54,6 +57,7 @@ pub struct UnixMillis(pub u64);
 
 impl Timestamp for UnixMillis {
     const PER_SECOND: u32 = 1_000;
+    const ZERO: Self = Self(0);
 
     fn units(self) -> u64 {
         self.0

@@ -1,6 +1,6 @@
 //! Times and windows at their limits.
 
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{Timestamp, UnixSeconds, Window};
 
 const MAX: u64 = u64::MAX;
 

@@ -165,7 +165,11 @@ pub fn known_answers() -> Result<KnownAnswers> {
 ///
 /// # Errors
 /// They are not two addresses of one family.
-pub fn with_addresses<R>(source: &str, destination: &str, with: impl FnOnce(&Addresses<'_>) -> R) -> Result<R> {
+pub fn with_addresses<R>(
+    source: &str,
+    destination: &str,
+    with: impl FnOnce(&Addresses<'_>) -> R,
+) -> Result<R> {
     Ok(if source.len() == 8 {
         with(&Addresses::V4 { source: &bytes(source)?, destination: &bytes(destination)? })
     } else {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
+use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, Timestamp, UnixSeconds, Window};
 use pktables::Sender;
 
 use crate::{

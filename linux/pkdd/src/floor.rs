@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{Timestamp, UnixSeconds, Window};
 
 pub use saved::{Floor, Saved};
 

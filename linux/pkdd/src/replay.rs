@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{Knock, Reason, UnixSeconds, Verdict};
+use pkd_core::{Knock, Reason, Timestamp, UnixSeconds, Verdict};
 use pkd_packet::Datagram;
 
 use crate::{
@@ -92,6 +92,11 @@ fn explain(
         Decision::Ignore(Reason::Window) => format!("window; its time is {offset} the capture's"),
         Decision::Ignore(Reason::Replay) => {
             "replay; the capture contains it twice, or a later knock before it".to_owned()
+        }
+        Decision::Ignore(Reason::Filter) => "filter; forged, or made for another port".to_owned(),
+        Decision::Ignore(Reason::Request) => {
+            "request; asks for what this version does not know, or is not bound to what the user requires"
+                .to_owned()
         }
         Decision::Ignore(Reason::Digest) => {
             "digest; made with another key or for another port, or altered".to_owned()

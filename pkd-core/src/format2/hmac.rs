@@ -7,7 +7,6 @@ use crate::digest::{INITIAL_HASH, put_slice};
 
 const BLOCK: usize = 64;
 
-
 /// A key, as the states of SHA-256 after its two pads.
 #[derive(Clone)]
 pub(crate) struct Hmac {

@@ -108,7 +108,8 @@ unsafe extern "C" fn pkd_verify(
         Verdict::Ignore(Reason::Tag) => 2,
         Verdict::Ignore(Reason::Window) => 3,
         Verdict::Ignore(Reason::Replay) => 4,
-        Verdict::Ignore(Reason::Digest) => 5,
+        // A classic rule has none of the others; nothing is opened for them.
+        Verdict::Ignore(Reason::Digest | Reason::Filter | Reason::Request) | Verdict::Close => 5,
     }
 }
 

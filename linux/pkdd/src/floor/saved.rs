@@ -12,7 +12,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, io, path::Path};
 
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{Timestamp, UnixSeconds, Window};
 
 use crate::{
     atomic_file::{self, PRIVATE},

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
-use pkd_core::UnixSeconds;
+use pkd_core::{Timestamp, UnixSeconds};
 
 use super::{
     files::write,

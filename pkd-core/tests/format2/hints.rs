@@ -1,0 +1,71 @@
+//! Hints are made before their slot begins, and without them nothing is accepted.
+
+use pkd_core::{
+    Packet, Reason, ReplayCache, UnixMillis, Verdict,
+    format2::{Hints, KnockParams},
+};
+
+use crate::{HERE, KNOCK, NOW, PORT, rule, seal};
+
+const SLOT: u64 = 65_536;
+
+/// The verdict about a knock made now, with these hints.
+fn verdict(hints: &Hints, window: u32, now: u64) -> Verdict {
+    let payload = seal(&KnockParams { time: UnixMillis(now), ..KNOCK });
+    let packet = Packet { destination_port: PORT, payload: &payload };
+    let mut cache = ReplayCache::<4, _>::new(UnixMillis(0));
+    rule(window).verify(hints, &mut cache, UnixMillis(now), &packet, &HERE, &[])
+}
+
+#[test]
+fn hints_last_for_a_slot_and_a_clock_that_left_them_is_refused() {
+    for window in [1, 10, 60, 299, 300] {
+        let rule = rule(window);
+        let mut hints = rule.hints(NOW);
+        let made = hints.iter().count();
+        assert!(made <= 12, "{made} hints");
+        // They are for the next slot, too.
+        for later in [0, 1, SLOT / 2, SLOT] {
+            assert_eq!(verdict(&hints, window, NOW.0 + later), Verdict::Accept, "{window}: {later} ms later");
+        }
+        let tag = Verdict::Ignore(Reason::Tag);
+        for set_to in [NOW.0 + 2 * SLOT, NOW.0 - SLOT, 0, u64::MAX >> 16] {
+            assert_eq!(verdict(&hints, window, set_to), tag, "{window}: the clock was set to {set_to}");
+        }
+        assert!(rule.refresh(&mut hints, UnixMillis(NOW.0 - SLOT)), "the clock was set");
+        assert_eq!(verdict(&hints, window, NOW.0 - SLOT), Verdict::Accept, "{window}");
+        assert!(!rule.refresh(&mut hints, UnixMillis(NOW.0 - SLOT)), "they are there");
+    }
+}
+
+#[test]
+fn hints_that_were_never_made_let_nothing_in() {
+    assert_eq!(verdict(&Hints::default(), 10, NOW.0), Verdict::Ignore(Reason::Tag));
+}
+
+#[test]
+fn a_hint_counts_only_as_long_as_its_slot_is_in_the_window() {
+    // 10 s after a slot's begin the slot before it is out of the window by a hair.
+    let begin = NOW.0 / SLOT * SLOT;
+    let rule = rule(10);
+    let payload = seal(&KnockParams { time: UnixMillis(begin - 1), ..KNOCK });
+    let packet = Packet { destination_port: PORT, payload: &payload };
+    for (now, expected) in [
+        (begin, Verdict::Accept),
+        (begin + 9_999, Verdict::Accept),
+        (begin + 10_000, Verdict::Ignore(Reason::Tag)),
+        (begin + SLOT, Verdict::Ignore(Reason::Tag)),
+    ] {
+        let mut cache = ReplayCache::<4, _>::new(UnixMillis(0));
+        let hints = rule.hints(UnixMillis(begin));
+        assert_eq!(rule.verify(&hints, &mut cache, UnixMillis(now), &packet, &HERE, &[]), expected, "{now}");
+    }
+}
+
+#[test]
+fn without_a_clock_and_with_a_wide_window_no_hints_are_kept() {
+    for window in [0, 301, u32::MAX] {
+        assert_eq!(rule(window).hints(NOW).iter().count(), 0, "{window}");
+        assert_eq!(verdict(&Hints::default(), window, NOW.0), Verdict::Accept, "{window}");
+    }
+}
