@@ -54,9 +54,7 @@ impl Digest {
         }
         let mut state = INITIAL_HASH;
         compress256(&mut state, &blocks);
-        let mut digest = [0; Self::LENGTH];
-        state.iter().fold(&mut digest[..], |rest, word| put(rest, &word.to_be_bytes()));
-        Self(digest)
+        Self(to_bytes(&state))
     }
 
     /// Hashes the knock's first 24 bytes and the key, as versions before 1.0 did.
@@ -86,6 +84,13 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(..)")
     }
+}
+
+/// A state of SHA-256, as its hash has it.
+pub(crate) fn to_bytes(state: &[u32; 8]) -> [u8; Digest::LENGTH] {
+    let mut bytes = [0; Digest::LENGTH];
+    state.iter().fold(&mut bytes[..], |rest, word| put(rest, &word.to_be_bytes()));
+    bytes
 }
 
 /// Writes `part` to the start of `bytes` and returns the rest. All parts of a digest fit.

@@ -29,6 +29,7 @@ mod hmac;
 mod keys;
 mod knock;
 mod rule;
+mod sip;
 
 pub use addresses::{Addresses, Bindings};
 pub use hints::Hints;

@@ -4,8 +4,6 @@
 //! the set is full, and only in the step that raises the floor to its time. So no step of any clock, forwards or
 //! back, makes an accepted knock acceptable again.
 
-use core::cell::Cell;
-
 use heapless::Vec;
 
 use crate::{Digest, Timestamp, UnixSeconds, Window};
@@ -88,12 +86,14 @@ pub trait ReplayStore<T = UnixSeconds> {
 /// assert_eq!(cache.floor(), UnixSeconds(100));
 /// ```
 ///
-/// An entry takes 16 bytes. A lookup is a binary search; recording moves at most `N` entries. A clone is a separate
-/// cache: it does not learn what the original accepts.
+/// An entry takes 16 bytes. A lookup is a binary search; recording moves the entries with greater times. A clone is a
+/// separate cache: it does not learn what the original accepts.
 #[derive(Clone, Debug)]
 pub struct ReplayCache<const N: usize, T = UnixSeconds> {
-    /// Sorted, smallest time first.
+    /// Sorted, smallest time first, in a ring: the smallest is at `start`, and after the last comes the first.
     set: Vec<KnockId<T>, N>,
+    /// 0 until the set is full.
+    start: usize,
     /// What an earlier boot may have accepted.
     baseline: T,
     /// What this boot accepted and no longer holds in the set.
@@ -106,7 +106,7 @@ impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
     /// An empty cache. `baseline` is the floor it starts with, see [`Baseline::floor`].
     #[must_use]
     pub const fn new(baseline: T) -> Self {
-        Self { set: Vec::new(), baseline, evicted: T::ZERO, newest: None }
+        Self { set: Vec::new(), start: 0, baseline, evicted: T::ZERO, newest: None }
     }
 
     /// No knock at or before this time is accepted. 0 means that nothing was accepted before; a knock with time 0
@@ -184,7 +184,7 @@ impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
         let accepted_later = || self.newest.is_some_and(|newest| id.time <= newest);
         id.time <= self.floor()
             || (window == Window::Monotonic && accepted_later())
-            || self.set.binary_search(&id).is_ok()
+            || self.entry(self.place(id)) == Some(id)
     }
 
     fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
@@ -196,39 +196,65 @@ impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
             self.evicted = self.evicted.max(id.time);
             return true;
         }
-        let place = self.set.partition_point(|entry| *entry < id);
-        if self.set.is_full() {
-            // The smallest leaves, which may be the new one; those before the new one's place move by one.
-            let moved = cells(self.set.get_mut(..place));
-            let leaves = moved.first().map_or(id, Cell::get);
-            for pair in moved.windows(2) {
-                if let [to, from] = pair {
-                    to.set(from.get());
+        let place = self.place(id);
+        match self.set.push(id) {
+            Ok(()) => self.put(place, id),
+            // The smallest leaves, which may be the new one.
+            Err(_) => match place.checked_sub(1) {
+                None => self.evicted = self.evicted.max(id.time),
+                Some(place) => {
+                    self.evicted = self.evicted.max(self.entry(0).map_or(id.time, |smallest| smallest.time));
+                    self.start = self.position(1);
+                    self.put(place, id);
                 }
-            }
-            if let Some(last) = moved.last() {
-                last.set(id);
-            }
-            self.evicted = self.evicted.max(leaves.time);
-        } else if self.set.push(id).is_ok() {
-            let moved = cells(self.set.get_mut(place..));
-            for pair in moved.windows(2).rev() {
-                if let [from, to] = pair {
-                    to.set(from.get());
-                }
-            }
-            if let Some(first) = moved.first() {
-                first.set(id);
-            }
+            },
         }
         true
     }
 }
 
-/// Entries as cells, so that one can be copied over its neighbour. The slice methods that do it can panic, which
-/// is fatal in a kernel.
-fn cells<T>(entries: Option<&mut [KnockId<T>]>) -> &[Cell<KnockId<T>>] {
-    Cell::from_mut(entries.unwrap_or_default()).as_slice_of_cells()
+/// The ring. The slice methods that sort or move entries can panic, which is fatal in a kernel.
+impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
+    /// Where the entry of this rank is, the smallest's being 0.
+    fn position(&self, rank: usize) -> usize {
+        let position = self.start.wrapping_add(rank);
+        if position < N { position } else { position.wrapping_sub(N) }
+    }
+
+    fn entry(&self, rank: usize) -> Option<KnockId<T>> {
+        if rank < self.set.len() { self.set.get(self.position(rank)).copied() } else { None }
+    }
+
+    /// The rank of the first entry that is not smaller than `id`. Most knocks are later than all before.
+    fn place(&self, id: KnockId<T>) -> usize {
+        let is_smaller = |rank: usize| self.entry(rank).is_some_and(|entry| entry < id);
+        let (mut low, mut high) = (0, self.set.len());
+        if is_smaller(high.wrapping_sub(1)) {
+            return high;
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if is_smaller(middle) { low = middle.wrapping_add(1) } else { high = middle }
+        }
+        low
+    }
+
+    /// Moves the entries from `place` on by one over the last, which is free, and puts `id` there.
+    fn put(&mut self, place: usize, id: KnockId<T>) {
+        for rank in (place..self.set.len().wrapping_sub(1)).rev() {
+            if let Some(entry) = self.entry(rank) {
+                self.set_entry(rank.wrapping_add(1), entry);
+            }
+        }
+        self.set_entry(place, id);
+    }
+
+    fn set_entry(&mut self, rank: usize, entry: KnockId<T>) {
+        let position = self.position(rank);
+        if let Some(slot) = self.set.get_mut(position) {
+            *slot = entry;
+        }
+    }
 }
 
 /// What is known at the start about knocks accepted before. All caches of one start begin with it.

@@ -4,7 +4,10 @@
 use std::{hint::black_box, net::UdpSocket, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use pkd_core::{Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window};
+use pkd_core::{
+    Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixMillis, UnixSeconds, Verdict, Window,
+    format2::{self, Addresses, Bindings, Request},
+};
 use pkd_tests::Report;
 use sha2::block_api::compress256;
 
@@ -24,6 +27,7 @@ type Cache = ReplayCache<256>;
 
 pub(crate) fn show(report: &mut Report) {
     report.check("figures: checks", checks);
+    report.check("figures: checks of format 2", checks_of_format2);
     report.check("figures: packets through xt_pkd", packets);
     report.check("figures: packets through xt_pknock", pknock);
 }
@@ -83,6 +87,56 @@ fn checks() -> Result<String> {
     check("check-other-tag", &|row| other[row].to_vec(), Verdict::Ignore(Reason::Tag))?;
     check("check-no-knock", &|row| knocks[row][..20].to_vec(), Verdict::Ignore(Reason::Length))?;
     figure("cache", f64::from(u32::try_from(size_of::<Cache>())?), "bytes");
+    Ok(format!("{CHECKS} of each kind"))
+}
+
+/// `format2::Rule::verify` by verdict.
+fn checks_of_format2() -> Result<String> {
+    let start = UnixMillis(1_800_000_000_000);
+    let (v4, v6) = (
+        Addresses::V4 { source: &[198, 51, 100, 7], destination: &[203, 0, 113, 9] },
+        Addresses::V6 { source: &[7; 16], destination: &[9; 16] },
+    );
+    let rule = format2::Rule::new(&Key::parse(KEY)?, Tag::parse(TAG)?, Window::from_secs(10), Bindings::NONE);
+    let hints = rule.hints(start);
+    let knock = |row: usize, bindings, addresses: &Addresses<'_>| {
+        let time = UnixMillis(start.0 + row as u64);
+        let params = format2::KnockParams { time, nonce: [7; 12], bindings, request: Request::Open };
+        format2::Knock::seal(rule.keys(), &params, Port(PORT), addresses).to_vec()
+    };
+    let flipped = |row, byte: usize| {
+        let mut knock = knock(row, Bindings::NONE, &v4);
+        knock[byte] ^= 1;
+        knock
+    };
+    let empty = each(CHECKS, |row| {
+        black_box(row);
+    });
+    type Payload<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+    let check =
+        |name: &str, payload: Payload<'_>, addresses: &Addresses<'_>, expected: Verdict| -> Result<()> {
+            let payloads: Vec<Vec<u8>> = (0..CHECKS as usize).map(payload).collect();
+            let mut cache = ReplayCache::<256, _>::new(UnixMillis(0));
+            let mut wrong = 0;
+            let took = each(CHECKS, |row| {
+                let packet = Packet { destination_port: Port(PORT), payload: black_box(&payloads[row]) };
+                if rule.verify(&hints, &mut cache, start, &packet, addresses, &[]) != expected {
+                    wrong += 1;
+                }
+            });
+            ensure!(wrong == 0, "{name}: {wrong} checks do not end with {expected:?}");
+            figure(name, took - empty, "instructions");
+            Ok(())
+        };
+    let both = Bindings::SOURCE | Bindings::DESTINATION;
+    let ignored = Verdict::Ignore;
+    check("check2-accepted", &|row| knock(row, Bindings::NONE, &v4), &v4, Verdict::Accept)?;
+    check("check2-accepted-bound", &|row| knock(row, both, &v4), &v4, Verdict::Accept)?;
+    check("check2-accepted-ipv6", &|row| knock(row, both, &v6), &v6, Verdict::Accept)?;
+    // The worst that a forger can do with what was captured.
+    check("check2-forged", &|row| flipped(row, 31), &v4, ignored(Reason::Filter))?;
+    check("check2-other-hint", &|row| flipped(row, 3), &v4, ignored(Reason::Tag))?;
+    check("check2-no-knock", &|row| flipped(row, 0)[..20].to_vec(), &v4, ignored(Reason::Length))?;
     Ok(format!("{CHECKS} of each kind"))
 }
 

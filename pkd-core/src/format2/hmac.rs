@@ -3,9 +3,11 @@
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::digest::{INITIAL_HASH, put_slice};
+use crate::digest::{INITIAL_HASH, put, put_slice, to_bytes};
 
 const BLOCK: usize = 64;
+/// Bytes that SHA-256 puts after a message at least.
+const PADDING: usize = 9;
 
 /// A key, as the states of SHA-256 after its two pads.
 #[derive(Clone)]
@@ -40,36 +42,39 @@ impl Hmac {
     /// The MAC of the parts, one after the other.
     pub(crate) fn of<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
         let mut blocks = [[0; BLOCK]; 2];
-        let mut length = 0_usize;
         let mut rest = blocks.as_flattened_mut();
         for part in parts {
             rest = put_slice(rest, part);
-            length = length.saturating_add(part.len());
         }
-        let mut hash = finish(self.inner, blocks, length);
-        let mut outer = [[0; BLOCK]; 2];
-        put_slice(outer.as_flattened_mut(), &hash);
-        hash = finish(self.outer, outer, hash.len());
-        hash
+        let length = (2 * BLOCK).saturating_sub(rest.len());
+        let [first, _] = &blocks;
+        let hash = if length.saturating_add(PADDING) <= BLOCK {
+            finish(self.inner, &mut [*first], length)
+        } else {
+            finish(self.inner, &mut blocks, length)
+        };
+        let mut block = [[0; BLOCK]];
+        put(block.as_flattened_mut(), &hash);
+        finish(self.outer, &mut block, hash.len())
     }
 }
 
 /// Pads a message of `length` bytes that comes after one block (FIPS 180-4, section 5.1.1), and hashes it.
-fn finish(mut state: [u32; 8], mut blocks: [[u8; BLOCK]; 2], length: usize) -> [u8; 32] {
-    let bits = u64::try_from(length).unwrap_or_default().saturating_add(64).saturating_mul(8);
-    if let Some(end) = blocks.as_flattened_mut().get_mut(length) {
+fn finish(mut state: [u32; 8], blocks: &mut [[u8; BLOCK]], length: usize) -> [u8; 32] {
+    let bytes = blocks.as_flattened_mut();
+    if let Some(end) = bytes.get_mut(length) {
         *end = 0x80;
     }
-    let count = if length.saturating_add(9) <= BLOCK { 1 } else { 2 };
-    if let Some(used) = blocks.get_mut(..count) {
-        if let Some(slot) = used.as_flattened_mut().last_chunk_mut() {
-            *slot = bits.to_be_bytes();
-        }
-        compress256(&mut state, used);
+    if let Some(slot) = bytes.last_chunk_mut() {
+        *slot = bits(length).to_be_bytes();
     }
-    let mut hash = [0; 32];
-    hash.chunks_exact_mut(4).zip(state).for_each(|(slot, word)| slot.copy_from_slice(&word.to_be_bytes()));
-    hash
+    compress256(&mut state, blocks);
+    to_bytes(&state)
+}
+
+/// The length of the message and the block before it, in bits.
+fn bits(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or_default().saturating_add(64).saturating_mul(8)
 }
 
 #[cfg(test)]

@@ -2,22 +2,18 @@
 
 use core::fmt;
 
-use siphasher::sip::SipHasher24;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
-use super::hmac::Hmac;
-use crate::{Key, NONCE_LENGTH, Port, Tag, digest::put, packet::HEAD_LENGTH};
-
-/// Key of a SipHash.
-const SIP_KEY: usize = 16;
+use super::{hmac::Hmac, sip::SipKey};
+use crate::{Key, NONCE_LENGTH, Port, Tag};
 
 /// The keys that format 2 derives from a shared key and its tag: HKDF (RFC 5869) with SHA-256, no salt, and
-/// `pkd2` and the tag as info.
+/// `pkd2` and the tag as info. They are wiped when dropped.
 #[derive(Clone)]
 pub struct Keys {
-    hint: [u8; SIP_KEY],
-    mask: [u8; SIP_KEY],
-    filter: [u8; SIP_KEY],
+    hint: SipKey,
+    mask: SipKey,
+    filter: SipKey,
     auth: Hmac,
 }
 
@@ -30,33 +26,38 @@ impl Keys {
         let mut first = expand.of([b"pkd2", &tag.0[..], &[1]]);
         let mut second = expand.of([&first[..], b"pkd2", &tag.0, &[2]]);
         let mut third = expand.of([&second[..], b"pkd2", &tag.0, &[3]]);
-        let mut keys =
-            Self { hint: [0; SIP_KEY], mask: [0; SIP_KEY], filter: [0; SIP_KEY], auth: Hmac::new(&[]) };
-        let mut auth = [0; 32];
-        let slots = keys.hint.iter_mut().chain(&mut keys.mask).chain(&mut keys.filter).chain(&mut auth);
-        slots.zip(first.iter().chain(&second).chain(&third)).for_each(|(slot, byte)| *slot = *byte);
-        keys.auth = Hmac::new(&auth);
-        for bytes in [&mut secret, &mut first, &mut second, &mut third, &mut auth] {
+        let mut bytes = first.iter().chain(&second).chain(&third).copied();
+        let mut next = || {
+            let mut key = [0; 16];
+            key.iter_mut().zip(&mut bytes).for_each(|(slot, byte)| *slot = byte);
+            key
+        };
+        let [hint, mask, filter] = [next(), next(), next()].map(SipKey::new);
+        let mut auth = [next(), next()];
+        let keys = Self { hint, mask, filter, auth: Hmac::new(auth.as_flattened()) };
+        auth.zeroize();
+        for bytes in [&mut secret, &mut first, &mut second, &mut third] {
             bytes.zeroize();
         }
         keys
     }
 
-    /// The first bytes of knocks made in a slot.
-    pub(crate) fn hint(&self, slot: u64) -> [u8; 4] {
-        let [a, b, c, d, ..] = sip(&self.hint, &slot.to_le_bytes()).to_le_bytes();
-        [a, b, c, d]
+    /// The first bytes of knocks made in a slot, as a little-endian number.
+    pub(crate) fn hint(&self, slot: u64) -> u32 {
+        let [a, b, c, d, ..] = self.hint.hash([slot], 0, 8).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// What hides the time, the flags and the request.
     pub(crate) fn mask(&self, nonce: &[u8; NONCE_LENGTH]) -> u64 {
-        sip(&self.mask, nonce)
+        let word = nonce.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let rest = nonce.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        self.mask.hash([word], rest.into(), 12)
     }
 
-    pub(crate) fn filter(&self, head: &[u8; HEAD_LENGTH], port: Port) -> u64 {
-        let mut message = [0; HEAD_LENGTH + 2];
-        put(put(&mut message, head), &port.0.to_be_bytes());
-        sip(&self.filter, &message)
+    /// The filter of a head, in words as they are in a little-endian machine's memory.
+    pub(crate) fn filter(&self, head: [u64; 3], port: Port) -> u64 {
+        self.filter.hash(head, port.0.swap_bytes().into(), 26)
     }
 
     pub(crate) fn auth<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
@@ -64,22 +65,32 @@ impl Keys {
     }
 }
 
-impl Drop for Keys {
-    fn drop(&mut self) {
-        for key in [&mut self.hint, &mut self.mask, &mut self.filter] {
-            key.zeroize();
-        }
-    }
-}
-
-impl ZeroizeOnDrop for Keys {}
-
-fn sip(key: &[u8; SIP_KEY], message: &[u8]) -> u64 {
-    SipHasher24::new_with_key(key).hash(message)
-}
-
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `tests/vectors/format2.json`, which has more.
+    #[test]
+    fn keys_are_derived_as_the_specification_says() {
+        let keys = Keys::new(&Key::parse("test").unwrap(), Tag::parse("SSHK").unwrap());
+        let bytes = |digits: u128| digits.to_be_bytes();
+        let (hint, mask, filter) = (
+            bytes(0x2529_21df_4728_c62c_0c3b_e6bf_002e_159d),
+            bytes(0xb60d_8e1d_7caa_49fa_fd16_e14f_c365_1544),
+            bytes(0xe4a5_3e6e_d01e_4754_3bc8_86e8_dfdb_d1c1),
+        );
+        let same = |own: &SipKey, known| own.hash([1], 2, 3) == SipKey::new(known).hash([1], 2, 3);
+        assert!(same(&keys.hint, hint) && same(&keys.mask, mask) && same(&keys.filter, filter));
+        let auth = [
+            bytes(0x55e2_abe0_c07e_a803_91f3_413a_da4e_1d55),
+            bytes(0x1760_933b_216b_b749_1c16_28b1_c7de_a787),
+        ];
+        assert_eq!(keys.auth([&b"message"[..]]), Hmac::new(auth.as_flattened()).of([&b"message"[..]]));
     }
 }

@@ -9,7 +9,6 @@ use crate::{
     packet::HEAD_LENGTH,
 };
 
-const HINT_LENGTH: usize = 4;
 const SIP_LENGTH: usize = 8;
 const AUTH_LENGTH: usize = 24;
 
@@ -32,8 +31,7 @@ const COVERED: usize = HEAD_LENGTH + SIP_LENGTH;
 #[derive(Clone, Copy, Debug)]
 pub struct Knock<'a> {
     covered: &'a [u8; COVERED],
-    head: &'a [u8; HEAD_LENGTH],
-    hint: [u8; HINT_LENGTH],
+    hint: u32,
     nonce: &'a [u8; NONCE_LENGTH],
     sealed: u64,
     filter: u64,
@@ -51,13 +49,13 @@ impl<'a> Knock<'a> {
         let (nonce, sealed) = rest.split_first_chunk()?;
         let (sealed, filter) = (sealed.try_into().ok()?, filter.try_into().ok()?);
         let (sealed, filter) = (u64::from_le_bytes(sealed), u64::from_le_bytes(filter));
-        Some(Self { covered, head, hint: *hint, nonce, sealed, filter, auth })
+        Some(Self { covered, hint: u32::from_le_bytes(*hint), nonce, sealed, filter, auth })
     }
 
     /// The bytes that name key and slot.
     #[must_use]
     pub fn hint(&self) -> [u8; 4] {
-        self.hint
+        self.hint.to_le_bytes()
     }
 
     /// The time, the flags and the request, if the knock was made with these keys; otherwise noise.
@@ -77,7 +75,7 @@ impl<'a> Knock<'a> {
     /// bytes differ.
     #[must_use]
     pub fn filter_matches(&self, keys: &Keys, port: Port) -> bool {
-        keys.filter(self.head, port).ct_eq(&self.filter).into()
+        keys.filter(words(self.covered), port).ct_eq(&self.filter).into()
     }
 
     /// Whether a holder of the key made this knock for `port`, and for the addresses that it is bound to. Takes the
@@ -101,11 +99,13 @@ impl<'a> Knock<'a> {
         let (flags, request) = (params.bindings.bits(), params.request.byte());
         let plain = params.time.0 & TIME | u64::from(flags) << 48 | u64::from(request) << 56;
         let sealed = plain ^ keys.mask(&params.nonce);
-        let mut head = [0; HEAD_LENGTH];
-        let rest = put(&mut head, &keys.hint(slot(params.time)));
-        put(put(rest, &params.nonce), &sealed.to_le_bytes());
         let mut covered = [0; COVERED];
-        put(put(&mut covered, &head), &keys.filter(&head, port).to_le_bytes());
+        let rest = put(&mut covered, &keys.hint(slot(params.time)).to_le_bytes());
+        put(put(rest, &params.nonce), &sealed.to_le_bytes());
+        let filter = keys.filter(words(&covered), port).to_le_bytes();
+        if let Some(slot) = covered.last_chunk_mut() {
+            *slot = filter;
+        }
         let [destination, source] = bound(params.bindings, addresses, addresses.destination());
         let mac = keys.auth([&covered[..], &port.0.to_be_bytes(), destination, source]);
         let mut payload = [0; LENGTH];
@@ -113,6 +113,21 @@ impl<'a> Knock<'a> {
         put_slice(rest, mac.get(..AUTH_LENGTH).unwrap_or_default());
         payload
     }
+}
+
+/// The hint of a payload; `None` if it does not have the length of a knock.
+pub(crate) fn hint(payload: &[u8]) -> Option<u32> {
+    let payload: &[u8; LENGTH] = payload.try_into().ok()?;
+    payload.first_chunk().map(|hint| u32::from_le_bytes(*hint))
+}
+
+/// The head before the filter.
+fn words(covered: &[u8; COVERED]) -> [u64; 3] {
+    let mut words = [0; 3];
+    for (word, bytes) in words.iter_mut().zip(covered.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
 }
 
 /// The bound ones of the addresses, with `destination` in place of theirs; the others are empty.

@@ -29,12 +29,13 @@ fn hints_last_for_a_slot_and_a_clock_that_left_them_is_refused() {
             assert_eq!(verdict(&hints, window, NOW.0 + later), Verdict::Accept, "{window}: {later} ms later");
         }
         let tag = Verdict::Ignore(Reason::Tag);
-        for set_to in [NOW.0 + 2 * SLOT, NOW.0 - SLOT, 0, u64::MAX >> 16] {
+        let left = 2_000 * u64::from(window) + 2 * SLOT;
+        for set_to in [NOW.0 + left, NOW.0 - left, 0, u64::MAX >> 16] {
             assert_eq!(verdict(&hints, window, set_to), tag, "{window}: the clock was set to {set_to}");
         }
-        assert!(rule.refresh(&mut hints, UnixMillis(NOW.0 - SLOT)), "the clock was set");
-        assert_eq!(verdict(&hints, window, NOW.0 - SLOT), Verdict::Accept, "{window}");
-        assert!(!rule.refresh(&mut hints, UnixMillis(NOW.0 - SLOT)), "they are there");
+        assert!(rule.refresh(&mut hints, UnixMillis(NOW.0 - left)), "the clock was set");
+        assert_eq!(verdict(&hints, window, NOW.0 - left), Verdict::Accept, "{window}");
+        assert!(!rule.refresh(&mut hints, UnixMillis(NOW.0 - left)), "they are there");
     }
 }
 

@@ -54,37 +54,57 @@ fn of(figures: &Figures, name: &str) -> Result<f64> {
     figures.get(name).copied().with_context(|| format!("no figure {name}"))
 }
 
-/// What a check may take.
+/// What a check may take on `x86_64`, and on `mipsel`.
 enum Limit {
     None,
-    OfTheBlocks(f64),
-    /// A number of instructions is one machine's: it counts for `x86_64`.
-    Instructions(f64),
+    OfTheBlocks(f64, f64),
+    Instructions(f64, f64),
 }
 
-/// `Rule::verify` by verdict, beside two bare blocks; an error where one takes more than it may.
+use Limit::{Instructions, OfTheBlocks};
+
+/// Checks of both formats, with their limits.
+const CHECKS: &[(&str, &str, Limit)] = &[
+    ("check-accepted", "a knock that is accepted, its cache full", Limit::None),
+    ("check-forged", "a forgery with the right tag and time", OfTheBlocks(1.10, 1.10)),
+    ("check-replayed", "a knock that was accepted before", Limit::None),
+    ("check-other-tag", "another tag", Instructions(60.0, 80.0)),
+    ("check-no-knock", "another length", Instructions(60.0, 80.0)),
+    ("check2-accepted", "format 2: a knock that is accepted, its cache full", OfTheBlocks(1.35, 1.7)),
+    ("check2-accepted-bound", "format 2: the same, bound to two IPv4 addresses", OfTheBlocks(1.35, 1.7)),
+    ("check2-accepted-ipv6", "format 2: the same, bound to two IPv6 addresses: three blocks", Limit::None),
+    (
+        "check2-forged",
+        "format 2: a forgery with the hint and the time of a captured knock",
+        Instructions(600.0, 1_300.0),
+    ),
+    ("check2-other-hint", "format 2: no knock of ours", Instructions(60.0, 80.0)),
+    ("check2-no-knock", "format 2: another length", Instructions(60.0, 80.0)),
+];
+
+/// A check by verdict, beside two bare blocks; an error where one takes more than it may.
 pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
     let figures = figures(name)?;
-    let is_x86 = machine::find(name)?.kernel_arch == "x86";
+    let own = |x86: f64, mipsel: f64| if name.starts_with("x86_64") { x86 } else { mipsel };
     let bare = of(&figures, "two-blocks")?;
     let place = format!("{name}, QEMU");
     let mut rows = vec![Row::new("two bare SHA-256 blocks", format!("{bare:.0}"), &place)];
-    for (figure, what, limit) in [
-        ("check-accepted", "a knock that is accepted, its cache full", Limit::None),
-        ("check-forged", "a forgery with the right tag and time", Limit::OfTheBlocks(1.10)),
-        ("check-replayed", "a knock that was accepted before", Limit::None),
-        ("check-other-tag", "another tag", Limit::Instructions(60.0)),
-        ("check-no-knock", "another length", Limit::Instructions(60.0)),
-    ] {
+    for (figure, what, limit) in CHECKS {
         let value = of(&figures, figure)?;
         let (holds, limit) = match limit {
-            Limit::OfTheBlocks(most) => (value <= most * bare, format!(", at most {most:.2}")),
-            Limit::Instructions(most) if is_x86 => (value <= most, format!(", at most {most} instructions")),
-            _ => (true, String::new()),
+            Limit::None => (true, String::new()),
+            OfTheBlocks(x86, mipsel) => {
+                let most = own(*x86, *mipsel);
+                (value <= most * bare, format!(", at most {most:.2}"))
+            }
+            Instructions(x86, mipsel) => {
+                let most = own(*x86, *mipsel);
+                (value <= most, format!(", at most {most} instructions"))
+            }
         };
         let beside = format!("{:.2} of the blocks{limit}", value / bare);
         ensure!(holds, "{what} takes {value:.0} instructions on {name}, {beside}");
-        rows.push(Row::new(what, format!("{value:.0}"), &place).beside(beside));
+        rows.push(Row::new(*what, format!("{value:.0}"), &place).beside(beside));
     }
     let cache = format!("{:.0} bytes", of(&figures, "cache")?);
     rows.push(Row::new("memory of a cache (256 knocks)", cache, place));
