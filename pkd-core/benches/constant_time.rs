@@ -7,7 +7,10 @@
 
 use std::{hint::black_box, time::Instant};
 
-use pkd_core::{Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixSeconds, Window};
+use pkd_core::{
+    Digest, Key, Knock, KnockParams, Packet, Port, ReplayCache, Rule, Tag, UnixMillis, UnixSeconds, Window,
+    format2::{self, Addresses, Bindings, Request},
+};
 
 /// Measurements of both classes together. `cargo test --bench` builds without optimization, where only the control
 /// says anything.
@@ -49,6 +52,36 @@ fn main() {
     };
     check("a check of a forgery, the digest's first or last byte wrong", [with(24), with(55)]);
     check("a check of another tag, its first or last byte wrong", [with(0), with(3)]);
+    format2();
+}
+
+/// The same for the two comparisons of format 2 that a forger meets.
+fn format2() {
+    let now = UnixMillis(1_800_000_000_000);
+    let rule =
+        format2::Rule::new(&Key::from_bytes([7; 40]), Tag(*b"SSHK"), Window::from_secs(10), Bindings::NONE);
+    let (hints, mut cache) = (rule.hints(now), ReplayCache::<256, _>::new(UnixMillis(0)));
+    let here = Addresses::V4 { source: &[198, 51, 100, 7], destination: &[203, 0, 113, 9] };
+    let params = format2::KnockParams {
+        time: now,
+        nonce: [1; 12],
+        bindings: Bindings::SOURCE,
+        request: Request::Open,
+    };
+    let knock = format2::Knock::seal(rule.keys(), &params, PORT, &here);
+    let with = |byte: usize| {
+        let mut knock = knock;
+        knock[byte] ^= 1;
+        knock
+    };
+    let mut check = |name: &str, payloads: [[u8; 56]; 2]| {
+        row(name, payloads, |payload| {
+            let packet = Packet { destination_port: PORT, payload: black_box(payload) };
+            black_box(rule.verify(&hints, &mut cache, now, &packet, &here, &[]));
+        });
+    };
+    check("format 2: a check of a forgery, the filter's first or last byte wrong", [with(24), with(31)]);
+    check("format 2: a check of a forgery, the auth's first or last byte wrong", [with(32), with(55)]);
 }
 
 fn with_wrong_byte(digest: &Digest, byte: usize) -> Digest {

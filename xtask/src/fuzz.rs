@@ -8,9 +8,9 @@ use std::{
 use crate::prelude::*;
 
 /// What there is to fuzz, `tests/fuzz/fuzz_targets/NAME.rs`.
-pub(crate) const TARGETS: [&str; 12] = [
-    "knock", "cache", "secret", "words", "rules", "packets", "config", "ini", "uri", "capture", "state",
-    "frame",
+pub(crate) const TARGETS: [&str; 13] = [
+    "knock", "format2", "cache", "secret", "words", "rules", "packets", "config", "ini", "uri", "capture",
+    "state", "frame",
 ];
 
 /// How many seconds each target runs where nothing is said.

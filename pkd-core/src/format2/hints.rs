@@ -32,7 +32,7 @@ impl Hints {
 
     /// Makes them anew if `now` needs others than when they were made; whether it did.
     pub fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
-        let (first, last) = slots(window, now);
+        let (first, last) = slots(window.units::<UnixMillis>(), now);
         if !is_checked(window) || !self.hints.is_empty() && first == self.first {
             return false;
         }
@@ -52,16 +52,16 @@ impl Hints {
         self.hints.iter().map(|hint| hint.to_le_bytes())
     }
 
-    /// Whether a knock may begin with `hint` at the time `now`. Noise ends here, before anything is computed.
+    /// Whether a knock may begin with `hint` at the time `now`, in a window of `width` milliseconds. Noise ends here, before anything is computed.
     #[inline]
-    pub(crate) fn admit(&self, hint: u32, window: Window, now: UnixMillis) -> bool {
-        if self.hints.contains(&hint) { self.is_current(hint, window, now) } else { !is_checked(window) }
+    pub(crate) fn admit(&self, hint: u32, window: Window, width: u64, now: UnixMillis) -> bool {
+        if self.hints.contains(&hint) { self.is_current(hint, width, now) } else { !is_checked(window) }
     }
 
     /// Whether a slot of this hint is in the window.
     #[inline(never)]
-    fn is_current(&self, hint: u32, window: Window, now: UnixMillis) -> bool {
-        let (first, last) = slots(window, now);
+    fn is_current(&self, hint: u32, width: u64, now: UnixMillis) -> bool {
+        let (first, last) = slots(width, now);
         (self.first..).zip(&self.hints).any(|(slot, own)| *own == hint && (first..=last).contains(&slot))
     }
 }
@@ -71,10 +71,9 @@ pub(crate) fn slot(time: UnixMillis) -> u64 {
     time.0 >> 16
 }
 
-/// The first and the last slot that the window admits.
-fn slots(window: Window, now: UnixMillis) -> (u64, u64) {
-    let earliest = UnixMillis(now.0.saturating_sub(window.units::<UnixMillis>()));
-    (slot(earliest), slot(now.plus(window)))
+/// The first and the last slot that a window of so many milliseconds admits.
+fn slots(width: u64, now: UnixMillis) -> (u64, u64) {
+    (slot(UnixMillis(now.0.saturating_sub(width))), slot(UnixMillis(now.0.saturating_add(width))))
 }
 
 /// Without a clock nobody knows the slot.

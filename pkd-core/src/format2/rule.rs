@@ -11,6 +11,8 @@ use crate::{Key, KnockId, Packet, Reason, ReplayStore, Tag, UnixMillis, Verdict,
 pub struct Rule {
     keys: Keys,
     window: Window,
+    /// The window in milliseconds; a 32-bit processor does not multiply for each packet.
+    width: u64,
     require: Bindings,
 }
 
@@ -18,7 +20,7 @@ impl Rule {
     /// A rule for knocks that are made with this key and tag, and bound at least to what `require` says.
     #[must_use]
     pub fn new(key: &Key, tag: Tag, window: Window, require: Bindings) -> Self {
-        Self { keys: Keys::new(key, tag), window, require }
+        Self { keys: Keys::new(key, tag), window, width: window.units::<UnixMillis>(), require }
     }
 
     /// What knocks are made with.
@@ -60,7 +62,7 @@ impl Rule {
         own: &[&[u8]],
     ) -> Verdict {
         let Some(hint) = hint(packet.payload) else { return Verdict::Ignore(Reason::Length) };
-        if !hints.admit(hint, self.window, now) {
+        if !hints.admit(hint, self.window, self.width, now) {
             return Verdict::Ignore(Reason::Tag);
         }
         match self.request(store, now, packet, addresses, own) {
@@ -84,7 +86,8 @@ impl Rule {
         let (keys, window, port) = (&self.keys, self.window, packet.destination_port);
         let knock = Knock::parse(packet.payload).ok_or(Reason::Length)?;
         let contents = knock.open(keys);
-        ensure(window.admits(now, contents.time), Reason::Window)?;
+        let is_admitted = window == Window::Monotonic || now.0.abs_diff(contents.time.0) <= self.width;
+        ensure(is_admitted, Reason::Window)?;
         let id = KnockId::kept(contents.time, knock.id());
         ensure(!store.refuses(id, window), Reason::Replay)?;
         ensure(knock.filter_matches(keys, port), Reason::Filter)?;

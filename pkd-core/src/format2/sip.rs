@@ -4,26 +4,27 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A key, as two words.
+/// A key, as the state that it begins with.
 #[derive(Clone)]
-pub(crate) struct SipKey([u64; 2]);
+pub(crate) struct SipKey([u64; 4]);
 
 impl SipKey {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         let key = u128::from_le_bytes(key);
         let word = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
-        Self([word(key), word(key >> 64)])
-    }
-
-    /// The hash of whole words and `rest`, which are the last bytes of a message of `length` bytes, up to seven.
-    pub(crate) fn hash<const N: usize>(&self, words: [u64; N], rest: u64, length: u8) -> u64 {
-        let [a, b] = self.0;
-        let start = State(
+        let (a, b) = (word(key), word(key >> 64));
+        Self([
             a ^ 0x736f_6d65_7073_6575,
             b ^ 0x646f_7261_6e64_6f6d,
             a ^ 0x6c79_6765_6e65_7261,
             b ^ 0x7465_6462_7974_6573,
-        );
+        ])
+    }
+
+    /// The hash of whole words and `rest`, which are the last bytes of a message of `length` bytes, up to seven.
+    pub(crate) fn hash<const N: usize>(&self, words: [u64; N], rest: u64, length: u8) -> u64 {
+        let [v0, v1, v2, v3] = self.0;
+        let start = State(v0, v1, v2, v3);
         words.into_iter().fold(start, State::take).take(rest | u64::from(length) << 56).finish()
     }
 }

@@ -6,7 +6,7 @@ use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
     fuzz_target,
 };
-use pkd_core::{Digest, KnockId, ReplayCache, ReplayStore, Baseline, UnixSeconds, Window};
+use pkd_core::{Baseline, Digest, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 use pkd_fuzz::{time, window};
 
 /// So small that it is full soon.

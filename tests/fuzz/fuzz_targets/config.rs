@@ -30,10 +30,9 @@ fuzz_target!(|text: &str| {
                 assert!(!user.services.is_empty(), "{name} opens nothing");
                 assert!(user.rule.window().as_secs() <= 86_400, "{name}");
                 assert!(user.services.iter().all(|service| config.services.contains_key(service)), "{name}");
-                let twins = config
-                    .users
-                    .values()
-                    .filter(|other| other.rule.tag() == user.rule.tag() && other.rule.key() == user.rule.key());
+                let twins = config.users.values().filter(|other| {
+                    other.rule.tag() == user.rule.tag() && other.rule.key() == user.rule.key()
+                });
                 assert_eq!(twins.count(), 1, "{name} shares tag and key");
                 assert!(config.services_of(user).count() <= user.services.len());
             }

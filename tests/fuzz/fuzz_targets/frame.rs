@@ -18,7 +18,7 @@ mod frame;
 #[path = "../../../firmware/gateway/tests/gateway/harness.rs"]
 mod harness;
 
-use frame::{Transport, Flags, Host, Path};
+use frame::{Flags, Host, Path, Transport};
 use harness::{CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, STRANGER, SmallTables};
 
 fuzz_target!(|bytes: &[u8]| {

@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use pkd_core::{
-    Counters, Key, Knock, Packet, Port, Reason, ReplayCache, Rule, KnockParams, Tag, UnixSeconds, Verdict,
+    Counters, Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict,
     Window,
 };
 use pkd_fuzz::{reference, time, window};

@@ -17,7 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
             let whole = message(rest);
             messages(&whole);
             let mut found = Vec::new();
-            nflog::packets(&whole, |logged| found.push((logged.packet.to_vec(), logged.interface.map(NonZeroU32::get))));
+            nflog::packets(&whole, |logged| {
+                found.push((logged.packet.to_vec(), logged.interface.map(NonZeroU32::get)))
+            });
             assert_eq!(found, [(rest.to_vec(), Some(INTERFACE))], "the payload of a message");
         }
         2 => {

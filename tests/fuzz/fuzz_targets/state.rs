@@ -14,7 +14,7 @@ use pkd_fuzz::time;
 use pkdd::{
     caches::Caches,
     floor::{Floor, Saved},
-    journal::{Accepted, Entry, CacheId, Journal},
+    journal::{Accepted, CacheId, Entry, Journal},
     uptime::Uptime,
 };
 use pktables::Sender;
@@ -57,7 +57,8 @@ fn floor(folder: &Folder, bytes: &[u8]) {
 }
 
 fn floors(text: &str) -> Option<Saved> {
-    let number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten();
+    let number =
+        |word: &str| word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten();
     let mut lines: Vec<&str> = text.split('\n').collect();
     // What follows the last end of a line.
     let rest = lines.pop()?;

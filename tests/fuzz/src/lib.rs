@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod reference;
+pub mod reference_format2;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 
