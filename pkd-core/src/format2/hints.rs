@@ -4,7 +4,7 @@ use heapless::Vec;
 use zeroize::Zeroize;
 
 use super::Keys;
-use crate::{Timestamp, UnixMillis, Window};
+use crate::{UnixMillis, Window};
 
 /// The widest window, in seconds, whose hints are kept. With a wider one every knock is looked at further.
 const WIDEST: u32 = 300;
@@ -19,7 +19,7 @@ const CAPACITY: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     /// The slot of the first hint.
-    first: u64,
+    first: u32,
     hints: Vec<u32, CAPACITY>,
 }
 
@@ -32,7 +32,9 @@ impl Hints {
 
     /// Makes them anew if `now` needs others than when they were made; whether it did.
     pub fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
-        let (first, last) = slots(window.units::<UnixMillis>(), now);
+        let Some((first, last)) = slots(window.units::<UnixMillis>(), now) else {
+            return false;
+        };
         if !is_checked(window) || !self.hints.is_empty() && first == self.first {
             return false;
         }
@@ -61,19 +63,22 @@ impl Hints {
     /// Whether a slot of this hint is in the window.
     #[inline(never)]
     fn is_current(&self, hint: u32, width: u64, now: UnixMillis) -> bool {
-        let (first, last) = slots(width, now);
-        (self.first..).zip(&self.hints).any(|(slot, own)| *own == hint && (first..=last).contains(&slot))
+        let Some((first, last)) = slots(width, now) else { return false };
+        (self.first..=u32::MAX)
+            .zip(&self.hints)
+            .any(|(slot, own)| *own == hint && (first..=last).contains(&slot))
     }
 }
 
-/// A slot is 65.536 s long.
-pub(crate) fn slot(time: UnixMillis) -> u64 {
-    time.0 >> 16
+/// A slot is 65.536 s long, and the last begins where a knock's time ends.
+pub(crate) fn slot(time: UnixMillis) -> Option<u32> {
+    u32::try_from(time.0 >> 16).ok()
 }
 
-/// The first and the last slot that a window of so many milliseconds admits.
-fn slots(width: u64, now: UnixMillis) -> (u64, u64) {
-    (slot(UnixMillis(now.0.saturating_sub(width))), slot(UnixMillis(now.0.saturating_add(width))))
+/// The first and the last slot that a window of so many milliseconds admits; `None` if no knock has such times.
+fn slots(width: u64, now: UnixMillis) -> Option<(u32, u32)> {
+    let first = slot(UnixMillis(now.0.saturating_sub(width)))?;
+    Some((first, slot(UnixMillis(now.0.saturating_add(width))).unwrap_or(u32::MAX)))
 }
 
 /// Without a clock nobody knows the slot.

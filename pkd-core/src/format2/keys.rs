@@ -43,8 +43,8 @@ impl Keys {
     }
 
     /// The first bytes of knocks made in a slot, as a little-endian number.
-    pub(crate) fn hint(&self, slot: u64) -> u32 {
-        let [a, b, c, d, ..] = self.hint.hash([slot], 0, 8).to_le_bytes();
+    pub(crate) fn hint(&self, slot: u32) -> u32 {
+        let [a, b, c, d, ..] = self.hint.hash([slot.into()], 0, 8).to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
     }
 

@@ -89,7 +89,7 @@ impl<'a> Knock<'a> {
 
     /// Whether the hint is that of the slot of `time`.
     pub(crate) fn hint_matches(&self, keys: &Keys, time: UnixMillis) -> bool {
-        keys.hint(slot(time)) == self.hint
+        slot(time).is_some_and(|slot| keys.hint(slot) == self.hint)
     }
 
     /// The payload of a knock that is sent between these addresses, of which those in
@@ -97,10 +97,11 @@ impl<'a> Knock<'a> {
     #[must_use]
     pub fn seal(keys: &Keys, params: &KnockParams, port: Port, addresses: &Addresses<'_>) -> [u8; LENGTH] {
         let (flags, request) = (params.bindings.bits(), params.request.byte());
-        let plain = params.time.0 & TIME | u64::from(flags) << 48 | u64::from(request) << 56;
+        let time = UnixMillis(params.time.0 & TIME);
+        let plain = time.0 | u64::from(flags) << 48 | u64::from(request) << 56;
         let sealed = plain ^ keys.mask(&params.nonce);
         let mut covered = [0; COVERED];
-        let rest = put(&mut covered, &keys.hint(slot(params.time)).to_le_bytes());
+        let rest = put(&mut covered, &keys.hint(slot(time).unwrap_or_default()).to_le_bytes());
         put(put(rest, &params.nonce), &sealed.to_le_bytes());
         let filter = keys.filter(words(&covered), port).to_le_bytes();
         if let Some(slot) = covered.last_chunk_mut() {

@@ -60,8 +60,8 @@ struct Life {
     made: Vec<Made>,
 }
 
-fn at(source: u8, destination: &[u8; 4], with: impl FnOnce(&Addresses<'_>) -> Verdict) -> Verdict {
-    with(&Addresses::V4 { source: &[198, 51, 100, source], destination })
+fn at(source: u8, destination: [u8; 4], with: impl FnOnce(&Addresses<'_>) -> Verdict) -> Verdict {
+    with(&Addresses::V4 { source: &[198, 51, 100, source], destination: &destination })
 }
 
 impl Life {
@@ -80,7 +80,7 @@ impl Life {
                 let params = KnockParams {
                     time: UnixMillis(self.now.saturating_add_signed(*off)),
                     nonce,
-                    bindings: Bindings::from_bits(*bindings).unwrap(),
+                    bindings: Bindings::from_bits(*bindings).unwrap_or_default(),
                     request,
                 };
                 let addresses = Addresses::V4 { source: &[198, 51, 100, *source], destination: &DESTINATION };
@@ -122,7 +122,7 @@ impl Life {
         let (floor, held) = (self.cache.floor(), self.cache.len());
         let (rule, hints, cache) = (&self.rule, &self.hints, &mut self.cache);
         let verdict =
-            at(source, &destination, |addresses| rule.verify(hints, cache, now, &packet, addresses, &[]));
+            at(source, destination, |addresses| rule.verify(hints, cache, now, &packet, addresses, &[]));
         let is_for = (!made.params.bindings.contains(Bindings::SOURCE) || source == made.source)
             && (!made.params.bindings.contains(Bindings::DESTINATION) || !elsewhere);
         let in_window = now.0.abs_diff(made.params.time.0) <= 10_000;
