@@ -116,7 +116,7 @@ impl Scenario {
         Ok(Rule::new(&key, Tag(bytes(&self.tag_hex)?), Window::from_secs(self.window), require))
     }
 
-    /// Where the gateway is reached at from outside.
+    /// The gateway's addresses outside of NAT.
     ///
     /// # Errors
     /// A field is invalid.

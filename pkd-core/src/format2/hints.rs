@@ -14,7 +14,7 @@ const CAPACITY: usize = 12;
 
 /// The hints of one rule for a while: those of all slots that the window admits, and of the next slot.
 ///
-/// They are made in advance, never for a packet. [`refresh`](Self::refresh) them once in each slot (65.536 s) and when
+/// They are made in advance, never for a packet. [Refresh](super::Rule::refresh) them once in each slot (65.536 s) and when
 /// the clock was set; a clock that leaves the slots they are for is refused until then.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
@@ -31,7 +31,7 @@ impl Hints {
     }
 
     /// Makes them anew if `now` needs others than when they were made; whether it did.
-    pub fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
+    pub(crate) fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
         let Some((first, last)) = slots(window.units::<UnixMillis>(), now) else {
             return false;
         };
