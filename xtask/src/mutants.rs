@@ -141,3 +141,27 @@ pub(crate) fn mirror(ours: &Path, copy: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{machine, vm};
+
+    #[test]
+    fn every_bug_names_a_test_that_exists() -> Result<()> {
+        let bugs = bugs()?;
+        ensure!(bugs.len() > 10, "only {} bugs", bugs.len());
+        for Bug { name, catcher, .. } in bugs {
+            let exists = match catcher.split_once(' ') {
+                Some(("fuzz", target)) => fuzz::TARGETS.contains(&target),
+                Some(("cargo", words)) => words.starts_with("test "),
+                Some(("vm", words)) => words
+                    .split_once(' ')
+                    .is_some_and(|(name, part)| machine::find(name).is_ok() && vm::PARTS.contains(&part)),
+                _ => false,
+            };
+            ensure!(exists, "{name}: nothing is called {catcher:?}");
+        }
+        Ok(())
+    }
+}

@@ -45,6 +45,10 @@ fn cable(card: &Card) -> Vec<String> {
 /// Parts for which a guest needs no packages to install.
 const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", SHORT];
 
+/// What a guest can be asked for by name, besides `reboot`, which a second boot does.
+pub(crate) const PARTS: [&str; 8] =
+    ["match", "flood", "packages", "nft", SHORT, "differential", "sanitizers", "sanitizers-quick"];
+
 /// A part that takes about a minute.
 pub(crate) const SHORT: &str = "short";
 
@@ -66,6 +70,9 @@ const SET_BACK: &str = "2024-02-29T12:00:00";
 /// Builds the guest, runs these parts of the checks, or the usual ones if the text is empty, and fails if one of them does.
 pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     let name = machine.name;
+    if let Some(other) = part.split_whitespace().find(|word| !PARTS.contains(word)) {
+        bail!("unknown part {other:?}: expected one or more of {}", PARTS.join(", "));
+    }
     // A guest with another purpose has no packages to install.
     let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
     let main = MAIN.replace("{part}", part).replace("{reboot}", reboot(machine));
