@@ -90,6 +90,9 @@ fn checks() -> Result<String> {
     Ok(format!("{CHECKS} of each kind"))
 }
 
+/// Makes the payload of a number.
+type Payload<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+
 /// `format2::Rule::verify` by verdict.
 fn checks_of_format2() -> Result<String> {
     let start = UnixMillis(1_800_000_000_000);
@@ -112,7 +115,6 @@ fn checks_of_format2() -> Result<String> {
     let empty = each(CHECKS, |row| {
         black_box(row);
     });
-    type Payload<'a> = &'a dyn Fn(usize) -> Vec<u8>;
     let check =
         |name: &str, payload: Payload<'_>, addresses: &Addresses<'_>, expected: Verdict| -> Result<()> {
             let payloads: Vec<Vec<u8>> = (0..CHECKS as usize).map(payload).collect();
