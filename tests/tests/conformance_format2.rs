@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use pkd_core::{
     Baseline, Key, Packet, Port, ReplayCache, Tag, UnixMillis,
     format2::{Bindings, Keys, Knock, KnockParams, Request},
@@ -12,11 +13,11 @@ use pkd_tests::{
     unhex,
 };
 
-fn keys(key: &str, tag: &str) -> Keys {
-    Keys::new(&Key::from_bytes(bytes(key).unwrap()), Tag(bytes(tag).unwrap()))
+fn keys(known: &Payload) -> Result<Keys> {
+    Ok(Keys::new(&Key::from_bytes(bytes(&known.key_hex)?), Tag(bytes(&known.tag_hex)?)))
 }
 
-fn seal(known: &Payload) -> [u8; 56] {
+fn seal(known: &Payload) -> Result<[u8; 56]> {
     let mut bindings = Bindings::NONE;
     if known.bind_source {
         bindings = bindings | Bindings::SOURCE;
@@ -26,15 +27,14 @@ fn seal(known: &Payload) -> [u8; 56] {
     }
     let params = KnockParams {
         time: UnixMillis(known.time_ms),
-        nonce: bytes(&known.nonce_hex).unwrap(),
+        nonce: bytes(&known.nonce_hex)?,
         bindings,
-        request: known.request().unwrap(),
+        request: known.request()?,
     };
-    let keys = keys(&known.key_hex, &known.tag_hex);
+    let keys = keys(known)?;
     with_addresses(&known.source_hex, &known.destination_hex, |addresses| {
         Knock::seal(&keys, &params, Port(known.dst_port), addresses)
     })
-    .unwrap()
 }
 
 #[test]
@@ -42,11 +42,11 @@ fn every_known_payload_is_made_and_opened_exactly() {
     let known = known_answers().unwrap();
     assert!(known.payloads.len() >= 7, "a vector was lost");
     for (row, known) in known.payloads.iter().enumerate() {
-        let payload = seal(known);
+        let payload = seal(known).unwrap();
         assert_eq!(payload.as_slice(), unhex(&known.payload_hex).unwrap(), "row {row}");
 
         let knock = Knock::parse(&payload).unwrap();
-        let contents = knock.open(&keys(&known.key_hex, &known.tag_hex));
+        let contents = knock.open(&keys(known).unwrap());
         assert_eq!(contents.time, UnixMillis(known.time_ms), "row {row}");
         let bindings = Bindings::from_bits(contents.flags).unwrap();
         assert_eq!(bindings.contains(Bindings::SOURCE), known.bind_source, "row {row}");
@@ -73,7 +73,7 @@ fn every_step_of_every_scenario_gets_its_verdict() {
     assert_eq!(seen, BTreeSet::from(all.map(str::to_owned)));
 }
 
-fn run<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> anyhow::Result<()> {
+fn run<const N: usize>(scenario: &Scenario, seen: &mut BTreeSet<String>) -> Result<()> {
     let rule = scenario.rule()?;
     let own = scenario.own_addresses()?;
     let own: Vec<_> = own.iter().map(Vec::as_slice).collect();
