@@ -165,8 +165,7 @@ fn describe(verdict: Verdict) -> String {
         Reason::Tag => "wrong tag",
         Reason::Window => "time outside the window",
         Reason::Replay => "seen before; or, without a clock, older than the last",
-        Reason::Filter => "wrong key, wrong port, or altered",
-        Reason::Digest => "wrong key, wrong port, wrong address, or altered",
+        Reason::Filter | Reason::Digest => "wrong key, wrong port, or altered",
         Reason::Request => "an unknown request, or not bound to what the gateway requires",
     };
     format!("ignore: {reason}: {why}")

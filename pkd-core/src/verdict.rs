@@ -29,6 +29,16 @@ impl Verdict {
         Self::Ignore(Reason::Request),
     ];
 
+    /// Those that a classic [`Rule`](crate::Rule) gives.
+    pub const CLASSIC: [Self; 6] = [
+        Self::Accept,
+        Self::Ignore(Reason::Length),
+        Self::Ignore(Reason::Tag),
+        Self::Ignore(Reason::Window),
+        Self::Ignore(Reason::Replay),
+        Self::Ignore(Reason::Digest),
+    ];
+
     /// The verdict's name in logs and metrics: `accept`, `close`, or the reason's.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

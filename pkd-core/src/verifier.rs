@@ -89,7 +89,8 @@ impl Rule {
 ///
 /// # Errors
 /// No rule accepts the datagram. The reason is that of the rule for which most checks passed. Without any rule it is
-/// [`Reason::Tag`], or [`Reason::Length`] if the datagram is no knock.
+/// [`Reason::Tag`], or [`Reason::Length`] if the datagram is no knock. A request to close
+/// ([`Verdict::Close`]) is [`Reason::Request`].
 pub fn verify_any<R>(
     packet: &Packet<'_>,
     rules: impl IntoIterator<Item = R>,
@@ -101,7 +102,9 @@ pub fn verify_any<R>(
     let mut furthest = Reason::Tag;
     for mut rule in rules {
         match verify(&mut rule) {
-            Verdict::Accept | Verdict::Close => return Ok(rule),
+            Verdict::Accept => return Ok(rule),
+            // Whoever asks here opens: a request to close must never do that.
+            Verdict::Close => return Err(Reason::Request),
             Verdict::Ignore(reason) => furthest = furthest.max(reason),
         }
     }

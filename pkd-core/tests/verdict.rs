@@ -40,3 +40,9 @@ fn verdicts_are_acceptance_and_every_reason_and_are_named_like_them() {
     );
     assert_eq!(names, Verdict::ALL.map(Verdict::as_str));
 }
+
+#[test]
+fn classic_verdicts_keep_their_names_and_order() {
+    let names = Verdict::CLASSIC.map(Verdict::as_str);
+    assert_eq!(names, ["accept", "length", "tag", "window", "replay", "digest"]);
+}

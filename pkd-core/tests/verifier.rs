@@ -136,7 +136,7 @@ fn of_several_rules_the_first_that_accepts_wins_and_otherwise_the_reason_of_the_
     let knock = knock(Kind::Good);
     let packet = |payload| Packet { destination_port: PORT, payload };
     let ignore = Verdict::Ignore;
-    let table: [Row<'_>; 9] = [
+    let table: [Row<'_>; 10] = [
         (&knock, &[], Err(Tag), 0),
         (&knock[1..], &[], Err(Length), 0),
         (&knock[1..], &[Verdict::Accept], Err(Length), 0),
@@ -146,6 +146,8 @@ fn of_several_rules_the_first_that_accepts_wins_and_otherwise_the_reason_of_the_
         (&knock, &[ignore(Digest), ignore(Replay)], Err(Digest), 2),
         (&knock, &[ignore(Digest), Verdict::Accept, ignore(Tag)], Ok(1), 2),
         (&knock, &[Verdict::Accept, Verdict::Accept], Ok(0), 1),
+        // Who asks for all rules opens, so a request to close is none of theirs.
+        (&knock, &[ignore(Tag), Verdict::Close, Verdict::Accept], Err(Reason::Request), 2),
     ];
     for (row, (payload, verdicts, expected, expected_asked)) in table.into_iter().enumerate() {
         let mut asked = 0;

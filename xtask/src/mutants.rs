@@ -96,11 +96,19 @@ fn caught_by_fuzzer(whole: &Fuzzers, copy: &Path, target: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where the programs of a tree are built. In a folder for all, cargo would take those of one tree for another's.
+fn programs_of(tree: &Path) -> PathBuf {
+    tree.join("target")
+}
+
 /// A command that passes in the tree as it is.
 fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
     let cargo = |folder: &Path, more: &[&str]| {
         let words = words.split(' ');
-        cmd!("{CARGO} {words...} {more...}").current_dir(folder).quiet()
+        cmd!("{CARGO} {words...} {more...}")
+            .current_dir(folder)
+            .env("CARGO_TARGET_DIR", programs_of(folder))
+            .quiet()
     };
     cargo(ours, &[]).context("it fails without the bug")?;
     // A tree that does not build shows nothing.
@@ -113,7 +121,10 @@ fn caught_by_cargo(ours: &Path, copy: &Path, words: &str) -> Result<()> {
 /// does not boot shows nothing.
 fn caught_by_vm(copy: &Path, words: &str) -> Result<()> {
     let (machine, part) = words.split_once(' ').context("a vm is a machine and a part")?;
-    let output = cmd!("{CARGO} xtask vm --part {part} {machine}").current_dir(copy).finish()?;
+    let output = cmd!("{CARGO} xtask vm --part {part} {machine}")
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", programs_of(copy))
+        .finish()?;
     let said = run::text_of(&output);
     let mut checks = said.lines().filter(|line| line.starts_with(&format!("{machine}: ")));
     let failed = checks.any(|line| line.contains(": FAIL "));

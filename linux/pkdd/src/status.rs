@@ -187,8 +187,15 @@ impl Status {
             "# HELP pkdd_datagrams_total Datagrams received from the firewall, by verdict.\n\
              # TYPE pkdd_datagrams_total counter\n",
         );
-        let counts = [accept, length, tag, window, replay, digest];
-        for (verdict, count) in Verdict::ALL.into_iter().zip(counts) {
+        let ignored = Verdict::Ignore;
+        for (verdict, count) in [
+            (Verdict::Accept, accept),
+            (ignored(Reason::Length), length),
+            (ignored(Reason::Tag), tag),
+            (ignored(Reason::Window), window),
+            (ignored(Reason::Replay), replay),
+            (ignored(Reason::Digest), digest),
+        ] {
             let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"{verdict}\"}} {count}");
         }
         let _ = write!(
@@ -316,7 +323,7 @@ services = ['ssh']
         let mut caches = Caches::open(journal, &[Entry::Unknown(NOW)], NOW, config.widest()).unwrap();
         caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window()))).unwrap();
         let mut counters = Counters::default();
-        for (number, verdict) in (1..).zip(Verdict::ALL) {
+        for (number, verdict) in (1..).zip(Verdict::CLASSIC) {
             (0..number).for_each(|_| counters.count(verdict));
         }
         let active = |service: &str, address: &str, left: Option<u64>| ActiveGrant {
