@@ -193,11 +193,31 @@ impl Sets {
     /// # Errors
     /// There is no such set, or the kernel refuses.
     pub fn list(&mut self, path: SetPath<'_>) -> Result<Vec<Element>, Error> {
+        let (mut found, is_whole) = self.dump(path)?;
+        if is_whole {
+            return Ok(found);
+        }
+        let end = Instant::now() + MAX_RETRY;
+        while Instant::now() < end {
+            let (again, is_whole) = self.dump(path)?;
+            if is_whole || lasting(&again).eq(lasting(&found)) {
+                return Ok(again);
+            }
+            found = again;
+        }
+        Err(failed(path, "list a set", Errno::AGAIN))
+    }
+
+    /// One listing, and whether it came in one piece. Between two pieces the kernel may move elements, for a set that
+    /// has grown gets a larger hash table in the background; a listing then lacks some, or has some twice, and does not
+    /// say so.
+    fn dump(&mut self, path: SetPath<'_>) -> Result<(Vec<Element>, bool), Error> {
         let question = Message::new(kind::GET_ELEMENT, &named(path));
         let messages = self.connection.dump(&question).map_err(|errno| failed(path, "list a set", errno))?;
         let mut found: Vec<Element> = messages.iter().flat_map(elements).filter_map(read).collect();
-        found.sort_by_key(|element| (element.address, element.interface));
-        Ok(found)
+        found.sort_by_key(key);
+        found.dedup_by_key(|element| key(element));
+        Ok((found, messages.len() <= 1))
     }
 
     /// Lists the names of the sets of a table; none if there is no such table.
@@ -399,6 +419,16 @@ fn element(path: SetPath<'_>, sender: Sender, rest: Vec<DefaultNla>) -> [Default
     attributes.extend(rest);
     let [table, set] = named(path);
     [table, set, nested(attribute::ELEMENTS, &[nested(attribute::LIST_ITEM, &attributes)])]
+}
+
+/// What tells elements of a set apart.
+fn key(element: &Element) -> (IpAddr, Option<NonZeroU32>) {
+    (element.address, element.interface)
+}
+
+/// The keys of those that do not expire while the set is listed again.
+fn lasting(found: &[Element]) -> impl Iterator<Item = (IpAddr, Option<NonZeroU32>)> {
+    found.iter().filter(|element| element.left.is_none_or(|left| left > MAX_RETRY)).map(key)
 }
 
 pub(crate) fn elements(message: &Message) -> impl Iterator<Item = Attributes<'_>> {
