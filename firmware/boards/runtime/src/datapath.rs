@@ -79,6 +79,8 @@ struct Pipeline<S, P> {
 ///
 /// # Panics
 /// If it is called again.
+// Inlined, what it builds would stay on the stack below everything that runs later.
+#[inline(never)]
 pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
@@ -87,8 +89,9 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         ConstStaticCell::new(Tables::new());
     static SCRATCH: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
     static GATEWAY: StaticCell<SharedGateway> = StaticCell::new();
-    static CHANNEL: StaticCell<channel::State<MTU, 2, 2>> = StaticCell::new();
-    static RESOURCES: StaticCell<StackResources<{ net_stack::SOCKETS }>> = StaticCell::new();
+    static CHANNEL: ConstStaticCell<channel::State<MTU, 2, 2>> = ConstStaticCell::new(channel::State::new());
+    static RESOURCES: ConstStaticCell<StackResources<{ net_stack::SOCKETS }>> =
+        ConstStaticCell::new(StackResources::new());
 
     let Setup { interfaces, stored, hardware, random } = setup;
     let Stored { config, floor, indicators } = stored;
@@ -99,10 +102,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     }
     let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floor.floor());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
-    let (runner, device) =
-        channel::new(CHANNEL.init(channel::State::new()), HardwareAddress::Ethernet(hardware));
-    let (stack, network) =
-        embassy_net::new(device, net_stack::config(config), RESOURCES.init(StackResources::new()), random());
+    let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
+    let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
     net_stack::spawn(spawner, network, stack, gateway, config, random);
     let pipeline = Pipeline {
         gateway,

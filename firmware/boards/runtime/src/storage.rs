@@ -49,7 +49,8 @@ pub async fn load<S: NorFlash, P: Indicators>(
     Stored { config, floor, indicators }
 }
 
-/// Apart from [`load`], because the buffer would stay in the task's memory.
+/// Apart from [`load`], because the buffer would stay in the task's memory, and on the stack below everything that runs later.
+#[inline(never)]
 fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static StandardConfig, ConfigError> {
     static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
     let mut bytes = [0; CONFIG_LIMIT];
