@@ -50,12 +50,13 @@ pub async fn load<S: NorFlash, P: Indicators>(
 }
 
 /// Apart from [`load`], because the buffer would stay in the task's memory, and on the stack below everything that runs later.
+/// The result is built where it stays: each copy of a configuration would take 3 KB of the stack.
 #[inline(never)]
 fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static StandardConfig, ConfigError> {
-    static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
+    static CONFIG: StaticCell<Result<StandardConfig, ConfigError>> = StaticCell::new();
     let mut bytes = [0; CONFIG_LIMIT];
     if let Err(why) = flash.read(offset, &mut bytes) {
         defmt::panic!("cannot read the configuration: {}", defmt::Debug2Format(&why));
     }
-    Ok(CONFIG.init(Config::parse(&bytes)?))
+    CONFIG.init_with(|| Config::parse(&bytes)).as_ref().map_err(|why| *why)
 }
