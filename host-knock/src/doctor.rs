@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use pkd_core::{Port, Window};
+use pkd_core::{Port, Window, format2::Bindings};
 
 use crate::{
     connect, datagram,
-    model::{Families, Host, Request},
+    model::{Bind, Families, Host, Request},
     send,
 };
 
@@ -22,6 +22,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The last cause, and how to find out on the gateway. Which of the causes it is, nobody can see from outside.
 const OTHER_FIREWALL: &str = "another firewall there stops what the knock lets in: on the gateway, pkdd status shows accepted knocks and pkdd check names such a rule.";
+
+/// A NAT between here and the gateway.
+const NAT: &str = "A NAT changes an address on the way, so the gateway ignores knocks that are bound to it: set bind = \"none\" in the profile, or use --bind none.";
 
 /// What a connection attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
         }
     };
     let request = &request;
-    print_line("ok", &format!("key: found, for tag {}", request.tag))?;
+    print_line("ok", &format!("key: found, for tag {}, format {}", request.tag, request.format.as_str()))?;
     let clock = check_clock(request, time_server)?;
 
     let before = probe_all(&addresses);
@@ -85,7 +88,7 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
     let knock_port = datagram::destination_port(request)?;
     match send::send(request, knock_port) {
         Ok(sent) => {
-            let list: Vec<_> = sent.iter().map(|address| address.ip().to_string()).collect();
+            let list: Vec<_> = sent.iter().map(|address| described(request, *address)).collect();
             print_line("ok", &format!("knock: sent to {} port {}", list.join(", "), knock_port.0))?;
         }
         Err(error) => {
@@ -93,15 +96,52 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
             return Ok((false, "The knock did not leave this computer: it has no route to the host, or a local firewall blocks it.".to_owned()));
         }
     }
-    let after = match connect::knock_and_connect(request, port, limit, false) {
-        Ok(_) => PortState::Open,
-        Err(_) => probe_all(&addresses),
-    };
+    let after = knock_until_open(request, port, limit, &addresses);
     print_line(
         if after == PortState::Open { "ok" } else { "FAIL" },
         &format!("port {} after: {}", port.0, word(after)),
     )?;
+    let is_bound = addresses.iter().any(|address| binding(request, *address) != Bindings::NONE);
+    if is_bound && after != PortState::Open && clock.is_none() {
+        let unbound = Request { bind: Bind::Only(Bindings::NONE), ..request.clone() };
+        let state = knock_until_open(&unbound, port, limit, &addresses);
+        let mark = if state == PortState::Open { "ok" } else { "FAIL" };
+        print_line(
+            mark,
+            &format!("port {} after a knock that is bound to no address: {}", port.0, word(state)),
+        )?;
+        if state == PortState::Open {
+            return Ok((true, NAT.to_owned()));
+        }
+    }
     Ok((after == PortState::Open, conclusion(before, after, clock.as_deref(), port)))
+}
+
+/// Knocks until the port opens or `limit` has passed.
+fn knock_until_open(request: &Request, port: Port, limit: Duration, addresses: &[SocketAddr]) -> PortState {
+    match connect::knock_and_connect(request, port, limit, false) {
+        Ok(_) => PortState::Open,
+        Err(_) => probe_all(addresses),
+    }
+}
+
+/// What a knock to this address is bound to.
+fn binding(request: &Request, address: SocketAddr) -> Bindings {
+    send::path(address).map_or(Bindings::NONE, |path| path.bindings(request))
+}
+
+/// An address that a knock was sent to, and the addresses that it is bound to.
+fn described(request: &Request, address: SocketAddr) -> String {
+    let to = address.ip();
+    let Ok(path) = send::path(address) else { return to.to_string() };
+    let bindings = path.bindings(request);
+    let bound = [(Bindings::SOURCE, "source", path.local), (Bindings::DESTINATION, "destination", to)];
+    let bound: Vec<_> = bound
+        .into_iter()
+        .filter(|(one, _, _)| bindings.contains(*one))
+        .map(|(_, name, address)| format!("{name} {address}"))
+        .collect();
+    if bound.is_empty() { to.to_string() } else { format!("{to} (bound to {})", bound.join(", ")) }
 }
 
 /// Returns how far the clock is off, if that is too far.
@@ -151,10 +191,10 @@ fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Po
             "The host is unreachable: its network is down, or a router on the path refuses.".to_owned()
         }
         (_, PortState::Refused, None) => format!(
-            "The host refuses port {port} before and after the knock: the gateway expects another key, tag or port, its clock is wrong, nothing listens on the port, or {OTHER_FIREWALL}"
+            "The host refuses port {port} before and after the knock: the gateway expects another key, tag, port or format, or requires a binding, its clock is wrong, nothing listens on the port, or {OTHER_FIREWALL}"
         ),
         (_, PortState::Silent, None) => format!(
-            "The host does not answer: the gateway expects another key, tag or port, its clock is wrong, the knock was lost, or {OTHER_FIREWALL}"
+            "The host does not answer: the gateway expects another key, tag, port or format, or requires a binding, its clock is wrong, the knock was lost, or {OTHER_FIREWALL}"
         ),
     }
 }

@@ -21,6 +21,8 @@ mod doctor;
 mod exec;
 mod hex;
 mod ini;
+#[cfg(feature = "desktop")]
+mod interrupt;
 mod key;
 #[cfg(feature = "desktop")]
 mod keygen;
@@ -62,12 +64,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 #[cfg(feature = "desktop")]
-use pkd_core::Port;
+use pkd_core::{Port, format2::Request as Action};
 
+#[cfg(feature = "desktop")]
+use cli::CloseOptions;
 use cli::{Args, CliExit, Command, SendOptions};
 #[cfg(feature = "desktop")]
 use model::{Families, Host, Profile, Protocol, Request, Service};
 use profile::ProfileStore;
+#[cfg(feature = "desktop")]
+use request::Needs;
 use sequence::Sequence;
 use stderr::Stderr;
 
@@ -75,6 +81,8 @@ use stderr::Stderr;
 const RUNTIME_ERROR: u8 = 1;
 /// Exit code: an argument, a key or a file is invalid, and nothing was sent.
 const USAGE_ERROR: u8 = 2;
+/// Hosts that `knock close` sends to at the same time.
+const MAX_PARALLEL_CLOSES: usize = 32;
 
 /// Why knock fails.
 enum Failure {
@@ -115,6 +123,7 @@ fn main() -> ExitCode {
         Some(Command::Proxy(args)) => proxy(args),
         #[cfg(feature = "desktop")]
         Some(Command::Wait(args)) => wait(args),
+        Some(Command::Close(args)) => close(args),
         Some(Command::Seq(args)) => sequence(args),
         #[cfg(feature = "desktop")]
         Some(command) => manage(command),
@@ -156,9 +165,32 @@ fn knock(args: &Args) -> Outcome {
     }
     #[cfg(feature = "desktop")]
     if let Some(command) = args.then.as_ref().filter(|_| !args.dry_run) {
-        return then(command, &requests, limit, args.send_options.quiet);
+        return then(command, &requests, limit, args);
     }
     Ok(0)
+}
+
+fn close(args: &cli::Close) -> Outcome {
+    let options = &args.send_options;
+    let store = open_store(options).usage_error()?;
+    let requests = request::to_close(&args.words, options, &store, diagnostics(options), key::from_prompt)
+        .usage_error()?;
+    let results =
+        parallel::map(&requests, MAX_PARALLEL_CLOSES, |request| report::knock(request, args.dry_run));
+    let style = if options.verbose || args.dry_run { report::Style::Lines } else { report::Style::Quiet };
+    report::print(style, &requests, &results).runtime_error()?;
+    Ok(if results.iter().any(Result::is_err) { RUNTIME_ERROR } else { 0 })
+}
+
+#[cfg(feature = "desktop")]
+/// Ends what the requests have opened. Returns an error for each host that could not be reached.
+fn close_again(requests: &[Request]) {
+    for request in requests {
+        let request = Request { action: Action::Close, ..request.clone() };
+        if let Err(error) = report::knock(&request, false) {
+            Stderr::error(&format!("{}: cannot close: {error:#}", request.host));
+        }
+    }
 }
 
 /// The output format.
@@ -177,15 +209,21 @@ fn style(args: &Args) -> report::Style {
 
 #[cfg(feature = "desktop")]
 /// Waits for all TCP services, then runs a command in the shell.
-fn then(command: &str, requests: &[Request], limit: Duration, quiet: bool) -> Outcome {
+fn then(command: &str, requests: &[Request], limit: Duration, args: &Args) -> Outcome {
     for request in requests {
         for port in tcp_services(&request.services) {
-            connect::knock_and_connect(request, port, limit, quiet)
+            connect::knock_and_connect(request, port, limit, args.send_options.quiet)
                 .with_context(|| request.host.to_string())
                 .runtime_error()?;
         }
     }
-    exec::exec(&mut exec::shell(command)).context("cannot run the shell").runtime_error()
+    let mut shell = exec::shell(command);
+    if !args.close_after {
+        return exec::exec(&mut shell).context("cannot run the shell").runtime_error();
+    }
+    let code = exec::run(&mut shell).context("cannot run the shell");
+    close_again(requests);
+    code.runtime_error()
 }
 
 #[cfg(feature = "desktop")]
@@ -194,8 +232,10 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
-    let request = request::single(&invocation.host, options, &store, diagnostics(options), key::from_prompt)
-        .usage_error()?;
+    let needs = needs(&args.closing);
+    let request =
+        request::single(&invocation.host, options, needs, &store, diagnostics(options), key::from_prompt)
+            .usage_error()?;
     let knocked = || -> Result<()> {
         match invocation.port {
             Some(port) => connect::knock_and_connect(&request, port, limit, options.quiet).map(drop),
@@ -203,7 +243,18 @@ fn ssh(args: &cli::Ssh) -> Outcome {
         }
     };
     knocked().with_context(|| request.host.to_string()).runtime_error()?;
-    invocation.run().runtime_error()
+    let mut command = invocation.command();
+    if !args.closing.close_after {
+        return exec::exec(&mut command).context("cannot run ssh").runtime_error();
+    }
+    let code = exec::run(&mut command).context("cannot run ssh");
+    close_again(&[request]);
+    code.runtime_error()
+}
+
+#[cfg(feature = "desktop")]
+fn needs(closing: &CloseOptions) -> Needs {
+    Needs { format2: closing.close_after.then_some("--close-after") }
 }
 
 #[cfg(feature = "desktop")]
@@ -211,12 +262,22 @@ fn proxy(args: &cli::Proxy) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let request =
-        request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
+    let needs = needs(&args.closing);
+    let request = request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt)
+        .usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
+    let host = request.host.to_string();
     let stream = connect::knock_and_connect(&request, port, limit, options.quiet);
-    let relayed = stream.and_then(|stream| relay::relay(&stream));
-    relayed.with_context(|| request.host.to_string()).map(|()| 0).runtime_error()
+    let relayed = stream.and_then(|stream| {
+        if !args.closing.close_after {
+            return relay::relay(&stream);
+        }
+        // ssh ends a ProxyCommand with SIGHUP.
+        let relayed = interrupt::or_until_signal(move || relay::relay(&stream));
+        close_again(&[request]);
+        relayed
+    });
+    relayed.context(host).map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
@@ -224,8 +285,15 @@ fn wait(args: &cli::Wait) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let request =
-        request::single(&args.host, options, &store, diagnostics(options), key::from_prompt).usage_error()?;
+    let request = request::single(
+        &args.host,
+        options,
+        Needs::default(),
+        &store,
+        diagnostics(options),
+        key::from_prompt,
+    )
+    .usage_error()?;
     let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
     for port in ports {
         connect::knock_and_connect(&request, port, limit, options.quiet)
@@ -263,7 +331,9 @@ fn manage(command: &Command) -> Outcome {
         Command::Share(args) => share::share(args),
         Command::Doctor(args) => return doctor(args),
         Command::Verify(args) => return verify(args),
-        Command::Ssh(_) | Command::Proxy(_) | Command::Wait(_) | Command::Seq(_) => Ok(String::new()),
+        Command::Ssh(_) | Command::Proxy(_) | Command::Wait(_) | Command::Close(_) | Command::Seq(_) => {
+            Ok(String::new())
+        }
     };
     print(text.usage_error()?.trim_end()).map(|()| 0).runtime_error()
 }
@@ -288,7 +358,9 @@ fn doctor(args: &cli::Doctor) -> Outcome {
         limit,
         time_server: args.time_server.as_deref(),
     };
-    let request = || request::single(&args.host, options, &store, diagnostics(options), key::from_prompt);
+    let needs = Needs::default();
+    let request =
+        || request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt);
     doctor::diagnose(&target, request).map(|is_open| u8::from(!is_open)).runtime_error()
 }
 

@@ -1,12 +1,13 @@
 //! The results of knocks, as text, table or JSON.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use anyhow::{Context as _, Result};
-use pkd_core::{LENGTH, Port};
+use pkd_core::{LENGTH, Port, format2::Request as Action};
 
 #[cfg(feature = "desktop")]
 use crate::table;
@@ -33,8 +34,8 @@ pub(crate) struct Sent {
     port: Port,
     /// Where it was sent; empty on a dry run.
     addresses: Vec<SocketAddr>,
-    /// The payload, on a dry run.
-    payload: Option<[u8; LENGTH]>,
+    /// On a dry run, each payload, with the address that it is for if it may be bound.
+    payloads: Vec<(Option<IpAddr>, [u8; LENGTH])>,
 }
 
 /// Knocks at one host; on a dry run, only makes the payload.
@@ -44,10 +45,20 @@ pub(crate) struct Sent {
 pub(crate) fn knock(request: &Request, is_dry_run: bool) -> Result<Sent> {
     let port = datagram::destination_port(request)?;
     if is_dry_run {
-        let payload = Some(datagram::payload(request, port)?);
-        return Ok(Sent { port, addresses: Vec::new(), payload });
+        return Ok(Sent { port, addresses: Vec::new(), payloads: payloads(request, port)? });
     }
-    Ok(Sent { port, addresses: send::send(request, port)?, payload: None })
+    Ok(Sent { port, addresses: send::send(request, port)?, payloads: Vec::new() })
+}
+
+fn payloads(request: &Request, port: Port) -> Result<Vec<(Option<IpAddr>, [u8; LENGTH])>> {
+    if !datagram::may_be_bound(request) {
+        return Ok(vec![(None, datagram::payload(request, port, None)?)]);
+    }
+    let bound = |address: SocketAddr| {
+        let path = send::path(address)?;
+        Ok((Some(address.ip()), datagram::payload(request, port, Some(path))?))
+    };
+    send::addresses(request, port)?.into_iter().map(bound).collect()
 }
 
 /// Prints the results. Errors go to standard error, unless the style includes them.
@@ -78,17 +89,22 @@ pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]
 
 fn lines(style: Style, request: &Request, sent: &Sent) -> String {
     let (host, port) = (&request.host, sent.port.0);
-    match (style, &sent.payload) {
-        (_, Some(payload)) => format!("{host} {port} {}\n", hex::digits(payload)),
-        (Style::Lines, None) => {
-            let lines = sent
-                .addresses
-                .iter()
-                .map(|address| format!("knocked {host} ({} port {port})\n", address.ip()));
-            lines.collect()
-        }
-        _ => String::new(),
+    let mut text = String::new();
+    for (address, payload) in &sent.payloads {
+        let place = address.map_or_else(|| host.to_string(), |address| address.to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{place} {port} {}", hex::digits(payload));
     }
+    if style == Style::Lines {
+        let what = match request.action {
+            Action::Open => "knocked",
+            Action::Close => "sent close to",
+        };
+        for address in &sent.addresses {
+            let _ = writeln!(text, "{what} {host} ({} port {port})", address.ip());
+        }
+    }
+    text
 }
 
 #[cfg(feature = "desktop")]

@@ -1,12 +1,12 @@
 //! From the command line to requests. Everything is validated here, before the first datagram.
 
 use anyhow::{Context as _, Result, bail};
-use pkd_core::{Key, Port, Tag};
+use pkd_core::{Key, Port, Tag, format2};
 
 use crate::{
     cli::{Args, SendOptions},
     key,
-    model::{Families, Format, Host, Profile, Request, Source},
+    model::{Bind, Families, Format, Host, Profile, Request, Source},
     parse::{self, is_number},
     profile::ProfileStore,
     stderr::Stderr,
@@ -33,15 +33,57 @@ pub(crate) fn requests(
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
     let words = parse_positionals(args, store);
-    let send_options = Overrides::of(&args.send_options, words.tag, words.port)?;
+    #[cfg(feature = "desktop")]
+    let needs = Needs { format2: args.close_after.then_some("--close-after") };
+    #[cfg(not(feature = "desktop"))]
+    let needs = Needs::default();
+    each(&words, &args.send_options, needs, store, stderr, ask)
+}
+
+/// The requests to close what these hosts have opened.
+///
+/// # Errors
+/// As for [`requests`], or a host uses another format than 2.
+pub(crate) fn to_close(
+    hosts: &[String],
+    send_options: &SendOptions,
+    store: &ProfileStore,
+    stderr: Stderr,
+    ask: impl FnOnce(&str) -> Result<Key>,
+) -> Result<Vec<Request>> {
+    let words = Positionals { hosts, tag: None, port: None };
+    let needs = Needs { format2: Some("knock close") };
+    let mut requests = each(&words, send_options, needs, store, stderr, ask)?;
+    for request in &mut requests {
+        request.action = format2::Request::Close;
+    }
+    Ok(requests)
+}
+
+fn each(
+    words: &Positionals<'_>,
+    given: &SendOptions,
+    needs: Needs,
+    store: &ProfileStore,
+    stderr: Stderr,
+    ask: impl FnOnce(&str) -> Result<Key>,
+) -> Result<Vec<Request>> {
+    let options = Overrides::of(given, needs, words.tag, words.port)?;
     let mut drafts = Vec::new();
     for word in words.hosts {
         for name in store.expand(word)? {
             let profile = store.profile(&name).transpose()?;
-            drafts.push(Draft::of(name, profile, &send_options)?);
+            drafts.push(Draft::of(name, profile, &options)?);
         }
     }
-    complete(drafts, &send_options, stderr, words.tag, ask)
+    complete(drafts, &options, stderr, words.tag, ask)
+}
+
+/// What a command needs of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    /// What only format 2 can do, as the command line names it.
+    pub(crate) format2: Option<&'static str>,
 }
 
 /// The request for one host as ssh may name it: a profile, its address, or any host.
@@ -51,11 +93,12 @@ pub(crate) fn requests(
 pub(crate) fn single(
     host: &str,
     send_options: &SendOptions,
+    needs: Needs,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Request> {
-    let options = Overrides::of(send_options, None, None)?;
+    let options = Overrides::of(send_options, needs, None, None)?;
     let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
     let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
     request.with_context(|| format!("no request for {host:?}"))
@@ -64,6 +107,9 @@ pub(crate) fn single(
 /// Validated options, which override those of profiles.
 struct Overrides<'a> {
     given: &'a SendOptions,
+    needs: Needs,
+    format: Option<Format>,
+    bind: Option<Bind>,
     tag: Option<Tag>,
     port: Option<Port>,
     families: Families,
@@ -71,9 +117,13 @@ struct Overrides<'a> {
 }
 
 impl<'a> Overrides<'a> {
-    fn of(given: &'a SendOptions, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+    fn of(given: &'a SendOptions, needs: Needs, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+        let format = given.format.as_deref().map(Format::parse).transpose()?;
         Ok(Self {
             given,
+            needs,
+            format: if given.before_1_0 { Some(Format::Before1_0) } else { format },
+            bind: given.bind.as_deref().map(Bind::parse).transpose()?,
             tag: given.tag.as_deref().or(tag).map(parse::tag).transpose()?,
             port: given.port.as_deref().or(port).map(parse::port).transpose()?,
             families: Families::of(given.ipv4, given.ipv6),
@@ -111,6 +161,14 @@ impl Draft {
         if let Some(problem) = wrong_family {
             bail!("host {name:?}: {problem}");
         }
+        profile.format = options.format.unwrap_or(profile.format);
+        profile.bind = options.bind.unwrap_or(profile.bind);
+        if profile.format != Format::Two
+            && let Some(what) = options.needs.format2.or(options.bind.map(|_| "--bind"))
+        {
+            let format = profile.format.as_str();
+            bail!("host {name:?}: {what} needs format 2, this is format {format}; see --format");
+        }
         Ok(Self { name, is_known, profile })
     }
 }
@@ -142,7 +200,6 @@ fn complete(
     let fallback = if without_key.is_empty() { None } else { Some(ask(&prompt_label(&without_key, tag))?) };
     let request = |(draft, key): (Draft, Option<Key>)| {
         let Draft { name, profile, .. } = draft;
-        let before_1_0 = options.given.before_1_0 || profile.format == Format::Before1_0;
         let same_port = options.given.same_source_port || profile.same_source_port;
         Ok(Request {
             key: key.or_else(|| fallback.clone()).with_context(|| format!("no key for {name}"))?,
@@ -150,7 +207,9 @@ fn complete(
             families: profile.families,
             tag: options.tag.or(profile.tag).unwrap_or_default(),
             port: options.port.or(profile.port),
-            format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
+            format: profile.format,
+            bind: profile.bind,
+            action: format2::Request::Open,
             source: if same_port { Source::SamePort } else { Source::Any },
             time_offset: options.time_offset.unwrap_or(profile.time_offset),
             #[cfg(feature = "desktop")]

@@ -1,12 +1,15 @@
 //! Resolving hosts and sending knocks.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
+};
 
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Port;
 
 use crate::{
-    datagram,
+    datagram::{self, Path},
     model::{Families, Host, Request, Source},
 };
 
@@ -66,8 +69,7 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
     let mut reached = Vec::new();
     let mut failures = Vec::new();
     for &address in addresses {
-        let payload = datagram::payload(request, Port(address.port()))?;
-        match send_datagram(address, request.source, &payload) {
+        match send_knock(request, address) {
             Ok(()) => reached.push(address),
             Err(error) => failures.push(format!("{error:#}")),
         }
@@ -78,18 +80,37 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
     Ok(reached)
 }
 
-fn send_datagram(address: SocketAddr, source: Source, payload: &[u8]) -> Result<()> {
+fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
     let cannot_send = || format!("cannot send to {address}");
     let mut socket = UdpSocket::bind(wildcard(address)).with_context(cannot_send)?;
-    if source == Source::SamePort {
-        // Bind only the address that the datagram leaves from: another program may use the port on others.
-        socket.connect(address).with_context(cannot_send)?;
-        let mut local = socket.local_addr().with_context(cannot_send)?;
-        local.set_port(address.port());
+    let mut path = None;
+    if request.source == Source::SamePort || datagram::may_be_bound(request) {
+        let mut local = local_address(&socket, address).with_context(cannot_send)?;
+        path = Some(Path { local: local.ip(), destination: address.ip() });
+        // Bind only the address that the datagram leaves from, which the knock may be bound to: another program may use the
+        // port on others.
+        local.set_port(if request.source == Source::SamePort { address.port() } else { 0 });
         socket = UdpSocket::bind(local).with_context(|| format!("cannot send from {local}"))?;
     }
-    socket.send_to(payload, address).with_context(cannot_send)?;
+    let payload = datagram::payload(request, Port(address.port()), path)?;
+    socket.send_to(&payload, address).with_context(cannot_send)?;
     Ok(())
+}
+
+/// The address that datagrams to `address` leave from. Nothing is sent.
+fn local_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<SocketAddr> {
+    socket.connect(address)?;
+    socket.local_addr()
+}
+
+/// The path that a knock takes to `address`.
+///
+/// # Errors
+/// There is no route.
+pub(crate) fn path(address: SocketAddr) -> Result<Path> {
+    let local = UdpSocket::bind(wildcard(address)).and_then(|socket| local_address(&socket, address));
+    let local = local.with_context(|| format!("cannot send to {address}"))?;
+    Ok(Path { local: local.ip(), destination: address.ip() })
 }
 
 /// Any address and port, of the same family.
@@ -106,7 +127,7 @@ mod tests {
     use pkd_core::{Key, Tag};
 
     use super::*;
-    use crate::model::Format;
+    use crate::model::{Bind, Format};
 
     #[test]
     fn the_first_address_of_each_family_is_used() {
@@ -141,6 +162,8 @@ mod tests {
             tag: Tag::default(),
             port: None,
             format: Format::Classic,
+            bind: Bind::default(),
+            action: pkd_core::format2::Request::Open,
             source: Source::Any,
             name: "gw".to_owned(),
             time_offset: 0,

@@ -57,14 +57,11 @@ impl Invocation {
         })
     }
 
-    /// Runs ssh in place of this process where possible; otherwise waits for it and returns its exit code.
-    ///
-    /// # Errors
-    /// ssh cannot be started.
-    pub(crate) fn run(&self) -> Result<u8> {
+    /// The command that runs ssh.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("ssh");
         command.args(&self.arguments);
-        crate::exec::exec(&mut command).context("cannot run ssh")
+        command
     }
 }
 

@@ -1,39 +1,43 @@
 //! `knock verify`: explains a captured knock, with the verdict of a gateway.
 
+mod classic;
+mod format2;
+mod text;
+
 use std::{
     fmt::Write as _,
     fs, io,
     io::{IsTerminal as _, Read as _},
     net::IpAddr,
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use pkd_core::{
-    Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Timestamp,
-    UnixSeconds, Verdict, Window,
-};
+use pkd_core::{LENGTH, Port, UnixSeconds, Window};
 
-use crate::{cli, datagram, hex, key, parse, stderr::Stderr};
+use self::format2::Ends;
+use crate::{cli, datagram, hex, key, model::Format, parse, stderr::Stderr};
 
 /// Maximum size of a capture in bytes.
 const MAX_CAPTURE: u64 = 256 * 1024 * 1024;
-/// The last second of the year 9999, the last that can be formatted.
-const LAST_DATE: u64 = 253_402_300_799;
 
-/// A simulated gateway.
-pub(crate) struct Gateway {
-    rule: Rule,
-    cache: ReplayCache<256>,
-    /// Its time, if given.
+/// A gateway of each format, each with the same key.
+struct Gateways {
+    /// Decides for all knocks, if given.
+    format: Option<Format>,
+    classic: classic::Gateway,
+    format2: format2::Gateway,
+    /// Their time, if given.
     at: Option<UnixSeconds>,
 }
 
 /// Validated input.
 pub(crate) struct Capture {
-    gateway: Gateway,
+    gateways: Gateways,
     port: Option<Port>,
+    /// Given addresses, instead of those of a capture.
+    ends: Ends,
     source: Source,
 }
 
@@ -48,6 +52,7 @@ struct Datagram {
     number: u64,
     time: UnixSeconds,
     source: IpAddr,
+    destination: IpAddr,
     port: Port,
     payload: Vec<u8>,
 }
@@ -63,6 +68,20 @@ impl Capture {
         let window =
             args.window.parse().map_err(|_| anyhow!("invalid window {:?}: expected seconds", args.window))?;
         let window = Window::from_secs(window);
+        let format = args.format.as_deref().map(Format::parse).transpose()?;
+        ensure!(
+            format != Some(Format::Before1_0),
+            "no gateway accepts format pre-1.0; without --format such knocks are explained"
+        );
+        let ends = Ends {
+            source: args.sender.as_deref().map(|text| address("source", text)).transpose()?,
+            destination: args.destination.as_deref().map(|text| address("destination", text)).transpose()?,
+        };
+        let family = |end: Option<IpAddr>| end.map(|address| address.is_ipv4());
+        ensure!(
+            family(ends.source).is_none_or(|v4| family(ends.destination).is_none_or(|other| v4 == other)),
+            "--source and --destination are of different families"
+        );
         let at = args.at.as_deref().map(|text| {
             text.parse().map(UnixSeconds).map_err(|_| anyhow!("invalid time {text:?}: expected Unix seconds"))
         });
@@ -73,9 +92,13 @@ impl Capture {
         );
         let key = key::from_file(&args.key_file, Stderr { quiet: false }, args.insecure_key_mode)?;
         let source = read(&args.source)?;
-        let start = Baseline::with_memory(UnixSeconds(0));
-        let cache = ReplayCache::new(start.floor(window));
-        Ok(Self { gateway: Gateway { rule: Rule::new(key, tag, window), cache, at }, port, source })
+        let gateways = Gateways {
+            format,
+            format2: format2::Gateway::new(&key, tag, window),
+            classic: classic::Gateway::new(key, tag, window),
+            at,
+        };
+        Ok(Self { gateways, port, ends, source })
     }
 
     /// Returns the lines to print, and whether a gateway would accept all knocks.
@@ -84,26 +107,30 @@ impl Capture {
     /// This computer's clock is before 1970.
     pub(crate) fn explain(mut self) -> Result<(String, bool)> {
         let now = datagram::unix_seconds(SystemTime::now())?;
-        let gateway = &mut self.gateway;
+        let gateways = &mut self.gateways;
         let mut text = String::new();
         match &self.source {
             Source::Payload(payload) => {
-                let at = gateway.at.unwrap_or(now);
-                let is_accepted = gateway.explain(&mut text, at, self.port, payload);
+                let at = gateways.at.unwrap_or(now);
+                let is_accepted = gateways.explain(&mut text, at, self.port, self.ends, payload);
                 Ok((text, is_accepted))
             }
             Source::Datagrams(datagrams) => {
                 let (mut knocks, mut accepted) = (0_usize, 0_usize);
                 for datagram in datagrams {
-                    let Datagram { number, time, source, port, payload } = datagram;
+                    let Datagram { number, time, source, destination, port, payload } = datagram;
                     let is_elsewhere = self.port.is_some_and(|wanted| wanted != *port);
                     if payload.len() != LENGTH || is_elsewhere {
                         continue;
                     }
                     let _ = writeln!(text, "packet {number}, from {source} to port {}", port.0);
-                    let at = gateway.at.unwrap_or(*time);
+                    let at = gateways.at.unwrap_or(*time);
+                    let ends = Ends {
+                        source: self.ends.source.or(Some(*source)),
+                        destination: self.ends.destination.or(Some(*destination)),
+                    };
                     knocks += 1;
-                    accepted += usize::from(gateway.explain(&mut text, at, Some(*port), payload));
+                    accepted += usize::from(gateways.explain(&mut text, at, Some(*port), ends, payload));
                 }
                 let _ = writeln!(
                     text,
@@ -116,86 +143,30 @@ impl Capture {
     }
 }
 
-impl Gateway {
-    fn explain(&mut self, text: &mut String, now: UnixSeconds, port: Option<Port>, payload: &[u8]) -> bool {
-        let Some(knock) = Knock::parse(payload) else {
-            let _ = writeln!(
-                text,
-                "length   {} bytes; a knock has {LENGTH}\nverdict  ignore: length",
-                payload.len()
-            );
-            return false;
+impl Gateways {
+    /// Without a given format, a knock is explained in the one that the key finds in it.
+    fn explain(
+        &mut self,
+        text: &mut String,
+        now: UnixSeconds,
+        port: Option<Port>,
+        ends: Ends,
+        payload: &[u8],
+    ) -> bool {
+        let is_format2 = match self.format {
+            Some(format) => format == Format::Two,
+            None => self.format2.knows(port, payload),
         };
-        let (key, tag, window) = (self.rule.key(), self.rule.tag(), self.rule.window());
-        let fits = |port: Port| knock.expected_digest(key, port).matches(&knock.digest());
-        let port = port.or_else(|| (1..=u16::MAX).map(Port).find(|port| fits(*port)));
-        let digest = match port {
-            Some(port) if fits(port) => format!("valid for this key and port {}", port.0),
-            _ if is_before_1_0(&knock, key, payload) => {
-                "valid for this key, in the format before 1.0 without a port; current gateways ignore it"
-                    .to_owned()
-            }
-            Some(given) => match (1..=u16::MAX).map(Port).find(|port| fits(*port)) {
-                Some(port) => format!("valid for this key and port {}, not for port {}", port.0, given.0),
-                None => "invalid: another key, or altered".to_owned(),
-            },
-            None => "invalid for every port: another key, or altered".to_owned(),
-        };
-        let carried = knock.tag();
-        let _ = writeln!(
-            text,
-            "tag      {carried}{}",
-            if carried == tag { String::new() } else { format!("; the gateway expects {tag}") }
-        );
-        let _ =
-            writeln!(text, "time     {}, {}", date(knock.time()), time_difference(knock.time(), now, window));
-        let _ = writeln!(text, "nonce    {}", hex::digits(knock.nonce()));
-        let _ = writeln!(text, "digest   {digest}");
-        let packet = Packet { destination_port: port.unwrap_or(Port(1)), payload };
-        let verdict = self.rule.verify(&mut self.cache, now, &packet);
-        let _ = writeln!(text, "verdict  {}", describe(verdict));
-        verdict == Verdict::Accept
+        if is_format2 {
+            self.format2.explain(text, now, port, ends, payload)
+        } else {
+            self.classic.explain(text, now, port, payload)
+        }
     }
 }
 
-fn describe(verdict: Verdict) -> String {
-    let Verdict::Ignore(reason) = verdict else { return verdict.to_string() };
-    let why = match reason {
-        Reason::Length => "wrong length",
-        Reason::Tag => "wrong tag",
-        Reason::Window => "time outside the window",
-        Reason::Replay => "seen before; or, without a clock, older than the last",
-        Reason::Filter | Reason::Digest => "wrong key, wrong port, or altered",
-        Reason::Request => "an unknown request, or not bound to what the gateway requires",
-    };
-    format!("ignore: {reason}: {why}")
-}
-
-/// Whether this is a knock of before 1.0, whose digest does not cover the port.
-fn is_before_1_0(knock: &Knock<'_>, key: &Key, payload: &[u8]) -> bool {
-    let params = KnockParams { key, tag: knock.tag(), time: knock.time(), nonce: *knock.nonce() };
-    Knock::seal_before_1_0(&params) == payload
-}
-
-fn date(UnixSeconds(seconds): UnixSeconds) -> String {
-    if seconds > LAST_DATE {
-        return format!("{seconds}, after the year 9999");
-    }
-    format!("{seconds}, {}", httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)))
-}
-
-fn time_difference(time: UnixSeconds, now: UnixSeconds, window: Window) -> String {
-    let off = if time >= now {
-        format!("{} s ahead of", time.since(now))
-    } else {
-        format!("{} s behind", now.since(time))
-    };
-    let side = match window {
-        Window::Monotonic => "not checked (window 0)".to_owned(),
-        Window::Skew(seconds) if window.admits(now, time) => format!("within the window of {seconds} s"),
-        Window::Skew(seconds) => format!("outside the window of {seconds} s"),
-    };
-    format!("{off} the gateway, {side}")
+fn address(what: &str, text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| anyhow!("invalid {what} {text:?}: expected an IPv4 or IPv6 address"))
 }
 
 fn read(source: &str) -> Result<Source> {
@@ -218,6 +189,7 @@ fn read(source: &str) -> Result<Source> {
                 number,
                 time,
                 source: datagram.source,
+                destination: datagram.destination,
                 port,
                 payload: payload.to_vec(),
             }));

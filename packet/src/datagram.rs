@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
 use pkd_core::{Packet, Port};
 
-/// A UDP datagram with its source address.
+/// A UDP datagram with its addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     /// The source address.
     pub source: IpAddr,
+    /// The destination address, as it stands in the packet.
+    pub destination: IpAddr,
     /// UDP header and payload (RFC 768); may be truncated.
     udp: &'a [u8],
 }
@@ -30,16 +32,20 @@ impl<'a> Datagram<'a> {
     }
 
     fn from_sliced(packet: &LaxSlicedPacket<'a>) -> Option<Self> {
-        let source = match packet.net.as_ref()? {
-            LaxNetSlice::Ipv4(ip) => IpAddr::V4(ip.header().source_addr()),
-            LaxNetSlice::Ipv6(ip) => IpAddr::V6(ip.header().source_addr()),
+        let (source, destination) = match packet.net.as_ref()? {
+            LaxNetSlice::Ipv4(ip) => {
+                (IpAddr::V4(ip.header().source_addr()), IpAddr::V4(ip.header().destination_addr()))
+            }
+            LaxNetSlice::Ipv6(ip) => {
+                (IpAddr::V6(ip.header().source_addr()), IpAddr::V6(ip.header().destination_addr()))
+            }
             LaxNetSlice::Arp(_) => return None,
         };
         if packet.ip_payload()?.fragmented {
             return None;
         }
         match packet.transport.as_ref()? {
-            TransportSlice::Udp(udp) => Some(Self { source, udp: udp.slice() }),
+            TransportSlice::Udp(udp) => Some(Self { source, destination, udp: udp.slice() }),
             _ => None,
         }
     }
@@ -88,13 +94,14 @@ mod tests {
         let framed = [&ethernet.to_bytes()[..], &ipv4(&PAYLOAD)].concat();
         let (one, other) = (ipv4(&PAYLOAD), ipv6(&PAYLOAD));
         let rows = [
-            (Datagram::from_ip(&one), "192.0.2.7"),
-            (Datagram::from_ip(&other), "909:909:909:909:909:909:909:909"),
-            (Datagram::from_ethernet(&framed), "192.0.2.7"),
+            (Datagram::from_ip(&one), "192.0.2.7", "192.0.2.1"),
+            (Datagram::from_ip(&other), "909:909:909:909:909:909:909:909", "101:101:101:101:101:101:101:101"),
+            (Datagram::from_ethernet(&framed), "192.0.2.7", "192.0.2.1"),
         ];
-        for (row, (datagram, source)) in rows.iter().enumerate() {
+        for (row, (datagram, source, destination)) in rows.iter().enumerate() {
             let datagram = datagram.unwrap_or_else(|| panic!("row {row}"));
-            assert_eq!(datagram.source.to_string(), *source, "row {row}");
+            let addresses = (datagram.source.to_string(), datagram.destination.to_string());
+            assert_eq!(addresses, ((*source).to_owned(), (*destination).to_owned()), "row {row}");
             let packet = datagram.packet().unwrap_or_else(|| panic!("row {row}"));
             assert_eq!((packet.destination_port.0, packet.payload), (40_000, &PAYLOAD[..]), "row {row}");
         }

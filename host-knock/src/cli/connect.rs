@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::options::{SendOptions, WaitOptions};
+use super::options::{CloseOptions, SendOptions, WaitOptions};
 
 /// Knock, wait for the SSH port, then run ssh
 ///
@@ -21,6 +21,9 @@ pub(crate) struct Ssh {
 
     #[command(flatten)]
     pub(crate) timing: WaitOptions,
+
+    #[command(flatten)]
+    pub(crate) closing: CloseOptions,
 
     /// Destination, then arguments for ssh
     #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
@@ -40,6 +43,9 @@ pub(crate) struct Proxy {
 
     #[command(flatten)]
     pub(crate) timing: WaitOptions,
+
+    #[command(flatten)]
+    pub(crate) closing: CloseOptions,
 
     /// A profile, its address, or any host
     pub(crate) host: String,

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use super::connect::{Proxy, Ssh, Wait};
 #[cfg(feature = "desktop")]
 use super::manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
-use super::{options::SendOptions, sequence::Sequence};
+use super::{close::Close, options::SendOptions, sequence::Sequence};
 
 /// Printed below the options by `--help`.
 const AFTER_HELP: &str = "\
@@ -45,7 +45,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) send_options: SendOptions,
 
-    /// Send nothing; print host, port and payload in hexadecimal, one line for each host
+    /// Send nothing; print host, port and payload in hexadecimal, one line for each host. A payload that may be bound to
+    /// addresses has a line for each address of the host, with the address in place of the host
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
@@ -58,6 +59,11 @@ pub(crate) struct Args {
     #[cfg(feature = "desktop")]
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
+
+    /// Close the ports again after CMD (format 2); open connections stay
+    #[cfg(feature = "desktop")]
+    #[arg(long, requires = "then")]
+    pub(crate) close_after: bool,
 
     /// Knock at up to NUMBER hosts at the same time, 1 to 256
     #[arg(long, value_name = "NUMBER", default_value = "32")]
@@ -81,6 +87,7 @@ pub(crate) enum Command {
     Proxy(Proxy),
     #[cfg(feature = "desktop")]
     Wait(Wait),
+    Close(Close),
     Seq(Sequence),
     #[cfg(feature = "desktop")]
     List(List),

@@ -155,6 +155,18 @@ pub(crate) struct Verify {
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
+    /// The gateway's format: 2 or classic [default: the format that the key finds in the knock]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// The address that the gateway sees as the sender's [default: the capture's]
+    #[arg(long = "source", value_name = "ADDRESS")]
+    pub(crate) sender: Option<String>,
+
+    /// The address that the gateway sees as its own [default: the capture's]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) destination: Option<String>,
+
     /// Destination port of the knock [default: the capture's; for hexadecimal digits, all ports are tried]
     #[arg(short, long)]
     pub(crate) port: Option<String>,

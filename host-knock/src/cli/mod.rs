@@ -2,6 +2,7 @@
 //!
 //! The build script compiles these files too, for man pages and completions, so they may use nothing but clap.
 
+mod close;
 #[cfg(feature = "desktop")]
 mod connect;
 mod knock;
@@ -14,11 +15,14 @@ use std::ffi::OsString;
 
 use clap::{Parser as _, error::ErrorKind};
 
+pub(crate) use close::Close;
 #[cfg(feature = "desktop")]
 pub(crate) use connect::{Proxy, Ssh, Wait};
 pub(crate) use knock::{Args, Command};
 #[cfg(feature = "desktop")]
 pub(crate) use manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
+#[cfg(feature = "desktop")]
+pub(crate) use options::CloseOptions;
 pub(crate) use options::SendOptions;
 pub(crate) use sequence::Sequence;
 

@@ -24,9 +24,18 @@ pub(crate) struct SendOptions {
     #[arg(short, long)]
     pub(crate) port: Option<String>,
 
-    /// Use the payload of `ipt_pkd` before 1.0
-    #[arg(short = 'o', long = "pre-1.0")]
+    /// The gateway's format: 2, classic, or pre-1.0 [default: that of the profile, else classic]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// The same as --format pre-1.0: the payload of `ipt_pkd` before 1.0
+    #[arg(short = 'o', long = "pre-1.0", conflicts_with = "format")]
     pub(crate) before_1_0: bool,
+
+    /// What a knock of format 2 is bound to: auto, none, source, destination, or source,destination. Auto binds the source
+    /// if this computer's address is globally routable [default: that of the profile, else auto]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub(crate) bind: Option<String>,
 
     /// Use the destination port as source port, as `ipt_pkd` did
     #[arg(long)]
@@ -73,4 +82,13 @@ pub(crate) struct WaitOptions {
     /// Give up after SECONDS, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     pub(crate) timeout: String,
+}
+
+#[cfg(feature = "desktop")]
+/// What to do after the connection.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CloseOptions {
+    /// Close the port again afterwards (format 2); open connections stay
+    #[arg(long)]
+    pub(crate) close_after: bool,
 }

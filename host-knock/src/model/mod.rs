@@ -1,5 +1,6 @@
 //! The values that the other modules exchange. Nothing here reads a file, asks a terminal or uses the network.
 
+mod bind;
 mod host;
 mod options;
 mod profile;
@@ -8,6 +9,9 @@ mod request;
 mod salt;
 mod service;
 
+pub(crate) use bind::Bind;
+#[cfg(feature = "desktop")]
+pub(crate) use bind::words as binding_words;
 pub(crate) use host::Host;
 pub(crate) use options::{Families, Format, Source};
 pub(crate) use profile::{KeySource, Profile};

@@ -1,5 +1,7 @@
 //! How to knock: choices that the command line, profiles and URIs share.
 
+use anyhow::{Context as _, Result};
+
 /// Address families to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Families {
@@ -29,6 +31,29 @@ pub(crate) enum Format {
     Classic,
     /// `ipt_pkd` before 1.0.
     Before1_0,
+    /// Format 2: nothing is in clear, and a knock can be bound to addresses.
+    Two,
+}
+
+impl Format {
+    /// As options, profiles and URIs write it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Before1_0 => "pre-1.0",
+            Self::Two => "2",
+        }
+    }
+
+    /// Parses `classic`, `2` or `pre-1.0`.
+    ///
+    /// # Errors
+    /// The text is something else.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let known = [Self::Classic, Self::Two, Self::Before1_0];
+        let found = known.into_iter().find(|format| format.as_str() == text);
+        found.with_context(|| format!("invalid format {text:?}: expected classic, 2 or pre-1.0"))
+    }
 }
 
 /// The source port.

@@ -7,6 +7,7 @@ use pkd_core::{Key, Port, Tag, Window};
 #[cfg(feature = "desktop")]
 use super::salt::Salt;
 use super::{
+    bind::Bind,
     host::Host,
     options::{Families, Format},
     service::Service,
@@ -25,6 +26,8 @@ pub(crate) struct Profile {
     pub(crate) port: Option<Port>,
     /// Payload format.
     pub(crate) format: Format,
+    /// What knocks of format 2 are bound to.
+    pub(crate) bind: Bind,
     /// Which addresses of the host to use.
     pub(crate) families: Families,
     /// Use the destination port as source port.
@@ -63,6 +66,7 @@ impl Profile {
             tag: None,
             port: None,
             format: Format::Classic,
+            bind: Bind::default(),
             families: Families::Both,
             same_source_port: false,
             time_offset: 0,

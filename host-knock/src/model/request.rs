@@ -1,8 +1,9 @@
 //! A knock that is ready to be made.
 
-use pkd_core::{Key, Port, Tag};
+use pkd_core::{Key, Port, Tag, format2};
 
 use super::{
+    bind::Bind,
     host::Host,
     options::{Families, Format, Source},
     service::Service,
@@ -25,6 +26,10 @@ pub(crate) struct Request {
     pub(crate) port: Option<Port>,
     /// Payload format.
     pub(crate) format: Format,
+    /// What a knock of format 2 is bound to.
+    pub(crate) bind: Bind,
+    /// Whether a knock of format 2 opens or closes.
+    pub(crate) action: format2::Request,
     /// Source port.
     pub(crate) source: Source,
     /// Seconds to add to this computer's time.

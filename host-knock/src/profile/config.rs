@@ -25,13 +25,14 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 use super::paths;
 use crate::{
     atomic_file,
-    model::{Families, Format, Host, KeySource, Profile, Salt, Service},
+    model::{Bind, Families, Format, Host, KeySource, Profile, Salt, Service},
     parse,
 };
 
 /// The options of a profile.
-const OPTIONS: [&str; 13] = [
+const OPTIONS: [&str; 14] = [
     "address",
+    "bind",
     "family",
     "format",
     "key_file",
@@ -174,11 +175,11 @@ impl Config {
                 u32::try_from(seconds).map_err(|_| anyhow!("invalid window {seconds}: expected seconds"))?;
             profile.window = Window::from_secs(seconds);
         }
-        profile.format = match options.text("format")? {
-            None | Some("classic") => Format::Classic,
-            Some("pre-1.0") => Format::Before1_0,
-            Some(other) => bail!("invalid format {other:?}: expected classic or pre-1.0"),
-        };
+        profile.format = options.text("format")?.map(Format::parse).transpose()?.unwrap_or(Format::Classic);
+        if let Some(bind) = options.bind()? {
+            ensure!(profile.format == Format::Two, "bind needs format = \"2\"");
+            profile.bind = bind;
+        }
         profile.families = match options.text("family")? {
             None | Some("both") => Families::Both,
             Some("ipv4") => Families::V4,
@@ -314,6 +315,18 @@ impl<'a> Options<'a> {
 
     fn boolean(&self, option: &str) -> Result<bool> {
         Ok(self.typed(option, "true or false", Item::as_bool)?.unwrap_or(false))
+    }
+
+    fn bind(&self) -> Result<Option<Bind>> {
+        let expected = "\"auto\", \"none\", or a list such as [\"source\"]";
+        let words = |item: &Item| match item.as_array() {
+            Some(list) if list.is_empty() => Some("none".to_owned()),
+            Some(list) => {
+                list.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|words| words.join(","))
+            }
+            None => item.as_str().map(str::to_owned),
+        };
+        self.typed("bind", expected, words)?.as_deref().map(Bind::parse).transpose()
     }
 
     fn services(&self) -> Result<Vec<Service>> {

@@ -6,8 +6,8 @@ mod imported;
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pkd_core::Window;
-use toml_edit::{InlineTable, Value};
+use pkd_core::{Window, format2::Bindings};
+use toml_edit::{Array, InlineTable, Value};
 
 use self::imported::Imported;
 use super::{config::Config, uri};
@@ -15,7 +15,7 @@ use crate::{
     atomic_file, cli,
     ini::Ini,
     key,
-    model::{Families, Format, KeySource, Profile, Protocol, Service},
+    model::{Bind, Families, Format, KeySource, Profile, Protocol, Service, binding_words},
     parse, secret_file,
     stderr::Stderr,
 };
@@ -117,8 +117,16 @@ pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Optio
     if let Some(port) = profile.port {
         options.push(("port", Some(i64::from(port.0).into())));
     }
-    if profile.format == Format::Before1_0 {
-        options.push(("format", Some("pre-1.0".into())));
+    if profile.format != Format::Classic {
+        options.push(("format", Some(profile.format.as_str().into())));
+    }
+    match profile.bind {
+        Bind::Auto => {}
+        Bind::Only(bindings) if bindings == Bindings::NONE => options.push(("bind", Some("none".into()))),
+        Bind::Only(bindings) => {
+            let list: Array = binding_words(bindings).into_iter().collect();
+            options.push(("bind", Some(list.into())));
+        }
     }
     match profile.families {
         Families::Both => {}

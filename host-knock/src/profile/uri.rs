@@ -9,14 +9,14 @@
 
 mod text;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Port, Tag};
 
 pub(crate) use self::text::SCHEME;
 use self::text::Uri;
 use crate::{
     key,
-    model::{Families, Format, Host, Profile, Service},
+    model::{Bind, Families, Format, Host, Profile, Service},
     parse,
 };
 
@@ -36,8 +36,11 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     if !services.is_empty() {
         options.push(("services", services.join(",")));
     }
-    if profile.format == Format::Before1_0 {
-        options.push(("format", "pre-1.0".to_owned()));
+    if profile.format != Format::Classic {
+        options.push(("format", profile.format.as_str().to_owned()));
+    }
+    if profile.bind != Bind::default() {
+        options.push(("bind", profile.bind.to_string()));
     }
     match profile.families {
         Families::Both => {}
@@ -82,7 +85,8 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
         match (option.as_str(), given.as_str()) {
             ("key", given) => secret = Some(key::parse(given).context("URI")?),
             ("services", given) => profile.services = services(given)?,
-            ("format", "pre-1.0") => profile.format = Format::Before1_0,
+            ("format", given) => profile.format = Format::parse(given).context("URI")?,
+            ("bind", given) => profile.bind = Bind::parse(given).context("URI")?,
             ("family", "ipv4") => profile.families = Families::V4,
             ("family", "ipv6") => profile.families = Families::V6,
             ("same_source_port", "1") => profile.same_source_port = true,
@@ -92,12 +96,13 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
                     given.parse().map_err(|_| anyhow!("invalid window {given:?}: expected seconds"))?;
                 profile.window = pkd_core::Window::from_secs(seconds);
             }
-            ("format" | "family" | "same_source_port", _) => {
+            ("family" | "same_source_port", _) => {
                 bail!("URI: invalid {option} {given:?}")
             }
             _ => bail!("URI: unknown option {option:?}"),
         }
     }
+    ensure!(profile.format == Format::Two || profile.bind == Bind::default(), "URI: bind needs format=2");
     Ok((name, profile, secret.context("URI: missing ?key=")?))
 }
 
@@ -121,6 +126,9 @@ mod tests {
             "knock://PKD0@gw.example.net/office?key=0x5ec7e7",
             "knock://SSHK@gw.example.net:40000/office?key=0x5ec7e7&services=ssh:22,dns:53/udp",
             "knock://0x00ff0000@[fe80::1%25eth0]:1/a?key=0x00&format=pre-1.0&family=ipv6&same_source_port=1&time_offset=-3600&window=0",
+            "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2",
+            "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&bind=source,destination",
+            "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&bind=none",
             "knock://a%3Ab@192.0.2.1/a?key=0x5ec7e7&family=ipv4",
             "knock://PKD0@[fe80::1%25a%3F%2F%40%5D]/a?key=0x5ec7e7",
         ];
@@ -143,6 +151,12 @@ mod tests {
                 "URI: invalid key: invalid character at offset 2: expected a hexadecimal digit",
             ),
             ("knock://gw?key=sesame&x=1", "URI: unknown option \"x\""),
+            ("knock://gw?key=sesame&format=3", "URI: invalid format \"3\": expected classic, 2 or pre-1.0"),
+            ("knock://gw?key=sesame&bind=source", "URI: bind needs format=2"),
+            (
+                "knock://gw?key=sesame&format=2&bind=both",
+                "URI: invalid bind \"both\": expected auto, none, or source and destination",
+            ),
             ("knock://gw?key=sesame&family=ipx", "URI: invalid family \"ipx\""),
             ("knock://SSHKEY@gw?key=sesame", "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4"),
             ("knock://gw:70000?key=sesame", "invalid port \"70000\": expected 1–65535"),
@@ -171,7 +185,7 @@ mod tests {
         fn any_text_is_parsed_or_rejected(
             before in "(knock://)?[A-Z%:@\\[\\]0-9.a-z/]{0,24}",
             options in proptest::collection::vec(
-                "(services=|format=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),
+                "(services=|format=|bind=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),
         ) {
             let text = format!("{before}?key=sesame-sesame&{}", options.join("&"));
             match read(text.trim_end_matches('&')) {

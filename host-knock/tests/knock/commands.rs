@@ -22,7 +22,7 @@ fn greeter() -> Result<String> {
 fn commands_print_the_same_to_pipes_and_terminals() -> Result<()> {
     let port = greeter()?;
     let doctor = format!(
-        "ok    name: 127.0.0.1 resolves to 127.0.0.1\nok    key: found, for tag SSHK\n----  clock: not checked\n\
+        "ok    name: 127.0.0.1 resolves to 127.0.0.1\nok    key: found, for tag SSHK, format classic\n----  clock: not checked\n\
          ----  port {port} before: open\nok    knock: sent to 127.0.0.1 port 40017\nok    port {port} after: open\n\
          Port {port} was open before the knock: no rule closes it for this computer, or an earlier knock is still valid.\n"
     );

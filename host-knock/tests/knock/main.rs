@@ -7,6 +7,7 @@
 mod commands;
 mod datagram;
 mod errors;
+mod format2;
 mod harness;
 mod ini;
 mod key_files;

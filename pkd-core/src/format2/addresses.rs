@@ -1,6 +1,6 @@
 //! The addresses of a datagram, and which of them a knock is bound to.
 
-use core::ops::BitOr;
+use core::{net::IpAddr, ops::BitOr};
 
 /// The addresses of a datagram, as they stand in the IP header that the gateway sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,21 @@ pub enum Addresses<'a> {
         /// The gateway's, or what stands for it.
         destination: &'a [u8; 16],
     },
+}
+
+impl Addresses<'_> {
+    /// Calls `call` with these addresses; `None` if they are of different families.
+    pub fn with<R>(source: IpAddr, destination: IpAddr, call: impl FnOnce(&Addresses<'_>) -> R) -> Option<R> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                Some(call(&Addresses::V4 { source: &source.octets(), destination: &destination.octets() }))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                Some(call(&Addresses::V6 { source: &source.octets(), destination: &destination.octets() }))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl<'a> Addresses<'a> {

@@ -49,6 +49,32 @@ pub(super) const ROWS: &[Row] = &[
     (None, &["-p", "+22", "gw"], "invalid port \"+22\": expected 1–65535", 2),
     (None, &["-p", "ssh", "gw"], "invalid port \"ssh\": expected 1–65535", 2),
     (None, &["gw", "SSHK", "70000"], "invalid port \"70000\": expected 1–65535", 2),
+    // Format and binding.
+    (None, &["--format", "3", "gw"], "invalid format \"3\": expected classic, 2 or pre-1.0", 2),
+    (
+        None,
+        &["--format", "2", "-o", "gw"],
+        "the argument '--format <FORMAT>' cannot be used with '--pre-1.0'; see knock --help",
+        2,
+    ),
+    (
+        None,
+        &["--format", "2", "--bind", "both", "gw"],
+        "invalid bind \"both\": expected auto, none, or source and destination",
+        2,
+    ),
+    (
+        None,
+        &["--bind", "none", "gw"],
+        "host \"gw\": --bind needs format 2, this is format classic; see --format",
+        2,
+    ),
+    (
+        None,
+        &["close", "gw"],
+        "host \"gw\": knock close needs format 2, this is format classic; see --format",
+        2,
+    ),
     // Hosts.
     (None, &[""], "empty host name", 2),
     (None, &["gw", ""], "empty host name", 2),

@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         Some(b"[host.gw]\nadress = 'a'\n"),
         &["-c", "FILE.toml", "gw"],
-        "FILE.toml: [host.gw]: unknown option \"adress\"; expected one of address, family, format, key_file, keyring, passphrase_salt, port, same_source_port, services, tag, time_offset, window, note",
+        "FILE.toml: [host.gw]: unknown option \"adress\"; expected one of address, bind, family, format, key_file, keyring, passphrase_salt, port, same_source_port, services, tag, time_offset, window, note",
         2,
     ),
     (
@@ -70,9 +70,33 @@ pub(super) const ROWS: &[Row] = &[
         2,
     ),
     (
-        Some(b"[host.gw]\nformat = '2'\n"),
+        Some(b"[host.gw]\nformat = '3'\n"),
         &["-c", "FILE.toml", "gw"],
-        "FILE.toml: [host.gw]: invalid format \"2\": expected classic or pre-1.0",
+        "FILE.toml: [host.gw]: invalid format \"3\": expected classic, 2 or pre-1.0",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nformat = '2'\nbind = 'both'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: invalid bind \"both\": expected auto, none, or source and destination",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nformat = '2'\nbind = [1]\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: bind: expected \"auto\", \"none\", or a list such as [\"source\"]",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nbind = 'none'\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: bind needs format = \"2\"",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\nformat = 'pre-1.0'\n"),
+        &["ssh", "-c", "FILE.toml", "--close-after", "gw"],
+        "host \"gw\": --close-after needs format 2, this is format pre-1.0; see --format",
         2,
     ),
     (
@@ -264,6 +288,24 @@ pub(super) const ROWS: &[Row] = &[
         Some(b"sesame"),
         &["verify", "--key-file", "FILE", "--window", "x", "00"],
         "invalid window \"x\": expected seconds",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "--format", "pre-1.0", "00"],
+        "no gateway accepts format pre-1.0; without --format such knocks are explained",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "--source", "gw", "00"],
+        "invalid source \"gw\": expected an IPv4 or IPv6 address",
+        2,
+    ),
+    (
+        Some(b"sesame"),
+        &["verify", "--key-file", "FILE", "--source", "::1", "--destination", "1.2.3.4", "00"],
+        "--source and --destination are of different families",
         2,
     ),
     (
