@@ -48,6 +48,7 @@ mod scope;
 mod sender;
 mod service;
 mod service_name;
+mod set_elements;
 mod sets;
 pub mod time;
 #[cfg(feature = "rules")]

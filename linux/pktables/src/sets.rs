@@ -2,6 +2,7 @@
 
 #[cfg(feature = "rules")]
 mod fingerprint;
+mod words;
 
 use std::{
     net::IpAddr,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
 use super::{
-    capture::Capture,
+    capture::{Capture, WORDS},
     expression::{Base, Rule, Verdict, number, state},
     kept::Kept,
     link,
@@ -19,6 +19,7 @@ use crate::{
     },
     scope::Exempt,
     service::{Policy, Protocol, Service},
+    set_elements::added,
     sets::SET_TIMEOUT,
 };
 
@@ -36,9 +37,6 @@ const MAX_SOURCES: u32 = 65_535;
 
 /// Milliseconds until an idle source is forgotten.
 const SOURCE_TIMEOUT: u64 = 10_000;
-
-/// Elements in one message; an attribute holds at most 64 KiB.
-const MOST_ELEMENTS: usize = 256;
 
 /// Operations of one transaction on a table.
 pub(super) struct Batch<'a> {
@@ -86,25 +84,8 @@ impl<'a> Batch<'a> {
 
     /// Keys with their time left.
     fn elements(&mut self, set: &str, elements: &[(&[u8], Option<Duration>)]) {
-        for chunk in elements.chunks(MOST_ELEMENTS) {
-            let items: Vec<DefaultNla> = chunk
-                .iter()
-                .map(|(key, left)| {
-                    let key = DefaultNla::new(attribute::VALUE, key.to_vec());
-                    let mut attributes = vec![nested(attribute::ELEMENT_KEY, &[key])];
-                    let milliseconds =
-                        left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
-                    attributes.extend(milliseconds.map(|time| {
-                        DefaultNla::new(attribute::ELEMENT_TIMEOUT, time.to_be_bytes().to_vec())
-                    }));
-                    nested(attribute::LIST_ITEM, &attributes)
-                })
-                .collect();
-            self.push(
-                kind::NEW_ELEMENT,
-                &[text(attribute::SET, set), nested(attribute::ELEMENTS, &items)],
-                NLM_F_CREATE,
-            );
+        for attributes in added(self.table, set, elements) {
+            self.operations.push(operation(kind::NEW_ELEMENT, &attributes, NLM_F_CREATE));
         }
     }
 
@@ -133,10 +114,10 @@ impl<'a> Batch<'a> {
         }
         // Type `integer` of big-endian byte order, which NFTA_SET_USERDATA tells nft.
         let order = DefaultNla::new(13, [&[0, 4][..], &2_u32.to_ne_bytes()].concat());
-        self.set("words", (4, 4), 0, &[order]);
-        let words: Vec<(&[u8], Option<Duration>)> =
-            capture.words.iter().map(|word| (&word[..], None)).collect();
-        self.elements("words", &words);
+        self.set(WORDS, (4, 4), SET_TIMEOUT, &[order]);
+        let words: Vec<_> = capture.current().collect();
+        let words: Vec<_> = words.iter().map(|(word, left)| (&word[..], *left)).collect();
+        self.elements(WORDS, &words);
         self.base_chain("knocks", PREROUTING, FIRST);
         self.chain("nflog");
         let mut rule = Rule::default()
@@ -147,7 +128,7 @@ impl<'a> Batch<'a> {
             rule = rule.port(port);
         }
         // After the 8 bytes of the UDP header.
-        let rule = rule.load(Base::Transport, 8, 4).in_set("words").then(&Verdict::Goto("nflog"));
+        let rule = rule.load(Base::Transport, 8, 4).in_set(WORDS).then(&Verdict::Goto("nflog"));
         self.rule("knocks", &rule);
         // One IPv6 host usually has a whole /64 to send from.
         for ((set, _), (v6, prefix)) in SOURCES.into_iter().zip([(false, 32), (true, 64)]) {

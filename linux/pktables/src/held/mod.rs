@@ -33,6 +33,7 @@ use crate::{
 };
 use batch::{Batch, operation};
 pub use capture::Capture;
+use capture::WORDS;
 use expression::number;
 use kept::Kept;
 pub use link::LinkGrant;
@@ -177,6 +178,14 @@ impl HeldTable {
     fn is_held_by_another(&mut self) -> bool {
         let table = self.table.clone();
         self.sets.has_table(&table).unwrap_or(false) && self.sets.may_change().unwrap_or(false)
+    }
+
+    /// Adds first words to those that the installed [`Capture`] has; each counts for its time. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// There is no capture, or the kernel refuses.
+    pub fn add_words(&mut self, words: &[([u8; 4], Duration)]) -> Result<(), Error> {
+        self.sets.add_words(SetPath { table: &self.table, set: WORDS }, words)
     }
 
     /// Grants an address, as [`Firewall::grant`](crate::Firewall::grant) does. Prefixes come with [`mirror`](Self::mirror).

@@ -16,7 +16,8 @@ const NAME: &str = "pkdd";
 const MAX_SOURCES: u32 = 65_535;
 
 impl Iptables {
-    /// Passes these datagrams to a program, in place of those that an earlier call named.
+    /// Passes these datagrams to a program, in place of those that an earlier call named. No rule ends by itself: call it
+    /// again when the time of a word is over.
     ///
     /// # Errors
     /// iptables refuses. IPv4 may have the new rules then, and IPv6 the old ones.
@@ -69,8 +70,8 @@ fn rules(capture: &Capture, family: Family) -> String {
     };
     let length = length.saturating_add(header);
     let mut text = format!("*raw\n:{NAME} - [0:0]\n:{NAME}-nflog - [0:0]\n");
-    for word in &capture.words {
-        let word = u32::from_be_bytes(*word);
+    for (word, _) in capture.current() {
+        let word = u32::from_be_bytes(word);
         // The first 4 bytes after the IP and UDP headers.
         let offset = match family {
             Family::V4 => "0>>22&0x3C@8",

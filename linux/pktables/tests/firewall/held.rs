@@ -1,6 +1,6 @@
 //! The table that nobody else can change.
 
-use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU32, process::Command, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use pktables::{
@@ -30,7 +30,7 @@ fn service(name: &str, port: &str) -> Result<Service> {
 }
 
 fn capture() -> Capture {
-    let words = BTreeSet::from([*b"SSHK", *b"MORE"]);
+    let words = BTreeMap::from([(*b"SSHK", None), (*b"MORE", None)]);
     Capture { length: 64, words, port: Some(40_000), group: 7, snaplen: 192, rate: 20 }
 }
 
@@ -218,7 +218,7 @@ fn many_grants_are_replaced_at_once() -> Result<()> {
         let addresses: Vec<_> =
             (0..3_000_u32).map(|number| IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into()).collect();
         let grants = addresses.iter().map(|address| pktables::Grant::new(*address, None)).collect();
-        let grants = std::collections::BTreeMap::from([("ssh".parse()?, grants)]);
+        let grants = BTreeMap::from([("ssh".parse()?, grants)]);
         held.mirror(&services, None, &grants)?;
         held.install(&services, None)?;
         assert_eq!(held.grants()?.values().map(Vec::len).sum::<usize>(), 3_000);
