@@ -59,9 +59,10 @@ impl<'a> Gateway<'a> {
         fs::create_dir(self.path("state"))?;
         // Nothing was ever accepted, so pkdd need not wait for a window.
         fs::write(self.path("state/floor"), "0\nclean\n")?;
+        fs::write(self.path("state/floor2"), "milliseconds\n0\nclean\n")?;
         let config = format!(
             "[gate]\nfirewall = 'nft'\nrun = '{place}/run'\nstate = '{place}/state'\n[service.ssh]\nport = {SSH}\n\
-             seconds = {seconds}\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
+             seconds = {seconds}\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
         );
         fs::write(self.path("pkdd.toml"), config)?;
         let log = self.path("pkdd.log");

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, io};
 
-use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, Timestamp, UnixSeconds, Window};
+use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 use pktables::Sender;
 
 use crate::{
     floor::Floor,
+    format::{Unit, seconds},
     journal::{Accepted, CacheId, Entry, Journal, Opened},
     uptime::Uptime,
 };
@@ -17,25 +18,25 @@ pub const CAPACITY: usize = 256;
 /// The journal is rewritten when it has this many entries more than it needs (256 KiB).
 const MAX_SURPLUS: u64 = 4096;
 
-struct Cache {
-    memory: ReplayCache<CAPACITY>,
+struct Cache<T> {
+    memory: ReplayCache<CAPACITY, T>,
     widest: Window,
     has_rule: bool,
 }
 
-/// All caches of one boot. They survive restarts of the process.
-pub struct Caches {
-    baseline: Baseline,
+/// All caches of one format and boot. They survive restarts of the process.
+pub struct Caches<T = UnixSeconds> {
+    baseline: Baseline<T>,
     /// The journal's entry for `baseline`.
-    first_entry: Entry,
+    first_entry: Entry<T>,
     /// Floors that earlier boots saved for single keys, which hold in place of those of `baseline`.
-    known: BTreeMap<CacheId, UnixSeconds>,
-    by_key: BTreeMap<CacheId, Cache>,
+    known: BTreeMap<CacheId, T>,
+    by_key: BTreeMap<CacheId, Cache<T>>,
     /// Accepted knocks that a cache or a grant still needs.
-    accepted: Vec<Accepted>,
+    accepted: Vec<Accepted<T>>,
     /// The greatest time of each key's knocks in the journal and of those accepted since.
-    greatest: BTreeMap<CacheId, UnixSeconds>,
-    journal: Journal,
+    greatest: BTreeMap<CacheId, T>,
+    journal: Journal<T>,
     /// The error that made the store refuse a valid knock.
     failure: Option<io::Error>,
 }
@@ -51,11 +52,11 @@ pub struct Report {
     pub floor: UnixSeconds,
     /// The greatest time that was accepted.
     pub newest: Option<UnixSeconds>,
-    /// Seconds until knocks are later than the floor.
+    /// Seconds until knocks are later than the floor, rounded up.
     pub wait: u64,
 }
 
-impl Caches {
+impl<T: Unit> Caches<T> {
     /// Restores the caches from the journal. If it is empty, this is a new boot, which begins with `start`.
     ///
     /// A damaged journal may lack accepted knocks. The floor is then `now` plus `widest`, the widest window of all
@@ -63,10 +64,10 @@ impl Caches {
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn open(opened: Opened, start: &[Entry], now: UnixSeconds, widest: Window) -> io::Result<Self> {
+    pub fn open(opened: Opened<T>, start: &[Entry<T>], now: T, widest: Window) -> io::Result<Self> {
         let Opened { journal, entries, damaged } = opened;
         let mut caches = Self {
-            baseline: Baseline::with_memory(UnixSeconds(0)),
+            baseline: Baseline::with_memory(T::ZERO),
             first_entry: Entry::Unknown(now),
             known: BTreeMap::new(),
             by_key: BTreeMap::new(),
@@ -93,7 +94,7 @@ impl Caches {
         Ok(caches)
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry<T>) {
         match *entry {
             Entry::Unknown(start) => {
                 (self.baseline, self.first_entry) = (Baseline::without_memory(start), *entry);
@@ -120,7 +121,7 @@ impl Caches {
         }
     }
 
-    fn note(&mut self, cache: CacheId, time: UnixSeconds) {
+    fn note(&mut self, cache: CacheId, time: T) {
         let greatest = self.greatest.entry(cache).or_default();
         *greatest = time.max(*greatest);
     }
@@ -153,8 +154,8 @@ impl Caches {
     }
 
     /// The replay store of one key, for a datagram that came from `sender` at the time `uptime`.
-    pub fn memory(&mut self, id: CacheId, sender: Sender, uptime: Uptime) -> Memory<'_> {
-        Memory { caches: self, id, sender, uptime }
+    pub fn memory(&mut self, id: CacheId, sender: Sender, uptime: Uptime) -> Memory<'_, T> {
+        Memory { caches: self, id, sender, uptime, closes: false }
     }
 
     /// The error that made a store refuse a valid knock since the last call: it could not be written to the journal.
@@ -164,10 +165,10 @@ impl Caches {
 
     /// The greatest time that each key has accepted in this boot, as far as the journal knows.
     #[must_use]
-    pub fn greatest(&self) -> BTreeMap<CacheId, Floor> {
+    pub fn greatest(&self) -> BTreeMap<CacheId, Floor<T>> {
         // A floor that was only raised as a precaution is no accepted knock. One below it proves nothing about the
         // knocks for which it was raised.
-        let is_exact = |(id, time): (&CacheId, &UnixSeconds)| {
+        let is_exact = |(id, time): (&CacheId, &T)| {
             self.by_key.get(id).is_some_and(|cache| *time >= cache.memory.high_water_mark())
         };
         let floors = self.greatest.iter();
@@ -176,20 +177,20 @@ impl Caches {
 
     /// Accepted knocks that are still needed, oldest first.
     #[must_use]
-    pub fn accepted(&self) -> &[Accepted] {
+    pub fn accepted(&self) -> &[Accepted<T>] {
         &self.accepted
     }
 
     /// The state of a cache; `None` if there is none.
     #[must_use]
-    pub fn report(&self, id: CacheId, now: UnixSeconds) -> Option<Report> {
+    pub fn report(&self, id: CacheId, now: T) -> Option<Report> {
         let memory = &self.by_key.get(&id)?.memory;
         Some(Report {
             knocks: memory.len(),
             capacity: CAPACITY,
-            floor: memory.floor(),
-            newest: memory.newest(),
-            wait: memory.wait(now),
+            floor: seconds(memory.floor()),
+            newest: memory.newest().map(seconds),
+            wait: memory.wait(now).div_ceil(T::PER_SECOND.into()),
         })
     }
 
@@ -198,16 +199,16 @@ impl Caches {
     ///
     /// # Errors
     /// The journal cannot be rewritten. The old one stays, complete.
-    pub fn compact(&mut self, now: UnixSeconds, in_use: impl Fn(&Accepted) -> bool) -> io::Result<()> {
+    pub fn compact(&mut self, now: T, in_use: impl Fn(&Accepted<T>) -> bool) -> io::Result<()> {
         let past: Vec<CacheId> = self
             .by_key
             .iter()
             .filter(|(_, cache)| !cache.has_rule && cache.memory.is_past(now, cache.widest))
             .map(|(id, _)| *id)
             .collect();
-        let is_past = |accepted: &Accepted| past.contains(&accepted.cache);
+        let is_past = |accepted: &Accepted<T>| past.contains(&accepted.cache);
         let floor_of = |id: &CacheId| self.by_key.get(id).map(|cache| cache.memory.floor());
-        let needed: Vec<Accepted> = self
+        let needed: Vec<Accepted<T>> = self
             .accepted
             .iter()
             .filter(|accepted| {
@@ -246,24 +247,34 @@ impl Caches {
 }
 
 /// The cache of one key, with the journal that it writes to.
-pub struct Memory<'a> {
-    caches: &'a mut Caches,
+pub struct Memory<'a, T = UnixSeconds> {
+    caches: &'a mut Caches<T>,
     id: CacheId,
     sender: Sender,
     uptime: Uptime,
+    closes: bool,
+}
+
+impl<T> Memory<'_, T> {
+    /// The same for a knock that closes.
+    #[must_use]
+    pub fn to_close(self) -> Self {
+        Self { closes: true, ..self }
+    }
 }
 
 /// A key without a cache is refused: nothing is known about its replays.
-impl ReplayStore for Memory<'_> {
-    fn refuses(&mut self, id: KnockId, window: Window) -> bool {
+impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
+    fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool {
         self.caches.by_key.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
     }
 
-    fn record(&mut self, id: KnockId, window: Window) -> bool {
+    fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
         if self.refuses(id, window) {
             return false;
         }
-        let accepted = Accepted { cache: self.id, id, window, sender: self.sender, at: self.uptime };
+        let Self { sender, uptime: at, closes, .. } = *self;
+        let accepted = Accepted { cache: self.id, id, window, sender, at, closes };
         // A knock that is not in the journal could be replayed after a restart.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
             self.caches.failure = Some(error);

@@ -1,6 +1,7 @@
 //! The running daemon: one thread that handles knocks, signals and requests, in this order of priority.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io,
     os::fd::AsFd,
@@ -15,7 +16,7 @@ use nix::{
     fcntl::Flock,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use pkd_core::UnixSeconds;
+use pkd_core::{UnixMillis, UnixSeconds};
 use pktables::Change;
 use sd_notify::NotifyState;
 
@@ -24,13 +25,15 @@ use crate::{
     caches::Caches,
     config::{Config, Firewall, Gate, User},
     control::{self, Query, Request},
-    date::now,
-    engine::Engine,
+    date::{now, now_millis},
+    engine::{Engine, FormatCaches},
     firewall::{self, FirewallBackend, Found, Look, reconcile},
-    floor::{self, Saved, Saver},
+    floor::{self, Floor, Saved, Saver, Savers},
+    format::{Unit, seconds},
     guard::{self, Guard},
     health::{Health, record_error},
-    journal::Journal,
+    hints::Words,
+    journal::{CacheId, Effect, Journal},
     knock,
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
@@ -101,7 +104,7 @@ struct Daemon {
     engine: Engine,
     firewall: Box<dyn FirewallBackend>,
     nflog: Nflog,
-    saver: Saver,
+    savers: Savers,
     signals: Signals,
     requests: Receiver<Request>,
     ignored: Ignored,
@@ -144,22 +147,18 @@ impl Daemon {
             ),
             _ => anyhow!(error).context(format!("cannot use NFLOG group {}", gate.group)),
         })?;
-        let (caches, floor) = open_caches(&gate, &config)?;
+        let time = now_millis();
+        let (classic, floor) = open_caches::<UnixSeconds>(&gate, &config, seconds(time))?;
+        let (format2, floor2) = open_caches::<UnixMillis>(&gate, &config, time)?;
         let mut firewall = firewall::open(gate.firewall)?;
+        firewall.set_words(Words::new(&config, time).all())?;
         firewall.install(&config, &run_folder::service_list(&gate.run))?;
-        let mut engine = Engine::new(config, caches).context("cannot write the journal")?;
-        let state = floor::path(&gate.state);
-        let name = state.display().to_string();
-        let on_error = move |error: &io::Error| {
-            log(&format!("cannot write {name}: {error}; after a reboot, knocks wait for one window"));
+        let caches = FormatCaches { classic, format2 };
+        let mut engine = Engine::new(config, caches, time).context("cannot write the journal")?;
+        let savers = Savers {
+            classic: start_saver(&gate, floor, engine.caches().classic.greatest())?,
+            format2: start_saver(&gate, floor2, engine.caches().format2.greatest())?,
         };
-        let saver = Saver::start(state.clone(), floor, gate.save, on_error).with_context(|| {
-            format!("cannot write {}, which protects from replays after a reboot", state.display())
-        })?;
-        // A daemon that was killed may not have saved its last ones.
-        for (key, floor) in engine.caches().greatest() {
-            saver.save(key, floor.time);
-        }
         let requests = control::listen(&run_folder::socket(&gate.run), move || {
             // If the stream is full, the daemon is awake already.
             let _ = io::Write::write(&mut &waker, &[1]);
@@ -170,7 +169,7 @@ impl Daemon {
             engine,
             firewall,
             nflog,
-            saver,
+            savers,
             signals,
             requests,
             ignored: Ignored::default(),
@@ -239,9 +238,9 @@ impl Daemon {
 
     fn receive(&mut self) -> Result<()> {
         for _ in 0..BURST {
-            let Self { nflog, engine, firewall, saver, ignored, health, .. } = self;
+            let Self { nflog, engine, firewall, savers, ignored, health, .. } = self;
             let received = nflog.receive(|logged| {
-                knock::handle(engine, &mut **firewall, saver, ignored, health, logged);
+                knock::handle(engine, &mut **firewall, savers, ignored, health, logged);
             });
             match received.context("cannot read packets")? {
                 Received::Some => {}
@@ -278,13 +277,14 @@ impl Daemon {
         config.warnings.iter().for_each(|warning| log(&format!("warning: {warning}")));
         let list = run_folder::service_list(&config.gate.run);
         let before = self.engine.config().clone();
+        self.firewall.set_words(Words::new(&config, now_millis()).all())?;
         self.firewall.install(&config, &list).inspect_err(|_| {
             // The first error says more than one of this.
             if let Err(error) = self.firewall.install(&before, &list) {
                 log(&format!("cannot restore the previous rules: {error:#}"));
             }
         })?;
-        self.engine.reload(config).context("cannot write the journal")?;
+        self.engine.reload(config, now_millis()).context("cannot write the journal")?;
         self.reconcile();
         self.remember_guard();
         Ok(())
@@ -304,20 +304,20 @@ impl Daemon {
     /// Makes missing grants and revokes grants that users have lost.
     fn reconcile(&mut self) {
         let config = self.engine.config().clone();
-        let accepted = self.engine.caches().accepted();
-        let result = reconcile::reconcile(&mut *self.firewall, &config, accepted, (now(), Uptime::now()));
+        let effects = self.engine.effects();
+        let result = reconcile::reconcile(&mut *self.firewall, &config, &effects, (now(), Uptime::now()));
         record_error(&mut self.health.firewall, result);
     }
 
     /// Looks whether a floor is too far ahead of the clock, which may have been corrected since the start.
     fn check_floor(&mut self) {
         let config = self.engine.config().clone();
-        let (caches, saver, time) = (self.engine.caches(), &self.saver, now());
+        let (engine, savers, time) = (&self.engine, &self.savers, now_millis());
         let floors = config.users.iter().map(|(name, user)| {
-            let floor = caches.report(user.cache, time).map_or(UnixSeconds(0), |report| report.floor);
-            (name.as_str(), floor.max(saver.first(user.cache)))
+            let floor = engine.report(user, time).map_or(UnixSeconds(0), |report| report.floor);
+            (name.as_str(), floor.max(savers.first(user)))
         });
-        match floor::implausible(floors, time, config.widest()) {
+        match floor::implausible(floors, seconds(time), config.widest()) {
             None => self.health.floor = None,
             Some(problem) => record_error::<()>(&mut self.health.floor, Err(anyhow::Error::msg(problem))),
         }
@@ -330,6 +330,11 @@ impl Daemon {
             if let Some(line) = self.ignored.line(instant) {
                 log(&line);
             }
+            // The words of a slot have to be there when it begins, and after the clock was set.
+            if self.engine.refresh(now_millis()) {
+                let result = self.firewall.set_words(self.engine.words().all());
+                record_error(&mut self.health.firewall, result);
+            }
             if self.health.firewall.is_none() && self.firewall.needs_polling() {
                 self.check();
             }
@@ -340,13 +345,9 @@ impl Daemon {
         }
         if instant >= self.next_slow_tick {
             self.next_slow_tick = instant + SLOW_TICK;
-            let (config, time, uptime) = (self.engine.config().clone(), now(), Uptime::now());
+            let config = self.engine.config().clone();
             self.check_floor();
-            if let Err(error) =
-                self.engine.caches().compact(time, |knock| reconcile::is_in_use(&config, knock, uptime))
-            {
-                log(&format!("cannot compact the journal: {error}"));
-            }
+            self.compact(&config);
             if self.health.firewall.is_none() {
                 self.check();
             }
@@ -355,6 +356,17 @@ impl Daemon {
             {
                 log(&format!("cannot write {}: {error}", path.display()));
             }
+        }
+    }
+
+    fn compact(&mut self, config: &Config) {
+        let (time, uptime) = (now_millis(), Uptime::now());
+        let in_use = |effect: Effect| reconcile::is_in_use(config, &effect, uptime);
+        let caches = self.engine.caches();
+        let classic = caches.classic.compact(seconds(time), |knock| in_use(knock.effect()));
+        let format2 = caches.format2.compact(time, |knock| in_use(knock.effect()));
+        if let Err(error) = classic.and(format2) {
+            log(&format!("cannot compact the journal: {error}"));
         }
     }
 
@@ -405,9 +417,12 @@ impl Daemon {
         });
         let counters = self.engine.counters().into();
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
-        let (caches, now) = (&*self.engine.caches(), now());
-        let cache = |user: &User| caches.report(user.cache, now);
-        Status::new(now, Parts { config: &config, cache: &cache, counters, overruns, grants, trouble })
+        let (engine, time) = (&self.engine, now_millis());
+        let cache = |user: &User| engine.report(user, time);
+        Status::new(
+            seconds(time),
+            Parts { config: &config, cache: &cache, counters, overruns, grants, trouble },
+        )
     }
 
     fn finish(mut self) -> Result<()> {
@@ -416,16 +431,39 @@ impl Daemon {
         if let Err(error) = self.firewall.finish() {
             log(&format!("cannot end the grants of link-local addresses: {error:#}"));
         }
-        let greatest = self.engine.caches().greatest();
-        self.saver.finish(&greatest).context("cannot save the floor")?;
+        let caches = self.engine.caches();
+        let (classic, format2) = (caches.classic.greatest(), caches.format2.greatest());
+        let saved = self.savers.classic.finish(&classic);
+        saved.and(self.savers.format2.finish(&format2)).context("cannot save the floor")?;
         log("stopped; rules and grants stay");
         Ok(())
     }
 }
 
-/// Restores the caches from the journal and the saved floor, and returns that floor; `None` if it is unknown.
-fn open_caches(gate: &Gate, config: &Config) -> Result<(Caches, Option<Saved>)> {
-    let (journal, state) = (run_folder::journal(&gate.run), floor::path(&gate.state));
+/// Starts the thread that saves the floors of a format.
+fn start_saver<T: Unit>(
+    gate: &Gate,
+    before: Option<Saved<T>>,
+    greatest: BTreeMap<CacheId, Floor<T>>,
+) -> Result<Saver<T>> {
+    let state = floor::path::<T>(&gate.state);
+    let name = state.display().to_string();
+    let on_error = move |error: &io::Error| {
+        log(&format!("cannot write {name}: {error}; after a reboot, knocks wait for one window"));
+    };
+    let saver = Saver::start(state.clone(), before, gate.save, on_error).with_context(|| {
+        format!("cannot write {}, which protects from replays after a reboot", state.display())
+    })?;
+    // A daemon that was killed may not have saved its last ones.
+    for (key, floor) in greatest {
+        saver.save(key, floor.time);
+    }
+    Ok(saver)
+}
+
+/// Restores the caches of a format from the journal and the saved floor, and returns that floor; `None` if it is unknown.
+fn open_caches<T: Unit>(gate: &Gate, config: &Config, now: T) -> Result<(Caches<T>, Option<Saved<T>>)> {
+    let (journal, state) = (run_folder::journal::<T>(&gate.run), floor::path::<T>(&gate.state));
     let opened = Journal::open(&journal).with_context(|| format!("cannot open {}", journal.display()))?;
     let saved = match Saved::read(&state) {
         Ok(saved) => saved,
@@ -438,9 +476,9 @@ fn open_caches(gate: &Gate, config: &Config) -> Result<(Caches, Option<Saved>)> 
     if opened.damaged {
         log(&format!("{} is damaged or of another version; knocks wait for one window", journal.display()));
     }
-    let (time, widest) = (now(), config.widest());
-    let start = Saved::start(saved.as_ref(), time, widest);
-    let caches = Caches::open(opened, &start, time, widest)
+    let widest = config.widest();
+    let start = Saved::start(saved.as_ref(), now, widest);
+    let caches = Caches::open(opened, &start, now, widest)
         .with_context(|| format!("cannot write {}", journal.display()))?;
     Ok((caches, saved))
 }

@@ -6,12 +6,19 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use pkd_core::UnixSeconds;
+use pkd_core::{UnixMillis, UnixSeconds};
 
 /// The system clock. A time before 1970 counts as 1970.
 #[must_use]
 pub fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
+/// The same in milliseconds.
+#[must_use]
+pub fn now_millis() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A day of the Gregorian calendar in UTC, written `2027-12-31`.

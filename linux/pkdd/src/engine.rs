@@ -1,12 +1,21 @@
-//! Decides about datagrams. Its only I/O is the journal of accepted knocks.
+//! Decides about datagrams. Its only I/O is the journals of accepted knocks.
 
-use pkd_core::{Counters, Packet, Reason, UnixSeconds, Verdict, verify_any};
+use std::{io, net::IpAddr};
+
+use pkd_core::{
+    Counters, Packet, Reason, UnixMillis, UnixSeconds, Verdict,
+    format2::{self, Addresses, Hints, Knock, Request},
+    verify_any,
+};
 use pkd_packet::Datagram;
 use pktables::Sender;
 
 use crate::{
-    caches::Caches,
-    config::{Config, ServiceConfig},
+    caches::{Caches, Report},
+    config::{Config, ServiceConfig, User, UserRule},
+    format::{Unit, seconds},
+    hints::{Word, Words},
+    journal::{Accepted, CacheId, Effect},
     uptime::Uptime,
 };
 
@@ -19,9 +28,27 @@ pub enum Decision {
         user: String,
         /// The services that it opens to its sender.
         services: Vec<ServiceConfig>,
+        /// What to save, so that it is not accepted after a reboot.
+        floor: NewFloor,
+    },
+    /// A valid request to end what the same key has opened to the sender.
+    Close {
+        /// The user whose request it is.
+        user: String,
+        /// What to save.
+        floor: NewFloor,
     },
     /// Anything else, with the reason.
     Ignore(Reason),
+}
+
+/// The time of an accepted knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewFloor {
+    /// Of a classic knock.
+    Classic(CacheId, UnixSeconds),
+    /// Of a knock of format 2.
+    Format2(CacheId, UnixMillis),
 }
 
 impl Decision {
@@ -30,25 +57,41 @@ impl Decision {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Accept { .. } => Verdict::Accept,
+            Self::Close { .. } => Verdict::Close,
             Self::Ignore(reason) => Verdict::Ignore(*reason),
         }
     }
 }
 
+/// The replay caches of both formats, which share nothing.
+pub struct FormatCaches {
+    /// Of classic knocks.
+    pub classic: Caches<UnixSeconds>,
+    /// Of knocks of format 2.
+    pub format2: Caches<UnixMillis>,
+}
+
 /// The configuration, the replay caches and the counters.
 pub struct Engine {
     config: Config,
-    caches: Caches,
+    own: Vec<Octets>,
+    words: Words,
+    caches: FormatCaches,
     counters: Counters,
 }
+
+/// The bytes of an address, as they stand in a packet.
+type Octets = Vec<u8>;
 
 impl Engine {
     /// An engine for the users of `config`. Knocks in `caches` are replays.
     ///
     /// # Errors
-    /// The journal cannot be written.
-    pub fn new(config: Config, caches: Caches) -> std::io::Result<Self> {
-        let mut engine = Self { config, caches, counters: Counters::default() };
+    /// A journal cannot be written.
+    pub fn new(config: Config, caches: FormatCaches, now: UnixMillis) -> io::Result<Self> {
+        let words = Words::new(&config, now);
+        let own = octets(&config);
+        let mut engine = Self { config, own, words, caches, counters: Counters::default() };
         engine.update_caches()?;
         Ok(engine)
     }
@@ -56,15 +99,34 @@ impl Engine {
     /// Replaces users and services. Accepted knocks and counters stay.
     ///
     /// # Errors
-    /// The journal cannot be written; the old configuration stays in force.
-    pub fn reload(&mut self, config: Config) -> std::io::Result<()> {
+    /// A journal cannot be written; the old configuration stays in force.
+    pub fn reload(&mut self, config: Config, now: UnixMillis) -> io::Result<()> {
         let old = std::mem::replace(&mut self.config, config);
-        self.update_caches().inspect_err(|_| self.config = old)
+        self.update_caches().inspect_err(|_| self.config = old)?;
+        self.own = octets(&self.config);
+        self.words.replace(&self.config, now);
+        Ok(())
     }
 
-    fn update_caches(&mut self) -> std::io::Result<()> {
-        let users = self.config.users.values();
-        self.caches.take_rules(users.map(|user| (user.cache, user.rule.window())))
+    fn update_caches(&mut self) -> io::Result<()> {
+        let Self { config, caches, .. } = self;
+        let of = |wanted: fn(&UserRule) -> bool| {
+            let users = config.users.values().filter(move |user| wanted(&user.rule));
+            users.map(|user| (user.cache, user.rule.window()))
+        };
+        caches.classic.take_rules(of(|rule| matches!(rule, UserRule::Classic(_))))?;
+        caches.format2.take_rules(of(|rule| matches!(rule, UserRule::Format2(_))))
+    }
+
+    /// Prepares for knocks of the time `now`. Call it at least once a second: knocks of a slot (65.536 s) that it was not
+    /// called for are ignored. Whether the [words](Self::words) are others now.
+    pub(crate) fn refresh(&mut self, now: UnixMillis) -> bool {
+        self.words.refresh(&self.config, now)
+    }
+
+    /// What may be a knock now.
+    pub(crate) fn words(&self) -> &Words {
+        &self.words
     }
 
     /// The configuration in force.
@@ -74,8 +136,28 @@ impl Engine {
     }
 
     /// The replay caches.
-    pub fn caches(&mut self) -> &mut Caches {
+    pub fn caches(&mut self) -> &mut FormatCaches {
         &mut self.caches
+    }
+
+    /// What accepted knocks that are still needed mean for grants, in the order in which they were accepted.
+    #[must_use]
+    pub fn effects(&self) -> Vec<Effect> {
+        let classic = self.caches.classic.accepted().iter().map(Accepted::effect);
+        let mut all: Vec<Effect> =
+            classic.chain(self.caches.format2.accepted().iter().map(Accepted::effect)).collect();
+        // Stable: a key is in one of the two, whose order stays.
+        all.sort_by_key(|effect| effect.at);
+        all
+    }
+
+    /// The state of a user's cache.
+    #[must_use]
+    pub fn report(&self, user: &User, now: UnixMillis) -> Option<Report> {
+        match user.rule {
+            UserRule::Classic(_) => self.caches.classic.report(user.cache, seconds(now)),
+            UserRule::Format2(_) => self.caches.format2.report(user.cache, now),
+        }
     }
 
     /// Datagrams by verdict since the process started.
@@ -88,29 +170,96 @@ impl Engine {
     ///
     /// Users may share a tag. If none of them accepts the knock, the reason is that of the user for whom most checks
     /// passed.
-    pub fn handle(&mut self, now: UnixSeconds, sender: Sender, datagram: &Datagram<'_>) -> Decision {
+    pub fn handle(&mut self, now: UnixMillis, sender: Sender, datagram: &Datagram<'_>) -> Decision {
         let decision = match datagram.packet() {
             None => Decision::Ignore(Reason::Length),
-            Some(packet) => self.handle_packet(now, sender, &packet),
+            Some(packet) => self.handle_packet(now, sender, &packet, datagram),
         };
         self.counters.count(decision.verdict());
         decision
     }
 
-    fn handle_packet(&mut self, now: UnixSeconds, sender: Sender, packet: &Packet<'_>) -> Decision {
-        let Self { config, caches, .. } = self;
-        let active = config.users.iter().filter(|(_, user)| user.is_active(now));
-        let accepted = verify_any(packet, active, |(_, user)| {
-            user.rule.verify(&mut caches.memory(user.cache, sender, Uptime::now()), now, packet)
-        });
-        match accepted {
-            Ok((name, user)) => {
-                let services = config.services_of(user).cloned().collect();
-                Decision::Accept { user: name.clone(), services }
+    fn handle_packet(
+        &mut self,
+        now: UnixMillis,
+        sender: Sender,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+    ) -> Decision {
+        let Self { config, own, words, caches, .. } = self;
+        let Some(word) = packet.payload.first_chunk() else { return Decision::Ignore(Reason::Length) };
+        let word: Word = *word;
+        let at = Uptime::now();
+        let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
+        let active = words
+            .users(word)
+            .iter()
+            .filter_map(|name| config.users.get_key_value(name))
+            .filter(|(_, user)| user.is_active(seconds(now)));
+        let mut is_close = false;
+        let accepted = verify_any(packet, active, |(name, user)| match &user.rule {
+            UserRule::Classic(rule) => {
+                rule.verify(&mut caches.classic.memory(user.cache, sender, at), seconds(now), packet)
             }
-            Err(reason) => Decision::Ignore(reason),
+            UserRule::Format2(rule) => {
+                let Some(hints) = words.of(name) else { return Verdict::Ignore(Reason::Tag) };
+                let memory = caches.format2.memory(user.cache, sender, at);
+                let verdict = verify(rule, hints, memory, now, packet, datagram, &own);
+                // To verify_any() it is accepted: nobody else can have made it.
+                is_close = verdict == Verdict::Close;
+                if is_close { Verdict::Accept } else { verdict }
+            }
+        });
+        let (name, user) = match accepted {
+            Ok(accepted) => accepted,
+            Err(reason) => return Decision::Ignore(reason),
+        };
+        let floor = match &user.rule {
+            UserRule::Classic(_) => newest(&caches.classic).map(|(id, time)| NewFloor::Classic(id, time)),
+            UserRule::Format2(_) => newest(&caches.format2).map(|(id, time)| NewFloor::Format2(id, time)),
+        };
+        // What was accepted is the last entry.
+        let Some(floor) = floor else { return Decision::Ignore(Reason::Replay) };
+        let user_name = name.clone();
+        if is_close {
+            return Decision::Close { user: user_name, floor };
         }
+        Decision::Accept { user: user_name, services: config.services_of(user).cloned().collect(), floor }
     }
+}
+
+/// The verdict of a rule of format 2.
+fn verify(
+    rule: &format2::Rule,
+    hints: &Hints,
+    mut memory: crate::caches::Memory<'_, UnixMillis>,
+    now: UnixMillis,
+    packet: &Packet<'_>,
+    datagram: &Datagram<'_>,
+    own: &[&[u8]],
+) -> Verdict {
+    // The journal has to know before the verdict; if the rest of the knock is not right, nothing is written.
+    let request = Knock::parse(packet.payload).map(|knock| knock.open(rule.keys()).request);
+    if request.and_then(Request::from_byte) == Some(Request::Close) {
+        memory = memory.to_close();
+    }
+    let verdict = Addresses::with(datagram.source, datagram.destination, |addresses| {
+        rule.verify(hints, &mut memory, now, packet, addresses, own)
+    });
+    // An IP packet has addresses of one family.
+    verdict.unwrap_or(Verdict::Ignore(Reason::Digest))
+}
+
+fn newest<T: Unit>(caches: &Caches<T>) -> Option<(CacheId, T)> {
+    caches.accepted().last().map(|accepted| (accepted.cache, accepted.id.time()))
+}
+
+fn octets(config: &Config) -> Vec<Octets> {
+    let octets = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    config.gate.own_addresses.iter().map(octets).collect()
 }
 
 #[cfg(test)]
@@ -118,26 +267,33 @@ mod tests {
     use std::path::Path;
 
     use etherparse::PacketBuilder;
-    use pkd_core::{Key, Knock, KnockParams, Port, Tag, Window};
+    use pkd_core::{
+        Key, Knock, KnockParams, Port, Tag, Window,
+        format2::{Bindings, Keys, Knock as Knock2},
+    };
 
     use super::*;
     use crate::journal::{Entry, Journal};
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+    const MILLIS: UnixMillis = UnixMillis(1_800_000_000_000);
 
     const USERS: &str = "\
 [service.ssh]
 port = 22
 [user.a]
+format = 'classic'
 tag = 'SAME'
 key = 'one'
 services = ['ssh']
 [user.b]
+format = 'classic'
 tag = 'SAME'
 key = 'two'
 window = 100
 services = ['ssh']
 [user.c]
+format = 'classic'
 tag = 'GONE'
 key = 'three'
 services = ['ssh']
@@ -146,9 +302,12 @@ expires = '2020-01-01'
 
     fn engine(folder: &Path, text: &str) -> Engine {
         let config = Config::parse(text, folder).unwrap();
-        let journal = Journal::open(&folder.join("journal")).unwrap();
+        let journal = <Journal>::open(&folder.join("journal")).unwrap();
         let start = Entry::Remembered(UnixSeconds(0));
-        Engine::new(config, Caches::open(journal, &[start], NOW, Window::default()).unwrap()).unwrap()
+        let classic = Caches::open(journal, &[start], NOW, Window::default()).unwrap();
+        let start = Entry::Remembered(UnixMillis(0));
+        let format2 = Caches::open(Journal::null().unwrap(), &[start], MILLIS, Window::default()).unwrap();
+        Engine::new(config, FormatCaches { classic, format2 }, MILLIS).unwrap()
     }
 
     fn packet(tag: &str, key: &str, time: u64) -> Vec<u8> {
@@ -164,9 +323,9 @@ expires = '2020-01-01'
     /// The verdict, and the user of an accepted knock.
     fn check(engine: &mut Engine, packet: &[u8]) -> (Verdict, Option<String>) {
         let datagram = Datagram::from_ip(packet).unwrap();
-        let decision = engine.handle(NOW, datagram.source.into(), &datagram);
+        let decision = engine.handle(MILLIS, datagram.source.into(), &datagram);
         let user = match &decision {
-            Decision::Accept { user, .. } => Some(user.clone()),
+            Decision::Accept { user, .. } | Decision::Close { user, .. } => Some(user.clone()),
             Decision::Ignore(_) => None,
         };
         (decision.verdict(), user)
@@ -196,9 +355,72 @@ expires = '2020-01-01'
         let counted: Vec<u64> =
             Verdict::CLASSIC.iter().map(|verdict| engine.counters().of(*verdict)).collect();
         assert_eq!(counted, [3, 0, 2, 1, 1, 2]);
-        let addresses: Vec<String> =
-            engine.caches().accepted().iter().map(|it| it.sender.to_string()).collect();
+        let addresses: Vec<String> = engine.effects().iter().map(|it| it.sender.to_string()).collect();
         assert_eq!(addresses, ["192.0.2.7"; 3]);
+    }
+
+    const FORMAT2: &str = "\
+[gate]
+own_addresses = ['203.0.113.9']
+[service.ssh]
+port = 22
+[user.both]
+tag = 'SAME'
+key = 'in both formats'
+format = 'classic'
+services = ['ssh']
+[user.bound]
+tag = 'SAME'
+key = 'in both formats'
+require = ['source']
+services = ['ssh']
+";
+
+    /// A knock of format 2 that leaves from 192.0.2.7, bound as given, and arrives from `source`.
+    fn format2(time: u64, bindings: Bindings, request: Request, to: [u8; 4], source: [u8; 4]) -> Vec<u8> {
+        let keys = Keys::new(&Key::parse("in both formats").unwrap(), Tag::parse("SAME").unwrap());
+        let params = format2::KnockParams { time: UnixMillis(time), nonce: [1; 12], bindings, request };
+        let addresses = Addresses::V4 { source: &[192, 0, 2, 7], destination: &to };
+        let payload = Knock2::seal(&keys, &params, Port(40_000), &addresses);
+        let mut bytes = Vec::new();
+        let packet = PacketBuilder::ipv4(source, [192, 0, 2, 1], 64).udp(1_000, 40_000);
+        packet.write(&mut bytes, &payload).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_key_may_be_listed_for_both_formats_which_share_nothing() {
+        const HERE: [u8; 4] = [192, 0, 2, 1];
+        const THERE: [u8; 4] = [192, 0, 2, 7];
+        let folder = tempfile::tempdir().unwrap();
+        let mut engine = engine(folder.path(), FORMAT2);
+        let ignored = |reason| (Verdict::Ignore(reason), None);
+        let bound = |verdict| (verdict, Some("bound".to_owned()));
+        let (now, source) = (MILLIS.0, Bindings::SOURCE);
+        let both = source | Bindings::DESTINATION;
+        let table = [
+            (packet("SAME", "in both formats", NOW.0), (Verdict::Accept, Some("both".to_owned()))),
+            (packet("SAME", "in both formats", NOW.0), ignored(Reason::Replay)),
+            (format2(now, Bindings::NONE, Request::Open, HERE, THERE), ignored(Reason::Request)),
+            (format2(now, source, Request::Open, HERE, [192, 0, 2, 8]), ignored(Reason::Digest)),
+            (format2(now, source, Request::Open, HERE, THERE), bound(Verdict::Accept)),
+            (format2(now, source, Request::Open, HERE, THERE), ignored(Reason::Replay)),
+            (format2(now + 1, both, Request::Open, HERE, THERE), bound(Verdict::Accept)),
+            // To the address outside the NAT, and to another gateway.
+            (format2(now + 2, both, Request::Open, [203, 0, 113, 9], THERE), bound(Verdict::Accept)),
+            (format2(now + 3, both, Request::Open, [203, 0, 113, 8], THERE), ignored(Reason::Digest)),
+            (format2(now + 4, source, Request::Close, HERE, THERE), bound(Verdict::Close)),
+            (format2(now + 4, source, Request::Close, HERE, THERE), ignored(Reason::Replay)),
+            (format2(now + 11_000, source, Request::Open, HERE, THERE), ignored(Reason::Window)),
+            (format2(now + 900_000, source, Request::Open, HERE, THERE), ignored(Reason::Tag)),
+        ];
+        for (row, (packet, expected)) in table.into_iter().enumerate() {
+            assert_eq!(check(&mut engine, &packet), expected, "row {row}");
+        }
+        let effects: Vec<bool> = engine.effects().iter().map(|effect| effect.closes).collect();
+        assert_eq!(effects, [false, false, false, false, true]);
+        let Engine { caches, .. } = &engine;
+        assert_eq!((caches.classic.accepted().len(), caches.format2.accepted().len()), (1, 4));
     }
 
     #[test]
@@ -208,13 +430,13 @@ expires = '2020-01-01'
         let (one, two) = (packet("SAME", "one", NOW.0), packet("SAME", "two", NOW.0));
         assert_eq!(check(&mut engine, &one).0, Verdict::Accept);
         let without_a = Config::parse(&USERS.replace("'one'", "'else'"), folder.path()).unwrap();
-        engine.reload(without_a).unwrap();
+        engine.reload(without_a, MILLIS).unwrap();
         assert_eq!(check(&mut engine, &one).0, Verdict::Ignore(Reason::Digest));
         // A new knock with the old key is refused, too.
         assert_eq!(check(&mut engine, &packet("SAME", "one", NOW.0 + 1)).0, Verdict::Ignore(Reason::Digest));
         assert_eq!(check(&mut engine, &packet("SAME", "else", NOW.0 + 1)).0, Verdict::Accept);
         assert_eq!(check(&mut engine, &two).0, Verdict::Accept);
-        engine.reload(Config::parse(USERS, folder.path()).unwrap()).unwrap();
+        engine.reload(Config::parse(USERS, folder.path()).unwrap(), MILLIS).unwrap();
         for packet in [&one, &two] {
             assert!(matches!(check(&mut engine, packet).0, Verdict::Ignore(_)));
         }

@@ -23,19 +23,25 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{Timestamp, UnixSeconds, Window};
+use pkd_core::{Timestamp, UnixMillis, UnixSeconds, Window};
 
 pub use saved::{Floor, Saved};
 
-use crate::{config::Config, journal::CacheId, privileges, run_folder};
+use crate::{
+    config::{Config, Gate, User, UserRule},
+    engine::NewFloor,
+    format::{Unit, seconds},
+    journal::CacheId,
+    privileges, run_folder,
+};
 
 /// How far a floor may be ahead of the clock, in seconds, besides the widest window.
 const DAY: u64 = 86_400;
 
-/// The file in the folder `state`.
+/// The file of a format in the folder `state`.
 #[must_use]
-pub fn path(state: &Path) -> PathBuf {
-    state.join("floor")
+pub fn path<T: Unit>(state: &Path) -> PathBuf {
+    state.join(T::FLOOR)
 }
 
 /// What is wrong with a floor that is too far ahead of the clock for any honest knock, and what to do.
@@ -73,32 +79,35 @@ pub fn reset(config: &Config) -> Result<String> {
     } else {
         None
     };
-    let (path, journal) = (path(&gate.state), run_folder::journal(&gate.run));
+    let done = [reset_unit::<UnixSeconds>(gate)?, reset_unit::<UnixMillis>(gate)?].join(", ");
+    Ok(format!("{done}; after the next start, knocks wait for one window"))
+}
+
+/// The same for one format.
+fn reset_unit<T: Unit>(gate: &Gate) -> Result<String> {
+    let (path, journal) = (path::<T>(&gate.state), run_folder::journal::<T>(&gate.run));
     // Unclean floors are safe without a journal, and a journal is safe with any floor: a kill in between does no harm.
-    Saved::default().write(&path, false).with_context(|| format!("cannot write {}", path.display()))?;
+    let written = Saved::<T>::default().write(&path, false);
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     match fs::remove_file(&journal) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", journal.display()))
         }
-        _ => Ok(format!(
-            "reset {} and removed {}; after the next start, knocks wait for one window",
-            path.display(),
-            journal.display()
-        )),
+        _ => Ok(format!("reset {} and removed {}", path.display(), journal.display())),
     }
 }
 
 /// Writes the floors in a thread.
 #[derive(Debug)]
-pub struct Saver {
+pub struct Saver<T = UnixSeconds> {
     path: PathBuf,
     /// The content of the file at the start.
-    read: Saved,
-    sender: Sender<(CacheId, UnixSeconds)>,
+    read: Saved<T>,
+    sender: Sender<(CacheId, T)>,
     thread: JoinHandle<()>,
 }
 
-impl Saver {
+impl<T: Unit> Saver<T> {
     /// Marks the file as unclean, which has to be done before the first knock is accepted, and starts the thread.
     /// `read` is its content, `None` if that is unknown. At least `interval` passes between two writes; errors are
     /// passed to `on_error`.
@@ -107,13 +116,13 @@ impl Saver {
     /// The file cannot be written.
     pub fn start(
         path: PathBuf,
-        read: Option<Saved>,
+        read: Option<Saved<T>>,
         interval: Duration,
         on_error: impl Fn(&io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let read = read.unwrap_or_default();
         read.write(&path, false)?;
-        let (sender, receiver) = mpsc::channel::<(CacheId, UnixSeconds)>();
+        let (sender, receiver) = mpsc::channel::<(CacheId, T)>();
         let (to, mut newest) = (path.clone(), read.clone());
         let thread = thread::spawn(move || {
             let mut is_due = false;
@@ -143,12 +152,12 @@ impl Saver {
 
     /// The floor that the file had for a key at the start.
     #[must_use]
-    pub fn first(&self, key: CacheId) -> UnixSeconds {
+    pub fn first(&self, key: CacheId) -> T {
         self.read.of(key).time
     }
 
     /// Queues the time of an accepted knock for the thread. Does not block.
-    pub fn save(&self, key: CacheId, time: UnixSeconds) {
+    pub fn save(&self, key: CacheId, time: T) {
         // The thread runs until the sender is dropped.
         let _ = self.sender.send((key, time));
     }
@@ -157,7 +166,7 @@ impl Saver {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(self, accepted: &BTreeMap<CacheId, Floor>) -> io::Result<()> {
+    pub fn finish(self, accepted: &BTreeMap<CacheId, Floor<T>>) -> io::Result<()> {
         drop(self.sender);
         // The thread only writes the file; what it was sent is not greater.
         let _ = self.thread.join();
@@ -166,6 +175,34 @@ impl Saver {
             last.raise(*key, *floor);
         }
         last.write(&self.path, true)
+    }
+}
+
+/// The threads of both formats.
+#[derive(Debug)]
+pub struct Savers {
+    /// Of classic knocks.
+    pub classic: Saver<UnixSeconds>,
+    /// Of knocks of format 2.
+    pub format2: Saver<UnixMillis>,
+}
+
+impl Savers {
+    /// The floor that the file had for a user's key at the start, in seconds.
+    #[must_use]
+    pub fn first(&self, user: &User) -> UnixSeconds {
+        match user.rule {
+            UserRule::Classic(_) => self.classic.first(user.cache),
+            UserRule::Format2(_) => seconds(self.format2.first(user.cache)),
+        }
+    }
+
+    /// Queues the time of an accepted knock. Does not block.
+    pub fn save(&self, floor: NewFloor) {
+        match floor {
+            NewFloor::Classic(key, time) => self.classic.save(key, time),
+            NewFloor::Format2(key, time) => self.format2.save(key, time),
+        }
     }
 }
 

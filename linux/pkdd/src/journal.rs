@@ -9,6 +9,7 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
+    marker::PhantomData,
     net::{IpAddr, Ipv6Addr},
     num::{NonZeroU32, ParseIntError},
     path::{Path, PathBuf},
@@ -19,21 +20,31 @@ use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
 use pktables::Sender;
 use sha2::{Digest, Sha256};
 
-use crate::uptime::Uptime;
-
-use crate::atomic_file::{self, PRIVATE};
+use crate::{
+    atomic_file::{self, PRIVATE},
+    format::Unit,
+    uptime::Uptime,
+};
 
 /// Identifies the cache of a tag and a key, by a hash that does not reveal them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheId([u8; 8]);
 
 impl CacheId {
-    /// The cache that all rules with this tag and key share.
+    /// The cache that all classic rules with this tag and key share.
     #[must_use]
     pub fn of(tag: Tag, key: &Key) -> Self {
-        Self(first_8(
-            &Sha256::new().chain_update(b"pkdd cache").chain_update(tag.0).chain_update(key.as_bytes()),
-        ))
+        Self::named(b"pkdd cache", tag, key)
+    }
+
+    /// The same for format 2.
+    #[must_use]
+    pub fn of_format2(tag: Tag, key: &Key) -> Self {
+        Self::named(b"pkdd cache of format 2", tag, key)
+    }
+
+    fn named(purpose: &[u8], tag: Tag, key: &Key) -> Self {
+        Self(first_8(&Sha256::new().chain_update(purpose).chain_update(tag.0).chain_update(key.as_bytes())))
     }
 }
 
@@ -53,92 +64,117 @@ impl FromStr for CacheId {
 
 /// An accepted knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub struct Accepted<T = UnixSeconds> {
     /// The cache that it is in.
     pub cache: CacheId,
     /// The cache's entry.
-    pub id: KnockId,
+    pub id: KnockId<T>,
     /// The rule's window.
     pub window: Window,
     /// Whom it opens services to.
     pub sender: Sender,
     /// When it was accepted. No clock that is set changes how long ago that was.
     pub at: Uptime,
+    /// Whether it ends what earlier knocks of the same key have opened to this sender.
+    pub closes: bool,
+}
+
+/// What an accepted knock means for grants, whatever its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// The cache of the key.
+    pub cache: CacheId,
+    /// Whom it opens services to, or closes them for.
+    pub sender: Sender,
+    /// When it was accepted.
+    pub at: Uptime,
+    /// Whether it ends what earlier knocks of the same key have opened to this sender.
+    pub closes: bool,
+}
+
+impl<T> Accepted<T> {
+    /// What it means for grants.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        Effect { cache: self.cache, sender: self.sender, at: self.at, closes: self.closes }
+    }
 }
 
 /// An entry of the file, in chronological order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum Entry<T = UnixSeconds> {
     /// The time of this boot, if no floor was saved; see [`pkd_core::Baseline::without_memory`].
-    Unknown(UnixSeconds),
+    Unknown(T),
     /// The floor that earlier boots saved; see [`pkd_core::Baseline::with_memory`].
-    Remembered(UnixSeconds),
+    Remembered(T),
     /// The floor that earlier boots saved for one key, in place of that for all.
     Known {
         /// Which cache.
         cache: CacheId,
         /// Its floor.
-        floor: UnixSeconds,
+        floor: T,
     },
     /// The greatest time that dropped caches of this boot accepted.
-    Dropped(UnixSeconds),
+    Dropped(T),
     /// The state of a cache when the file was rewritten, without the knocks in later entries.
     Cache {
         /// Which cache.
         cache: CacheId,
         /// Its floor.
-        floor: UnixSeconds,
+        floor: T,
         /// The widest window that any of its rules had.
         widest: Window,
     },
     /// A knock.
-    Accepted(Accepted),
+    Accepted(Accepted<T>),
 }
 
 /// Bytes of an entry, and of the file's header. No entry crosses a page boundary.
 const ENTRY: usize = 64;
-const _: () = assert!(HEAD.len().is_multiple_of(ENTRY) && 4096_usize.is_multiple_of(ENTRY));
+const _: () =
+    assert!(UnixSeconds::JOURNAL_HEAD.len().is_multiple_of(ENTRY) && 4096_usize.is_multiple_of(ENTRY));
 /// What the heads of all versions start with.
 const NAME: &[u8] = b"pkdd journal ";
 const DEV_NULL: &str = "/dev/null";
-const HEAD: &[u8; ENTRY] = b"pkdd journal 03\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// The file, open for appending.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<T = UnixSeconds> {
     path: PathBuf,
     file: File,
     length: u64,
+    unit: PhantomData<fn(T)>,
 }
 
 /// The result of [`Journal::open`].
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<T = UnixSeconds> {
     /// The file.
-    pub journal: Journal,
+    pub journal: Journal<T>,
     /// The entries before the first invalid one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Entry<T>>,
     /// An entry was invalid, or all are of another version, so accepted knocks may be missing. An incomplete entry at the end never counted and is no
     /// damage.
     pub damaged: bool,
 }
 
-impl Journal {
+impl<T: Unit> Journal<T> {
     /// Opens the file, or creates it, accessible only to its owner.
     ///
     /// # Errors
     /// The file cannot be read or written, or is not a journal.
-    pub fn open(path: &Path) -> io::Result<Opened> {
+    pub fn open(path: &Path) -> io::Result<Opened<T>> {
         let bytes = match atomic_file::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let body = bytes.strip_prefix(HEAD);
+        let body = bytes.strip_prefix(T::JOURNAL_HEAD);
         // An update without a reboot meets the journal of another version, whose knocks are lost.
         let is_other_version = body.is_none() && bytes.starts_with(NAME);
         if bytes.is_empty() || is_other_version {
-            let mut journal = Self { path: path.to_owned(), file: File::open(DEV_NULL)?, length: 0 };
+            let mut journal =
+                Self { path: path.to_owned(), file: File::open(DEV_NULL)?, length: 0, unit: PhantomData };
             journal.replace([])?;
             return Ok(Opened { journal, entries: Vec::new(), damaged: is_other_version });
         }
@@ -146,22 +182,26 @@ impl Journal {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a journal of pkdd"));
         };
         let (whole, _never_counted) = body.as_chunks::<ENTRY>();
-        let entries: Vec<Entry> = whole.iter().map_while(decode).collect();
+        let entries: Vec<Entry<T>> = whole.iter().map_while(decode).collect();
         let file = OpenOptions::new().append(true).open(path)?;
-        let length = (HEAD.len() + entries.len() * ENTRY) as u64;
+        let length = (ENTRY + entries.len() * ENTRY) as u64;
         // Entries after an invalid one could not be found again.
         file.set_len(length)?;
         let damaged = entries.len() < whole.len();
-        Ok(Opened { journal: Self { path: path.to_owned(), file, length }, entries, damaged })
+        Ok(Opened {
+            journal: Self { path: path.to_owned(), file, length, unit: PhantomData },
+            entries,
+            damaged,
+        })
     }
 
     /// A journal that keeps nothing, for trying out.
     ///
     /// # Errors
     /// `/dev/null` cannot be opened.
-    pub fn null() -> io::Result<Opened> {
+    pub fn null() -> io::Result<Opened<T>> {
         let file = OpenOptions::new().append(true).open(DEV_NULL)?;
-        let journal = Self { path: DEV_NULL.into(), file, length: HEAD.len() as u64 };
+        let journal = Self { path: DEV_NULL.into(), file, length: ENTRY as u64, unit: PhantomData };
         Ok(Opened { journal, entries: Vec::new(), damaged: false })
     }
 
@@ -169,7 +209,7 @@ impl Journal {
     ///
     /// # Errors
     /// The file cannot be written. No part of the entry stays in it.
-    pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
+    pub fn write(&mut self, entry: &Entry<T>) -> io::Result<()> {
         let bytes = encode(entry);
         if let Err(error) = self.file.write_all(&bytes) {
             // Removes the part that may have been written.
@@ -184,11 +224,11 @@ impl Journal {
     ///
     /// # Errors
     /// The new file cannot be written. The old one stays.
-    pub fn replace(&mut self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
+    pub fn replace(&mut self, entries: impl IntoIterator<Item = Entry<T>>) -> io::Result<()> {
         if self.path == Path::new(DEV_NULL) {
             return Ok(());
         }
-        let mut bytes = HEAD.to_vec();
+        let mut bytes = T::JOURNAL_HEAD.to_vec();
         entries.into_iter().for_each(|entry| bytes.extend(encode(&entry)));
         self.file = atomic_file::replace(&self.path, PRIVATE, &bytes)?;
         self.length = bytes.len() as u64;
@@ -204,7 +244,7 @@ impl Journal {
     /// Entries in the file, including those no longer needed.
     #[must_use]
     pub fn len(&self) -> u64 {
-        (self.length - HEAD.len() as u64) / ENTRY as u64
+        (self.length - ENTRY as u64) / ENTRY as u64
     }
 
     /// Whether the file has no entries.
@@ -219,7 +259,7 @@ impl Journal {
 ///      0      4  kind
 ///      4      4  window, seconds
 ///      8      8  cache
-///     16      8  time, Unix seconds
+///     16      8  time, in the unit of the format
 ///     24      8  id
 ///     32      4  when it was accepted, seconds since boot
 ///     36      4  interface of a link-local sender; 0: none
@@ -227,16 +267,17 @@ impl Journal {
 ///     56      8  first 8 bytes of the SHA-256 of the bytes before
 /// ```
 /// Numbers are in native byte order: the file never leaves the machine.
-fn encode(entry: &Entry) -> [u8; ENTRY] {
+fn encode<T: Unit>(entry: &Entry<T>) -> [u8; ENTRY] {
     let nobody = (Uptime(0), Sender::from(IpAddr::from(Ipv6Addr::UNSPECIFIED)));
     let (kind, window, cache, time, id, (at, sender)): (u32, u32, [u8; 8], u64, u64, _) = match *entry {
-        Entry::Unknown(start) => (1, 0, [0; 8], start.0, 0, nobody),
-        Entry::Remembered(floor) => (2, 0, [0; 8], floor.0, 0, nobody),
-        Entry::Dropped(high_water_mark) => (3, 0, [0; 8], high_water_mark.0, 0, nobody),
-        Entry::Cache { cache, floor, widest } => (4, widest.as_secs(), cache.0, floor.0, 0, nobody),
-        Entry::Known { cache, floor } => (6, 0, cache.0, floor.0, 0, nobody),
-        Entry::Accepted(Accepted { cache, id, window, sender, at }) => {
-            (5, window.as_secs(), cache.0, id.time().0, id.id(), (at, sender))
+        Entry::Unknown(start) => (1, 0, [0; 8], start.units(), 0, nobody),
+        Entry::Remembered(floor) => (2, 0, [0; 8], floor.units(), 0, nobody),
+        Entry::Dropped(high_water_mark) => (3, 0, [0; 8], high_water_mark.units(), 0, nobody),
+        Entry::Cache { cache, floor, widest } => (4, widest.as_secs(), cache.0, floor.units(), 0, nobody),
+        Entry::Known { cache, floor } => (6, 0, cache.0, floor.units(), 0, nobody),
+        Entry::Accepted(Accepted { cache, id, window, sender, at, closes }) => {
+            let kind = if closes { 7 } else { 5 };
+            (kind, window.as_secs(), cache.0, id.time().units(), id.id(), (at, sender))
         }
     };
     // Enough for 136 years.
@@ -268,7 +309,7 @@ fn encode(entry: &Entry) -> [u8; ENTRY] {
     bytes
 }
 
-fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
+fn decode<T: Unit>(bytes: &[u8; ENTRY]) -> Option<Entry<T>> {
     let (covered, check) = bytes.split_last_chunk::<8>()?;
     if *check != first_8(&Sha256::new().chain_update(covered)) {
         return None;
@@ -282,13 +323,14 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
     let (interface, rest) = rest.split_first_chunk::<4>()?;
     let (address, _) = rest.split_first_chunk::<16>()?;
     let window = Window::from_secs(u32::from_ne_bytes(*window));
-    let time = UnixSeconds(u64::from_ne_bytes(*time));
-    Some(match u32::from_ne_bytes(*kind) {
+    let time = T::from_units(u64::from_ne_bytes(*time));
+    let kind = u32::from_ne_bytes(*kind);
+    Some(match kind {
         1 => Entry::Unknown(time),
         2 => Entry::Remembered(time),
         3 => Entry::Dropped(time),
         4 => Entry::Cache { cache: CacheId(*cache), floor: time, widest: window },
-        5 => Entry::Accepted(Accepted {
+        5 | 7 => Entry::Accepted(Accepted {
             cache: CacheId(*cache),
             id: KnockId::kept(time, u64::from_ne_bytes(*id)),
             window,
@@ -297,6 +339,7 @@ fn decode(bytes: &[u8; ENTRY]) -> Option<Entry> {
                 NonZeroU32::new(u32::from_ne_bytes(*interface)),
             ),
             at: Uptime(u32::from_ne_bytes(*at).into()),
+            closes: kind == 7,
         }),
         6 => Entry::Known { cache: CacheId(*cache), floor: time },
         _ => return None,

@@ -8,32 +8,41 @@ use pktables::Sender;
 
 use crate::{
     config::ServiceConfig,
-    date::now,
+    date::{now, now_millis},
     engine::{Decision, Engine},
-    firewall::{FirewallBackend, obstacle},
-    floor::Saver,
+    firewall::{FirewallBackend, obstacle, reconcile},
+    floor::Savers,
     health::{Health, record_error},
     nflog::Logged,
     report::{Ignored, log},
+    uptime::Uptime,
 };
 
 /// Handles one packet. After a valid knock the grants come first, then the floor and the log.
 pub(crate) fn handle(
     engine: &mut Engine,
     firewall: &mut dyn FirewallBackend,
-    saver: &Saver,
+    savers: &Savers,
     ignored: &mut Ignored,
     health: &mut Health,
     logged: Logged<'_>,
 ) {
     let Some(datagram) = Datagram::from_ip(logged.packet) else { return };
     let sender = Sender::new(datagram.source, logged.interface);
-    match engine.handle(now(), sender, &datagram) {
-        Decision::Accept { user, services } => {
+    match engine.handle(now_millis(), sender, &datagram) {
+        Decision::Accept { user, services, floor } => {
             let result = grant(firewall, &user, &services, sender);
-            if let Some(accepted) = engine.caches().accepted().last() {
-                saver.save(accepted.cache, accepted.id.time());
-            }
+            savers.save(floor);
+            record_error(&mut health.firewall, result);
+        }
+        Decision::Close { user, floor } => {
+            let (effects, times) = (engine.effects(), (now(), Uptime::now()));
+            let closed = reconcile::close(firewall, engine.config(), &effects, sender, times);
+            savers.save(floor);
+            let result = closed.map(|services| {
+                let closed = if services.is_empty() { "nothing".to_owned() } else { services.join(", ") };
+                log(&format!("closed: user {user} from {sender} closed {closed}"));
+            });
             record_error(&mut health.firewall, result);
         }
         Decision::Ignore(reason) => {
@@ -42,7 +51,8 @@ pub(crate) fn handle(
             }
         }
     }
-    if let Some(error) = engine.caches().take_failure() {
+    let caches = engine.caches();
+    if let Some(error) = caches.classic.take_failure().or(caches.format2.take_failure()) {
         log(&format!("refused a valid knock from {sender}: cannot write it to the journal: {error}"));
     }
 }

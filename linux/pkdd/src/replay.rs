@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{Knock, Reason, Timestamp, UnixSeconds, Verdict};
+use pkd_core::{Knock, Reason, Timestamp, UnixMillis, UnixSeconds, Verdict};
 use pkd_packet::Datagram;
 
 use crate::{
     caches::Caches,
     config::Config,
-    engine::{Decision, Engine},
+    engine::{Decision, Engine, FormatCaches},
+    format::Unit,
     journal::{Entry, Journal},
 };
 
@@ -39,10 +40,9 @@ pub fn replay_from(
     out: &mut impl Write,
 ) -> Result<()> {
     // Nothing was accepted before.
-    let start = [Entry::Remembered(UnixSeconds(0))];
-    let caches = Caches::open(Journal::null()?, &start, UnixSeconds(0), config.widest())?;
+    let caches = FormatCaches { classic: empty(&config)?, format2: empty(&config)? };
     let port = config.gate.port;
-    let mut engine = Engine::new(config, caches)?;
+    let mut engine = Engine::new(config, caches, UnixMillis(0))?;
     let mut datagrams = 0_u64;
     let mut written = Ok(());
     let packets = pkd_packet::each_datagram(source, |number, time, datagram| {
@@ -52,7 +52,8 @@ pub fn replay_from(
         }
     })
     .with_context(|| format!("cannot read {name}"))?;
-    let accepted = engine.counters().of(Verdict::Accept);
+    let [opened, closed] = [Verdict::Accept, Verdict::Close].map(|verdict| engine.counters().of(verdict));
+    let accepted = opened + closed;
     written
         .and_then(|()| {
             writeln!(
@@ -61,6 +62,12 @@ pub fn replay_from(
             )
         })
         .context("cannot write the verdicts")
+}
+
+/// Caches of a format that nothing is in.
+fn empty<T: Unit>(config: &Config) -> Result<Caches<T>> {
+    let start = [Entry::Remembered(T::ZERO)];
+    Ok(Caches::open(Journal::null()?, &start, T::ZERO, config.widest())?)
 }
 
 fn explain(
@@ -74,21 +81,33 @@ fn explain(
     let Some(packet) = datagram.packet() else { return Ok(()) };
     let Some(knock) = Knock::parse(packet.payload) else { return Ok(()) };
     let (to, source) = (packet.destination_port.0, datagram.source);
-    let start = format!("packet {number}, from {source} to port {to}, tag {}: ", knock.tag());
+    // All of the second in which the capture has it.
+    let now = UnixMillis(time.0.saturating_mul(1_000));
+    engine.refresh(now);
+    let tag = knock.tag();
+    let users = engine.words().users(tag.0);
+    let is_format2 = users.iter().any(|user| engine.words().of(user).is_some());
+    let begin = if is_format2 { String::new() } else { format!(", tag {tag}") };
+    let start = format!("packet {number}, from {source} to port {to}{begin}: ");
     if let Some(port) = port.filter(|port| *port != to) {
         return writeln!(out, "{start}skipped; the configuration sets port {port}");
     }
-    let decision = engine.handle(time, source.into(), datagram);
+    let decision = engine.handle(now, source.into(), datagram);
     let offset = match knock.time() {
         ahead if ahead >= time => format!("{} s ahead of", ahead.since(time)),
         behind => format!("{} s behind", time.since(behind)),
     };
     let verdict = match decision {
+        Decision::Accept { user, .. } if is_format2 => format!("accept; user {user}, in format 2"),
+        Decision::Close { user, .. } => format!("close; user {user}, in format 2"),
         Decision::Accept { user, .. } => {
             format!("accept; user {user}, whose clock is {offset} the capture's")
         }
         Decision::Ignore(Reason::Length) => "length".to_owned(),
-        Decision::Ignore(Reason::Tag) => "tag; no active user has this tag".to_owned(),
+        Decision::Ignore(Reason::Tag) => {
+            "tag; no active user has this tag, or in format 2 a knock that begins like this now".to_owned()
+        }
+        Decision::Ignore(Reason::Window) if is_format2 => "window; its time is outside the window".to_owned(),
         Decision::Ignore(Reason::Window) => format!("window; its time is {offset} the capture's"),
         Decision::Ignore(Reason::Replay) => {
             "replay; the capture contains it twice, or a later knock before it".to_owned()
@@ -97,6 +116,9 @@ fn explain(
         Decision::Ignore(Reason::Request) => {
             "request; asks for what this version does not know, or is not bound to what the user requires"
                 .to_owned()
+        }
+        Decision::Ignore(Reason::Digest) if is_format2 => {
+            "digest; bound to other addresses than those in the capture, or altered".to_owned()
         }
         Decision::Ignore(Reason::Digest) => {
             "digest; made with another key or for another port, or altered".to_owned()

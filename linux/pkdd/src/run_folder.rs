@@ -12,7 +12,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use crate::atomic_file;
+use crate::{atomic_file, format::Unit};
 
 /// The control socket.
 #[must_use]
@@ -25,9 +25,9 @@ pub(crate) fn service_list(run: &Path) -> PathBuf {
     run.join("services")
 }
 
-/// The journal of accepted knocks.
-pub(crate) fn journal(run: &Path) -> PathBuf {
-    run.join("journal")
+/// The journal of accepted knocks of a format.
+pub(crate) fn journal<T: Unit>(run: &Path) -> PathBuf {
+    run.join(T::JOURNAL)
 }
 
 /// Creates a folder that only its owner may enter.

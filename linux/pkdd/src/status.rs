@@ -42,11 +42,33 @@ pub struct Status {
 #[expect(missing_docs, reason = "the names of pkd_core::Reason")]
 pub struct Verdicts {
     pub accept: u64,
+    #[serde(default)]
+    pub close: u64,
     pub length: u64,
     pub tag: u64,
     pub window: u64,
     pub replay: u64,
+    #[serde(default)]
+    pub filter: u64,
     pub digest: u64,
+    #[serde(default)]
+    pub request: u64,
+}
+
+impl Verdicts {
+    fn of(&self, verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Accept => self.accept,
+            Verdict::Close => self.close,
+            Verdict::Ignore(Reason::Length) => self.length,
+            Verdict::Ignore(Reason::Tag) => self.tag,
+            Verdict::Ignore(Reason::Window) => self.window,
+            Verdict::Ignore(Reason::Replay) => self.replay,
+            Verdict::Ignore(Reason::Filter) => self.filter,
+            Verdict::Ignore(Reason::Digest) => self.digest,
+            Verdict::Ignore(Reason::Request) => self.request,
+        }
+    }
 }
 
 impl From<&Counters> for Verdicts {
@@ -54,11 +76,14 @@ impl From<&Counters> for Verdicts {
         let of = |reason| counters.of(Verdict::Ignore(reason));
         Self {
             accept: counters.of(Verdict::Accept),
+            close: counters.of(Verdict::Close),
             length: of(Reason::Length),
             tag: of(Reason::Tag),
             window: of(Reason::Window),
             replay: of(Reason::Replay),
+            filter: of(Reason::Filter),
             digest: of(Reason::Digest),
+            request: of(Reason::Request),
         }
     }
 }
@@ -68,6 +93,9 @@ impl From<&Counters> for Verdicts {
 pub struct User {
     /// The name in the configuration.
     pub name: String,
+    /// `2` or `classic`.
+    #[serde(default)]
+    pub format: String,
     /// The tag, as text if that is printable, otherwise as `0x…`.
     pub tag: String,
     /// `active`, `disabled` or `expired`.
@@ -140,7 +168,8 @@ impl Status {
                     let report = cache(user);
                     User {
                         name: name.clone(),
-                        tag: user.rule.tag().to_string(),
+                        format: user.rule.format().to_owned(),
+                        tag: user.tag.to_string(),
                         state: match (user.enabled, user.is_active(now)) {
                             (false, _) => "disabled",
                             (true, false) => "expired",
@@ -182,20 +211,12 @@ impl Status {
     /// The status in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
         let mut text = String::from(
             "# HELP pkdd_datagrams_total Datagrams received from the firewall, by verdict.\n\
              # TYPE pkdd_datagrams_total counter\n",
         );
-        let ignored = Verdict::Ignore;
-        for (verdict, count) in [
-            (Verdict::Accept, accept),
-            (ignored(Reason::Length), length),
-            (ignored(Reason::Tag), tag),
-            (ignored(Reason::Window), window),
-            (ignored(Reason::Replay), replay),
-            (ignored(Reason::Digest), digest),
-        ] {
+        for verdict in Verdict::ALL {
+            let count = self.counters.of(verdict);
             let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"{verdict}\"}} {count}");
         }
         let _ = write!(
@@ -238,13 +259,22 @@ impl Status {
         for conflict in &self.conflicts {
             let _ = writeln!(text, "Conflict: {conflict}");
         }
-        let Verdicts { accept, length, tag, window, replay, digest } = self.counters;
+        let Verdicts { accept, close, length, tag, window, replay, filter, digest, request } = self.counters;
         let _ = writeln!(text, "Accepted: {accept}");
-        let _ = writeln!(
+        if close > 0 {
+            let _ = writeln!(text, "Closed: {close}");
+        }
+        let _ = write!(
             text,
             "Ignored: {length} wrong length, {tag} unknown tag, {window} outside the window, {replay} replayed, \
              {digest} wrong digest"
         );
+        for (count, what) in [(filter, "forged"), (request, "unknown request or missing binding")] {
+            if count > 0 {
+                let _ = write!(text, ", {count} {what}");
+            }
+        }
+        text.push('\n');
         if self.overruns > 0 {
             let _ = writeln!(text, "Buffer overruns: {}", self.overruns);
         }
@@ -258,8 +288,11 @@ impl Status {
             }
         }
         for user in &self.users {
-            let User { name, tag, state, knocks, wait, .. } = user;
-            let _ = write!(text, "User {name}: tag {tag}, {state}, {knocks} knocks in the replay cache");
+            let User { name, format, tag, state, knocks, wait, .. } = user;
+            // Classic ones have always been shown without.
+            let format = if format == "2" { ", format 2" } else { "" };
+            let _ =
+                write!(text, "User {name}: tag {tag}{format}, {state}, {knocks} knocks in the replay cache");
             if *wait > 0 {
                 let _ = write!(text, ", waits {wait} s, because earlier knocks are unknown");
             }
@@ -299,16 +332,19 @@ protocol = 'udp'
 port = 1194
 seconds = 600
 [user.a]
+format = 'classic'
 tag = 'AAAA'
 key = 'one'
 services = ['ssh']
 [user.b]
+format = 'classic'
 tag = 'BBBB'
 key = 'two'
 window = 100
 enabled = false
 services = ['ssh']
 [user.c]
+format = 'classic'
 tag = 'CCCC'
 key = 'three'
 expires = '2020-01-01'
@@ -323,7 +359,8 @@ services = ['ssh']
         let mut caches = Caches::open(journal, &[Entry::Unknown(NOW)], NOW, config.widest()).unwrap();
         caches.take_rules(config.users.values().map(|user| (user.cache, user.rule.window()))).unwrap();
         let mut counters = Counters::default();
-        for (number, verdict) in (1..).zip(Verdict::CLASSIC) {
+        let others = [Verdict::Close, Verdict::Ignore(Reason::Filter), Verdict::Ignore(Reason::Request)];
+        for (number, verdict) in (1..).zip(Verdict::CLASSIC.into_iter().chain(others)) {
             (0..number).for_each(|_| counters.count(verdict));
         }
         let active = |service: &str, address: &str, left: Option<u64>| ActiveGrant {
@@ -354,7 +391,8 @@ services = ['ssh']
     fn the_text_has_a_line_for_each_service_grant_and_user() {
         let expected = "\
 Accepted: 1
-Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest
+Closed: 7
+Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 8 forged, 9 unknown request or missing binding
 Service ssh: tcp port 22, 30 s after a knock
   open for 192.0.2.7, 29 s left
   open for 2001:db8::/32, no time limit
@@ -382,11 +420,14 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
             let numbers: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
             let expected = [
                 "pkdd_datagrams_total{verdict=\"accept\"} 1".to_owned(),
+                "pkdd_datagrams_total{verdict=\"close\"} 7".to_owned(),
                 "pkdd_datagrams_total{verdict=\"length\"} 2".to_owned(),
                 "pkdd_datagrams_total{verdict=\"tag\"} 3".to_owned(),
                 "pkdd_datagrams_total{verdict=\"window\"} 4".to_owned(),
                 "pkdd_datagrams_total{verdict=\"replay\"} 5".to_owned(),
+                "pkdd_datagrams_total{verdict=\"filter\"} 8".to_owned(),
                 "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
+                "pkdd_datagrams_total{verdict=\"request\"} 9".to_owned(),
                 format!("pkdd_overruns_total {overruns}"),
                 "pkdd_grants{service=\"ssh\"} 2".to_owned(),
                 "pkdd_grants{service=\"vpn\"} 2".to_owned(),

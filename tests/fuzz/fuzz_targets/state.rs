@@ -43,14 +43,14 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
 fn floor(folder: &Folder, bytes: &[u8]) {
     let path = folder.0.join("floor");
     fs::write(&path, bytes).expect("a file");
-    let read = Saved::read(&path).ok().flatten();
+    let read = <Saved>::read(&path).ok().flatten();
     let expected = str::from_utf8(bytes).ok().and_then(floors);
     assert_eq!(read, expected, "{:?}", String::from_utf8_lossy(bytes));
     let Some(saved) = read else { return };
     saved.write(&path, true).expect("a file");
-    assert_eq!(Saved::read(&path).expect("floors"), Some(saved.clone()), "written and read again");
+    assert_eq!(<Saved>::read(&path).expect("floors"), Some(saved.clone()), "written and read again");
     saved.write(&path, false).expect("a file");
-    let unclean = Saved::read(&path).expect("floors").expect("a file");
+    let unclean = <Saved>::read(&path).expect("floors").expect("a file");
     let keys = saved.keys.keys().copied();
     assert!(keys.clone().all(|key| unclean.of(key) == Floor { is_exact: false, ..saved.of(key) }));
     assert_eq!((unclean.keys.keys().copied().eq(keys), unclean.other.is_exact), (true, false));
@@ -98,11 +98,11 @@ fn floors(text: &str) -> Option<Saved> {
 fn any(folder: &Folder, bytes: &[u8]) {
     let path = folder.0.join("journal");
     fs::write(&path, bytes).expect("a file");
-    match Journal::open(&path) {
+    match <Journal>::open(&path) {
         Err(_) => assert_eq!(fs::read(&path).expect("a file"), bytes, "another's file was changed"),
         Ok(opened) => {
             assert_eq!(opened.journal.len(), opened.entries.len() as u64);
-            let again = Journal::open(&path).expect("a journal");
+            let again = <Journal>::open(&path).expect("a journal");
             assert_eq!((again.entries, again.damaged), (opened.entries, false));
         }
     }
@@ -118,7 +118,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     } else {
         Entry::Unknown(UnixSeconds(NOW - 1_000))
     };
-    let opened = Journal::open(&path).expect("a journal");
+    let opened = <Journal>::open(&path).expect("a journal");
     let mut caches = Caches::open(opened, &[start], UnixSeconds(NOW), window).expect("caches");
     caches.take_rules([(id, window)]).expect("room");
     let sender = Sender::from(IpAddr::from([192, 0, 2, 7]));
@@ -148,7 +148,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
         _ => content.extend(bytes.arbitrary::<[u8; 20]>()?),
     }
     fs::write(&path, &content).expect("a file");
-    let Ok(opened) = Journal::open(&path) else {
+    let Ok(opened) = <Journal>::open(&path) else {
         assert_ne!(content[..HEAD], before[..HEAD], "it was a journal");
         return Ok(());
     };
@@ -162,7 +162,7 @@ fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     }
     let entries = caches.accepted().to_vec();
     drop(caches);
-    let again = Journal::open(&path).expect("a journal");
+    let again = <Journal>::open(&path).expect("a journal");
     let kept: Vec<Accepted> = again
         .entries
         .iter()

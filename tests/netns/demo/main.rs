@@ -236,7 +236,7 @@ impl<'a> Demo<'a> {
 /// The part of the gateway's configuration that the transcript shows.
 fn services() -> String {
     format!(
-        "[service.ssh]\nport = {SSH}\nseconds = {OPEN}\n\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
+        "[service.ssh]\nport = {SSH}\nseconds = {OPEN}\n\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
     )
 }
 

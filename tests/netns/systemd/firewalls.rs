@@ -27,6 +27,7 @@ port = 2222
 seconds = 600
 forward = ['10.9.0.2:22', '[fd09::2]:22']
 [user.me]
+format = 'classic'
 ";
 
 /// A usual `/etc/nftables.conf`, and what allows the services in it.
@@ -100,7 +101,7 @@ fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
     ];
     quiet(Command::new("chroot").arg(root).args(disable))?;
     for back_end in ["nft", "iptables"] {
-        let config = CONFIG.replace("'nft'", &format!("'{back_end}'")).replace("[user.me]\n", SERVICES);
+        let config = CONFIG.replace("'nft'", &format!("'{back_end}'")).replace("[user.me]\nformat = 'classic'\n", SERVICES);
         let config = config.replace("services = ['ssh']", "services = ['ssh', 'web', 'nas']");
         fs::write(root.join("etc/pkdd/pkdd.toml"), config)?;
         let beside = Beside::boot(root, knock, back_end)?;

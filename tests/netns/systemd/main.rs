@@ -26,6 +26,7 @@ firewall = 'nft'
 port = 22
 seconds = 600
 [user.me]
+format = 'classic'
 tag = 'SSHK'
 key_file = '/etc/pkdd/me.key'
 services = ['ssh']

@@ -12,7 +12,7 @@ fn id(name: &str) -> CacheId {
 }
 
 fn open(path: &Path, start: Entry) -> Caches {
-    let mut caches = Caches::open(Journal::open(path).unwrap(), &[start], NOW, WINDOW).unwrap();
+    let mut caches = Caches::open(<Journal>::open(path).unwrap(), &[start], NOW, WINDOW).unwrap();
     caches.take_rules([(id("one"), WINDOW), (id("two"), WINDOW)]).unwrap();
     caches
 }
@@ -154,6 +154,7 @@ fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
         window: WINDOW,
         sender: sender(),
         at: Uptime(900),
+        closes: false,
     };
     let cache = Entry::Cache { cache: id("one"), floor: UnixSeconds(5), widest: WINDOW };
     // journal, the first time that is accepted
@@ -166,7 +167,7 @@ fn after_a_journal_without_a_start_entry_all_knocks_wait_for_one_window() {
     ];
     for (row, (name, entries, first)) in table.into_iter().enumerate() {
         let path = folder.path().join(format!("journal-{row}"));
-        Journal::open(&path).unwrap().journal.replace(entries.iter().copied()).unwrap();
+        <Journal>::open(&path).unwrap().journal.replace(entries.iter().copied()).unwrap();
         let mut caches = open(&path, FIRST);
         for key in ["one", "two"] {
             assert!(!record(&mut caches, key, first - 1, 2), "{name}: {key} at {}", first - 1);
@@ -266,7 +267,7 @@ fn a_saved_floor_delays_its_own_key_only() {
         Entry::Known { cache: id("one"), floor: far },
         Entry::Known { cache: id("two"), floor: UnixSeconds(800) },
     ];
-    let open = || Caches::open(Journal::open(&path).unwrap(), &starts, NOW, WINDOW).unwrap();
+    let open = || Caches::open(<Journal>::open(&path).unwrap(), &starts, NOW, WINDOW).unwrap();
     let mut caches = open();
     // The second process finds the cache of the first key. Those of the others were dropped, and raise the floor of both.
     for (process, firsts) in [[far.0 + 1, 801, 901], [far.0 + 1, 902, 902]].into_iter().enumerate() {

@@ -10,11 +10,15 @@ pub(crate) mod tests;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use pkd_core::{Rule, Tag, UnixSeconds, Window};
+use pkd_core::{
+    Key, Rule, Tag, UnixSeconds, Window,
+    format2::{self, Bindings},
+};
 use pktables::{Service, ServiceName};
 
 pub use error::Error;
@@ -59,6 +63,8 @@ pub struct Gate {
     pub save: Duration,
     /// The user that the daemon runs as after it was started as root.
     pub user: Option<String>,
+    /// The addresses that this host is reached at through a NAT, for knocks that are bound to them.
+    pub own_addresses: Vec<IpAddr>,
     /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
 }
@@ -84,11 +90,46 @@ pub struct ServiceConfig {
     pub tags: Vec<Tag>,
 }
 
+/// What the knocks of a user are checked against.
+#[derive(Clone, Debug)]
+pub enum UserRule {
+    /// A classic rule.
+    Classic(Rule),
+    /// A rule of format 2, with its derived keys.
+    Format2(Box<format2::Rule>),
+}
+
+impl UserRule {
+    /// By how much the clocks may differ.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        match self {
+            Self::Classic(rule) => rule.window(),
+            Self::Format2(rule) => rule.window(),
+        }
+    }
+
+    /// The format's name in the configuration.
+    #[must_use]
+    pub fn format(&self) -> &'static str {
+        match self {
+            Self::Classic(_) => "classic",
+            Self::Format2(_) => "2",
+        }
+    }
+}
+
 /// A section `user`.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// The key, tag and window of the user's knocks.
-    pub rule: Rule,
+    /// The format, key and window of the user's knocks.
+    pub rule: UserRule,
+    /// Their tag.
+    pub tag: Tag,
+    /// Their key.
+    pub key: Key,
+    /// What knocks of format 2 have to be bound to.
+    pub require: Bindings,
     /// The cache of tag and key.
     pub cache: CacheId,
     /// The services that a knock opens.
@@ -211,6 +252,6 @@ impl Config {
         user.services
             .iter()
             .filter_map(|name| self.services.get(name))
-            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.rule.tag()))
+            .filter(|service| service.tags.is_empty() || service.tags.contains(&user.tag))
     }
 }

@@ -10,15 +10,19 @@ use std::{
 };
 
 use nix::unistd::User as UnixUser;
-use pkd_core::{Rule, Tag, Window};
+use pkd_core::{Rule, Tag, Window, format2, format2::Bindings};
 use pktables::{Exempt, Forward, Invalid, Policy, Port, Protocol, Scope, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
 
-use super::{Firewall, Gate, ServiceConfig, User, error::Error, error::Section, keys};
+use super::{Firewall, Gate, ServiceConfig, User, UserRule, error::Error, error::Section, keys};
 use crate::journal::CacheId;
 
 /// The range of times in seconds.
 pub(crate) const SECONDS: RangeInclusive<i64> = 1..=86_400;
+
+/// The window of format 2, in seconds. The kernel sorts out datagrams that do not begin as knocks of this time do; without a
+/// window or in a wide one, every datagram would have to be looked at.
+const FORMAT2_WINDOW: RangeInclusive<i64> = 1..=300;
 
 /// Names of options that differ between TOML and UCI, whose lists repeat an option.
 #[derive(Clone, Copy)]
@@ -54,6 +58,8 @@ pub(crate) struct GateSection {
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
     #[serde(default)]
+    pub(crate) own_addresses: Vec<String>,
+    #[serde(default)]
     pub(crate) exempt: Vec<String>,
     #[serde(default)]
     pub(crate) interfaces: Vec<String>,
@@ -79,10 +85,30 @@ pub(crate) struct UserSection {
     pub(crate) key: Option<String>,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) window: Option<Number>,
+    pub(crate) format: Option<FormatName>,
+    #[serde(default)]
+    pub(crate) require: Vec<String>,
     #[serde(default)]
     pub(crate) services: Vec<String>,
     #[serde(default, deserialize_with = "date")]
     pub(crate) expires: Option<String>,
+}
+
+/// The name of a format: a string, or the bare number 2.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum FormatName {
+    Text(String),
+    Number(i64),
+}
+
+impl fmt::Display for FormatName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// A number, or what was written in its place.
@@ -280,6 +306,14 @@ impl GateSection {
             state: folder("state", self.state, "/var/lib/pkdd")?,
             save: Duration::from_secs(in_gate("save", self.save, 1, SECONDS)?.unsigned_abs()),
             user: self.user,
+            own_addresses: self
+                .own_addresses
+                .iter()
+                .map(|text| {
+                    let expected = "expected an IPv4 or IPv6 address";
+                    text.parse().map_err(|_| GATE.invalid("own_addresses", text, expected))
+                })
+                .collect::<Result<_, _>>()?,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
     }
@@ -371,15 +405,43 @@ impl UserSection {
         let expires =
             self.expires.map(|text| text.parse().map_err(|error| section.invalid("expires", &text, error)));
         let window = self.window.unwrap_or(10.into());
-        let window = Window::from_secs(number(&section, "window", &window, 0..=86_400)?);
+        let require = require(&section, &self.require)?;
+        let (rule, cache) = match self.format.map(|name| name.to_string()).as_deref() {
+            None | Some("2") => {
+                let window = Window::from_secs(number(&section, "window", &window, FORMAT2_WINDOW)?);
+                let rule = format2::Rule::new(&key, tag, window, require);
+                (UserRule::Format2(Box::new(rule)), CacheId::of_format2(tag, &key))
+            }
+            Some("classic") if !self.require.is_empty() => {
+                return Err(section.at("require", "require needs format \"2\"".to_owned()));
+            }
+            Some("classic") => {
+                let window = Window::from_secs(number(&section, "window", &window, 0..=86_400)?);
+                let cache = CacheId::of(tag, &key);
+                (UserRule::Classic(Rule::new(key.clone(), tag, window)), cache)
+            }
+            Some(other) => return Err(section.invalid("format", other, "expected 2 or classic")),
+        };
         Ok(User {
-            cache: CacheId::of(tag, &key),
-            rule: Rule::new(key, tag, window),
+            cache,
+            rule,
+            tag,
+            key,
+            require,
             services: known,
             enabled: self.enabled.map_or(Ok(true), |flag| flag.check(&section, "enabled"))?,
             expires: expires.transpose()?,
         })
     }
+}
+
+/// The addresses that knocks have to be bound to.
+fn require(section: &Section, names: &[String]) -> Result<Bindings, Error> {
+    names.iter().try_fold(Bindings::NONE, |bindings, name| match name.as_str() {
+        "source" => Ok(bindings | Bindings::SOURCE),
+        "destination" => Ok(bindings | Bindings::DESTINATION),
+        _ => Err(section.invalid("require", name, "expected source or destination")),
+    })
 }
 
 /// A number of a range.

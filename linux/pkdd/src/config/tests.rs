@@ -18,11 +18,13 @@ forward = '192.168.1.10:443'
 tags = ['WEBK']
 
 [user.me]
+format = 'classic'
 tag = 'PKD0'
 key = 'a good key'
 services = ['ssh', 'web']
 
 [user.anna]
+format = 'classic'
 tag = 'WEBK'
 key = '0x00112233'
 window = 0
@@ -193,6 +195,25 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("services = ['ssh', 'web']\n", "", "user \"me\": missing services"),
     ("['ssh', 'web']", "['ssh', 'vpn']", "user \"me\": unknown service \"vpn\""),
     ("window = 0", "window = -1", "user \"anna\": invalid window -1: expected 0–86400"),
+    ("format = 'classic'", "format = '1'", "user \"me\": invalid format \"1\": expected 2 or classic"),
+    ("format = 'classic'", "format = 1", "user \"me\": invalid format \"1\": expected 2 or classic"),
+    ("format = 'classic'", "format = [2]", "data did not match"),
+    (
+        "format = 'classic'",
+        "require = ['port']",
+        "user \"me\": invalid require \"port\": expected source or destination",
+    ),
+    ("window = 0", "window = 10\nrequire = ['source']", "user \"anna\": require needs format \"2\""),
+    (
+        "format = 'classic'\ntag = 'WEBK'",
+        "format = 2\ntag = 'WEBK'",
+        "user \"anna\": invalid window 0: expected 1–300",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\nown_addresses = ['gw']\n[service.ssh]",
+        "gate: invalid own_addresses \"gw\": expected an IPv4 or IPv6 address",
+    ),
     ("'2027-12-31'", "'soon'", "user \"anna\": invalid expires \"soon\": expected a date such as 2027-12-31"),
     ("[user.me]", "[user.'m e']", "user \"m e\": invalid name"),
     (
@@ -239,7 +260,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "2027-12-31T10:00:00",
         "user \"anna\": invalid expires \"2027-12-31T10:00:00\": expected",
     ),
-    ("'2027-12-31'", "20271231", ":21: invalid type: integer `20271231`, expected a date"),
+    ("'2027-12-31'", "20271231", ":23: invalid type: integer `20271231`, expected a date"),
     (
         "[service.ssh]",
         "[gate]\nuser = 'no-such-account'\n[service.ssh]",

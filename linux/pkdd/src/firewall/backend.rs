@@ -1,6 +1,12 @@
 //! The interface to a firewall.
 
-use std::{num::NonZeroU32, os::fd::BorrowedFd, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    os::fd::BorrowedFd,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -51,6 +57,13 @@ pub trait FirewallBackend {
     /// # Errors
     /// The firewall refuses. Changes made so far stay, and guarded services stay guarded.
     fn install(&mut self, config: &Config, list: &Path) -> Result<Change>;
+
+    /// Sets the first four bytes of datagrams that are passed to pkdd, each with the time until which it counts. What is
+    /// installed passes them from now on, and what will be installed does.
+    ///
+    /// # Errors
+    /// The firewall refuses.
+    fn set_words(&mut self, words: &BTreeMap<[u8; 4], Option<Instant>>) -> Result<()>;
 
     /// Removes everything that [`install`](Self::install) has made.
     ///

@@ -1,17 +1,18 @@
 //! What the firewall passes to pkdd.
 
+use std::{collections::BTreeMap, time::Instant};
+
 use pkd_core::UDP_LENGTH;
 use pktables::Capture;
 
 use crate::{config::Config, nflog::SNAPLEN};
 
-/// What is passed to pkdd: the knocks of all enabled users of a configuration.
+/// What is passed to pkdd: datagrams that begin with these words, as the knocks of the users do.
 #[must_use]
-pub(super) fn capture(config: &Config) -> Capture {
-    let users = config.users.values().filter(|user| user.enabled);
+pub(super) fn capture(config: &Config, words: &BTreeMap<[u8; 4], Option<Instant>>) -> Capture {
     Capture {
         length: u16::try_from(UDP_LENGTH).unwrap_or(u16::MAX),
-        words: users.map(|user| user.rule.tag().0).collect(),
+        words: words.clone(),
         port: config.gate.port,
         group: config.gate.group,
         snaplen: SNAPLEN,

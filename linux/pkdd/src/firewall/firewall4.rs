@@ -1,7 +1,12 @@
 //! Grants in the sets of OpenWrt's firewall4. The package `pkd` makes firewall4 create these sets, the rules that use
 //! them, and the rules that pass knocks to pkdd. pkdd only fills the sets and starts no programs.
 
-use std::{os::fd::BorrowedFd, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::fd::BorrowedFd,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use pktables::{Change, Error, Sender, ServiceName, SetPath, Sets};
@@ -12,11 +17,16 @@ use crate::config::{Config, ServiceConfig};
 /// firewall4's table, of the family `inet`.
 const TABLE: &str = "fw4";
 
+/// The set of hints; see [`NflogChain`](super::nflog_chain::NflogChain).
+const HINTS: &str = "pkd.hints";
+
 /// The sets of firewall4.
 pub struct Firewall4 {
     sets: Sets,
     /// Whether firewall4 was stopped at the last check.
     was_stopped: bool,
+    /// The hints that count now.
+    words: BTreeMap<[u8; 4], Instant>,
 }
 
 impl Firewall4 {
@@ -25,13 +35,36 @@ impl Firewall4 {
     /// # Errors
     /// The kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { sets: Sets::open()?, was_stopped: false })
+        Ok(Self { sets: Sets::open()?, was_stopped: false, words: BTreeMap::new() })
+    }
+
+    fn add_words(&mut self, words: &[([u8; 4], Duration)]) -> Result<()> {
+        match self.sets.add_words(SetPath { table: TABLE, set: HINTS }, words) {
+            // While firewall4 is stopped. After its start, they are installed.
+            Err(Error::NoSet { .. }) => Ok(()),
+            done => Ok(done?),
+        }
     }
 }
 
 impl FirewallBackend for Firewall4 {
     fn install(&mut self, _: &Config, _: &Path) -> Result<Change> {
+        let now = Instant::now();
+        let all = self.words.iter().map(|(word, until)| (*word, until.saturating_duration_since(now)));
+        let all: Vec<_> = all.filter(|(_, left)| !left.is_zero()).collect();
+        self.add_words(&all)?;
         Ok(Change::Made)
+    }
+
+    fn set_words(&mut self, words: &BTreeMap<[u8; 4], Option<Instant>>) -> Result<()> {
+        let now = Instant::now();
+        // Tags are in the rules.
+        let timed = words.iter().filter_map(|(word, until)| until.map(|until| (*word, until)));
+        let timed: BTreeMap<[u8; 4], Instant> = timed.collect();
+        let new = timed.iter().filter(|(word, _)| !self.words.contains_key(*word));
+        let new: Vec<_> = new.map(|(word, until)| (*word, until.saturating_duration_since(now))).collect();
+        self.words = timed;
+        self.add_words(&new)
     }
 
     fn clear(&mut self, _: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The nftables chain that passes possible knocks to pkdd, as text: UDP datagrams of 64 bytes with a known tag,
+//! The nftables chain that passes possible knocks to pkdd, as text: UDP datagrams of 64 bytes with a known tag or hint,
 //! rate-limited by source.
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -9,6 +9,8 @@ use crate::nflog::SNAPLEN;
 
 /// The number of sources whose rate is tracked. Further sources are not limited.
 const MAX_SOURCES: u32 = 65_535;
+/// The number of hints: enough for 10,000 users.
+const MAX_HINTS: u32 = 65_535;
 /// Seconds until an idle source is forgotten.
 const SOURCE_TIMEOUT: u32 = 10;
 
@@ -16,8 +18,10 @@ const SOURCE_TIMEOUT: u32 = 10;
 pub(crate) struct NflogChain<'a> {
     /// Comes before every name, so that no other set or chain of the table has it.
     pub(crate) prefix: &'a str,
-    /// As numbers.
+    /// Of classic users, as numbers.
     pub(crate) tags: BTreeSet<u32>,
+    /// Whether there are users of format 2. pkdd fills the set of their hints.
+    pub(crate) has_hints: bool,
     /// `None`: any.
     pub(crate) port: Option<u16>,
     pub(crate) group: u16,
@@ -36,6 +40,10 @@ impl NflogChain<'_> {
                 "set {prefix}sources_{family} {{ type {kind}; size {MAX_SOURCES}; flags dynamic,timeout; timeout {SOURCE_TIMEOUT}s; }}"
             );
         }
+        if self.has_hints {
+            let _ =
+                writeln!(text, "set {prefix}hints {{ typeof @th,64,32; size {MAX_HINTS}; flags timeout; }}");
+        }
         // One IPv6 host usually has a whole /64 to send from.
         let _ = write!(
             text,
@@ -49,18 +57,20 @@ impl NflogChain<'_> {
         text
     }
 
-    /// The rule that finds possible knocks; `None` without tags.
-    pub(crate) fn rule(&self) -> Option<String> {
-        if self.tags.is_empty() {
-            return None;
-        }
+    /// The rules that find possible knocks: those with a known tag, and those with a hint of format 2.
+    pub(crate) fn rules(&self) -> Vec<String> {
         let port = self.port.map(|port| format!("udp dport {port} ")).unwrap_or_default();
         let tags: Vec<String> = self.tags.iter().map(|tag| format!("{tag:#010x}")).collect();
-        // The tag: the first 4 bytes after the 8 of the UDP header.
-        Some(format!(
-            "udp length {UDP_LENGTH} {port}@th,64,32 {{ {} }} goto {}nflog",
-            tags.join(", "),
-            self.prefix
-        ))
+        let mut words = Vec::new();
+        if !tags.is_empty() {
+            words.push(format!("{{ {} }}", tags.join(", ")));
+        }
+        if self.has_hints {
+            words.push(format!("@{}hints", self.prefix));
+        }
+        // The first 4 bytes after the 8 of the UDP header.
+        let rule =
+            |words| format!("udp length {UDP_LENGTH} {port}@th,64,32 {words} goto {}nflog", self.prefix);
+        words.into_iter().map(rule).collect()
     }
 }

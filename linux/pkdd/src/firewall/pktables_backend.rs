@@ -58,6 +58,8 @@ pub struct PktablesBackend {
     /// What is installed.
     services: Vec<Service>,
     capture: Option<Capture>,
+    /// What the datagrams begin with that are passed to pkdd.
+    words: BTreeMap<[u8; 4], Option<Instant>>,
     fingerprints: Option<(u64, u64)>,
     /// When grants end that knocks have made.
     leases: BTreeMap<(ServiceName, IpAddr), Instant>,
@@ -87,6 +89,7 @@ impl PktablesBackend {
             needs_polling,
             services: Vec::new(),
             capture: None,
+            words: BTreeMap::new(),
             fingerprints: None,
             leases: BTreeMap::new(),
             unknown: BTreeSet::new(),
@@ -222,7 +225,7 @@ impl FirewallBackend for PktablesBackend {
         // New services enter the list before they get rules; old ones leave it after their rules are removed.
         write_list(list, before.iter().chain(config.services.keys()))?;
         self.services = config.services.values().map(|service| service.service.clone()).collect();
-        self.capture = Some(capture(config));
+        self.capture = Some(capture(config, &self.words));
         // The held table comes first: it closes what nothing guards yet.
         self.install_held()?;
         let kept = self.held.as_mut().map_or_else(|| Ok(Grants::new()), HeldTable::grants)?;
@@ -259,6 +262,24 @@ impl FirewallBackend for PktablesBackend {
         let held = self.held.as_mut().map_or(Ok(0), HeldTable::fingerprint)?;
         self.fingerprints = Some((held, fingerprint));
         Ok(change)
+    }
+
+    fn set_words(&mut self, words: &BTreeMap<[u8; 4], Option<Instant>>) -> Result<()> {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.words, words.clone());
+        // Not installed yet.
+        let Some(capture) = &mut self.capture else { return Ok(()) };
+        capture.words.clone_from(words);
+        if let Some(held) = &mut self.held {
+            let new = words.iter().filter(|(word, _)| !before.contains_key(*word));
+            let timed =
+                new.filter_map(|(word, until)| Some((*word, (*until)?.saturating_duration_since(now))));
+            return Ok(held.add_words(&timed.collect::<Vec<_>>())?);
+        }
+        match &mut self.rules {
+            Rules::Iptables(iptables) if before != *words => Ok(iptables.install_capture(capture)?),
+            _ => Ok(()),
+        }
     }
 
     fn clear(&mut self, list: &Path) -> Result<()> {

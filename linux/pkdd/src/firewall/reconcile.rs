@@ -1,6 +1,9 @@
 //! Makes the firewall's grants match the accepted knocks and the configuration.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::Result;
 use pkd_core::UnixSeconds;
@@ -8,8 +11,8 @@ use pktables::{Change, Sender, ServiceName};
 
 use super::{FirewallBackend, obstacle};
 use crate::{
-    config::{Config, ServiceConfig},
-    journal::Accepted,
+    config::{Config, ServiceConfig, User},
+    journal::{CacheId, Effect},
     uptime::Uptime,
 };
 
@@ -24,7 +27,7 @@ const MAX_GRANT: u64 = 86_400;
 pub fn reconcile(
     firewall: &mut dyn FirewallBackend,
     config: &Config,
-    accepted: &[Accepted],
+    effects: &[Effect],
     (now, uptime): (UnixSeconds, Uptime),
 ) -> Result<()> {
     let mut result = Ok(());
@@ -33,7 +36,7 @@ pub fn reconcile(
             result = Err(error);
         }
     };
-    let (wanted, unwanted) = desired_grants(config, accepted, now, uptime);
+    let (wanted, unwanted) = desired_grants(config, effects, now, uptime);
     for (name, sender) in unwanted {
         if let Some(service) = config.services.get(&name) {
             keep_error(firewall.revoke(service, sender));
@@ -50,24 +53,72 @@ pub fn reconcile(
     result
 }
 
+/// Ends what knocks of keys that have closed it since have opened to this sender, and returns the services. What a knock
+/// of another key has opened stays, for the time that it has left.
+///
+/// # Errors
+/// The last error of the firewall; it does not stop the other changes.
+pub fn close(
+    firewall: &mut dyn FirewallBackend,
+    config: &Config,
+    effects: &[Effect],
+    sender: Sender,
+    (now, uptime): (UnixSeconds, Uptime),
+) -> Result<Vec<String>> {
+    let own: Vec<Effect> = effects.iter().copied().filter(|effect| effect.sender == sender).collect();
+    let keys: HashSet<CacheId> =
+        own.iter().filter(|effect| effect.closes).map(|effect| effect.cache).collect();
+    let (wanted, _) = desired_grants(config, &own, now, uptime);
+    let users = config.users.values().filter(|user| keys.contains(&user.cache));
+    let services: BTreeSet<ServiceName> =
+        users.flat_map(|user| config.services_of(user)).map(|one| one.service.name.clone()).collect();
+    let (mut closed, mut result) = (Vec::new(), Ok(()));
+    for service in services.iter().filter_map(|name| config.services.get(name)) {
+        let name = &service.service.name;
+        let done = firewall.revoke(service, sender).and_then(|change| {
+            match wanted.get(&(name.clone(), sender)) {
+                // Made again, because the key that has closed may have opened for longer.
+                Some(left) => firewall.grant(service, sender, *left).map(|_| Change::AlreadySo),
+                None => Ok(change),
+            }
+        });
+        match done {
+            Ok(Change::Made) => closed.push(name.to_string()),
+            Ok(Change::AlreadySo) => {}
+            Err(error) => result = Err(error.context(format!("cannot close {name} for {sender}"))),
+        }
+    }
+    result.map(|()| closed)
+}
+
 type GrantKey = (ServiceName, Sender);
 
 /// The grants that should exist, with the time left, and those that should not exist but may.
 fn desired_grants(
     config: &Config,
-    accepted: &[Accepted],
+    effects: &[Effect],
     now: UnixSeconds,
     uptime: Uptime,
 ) -> (BTreeMap<GrantKey, Duration>, Vec<GrantKey>) {
     let mut wanted: BTreeMap<GrantKey, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
-    for knock in accepted.iter().filter(|knock| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT)) {
-        let user = config.users.values().find(|user| user.cache == knock.cache && user.is_active(now));
+    let by_cache: HashMap<CacheId, &User> =
+        config.users.values().filter(|user| user.is_active(now)).map(|user| (user.cache, user)).collect();
+    let closed: HashMap<(CacheId, Sender), usize> = (0..)
+        .zip(effects)
+        .filter(|(_, effect)| effect.closes)
+        .map(|(place, effect)| ((effect.cache, effect.sender), place))
+        .collect();
+    let recent =
+        (0..).zip(effects).filter(|(_, knock)| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT));
+    for (place, knock) in recent {
+        let is_closed = closed.get(&(knock.cache, knock.sender)).is_some_and(|last| place <= *last);
+        let user = by_cache.get(&knock.cache).copied();
         for (name, service) in &config.services {
             let is_allowed =
                 user.is_some_and(|user| config.services_of(user).any(|one| one.service.name == *name));
             let grant = (name.clone(), knock.sender);
-            if !is_allowed {
+            if !is_allowed || is_closed {
                 unwanted.push(grant);
             } else if let Some(left) = left(service, knock, uptime) {
                 let longest = wanted.entry(grant).or_insert(left);
@@ -82,14 +133,14 @@ fn desired_grants(
 }
 
 /// The time left of the grant that a knock made. The clock may be set meanwhile: it does not matter.
-fn left(service: &ServiceConfig, knock: &Accepted, uptime: Uptime) -> Option<Duration> {
+fn left(service: &ServiceConfig, knock: &Effect, uptime: Uptime) -> Option<Duration> {
     let age = Duration::from_secs(uptime.since(knock.at)?);
     service.ttl.checked_sub(age).filter(|left| !left.is_zero())
 }
 
 /// Whether a grant that this knock made is still active.
 #[must_use]
-pub fn is_in_use(config: &Config, knock: &Accepted, uptime: Uptime) -> bool {
+pub fn is_in_use(config: &Config, knock: &Effect, uptime: Uptime) -> bool {
     config.services.values().any(|service| left(service, knock, uptime).is_some())
 }
 
@@ -97,10 +148,7 @@ pub fn is_in_use(config: &Config, knock: &Accepted, uptime: Uptime) -> bool {
 mod tests {
     use std::{num::NonZeroU32, path::Path};
 
-    use pkd_core::{KnockId, Window};
-
     use super::*;
-    use crate::journal::CacheId;
 
     const CONFIG: &str = "\
 [service.ssh]
@@ -111,26 +159,63 @@ protocol = 'udp'
 port = 1194
 seconds = 600
 [user.a]
+format = 'classic'
 tag = 'AAAA'
 key = 'one'
 services = ['ssh', 'vpn']
 [user.b]
+format = 'classic'
 tag = 'BBBB'
 key = 'two'
 services = ['ssh']
 ";
 
-    fn knock(cache: CacheId, address: &str, at: u64) -> Accepted {
+    fn knock(cache: CacheId, address: &str, at: u64) -> Effect {
         knock_on(cache, address, 0, at)
     }
 
-    fn knock_on(cache: CacheId, address: &str, interface: u32, at: u64) -> Accepted {
-        Accepted {
-            cache,
-            id: KnockId::kept(UnixSeconds(at), 1),
-            window: Window::default(),
-            sender: Sender::new(address.parse().unwrap(), NonZeroU32::new(interface)),
-            at: Uptime(at),
+    fn knock_on(cache: CacheId, address: &str, interface: u32, at: u64) -> Effect {
+        let sender = Sender::new(address.parse().unwrap(), NonZeroU32::new(interface));
+        Effect { cache, sender, at: Uptime(at), closes: false }
+    }
+
+    #[test]
+    fn a_key_closes_what_it_has_opened_and_nothing_else() {
+        let config = Config::parse(CONFIG, Path::new("/")).unwrap();
+        let key = |user: &str| config.users[user].cache;
+        let (ssh, vpn): (ServiceName, ServiceName) = ("ssh".parse().unwrap(), "vpn".parse().unwrap());
+        let close = |cache, address: &str, at| Effect { closes: true, ..knock(cache, address, at) };
+        let (one, other) = ("192.0.2.1", "192.0.2.2");
+        let grant = |service: &ServiceName, address: &str| {
+            (service.clone(), Sender::from(address.parse::<std::net::IpAddr>().unwrap()))
+        };
+        let opened =
+            [knock(key("a"), one, 1_000), knock(key("b"), one, 1_005), knock(key("a"), other, 1_006)];
+        // closes, grants that remain
+        let table = [
+            (vec![], vec![grant(&ssh, one), grant(&ssh, other), grant(&vpn, one), grant(&vpn, other)]),
+            (
+                vec![close(key("a"), one, 1_007)],
+                vec![grant(&ssh, one), grant(&ssh, other), grant(&vpn, other)],
+            ),
+            (
+                vec![close(key("a"), one, 1_007), close(key("b"), one, 1_007)],
+                vec![grant(&ssh, other), grant(&vpn, other)],
+            ),
+            (
+                vec![close(key("a"), one, 1_007), knock(key("a"), one, 1_007)],
+                vec![grant(&ssh, one), grant(&ssh, other), grant(&vpn, one), grant(&vpn, other)],
+            ),
+            (
+                vec![close(key("b"), other, 1_007)],
+                vec![grant(&ssh, one), grant(&ssh, other), grant(&vpn, one), grant(&vpn, other)],
+            ),
+        ];
+        for (row, (then, expected)) in table.into_iter().enumerate() {
+            let effects = [&opened[..], &then].concat();
+            let (wanted, unwanted) = desired_grants(&config, &effects, UnixSeconds(9), Uptime(1_010));
+            assert_eq!(wanted.keys().cloned().collect::<Vec<_>>(), expected, "row {row}");
+            assert!(unwanted.iter().all(|grant| !expected.contains(grant)), "row {row}");
         }
     }
 

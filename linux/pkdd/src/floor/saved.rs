@@ -8,14 +8,16 @@
 //! end
 //! ```
 //!
-//! A file that ends after the first two lines holds for all keys alike.
+//! A file that ends after the first two lines holds for all keys alike. That of format 2 begins with a line `milliseconds`,
+//! the unit of its times.
 
 use std::{collections::BTreeMap, fmt::Write as _, io, path::Path};
 
-use pkd_core::{Timestamp, UnixSeconds, Window};
+use pkd_core::{UnixSeconds, Window};
 
 use crate::{
     atomic_file::{self, PRIVATE},
+    format::Unit,
     journal::{CacheId, Entry},
 };
 
@@ -24,23 +26,23 @@ const MOST_KEYS: usize = 1_024;
 
 /// The greatest time that was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Floor {
-    /// In Unix seconds.
-    pub time: UnixSeconds,
+pub struct Floor<T = UnixSeconds> {
+    /// In the unit of the format.
+    pub time: T,
     /// Whether nothing later was ever accepted.
     pub is_exact: bool,
 }
 
 /// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Saved {
+pub struct Saved<T = UnixSeconds> {
     /// The floors of keys that have accepted a knock.
-    pub keys: BTreeMap<CacheId, Floor>,
+    pub keys: BTreeMap<CacheId, Floor<T>>,
     /// That of all other keys.
-    pub other: Floor,
+    pub other: Floor<T>,
 }
 
-impl Saved {
+impl<T: Unit> Saved<T> {
     /// Reads the file; `None` if it does not exist.
     ///
     /// # Errors
@@ -57,7 +59,7 @@ impl Saved {
 
     fn parse(text: &str) -> Option<Self> {
         // A line without its end may be truncated, and a truncated number is smaller.
-        let (greatest, rest) = text.split_once('\n')?;
+        let (greatest, rest) = text.strip_prefix(T::FLOOR_HEAD)?.split_once('\n')?;
         let greatest = time(greatest)?;
         let (is_clean, rest) = match rest.strip_prefix("clean\n") {
             Some(rest) => (true, rest),
@@ -87,7 +89,7 @@ impl Saved {
     }
 
     fn text(&self, is_clean: bool) -> String {
-        let mut text = format!("{}\n", self.greatest().0);
+        let mut text = format!("{}{}\n", T::FLOOR_HEAD, self.greatest().units());
         if self.keys.is_empty() {
             if is_clean && self.other.is_exact {
                 text.push_str("clean\n");
@@ -97,26 +99,26 @@ impl Saved {
         if is_clean {
             text.push_str("clean\n");
         }
-        let exactness = |floor: &Floor| if is_clean && floor.is_exact { "exact" } else { "inexact" };
-        let _ = writeln!(text, "other {} {}", self.other.time.0, exactness(&self.other));
+        let exactness = |floor: &Floor<T>| if is_clean && floor.is_exact { "exact" } else { "inexact" };
+        let _ = writeln!(text, "other {} {}", self.other.time.units(), exactness(&self.other));
         for (key, floor) in &self.keys {
-            let _ = writeln!(text, "key {key} {} {}", floor.time.0, exactness(floor));
+            let _ = writeln!(text, "key {key} {} {}", floor.time.units(), exactness(floor));
         }
         text + "end\n"
     }
 
-    fn greatest(&self) -> UnixSeconds {
+    fn greatest(&self) -> T {
         self.keys.values().map(|floor| floor.time).max().unwrap_or_default().max(self.other.time)
     }
 
     /// The floor of a key.
     #[must_use]
-    pub fn of(&self, key: CacheId) -> Floor {
+    pub fn of(&self, key: CacheId) -> Floor<T> {
         self.keys.get(&key).copied().unwrap_or(self.other)
     }
 
     /// Raises the floor of a key. It never falls, and what was exact stays so: nothing else was accepted meanwhile.
-    pub fn raise(&mut self, key: CacheId, accepted: Floor) {
+    pub fn raise(&mut self, key: CacheId, accepted: Floor<T>) {
         let Floor { time, is_exact } = self.of(key);
         let raised = Floor { time: time.max(accepted.time), is_exact: is_exact || accepted.is_exact };
         self.keys.insert(key, raised);
@@ -134,9 +136,9 @@ impl Saved {
     /// Without a saved floor, knocks wait for one window. So they do if the floor is inexact, because knocks of the last
     /// second may be missing. If the clock was set back, the saved floor still holds.
     #[must_use]
-    pub fn start(saved: Option<&Self>, now: UnixSeconds, widest: Window) -> Vec<Entry> {
+    pub fn start(saved: Option<&Self>, now: T, widest: Window) -> Vec<Entry<T>> {
         let Some(saved) = saved else { return vec![Entry::Unknown(now)] };
-        let safe = |floor: &Floor| {
+        let safe = |floor: &Floor<T>| {
             if floor.is_exact { floor.time } else { floor.time.max(now.plus(widest)) }
         };
         let keys = saved.keys.iter().map(|(cache, floor)| Entry::Known { cache: *cache, floor: safe(floor) });
@@ -145,13 +147,13 @@ impl Saved {
 }
 
 /// A Unix time in decimal digits.
-fn time(text: &str) -> Option<UnixSeconds> {
+fn time<T: Unit>(text: &str) -> Option<T> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number).map(UnixSeconds)
+    text.parse().ok().filter(|_| is_number).map(T::from_units)
 }
 
 /// `TIME exact` or `TIME inexact`; what an unclean file says is never exact.
-fn floor(text: &str, is_clean: bool) -> Option<Floor> {
+fn floor<T: Unit>(text: &str, is_clean: bool) -> Option<Floor<T>> {
     let (number, exactness) = text.split_once(' ')?;
     let is_exact = match exactness {
         "exact" => true,

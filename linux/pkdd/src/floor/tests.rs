@@ -19,7 +19,7 @@ fn saved(time: u64, is_exact: bool) -> Saved {
 /// Waits for the thread.
 fn wait(path: &Path, is_it: impl Fn(&Saved) -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);
-    while !is_it(&Saved::read(path).unwrap().unwrap()) {
+    while !is_it(&<Saved>::read(path).unwrap().unwrap()) {
         assert!(Instant::now() < limit, "not written");
         thread::yield_now();
     }
@@ -29,12 +29,12 @@ fn wait(path: &Path, is_it: impl Fn(&Saved) -> bool) {
 fn the_thread_writes_the_floor_and_the_last_one_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor");
-    let saver = Saver::start(path.clone(), None, Duration::ZERO, |error| panic!("{error}")).unwrap();
+    let saver = <Saver>::start(path.clone(), None, Duration::ZERO, |error| panic!("{error}")).unwrap();
     saver.save(key(KEY), UnixSeconds(5));
     wait(&path, |found| *found == saved(5, false));
     saver.save(key(KEY), UnixSeconds(9));
     saver.finish(&BTreeMap::from([(key(KEY), floor(9, true))])).unwrap();
-    assert_eq!(Saved::read(&path).unwrap(), Some(saved(9, true)));
+    assert_eq!(<Saved>::read(&path).unwrap(), Some(saved(9, true)));
 }
 
 #[test]
@@ -70,13 +70,13 @@ fn a_start_only_marks_the_file_and_an_end_without_a_knock_restores_it() {
                 expected.keys.insert(key(KEY), floor(after.0, after.1));
             }
             let hour = Duration::from_hours(1);
-            let saver = Saver::start(path.clone(), Some(read), hour, |error| panic!("{error}")).unwrap();
-            let during = Saved::read(&path).unwrap().unwrap().of(key(KEY));
+            let saver = <Saver>::start(path.clone(), Some(read), hour, |error| panic!("{error}")).unwrap();
+            let during = <Saved>::read(&path).unwrap().unwrap().of(key(KEY));
             assert_eq!(during, floor(before.0, inexact), "row {row}, {is_listed}");
             saver
                 .finish(&accepted.map(|(time, is)| (key(KEY), floor(time, is))).into_iter().collect())
                 .unwrap();
-            assert_eq!(Saved::read(&path).unwrap(), Some(expected), "row {row}, {is_listed}");
+            assert_eq!(<Saved>::read(&path).unwrap(), Some(expected), "row {row}, {is_listed}");
         }
     }
 }
@@ -87,13 +87,13 @@ fn what_one_key_accepts_changes_no_other_floor() {
     let path = folder.path().join("floor");
     let mut read = saved(900, true);
     read.keys.insert(key(OTHER), floor(800, true));
-    let saver = Saver::start(path.clone(), Some(read), Duration::ZERO, |error| panic!("{error}")).unwrap();
+    let saver = <Saver>::start(path.clone(), Some(read), Duration::ZERO, |error| panic!("{error}")).unwrap();
     saver.save(key(KEY), UnixSeconds(u64::MAX));
     wait(&path, |found| found.of(key(KEY)).time.0 == u64::MAX);
-    assert_eq!(Saved::read(&path).unwrap().unwrap().of(key(OTHER)), floor(800, false));
+    assert_eq!(<Saved>::read(&path).unwrap().unwrap().of(key(OTHER)), floor(800, false));
     assert_eq!((saver.first(key(KEY)).0, saver.first(key(OTHER)).0), (900, 800));
     saver.finish(&BTreeMap::from([(key(KEY), floor(u64::MAX, true))])).unwrap();
-    let last = Saved::read(&path).unwrap().unwrap();
+    let last = <Saved>::read(&path).unwrap().unwrap();
     assert_eq!(last.of(key(OTHER)), floor(800, true));
     assert_eq!(last.of(key("0000000000000003")), floor(0, false), "a key that was never used");
 }
@@ -116,8 +116,8 @@ fn the_interval_between_writes_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor");
     let hour = Duration::from_hours(1);
-    let saver = Saver::start(path.clone(), None, hour, |error| panic!("{error}")).unwrap();
-    let written = || Saved::read(&path).unwrap().map(|saved| saved.of(key(KEY)).time.0);
+    let saver = <Saver>::start(path.clone(), None, hour, |error| panic!("{error}")).unwrap();
+    let written = || <Saved>::read(&path).unwrap().map(|saved| saved.of(key(KEY)).time.0);
     saver.save(key(KEY), UnixSeconds(1));
     let limit = Instant::now() + Duration::from_secs(20);
     while written() == Some(0) {
@@ -136,7 +136,7 @@ fn a_floor_that_is_not_greater_is_not_written() {
     let path = folder.path().join("floor");
     let (sender, errors) = mpsc::channel();
     let on_error = move |error: &io::Error| sender.send(error.to_string()).unwrap();
-    let saver = Saver::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
+    let saver = <Saver>::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
     saver.save(key(KEY), UnixSeconds(5));
     wait(&path, |found| found.of(key(KEY)).time == UnixSeconds(5));
     // From now on every write fails and is reported.
@@ -153,11 +153,11 @@ fn a_floor_that_is_not_greater_is_not_written() {
 #[test]
 fn write_errors_are_reported() {
     let (sender, errors) = mpsc::channel();
-    assert!(Saver::start("/proc/floor".into(), None, Duration::ZERO, |_| ()).is_err());
+    assert!(<Saver>::start("/proc/floor".into(), None, Duration::ZERO, |_| ()).is_err());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor");
     let on_error = move |error: &io::Error| sender.send(error.to_string()).unwrap();
-    let saver = Saver::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
+    let saver = <Saver>::start(path.clone(), None, Duration::ZERO, on_error).unwrap();
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     saver.save(key(KEY), UnixSeconds(5));

@@ -10,6 +10,7 @@ fn accepted(time: u64, address: &str) -> Entry {
         // Kept for link-local addresses only.
         sender: Sender::new(address.parse().unwrap(), NonZeroU32::new(u32::MAX)),
         at: Uptime(time + 2),
+        closes: false,
     })
 }
 
@@ -29,7 +30,7 @@ fn some() -> Vec<Entry> {
 fn written() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let mut opened = Journal::open(&path).unwrap();
+    let mut opened = <Journal>::open(&path).unwrap();
     assert!(opened.entries.is_empty() && opened.journal.is_empty());
     for entry in some() {
         opened.journal.write(&entry).unwrap();
@@ -41,13 +42,13 @@ fn written() -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn written_entries_are_read_back_and_more_are_appended() {
     let (_folder, path) = written();
-    let mut opened = Journal::open(&path).unwrap();
+    let mut opened = <Journal>::open(&path).unwrap();
     assert_eq!((opened.entries, opened.damaged), (some(), false));
     opened.journal.write(&accepted(8, "::1")).unwrap();
-    assert_eq!(Journal::open(&path).unwrap().entries.len(), 9);
+    assert_eq!(<Journal>::open(&path).unwrap().entries.len(), 9);
     opened.journal.replace([accepted(9, "::1")]).unwrap();
     opened.journal.write(&accepted(10, "::1")).unwrap();
-    assert_eq!(Journal::open(&path).unwrap().entries, [accepted(9, "::1"), accepted(10, "::1")]);
+    assert_eq!(<Journal>::open(&path).unwrap().entries, [accepted(9, "::1"), accepted(10, "::1")]);
 }
 
 #[test]
@@ -73,10 +74,10 @@ fn damage_is_reported_and_later_entries_are_dropped() {
         let mut bytes = fs::read(&path).unwrap();
         change(&mut bytes);
         fs::write(&path, bytes).unwrap();
-        let mut opened = Journal::open(&path).unwrap();
+        let mut opened = <Journal>::open(&path).unwrap();
         assert_eq!((&opened.entries[..], opened.damaged), (&some()[..left], damaged), "row {row}");
         opened.journal.write(&accepted(8, "::1")).unwrap();
-        let again = Journal::open(&path).unwrap();
+        let again = <Journal>::open(&path).unwrap();
         assert_eq!((again.entries.len(), again.damaged), (left + 1, false), "row {row}");
     }
 }
@@ -87,9 +88,9 @@ fn a_journal_of_another_version_counts_as_damaged_and_is_replaced() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[NAME.len() + 1] = b'2';
     fs::write(&path, bytes).unwrap();
-    let opened = Journal::open(&path).unwrap();
+    let opened = <Journal>::open(&path).unwrap();
     assert!(opened.damaged && opened.entries.is_empty());
-    let again = Journal::open(&path).unwrap();
+    let again = <Journal>::open(&path).unwrap();
     assert!(!again.damaged && again.entries.is_empty());
 }
 
@@ -98,7 +99,7 @@ fn a_file_that_is_not_a_journal_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     fs::write(&path, "root:x:0:0").unwrap();
-    assert!(Journal::open(&path).is_err());
+    assert!(<Journal>::open(&path).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "root:x:0:0");
 }
 
@@ -108,7 +109,7 @@ fn a_file_that_is_not_a_journal_is_not_changed() {
 fn a_partly_written_entry_is_removed() {
     const PATH: &str = "PKDD_LIMITED_JOURNAL";
     if let Some(path) = std::env::var_os(PATH) {
-        let mut journal = Journal::open(Path::new(&path)).unwrap().journal;
+        let mut journal = <Journal>::open(Path::new(&path)).unwrap().journal;
         let error = journal.write(&accepted(8, "::1")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(journal.len(), 8);
@@ -128,15 +129,15 @@ fn a_partly_written_entry_is_removed() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && stdout.contains("1 passed"), "{output:?}");
     assert_eq!(fs::metadata(&path).unwrap().len(), whole);
-    assert_eq!(Journal::open(&path).unwrap().entries, some());
+    assert_eq!(<Journal>::open(&path).unwrap().entries, some());
 }
 
 #[test]
 fn a_full_disk_leaves_no_part_of_an_entry() {
     let (_folder, path) = written();
-    let mut journal = Journal::open(&path).unwrap().journal;
+    let mut journal = <Journal>::open(&path).unwrap().journal;
     journal.write_to_for_tests(Path::new("/dev/full"));
     // set_len fails on /dev/full, so the error is that of the write or of the truncation.
     assert!(journal.write(&accepted(8, "::1")).is_err());
-    assert_eq!((journal.len(), Journal::open(&path).unwrap().entries), (8, some()));
+    assert_eq!((journal.len(), <Journal>::open(&path).unwrap().entries), (8, some()));
 }

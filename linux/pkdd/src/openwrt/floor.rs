@@ -8,14 +8,19 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
-use pkd_core::{Timestamp, UnixSeconds};
+use pkd_core::{Timestamp, UnixMillis, UnixSeconds};
 
 use super::{
     files::write,
     paths::Paths,
     router::{Mode, Router},
 };
-use crate::{atomic_file, date, run_folder};
+use crate::{
+    atomic_file, date,
+    floor::{self, Floor, Saved},
+    format::Unit,
+    run_folder,
+};
 
 /// Least seconds between two writes to flash while the router runs.
 const SAVE_INTERVAL: u64 = 3_600;
@@ -35,16 +40,10 @@ pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Resu
             }
         }
         Mode::Nft => {
-            let file = paths.daemon_state().join("floor");
-            // Within a boot pkdd goes on from its journal, unless the module has accepted knocks meanwhile.
-            if has_changed || !file.exists() {
-                write(&file, &format!("{floor}\nclean\n"))?;
-                let journal = paths.daemon_run().join("journal");
-                if journal.exists() {
-                    fs::remove_file(&journal)
-                        .with_context(|| format!("cannot remove {}", journal.display()))?;
-                }
-            }
+            restore_daemon::<UnixSeconds>(paths, UnixSeconds(floor), has_changed)?;
+            // Everything in the second of the floor.
+            let milliseconds = floor.saturating_mul(1_000).saturating_add(if floor == 0 { 0 } else { 999 });
+            restore_daemon::<UnixMillis>(paths, UnixMillis(milliseconds), has_changed)?;
         }
     }
     // From now on there is something to replay after a reboot.
@@ -53,6 +52,23 @@ pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Resu
     }
     // The file on flash would have the next reload wait for NTP.
     write(&paths.run("time-known"), "")
+}
+
+/// The same for pkdd's floor of one format.
+fn restore_daemon<T: Unit>(paths: &Paths, floor: T, has_changed: bool) -> Result<()> {
+    let file = floor::path::<T>(&paths.daemon_state());
+    // Within a boot pkdd goes on from its journal, unless the module has accepted knocks meanwhile.
+    if !has_changed && file.exists() {
+        return Ok(());
+    }
+    let saved = Saved { other: Floor { time: floor, is_exact: true }, ..Saved::default() };
+    run_folder::create(&paths.daemon_state())?;
+    saved.write(&file, true).with_context(|| format!("cannot write {}", file.display()))?;
+    let journal = run_folder::journal::<T>(&paths.daemon_run());
+    if journal.exists() {
+        fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
+    }
+    Ok(())
 }
 
 /// Saves the floor of the kernel module if it has risen. `is_due`: only if the last write is long ago.

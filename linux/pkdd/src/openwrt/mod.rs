@@ -225,7 +225,7 @@ fn render(text: &str, folder: &Path, paths: &Paths) -> Result<String> {
     let keys = paths.run("keys");
     for (name, place) in &router.keys {
         if let (KeyPlace::Inline, Some(user)) = (place, router.config.users.get(name)) {
-            let digits = hex(user.rule.key().as_bytes());
+            let digits = hex(user.key.as_bytes());
             write(&keys.join(Router::inline_key_file(name, user)), &format!("0x{digits}\n"))?;
         }
     }

@@ -81,7 +81,8 @@ mod tests {
                     Cache: tag a rules b rules 1 window 10 knocks 2/256 floor 17 newest 19 wait 11\n\
                     Floor to save: 12\n";
         let report = Report::parse(text);
-        let counters = Verdicts { accept: 4, length: 1, tag: 2, window: 3, replay: 5, digest: 6 };
+        let counters =
+            Verdicts { accept: 4, length: 1, tag: 2, window: 3, replay: 5, digest: 6, ..Verdicts::default() };
         assert_eq!(report.counters, counters);
         let cache = caches::Report {
             knocks: 2,

@@ -9,7 +9,7 @@ use super::{
     uci,
 };
 use crate::{
-    config::User,
+    config::{User, UserRule},
     firewall::{firewall4::Kind, nflog_chain::NflogChain},
 };
 
@@ -97,16 +97,18 @@ impl Router {
     /// The chain that passes possible knocks to pkdd.
     fn nflog(&self) -> String {
         let gate = &self.config.gate;
-        let users = self.config.users.values().filter(|user| user.enabled);
+        let users = || self.config.users.values().filter(|user| user.enabled);
+        let is_classic = |user: &&User| matches!(user.rule, UserRule::Classic(_));
         let chain = NflogChain {
             prefix: PREFIX,
-            tags: users.map(|user| u32::from_be_bytes(user.rule.tag().0)).collect(),
+            tags: users().filter(is_classic).map(|user| u32::from_be_bytes(user.tag.0)).collect(),
+            has_hints: !users().all(|user| is_classic(&user)),
             port: gate.port,
             group: gate.group,
             rate: gate.rate,
         };
-        let rule = chain.rule().map(|rule| format!("\t{rule}\n")).unwrap_or_default();
-        format!("{}chain {PREFIX}knocks {{\n{rule}}}\n", chain.definitions())
+        let rules = chain.rules().into_iter().fold(String::new(), |rules, rule| rules + "\t" + &rule + "\n");
+        format!("{}chain {PREFIX}knocks {{\n{rules}}}\n", chain.definitions())
     }
 
     /// The chains that turn the marks of accepted knocks into grants.
@@ -153,8 +155,7 @@ impl Router {
                 Some(KeyPlace::File(path)) => path.clone(),
                 Some(KeyPlace::Inline) | None => inline.join(Self::inline_key_file(name, user)),
             };
-            let (tag, window, value) =
-                (user.rule.tag().0, user.rule.window().as_secs(), self.mask.mark(number));
+            let (tag, window, value) = (user.tag.0, user.rule.window().as_secs(), self.mask.mark(number));
             let _ = writeln!(
                 text,
                 "-A pkd -p udp -m pkd --key-file \"{}\" --tag {:#010x} --window {window} -j MARK --set-xmark {value}/{mask}",
@@ -197,7 +198,7 @@ impl Router {
                 }
             }
             if let Some(user) = user {
-                let digits = hex(user.rule.key().as_bytes());
+                let digits = hex(user.key.as_bytes());
                 let _ = writeln!(config, "\toption key '0x{digits}'");
             }
         }

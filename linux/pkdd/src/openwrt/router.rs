@@ -10,7 +10,7 @@ use super::{
 use crate::config::{
     Config, Error,
     error::Section,
-    sections::{File, Flag, GateSection, Names, Number, ServiceSection, UserSection},
+    sections::{File, Flag, FormatName, GateSection, Names, Number, ServiceSection, UserSection},
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
@@ -226,7 +226,7 @@ impl Router {
         }
         for (name, user) in &self.config.users {
             let mut others = self.config.users.iter().take_while(|(other, _)| *other != name);
-            if let Some((other, _)) = others.find(|(_, other)| other.rule.tag() == user.rule.tag()) {
+            if let Some((other, _)) = others.find(|(_, other)| other.tag == user.tag) {
                 let message =
                     format!("same tag as user \"{other}\": with mode match, each user needs a different one");
                 return Err(Section::user(name).at("tag", message));
@@ -281,6 +281,8 @@ fn user_section(section: &Section, options: &[UciOption]) -> Result<UserSection,
             "tag" => user.tag = Some(one(section, option)?.to_owned()),
             "key" => user.key = Some(one(section, option)?.to_owned()),
             "key_file" => user.key_file = Some(one(section, option)?.into()),
+            "format" => user.format = Some(FormatName::Text(one(section, option)?.to_owned())),
+            "require" => user.require = words(option),
             "window" => user.window = Some(one(section, option)?.into()),
             "service" => user.services = words(option),
             "expires" => user.expires = Some(one(section, option)?.to_owned()),

@@ -151,7 +151,7 @@ fn module_status(router: &Router, paths: &Paths) -> Option<String> {
     };
     // With mode match each user has a different tag, and the module writes it in the same form.
     let cache = |user: &User| {
-        let tag = user.rule.tag().to_string();
+        let tag = user.tag.to_string();
         report.caches.iter().find(|cache| cache.tag == tag).map(|cache| cache.report)
     };
     let counters = report.counters;

@@ -127,6 +127,17 @@ fn the_rules_of_mode_nft_and_a_changed_key_that_pkdd_must_see() {
     let knocks =
         "chain pkd.knocks {\n\tudp length 64 udp dport 40000 @th,64,32 { 0x504b4430 } goto pkd.nflog\n}\n";
     assert!(table.contains(knocks), "{table}");
+    assert!(!table.contains("hints"), "{table}");
+    files.apply(&nft.replace("\toption format 'classic'\n", ""));
+    let format2 = files.read("var/run/pkd/active/fw4/table-pkd.nft");
+    let knocks =
+        "chain pkd.knocks {\n\tudp length 64 udp dport 40000 @th,64,32 @pkd.hints goto pkd.nflog\n}\n";
+    assert!(format2.contains(knocks), "{format2}");
+    assert!(
+        format2.contains("set pkd.hints { typeof @th,64,32; size 65535; flags timeout; }\n"),
+        "{format2}"
+    );
+    files.apply(&nft);
     assert!(table.contains("log group 5644 snaplen 192 queue-threshold 1"), "{table}");
     assert!(!files.paths.active("iptables").exists());
 

@@ -33,7 +33,7 @@ net_test!(strangers_stay_out_of_untracked_and_redirected_ports, |network| {
         let stranger = Stranger::start(&[22, 2222, 8080])?;
         gateway.configure(
             "[service.ssh]\nport = 22\nseconds = 600\n[service.published]\nport = 8080\nseconds = 600\n\
-             [user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'published']\n",
+             [user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'published']\n",
         )?;
         ensure!(gateway.reload()?);
         stranger.more(12)?;
@@ -64,8 +64,7 @@ net_test!(strangers_stay_out_of_untracked_and_redirected_ports, |network| {
 
 net_test!(the_host_itself_and_exempt_sources_need_no_knock, |network| {
     each_back_end(network, |gateway| {
-        let users =
-            "[service.ssh]\nport = 22\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n";
+        let users = "[service.ssh]\nport = 22\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n";
         // options of the gate, whether the client and its other address get in
         let rows = [
             ("", [false, false]),
@@ -96,7 +95,7 @@ net_test!(a_knock_may_go_to_the_port_of_a_guarded_service, |network: &Network| {
     each_back_end(network, |gateway| {
         gateway.configure(
             "[service.ssh]\nport = 22\nseconds = 600\n[service.vpn]\nprotocol = 'udp'\nport = 40000\n\
-             [user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'vpn']\n",
+             [user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh', 'vpn']\n",
         )?;
         ensure!(gateway.reload()?);
         for (nonce, family) in (1..).zip(Family::BOTH) {

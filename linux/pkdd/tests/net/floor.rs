@@ -105,7 +105,7 @@ net_test!(a_floor_of_a_wrong_clock_is_reported_and_reset_floor_lets_knocks_in_af
         if in_journal {
             fs::write(&floor, "0\nclean\n")?;
             fs::create_dir(gateway.path("run"))?;
-            let opened = Journal::open(&gateway.path("run/journal"))?;
+            let opened = <Journal>::open(&gateway.path("run/journal"))?;
             let mut journal = opened.journal;
             journal.replace([Entry::Remembered(UnixSeconds(FAR))])?;
         } else {
@@ -161,7 +161,7 @@ net_test!(a_key_whose_holder_sends_the_greatest_time_locks_out_no_other_key, |ne
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     let users = format!(
-        "{}[user.far]\ntag = 'FARA'\nkey = 'any time'\nwindow = 0\nservices = ['ssh']\n",
+        "{}[user.far]\nformat = 'classic'\ntag = 'FARA'\nkey = 'any time'\nwindow = 0\nservices = ['ssh']\n",
         crate::gateway::USERS
     );
     gateway.configure(&users)?;

@@ -37,6 +37,7 @@ pub(crate) const USERS: &str = "
 port = 22
 seconds = 600
 [user.me]
+format = 'classic'
 tag = 'SSHK'
 key_file = 'me.key'
 services = ['ssh']
@@ -65,6 +66,7 @@ impl<'a> Gateway<'a> {
             Self { network, folder: folder()?, firewall, programs: None, clock: None, daemon: None };
         fs::create_dir_all(gateway.path("state"))?;
         fs::write(gateway.path("state/floor"), "0\nclean\n")?;
+        fs::write(gateway.path("state/floor2"), "milliseconds\n0\nclean\n")?;
         fs::write(gateway.path("me.key"), format!("{KEY}\n"))?;
         fs::set_permissions(gateway.path("me.key"), fs::Permissions::from_mode(0o600))?;
         gateway.configure(USERS)?;

@@ -134,7 +134,8 @@ net_test!(a_stranger_with_the_same_link_local_address_stays_out_with_firewall4, 
 
 net_test!(hosts_on_two_links_each_have_a_grant_of_their_own, |network| {
     Link::set_up(network)?;
-    let users = format!("{USERS}[user.two]\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
+    let users =
+        format!("{USERS}[user.two]\nformat = 'classic'\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
     each_back_end(network, |gateway| {
         gateway.configure(&users)?;
         ensure!(gateway.reload()?);

@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod firewall4;
 mod floor;
+mod format2;
 mod gateway;
 mod guard;
 mod link_local;

@@ -145,7 +145,7 @@ net_test!(a_reload_keeps_grants_and_caches_and_an_invalid_one_changes_nothing, |
             ensure!(!gateway.status()?["trouble"].as_str().unwrap_or_default().is_empty(), "{wrong}");
             gateway.is_open(Family::V4)?;
         }
-        let more = "[service.web]\nport = 80\n[user.more]\ntag = 'MORE'\nkey = 'more'\nservices = ['web']\n";
+        let more = "[service.web]\nport = 80\n[user.more]\nformat = 'classic'\ntag = 'MORE'\nkey = 'more'\nservices = ['web']\n";
         gateway.configure(&format!("{USERS}{more}"))?;
         ensure!(gateway.reload()?);
         ensure!(gateway.status()?["trouble"] == "");
@@ -163,7 +163,8 @@ net_test!(a_reload_keeps_grants_and_caches_and_an_invalid_one_changes_nothing, |
 
 net_test!(a_removed_or_disabled_user_loses_all_grants, |network| {
     each_back_end(network, |gateway| {
-        let both = format!("{USERS}[user.two]\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
+        let both =
+            format!("{USERS}[user.two]\nformat = 'classic'\ntag = 'TWO'\nkey = 'two'\nservices = ['ssh']\n");
         gateway.configure(&both)?;
         ensure!(gateway.reload()?);
         gateway.expect("accept", Family::V4, &payload("two", "TWO", now()?, 1)?)?;
@@ -216,7 +217,7 @@ net_test!(a_service_behind_the_gateway_is_reached_after_a_knock, |network| {
         gateway.configure(&format!(
             "{}forward = ['10.0.0.10:2200', '[fd00::10]:2200']\n{}",
             "[service.nas]\nport = 2222\nseconds = 600\n",
-            "[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['nas']\n"
+            "[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['nas']\n"
         ))?;
         gateway.start()?;
         for family in Family::BOTH {

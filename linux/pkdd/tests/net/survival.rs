@@ -91,7 +91,7 @@ net_test!(a_kill_during_knocks_loses_no_grant_and_accepts_no_replay, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     let _server = ssh_server(22, gateway.folder.path())?;
     // A wide window, so that no knock leaves it during the test.
-    let users = "\n[service.ssh]\nport = 22\nseconds = 600\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nwindow = 3600\nservices = ['ssh']\n";
+    let users = "\n[service.ssh]\nport = 22\nseconds = 600\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nwindow = 3600\nservices = ['ssh']\n";
     gateway.configure(users)?;
     // The rate limit is not the subject of this test.
     let toml = fs::read_to_string(gateway.path("pkdd.toml"))?.replace("[gate]", "[gate]\nrate = 100000");
@@ -120,7 +120,7 @@ net_test!(a_kill_during_knocks_loses_no_grant_and_accepts_no_replay, |network| {
     let grants = status["grants"].as_array().context("no grants")?;
     let addresses: Vec<&str> = grants.iter().filter_map(|grant| grant["address"].as_str()).collect();
     // Exactly the sources of knocks in the journal have grants.
-    let accepted = Journal::open(&gateway.path("run/journal"))?.entries;
+    let accepted = <Journal>::open(&gateway.path("run/journal"))?.entries;
     let mut written: Vec<String> = accepted
         .iter()
         .filter_map(|entry| match entry {

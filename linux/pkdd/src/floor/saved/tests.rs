@@ -17,16 +17,16 @@ fn many() -> Saved {
 fn written_floors_are_read_back_and_those_of_an_unclean_file_are_inexact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("floor");
-    assert_eq!(Saved::read(&path).unwrap(), None);
+    assert_eq!(<Saved>::read(&path).unwrap(), None);
     let alone = |floor| Saved { keys: BTreeMap::new(), other: floor };
     for saved in [alone(floor(0, false)), alone(floor(7, true)), alone(floor(u64::MAX, false)), many()] {
         saved.write(&path, true).unwrap();
-        assert_eq!(Saved::read(&path).unwrap().as_ref(), Some(&saved));
+        assert_eq!(<Saved>::read(&path).unwrap().as_ref(), Some(&saved));
         saved.write(&path, false).unwrap();
         let mut inexact = saved;
         inexact.other.is_exact = false;
         inexact.keys.values_mut().for_each(|floor| floor.is_exact = false);
-        assert_eq!(Saved::read(&path).unwrap(), Some(inexact));
+        assert_eq!(<Saved>::read(&path).unwrap(), Some(inexact));
     }
     let text = many().text(true);
     let expected = "18446744073709551615\nclean\nother 3 exact\nkey 0011223344556677 17 exact\n\
@@ -34,7 +34,7 @@ fn written_floors_are_read_back_and_those_of_an_unclean_file_are_inexact() {
     assert_eq!(text, expected);
     // No part of the file passes for the whole.
     for length in 0..text.len() {
-        let (part, whole) = (Saved::parse(&text[..length]), Saved::parse(&text).unwrap());
+        let (part, whole) = (<Saved>::parse(&text[..length]), <Saved>::parse(&text).unwrap());
         let Some(part) = part else { continue };
         for key in [key(0x0011_2233_4455_6677), key(u64::MAX), key(5)] {
             assert!(part.of(key).time >= whole.of(key).time, "{length}: {part:?}");
@@ -66,7 +66,7 @@ fn invalid_files_are_refused() {
         "1\nother 1 exact\nend\nkey 1 1 exact\nend\n",
     ];
     for text in table {
-        assert_eq!(Saved::parse(text), None, "{text:?}");
+        assert_eq!(<Saved>::parse(text), None, "{text:?}");
     }
 }
 

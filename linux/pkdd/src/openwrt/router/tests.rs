@@ -19,6 +19,7 @@ config service 'ssh'
 
 config user 'me'
 \toption tag 'PKD0'
+\toption format 'classic'
 \tlist service 'ssh'
 \toption window '10'
 \toption enabled '1'
@@ -112,6 +113,18 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("\toption tag 'PKD0'\n", "", "user \"me\": missing tag"),
     ("'PKD0'", "'0x5g'", "user \"me\": invalid tag \"0x5g\": "),
+    ("format 'classic'", "format '3'", "user \"me\": invalid format \"3\": expected 2 or classic"),
+    (
+        "format 'classic'",
+        "require 'port'",
+        "user \"me\": invalid require \"port\": expected source or destination",
+    ),
+    ("tag 'PKD0'", "require 'source'\n\toption tag 'PKD0'", "user \"me\": require needs format \"2\""),
+    (
+        "option format 'classic'\n\tlist service 'ssh'\n\toption window '10'",
+        "list service 'ssh'\n\toption window '301'",
+        "user \"me\": invalid window 301: expected 1–300",
+    ),
     ("window '10'", "window '-1'", "user \"me\": invalid window \"-1\": expected 0–86400"),
     (
         "service 'ssh'\n\toption window",
@@ -188,8 +201,9 @@ fn an_error_knows_the_field_that_it_is_about() {
 #[test]
 fn with_mode_nft_two_users_may_have_one_tag_but_not_one_key() {
     let two = |key: &str| {
-        let user =
-            format!("config user 'two'\n\toption tag 'PKD0'\n\toption key '{key}'\n\tlist service 'ssh'\n\n");
+        let user = format!(
+            "config user 'two'\n\toption format 'classic'\n\toption tag 'PKD0'\n\toption key '{key}'\n\tlist service 'ssh'\n\n"
+        );
         let text = GOOD.replace("'match'", "'nft'").replace("package firewall", &(user + "package firewall"));
         text.replace("option window '10'", "option key 'the key of the first'")
     };
