@@ -7,7 +7,7 @@ use pkd_core::{Key, Tag};
 
 use crate::{
     atomic_file, cli, hex, keyring,
-    model::{Host, Salt},
+    model::{Format, Host, Salt},
     parse, passphrase,
     profile::config::Config,
 };
@@ -18,10 +18,19 @@ use crate::{
 /// An argument is invalid, or something exists already. No key is ever lost or replaced.
 pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let tag = args.tag.as_deref().map(parse::tag).transpose()?;
+    let format = args.format.as_deref().map(Format::parse).transpose()?;
+    ensure!(
+        format != Some(Format::Before1_0),
+        "invalid format \"pre-1.0\": expected 2 or classic; no gateway of today accepts another"
+    );
     let Some(name) = &args.name else {
         let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
         atomic_file::create(&file, &line(&random()?))?;
-        return Ok(instructions(&file, "me", tag.unwrap_or_default(), ""));
+        let format = format.unwrap_or(Format::Two);
+        let tag = tag.unwrap_or_default();
+        let option = if format == Format::Two { " --format 2" } else { "" };
+        let note = format!("Knock with: knock{option} --tag {tag} --key-file {} GATEWAY\n", file.display());
+        return Ok(instructions(&file, "me", tag, format, &note));
     };
     parse::name(name)?;
     let mut config = Config::open_for_update(args.config.as_deref())?;
@@ -31,6 +40,14 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
         "--address is only for new profiles; {} has a profile {name}",
         config.path().display()
     );
+    if let (Some(before), Some(wanted)) = (&before, format) {
+        ensure!(
+            before.format == wanted,
+            "profile {name} has format {}; change it there, and on the gateway",
+            before.format.as_str()
+        );
+    }
+    let format = before.as_ref().map_or(format.unwrap_or(Format::Two), |profile| profile.format);
     let address = args.address.as_deref().map(Host::parse).transpose()?;
     if before.is_none() && address.is_none() {
         Host::parse(name)?;
@@ -61,6 +78,9 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
         ("keyring", args.keyring.then(|| true.into())),
         ("passphrase_salt", salt.map(|salt| salt.to_string().into())),
     ];
+    if before.is_none() {
+        options.push(("format", Some(format.as_str().into())));
+    }
     if let Some(tag) = tag {
         options.push(("tag", Some(tag.to_string().into())));
     }
@@ -82,7 +102,7 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     } else {
         ""
     };
-    Ok(instructions(&file, name, tag, note))
+    Ok(instructions(&file, name, tag, format, note))
 }
 
 /// 32 random bytes.
@@ -100,11 +120,16 @@ fn line(key: &Key) -> Vec<u8> {
 }
 
 /// Instructions for each kind of gateway. They do not contain the key, which goes there as a file.
-fn instructions(file: &std::path::Path, name: &str, tag: Tag, note: &str) -> String {
+fn instructions(file: &std::path::Path, name: &str, tag: Tag, format: Format, note: &str) -> String {
     let file = file.display();
     // UCI accepts only these characters in names.
     let user: String =
         name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+    let is_format2 = format == Format::Two;
+    let matched = if is_format2 { "-m pkd --format 2" } else { "-m pkd" };
+    // Everything but iptables has format 2 by default.
+    let [uci, toml] =
+        if is_format2 { ["", ""] } else { ["  \toption format 'classic'\n", "  format = 'classic'\n"] };
     let mut text = format!("The key is in {file}. Only you can read this file.\n{note}");
     let _ = write!(
         text,
@@ -114,28 +139,28 @@ Copy the file to the gateway, for example with scp:
 
 For iptables with xt_pkd (port 22 is open for a minute after a knock):
   iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-  iptables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
+  iptables -A INPUT -p udp {matched} --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
   iptables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
   iptables -A INPUT -p tcp --dport 22 -j DROP
   ip6tables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-  ip6tables -A INPUT -p udp -m pkd --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
+  ip6tables -A INPUT -p udp {matched} --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
   ip6tables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
   ip6tables -A INPUT -p tcp --dport 22 -j DROP
 
 For OpenWrt, in /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
   config user '{user}'
   \toption tag '{tag}'
-  \tlist service 'ssh'
+{uci}  \tlist service 'ssh'
 
 For pkdd, in /etc/pkdd/pkdd.toml:
   [user.{user}]
-  tag = '{tag}'
+{toml}  tag = '{tag}'
   key_file = '/etc/pkd.key'
   services = ['ssh']
 
 For the firmware, in its TOML file, with the key file next to it:
   [[rule]]
-  tag = \"{tag}\"
+{toml}  tag = \"{tag}\"
   key_file = \"pkd.key\"
   window = 10
   ttl = 60

@@ -72,6 +72,10 @@ pub(crate) struct Keygen {
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
+    /// The format of a new profile and of what is printed: 2 or classic [default: that of the profile, else 2]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
     /// Derive the key from a passphrase (Argon2id); knock prompts for it now and at each knock
     #[arg(long, requires = "name", conflicts_with = "keyring")]
     pub(crate) passphrase: bool,

@@ -19,7 +19,16 @@ fn key_of(harness: &Harness, file: &str) -> Result<String> {
 #[test]
 fn a_new_key_is_written_to_a_file_and_never_printed() -> Result<()> {
     let harness = Harness::new("a_new_key_is_written_to_a_file_and_never_printed")?;
-    let outcome = harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
+    let outcome = harness.knock(&[
+        "keygen",
+        "--format",
+        "classic",
+        "office",
+        "--address",
+        "10.0.0.1",
+        "--tag",
+        "SSHK",
+    ])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     assert!(!outcome.stdout.contains(&key[2..]), "it is shown");
@@ -40,12 +49,14 @@ fn a_new_key_is_written_to_a_file_and_never_printed() -> Result<()> {
 #[test]
 fn the_instructions_contain_tag_and_user() -> Result<()> {
     let harness = Harness::new("the_instructions_contain_tag_and_user")?;
-    let told = harness.knock(&["keygen", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?.stdout;
+    let told = harness
+        .knock(&["keygen", "--format", "classic", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?
+        .stdout;
     for part in [
         "--tag 0x00ff0000 -m recent --name pkd --set -j DROP",
-        "  config user 'my_office_1'\n  \toption tag '0x00ff0000'\n  \tlist service 'ssh'\n",
-        "  [user.my_office_1]\n  tag = '0x00ff0000'\n  key_file = '/etc/pkd.key'\n  services = ['ssh']\n",
-        "  [[rule]]\n  tag = \"0x00ff0000\"\n",
+        "  config user 'my_office_1'\n  \toption tag '0x00ff0000'\n  \toption format 'classic'\n  \tlist service 'ssh'\n",
+        "  [user.my_office_1]\n  format = 'classic'\n  tag = '0x00ff0000'\n  key_file = '/etc/pkd.key'\n  services = ['ssh']\n",
+        "  [[rule]]\n  format = 'classic'\n  tag = \"0x00ff0000\"\n",
     ] {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
@@ -54,10 +65,33 @@ fn the_instructions_contain_tag_and_user() -> Result<()> {
 }
 
 #[test]
+fn a_new_profile_and_its_instructions_have_format_2() -> Result<()> {
+    let harness = Harness::new("a_new_profile_and_its_instructions_have_format_2")?;
+    let told = harness.knock(&["keygen", "office", "--address", "10.0.0.1"])?.stdout;
+    for part in [
+        "-A INPUT -p udp -m pkd --format 2 --key-file",
+        "  config user 'office'\n  \toption tag 'PKD0'\n  \tlist service 'ssh'\n",
+        "  [user.office]\n  tag = 'PKD0'\n",
+        "  [[rule]]\n  tag = \"PKD0\"\n",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    let shown = harness.knock(&["show", "office"])?.stdout;
+    ensure!(shown.contains("\nformat: 2\n") && shown.contains("bind: auto\n"), "{shown}");
+    // Without a profile, the format has to be given at each knock.
+    let told = harness.knock(&["keygen"])?.stdout;
+    ensure!(told.contains("Knock with: knock --format 2 --tag PKD0 --key-file pkd.key GATEWAY\n"), "{told}");
+    let changed = harness.knock(&["keygen", "--format", "classic", "office"])?;
+    let problem = "knock: profile office has format 2; change it there, and on the gateway\n";
+    assert_eq!((changed.code, changed.stderr.as_str()), (Some(2), problem));
+    Ok(())
+}
+
+#[test]
 fn a_passphrase_derives_the_same_key_each_time() -> Result<()> {
     let harness = Harness::new("a_passphrase_derives_the_same_key_each_time")?;
     let typed = "correct open sesame battery\n";
-    let keygen = ["keygen", "--passphrase", "office", "--address", "10.0.0.1"];
+    let keygen = ["keygen", "--format", "classic", "--passphrase", "office", "--address", "10.0.0.1"];
     let outcome = harness.knock_on_terminal_with_answers(&keygen, &[typed, typed])?;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
     assert!(outcome.stdout.contains("copy it there, then delete it here"), "{outcome:?}");
@@ -89,7 +123,7 @@ fn without_a_keyring_nothing_is_created() -> Result<()> {
 #[test]
 fn a_shared_profile_can_be_imported() -> Result<()> {
     let harness = Harness::new("a_shared_profile_can_be_imported")?;
-    harness.knock(&["keygen", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
+    harness.knock(&["keygen", "--format", "classic", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     let uri = harness.knock(&["share", "--uri", "office"])?.stdout;
     assert_eq!(uri, format!("knock://SSHK@10.0.0.1/office?key={key}\n"));
@@ -108,7 +142,7 @@ fn a_shared_profile_can_be_imported() -> Result<()> {
 #[test]
 fn a_code_goes_to_a_terminal_or_a_private_file() -> Result<()> {
     let harness = Harness::new("a_code_goes_to_a_terminal_or_a_private_file")?;
-    harness.knock(&["keygen", "office", "--address", "10.0.0.1"])?;
+    harness.knock(&["keygen", "--format", "classic", "office", "--address", "10.0.0.1"])?;
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     let seen = harness.knock_attached(&["share", "office"])?;
     assert_eq!(seen.code, Some(0));

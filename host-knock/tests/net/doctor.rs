@@ -148,6 +148,35 @@ fn other_firewall(network: &Network) -> Result<()> {
     Ok(())
 }
 
+/// The client's address is rewritten on the way.
+fn nat(network: &Network) -> Result<()> {
+    let gateway = Gateway::closed(network)?;
+    let (from, to) = (Family::V4.client(), Family::V4.other());
+    network.at_client(|| {
+        shell(&format!(
+            "nft 'table ip nat {{ chain out {{ type nat hook postrouting priority 100; ip saddr {from} snat to {to}; }}; }}'"
+        ))
+        .map(drop)
+    })?;
+    let words = ["--timeout", "2", "--time-server", "-", "--bind", "source", "office"];
+    let (lines, code) = diagnose(&gateway, &words)?;
+    ensure!(lines[1] == "ok    key: found, for tag SSHK, format 2", "{lines:?}");
+    ensure!(lines[4].contains(&format!("(bound to source {from}) port ")), "{lines:?}");
+    ensure!(lines[5] == format!("FAIL  port {SSH} after: no answer"), "{lines:?}");
+    ensure!(
+        lines[6] == format!("ok    port {SSH} after a knock that is bound to no address: open"),
+        "{lines:?}"
+    );
+    ensure!(code == Some(0) && lines[7].starts_with("A NAT changes an address on the way"), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn a_nat_that_a_bound_knock_does_not_survive_is_found() -> Result<()> {
+    let path = concat!(module_path!(), "::a_nat_that_a_bound_knock_does_not_survive_is_found");
+    inside_as(As::RootIfPossible, path, nat)
+}
+
 #[test]
 fn another_firewall_of_the_gateway_is_a_cause() -> Result<()> {
     let path = concat!(module_path!(), "::another_firewall_of_the_gateway_is_a_cause");

@@ -62,7 +62,7 @@ impl<'a> Gateway<'a> {
         fs::write(self.path("state/floor2"), "milliseconds\n0\nclean\n")?;
         let config = format!(
             "[gate]\nfirewall = 'nft'\nrun = '{place}/run'\nstate = '{place}/state'\n[service.ssh]\nport = {SSH}\n\
-             seconds = {seconds}\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
+             seconds = {seconds}\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
         );
         fs::write(self.path("pkdd.toml"), config)?;
         let log = self.path("pkdd.log");
@@ -81,8 +81,8 @@ impl<'a> Gateway<'a> {
     /// Writes the profile of the client; sshd supplies the configuration of ssh.
     fn write_client(&self) -> Result<()> {
         let config = format!(
-            "[host.office]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n\
-             [host.office6]\naddress = '{}'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n",
+            "[host.office]\naddress = '{}'\nformat = '2'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n\
+             [host.office6]\naddress = '{}'\nformat = '2'\ntag = 'SSHK'\nkey_file = 'office.key'\nservices = {{ ssh = {SSH} }}\n",
             Family::V4.gateway(),
             Family::V6.gateway()
         );
@@ -128,6 +128,13 @@ impl<'a> Gateway<'a> {
             self.sshd.as_ref().map(Sshd::log).unwrap_or_default()
         );
         Ok(text(&output.stdout))
+    }
+
+    /// Waits until the port is closed for the client: pkdd needs a moment to handle what knock has sent.
+    pub(crate) fn wait_until_closed(&self, family: Family) -> Result<()> {
+        let to = std::net::SocketAddr::new(family.gateway(), SSH);
+        let ask = || self.network.banner(family.client(), to);
+        wait("a closed port", ask, Option::is_none).map(drop)
     }
 
     /// Checks that the port is closed for the client.

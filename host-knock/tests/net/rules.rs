@@ -69,7 +69,7 @@ fn hold(network: &Network, back: &str, name: &str, text: &str) -> Result<()> {
     ensure!(rules.len() == 8, "{name}: {} rules: {rules:#?}", rules.len());
     for rule in rules {
         let knock = format!("--dport {KNOCK_PORT}");
-        run(&rule.replace(MATCH, &knock).replace(OPEN[0], OPEN[1]))?;
+        run(&rule.replace("--format 2 ", "").replace(MATCH, &knock).replace(OPEN[0], OPEN[1]))?;
     }
     let closed = |when: &str| -> Result<()> {
         for family in Family::BOTH {

@@ -69,6 +69,49 @@ fn knock_ssh_runs_ssh() -> Result<()> {
 }
 
 #[test]
+fn close_and_close_after_shut_the_port_again() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::close_and_close_after_shut_the_port_again"), |network| {
+        let gateway = Gateway::closed(network)?;
+        let configuration = gateway.path("ssh_config");
+        for (family, name) in [(Family::V4, "office"), (Family::V6, "office6")] {
+            gateway.is_closed(family)?;
+            gateway.succeed(gateway.command("knock").args(["wait", name]))?;
+            let mut said = gateway.command("knock");
+            let said = gateway.succeed(said.args(["close", "-v", name]))?;
+            ensure!(said.starts_with(&format!("sent close to {0} ({0} port ", family.gateway())), "{said}");
+            gateway.wait_until_closed(family)?;
+
+            let mut ssh = gateway.command("knock");
+            ssh.args(["ssh", "--close-after", name, "-F"]).arg(&configuration);
+            let output = gateway.run(ssh.args(["--", "echo inside; exit 7"]))?;
+            ensure!(output.status.code() == Some(7) && output.stdout == b"inside\n", "{output:?}");
+            gateway.wait_until_closed(family)?;
+
+            // ssh ends its ProxyCommand with a signal.
+            let mut ssh = gateway.command("ssh");
+            ssh.arg("-F").arg(&configuration);
+            ssh.args(["-o", "ProxyCommand=knock proxy --close-after %h %p", "-p", &SSH.to_string()]);
+            ssh.args([&family.gateway().to_string(), "echo", "inside"]);
+            ensure!(gateway.succeed(&mut ssh)? == "inside\n", "{family:?}");
+            gateway.wait_until_closed(family)?;
+
+            let mut then = gateway.command("knock");
+            let output = gateway.run(then.args([name, "--then", "echo then; exit 9", "--close-after"]))?;
+            ensure!(output.status.code() == Some(9) && output.stdout == b"then\n", "{output:?}");
+            gateway.wait_until_closed(family)?;
+
+            // A signal reaches the command, and what follows it is still done.
+            let mut then = gateway.command("knock");
+            let interrupted = "kill -TERM $PPID; exec sleep 600";
+            let output = gateway.run(then.args([name, "--then", interrupted, "--close-after"]))?;
+            ensure!(output.status.code() == Some(128 + 15) && output.stdout.is_empty(), "{output:?}");
+            gateway.wait_until_closed(family)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn proxy_finds_the_profile_by_its_address() -> Result<()> {
     with_gateway(concat!(module_path!(), "::proxy_finds_the_profile_by_its_address"), |network| {
         let gateway = Gateway::closed(network)?;

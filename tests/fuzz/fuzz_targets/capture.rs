@@ -7,7 +7,19 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use pkdd::{config::Config, replay};
 
-const CONFIG: &str = "[service.ssh]\nport = 22\n[user.a]\ntag = 'SSHK'\nkey = 'test'\nservices = ['ssh']\n";
+const CONFIG: &str = "\
+[service.ssh]
+port = 22
+[user.a]
+format = 'classic'
+tag = 'SSHK'
+key = 'test'
+services = ['ssh']
+[user.b]
+tag = 'SSHK'
+key = 'test'
+services = ['ssh']
+";
 
 fuzz_target!(|bytes: &[u8]| {
     let read = || {
@@ -19,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let (result, out) = read();
     assert_eq!(read(), (result.clone(), out.clone()), "read again, it says something else");
-    let accepted = out.lines().filter(|line| line.contains(": accept; user a,")).count();
+    let accepted = out.lines().filter(|line| [": accept; user a,", ": accept; user b,", ": close; user b,"].iter().any(|word| line.contains(word))).count();
     if result.is_ok() {
         let summary = out.lines().last().unwrap_or_default();
         assert!(summary.ends_with(&format!(": {accepted} would have been accepted")), "{out}");

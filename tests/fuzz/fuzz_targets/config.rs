@@ -31,9 +31,11 @@ fuzz_target!(|text: &str| {
                 assert!(user.rule.window().as_secs() <= 86_400, "{name}");
                 assert!(user.services.iter().all(|service| config.services.contains_key(service)), "{name}");
                 let twins = config.users.values().filter(|other| {
-                    other.rule.tag() == user.rule.tag() && other.rule.key() == user.rule.key()
+                    other.tag == user.tag
+                        && other.key == user.key
+                        && other.rule.format() == user.rule.format()
                 });
-                assert_eq!(twins.count(), 1, "{name} shares tag and key");
+                assert_eq!(twins.count(), 1, "{name} shares tag, key and format");
                 assert!(config.services_of(user).count() <= user.services.len());
             }
             for (name, opening) in &config.services {

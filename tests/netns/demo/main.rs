@@ -77,6 +77,7 @@ impl<'a> Demo<'a> {
         fs::create_dir(folder.path().join("state"))?;
         // Nothing was accepted before, so pkdd need not wait for one window.
         fs::write(folder.path().join("state/floor"), "0\nclean\n")?;
+        fs::write(folder.path().join("state/floor2"), "milliseconds\n0\nclean\n")?;
         let sshd = Sshd::start(SSH, folder.path())?;
         fs::write(
             folder.path().join("pkdd.toml"),
@@ -110,8 +111,11 @@ impl<'a> Demo<'a> {
         self.is_closed()?;
 
         println!("\nOne knock:\n");
-        let (port, recorded) = self.knock("me.key", "accept")?;
-        println!("    {KNOCK_LENGTH} bytes: {}…", hex(recorded.get(..12).unwrap_or_default()));
+        let (port, recorded) = self.knock("me.key", Some("accept"))?;
+        println!(
+            "    {KNOCK_LENGTH} bytes that look random: {}…",
+            hex(recorded.get(..12).unwrap_or_default())
+        );
 
         println!("\nThe SSH port now:\n");
         self.is_open()?;
@@ -126,7 +130,8 @@ impl<'a> Demo<'a> {
 
         println!("\nSomeone guesses the key:\n");
         write_key(&self.path("guess.key"))?;
-        self.knock("guess.key", "digest")?;
+        self.knock("guess.key", None)?;
+        println!("    the kernel drops it: no knock of the right key begins like this now");
         self.is_closed()?;
 
         println!("\nWhat pkdd has counted:\n\n  gateway# pkdd status");
@@ -141,13 +146,14 @@ impl<'a> Demo<'a> {
         self.folder.path().join(name)
     }
 
-    /// Knocks with the real client and waits until the gateway has counted it; returns the datagram and its port.
-    fn knock(&self, key: &str, counter: &str) -> Result<(u16, Vec<u8>)> {
+    /// Knocks with the real client and waits until it has arrived and pkdd has counted it, if it gets that far; returns the
+    /// datagram and its port.
+    fn knock(&self, key: &str, counter: Option<&str>) -> Result<(u16, Vec<u8>)> {
         let gateway = Family::V4.gateway().to_string();
-        println!("  client$ knock --tag SSHK --key-file {key} {gateway}");
-        let before = self.counter(counter)?;
+        println!("  client$ knock --format 2 --tag SSHK --key-file {key} {gateway}");
+        let before = counter.map(|counter| self.counter(counter)).transpose()?;
         let mut knock = Command::new(self.knock);
-        knock.args(["--tag", "SSHK", "--key-file"]).arg(self.path(key));
+        knock.args(["--format", "2", "--tag", "SSHK", "--key-file"]).arg(self.path(key));
         let output = self.network.at_client(|| Ok(knock.arg(&gateway).output()?))?;
         ensure!(output.status.success(), "knock: {}", text(&output.stderr));
         let mut frame = [0; 2048];
@@ -158,7 +164,9 @@ impl<'a> Demo<'a> {
                 break (port, frame.get(HEADERS..length).unwrap_or_default().to_vec());
             }
         };
-        self.wait_for(counter, before)?;
+        if let (Some(counter), Some(before)) = (counter, before) {
+            self.wait_for(counter, before)?;
+        }
         Ok(recorded)
     }
 
@@ -236,7 +244,7 @@ impl<'a> Demo<'a> {
 /// The part of the gateway's configuration that the transcript shows.
 fn services() -> String {
     format!(
-        "[service.ssh]\nport = {SSH}\nseconds = {OPEN}\n\n[user.me]\nformat = 'classic'\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
+        "[service.ssh]\nport = {SSH}\nseconds = {OPEN}\n\n[user.me]\ntag = 'SSHK'\nkey_file = 'me.key'\nservices = ['ssh']\n"
     )
 }
 

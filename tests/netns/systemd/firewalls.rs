@@ -101,7 +101,9 @@ fn each_back_end(root: &Path, knock: &Path) -> Result<()> {
     ];
     quiet(Command::new("chroot").arg(root).args(disable))?;
     for back_end in ["nft", "iptables"] {
-        let config = CONFIG.replace("'nft'", &format!("'{back_end}'")).replace("[user.me]\nformat = 'classic'\n", SERVICES);
+        let config = CONFIG
+            .replace("'nft'", &format!("'{back_end}'"))
+            .replace("[user.me]\nformat = 'classic'\n", SERVICES);
         let config = config.replace("services = ['ssh']", "services = ['ssh', 'web', 'nas']");
         fs::write(root.join("etc/pkdd/pkdd.toml"), config)?;
         let beside = Beside::boot(root, knock, back_end)?;

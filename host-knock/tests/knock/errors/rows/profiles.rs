@@ -94,6 +94,18 @@ pub(super) const ROWS: &[Row] = &[
         2,
     ),
     (
+        Some(b"[host.gw]\nformat = 'classic'\n"),
+        &["keygen", "-c", "FILE.toml", "--format", "2", "gw"],
+        "profile gw has format classic; change it there, and on the gateway",
+        2,
+    ),
+    (
+        None,
+        &["keygen", "--format", "pre-1.0", "gw"],
+        "invalid format \"pre-1.0\": expected 2 or classic; no gateway of today accepts another",
+        2,
+    ),
+    (
         Some(b"[host.gw]\nformat = 'pre-1.0'\n"),
         &["ssh", "-c", "FILE.toml", "--close-after", "gw"],
         "host \"gw\": --close-after needs format 2, this is format pre-1.0; see --format",
