@@ -71,6 +71,12 @@ impl Timestamp {
         self.seconds
     }
 
+    /// Whole milliseconds since 1970.
+    #[must_use]
+    pub fn unix_millis(self) -> u64 {
+        self.seconds * 1_000 + ((u64::from(self.fraction) * 1_000) >> 32)
+    }
+
     /// Seconds since 1970, to about a microsecond.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a double resolves microseconds in these centuries")]
@@ -195,6 +201,10 @@ mod tests {
         let received = reply.received().unwrap();
         assert!((received.as_secs_f64() - 1_799_999_999.25).abs() < 1e-6, "{received:?}");
         assert!((reply.transmitted().as_secs_f64() - 1_800_000_000.5).abs() < 1e-6);
+        assert_eq!(
+            (received.unix_millis(), reply.transmitted().unix_millis()),
+            (1_799_999_999_250, 1_800_000_000_500)
+        );
         assert!(received < reply.transmitted());
     }
 }
