@@ -78,7 +78,7 @@ fn replay(tools: &Tools, vector: &pkd_tests::Scenario) -> Result<Option<Tally>> 
             Step::Restart { restart, saved_floor } => {
                 scenario.machine.flash.erase_floor()?;
                 if let Some(floor) = saved_floor {
-                    scenario.machine.flash.save_floor(UnixSeconds(*floor))?;
+                    scenario.machine.flash.save_floors(UnixSeconds(*floor).into())?;
                 }
                 scenario.machine.reset()?;
                 wait_until_ready(&mut scenario, *restart)?;

@@ -81,7 +81,7 @@ impl Bridge {
         let mut links = None;
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&inline(sides))?;
-            flash.save_floor(UnixSeconds(START - 1_000))
+            flash.save_floors(UnixSeconds(START - 1_000).into())
         };
         let board = match sides {
             Sides::Interfaces => Board::Virt,

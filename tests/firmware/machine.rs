@@ -13,8 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
-use pkd_core::UnixSeconds;
-use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloor, RULES};
+use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloors, Floors, RULES};
 
 /// How long to wait for any event. QEMU may have only half a core.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,15 +119,15 @@ impl Flash {
         self.write(FLOOR_START, &vec![0xff; usize::try_from(FLOOR_BYTES)?])
     }
 
-    /// The saved floor.
-    pub(crate) fn floor(&self) -> Result<Option<UnixSeconds>> {
-        let floor = FlashFloor::open(Chip(self), FLOOR_START, FLOOR_BYTES);
-        Ok(floor.map_err(|error| anyhow::anyhow!("{error:?}"))?.floor())
+    /// The saved floors.
+    pub(crate) fn floors(&self) -> Result<Floors> {
+        let floors = FlashFloors::open(Chip(self), FLOOR_START, FLOOR_BYTES);
+        Ok(floors.map_err(|error| anyhow::anyhow!("{error:?}"))?.floors())
     }
 
-    pub(crate) fn save_floor(&self, floor: UnixSeconds) -> Result<()> {
-        let log = FlashFloor::open(Chip(self), FLOOR_START, FLOOR_BYTES);
-        let saved = log.and_then(|mut log| log.save(floor));
+    pub(crate) fn save_floors(&self, floors: Floors) -> Result<()> {
+        let log = FlashFloors::open(Chip(self), FLOOR_START, FLOOR_BYTES);
+        let saved = log.and_then(|mut log| log.save(floors));
         saved.map_err(|error| anyhow::anyhow!("{error:?}"))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds, Window};
 use pkd_gateway::{
-    Address, Config, Endpoint, Interface, Mode, Network, Protocol, RULES, Rule, Service, Services,
+    Address, Config, Endpoint, Format, Interface, Mode, Network, Protocol, RULES, Rule, Service, Services,
     TimeServer, TimeSource,
 };
 use smoltcp::wire::{ArpOperation, EthernetAddress};
@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config<RULES> {
             router: Some(ROUTER.address),
         }),
         knock_port: KNOCK_PORT,
+        own_addresses: heapless::Vec::new(),
         answer_ping: true,
         time: TimeSource::Sntp(TimeServer {
             at: Endpoint { address: ROUTER.address, port: 123 },
@@ -59,6 +60,7 @@ pub(crate) fn config() -> Config<RULES> {
         .collect(),
         rules: [Rule {
             knock: pkd_core::Rule::new(key(), Tag(*b"SSHK"), Window::from_secs(10)),
+            format: Format::Classic,
             ttl: 600,
             services: Services::NONE.with(0),
         }]
@@ -119,7 +121,7 @@ impl Scenario {
     pub(crate) fn ready_with(tools: &Tools, arguments: &[&str]) -> Result<Self> {
         let mut scenario = Self::start_with(tools, arguments, |flash| {
             flash.configure(&config())?;
-            flash.save_floor(UnixSeconds(START - 1_000))
+            flash.save_floors(UnixSeconds(START - 1_000).into())
         })?;
         scenario.serve_time(START)?;
         scenario.wait_for_host()?;

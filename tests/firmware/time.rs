@@ -13,7 +13,7 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     report.check("time: no knock is accepted before the time is known", || {
         let mut scenario = Scenario::start(tools, |flash| {
             flash.configure(&config())?;
-            flash.save_floor(UnixSeconds(START - 1_000))
+            flash.save_floors(UnixSeconds(START - 1_000).into())
         })?;
         let verdict = scenario.knock(CLIENT, START)?;
         ensure!(verdict == "no_time", "before the time is known: {verdict}");
@@ -60,7 +60,7 @@ fn invalid_replies(tools: &Tools) -> Result<String> {
     ];
     let mut scenario = Scenario::start(tools, |flash| {
         flash.configure(&config())?;
-        flash.save_floor(UnixSeconds(START - 1_000))
+        flash.save_floors(UnixSeconds(START - 1_000).into())
     })?;
     for (row, (name, tamper)) in table.into_iter().enumerate() {
         scenario.link.time.tamper = tamper;

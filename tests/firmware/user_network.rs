@@ -110,7 +110,7 @@ impl UserNetwork {
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&config)?;
             // A first installation: no knock was accepted before, so there is no need to wait.
-            flash.save_floor(UnixSeconds(1))
+            flash.save_floors(UnixSeconds(1).into())
         };
         let network = |_: &Path| {
             vec!["-netdev".to_owned(), user, "-net".to_owned(), "nic,model=lan9118,netdev=net".to_owned()]

@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use pkd_core::{Key, Tag, UnixSeconds, Window};
+use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, Config, Endpoint, Inline, Interface, Mode, Network, Pass, Protocol, RULES, Rule, SERVICES,
-    Service, Services, TimeServer, TimeSource, Vlans, sntp,
+    Address, Config, Endpoint, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES, Pass, Protocol,
+    RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, Vlans, sntp,
 };
 use serde::Deserialize;
 
@@ -23,6 +23,8 @@ pub(crate) struct File {
     address: String,
     router: Option<Ipv4Addr>,
     knock_port: u16,
+    #[serde(default)]
+    own_addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     echo: bool,
     #[serde(default)]
@@ -89,11 +91,31 @@ enum ProtocolName {
 struct RuleTable {
     tag: String,
     key_file: PathBuf,
+    #[serde(default)]
+    format: FormatName,
+    #[serde(default)]
+    require: Vec<BindingName>,
     #[serde(default = "default_window")]
     window: u32,
     #[serde(default = "default_ttl")]
     ttl: u32,
     services: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+enum FormatName {
+    #[default]
+    #[serde(rename = "2")]
+    Format2,
+    #[serde(rename = "classic")]
+    Classic,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BindingName {
+    Source,
+    Destination,
 }
 
 fn default_window() -> u32 {
@@ -113,11 +135,13 @@ pub(crate) fn parse(text: &str) -> Result<File> {
 impl File {
     /// Converts the file to a configuration. Paths of key files are relative to `folder`.
     pub(crate) fn resolve(&self, folder: &Path, created: UnixSeconds) -> Result<Config<RULES>> {
+        ensure!(self.own_addresses.len() <= OWN_ADDRESSES, "too many own_addresses: at most {OWN_ADDRESSES}");
         let mut config = Config {
             created,
             mode: self.mode()?,
             address: self.address()?,
             knock_port: self.knock_port,
+            own_addresses: self.own_addresses.iter().copied().collect(),
             answer_ping: self.echo,
             time: self.time.resolve()?,
             counters_network: self
@@ -208,7 +232,22 @@ impl RuleTable {
         let key = Key::parse(text.trim_end_matches(['\n', '\r'])).with_context(context)?;
         let tag = Tag::parse(&self.tag).context("tag")?;
         let knock = pkd_core::Rule::new(key, tag, Window::from_secs(self.window));
-        Ok(Rule { knock, ttl: self.ttl, services: opens })
+        Ok(Rule { knock, format: self.format()?, ttl: self.ttl, services: opens })
+    }
+
+    fn format(&self) -> Result<Format> {
+        if self.format == FormatName::Classic {
+            ensure!(
+                self.require.is_empty(),
+                "format = \"classic\" cannot be bound to addresses: remove require, or use format = \"2\""
+            );
+            return Ok(Format::Classic);
+        }
+        let bindings = self.require.iter().map(|name| match name {
+            BindingName::Source => Bindings::SOURCE,
+            BindingName::Destination => Bindings::DESTINATION,
+        });
+        Ok(Format::Format2 { require: bindings.fold(Bindings::NONE, |all, one| all | one) })
     }
 }
 

@@ -55,6 +55,9 @@ fn convert(path: &Path, created: UnixSeconds) -> Result<Vec<u8>> {
 mod tests {
     use std::path::PathBuf;
 
+    use pkd_core::format2::Bindings;
+    use pkd_gateway::Format;
+
     use super::*;
 
     const GOOD: &str = include_str!("../example.toml");
@@ -83,7 +86,35 @@ mod tests {
         assert_eq!(config.services.len(), 2);
         assert_eq!(config.rules.len(), 1);
         assert!(config.rules[0].services.contains(0) && !config.rules[0].services.contains(1));
+        assert_eq!(config.rules[0].format, Format::Format2 { require: Bindings::NONE }, "the default");
         assert_eq!(config.rules[0].knock.key().as_bytes()[..5], [0, 0x11, 0x22, 0x33, 0]);
+    }
+
+    /// The example's rule, in front of it.
+    const TWICE: &str = "[[rule]]\ntag = \"SSHK\"\nkey_file = \"pkd.key\"\nservices = [\"ssh\"]\n[[rule]]";
+
+    #[test]
+    fn a_classic_rule_that_requires_a_binding_is_rejected_and_both_settings_are_named() {
+        for binding in ["source", "destination"] {
+            let text = GOOD.replacen("format = \"2\"", "format = \"classic\"", 1).replacen(
+                "require = []",
+                &format!("require = [\"{binding}\"]"),
+                1,
+            );
+            let error = format!("{:#}", converted(&text, "classic-bound").unwrap_err());
+            for named in ["SSHK", "format = \"classic\"", "require"] {
+                assert!(error.contains(named), "{named}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_may_have_a_rule_of_each_format() {
+        let text =
+            GOOD.replacen("[[rule]]", &TWICE.replacen("key_file", "format = \"classic\"\nkey_file", 1), 1);
+        let config = converted(&text, "migration").unwrap();
+        let formats = config.rules.iter().map(|rule| rule.format).collect::<Vec<_>>();
+        assert_eq!(formats, [Format::Classic, Format::Format2 { require: Bindings::NONE }]);
     }
 
     #[test]
@@ -111,6 +142,28 @@ mod tests {
             ("a network of 33 bits", "192.168.1.0/24", "192.168.1.0/33", "192.168.1.0/33"),
             ("a prefix that is not a number", "192.168.1.0/24", "192.168.1.0/x", "x"),
             ("an address of three numbers", "192.168.1.0/24", "192.168.1/24", "192.168.1"),
+            ("an unknown format", "format = \"2\"", "format = \"3\"", "`3`"),
+            ("a format without quotes", "format = \"2\"", "format = 2", "format"),
+            ("a misspelt binding", "require = []", "require = [\"sourc\"]", "sourc"),
+            ("the same rule twice", "[[rule]]", TWICE, "same format, tag and key"),
+            (
+                "an own address of three numbers",
+                "# own_addresses = [\"198.51.100.1\"]",
+                "own_addresses = [\"198.51.100\"]",
+                "own_addresses",
+            ),
+            (
+                "an own address that many hosts have",
+                "# own_addresses = [\"198.51.100.1\"]",
+                "own_addresses = [\"224.0.0.1\"]",
+                "own address",
+            ),
+            (
+                "five own addresses",
+                "# own_addresses = [\"198.51.100.1\"]",
+                "own_addresses = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\"]",
+                "too many own_addresses: at most 4",
+            ),
             ("a name of 17 bytes", "name = \"web\"", "name = \"seventeen letters\"", "seventeen letters"),
         ];
         for (row, (name, from, to, expected_text)) in table.into_iter().enumerate() {
@@ -134,7 +187,7 @@ mod tests {
             config.services[0].port = 22;
             config.services[1].port = 443;
         }
-        let table: [Row; 9] = [
+        let table: [Row; 13] = [
             (
                 "the knock port, and no ping",
                 &[("40000", "40001"), ("echo = true", "echo = false")],
@@ -186,6 +239,24 @@ mod tests {
                 &[("[counters]", ""), ("port = 9100", ""), ("from = \"192.168.1.0/24\"", "")],
                 |config| (config.counters_port, config.counters_network) = (0, None),
             ),
+            ("a classic rule", &[("format = \"2\"", "format = \"classic\"")], |config| {
+                config.rules[0].format = Format::Classic;
+            }),
+            ("a bound source", &[("require = []", "require = [\"source\"]")], |config| {
+                config.rules[0].format = Format::Format2 { require: Bindings::SOURCE };
+            }),
+            (
+                "both addresses bound",
+                &[("require = []", "require = [\"source\", \"destination\"]")],
+                |config| {
+                    let require = Bindings::SOURCE | Bindings::DESTINATION;
+                    config.rules[0].format = Format::Format2 { require };
+                },
+            ),
+            ("own addresses", &[("# own_addresses = [", "own_addresses = [\"192.0.2.1\", ")], |config| {
+                config.own_addresses =
+                    [[192, 0, 2, 1].into(), [198, 51, 100, 1].into()].into_iter().collect();
+            }),
             ("a UDP service", &[("protocol = \"tcp\"", "protocol = \"udp\"")], |config| {
                 config.services[0].protocol = Protocol::Udp;
             }),
@@ -230,8 +301,12 @@ mod tests {
                 (Ok(config), None) => {
                     assert_eq!((config.services.len(), config.rules.len()), (services + 2, rules + 1));
                     assert_eq!(
-                        (config.rules[1].ttl, config.rules[1].knock.window().as_secs()),
-                        (60, 10),
+                        (
+                            config.rules[1].ttl,
+                            config.rules[1].knock.window().as_secs(),
+                            config.rules[1].format
+                        ),
+                        (60, 10, Format::Format2 { require: Bindings::NONE }),
                         "defaults"
                     );
                 }

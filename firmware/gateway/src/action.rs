@@ -2,9 +2,9 @@
 
 use core::net::Ipv4Addr;
 
-use pkd_core::{UnixSeconds, Verdict};
+use pkd_core::Verdict;
 
-use crate::{drop_reason::DropReason, port::Port};
+use crate::{drop_reason::DropReason, floors::Floors, port::Port};
 
 /// What to do with a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +32,21 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct KnockOutcome {
-    /// Whether the knock was accepted, or why it was ignored.
+    /// Whether the knock opens or closes, or why it was ignored.
     pub verdict: Verdict,
-    /// The new grant, for the log. Only an accepted knock has one.
-    pub grant: Option<KnockGrant>,
-    /// The floor to write to flash before the next frame is handled. If it is not in flash at the next reset, the knock
-    /// can be replayed. Report the result with [`floor_saved`](crate::Gateway::floor_saved) or
-    /// [`floor_failed`](crate::Gateway::floor_failed).
-    pub save_floor: Option<UnixSeconds>,
+    /// Who may connect, or no longer may, for the log. `None` if the knock was ignored.
+    pub sender: Option<KnockSender>,
+    /// The floors to write to flash before the next frame is handled. If they are not in flash at the next reset, the knock
+    /// can be replayed. Report the result with [`floors_saved`](crate::Gateway::floors_saved) or
+    /// [`floors_failed`](crate::Gateway::floors_failed).
+    pub save_floors: Option<Floors>,
 }
 
-/// Who may connect after an accepted knock.
+/// The sender of a knock that opens or closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnockGrant {
+pub struct KnockSender {
     /// The knock's source address.
     pub address: Ipv4Addr,
-    /// The index of the rule that accepted the knock.
+    /// The index of the rule that the knock was made for.
     pub rule: u8,
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use pkd_core::UnixSeconds;
+use pkd_core::UnixMillis;
 
 use crate::Instant;
 
@@ -14,16 +14,16 @@ pub enum TimeError {
     /// window.
     TooEarly {
         /// The time that the server reported.
-        reported: UnixSeconds,
+        reported: UnixMillis,
         /// The earliest possible time.
-        earliest: UnixSeconds,
+        earliest: UnixMillis,
     },
 }
 
 impl fmt::Display for TimeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::TooEarly { reported, earliest } = self;
-        write!(f, "reported {}, but the time is at least {}", reported.0, earliest.0)
+        write!(f, "reported {}, but the time is at least {}", reported.0 / 1_000, earliest.0 / 1_000)
     }
 }
 
@@ -33,26 +33,21 @@ impl fmt::Display for TimeError {
 /// again: the replay caches' floor rejects it, and no clock lowers the floor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
-    reading: Option<(Instant, UnixSeconds)>,
+    reading: Option<(Instant, UnixMillis)>,
 }
 
 impl Clock {
     /// The current time, or `None` if the clock was never set.
     #[must_use]
-    pub fn time(&self, now: Instant) -> Option<UnixSeconds> {
-        self.reading.map(|(at, time)| UnixSeconds(time.0.saturating_add(now.since(at) / 1_000)))
+    pub fn time(&self, now: Instant) -> Option<UnixMillis> {
+        self.reading.map(|(at, time)| UnixMillis(time.0.saturating_add(now.since(at))))
     }
 
     /// Sets the clock. `earliest` is the earliest time to accept.
     ///
     /// # Errors
     /// [`TimeError`] if `reported` is too early. The clock does not change.
-    pub fn set(
-        &mut self,
-        now: Instant,
-        reported: UnixSeconds,
-        earliest: UnixSeconds,
-    ) -> Result<(), TimeError> {
+    pub fn set(&mut self, now: Instant, reported: UnixMillis, earliest: UnixMillis) -> Result<(), TimeError> {
         if reported < earliest {
             return Err(TimeError::TooEarly { reported, earliest });
         }

@@ -52,7 +52,7 @@ impl Counters {
     /// The labels and values of all drop reasons and verdicts, always in the same order.
     pub fn labelled(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let dropped = DropReason::ALL.iter().map(|reason| reason.as_str()).zip(self.dropped);
-        dropped.chain(Verdict::CLASSIC.map(|verdict| (verdict.as_str(), self.knocks(verdict))))
+        dropped.chain(Verdict::ALL.map(|verdict| (verdict.as_str(), self.knocks(verdict))))
     }
 
     /// Writes the counters in the Prometheus text format 0.0.4.
@@ -68,7 +68,7 @@ impl Counters {
             writeln!(out, "pkd_dropped_total{{reason=\"{}\"}} {}", reason.as_str(), self.dropped(reason))?;
         }
         writeln!(out, "# TYPE pkd_knocks_total counter")?;
-        for verdict in Verdict::CLASSIC {
+        for verdict in Verdict::ALL {
             writeln!(out, "pkd_knocks_total{{verdict=\"{verdict}\"}} {}", self.knocks(verdict))?;
         }
         for (name, value) in [

@@ -1,21 +1,37 @@
-//! The floor in flash: the time up to which knocks were accepted. It survives resets and power cuts.
+//! The floors in flash: the times up to which knocks of each format were accepted. They survive resets and power cuts.
 //!
-//! It is a log of 32-byte records over at least two sectors, written in turn for wear levelling. The floor only rises, so the
-//! greatest valid record is the newest, and records need no sequence number. The CRC of a record that a power cut interrupted
-//! is wrong, so it is skipped. A sector is erased only while another one holds the floor.
+//! They are a log of 32-byte records over at least two sectors, written in turn for wear levelling. Every record has both
+//! floors, so that erasing a sector loses neither, and floors only rise, so the greatest valid record is the newest, and records
+//! need no sequence number. The CRC of a record that a power cut interrupted is wrong, so it is skipped. A sector is erased
+//! only while another one holds the floors.
+//!
+//! ```text
+//! offset  bytes  field (all numbers are little endian)
+//!      0      4  "PKD2"
+//!      4      8  floor of classic knocks in seconds; 0: none
+//!     12      8  floor of knocks of format 2 in milliseconds; 0: none
+//!     20      4  CRC-32 of the above
+//!     24      8  zeros
+//! ```
+//!
+//! Records of releases before format 2 begin with `PKDf`, and have the classic floor, the CRC and zeros.
+
+use core::fmt;
 
 use embedded_storage::nor_flash::NorFlash;
-use pkd_core::UnixSeconds;
+use pkd_core::{UnixMillis, UnixSeconds};
 
-use crate::checksum::Crc32;
+use crate::{checksum::Crc32, floors::Floors};
 
 /// Length of a record in bytes. It must be a multiple of the flash's write size (32 on an STM32H7).
 const RECORD: usize = 32;
-const MAGIC: [u8; 4] = *b"PKDf";
+const MAGIC: [u8; 4] = *b"PKD2";
+/// Of records with the classic floor alone.
+const CLASSIC_MAGIC: [u8; 4] = *b"PKDf";
 /// The contents of erased flash.
 const ERASED: [u8; RECORD] = [0xff; RECORD];
 
-/// Why the floor could not be read or saved.
+/// Why the floors could not be read or saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FloorError {
@@ -27,15 +43,25 @@ pub enum FloorError {
     Worn,
 }
 
-/// The saved floor, and the flash that it is saved in.
+impl fmt::Display for FloorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Region => "the region is smaller than two sectors, not aligned, or outside the flash",
+            Self::Flash => "reading, writing or erasing flash failed",
+            Self::Worn => "the flash is worn out",
+        })
+    }
+}
+
+/// The saved floors, and the flash that they are saved in.
 #[derive(Debug)]
-pub struct FlashFloor<S> {
+pub struct FlashFloors<S> {
     flash: S,
     start: u32,
     sectors: u32,
-    floor: Option<UnixSeconds>,
-    /// The sector with the greatest record.
-    floor_sector: Option<u32>,
+    floors: Floors,
+    /// The sector with the newest record.
+    newest_sector: Option<u32>,
     /// The slot for the next record, counted from the start of the region.
     next_slot: u32,
 }
@@ -44,7 +70,7 @@ pub struct FlashFloor<S> {
 #[allow(clippy::cast_possible_truncation)] // it is 32
 const RECORD_BYTES: u32 = RECORD as u32;
 
-impl<S: NorFlash> FlashFloor<S> {
+impl<S: NorFlash> FlashFloors<S> {
     const RECORD_FITS: () = assert!(
         RECORD.is_multiple_of(S::WRITE_SIZE)
             && RECORD.is_multiple_of(S::READ_SIZE)
@@ -55,7 +81,7 @@ impl<S: NorFlash> FlashFloor<S> {
     const SECTOR: u32 = S::ERASE_SIZE as u32;
     const PER_SECTOR: u32 = Self::SECTOR / RECORD_BYTES;
 
-    /// Reads the floor from the `bytes` of flash at `start`, both multiples of a sector.
+    /// Reads the floors from the `bytes` of flash at `start`, both multiples of a sector.
     ///
     /// # Errors
     /// [`FloorError::Region`], or [`FloorError::Flash`] if the flash cannot be read. In that case it is unknown which knocks
@@ -69,17 +95,19 @@ impl<S: NorFlash> FlashFloor<S> {
         if !fits || !whole || sectors < 2 {
             return Err(FloorError::Region);
         }
-        let mut this = Self { flash, start, sectors, floor: None, floor_sector: None, next_slot: 0 };
+        let mut this =
+            Self { flash, start, sectors, floors: Floors::default(), newest_sector: None, next_slot: 0 };
         for record in 0..sectors * Self::PER_SECTOR {
-            if let Some(floor) = parse(&this.read(record)?)
-                && this.floor.is_none_or(|greatest| greatest < floor)
-            {
-                this.floor = Some(floor);
-                this.floor_sector = Some(record / Self::PER_SECTOR);
+            let Some(floors) = parse(&this.read(record)?) else { continue };
+            // Each record covers all before it, unless an older release has written in between. Then no floor falls either.
+            let all = this.floors.max(floors);
+            if this.newest_sector.is_none() || all != this.floors {
+                this.floors = all;
+                this.newest_sector = Some(record / Self::PER_SECTOR);
             }
         }
-        if let Some(floor_sector) = this.floor_sector {
-            let first = floor_sector * Self::PER_SECTOR;
+        if let Some(newest_sector) = this.newest_sector {
+            let first = newest_sector * Self::PER_SECTOR;
             for record in first..first + Self::PER_SECTOR {
                 if this.read(record)? != ERASED {
                     this.next_slot = record + 1;
@@ -89,29 +117,31 @@ impl<S: NorFlash> FlashFloor<S> {
         Ok(this)
     }
 
-    /// The saved floor, or `None` if none was ever saved.
+    /// The saved floors.
     #[must_use]
-    pub fn floor(&self) -> Option<UnixSeconds> {
-        self.floor
+    pub fn floors(&self) -> Floors {
+        self.floors
     }
 
-    /// Saves a floor. Does nothing if the saved floor is at least as great. When this returns, the floor survives a reset.
+    /// Raises the saved floors to these. Does nothing if they are at least as great. When this returns, the floors survive a
+    /// reset.
     ///
     /// It may have to erase a sector first, which blocks for as long as the flash needs.
     ///
     /// # Errors
-    /// [`FloorError::Flash`] or [`FloorError::Worn`]. The previous floor is still saved.
-    pub fn save(&mut self, floor: UnixSeconds) -> Result<(), FloorError> {
-        if self.floor.is_some_and(|saved| saved >= floor) {
+    /// [`FloorError::Flash`] or [`FloorError::Worn`]. The previous floors are still saved.
+    pub fn save(&mut self, floors: Floors) -> Result<(), FloorError> {
+        if self.floors.covers(floors) {
             return Ok(());
         }
-        let record = emit(floor);
+        let floors = self.floors.max(floors);
+        let record = emit(floors);
         // Try each slot once.
         for _ in 0..self.sectors * Self::PER_SECTOR {
             let slot = self.next_slot % (self.sectors * Self::PER_SECTOR);
             let sector = slot / Self::PER_SECTOR;
             if slot.is_multiple_of(Self::PER_SECTOR) {
-                if self.floor_sector == Some(sector) {
+                if self.newest_sector == Some(sector) {
                     return Err(FloorError::Worn);
                 }
                 let from = self.start + sector * Self::SECTOR;
@@ -123,8 +153,8 @@ impl<S: NorFlash> FlashFloor<S> {
             }
             self.flash.write(self.start + slot * RECORD_BYTES, &record).map_err(|_| FloorError::Flash)?;
             if self.read(slot)? == record {
-                self.floor = Some(floor);
-                self.floor_sector = Some(sector);
+                self.floors = floors;
+                self.newest_sector = Some(sector);
                 return Ok(());
             }
         }
@@ -143,16 +173,32 @@ impl<S: NorFlash> FlashFloor<S> {
     }
 }
 
-/// A record: magic number, floor, CRC of both, zeros.
-fn emit(floor: UnixSeconds) -> [u8; RECORD] {
+/// A record of both floors.
+fn emit(floors: Floors) -> [u8; RECORD] {
+    // No knock of time 0 is ever accepted.
+    let [classic, format2] = [floors.classic.map(|time| time.0), floors.format2.map(|time| time.0)]
+        .map(|time| time.unwrap_or_default().to_le_bytes());
+    record(&[&MAGIC, &classic, &format2])
+}
+
+/// Fields, their CRC, and zeros.
+#[inline(never)]
+fn record(fields: &[&[u8]]) -> [u8; RECORD] {
     let mut record = [0; RECORD];
-    let crc = Crc32::new().update(&MAGIC).update(&floor.0.to_le_bytes()).finish();
-    let fields = MAGIC.into_iter().chain(floor.0.to_le_bytes()).chain(crc.to_le_bytes());
-    record.iter_mut().zip(fields).for_each(|(slot, byte)| *slot = byte);
+    let crc = fields.iter().fold(Crc32::new(), |crc, field| crc.update(field)).finish().to_le_bytes();
+    let bytes = fields.iter().copied().flatten().chain(&crc);
+    record.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = *byte);
     record
 }
 
-fn parse(record: &[u8; RECORD]) -> Option<UnixSeconds> {
-    let floor = UnixSeconds(u64::from_le_bytes(*record.split_first_chunk::<4>()?.1.first_chunk()?));
-    (emit(floor) == *record).then_some(floor)
+fn parse(bytes: &[u8; RECORD]) -> Option<Floors> {
+    let (_magic, rest) = bytes.split_first_chunk::<4>()?;
+    let (classic, rest) = rest.split_first_chunk::<8>()?;
+    let format2 = rest.first_chunk::<8>()?;
+    if record(&[&CLASSIC_MAGIC, classic]) == *bytes {
+        return Some(Floors::from(UnixSeconds(u64::from_le_bytes(*classic))));
+    }
+    let time = |field: &[u8; 8]| Some(u64::from_le_bytes(*field)).filter(|time| *time != 0);
+    let floors = Floors { classic: time(classic).map(UnixSeconds), format2: time(format2).map(UnixMillis) };
+    (emit(floors) == *bytes).then_some(floors)
 }

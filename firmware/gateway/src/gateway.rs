@@ -6,16 +6,17 @@ use core::{
 };
 
 use heapless::Vec;
-use pkd_core::{Baseline, Packet, Port as UdpPort, ReplayCache, UnixSeconds, Verdict, verify_any};
+use pkd_core::{Timestamp, UnixMillis, UnixSeconds};
 use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
     Instant,
-    action::{Action, KnockGrant, KnockOutcome},
+    action::Action,
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
     counters::{Counters, increment},
     drop_reason::DropReason,
+    floors::{Floors, millis, seconds},
     flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
     instant::CoarseInstant,
     neighbour::Neighbours,
@@ -23,6 +24,7 @@ use crate::{
     port::Port,
     sntp,
     tables::Tables,
+    verifier::Verifier,
     vlan,
 };
 
@@ -42,30 +44,30 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) neighbours: Neighbours,
     /// Inline: the inside hosts that have sent frames to the network stack, newest first.
     pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
-    clock: Clock,
-    /// The floor in flash.
-    saved_floor: Option<UnixSeconds>,
-    /// The time that the replay caches started with, if no floor was saved.
-    baseline: Option<UnixSeconds>,
-    /// The greatest time of a knock accepted since boot.
-    newest: Option<UnixSeconds>,
-    /// A floor above the saved one that is not in flash yet.
-    unsaved_floor: Option<UnixSeconds>,
+    pub(crate) clock: Clock,
+    /// The floors in flash.
+    saved_floors: Floors,
+    /// The earliest time that a server has reported. Formats without a saved floor wait from then on.
+    earliest_reported: Option<UnixMillis>,
+    /// The greatest times of knocks accepted since boot.
+    pub(crate) newest: Floors,
+    /// Floors above the saved ones that are not in flash yet.
+    pub(crate) unsaved_floors: Option<Floors>,
     counters: Counters,
 }
 
 impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Gateway<'a, FLOWS, GRANTS, RULES, KNOCKS>
 {
-    /// A gateway that has just booted. All its NICs use the MAC address `hardware`. `saved_floor` is the floor in flash;
-    /// pass `None` only if none was ever saved.
+    /// A gateway that has just booted. All its NICs use the MAC address `hardware`. `saved_floors` are those in flash;
+    /// one is `None` only if none was ever saved for its format.
     ///
     /// `tables` must be empty, because flows and grants do not survive a boot.
     pub fn new(
         tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
         config: &'a Config<RULES>,
         hardware: EthernetAddress,
-        saved_floor: Option<UnixSeconds>,
+        saved_floors: Floors,
     ) -> Self {
         let mut neighbours = Neighbours::default();
         if config.mode == Mode::OneArm {
@@ -75,7 +77,14 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             Address::Dhcp => None,
             Address::Static(interface) => Some(interface),
         };
-        let mut gateway = Self {
+        // Without a clock, the configuration's creation is the latest time known to have passed.
+        let known_past = (config.time == TimeSource::None).then_some(config.created);
+        tables.verifiers.clear();
+        for rule in &config.rules {
+            // There is room for as many as there are rules.
+            let _full = tables.verifiers.push(Verifier::new(rule, saved_floors, known_past));
+        }
+        Self {
             tables,
             config,
             hardware,
@@ -83,20 +92,12 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             neighbours,
             inside_hosts: Vec::new(),
             clock: Clock::default(),
-            saved_floor,
-            baseline: None,
-            newest: None,
-            unsaved_floor: None,
+            saved_floors,
+            earliest_reported: None,
+            newest: Floors::default(),
+            unsaved_floors: None,
             counters: Counters::default(),
-        };
-        match (saved_floor, config.time) {
-            (Some(floor), _) => gateway.reset_caches(Baseline::with_memory(floor)),
-            // Without a clock, the configuration's creation is the latest time known to have passed.
-            (None, TimeSource::None) => gateway.reset_caches(Baseline::without_memory(config.created)),
-            // The caches are created when the time is known.
-            (None, TimeSource::Sntp(_)) => {}
         }
-        gateway
     }
 
     /// Decides what to do with a frame, and rewrites it in place if necessary. Its length does not change. `frame` has no
@@ -111,8 +112,10 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     }
 
     /// Writes the next frame that the gateway sends on its own to `frame`, and returns its port and length. Call this about
-    /// ten times a second, each time until it returns `None`.
+    /// ten times a second, each time until it returns `None`. Without these calls, knocks of format 2 are refused after two
+    /// minutes.
     pub fn on_tick(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Port, usize)> {
+        self.refresh_hints(now);
         let own_address = self.interface?.network.address;
         let length = self.neighbours.next_request(now, own_address, self.hardware, frame)?;
         Some((Port::Outside, length))
@@ -164,50 +167,53 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         self.config
     }
 
-    /// Sets the clock to a time server's time. Knocks are accepted after the first call that succeeds; without a saved
-    /// floor, the gateway also waits for one window, as `docs/protocol.md` explains.
+    /// Sets the clock to a time server's time. Knocks are accepted after the first call that succeeds; rules of a format
+    /// without a saved floor also wait for one window, as `docs/protocol.md` explains.
     ///
     /// # Errors
     /// [`TimeError`] if the time is impossibly early. The clock does not change.
-    pub fn set_time(&mut self, now: Instant, reported: UnixSeconds) -> Result<(), TimeError> {
-        let accepted = self.saved_floor.max(self.newest).unwrap_or_default();
+    pub fn set_time(&mut self, now: Instant, reported: UnixMillis) -> Result<(), TimeError> {
+        let accepted = self.saved_floors.max(self.newest);
         // The sender's clock may have been ahead of ours by one window.
-        let earliest = UnixSeconds(accepted.0.saturating_sub(self.config.widest_window().as_secs().into()));
-        if let Err(error) = self.clock.set(now, reported, earliest.max(self.config.created)) {
+        let widest = UnixMillis::ZERO.plus(self.config.widest_window());
+        let earliest = UnixMillis(accepted.latest().since(widest));
+        if let Err(error) = self.clock.set(now, reported, earliest.max(millis(self.config.created))) {
             increment(Some(&mut self.counters.time_rejected));
             return Err(error);
         }
-        // While no knock was ever accepted, an earlier time restarts the wait. Otherwise a server that was ahead at first
-        // would lock everyone out until its time has come.
-        let nothing_accepted = self.saved_floor.is_none() && self.newest.is_none();
-        let is_earlier = self.baseline.is_none_or(|baseline| reported < baseline);
-        if nothing_accepted && is_earlier && self.config.time != TimeSource::None {
-            self.baseline = Some(reported);
-            self.reset_caches(Baseline::without_memory(reported));
+        // While no knock of a format was ever accepted, an earlier time restarts its wait. Otherwise a server that was ahead
+        // at first would lock everyone out until its time has come.
+        let is_earlier = self.earliest_reported.is_none_or(|earliest| reported < earliest);
+        if is_earlier && self.config.time != TimeSource::None {
+            self.earliest_reported = Some(reported);
+            for (rule, verifier) in self.config.rules.iter().zip(&mut self.tables.verifiers) {
+                verifier.wait(accepted, reported, rule.knock.window());
+            }
         }
+        self.refresh_hints(now);
         Ok(())
     }
 
     /// The time of day, or `None` if it is not known.
     #[must_use]
     pub fn time(&self, now: Instant) -> Option<UnixSeconds> {
-        self.clock.time(now)
+        self.clock.time(now).map(seconds)
     }
 
-    /// The floor that is not in flash yet, or `None` if the saved floor is current.
+    /// The floors that are not in flash yet, or `None` if the saved ones are current.
     #[must_use]
-    pub fn unsaved_floor(&self) -> Option<UnixSeconds> {
-        self.unsaved_floor
+    pub fn unsaved_floors(&self) -> Option<Floors> {
+        self.unsaved_floors
     }
 
-    /// Reports that `floor` is in flash.
-    pub fn floor_saved(&mut self, floor: UnixSeconds) {
-        self.saved_floor = self.saved_floor.max(Some(floor));
-        self.unsaved_floor = self.unsaved_floor.filter(|unsaved| *unsaved > floor);
+    /// Reports that `floors` are in flash.
+    pub fn floors_saved(&mut self, floors: Floors) {
+        self.saved_floors = self.saved_floors.max(floors);
+        self.unsaved_floors = self.unsaved_floors.filter(|unsaved| !self.saved_floors.covers(*unsaved));
     }
 
-    /// Reports that the floor could not be saved. The next knock requests it again. Until it is saved, a reset loses it.
-    pub fn floor_failed(&mut self) {
+    /// Reports that the floors could not be saved. The next knock requests it again. Until they are saved, a reset loses them.
+    pub fn floors_failed(&mut self) {
         increment(Some(&mut self.counters.floor_failed));
     }
 
@@ -231,46 +237,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         writeln!(out, "# TYPE pkd_uptime_seconds counter\npkd_uptime_seconds {}", now.0 / 1_000)
     }
 
-    fn reset_caches(&mut self, baseline: Baseline) {
-        self.tables.caches.clear();
-        for rule in &self.config.rules {
-            // There is room for one cache for each rule.
-            let _full = self.tables.caches.push(ReplayCache::new(baseline.floor(rule.knock.window())));
+    /// Computes what knocks of the current slot begin with, for rules of format 2.
+    fn refresh_hints(&mut self, now: Instant) {
+        if let Some(time) = self.clock.time(now) {
+            self.tables.verifiers.iter_mut().for_each(|verifier| verifier.refresh(time));
         }
-    }
-
-    /// Checks a datagram that was sent to the knock port against every rule.
-    pub(crate) fn check_knock(
-        &mut self,
-        now: Instant,
-        header: &Header,
-        bytes: &[u8],
-    ) -> Result<KnockOutcome, DropReason> {
-        let datagram = packet::datagram(header, bytes)?;
-        let time = match (self.clock.time(now), self.config.time) {
-            (Some(time), _) => time,
-            // Every rule has window 0, which does not use the clock.
-            (None, TimeSource::None) => UnixSeconds(0),
-            (None, TimeSource::Sntp(_)) => return Err(DropReason::NoTime),
-        };
-        let knock = Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() };
-        let rules = self.config.rules.iter().zip(&mut self.tables.caches).zip(0_u8..);
-        let accepted =
-            verify_any(&knock, rules, |((rule, cache), _)| rule.knock.verify(*cache, time, &knock));
-        let ((rule, cache), index) = match accepted {
-            Ok(accepted) => accepted,
-            Err(reason) => return Ok(self.outcome(Verdict::Ignore(reason), None)),
-        };
-        self.newest = self.newest.max(cache.newest());
-        let until = CoarseInstant::from(now).after(rule.ttl);
-        self.tables.grants.grant(header.source, index, rule.services, until);
-        self.unsaved_floor = self.tables.caches.iter().map(ReplayCache::high_water_mark).max();
-        let grant = KnockGrant { address: header.source, rule: index };
-        Ok(self.outcome(Verdict::Accept, Some(grant)))
-    }
-
-    fn outcome(&self, verdict: Verdict, grant: Option<KnockGrant>) -> KnockOutcome {
-        KnockOutcome { verdict, grant, save_floor: self.unsaved_floor }
     }
 
     /// Opens a new flow, if its client has a grant. Returns the port that the inside host sees as the client's.

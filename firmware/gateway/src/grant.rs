@@ -38,6 +38,11 @@ impl<const N: usize> Grants<N> {
         }
     }
 
+    /// Ends the grant of a rule for an address, if there is one.
+    pub(crate) fn revoke(&mut self, address: Ipv4Addr, rule: u8) {
+        self.0.retain(|grant| grant.address != address || grant.rule != rule);
+    }
+
     /// Whether this address may open flows to this service.
     pub(crate) fn allows(&self, now: CoarseInstant, address: Ipv4Addr, service: u8) -> bool {
         self.active(now, address).any(|grant| grant.services.contains(service))

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                     on_frame(now, port, frame)
-//!   frame in ──▶ header checks ──▶ knock? ──▶ pkd-core ──▶ grant
+//!   frame in ──▶ header checks ──▶ knock? ──▶ pkd-core ──▶ grant, or its end
 //!                     │
 //!                     ├──▶ known flow ──────────────────▶ Forward (rewritten in place, or unchanged)
 //!                     ├──▶ new flow, with a grant ──────▶ Forward
@@ -23,29 +23,33 @@ mod clock;
 mod config;
 mod counters;
 mod drop_reason;
-mod flash_floor;
+mod flash_floors;
+mod floors;
 mod flow;
 mod gateway;
 mod grant;
 mod inline;
 mod instant;
+mod knock;
 mod neighbour;
 mod one_arm;
 mod packet;
 mod port;
 pub mod sntp;
 mod tables;
+mod verifier;
 mod vlan;
 
-pub use action::{Action, KnockGrant, KnockOutcome};
+pub use action::{Action, KnockOutcome, KnockSender};
 pub use clock::{Clock, TimeError};
 pub use config::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Inline, Interface, Mode, Network, Pass, Rule, SERVICES,
-    Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES,
+    Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
 };
 pub use counters::Counters;
 pub use drop_reason::DropReason;
-pub use flash_floor::{FlashFloor, FloorError};
+pub use flash_floors::{FlashFloors, FloorError};
+pub use floors::Floors;
 pub use flow::{Endpoint, Protocol};
 pub use gateway::Gateway;
 pub use instant::Instant;

@@ -1,17 +1,16 @@
 //! The gateway's state, kept apart so that a board can place it in memory.
 
 use heapless::Vec;
-use pkd_core::ReplayCache;
 
-use crate::{flow::Flows, grant::Grants};
+use crate::{flow::Flows, grant::Grants, verifier::Verifier};
 
-/// Flows, grants, and a replay cache of `KNOCKS` entries for each rule. Empty tables are all zeros, so a `static` of them takes
+/// Flows, grants, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables are all zeros, so a `static` of them takes
 /// no flash.
 #[derive(Debug)]
 pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
     pub(crate) flows: Flows<FLOWS>,
     pub(crate) grants: Grants<GRANTS>,
-    pub(crate) caches: Vec<ReplayCache<KNOCKS>, RULES>,
+    pub(crate) verifiers: Vec<Verifier<KNOCKS>, RULES>,
 }
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
@@ -20,7 +19,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     /// Empty tables.
     #[must_use]
     pub const fn new() -> Self {
-        Self { flows: Flows::new(), grants: Grants::new(), caches: Vec::new() }
+        Self { flows: Flows::new(), grants: Grants::new(), verifiers: Vec::new() }
     }
 }
 

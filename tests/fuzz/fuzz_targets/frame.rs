@@ -6,8 +6,7 @@ use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
     fuzz_target,
 };
-use pkd_core::UnixSeconds;
-use pkd_gateway::{Action, Config, Gateway, Inline, Instant, Mode, Pass, Port, Vlans};
+use pkd_gateway::{Action, Config, Floors, Gateway, Inline, Instant, Mode, Pass, Port, VERSION, Vlans};
 use smoltcp::wire::ArpOperation;
 
 // What the gateway's own tests make frames and gateways with.
@@ -19,7 +18,7 @@ mod frame;
 mod harness;
 
 use frame::{Flags, Host, Path, Transport};
-use harness::{CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, STRANGER, SmallTables};
+use harness::{CLIENT, DNS, GATEWAY, Knock2, NAS, READY, SSH, START, STRANGER, SmallTables};
 
 fuzz_target!(|bytes: &[u8]| {
     // What the bytes do not suffice for does not happen.
@@ -41,8 +40,12 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         config.mode = Mode::Inline(Inline { vlans, pass });
     }
     let mut tables = SmallTables::new();
-    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(START));
-    assert!(gateway.set_time(Instant(0), START).is_ok());
+    if kind & 32 != 0 {
+        config = harness::format2(config);
+    }
+    let floors = Floors { classic: Some(START), format2: Some(harness::millis(START)) };
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, floors);
+    assert!(gateway.set_time(Instant(0), harness::millis(START)).is_ok());
     let mut now = READY;
     let _ = gateway.on_frame(now, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
     let mut knocked = false;
@@ -63,7 +66,11 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
             1 => {
                 // Only who has the key can make one, and from the client alone.
                 knocked = true;
-                let knock = harness::knock("BOTH", now, bytes.arbitrary()?);
+                let knock = match bytes.arbitrary::<u8>()? {
+                    nonce if nonce & 3 == 0 => Knock2::close("BOTH", CLIENT).seal(now),
+                    nonce if nonce & 3 == 1 => Knock2::open("BOTH", CLIENT).seal(now),
+                    nonce => harness::knock("BOTH", now, nonce),
+                };
                 frame::udp(
                     Path { from: CLIENT, from_port: 5_000, to: GATEWAY, to_port: harness::KNOCK_PORT },
                     &knock,
@@ -95,7 +102,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         if good && matches!(action, Action::Forward(_)) {
             assert!(is_whole(&sent), "it had right checksums before: {made:02x?}");
         }
-        if matches!(action, Action::Knock(outcome) if outcome.verdict == pkd_core::Verdict::Accept) {
+        if matches!(action, Action::Knock(outcome) if outcome.sender.is_some()) {
             assert!(knocked, "nobody has made a knock");
         }
         if one_arm && !knocked {
@@ -104,11 +111,10 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
                 "a stranger gets through: {made:02x?}"
             );
         }
-        if gateway.unsaved_floor().is_some() {
+        if let Some(floors) = gateway.unsaved_floors() {
             assert!(knocked, "a floor without a knock");
-            let floor = gateway.unsaved_floor().unwrap_or(UnixSeconds(0));
-            gateway.floor_saved(floor);
-            assert_eq!(gateway.unsaved_floor(), None);
+            gateway.floors_saved(floors);
+            assert_eq!(gateway.unsaved_floors(), None);
         }
         let mut own = [0; 1_600];
         if let Some((_, length)) = gateway.on_tick(now, &mut own) {
@@ -127,8 +133,9 @@ fn stored(bytes: &[u8]) {
         if sealed && bytes.len() >= 12 {
             // Behind a right head, so that the rest is read.
             let length = (bytes.len().min(4_096) as u16).to_le_bytes();
+            let version = if bytes[4] & 1 == 0 { VERSION as u8 } else { 1 };
             bytes.truncate(4_096);
-            bytes[..8].copy_from_slice(&[b'P', b'K', b'D', b'g', 1, 0, length[0], length[1]]);
+            bytes[..8].copy_from_slice(&[b'P', b'K', b'D', b'g', version, 0, length[0], length[1]]);
             let crc = crc32(bytes[..8].iter().chain(&bytes[12..]));
             bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         }

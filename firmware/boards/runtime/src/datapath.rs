@@ -15,9 +15,10 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
 use pkd_gateway::{
-    Action, Address, Counters, EthernetAddress, FLOWS, FlashFloor, GRANTS, Gateway, Interface, KNOCKS,
-    KnockGrant, KnockOutcome, Network, Port, RULES, Tables,
+    Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface, KNOCKS,
+    KnockOutcome, KnockSender, Network, Port, RULES, Tables,
 };
+use pkd_core::Verdict;
 use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::{FRAME, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
@@ -64,7 +65,7 @@ pub struct Datapath<D, S, P> {
 /// What all NICs share.
 struct Pipeline<S, P> {
     gateway: &'static SharedGateway,
-    floor: FlashFloor<S>,
+    floors: FlashFloors<S>,
     stack_channel: channel::Runner<'static, MTU>,
     stack: Stack<'static>,
     indicators: P,
@@ -94,20 +95,16 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         ConstStaticCell::new(StackResources::new());
 
     let Setup { interfaces, stored, hardware, random } = setup;
-    let Stored { config, floor, indicators } = stored;
-    if let Some(floor) = floor.floor() {
-        defmt::info!("floor in flash: {}", floor.0);
-    } else {
-        defmt::info!("no floor in flash");
-    }
-    let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floor.floor());
+    let Stored { config, floors, indicators } = stored;
+    log_floors(floors.floors());
+    let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
     let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
     net_stack::spawn(spawner, network, stack, gateway, config, random);
     let pipeline = Pipeline {
         gateway,
-        floor,
+        floors,
         stack_channel: runner,
         stack,
         indicators,
@@ -117,6 +114,18 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         logged: Counters::default(),
     };
     Datapath { interfaces, pipeline, ticker: Ticker::every(Duration::from_millis(TICK_MS)) }
+}
+
+fn log_floors(floors: Floors) {
+    if let Some(time) = floors.classic {
+        defmt::info!("floor in flash: {} s, of classic knocks", time.0);
+    }
+    if let Some(time) = floors.format2 {
+        defmt::info!("floor in flash: {} ms, of format 2", time.0);
+    }
+    if floors == Floors::default() {
+        defmt::info!("no floor in flash");
+    }
 }
 
 impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
@@ -205,20 +214,21 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         action
     }
 
-    /// Saves the floor, then logs the grant.
+    /// Saves the floors, then logs who may connect.
     fn finish_knock(&mut self, outcome: KnockOutcome) {
-        if let Some(floor) = outcome.save_floor {
-            let saved = self.floor.save(floor);
+        if let Some(floors) = outcome.save_floors {
+            let saved = self.floors.save(floors);
             self.gateway.lock(|gateway| match saved {
-                Ok(()) => gateway.borrow_mut().floor_saved(floor),
+                Ok(()) => gateway.borrow_mut().floors_saved(floors),
                 Err(error) => {
-                    defmt::error!("cannot save the floor: {}", defmt::Debug2Format(&error));
-                    gateway.borrow_mut().floor_failed();
+                    defmt::error!("cannot save the floor: {}", defmt::Display2Format(&error));
+                    gateway.borrow_mut().floors_failed();
                 }
             });
         }
-        if let Some(KnockGrant { address, rule }) = outcome.grant {
-            defmt::info!("rule {}: {} may connect", rule, defmt::Display2Format(&address));
+        if let Some(KnockSender { address, rule }) = outcome.sender {
+            let may = if outcome.verdict == Verdict::Accept { "may" } else { "may no longer" };
+            defmt::info!("rule {}: {} {=str} connect", rule, defmt::Display2Format(&address), may);
         }
     }
 

@@ -97,9 +97,9 @@ async fn sync_time(
         });
         delay = match outcome {
             Some(Ok(reported)) => {
-                defmt::debug!("time {}", reported.0);
+                defmt::debug!("time {} ms", reported.0);
                 if first {
-                    defmt::info!("time set: {}", reported.0);
+                    defmt::info!("time set: {}", reported.0 / 1_000);
                     first = false;
                 }
                 asked.interval.into()

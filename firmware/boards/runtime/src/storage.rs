@@ -1,7 +1,7 @@
 //! What a board keeps in flash.
 
-use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
-use pkd_gateway::{CONFIG_LIMIT, Config, ConfigError, FlashFloor};
+use embedded_storage::nor_flash::{NorFlash, NorFlashError, ReadNorFlash};
+use pkd_gateway::{CONFIG_LIMIT, Config, ConfigError, FlashFloors};
 use static_cell::StaticCell;
 
 use crate::{Indicators, StandardConfig, report_config_error};
@@ -21,13 +21,13 @@ pub struct FlashLayout {
 pub struct Stored<S, P> {
     /// The configuration.
     pub config: &'static StandardConfig,
-    /// The floor.
-    pub floor: FlashFloor<S>,
+    /// The floors.
+    pub floors: FlashFloors<S>,
     /// The LED and the watchdog.
     pub indicators: P,
 }
 
-/// Reads configuration and floor from flash. Does not return if the configuration must not be used; see
+/// Reads configuration and floors from flash. Does not return if the configuration must not be used; see
 /// [`report_config_error`]. Call it once.
 ///
 /// # Panics
@@ -42,11 +42,11 @@ pub async fn load<S: NorFlash, P: Indicators>(
         Err(why) => report_config_error(why, indicators).await,
     };
     defmt::info!("configuration OK: {} services, {} rules", config.services.len(), config.rules.len());
-    let floor = match FlashFloor::open(flash, layout.floor, layout.floor_bytes) {
+    let floors = match FlashFloors::open(flash, layout.floor, layout.floor_bytes) {
         Ok(floor) => floor,
-        Err(why) => defmt::panic!("cannot read the floor: {}", defmt::Debug2Format(&why)),
+        Err(why) => defmt::panic!("cannot read the floors: {}", defmt::Display2Format(&why)),
     };
-    Stored { config, floor, indicators }
+    Stored { config, floors, indicators }
 }
 
 /// Apart from [`load`], because the buffer would stay in the task's memory, and on the stack below everything that runs later.
@@ -56,7 +56,7 @@ fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static St
     static CONFIG: StaticCell<Result<StandardConfig, ConfigError>> = StaticCell::new();
     let mut bytes = [0; CONFIG_LIMIT];
     if let Err(why) = flash.read(offset, &mut bytes) {
-        defmt::panic!("cannot read the configuration: {}", defmt::Debug2Format(&why));
+        defmt::panic!("cannot read the configuration: {}", defmt::Display2Format(&why.kind()));
     }
     CONFIG.init_with(|| Config::parse(&bytes)).as_ref().map_err(|why| *why)
 }

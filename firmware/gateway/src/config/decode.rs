@@ -3,11 +3,12 @@
 use core::net::Ipv4Addr;
 
 use heapless::{String, Vec};
-use pkd_core::{Key, Tag, UnixSeconds, Window};
+use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, HEADER_LENGTH, Inline, Interface, MAGIC, Mode, NAME_LENGTH,
-    Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
+    NAME_LENGTH, Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    format::CLASSIC_VERSION,
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -40,7 +41,7 @@ impl<const RULES: usize> Config<RULES> {
             return Err(ConfigError::Crc);
         }
         let mut reader = Reader(body);
-        let config = Self::read(&mut reader)?;
+        let config = Self::read(&mut reader, version)?;
         if !reader.0.is_empty() {
             return Err(ConfigError::Length);
         }
@@ -48,7 +49,7 @@ impl<const RULES: usize> Config<RULES> {
         Ok(config)
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ConfigError> {
+    fn read(reader: &mut Reader<'_>, version: u16) -> Result<Self, ConfigError> {
         let since = UnixSeconds(u64::from_le_bytes(reader.array()?));
         let mode = match reader.u8()? {
             0 => Mode::OneArm,
@@ -71,6 +72,11 @@ impl<const RULES: usize> Config<RULES> {
             _ => return Err(ConfigError::Value),
         };
         let knock_port = reader.u16()?;
+        let mut own_addresses = Vec::new();
+        let own_count = if version == CLASSIC_VERSION { 0 } else { reader.u8()? };
+        for _ in 0..own_count {
+            own_addresses.push(reader.address()?).map_err(|_| ConfigError::TooMany)?;
+        }
         let echo = reader.bool()?;
         let at = Endpoint { address: reader.address()?, port: reader.u16()? };
         let time = match (at, reader.u16()?) {
@@ -106,6 +112,7 @@ impl<const RULES: usize> Config<RULES> {
                 knock: pkd_core::Rule::new(key, tag, window),
                 ttl: reader.u32()?,
                 services: Services(reader.u32()?),
+                format: if version == CLASSIC_VERSION { Format::Classic } else { reader.format()? },
             };
             rules.push(rule).map_err(|_| ConfigError::TooMany)?;
         }
@@ -114,6 +121,7 @@ impl<const RULES: usize> Config<RULES> {
             mode,
             address,
             knock_port,
+            own_addresses,
             answer_ping: echo,
             time,
             counters_network: inside,
@@ -149,6 +157,14 @@ impl Reader<'_> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
+            _ => Err(ConfigError::Value),
+        }
+    }
+
+    fn format(&mut self) -> Result<Format, ConfigError> {
+        match (self.u8()?, Bindings::from_bits(self.u8()?)) {
+            (1, Some(Bindings::NONE)) => Ok(Format::Classic),
+            (2, Some(require)) => Ok(Format::Format2 { require }),
             _ => Err(ConfigError::Value),
         }
     }

@@ -3,8 +3,8 @@
 use core::net::Ipv4Addr;
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, HEADER_LENGTH, Inline, Interface, MAGIC, Mode, NAME_LENGTH,
-    Network, TimeServer, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
+    NAME_LENGTH, Network, TimeServer, TimeSource, VERSION, Vlans,
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -57,6 +57,10 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         writer.put(&self.knock_port.to_le_bytes())?;
+        writer.count(self.own_addresses.len())?;
+        for address in &self.own_addresses {
+            writer.put(&address.octets())?;
+        }
         writer.put(&[self.answer_ping.into()])?;
         let server = match self.time {
             TimeSource::None => TimeServer { at: Endpoint::NONE, interval: 0 },
@@ -89,6 +93,10 @@ impl<const RULES: usize> Config<RULES> {
             writer.put(&rule.knock.window().as_secs().to_le_bytes())?;
             writer.put(&rule.ttl.to_le_bytes())?;
             writer.put(&rule.services.0.to_le_bytes())?;
+            writer.put(&match rule.format {
+                Format::Classic => [1, 0],
+                Format::Format2 { require } => [2, require.bits()],
+            })?;
         }
         Ok(())
     }

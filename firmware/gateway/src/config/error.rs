@@ -20,13 +20,15 @@ pub enum ConfigError {
     Crc,
     /// A field has an undefined value.
     Value,
-    /// It has too many services or rules.
+    /// It has too many services, rules or own addresses.
     TooMany,
     /// Two services have the same port, or one has a port that the gateway uses itself: for knocks, counters, DHCP, SNTP or NAT.
     Port,
     /// A service's inside host is the gateway itself, outside the gateway's network, or not a unicast address.
     Host,
-    /// Two rules have the same tag and key, so the second would never accept a knock.
+    /// One of the gateway's own addresses is not a unicast address.
+    OwnAddress,
+    /// Two rules have the same format, tag and key, so the second would never accept a knock.
     SameKey,
     /// A rule opens no service, or one that does not exist.
     Service,
@@ -49,14 +51,15 @@ impl fmt::Display for ConfigError {
             Self::Length => "wrong length",
             Self::Crc => "wrong CRC",
             Self::Value => "a field has an undefined value",
-            Self::TooMany => "too many services or rules",
+            Self::TooMany => "too many services, rules or own addresses",
             Self::Port => {
                 "two services share a port, or a service has port 0 or one that the gateway uses itself"
             }
             Self::Host => {
                 "an inside host is not a unicast address in the gateway's network, or is the gateway itself"
             }
-            Self::SameKey => "two rules have the same tag and key",
+            Self::OwnAddress => "an own address is not a unicast address",
+            Self::SameKey => "two rules have the same format, tag and key",
             Self::Service => "a rule opens no service, or an unknown one",
             Self::Window => "a window exceeds 86400 seconds, or is not 0 without a time server",
             Self::Vlan => "invalid VLANs: expected two different numbers, 1–4094",

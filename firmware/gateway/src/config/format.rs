@@ -1,7 +1,9 @@
 //! What every configuration in flash begins with.
 
-/// The format version that this library reads and writes.
-pub const VERSION: u16 = 1;
+/// The format version that this library writes. It also reads the version before it.
+pub const VERSION: u16 = 2;
+/// The version whose rules are all classic.
+pub(super) const CLASSIC_VERSION: u16 = 1;
 /// The greatest length of a configuration in bytes.
 pub const CONFIG_LIMIT: usize = 4_096;
 

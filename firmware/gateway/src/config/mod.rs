@@ -7,7 +7,8 @@
 //!      6      2  total length, including these eight bytes
 //!      8      4  CRC-32 of everything except these four bytes
 //!     12      8  time of creation, Unix seconds
-//!     20         the other fields, in the order in which `Config::emit` writes them
+//!     20         the other fields, in the order in which `Config::emit` writes them; version 1 has no formats and no addresses
+//!                outside of NAT, and all of its rules are classic
 //! ```
 
 mod decode;
@@ -19,7 +20,7 @@ mod validate;
 use core::net::Ipv4Addr;
 
 use heapless::{String, Vec};
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{UnixSeconds, Window, format2::Bindings};
 
 use crate::{Endpoint, Protocol};
 
@@ -29,6 +30,8 @@ use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
 
 /// The greatest number of services.
 pub const SERVICES: usize = 32;
+/// The greatest number of the gateway's addresses outside of NAT.
+pub const OWN_ADDRESSES: usize = 4;
 
 /// A set of services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,15 +158,36 @@ pub struct Service {
     pub inside: Endpoint,
 }
 
+/// The format of a rule's knocks. A rule accepts no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The classic knock.
+    Classic,
+    /// Format 2.
+    Format2 {
+        /// The addresses that a knock must be bound to.
+        require: Bindings,
+    },
+}
+
 /// A key, and the services that it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which knocks it accepts.
+    /// The key, the tag and the window of the knocks that it accepts, in either format.
     pub knock: pkd_core::Rule,
+    /// Their format.
+    pub format: Format,
     /// How long an accepted knock allows new flows, in seconds.
     pub ttl: u32,
     /// The services that it opens.
     pub services: Services,
+}
+
+impl Rule {
+    /// Whether both have the same tag and key, as a user's two rules have while the user's devices move to another format.
+    pub(crate) fn has_key_of(&self, other: &Self) -> bool {
+        self.knock.tag() == other.knock.tag() && self.knock.key() == other.knock.key()
+    }
 }
 
 /// A configuration with up to `RULES` rules.
@@ -178,6 +202,9 @@ pub struct Config<const RULES: usize> {
     pub address: Address,
     /// The UDP port that knocks are sent to.
     pub knock_port: u16,
+    /// Addresses that the gateway is reached at from outside, if there is NAT in front of it. Knocks that are bound to one of
+    /// them are as good as those that are bound to the address in the packet.
+    pub own_addresses: Vec<Ipv4Addr, OWN_ADDRESSES>,
     /// Whether the gateway answers pings.
     pub answer_ping: bool,
     /// Where the time comes from.

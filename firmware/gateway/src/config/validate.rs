@@ -1,9 +1,12 @@
 //! The checks that every configuration has to pass.
 
+use core::net::Ipv4Addr;
+
 use pkd_core::Window;
 
 use super::{
-    Address, Config, ConfigError, Inline, Interface, Mode, Service, Services, TimeServer, TimeSource, Vlans,
+    Address, Config, ConfigError, Format, Inline, Interface, Mode, Rule, Service, Services, TimeServer,
+    TimeSource, Vlans,
 };
 use crate::Protocol;
 
@@ -29,6 +32,9 @@ impl<const RULES: usize> Config<RULES> {
         if matches!(self.time, TimeSource::Sntp(TimeServer { interval: 0, .. })) {
             return Err(ConfigError::Value);
         }
+        if !self.own_addresses.iter().copied().all(is_unicast) {
+            return Err(ConfigError::OwnAddress);
+        }
         for (row, service) in self.services.iter().enumerate() {
             self.validate_service(row, service)?;
         }
@@ -47,9 +53,14 @@ impl<const RULES: usize> Config<RULES> {
             if !is_possible {
                 return Err(ConfigError::Window);
             }
-            let same =
-                |other: &pkd_core::Rule| other.tag() == rule.knock.tag() && other.key() == rule.knock.key();
-            if self.rules.iter().take(row).any(|other| same(&other.knock)) {
+            let is_same = |other: &Rule| {
+                other.has_key_of(rule)
+                    && matches!(
+                        (other.format, rule.format),
+                        (Format::Classic, Format::Classic) | (Format::Format2 { .. }, Format::Format2 { .. })
+                    )
+            };
+            if self.rules.iter().take(row).any(is_same) {
                 return Err(ConfigError::SameKey);
             }
         }
@@ -81,14 +92,17 @@ impl<const RULES: usize> Config<RULES> {
             return Err(ConfigError::Port);
         }
         let host = service.inside.address;
-        let impossible =
-            host.is_unspecified() || host.is_broadcast() || host.is_multicast() || host.is_loopback();
         let elsewhere = match self.address {
             Address::Dhcp => false,
             Address::Static(Interface { network, .. }) => {
                 host == network.address || (one_arm && !network.contains(host))
             }
         };
-        if impossible || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
+        if !is_unicast(host) || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
     }
+}
+
+/// Whether this can be the address of a host on a network.
+fn is_unicast(address: Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }

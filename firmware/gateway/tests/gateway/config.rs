@@ -1,9 +1,9 @@
 //! The binary configuration: valid ones survive a round trip, and each defect has its error.
 
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Inline, Interface, Mode, Network, Pass, Protocol, Services,
-    TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, Pass, Protocol,
+    Rule, Services, TimeSource, VERSION, Vlans,
 };
 
 use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, knocks, one_arm, rule, service};
@@ -35,7 +35,9 @@ fn every_configuration_survives_a_round_trip_through_flash() {
         network: Network { address: GATEWAY.address, prefix: 24 },
         router: None,
     });
-    for (row, config) in [one_arm(), inline(), trunk, bare, lonely].iter().enumerate() {
+    for (row, config) in
+        [one_arm(), inline(), trunk, bare, lonely, outside(), format2(), migration()].iter().enumerate()
+    {
         let mut flash = bytes(config).unwrap();
         assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}");
         flash.resize(CONFIG_LIMIT, 0xff);
@@ -115,6 +117,25 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
             "the same tag and key twice",
             |c| c.rules[1] = rule("SSHK", Services::NONE.with(1)),
             ConfigError::SameKey,
+        ),
+        (
+            "the same tag and key twice in format 2, with other bindings",
+            |c| {
+                *c = migration();
+                let again = Format::Format2 { require: Bindings::NONE };
+                c.rules[1] = Rule { format: again, ..c.rules[2].clone() };
+            },
+            ConfigError::SameKey,
+        ),
+        (
+            "an own address that many hosts have",
+            |c| c.own_addresses.push([224, 0, 0, 1].into()).unwrap(),
+            ConfigError::OwnAddress,
+        ),
+        (
+            "an own address that no host has",
+            |c| c.own_addresses.push([0; 4].into()).unwrap(),
+            ConfigError::OwnAddress,
         ),
         ("a window without a clock", |c| c.time = TimeSource::None, ConfigError::Window),
         (
@@ -203,6 +224,52 @@ fn trunk() -> Config<RULES> {
     trunk
 }
 
+/// With an address outside of NAT.
+fn outside() -> Config<RULES> {
+    let mut outside = one_arm();
+    outside.own_addresses.push([198, 51, 100, 1].into()).unwrap();
+    outside
+}
+
+/// With rules of format 2.
+fn format2() -> Config<RULES> {
+    let mut format2 = one_arm();
+    format2.rules[0].format = Format::Format2 { require: Bindings::NONE };
+    format2.rules[1].format = Format::Format2 { require: Bindings::SOURCE | Bindings::DESTINATION };
+    format2
+}
+
+/// A user whose devices move from one format to the other.
+fn migration() -> Config<RULES> {
+    let mut migration = one_arm();
+    let new = Rule { format: Format::Format2 { require: Bindings::SOURCE }, ..migration.rules[0].clone() };
+    migration.rules.push(new).unwrap();
+    migration
+}
+
+/// The same configuration as the version before formats has it.
+fn version_1(config: &Config<RULES>) -> Vec<u8> {
+    let mut bytes = bytes(config).unwrap();
+    for rule in (0..config.rules.len()).rev() {
+        bytes.drain(158 + 58 * rule..160 + 58 * rule);
+    }
+    bytes.remove(33);
+    bytes[4] = 1;
+    let length = u16::try_from(bytes.len()).unwrap();
+    bytes[6..8].copy_from_slice(&length.to_le_bytes());
+    let (at, value) = (20, bytes[20]);
+    altered(&bytes, at, value)
+}
+
+#[test]
+fn a_configuration_of_the_version_before_formats_is_read_as_classic() {
+    let old = version_1(&one_arm());
+    assert_eq!(Config::parse(&old), Ok(one_arm()));
+    assert_eq!(Config::<RULES>::parse(&old[..old.len() - 1]), Err(ConfigError::Length));
+    let as_new = altered(&old, 4, 2);
+    assert!(Config::<RULES>::parse(&as_new).is_err(), "its fields are not those of version 2");
+}
+
 /// A test case: its name, a configuration, an offset, an invalid byte for it, and the error.
 type Altered = (&'static str, fn() -> Config<RULES>, usize, u8, ConfigError);
 
@@ -213,14 +280,20 @@ fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
         ("the mode", one_arm, 20, 2, ConfigError::Value),
         ("the kind of address", one_arm, 21, 2, ConfigError::Value),
         ("the length of the prefix", one_arm, 26, 33, ConfigError::Value),
-        ("whether it answers pings", one_arm, 33, 2, ConfigError::Value),
-        ("a time server with interval 0", one_arm, 40, 0, ConfigError::Value),
-        ("more services than there are", one_arm, 49, 255, ConfigError::Value),
-        ("fewer services than there are", one_arm, 49, 1, ConfigError::Length),
-        ("a name that is not UTF-8", one_arm, 50, 0xff, ConfigError::Value),
-        ("the protocol", one_arm, 66, 1, ConfigError::Value),
-        ("a service's port", one_arm, 68, 0x80, ConfigError::Port),
-        ("fewer rules than there are", one_arm, 100, 1, ConfigError::Length),
+        ("whether it answers pings", one_arm, 34, 2, ConfigError::Value),
+        ("a time server with interval 0", one_arm, 41, 0, ConfigError::Value),
+        ("more services than there are", one_arm, 50, 255, ConfigError::Value),
+        ("fewer services than there are", one_arm, 50, 1, ConfigError::Value),
+        ("a name that is not UTF-8", one_arm, 51, 0xff, ConfigError::Value),
+        ("the protocol", one_arm, 67, 1, ConfigError::Value),
+        ("a service's port", one_arm, 69, 0x80, ConfigError::Port),
+        ("fewer rules than there are", one_arm, 101, 1, ConfigError::Length),
+        ("more own addresses than there are", one_arm, 33, 255, ConfigError::TooMany),
+        ("an own address", outside, 34, 224, ConfigError::OwnAddress),
+        ("no format", one_arm, 158, 0, ConfigError::Value),
+        ("a format of the future", one_arm, 158, 3, ConfigError::Value),
+        ("a classic rule that requires a binding", one_arm, 159, 1, ConfigError::Value),
+        ("a binding of the future", format2, 159, 4, ConfigError::Value),
         ("a VLAN", trunk, 21, 2, ConfigError::Vlan),
         ("whether IPv6 is forwarded", trunk, 25, 2, ConfigError::Value),
         ("whether other protocols are forwarded", trunk, 26, 2, ConfigError::Value),
@@ -236,7 +309,7 @@ fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
 
 #[test]
 fn altered_bytes_that_still_parse_survive_a_round_trip() {
-    for config in [one_arm(), inline()] {
+    for config in [one_arm(), inline(), outside(), format2()] {
         let good = bytes(&config).unwrap();
         for at in 12..good.len() {
             let turned = (0..8).map(|bit| good[at] ^ 1 << bit);
@@ -262,6 +335,7 @@ fn every_error_has_its_own_message() {
         ConfigError::TooMany,
         ConfigError::Port,
         ConfigError::Host,
+        ConfigError::OwnAddress,
         ConfigError::SameKey,
         ConfigError::Service,
         ConfigError::Window,

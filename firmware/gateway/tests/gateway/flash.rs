@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 use pkd_core::UnixSeconds;
-use pkd_gateway::{FlashFloor, FloorError};
+use pkd_gateway::{FlashFloors, FloorError, Floors};
 
 const SECTOR: usize = 256;
 const SECTORS: usize = 3;
@@ -46,8 +46,8 @@ impl Chip {
         Self(Rc::new(RefCell::new(inside)))
     }
 
-    fn open(&self) -> Result<FlashFloor<Self>, FloorError> {
-        FlashFloor::open(self.clone(), START, u32::try_from(SECTORS * SECTOR).unwrap())
+    fn open(&self) -> Result<FlashFloors<Self>, FloorError> {
+        FlashFloors::open(self.clone(), START, u32::try_from(SECTORS * SECTOR).unwrap())
     }
 
     fn power(&self, bytes: usize) {
@@ -104,11 +104,15 @@ impl NorFlash for Chip {
 fn the_floor_survives_a_reset_and_never_falls() {
     let chip = Chip::new();
     let mut floor = chip.open().unwrap();
-    assert_eq!(floor.floor(), None);
+    assert_eq!(floor.floors(), Floors::default());
     for (row, (save, expected)) in [(5, 5), (9, 9), (7, 9), (9, 9), (10, 10)].into_iter().enumerate() {
-        floor.save(UnixSeconds(save)).unwrap();
-        assert_eq!(floor.floor(), Some(UnixSeconds(expected)), "row {row}");
-        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(expected)), "row {row}: after a reset");
+        floor.save(UnixSeconds(save).into()).unwrap();
+        assert_eq!(floor.floors(), Floors::from(UnixSeconds(expected)), "row {row}");
+        assert_eq!(
+            chip.open().unwrap().floors(),
+            Floors::from(UnixSeconds(expected)),
+            "row {row}: after a reset"
+        );
     }
 }
 
@@ -120,26 +124,26 @@ fn a_power_cut_at_any_byte_loses_at_most_the_last_save() {
             let chip = Chip::new();
             let mut floor = chip.open().unwrap();
             for save in 1..saves {
-                floor.save(UnixSeconds(save * 1_000)).unwrap();
+                floor.save(UnixSeconds(save * 1_000).into()).unwrap();
             }
-            let before = floor.floor();
+            let before = floor.floors();
             chip.power(bytes);
-            let saved = floor.save(UnixSeconds(saves * 1_000));
+            let saved = floor.save(UnixSeconds(saves * 1_000).into());
             chip.power(usize::MAX);
 
             let mut after = chip.open().unwrap();
-            let expected = if saved.is_ok() { Some(UnixSeconds(saves * 1_000)) } else { before };
+            let expected = if saved.is_ok() { Floors::from(UnixSeconds(saves * 1_000)) } else { before };
             // The last byte may have been written before the cut was noticed.
-            let whole = after.floor() == Some(UnixSeconds(saves * 1_000));
+            let whole = after.floors() == Floors::from(UnixSeconds(saves * 1_000));
             assert!(
-                after.floor() == expected || whole,
+                after.floors() == expected || whole,
                 "save {saves} cut after {bytes} bytes: {:?}",
-                after.floor()
+                after.floors()
             );
-            after.save(UnixSeconds(saves * 1_000 + 1)).unwrap();
+            after.save(UnixSeconds(saves * 1_000 + 1).into()).unwrap();
             assert_eq!(
-                chip.open().unwrap().floor(),
-                Some(UnixSeconds(saves * 1_000 + 1)),
+                chip.open().unwrap().floors(),
+                Floors::from(UnixSeconds(saves * 1_000 + 1)),
                 "{saves}, {bytes}"
             );
         }
@@ -152,7 +156,7 @@ fn all_sectors_wear_evenly_and_nothing_else_is_written() {
     let mut floor = chip.open().unwrap();
     let rounds = 10;
     for save in 1..=rounds * RECORDS {
-        floor.save(UnixSeconds(save)).unwrap();
+        floor.save(UnixSeconds(save).into()).unwrap();
     }
     let rounds = usize::try_from(rounds).unwrap();
     assert_eq!(chip.0.borrow().erased, [0, rounds, rounds, rounds, 0]);
@@ -171,12 +175,12 @@ fn worn_slots_are_skipped_until_none_is_left() {
     chip.0.borrow_mut().worn = 256 + 32..256 + 64;
     let mut floor = chip.open().unwrap();
     for save in 1..=3 {
-        floor.save(UnixSeconds(save)).unwrap();
-        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(save)));
+        floor.save(UnixSeconds(save).into()).unwrap();
+        assert_eq!(chip.open().unwrap().floors(), Floors::from(UnixSeconds(save)));
     }
     chip.0.borrow_mut().worn = 0..SECTOR * (SECTORS + 2);
-    assert_eq!(floor.save(UnixSeconds(4)), Err(FloorError::Worn));
-    assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(3)), "the last saved floor remains");
+    assert_eq!(floor.save(UnixSeconds(4).into()), Err(FloorError::Worn));
+    assert_eq!(chip.open().unwrap().floors(), Floors::from(UnixSeconds(3)), "the last saved floor remains");
 }
 
 #[test]
@@ -184,9 +188,9 @@ fn flash_with_other_contents_has_no_floor_and_can_store_one() {
     for byte in [0, 0x5a] {
         let chip = Chip::with(byte);
         let mut floor = chip.open().unwrap();
-        assert_eq!(floor.floor(), None, "{byte:#x}");
-        floor.save(UnixSeconds(1)).unwrap();
-        assert_eq!(chip.open().unwrap().floor(), Some(UnixSeconds(1)), "{byte:#x}");
+        assert_eq!(floor.floors(), Floors::default(), "{byte:#x}");
+        floor.save(UnixSeconds(1).into()).unwrap();
+        assert_eq!(chip.open().unwrap().floors(), Floors::from(UnixSeconds(1)), "{byte:#x}");
     }
 }
 
@@ -196,6 +200,6 @@ fn an_invalid_region_is_rejected() {
     let table =
         [(0, sector), (1, 2 * sector), (0, 2 * sector + 1), (4 * sector, 2 * sector), (u32::MAX, 2 * sector)];
     for (row, (start, bytes)) in table.into_iter().enumerate() {
-        assert_eq!(FlashFloor::open(Chip::new(), start, bytes).err(), Some(FloorError::Region), "row {row}");
+        assert_eq!(FlashFloors::open(Chip::new(), start, bytes).err(), Some(FloorError::Region), "row {row}");
     }
 }

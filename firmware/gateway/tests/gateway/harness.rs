@@ -2,11 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use pkd_core::{Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixSeconds, Verdict, Window};
+use pkd_core::{
+    Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixMillis, UnixSeconds, Verdict, Window,
+    format2::{self, Addresses, Bindings, Keys, Request},
+};
 use pkd_gateway::{
-    Action, Address, Config, DropReason, Endpoint, EthernetAddress, Gateway, Inline, Instant, Interface,
-    KnockOutcome, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer,
-    TimeSource,
+    Action, Address, Config, DropReason, Endpoint, EthernetAddress, Floors, Format, Gateway, Inline, Instant,
+    Interface, KnockOutcome, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables,
+    TimeServer, TimeSource,
 };
 use smoltcp::wire::ArpOperation;
 
@@ -34,8 +37,13 @@ pub(crate) const START: UnixSeconds = UnixSeconds(1_800_000_000);
 /// When the wait for one window is over.
 pub(crate) const READY: Instant = Instant(20_000);
 
+/// The start of a second.
+pub(crate) fn millis(time: UnixSeconds) -> UnixMillis {
+    UnixMillis(time.0 * 1_000)
+}
+
 pub(crate) fn rule(tag: &str, services: Services) -> Rule {
-    Rule { knock: knocks(tag, Window::from_secs(10)), ttl: TTL, services }
+    Rule { knock: knocks(tag, Window::from_secs(10)), format: Format::Classic, ttl: TTL, services }
 }
 
 pub(crate) fn knocks(tag: &str, window: Window) -> pkd_core::Rule {
@@ -60,6 +68,7 @@ pub(crate) fn one_arm() -> Config<RULES> {
             router: Some(TIME_SERVER),
         }),
         knock_port: KNOCK_PORT,
+        own_addresses: [].into_iter().collect(),
         answer_ping: true,
         time: TimeSource::Sntp(TimeServer { at: Endpoint { address: TIME_SERVER, port: 123 }, interval: 64 }),
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
@@ -83,8 +92,8 @@ pub(crate) fn inline() -> Config<RULES> {
 
 /// A gateway that has the time, has waited for its window, and knows the NAS's MAC address.
 pub(crate) fn ready<'a>(tables: &'a mut SmallTables, config: &'a Config<RULES>) -> Small<'a> {
-    let mut gateway = Gateway::new(tables, config, GATEWAY.hardware, None);
-    gateway.set_time(Instant(0), START).unwrap();
+    let mut gateway = Gateway::new(tables, config, GATEWAY.hardware, Floors::default());
+    gateway.set_time(Instant(0), millis(START)).unwrap();
     let mut answer = frame::arp(ArpOperation::Reply, NAS, GATEWAY);
     assert_eq!(gateway.on_frame(READY, Port::Inside, &mut answer), Action::Local { skip: 0 });
     gateway
@@ -102,6 +111,52 @@ pub(crate) fn knock(tag: &str, now: Instant, nonce: u8) -> [u8; LENGTH] {
 pub(crate) fn knock_at(tag: &str, time: UnixSeconds, nonce: u8) -> [u8; LENGTH] {
     let (key, tag) = (Key::parse("test").unwrap(), Tag::parse(tag).unwrap());
     Knock::seal(&KnockParams { key: &key, tag, time, nonce: [nonce; 12] }, UdpPort(KNOCK_PORT))
+}
+
+/// The same rules in format 2, which require nothing.
+pub(crate) fn format2(mut config: Config<RULES>) -> Config<RULES> {
+    config.rules.iter_mut().for_each(|rule| rule.format = Format::Format2 { require: Bindings::NONE });
+    config
+}
+
+/// A knock of format 2.
+#[derive(Clone, Copy)]
+pub(crate) struct Knock2 {
+    pub(crate) tag: &'static str,
+    pub(crate) request: Request,
+    pub(crate) bindings: Bindings,
+    pub(crate) from: Host,
+    pub(crate) to: Host,
+}
+
+impl Knock2 {
+    /// Opens, and is bound to nothing.
+    pub(crate) const fn open(tag: &'static str, from: Host) -> Self {
+        Self { tag, request: Request::Open, bindings: Bindings::NONE, from, to: GATEWAY }
+    }
+
+    /// Closes, and is bound to nothing.
+    pub(crate) const fn close(tag: &'static str, from: Host) -> Self {
+        Self { request: Request::Close, ..Self::open(tag, from) }
+    }
+
+    pub(crate) const fn bound(self, bindings: Bindings) -> Self {
+        Self { bindings, ..self }
+    }
+
+    /// By a sender whose clock is right.
+    pub(crate) fn seal(self, now: Instant) -> [u8; LENGTH] {
+        self.seal_at(UnixMillis(millis(START).0 + now.0))
+    }
+
+    pub(crate) fn seal_at(self, time: UnixMillis) -> [u8; LENGTH] {
+        let keys = Keys::new(&Key::parse("test").unwrap(), Tag::parse(self.tag).unwrap());
+        let Self { request, bindings, from, to, .. } = self;
+        let params = format2::KnockParams { time, nonce: [7; 12], bindings, request };
+        let (source, destination) = (from.address.octets(), to.address.octets());
+        let addresses = Addresses::V4 { source: &source, destination: &destination };
+        format2::Knock::seal(&keys, &params, UdpPort(KNOCK_PORT), &addresses)
+    }
 }
 
 /// Sends a knock from a client. Returns its verdict, or why it was not checked.

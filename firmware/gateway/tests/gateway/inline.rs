@@ -272,8 +272,9 @@ type Crossing = (&'static str, Vec<u8>, Result<Action, DropReason>, u16);
 #[test]
 fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
     let (mut tables, config) = (SmallTables::new(), trunk());
-    let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    gateway.set_time(pkd_gateway::Instant(0), crate::harness::START).unwrap();
+    let mut gateway =
+        pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, pkd_gateway::Floors::default());
+    gateway.set_time(pkd_gateway::Instant(0), crate::harness::millis(crate::harness::START)).unwrap();
     let web = frame::tcp(SYN, to_nas(CLIENT, 1, 80), b"");
     let ssh = frame::tcp(SYN, to_nas(CLIENT, 1, 22), b"");
     let back = frame::tcp(SYN, to_client(5_000, 443), b"");
@@ -309,7 +310,8 @@ fn on_a_trunk_frames_change_their_vlan_and_keep_their_priority() {
 #[test]
 fn on_a_trunk_the_network_stack_receives_and_sends_untagged_frames() {
     let (mut tables, config) = (SmallTables::new(), trunk());
-    let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
+    let mut gateway =
+        pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, pkd_gateway::Floors::default());
     let ping = frame::icmp(CLIENT, GATEWAY, 8, b"12345678");
     let mut bytes = tagged(&ping, 10);
     assert_eq!(gateway.on_frame(READY, Port::Outside, &mut bytes), Action::Local { skip: VLAN_TAG_LENGTH });
@@ -394,7 +396,7 @@ fn the_gateway_remembers_the_last_eight_inside_hosts() {
     ];
     for (row, (name, speaking, known, unknown)) in table.into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), inline());
-        let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
+        let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, pkd_gateway::Floors::default());
         for number in speaking {
             let mut ping = frame::icmp(speaker(number), GATEWAY, 8, b"12345678");
             let given = gateway.on_frame(READY, Port::Inside, &mut ping);

@@ -7,6 +7,8 @@ mod flash;
 #[cfg(test)]
 mod flows;
 #[cfg(test)]
+mod format2;
+#[cfg(test)]
 mod frame;
 #[cfg(test)]
 mod harness;

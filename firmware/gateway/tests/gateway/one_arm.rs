@@ -167,8 +167,8 @@ fn the_network_stack_receives_only_what_it_expects() {
 #[test]
 fn an_inside_host_receives_flows_once_it_has_answered_arp() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
-    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, None);
-    gateway.set_time(Instant(0), crate::harness::START).unwrap();
+    let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, pkd_gateway::Floors::default());
+    gateway.set_time(Instant(0), crate::harness::millis(crate::harness::START)).unwrap();
     open(&mut gateway, READY, CLIENT, "SSHK");
     assert_eq!(client(&mut gateway, READY, TCP_SYN, 5_001), Err(Action::Drop(DropReason::NoNeighbour)));
     let unknown = pass(&mut gateway, READY, Port::Outside, TCP_SYN, to_gateway(STRANGER, 5_001, SSH));
@@ -241,7 +241,7 @@ fn without_an_address_only_dhcp_is_handled() {
     let (mut tables, mut config) = (SmallTables::new(), one_arm());
     let pkd_gateway::Address::Static(interface) = config.address else { panic!("{:?}", config.address) };
     config.address = pkd_gateway::Address::Dhcp;
-    let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, None);
+    let mut gateway = Small::new(&mut tables, &config, GATEWAY.hardware, pkd_gateway::Floors::default());
     let all = Host { hardware: BROADCAST, address: [255; 4].into() };
     let dhcp = |to| frame::udp(Path { from: NAS, from_port: 67, to, to_port: 68 }, b"offer");
     let local = Action::Local { skip: 0 };

@@ -7,8 +7,8 @@ use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, Ipv4Packet};
 use crate::{
     frame::{self, Flags, Host, Path, SYN, Transport},
     harness::{
-        CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, one_arm, open,
-        ready, to_gateway,
+        CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, millis, one_arm,
+        open, ready, to_gateway,
     },
 };
 
@@ -72,8 +72,8 @@ proptest! {
         let mut tables = SmallTables::new();
         let mut config = if mode == Mode::OneArm { one_arm() } else { inline() };
         config.mode = mode;
-        let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, Some(START));
-        gateway.set_time(Instant(0), START).unwrap();
+        let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, START.into());
+        gateway.set_time(Instant(0), millis(START)).unwrap();
         let _ = gateway.on_frame(READY, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
         if granted && mode == Mode::OneArm {
             open(&mut gateway, READY, CLIENT, "BOTH");
@@ -135,7 +135,7 @@ proptest! {
             let path = Path { from: CLIENT, from_port, to, to_port };
             let action = gateway.on_frame(READY, Port::Outside, &mut frame::segment(transport, path, b""));
             let to_service = !bridge || ports.contains(&to_port) || to_port == 40_000;
-            let is_blocked = matches!(action, Action::Drop(_) | Action::Knock(KnockOutcome { grant: None, .. }));
+            let is_blocked = matches!(action, Action::Drop(_) | Action::Knock(KnockOutcome { sender: None, .. }));
             prop_assert!(!to_service || is_blocked, "{:?}", action);
         }
         prop_assert_eq!(gateway.counters().flows, 0);

@@ -14,10 +14,10 @@ use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
-    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixSeconds, Verdict, Window,
+    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixMillis, UnixSeconds, Verdict, Window,
 };
 use pkd_gateway::{
-    Action, Address, Config, DropReason, Endpoint, EthernetAddress, FLOWS, GRANTS, Gateway, Instant,
+    Action, Address, Config, DropReason, Endpoint, EthernetAddress, FLOWS, Format, GRANTS, Gateway, Instant,
     Interface, KNOCKS, KnockOutcome, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables,
     TimeServer, TimeSource,
 };
@@ -32,6 +32,7 @@ const KNOCK_PORT: u16 = 40_000;
 const SSH: u16 = 2_222;
 const NOW: Instant = Instant(20_000);
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
+const START_MILLIS: UnixMillis = UnixMillis(1_800_000_000_000);
 /// Frames of each kind.
 const FRAMES: u32 = 1_000;
 /// Instructions per tick of the timer.
@@ -99,6 +100,7 @@ fn config() -> Config<RULES> {
         mode: Mode::OneArm,
         address: Address::Static(Interface { network, router: None }),
         knock_port: KNOCK_PORT,
+        own_addresses: heapless::Vec::new(),
         answer_ping: false,
         time: TimeSource::Sntp(TimeServer {
             at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
@@ -115,7 +117,7 @@ fn config() -> Config<RULES> {
         port: SSH,
         inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
     };
-    let rule = Rule { knock: knocks(), ttl: 600, services: Services::NONE.with(0) };
+    let rule = Rule { knock: knocks(), format: Format::Classic, ttl: 600, services: Services::NONE.with(0) };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
         defmt::panic!("there is room for one of each");
     }
@@ -228,8 +230,8 @@ fn main() -> ! {
     write(timer::CONTROL, timer::ON);
 
     let config = CONFIG.init(config());
-    let mut gateway = Gateway::new(TABLES.take(), config, GATEWAY, Some(UnixSeconds(1)));
-    if gateway.set_time(Instant(0), START).is_err() {
+    let mut gateway = Gateway::new(TABLES.take(), config, GATEWAY, UnixSeconds(1).into());
+    if gateway.set_time(Instant(0), START_MILLIS).is_err() {
         defmt::panic!("the time was rejected");
     }
     let frame = FRAME.take();
