@@ -37,9 +37,11 @@ fn defmt_print() -> Result<PathBuf> {
 const MEMORY_LIMIT: u64 = 96 << 10;
 
 /// Figures by the name that the board gives them, what they are of, and the instructions that they may be at most.
-const FIGURES: [(&str, &str, Option<u64>); 5] = [
+const FIGURES: [(&str, &str, Option<u64>); 7] = [
     ("knock", "a classic knock accepted", Some(7_000)),
     ("full", "a classic knock accepted while its cache is full", Some(7_000)),
+    ("knock2", "a knock of format 2 accepted", Some(9_000)),
+    ("full2", "a knock of format 2 accepted while its cache is full", Some(9_000)),
     ("small", "68 bytes forwarded", Some(1_500)),
     ("large", "1,400 bytes forwarded", Some(6_000)),
     ("stranger", "a stranger's SYN dropped", None),
@@ -115,10 +117,15 @@ pub(crate) fn check_rows() -> Result<Vec<Row>> {
     let place = "Cortex-M4, QEMU";
     let mut rows = vec![Row::new("two bare SHA-256 blocks", bare.to_string(), place)];
     for (name, what) in [
-        ("core-accepted", "a knock that is accepted"),
+        ("core-accepted", "a classic knock that is accepted"),
         ("core-forged", "a forgery with the right tag and time"),
         ("core-other-tag", "another tag"),
         ("core-wrong-length", "another length"),
+        ("core2-accepted", "format 2: a knock that is accepted, its source bound"),
+        ("core2-other-auth", "format 2: a copy of a fresh knock with other auth bytes"),
+        ("core2-forged", "format 2: a forgery with a captured hint"),
+        ("core2-noise", "format 2: no knock of ours"),
+        ("core2-wrong-length", "format 2: another length"),
     ] {
         let (value, hundredths) = (counted.of(name)?, counted.of(name)? * 100 / bare.max(1));
         let beside = format!("{}.{:02} of the blocks", hundredths / 100, hundredths % 100);
@@ -287,10 +294,9 @@ fn counted() -> Result<Counted> {
     let format = "{s}";
     let log = cmd!("{printer} -e {image} --log-format {format}").read_with(&output.stdout)?;
     let log = String::from_utf8(log)?;
-    let figures = log.lines().find_map(|line| line.strip_prefix("benchmark: "));
-    let figures =
-        figures.filter(|_| output.status.success()).with_context(|| format!("no figures: {log}"))?;
-    let words: Vec<&str> = figures.split(' ').collect();
+    ensure!(output.status.success(), "the benchmark failed: {log}");
+    let figures = log.lines().filter_map(|line| line.strip_prefix("benchmark: "));
+    let words: Vec<&str> = figures.flat_map(|line| line.split(' ')).collect();
     let figure = |pair: &[&str]| Ok((pair[0].to_owned(), pair[1].parse()?));
     Ok(Counted(words.chunks_exact(2).map(figure).collect::<Result<_>>()?))
 }

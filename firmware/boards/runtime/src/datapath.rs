@@ -14,11 +14,11 @@ use embassy_net_driver_channel as channel;
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
-use pkd_gateway::{
-    Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface, KNOCKS,
-    KnockOutcome, KnockSender, Network, Port, RULES, Tables,
-};
 use pkd_core::Verdict;
+use pkd_gateway::{
+    Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface,
+    KNOCKS, KnockOutcome, KnockSender, Network, Port, RULES, Tables,
+};
 use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::{FRAME, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};

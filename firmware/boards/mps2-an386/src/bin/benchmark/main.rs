@@ -10,18 +10,21 @@
 use cortex_m as _;
 use defmt_semihosting as _;
 
+mod classic;
+mod format2;
+
 use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
-    Key, Knock, KnockParams, Packet, Port as UdpPort, Reason, ReplayCache, Tag, UnixMillis, UnixSeconds, Verdict, Window,
+    Key, Knock, KnockParams, Port as UdpPort, Tag, UnixMillis, UnixSeconds, Verdict, Window,
+    format2::{Addresses, Bindings, Keys, Knock as Knock2},
 };
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, FLOWS, Format, GRANTS, Gateway, Instant,
     Interface, KNOCKS, KnockOutcome, Mode, Network, Port, Protocol, RULES, Rule, Service, Services, Tables,
     TimeServer, TimeSource,
 };
-use sha2::block_api::compress256;
 use static_cell::{ConstStaticCell, StaticCell};
 
 const GATEWAY: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
@@ -29,6 +32,7 @@ const NAS: [u8; 4] = [192, 168, 1, 20];
 const OWN_ADDRESS: [u8; 4] = [192, 168, 1, 9];
 const CLIENT: [u8; 4] = [203, 0, 113, 7];
 const KNOCK_PORT: u16 = 40_000;
+const TAG: Tag = Tag(*b"SSHK");
 const SSH: u16 = 2_222;
 const NOW: Instant = Instant(20_000);
 const START: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -93,7 +97,7 @@ fn ports(frame: &mut [u8], from: u16, to: u16) {
     frame[36..38].copy_from_slice(&to.to_be_bytes());
 }
 
-fn config() -> Config<RULES> {
+fn config(format: Format) -> Config<RULES> {
     let network = Network { address: Ipv4Addr::from(OWN_ADDRESS), prefix: 24 };
     let mut config = Config {
         created: UnixSeconds(0),
@@ -117,22 +121,43 @@ fn config() -> Config<RULES> {
         port: SSH,
         inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
     };
-    let rule = Rule { knock: knocks(), format: Format::Classic, ttl: 600, services: Services::NONE.with(0) };
+    let rule = Rule { knock: knocks(), format, ttl: 600, services: Services::NONE.with(0) };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
         defmt::panic!("there is room for one of each");
     }
     config
 }
 
+/// A window wider than the rounds are many.
 fn knocks() -> pkd_core::Rule {
-    pkd_core::Rule::new(Key::from_bytes([7; Key::LENGTH]), Tag(*b"SSHK"), Window::from_secs(3_600))
+    pkd_core::Rule::new(Key::from_bytes([7; Key::LENGTH]), TAG, Window::from_secs(3_600))
 }
 
-type StandardGateway = Gateway<'static, FLOWS, GRANTS, RULES, KNOCKS>;
+/// Different in each round.
+fn nonce(number: u32) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[..4].copy_from_slice(&number.to_le_bytes());
+    nonce
+}
+
+type StandardTables = Tables<FLOWS, GRANTS, RULES, KNOCKS>;
+type StandardGateway<'a> = Gateway<'a, FLOWS, GRANTS, RULES, KNOCKS>;
+
+/// Makes the frame a knock from the client.
+fn datagram(frame: &mut [u8], payload: &[u8]) {
+    ipv4(frame, CLIENT, OWN_ADDRESS, 17);
+    ports(frame, 5_000, KNOCK_PORT);
+    frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
+    frame[42..].copy_from_slice(payload);
+    // The pseudo-header, then the UDP header and payload (RFC 768).
+    let pseudo = 17 + 64 + sum(&frame[26..34]);
+    let checksum = !fold(pseudo + sum(&frame[34..]));
+    frame[40..42].copy_from_slice(&checksum.to_be_bytes());
+}
 
 /// The average instructions per frame. `make` writes each frame; its cost is subtracted.
 fn measure(
-    gateway: &mut StandardGateway,
+    gateway: &mut StandardGateway<'_>,
     frame: &mut [u8],
     numbers: Range<u32>,
     is_expected: impl Fn(Action) -> bool,
@@ -174,63 +199,40 @@ fn measure_rounds(mut run: impl FnMut(u32)) -> u32 {
     ticks().wrapping_sub(start).saturating_sub(empty) * INSTRUCTIONS_PER_TICK / ROUNDS
 }
 
-/// The cost of `Rule::verify`, and of the two SHA-256 blocks that a check needs at least.
-struct VerifierCosts {
-    blocks: u32,
-    accepted: u32,
-    forged: u32,
-    other_tag: u32,
-    wrong_length: u32,
-}
-
-fn verifier_costs() -> VerifierCosts {
-    let rule = knocks();
-    let seal = |tag, number: u32| {
-        let mut nonce = [0; 12];
-        nonce[..4].copy_from_slice(&number.to_le_bytes());
-        let time = UnixSeconds(START.0 + u64::from(number));
-        Knock::seal(&KnockParams { key: rule.key(), tag, time, nonce }, UdpPort(KNOCK_PORT))
+/// Knocks of format 2 that a gateway accepts.
+#[inline(never)]
+fn measure_format2(tables: &mut StandardTables, frame: &mut [u8]) {
+    static CONFIG: StaticCell<Config<RULES>> = StaticCell::new();
+    let config = CONFIG.init(config(Format::Format2 { require: Bindings::SOURCE }));
+    let mut gateway = Gateway::new(tables, config, GATEWAY, UnixMillis(1).into());
+    if gateway.set_time(Instant(0), START_MILLIS).is_err() {
+        defmt::panic!("the time was rejected");
+    }
+    let accepted = |action| matches!(action, Action::Knock(KnockOutcome { verdict: Verdict::Accept, .. }));
+    let keys = Keys::new(knocks().key(), TAG);
+    let addresses = Addresses::V4 { source: &CLIENT, destination: &OWN_ADDRESS };
+    let mut knock = |numbers: Range<u32>| {
+        measure(&mut gateway, &mut frame[..98], numbers, accepted, |frame, number| {
+            let params = format2::params(number, Bindings::SOURCE);
+            datagram(frame, &Knock2::seal(&keys, &params, UdpPort(KNOCK_PORT), &addresses));
+        })
     };
-    let mut cache = ReplayCache::<KNOCKS>::new(UnixSeconds(0));
-    let mut check = |payload: &[u8], expected: Verdict| {
-        let packet =
-            Packet { destination_port: UdpPort(KNOCK_PORT), payload: core::hint::black_box(payload) };
-        if rule.verify(&mut cache, START, &packet) != expected {
-            defmt::panic!("unexpected verdict");
-        }
-    };
-    let blocks = [[7; 64]; 2];
-    let blocks = measure_rounds(|_| {
-        let mut state = core::hint::black_box([0; 8]);
-        compress256(&mut state, core::hint::black_box(&blocks));
-        core::hint::black_box(state);
-    });
-    let good = seal(rule.tag(), 1);
-    let mut forgery = good;
-    forgery[55] ^= 1;
-    let other = seal(Tag(*b"none"), 1);
-    let forged = measure_rounds(|_| check(&forgery, Verdict::Ignore(Reason::Digest)));
-    let other_tag = measure_rounds(|_| check(&other, Verdict::Ignore(Reason::Tag)));
-    let wrong_length = measure_rounds(|_| check(&good[..20], Verdict::Ignore(Reason::Length)));
-    // The cost of making the knocks is subtracted.
-    let made = measure_rounds(|number| {
-        core::hint::black_box(seal(rule.tag(), number));
-    });
-    let both = measure_rounds(|number| check(&seal(rule.tag(), number), Verdict::Accept));
-    VerifierCosts { blocks, accepted: both.saturating_sub(made), forged, other_tag, wrong_length }
+    let room = u32::try_from(KNOCKS).unwrap_or(0);
+    let (first, later) = (knock(0..room), knock(room..FRAMES));
+    defmt::info!("benchmark: knock2 {} full2 {}", first, later);
 }
 
 #[entry]
 fn main() -> ! {
-    static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
-        ConstStaticCell::new(Tables::new());
+    static TABLES: ConstStaticCell<StandardTables> = ConstStaticCell::new(Tables::new());
     static CONFIG: StaticCell<Config<RULES>> = StaticCell::new();
     static FRAME: ConstStaticCell<[u8; 1_400]> = ConstStaticCell::new([0; 1_400]);
     write(timer::LOAD, u32::MAX);
     write(timer::CONTROL, timer::ON);
 
-    let config = CONFIG.init(config());
-    let mut gateway = Gateway::new(TABLES.take(), config, GATEWAY, UnixSeconds(1).into());
+    let config = CONFIG.init(config(Format::Classic));
+    let tables = TABLES.take();
+    let mut gateway = Gateway::new(tables, config, GATEWAY, UnixSeconds(1).into());
     if gateway.set_time(Instant(0), START_MILLIS).is_err() {
         defmt::panic!("the time was rejected");
     }
@@ -252,19 +254,9 @@ fn main() -> ! {
     let key = Key::from_bytes([7; Key::LENGTH]);
     let mut knock = |numbers: Range<u32>| {
         measure(&mut gateway, &mut frame[..98], numbers, accepted, |frame, number| {
-            let mut nonce = [0; 12];
-            nonce[..4].copy_from_slice(&number.to_le_bytes());
             let time = UnixSeconds(START.0 + u64::from(number));
-            let payload =
-                Knock::seal(&KnockParams { key: &key, tag: Tag(*b"SSHK"), time, nonce }, UdpPort(KNOCK_PORT));
-            ipv4(frame, CLIENT, OWN_ADDRESS, 17);
-            ports(frame, 5_000, KNOCK_PORT);
-            frame[38..42].copy_from_slice(&[0, 64, 0, 0]);
-            frame[42..].copy_from_slice(&payload);
-            // The pseudo-header, then the UDP header and payload (RFC 768).
-            let pseudo = 17 + 64 + sum(&frame[26..34]);
-            let checksum = !fold(pseudo + sum(&frame[34..]));
-            frame[40..42].copy_from_slice(&checksum.to_be_bytes());
+            let params = KnockParams { key: &key, tag: TAG, time, nonce: nonce(number) };
+            datagram(frame, &Knock::seal(&params, UdpPort(KNOCK_PORT)));
         })
     };
     // First while the cache has room, then while every knock evicts another.
@@ -300,20 +292,17 @@ fn main() -> ! {
             frame[46..48].copy_from_slice(&[0x50, 2]);
         },
     );
-    let verifier_costs = verifier_costs();
     defmt::info!(
-        "benchmark: knock {} full {} small {} large {} stranger {} blocks {} core-accepted {} core-forged {} core-other-tag {} core-wrong-length {}",
+        "benchmark: knock {} full {} small {} large {} stranger {}",
         first,
         later,
         small,
         large,
-        stranger,
-        verifier_costs.blocks,
-        verifier_costs.accepted,
-        verifier_costs.forged,
-        verifier_costs.other_tag,
-        verifier_costs.wrong_length
+        stranger
     );
+    measure_format2(tables, frame);
+    classic::log();
+    format2::log();
     semihosting::process::exit(0)
 }
 
