@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pkd_core::UnixSeconds;
-use pkd_gateway::{Config, Endpoint, Inline, Mode, Pass, RULES, Vlans};
+use pkd_core::{UnixMillis, UnixSeconds, format2::Bindings};
+use pkd_gateway::{Config, Endpoint, Floors, Inline, Mode, Pass, RULES, Vlans};
 use pkd_tests::Report;
 use smoltcp::wire::EthernetAddress;
 
 use crate::{
+    format2::{self, Sealed},
     frame::{self, ACK, Flags, Host, Path, SYN, SYN_ACK},
     link::{Link, netdev},
     machine::{Board, Machine, TIMEOUT, Tools},
@@ -42,6 +43,9 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
     };
     report.check(&format!("{name}: closed before a knock, then open to its sender only"), || {
         knock_opens(tools, sides)
+    });
+    report.check(&format!("{name}: a knock of format 2 opens, and a request to close ends that"), || {
+        format2_opens_and_closes(tools, sides)
     });
     report.check(&format!("{name}: 2,000 frames are forwarded unchanged in each direction"), || {
         forwards_unchanged(tools, sides)
@@ -78,10 +82,15 @@ struct Bridge {
 impl Bridge {
     /// Starts a bridge that accepts knocks without a wait.
     fn start(tools: &Tools, sides: Sides) -> Result<Self> {
+        Self::start_with(tools, sides, &inline(sides))
+    }
+
+    fn start_with(tools: &Tools, sides: Sides, config: &Config<RULES>) -> Result<Self> {
         let mut links = None;
         let prepare = |flash: &crate::machine::Flash| {
-            flash.configure(&inline(sides))?;
-            flash.save_floors(UnixSeconds(START - 1_000).into())
+            flash.configure(config)?;
+            let past = UnixSeconds(START - 1_000);
+            flash.save_floors(Floors { classic: Some(past), format2: Some(UnixMillis(past.0 * 1_000)) })
         };
         let board = match sides {
             Sides::Interfaces => Board::Virt,
@@ -194,6 +203,29 @@ fn knock_opens(tools: &Tools, sides: Sides) -> Result<String> {
     let counters = bridge.counters()?;
     ensure!(counters.contains("pkd_knocks_total{verdict=\"accept\"} 1"), "{counters}");
     Ok("with a knock to the host".to_owned())
+}
+
+fn format2_opens_and_closes(tools: &Tools, sides: Sides) -> Result<String> {
+    let both = Bindings::SOURCE | Bindings::DESTINATION;
+    let mut bridge = Bridge::start_with(tools, sides, &format2::upgraded(inline(sides), both))?;
+    let sealed = |sealed: Sealed| Sealed { bindings: both, to: NAS, ..sealed };
+    let path = |from| Path { from, from_port: 5_000, to: NAS, to_port: KNOCK_PORT };
+    let open = sealed(Sealed::OPEN).at(0);
+    let captured = frame::udp(path(STRANGER), &open);
+    ensure!(!bridge.passes(&captured)?, "the captured knock was forwarded");
+    ensure!(!bridge.passes(&to_nas(STRANGER, 5_001, SYN))?, "open for a stranger");
+    ensure!(!bridge.passes(&frame::udp(path(CLIENT), &open))?, "the knock was forwarded");
+    ensure!(bridge.ingress(&to_nas(CLIENT, 5_002, SYN), TIMEOUT)?, "closed after the knock");
+    let close = frame::udp(path(CLIENT), &sealed(Sealed::CLOSE).at(1));
+    ensure!(!bridge.passes(&close)?, "the request to close was forwarded");
+    ensure!(!bridge.passes(&to_nas(CLIENT, 5_003, SYN))?, "open after the request to close");
+    ensure!(bridge.passes(&to_nas(CLIENT, 5_002, ACK))?, "the established flow ended too");
+    let counters = bridge.counters()?;
+    for name in ["digest", "accept", "close"] {
+        let line = format!("pkd_knocks_total{{verdict=\"{name}\"}} 1");
+        ensure!(counters.lines().any(|known| known == line), "{name}: {counters}");
+    }
+    Ok("both addresses bound".to_owned())
 }
 
 fn forwards_unchanged(tools: &Tools, sides: Sides) -> Result<String> {

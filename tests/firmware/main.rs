@@ -2,7 +2,7 @@
 //! except Unix sockets and the loopback interface.
 //!
 //! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
-//! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `faults` (with its own image),
+//! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
 //! `load`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 mod conformance;
@@ -10,6 +10,7 @@ mod counters;
 mod faults;
 mod flood;
 mod flows;
+mod format2;
 #[path = "../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
 mod inline;
@@ -63,6 +64,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             transfer::checks(report, &tools);
             flood::checks(report, &tools);
         }
+        "format2" => format2::checks(report, &tools),
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),
         "inline" => inline::checks(report, &tools, Sides::Interfaces),

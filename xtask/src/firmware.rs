@@ -67,12 +67,12 @@ pub(crate) fn test() -> Result<()> {
 
 /// The boards in QEMU, on a host that has what it takes.
 pub(crate) fn test_in_qemu() -> Result<()> {
-    test_parts(true, &["one-arm", "trunk", "load", "conformance", "user-network"])
+    test_parts(true, &["one-arm", "format2", "trunk", "load", "conformance", "user-network"])
 }
 
 /// The parts that a change is most likely to break.
 pub(crate) fn test_quick() -> Result<()> {
-    test_parts(false, &["one-arm", "conformance"])
+    test_parts(false, &["one-arm", "format2", "conformance"])
 }
 
 fn test_parts(with_faults: bool, parts: &[&str]) -> Result<()> {

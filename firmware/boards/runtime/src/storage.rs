@@ -50,13 +50,15 @@ pub async fn load<S: NorFlash, P: Indicators>(
 }
 
 /// Apart from [`load`], because the buffer would stay in the task's memory, and on the stack below everything that runs later.
-/// The result is built where it stays: each copy of a configuration would take 3 KB of the stack.
 #[inline(never)]
 fn load_config(flash: &mut impl ReadNorFlash, offset: u32) -> Result<&'static StandardConfig, ConfigError> {
-    static CONFIG: StaticCell<Result<StandardConfig, ConfigError>> = StaticCell::new();
+    static CONFIG: StaticCell<StandardConfig> = StaticCell::new();
     let mut bytes = [0; CONFIG_LIMIT];
     if let Err(why) = flash.read(offset, &mut bytes) {
         defmt::panic!("cannot read the configuration: {}", defmt::Display2Format(&why.kind()));
     }
-    CONFIG.init_with(|| Config::parse(&bytes)).as_ref().map_err(|why| *why)
+    // Filled in place: the stack has no room for another one.
+    let config = CONFIG.init_with(Config::new);
+    config.read(&bytes)?;
+    Ok(config)
 }

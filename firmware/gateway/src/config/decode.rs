@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use heapless::{String, Vec};
+use heapless::String;
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 
 use super::{
@@ -18,6 +18,16 @@ impl<const RULES: usize> Config<RULES> {
     /// # Errors
     /// [`ConfigError`] if it must not be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let mut config = Self::new();
+        config.read(bytes)?;
+        Ok(config)
+    }
+
+    /// The same, into a new configuration: boards have no stack for a second one. Do not use it after an error.
+    ///
+    /// # Errors
+    /// See [`parse`](Self::parse).
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), ConfigError> {
         let head = bytes.first_chunk::<HEADER_LENGTH>().ok_or(ConfigError::Length)?;
         if head.iter().all(|byte| *byte == 0xff) || head.iter().all(|byte| *byte == 0) {
             return Err(ConfigError::Missing);
@@ -41,17 +51,16 @@ impl<const RULES: usize> Config<RULES> {
             return Err(ConfigError::Crc);
         }
         let mut reader = Reader(body);
-        let config = Self::read(&mut reader, version)?;
+        self.read_fields(&mut reader, version)?;
         if !reader.0.is_empty() {
             return Err(ConfigError::Length);
         }
-        config.validate()?;
-        Ok(config)
+        self.validate()
     }
 
-    fn read(reader: &mut Reader<'_>, version: u16) -> Result<Self, ConfigError> {
-        let since = UnixSeconds(u64::from_le_bytes(reader.array()?));
-        let mode = match reader.u8()? {
+    fn read_fields(&mut self, reader: &mut Reader<'_>, version: u16) -> Result<(), ConfigError> {
+        self.created = UnixSeconds(u64::from_le_bytes(reader.array()?));
+        self.mode = match reader.u8()? {
             0 => Mode::OneArm,
             1 => {
                 let vlans = match (reader.u16()?, reader.u16()?) {
@@ -62,7 +71,7 @@ impl<const RULES: usize> Config<RULES> {
             }
             _ => return Err(ConfigError::Value),
         };
-        let address = match reader.u8()? {
+        self.address = match reader.u8()? {
             0 => Address::Dhcp,
             1 => {
                 let network = reader.network()?;
@@ -71,22 +80,20 @@ impl<const RULES: usize> Config<RULES> {
             }
             _ => return Err(ConfigError::Value),
         };
-        let knock_port = reader.u16()?;
-        let mut own_addresses = Vec::new();
+        self.knock_port = reader.u16()?;
         let own_count = if version == CLASSIC_VERSION { 0 } else { reader.u8()? };
         for _ in 0..own_count {
-            own_addresses.push(reader.address()?).map_err(|_| ConfigError::TooMany)?;
+            self.own_addresses.push(reader.address()?).map_err(|_| ConfigError::TooMany)?;
         }
-        let echo = reader.bool()?;
+        self.answer_ping = reader.bool()?;
         let at = Endpoint { address: reader.address()?, port: reader.u16()? };
-        let time = match (at, reader.u16()?) {
+        self.time = match (at, reader.u16()?) {
             (Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
             (_, 0) => return Err(ConfigError::Value),
             (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
         };
-        let inside = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
-        let counters_port = reader.u16()?;
-        let mut services = Vec::new();
+        self.counters_network = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
+        self.counters_port = reader.u16()?;
         for _ in 0..reader.u8()? {
             let name: [u8; NAME_LENGTH] = reader.array()?;
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -101,9 +108,8 @@ impl<const RULES: usize> Config<RULES> {
                 port: reader.u16()?,
                 inside: Endpoint { address: reader.address()?, port: reader.u16()? },
             };
-            services.push(service).map_err(|_| ConfigError::TooMany)?;
+            self.services.push(service).map_err(|_| ConfigError::TooMany)?;
         }
-        let mut rules = Vec::new();
         for _ in 0..reader.u8()? {
             let tag = Tag(reader.array()?);
             let key = Key::from_bytes(reader.array()?);
@@ -114,21 +120,9 @@ impl<const RULES: usize> Config<RULES> {
                 services: Services(reader.u32()?),
                 format: if version == CLASSIC_VERSION { Format::Classic } else { reader.format()? },
             };
-            rules.push(rule).map_err(|_| ConfigError::TooMany)?;
+            self.rules.push(rule).map_err(|_| ConfigError::TooMany)?;
         }
-        Ok(Self {
-            created: since,
-            mode,
-            address,
-            knock_port,
-            own_addresses,
-            answer_ping: echo,
-            time,
-            counters_network: inside,
-            counters_port,
-            services,
-            rules,
-        })
+        Ok(())
     }
 }
 

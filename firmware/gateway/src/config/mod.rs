@@ -220,8 +220,32 @@ pub struct Config<const RULES: usize> {
 }
 
 impl<const RULES: usize> Config<RULES> {
+    /// A configuration of nothing, for [`read`](Self::read).
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            created: UnixSeconds(0),
+            mode: Mode::OneArm,
+            address: Address::Dhcp,
+            knock_port: 0,
+            own_addresses: Vec::new(),
+            answer_ping: false,
+            time: TimeSource::None,
+            counters_network: None,
+            counters_port: 0,
+            services: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
     /// The widest window of any rule.
     pub(crate) fn widest_window(&self) -> Window {
         self.rules.iter().map(|rule| rule.knock.window()).max().unwrap_or(Window::Monotonic)
+    }
+}
+
+impl<const RULES: usize> Default for Config<RULES> {
+    fn default() -> Self {
+        Self::new()
     }
 }
