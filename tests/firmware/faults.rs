@@ -6,10 +6,11 @@ use pkd_tests::Report;
 use crate::machine::{Board, Machine, Tools};
 
 /// The failure of each boot, and the line that it logs.
-const FAULTS: [(&str, &str); 3] = [
+const FAULTS: [(&str, &str); 4] = [
     ("a panic", "panic: "),
     ("a hard fault", "hard fault at"),
     ("a loop with interrupts masked", "watchdog timeout"),
+    ("a stack overflow", "stack overflow"),
 ];
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
@@ -26,7 +27,7 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     report.check("faults: the watchdog does not fire while it is fed", || {
         let line =
             machine.wait_for_line(|line| Ok(line.contains("boot") || line.contains("watchdog fed")))?;
-        ensure!(line.contains("boot 3"), "{line}");
+        ensure!(line.contains("boot 4"), "{line}");
         let line =
             machine.wait_for_line(|line| Ok(line.contains("boot") || line.contains("watchdog fed")))?;
         ensure!(line.contains("no reset"), "{line}");

@@ -6,7 +6,6 @@
 // Its critical section is linked by name.
 use cortex_m as _;
 use defmt_semihosting as _;
-use pkd_cortex_m as _;
 
 mod emulated_flash;
 mod executor;
@@ -55,7 +54,13 @@ async fn run(spawner: Spawner) -> ! {
     let stored = load(flash, emulated_flash::LAYOUT, indicators).await;
     let Some(nic) = Lan9118::start() else { defmt::panic!("no LAN9118 found") };
     let hardware = nic.hardware();
-    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random: time::random };
+    let setup = Setup {
+        interfaces: Interfaces::One(nic),
+        stored,
+        hardware,
+        random: time::random,
+        free_stack: pkd_cortex_m::free_stack,
+    };
     let datapath: Datapath<Lan9118, EmulatedFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

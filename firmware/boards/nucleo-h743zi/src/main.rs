@@ -4,7 +4,6 @@
 #![no_main]
 
 use defmt_rtt as _;
-use pkd_cortex_m as _;
 
 mod ecc_flash;
 
@@ -129,7 +128,13 @@ async fn main(spawner: Spawner) {
         p.PA2,
         p.PC1,
     );
-    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random };
+    let setup = Setup {
+        interfaces: Interfaces::One(nic),
+        stored,
+        hardware,
+        random,
+        free_stack: pkd_cortex_m::free_stack,
+    };
     let datapath: Datapath<Nic, EccFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

@@ -9,6 +9,7 @@ use defmt_semihosting as _;
 mod emulated_flash;
 mod executor;
 mod interrupt;
+mod stack;
 mod time;
 mod virtio_nic;
 
@@ -35,6 +36,7 @@ impl Indicators for NoIndicators {
 /// The entry point, after riscv-rt has set up memory.
 #[entry]
 fn main() -> ! {
+    stack::paint();
     executor::run(|spawner| match run(spawner) {
         Ok(task) => spawner.spawn(task),
         Err(_) => defmt::panic!("the first task was started twice"),
@@ -48,7 +50,7 @@ async fn run(spawner: Spawner) -> ! {
     let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("fewer than two NICs found") };
     let hardware = outside.hardware();
     let interfaces = Interfaces::Two { outside, inside };
-    let setup = Setup { interfaces, stored, hardware, random: time::random };
+    let setup = Setup { interfaces, stored, hardware, random: time::random, free_stack: stack::free };
     let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> = start(spawner, setup);
     datapath.run().await
 }

@@ -21,7 +21,7 @@ use pkd_gateway::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::{FRAME, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
+use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
 
 /// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
@@ -53,6 +53,8 @@ pub struct Setup<D, S, P> {
     pub hardware: [u8; 6],
     /// The source of random numbers for SNTP cookies and the network stack.
     pub random: Random,
+    /// How much of the stack was never used, for the log and the counters.
+    pub free_stack: FreeStack,
 }
 
 /// The path of all frames. The board runs it forever, see [`run`](Self::run).
@@ -74,6 +76,9 @@ struct Pipeline<S, P> {
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
+    free_stack: FreeStack,
+    /// The free part of the stack as last logged.
+    logged_free_stack: u32,
 }
 
 /// Starts the tasks of the network stack, and returns the datapath. Call it once.
@@ -94,14 +99,14 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     static RESOURCES: ConstStaticCell<StackResources<{ net_stack::SOCKETS }>> =
         ConstStaticCell::new(StackResources::new());
 
-    let Setup { interfaces, stored, hardware, random } = setup;
+    let Setup { interfaces, stored, hardware, random, free_stack } = setup;
     let Stored { config, floors, indicators } = stored;
     log_floors(floors.floors());
     let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
     let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
-    net_stack::spawn(spawner, network, stack, gateway, config, random);
+    net_stack::spawn(spawner, network, stack, gateway, config, random, free_stack);
     let pipeline = Pipeline {
         gateway,
         floors,
@@ -112,6 +117,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         link: None,
         ticks: 0,
         logged: Counters::default(),
+        free_stack,
+        logged_free_stack: u32::MAX,
     };
     Datapath { interfaces, pipeline, ticker: Ticker::every(Duration::from_millis(TICK_MS)) }
 }
@@ -291,6 +298,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         });
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
+            self.log_free_stack();
         }
         // Slow in normal operation, twice as fast while the time is unknown.
         let turns = if waiting { 5 } else { 10 };
@@ -304,6 +312,15 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 }
 
 impl<S, P> Pipeline<S, P> {
+    /// Logs how much of the stack was never used, if it is less than at the last call.
+    fn log_free_stack(&mut self) {
+        let free = (self.free_stack)();
+        if free < self.logged_free_stack {
+            defmt::info!("stack: {} bytes were never used", free);
+            self.logged_free_stack = free;
+        }
+    }
+
     /// Logs the counters that have changed since the last call.
     fn log_counters(&mut self) {
         let counters = self.gateway.lock(|gateway| *gateway.borrow().counters());

@@ -18,7 +18,7 @@ use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
 pub use datapath::{Datapath, Interfaces, Setup, start};
 pub use indicators::{Indicators, report_config_error};
-pub use net_stack::Random;
+pub use net_stack::{FreeStack, Random};
 pub use storage::{FlashLayout, Stored, load};
 
 /// Length of the network stack's longest frame in bytes, without FCS.

@@ -18,6 +18,9 @@ use crate::{MTU, SharedGateway, StandardConfig, now};
 /// A function that returns random numbers.
 pub type Random = fn() -> u64;
 
+/// A function that returns the least that has been free of the stack since the start, in bytes.
+pub type FreeStack = fn() -> u32;
+
 /// Sockets for DHCP, SNTP, and the counters over TCP and UDP.
 pub(crate) const SOCKETS: usize = 4;
 /// Length of all metrics as text in bytes, and of an HTTP header.
@@ -44,11 +47,16 @@ pub(crate) fn spawn(
     gateway: &'static SharedGateway,
     config: &'static StandardConfig,
     random: Random,
+    free_stack: FreeStack,
 ) {
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
         && sync_time(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
-        && serve_http(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok()
-        && serve_udp(stack, gateway, config.counters_port).map(|task| spawner.spawn(task)).is_ok();
+        && serve_http(stack, gateway, config.counters_port, free_stack)
+            .map(|task| spawner.spawn(task))
+            .is_ok()
+        && serve_udp(stack, gateway, config.counters_port, free_stack)
+            .map(|task| spawner.spawn(task))
+            .is_ok();
     if !started {
         defmt::panic!("a task was started twice");
     }
@@ -128,12 +136,22 @@ fn strip_comments(text: &mut String<METRICS_LENGTH>) {
     }
 }
 
-fn write_metrics(gateway: &SharedGateway, text: &mut String<METRICS_LENGTH>) -> fmt::Result {
-    gateway.lock(|gateway| gateway.borrow().write_metrics(now(), text))
+fn write_metrics(
+    gateway: &SharedGateway,
+    free_stack: FreeStack,
+    text: &mut String<METRICS_LENGTH>,
+) -> fmt::Result {
+    gateway.lock(|gateway| gateway.borrow().write_metrics(now(), text))?;
+    writeln!(text, "# TYPE pkd_stack_free_bytes gauge\npkd_stack_free_bytes {}", free_stack())
 }
 
 #[embassy_executor::task]
-async fn serve_http(stack: Stack<'static>, gateway: &'static SharedGateway, port: u16) {
+async fn serve_http(
+    stack: Stack<'static>,
+    gateway: &'static SharedGateway,
+    port: u16,
+    free_stack: FreeStack,
+) {
     if port == 0 {
         return;
     }
@@ -145,7 +163,7 @@ async fn serve_http(stack: Stack<'static>, gateway: &'static SharedGateway, port
             Timer::after_millis(100).await;
             continue;
         }
-        if let Err(error) = answer_http(&mut socket, gateway).await {
+        if let Err(error) = answer_http(&mut socket, gateway, free_stack).await {
             defmt::debug!("counters: {}", defmt::Debug2Format(&error));
         }
         socket.close();
@@ -160,6 +178,7 @@ async fn serve_http(stack: Stack<'static>, gateway: &'static SharedGateway, port
 async fn answer_http(
     socket: &mut TcpSocket<'_>,
     gateway: &SharedGateway,
+    free_stack: FreeStack,
 ) -> Result<(), embassy_net::tcp::Error> {
     let mut end = [0_u8; 4];
     let mut byte = [0_u8; 1];
@@ -174,7 +193,7 @@ async fn answer_http(
         }
     }
     let mut text = String::<METRICS_LENGTH>::new();
-    let written = write_metrics(gateway, &mut text);
+    let written = write_metrics(gateway, free_stack, &mut text);
     let mut head = String::<160>::new();
     let (status, length) =
         if written.is_ok() { ("200 OK", text.len()) } else { ("500 Internal Server Error", 0) };
@@ -193,7 +212,7 @@ async fn answer_http(
 }
 
 #[embassy_executor::task]
-async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port: u16) {
+async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port: u16, free_stack: FreeStack) {
     if port == 0 {
         return;
     }
@@ -207,7 +226,7 @@ async fn serve_udp(stack: Stack<'static>, gateway: &'static SharedGateway, port:
     loop {
         let Ok((_, from)) = socket.recv_from(&mut ignored).await else { continue };
         let mut text = String::<METRICS_LENGTH>::new();
-        if write_metrics(gateway, &mut text).is_ok() {
+        if write_metrics(gateway, free_stack, &mut text).is_ok() {
             strip_comments(&mut text);
             // The client may have gone.
             let _sent = socket.send_to(text.as_bytes(), from).await;

@@ -5,7 +5,6 @@
 #![no_main]
 
 use defmt_rtt as _;
-use pkd_cortex_m as _;
 
 use core::cell::RefCell;
 
@@ -112,7 +111,13 @@ async fn main(spawner: Spawner) {
         Ok(task) => spawner.spawn(task),
         Err(_) => defmt::panic!("the W5500's task was started twice"),
     }
-    let setup = Setup { interfaces: Interfaces::One(nic), stored, hardware, random };
+    let setup = Setup {
+        interfaces: Interfaces::One(nic),
+        stored,
+        hardware,
+        random,
+        free_stack: pkd_cortex_m::free_stack,
+    };
     let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

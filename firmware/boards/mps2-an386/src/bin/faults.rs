@@ -44,6 +44,14 @@ fn write(address: usize, value: u32) {
     unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut(address), value) }
 }
 
+/// Calls itself until the stack is full.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn overflow(depth: u32) -> u32 {
+    let frame = core::hint::black_box([depth; 64]);
+    overflow(depth + 1) + frame[0]
+}
+
 #[entry]
 fn main() -> ! {
     write(LOAD, u32::MAX);
@@ -61,6 +69,10 @@ fn main() -> ! {
             loop {
                 core::hint::spin_loop();
             }
+        }
+        3 => {
+            defmt::info!("{} deep", overflow(0));
+            semihosting::process::exit(1)
         }
         _ => {
             let mut watchdog = Watchdog::start(WATCHDOG_MS);
