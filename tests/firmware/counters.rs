@@ -1,20 +1,27 @@
 //! The counters, and how much the board does while idle.
 
 use anyhow::{Context, Result, ensure};
+use pkd_core::{Tag, Window, format2::Bindings};
+use pkd_gateway::{RULES, Rule};
 use pkd_tests::Report;
 
 use crate::{
+    format2::{self, Sealed},
     frame::{self, Path, SYN},
     machine::{ICOUNT, ICOUNT_PER_SECOND, Tools},
-    scenario::{CLIENT, COUNTERS, GATEWAY, NAS, START, Scenario},
+    scenario::{CLIENT, COUNTERS, GATEWAY, KNOCK_PORT, NAS, START, Scenario, config},
     transfer::TcpHost,
 };
 
 /// How long the idle board is measured, in seconds of its own clock.
 const IDLE_SECONDS: usize = 5;
 
+/// Bytes of the stack that must stay free.
+pub(crate) const FREE_STACK: u64 = 2_048;
+
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     report.check("counters: an inside host reads them over HTTP, nobody else can", || http(tools));
+    report.check("stack: 2,048 bytes are never used", || free_stack(tools));
     report.check("counters: changes are logged", || {
         let mut scenario = Scenario::ready(tools)?;
         ensure!(scenario.knock(CLIENT, START)? == "accept", "the knock was not accepted");
@@ -45,6 +52,26 @@ fn idle_share(tools: &Tools) -> Result<String> {
         "executed {executed} of {possible} possible instructions in {seconds} s: expected at most 5 %"
     );
     Ok(format!("{} of {ICOUNT_PER_SECOND} instructions per second", executed / seconds))
+}
+
+/// A board with as many rules as fit, which has done everything that takes much stack.
+fn free_stack(tools: &Tools) -> Result<String> {
+    let mut config = format2::upgraded(config(), Bindings::NONE);
+    let rule = config.rules[0].clone();
+    for number in 1..RULES {
+        let tag = Tag(u32::try_from(number)?.to_le_bytes());
+        let knock = pkd_core::Rule::new(rule.knock.key().clone(), tag, Window::from_secs(300));
+        ensure!(config.rules.push(Rule { knock, ..rule.clone() }).is_ok(), "there is no room for a rule");
+    }
+    let mut scenario = format2::ready(tools, &config, format2::no_wait())?;
+    let open = Sealed { bindings: Bindings::NONE, ..Sealed::OPEN }.at(0);
+    ensure!(scenario.verdict(CLIENT, KNOCK_PORT, &open)? == "accept", "the knock was not accepted");
+    scenario.connect(CLIENT, 5_001)?;
+    TcpHost::new(NAS).ask(&mut scenario, GATEWAY.address, COUNTERS, b"GET /metrics HTTP/1.1\r\n\r\n")?;
+    let free = scenario.counters()?.of("pkd_stack_free_bytes");
+    ensure!(free >= FREE_STACK, "{free} bytes of the stack were never used: expected at least {FREE_STACK}");
+    scenario.machine.wait_for_log("bytes were never used")?;
+    Ok(format!("{free} bytes were never used"))
 }
 
 fn http(tools: &Tools) -> Result<String> {

@@ -66,7 +66,7 @@ impl Sealed {
 }
 
 /// A board whose rules have this configuration, and that accepts knocks of format 2 without a wait.
-fn ready(tools: &Tools, config: &Config<RULES>, floors: Floors) -> Result<Scenario> {
+pub(crate) fn ready(tools: &Tools, config: &Config<RULES>, floors: Floors) -> Result<Scenario> {
     let mut scenario = Scenario::start(tools, |flash| {
         flash.configure(config)?;
         flash.save_floors(floors)
@@ -76,7 +76,8 @@ fn ready(tools: &Tools, config: &Config<RULES>, floors: Floors) -> Result<Scenar
     Ok(scenario)
 }
 
-fn no_wait() -> Floors {
+/// Earlier boots accepted nothing that could be sent now.
+pub(crate) fn no_wait() -> Floors {
     UnixMillis(START_MILLIS.0 - 1_000_000).into()
 }
 

@@ -9,6 +9,7 @@ use pkd_tests::Report;
 use smoltcp::wire::EthernetAddress;
 
 use crate::{
+    counters::FREE_STACK,
     format2::{self, Sealed},
     frame::{self, ACK, Flags, Host, Path, SYN, SYN_ACK},
     link::{Link, netdev},
@@ -202,6 +203,9 @@ fn knock_opens(tools: &Tools, sides: Sides) -> Result<String> {
     ensure!(!bridge.passes(&to_nas(STRANGER, 5_003, SYN))?, "open for a stranger");
     let counters = bridge.counters()?;
     ensure!(counters.contains("pkd_knocks_total{verdict=\"accept\"} 1"), "{counters}");
+    let free = counters.lines().find_map(|line| line.strip_prefix("pkd_stack_free_bytes "));
+    let free: u64 = free.context("no counter of the stack")?.parse()?;
+    ensure!(free >= FREE_STACK, "{free} bytes of the stack were never used: expected at least {FREE_STACK}");
     Ok("with a knock to the host".to_owned())
 }
 

@@ -103,6 +103,36 @@ impl Scenario {
     /// # Errors
     /// A field is invalid.
     pub fn rule(&self) -> Result<Rule> {
+        Ok(Rule::new(&self.key()?, self.tag()?, self.window(), self.required()?))
+    }
+
+    /// The shared key.
+    ///
+    /// # Errors
+    /// A field is invalid.
+    pub fn key(&self) -> Result<Key> {
+        Ok(Key::from_bytes(bytes(&self.key_hex)?))
+    }
+
+    /// The tag.
+    ///
+    /// # Errors
+    /// A field is invalid.
+    pub fn tag(&self) -> Result<Tag> {
+        Ok(Tag(bytes(&self.tag_hex)?))
+    }
+
+    /// The window.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window::from_secs(self.window)
+    }
+
+    /// The addresses that knocks must be bound to.
+    ///
+    /// # Errors
+    /// A field is invalid.
+    pub fn required(&self) -> Result<Bindings> {
         let mut require = Bindings::NONE;
         for address in &self.require {
             require = require
@@ -112,8 +142,7 @@ impl Scenario {
                     other => bail!("unknown binding {other:?}"),
                 };
         }
-        let key = Key::from_bytes(bytes(&self.key_hex)?);
-        Ok(Rule::new(&key, Tag(bytes(&self.tag_hex)?), Window::from_secs(self.window), require))
+        Ok(require)
     }
 
     /// The gateway's addresses outside of NAT.
