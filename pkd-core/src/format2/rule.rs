@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Key, KnockId, Packet, Reason, ReplayStore, Tag, UnixMillis, Verdict, Window};
 
-/// The derived keys, how far clocks may differ, and what knocks have to be bound to.
+/// The derived keys, how far clocks may differ, what knocks have to be bound to, and what they may ask for.
 #[derive(Clone, Debug)]
 pub struct Rule {
     keys: Keys,
@@ -14,13 +14,23 @@ pub struct Rule {
     /// The window in milliseconds; a 32-bit processor does not multiply for each packet.
     width: u64,
     require: Bindings,
+    /// `None`: any request.
+    wanted: Option<Request>,
 }
 
 impl Rule {
     /// A rule for knocks that are made with this key and tag, and bound at least to what `require` says.
     #[must_use]
     pub fn new(key: &Key, tag: Tag, window: Window, require: Bindings) -> Self {
-        Self { keys: Keys::new(key, tag), window, width: window.units::<UnixMillis>(), require }
+        Self { keys: Keys::new(key, tag), window, width: window.units::<UnixMillis>(), require, wanted: None }
+    }
+
+    /// The same rule for knocks with this request only. It ignores others with [`Reason::Request`] and does not record
+    /// them, so that a rule for the other request, with the same store, still accepts them.
+    #[must_use]
+    pub fn only(mut self, request: Request) -> Self {
+        self.wanted = Some(request);
+        self
     }
 
     /// What knocks are made with.
@@ -103,6 +113,7 @@ impl Rule {
         let request = Request::from_byte(contents.request).ok_or(Reason::Request)?;
         let known = Bindings::from_bits(contents.flags).ok_or(Reason::Request)?;
         ensure(known.contains(self.require), Reason::Request)?;
+        ensure(self.wanted.is_none_or(|wanted| wanted == request), Reason::Request)?;
         ensure(store.record(id, window), Reason::Replay)?;
         Ok(request)
     }

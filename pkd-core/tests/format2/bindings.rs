@@ -88,6 +88,27 @@ fn a_request_to_close_is_a_knock_too_and_works_once() {
 }
 
 #[test]
+fn a_rule_for_one_request_leaves_the_other_to_its_neighbour() {
+    let (open, close) = (Request::Open, Request::Close);
+    let refused = Verdict::Ignore(Reason::Request);
+    for (asked, accepted) in [(open, Verdict::Accept), (close, Verdict::Close)] {
+        for first in [open, close] {
+            let mut gateway = Gateway::new(rule(10).only(first));
+            let knock = seal(&KnockParams { request: asked, ..KNOCK });
+            let expected = if first == asked { accepted } else { refused };
+            assert_eq!(gateway.check(&knock, PORT, &HERE), expected, "{asked:?}, first rule {first:?}");
+            assert_eq!(gateway.cache.is_empty(), first != asked, "{asked:?}, first rule {first:?}");
+
+            gateway.rule = rule(10).only(if first == open { close } else { open });
+            let expected = if first == asked { Verdict::Ignore(Reason::Replay) } else { accepted };
+            assert_eq!(gateway.check(&knock, PORT, &HERE), expected, "{asked:?}, second rule");
+            let replayed = Verdict::Ignore(Reason::Replay);
+            assert_eq!(gateway.check(&knock, PORT, &HERE), replayed, "{asked:?}, again");
+        }
+    }
+}
+
+#[test]
 fn bits_without_a_meaning_are_no_bindings() {
     let known = (0..=u8::MAX).filter(|bits| Bindings::from_bits(*bits).is_some());
     assert_eq!(known.collect::<Vec<_>>(), [0, 1, 2, 3]);
