@@ -3,24 +3,17 @@
  * xt_pkd - match UDP datagrams that are valid, fresh knocks
  *
  * The shim between netfilter and the verifier in rust/: it registers the match, finds the bytes of
- * the datagram, manages and locks the replay caches of each network namespace, and reads the clock.
- * All decisions about a datagram are made in Rust.
- *
- * Locking: pkd_net.mutex protects the table of caches, their rule counts and the baseline; it is
- * taken only in process context. The packet path finds caches under RCU and holds pkd_cache.lock
- * for each of its two accesses to a replay cache, but not while it hashes.
+ * the datagram, and reads the clock. All decisions about a datagram are made in Rust.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/jhash.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter/x_tables.h>
 #include <linux/proc_fs.h>
 #include <linux/skbuff.h>
-#include <linux/slab.h>
 #include <linux/timekeeping.h>
 #include <net/ip.h>
 #include <net/ipv6.h>
@@ -36,61 +29,11 @@ MODULE_VERSION(PKD_VERSION);
 MODULE_ALIAS("ipt_pkd");
 MODULE_ALIAS("ip6t_pkd");
 
-/*
- * Most caches without rules in a namespace; above it, the one that lost its rules first is dropped
- * early. Otherwise a namespace's own root could fill memory with them.
- */
-#define PKD_MAX_IDLE 64
-
-struct pkd_lookup {
-	const struct pkd_net *pn;
-	const struct xt_pkd_mtinfo *rule;
-	struct pkd_cache *cache;	/* NULL: not looked up yet */
-};
-
 static unsigned int pkd_net_id __read_mostly;
 
 struct pkd_net *pkd_pernet(const struct net *net)
 {
 	return net_generic(net, pkd_net_id);
-}
-
-static u32 pkd_hash(const struct xt_pkd_mtinfo *rule)
-{
-	/* Only root sets keys and tags, so the hash needs no secret seed. */
-	return jhash(rule->key, sizeof(rule->key) + sizeof(rule->tag), 0);
-}
-
-/* Called under RCU or pn->mutex. */
-static struct pkd_cache *pkd_cache_find(const struct pkd_net *pn,
-					const struct xt_pkd_mtinfo *rule)
-{
-	struct pkd_cache *cache;
-
-	hash_for_each_possible_rcu(pn->caches, cache, node, pkd_hash(rule),
-				   lockdep_is_held(&pn->mutex))
-		if (!memcmp(cache->key, rule->key, sizeof(cache->key)) &&
-		    !memcmp(cache->tag, rule->tag, sizeof(cache->tag)))
-			return cache;
-	return NULL;
-}
-
-/* Called by Rust in the packet path, under RCU. Rules of revision 0 do not store a pointer. */
-struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
-	__acquires(&lookup->cache->lock)
-{
-	if (!lookup->cache)
-		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule);
-	if (WARN_ON_ONCE(!lookup->cache))
-		return NULL;
-	spin_lock_bh(&lookup->cache->lock);
-	return pkd_replay(lookup->cache);
-}
-
-void pkd_cache_unlock(struct pkd_lookup *lookup)
-	__releases(&lookup->cache->lock)
-{
-	spin_unlock_bh(&lookup->cache->lock);
 }
 
 static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
@@ -165,98 +108,6 @@ static bool pkd_mt_v1(const struct sk_buff *skb, struct xt_action_param *par)
 	const struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
 
 	return pkd_match(skb, par, &info->rule, info->cache);
-}
-
-static void pkd_cache_free(struct rcu_head *rcu)
-{
-	kfree_sensitive(container_of(rcu, struct pkd_cache, rcu));
-}
-
-/* Called with pn->mutex held; the cache must be idle. Knocks that it accepted stay refused. */
-static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
-{
-	lockdep_assert_held(&pn->mutex);
-
-	/* There is no rule left, so nothing modifies the replay cache. */
-	pkd_baseline_drop(&pn->baseline, pkd_replay(cache));
-	list_del(&cache->idle);
-	pn->idle_count--;
-	hash_del_rcu(&cache->node);
-	call_rcu(&cache->rcu, pkd_cache_free);
-}
-
-void pkd_drop_expired(struct pkd_net *pn)
-{
-	u64 now = ktime_get_real_seconds();
-	struct pkd_cache *cache, *next;
-
-	lockdep_assert_held(&pn->mutex);
-
-	list_for_each_entry_safe(cache, next, &pn->idle, idle)
-		if (pn->exiting || pn->idle_count > PKD_MAX_IDLE ||
-		    pkd_replay_past(pkd_replay(cache), now, cache->window))
-			pkd_cache_drop(pn, cache);
-}
-
-/* Called with pn->mutex held. */
-static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
-					const struct xt_pkd_mtinfo *rule)
-{
-	struct pkd_cache *cache;
-
-	lockdep_assert_held(&pn->mutex);
-
-	cache = kzalloc(sizeof(*cache) + pkd_replay_size(), GFP_KERNEL_ACCOUNT);
-	if (!cache)
-		return NULL;
-	spin_lock_init(&cache->lock);
-	INIT_LIST_HEAD(&cache->idle);
-	memcpy(cache->key, rule->key, sizeof(cache->key));
-	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
-	pkd_replay_init(pkd_replay(cache), &pn->baseline);
-	hash_add_rcu(pn->caches, &cache->node, pkd_hash(rule));
-	return cache;
-}
-
-/* Returns the cache for a new rule, creating it if needed. May sleep. */
-static struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
-				       const struct xt_pkd_mtinfo *rule)
-{
-	struct pkd_cache *cache;
-
-	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule) ?: pkd_cache_create(pn, rule);
-	if (cache) {
-		if (!list_empty(&cache->idle)) {
-			list_del_init(&cache->idle);
-			pn->idle_count--;
-		}
-		cache->rules++;
-		cache->window = max(cache->window, rule->window);
-		pn->widest = max(pn->widest, rule->window);
-		pn->floor_known = true;
-		spin_lock_bh(&cache->lock);
-		pkd_replay_join(pkd_replay(cache), &pn->baseline, rule->window);
-		spin_unlock_bh(&cache->lock);
-	}
-	pkd_drop_expired(pn);
-	mutex_unlock(&pn->mutex);
-	return cache;
-}
-
-/* Releases the cache of a removed rule. May sleep. May run after the namespace's pkd_net_exit(). */
-static void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
-{
-	struct pkd_cache *cache;
-
-	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule);
-	if (!WARN_ON_ONCE(!cache) && !--cache->rules) {
-		list_add_tail(&cache->idle, &pn->idle);
-		pn->idle_count++;
-		pkd_drop_expired(pn);
-	}
-	mutex_unlock(&pn->mutex);
 }
 
 static int pkd_mt_check(const struct xt_mtchk_param *par)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a network namespace knows: its replay caches, counters and baseline. See xt_pkd_main.c for the locking. */
+/* What a network namespace knows: its replay caches, counters and baseline. See xt_pkd_cache.c for the locking. */
 #ifndef _XT_PKD_NET_H
 #define _XT_PKD_NET_H
 
@@ -30,6 +30,13 @@ struct pkd_cache {
 	u64 replay[];			/* struct pkd_replay */
 };
 
+/* Finds the replay cache of a packet's rule. */
+struct pkd_lookup {
+	const struct pkd_net *pn;
+	const struct xt_pkd_mtinfo *rule;
+	struct pkd_cache *cache;	/* NULL: not looked up yet */
+};
+
 struct pkd_stats {
 	u64_stats_t count[PKD_VERDICTS];
 	struct u64_stats_sync syncp;
@@ -53,6 +60,12 @@ static inline struct pkd_replay *pkd_replay(struct pkd_cache *cache)
 }
 
 struct pkd_net *pkd_pernet(const struct net *net);
+
+/* Returns the cache for a new rule, creating it if needed; NULL without memory. May sleep. */
+struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule);
+
+/* Releases the cache of a removed rule. May sleep. May run after the namespace's pkd_net_exit(). */
+void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule);
 
 /* Drops idle caches whose knocks have all left their window. Called with pn->mutex held. */
 void pkd_drop_expired(struct pkd_net *pn);
