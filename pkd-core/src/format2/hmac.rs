@@ -1,4 +1,4 @@
-//! HMAC-SHA-256 (RFC 2104) for messages of up to 119 bytes, with the pads hashed in advance.
+//! HMAC-SHA-256 (RFC 2104), with the pads hashed in advance.
 
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -6,8 +6,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::digest::{INITIAL_HASH, put, put_slice, to_bytes};
 
 const BLOCK: usize = 64;
-/// Bytes that SHA-256 puts after a message at least.
-const PADDING: usize = 9;
+/// Bytes of a pad and of a hash.
+const HASHED: usize = BLOCK + 32;
 
 /// A key, as the states of SHA-256 after its two pads.
 #[derive(Clone)]
@@ -39,56 +39,106 @@ impl Hmac {
         Self { inner: state(0x36), outer: state(0x5c) }
     }
 
-    /// The MAC of the parts, one after the other.
-    pub(crate) fn of<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        let mut blocks = [[0; BLOCK]; 2];
-        let mut rest = blocks.as_flattened_mut();
-        for part in parts {
-            rest = put_slice(rest, part);
+    /// The MAC of what `write` puts into the message.
+    pub(crate) fn of(&self, write: impl FnOnce(&mut Message)) -> [u8; 32] {
+        let mut message = Message::after_a_block(self.inner);
+        write(&mut message);
+        message.finish(&self.outer);
+        to_bytes(&message.state)
+    }
+}
+
+/// What is being hashed. Only one block at a time is kept, and no caller of SHA-256 has a large frame: kernels have
+/// little stack.
+pub(crate) struct Message {
+    state: [u32; 8],
+    block: [[u8; BLOCK]; 1],
+    /// Of all that was put, and of the block before it.
+    length: usize,
+}
+
+impl Message {
+    fn after_a_block(state: [u32; 8]) -> Self {
+        Self { state, block: [[0; BLOCK]; 1], length: BLOCK }
+    }
+
+    #[inline(never)]
+    pub(crate) fn put(&mut self, mut part: &[u8]) {
+        while !part.is_empty() {
+            let length = self.space().len().min(part.len());
+            let Some((now, later)) = part.split_at_checked(length) else { return };
+            put_slice(self.space(), now);
+            self.length = self.length.wrapping_add(length);
+            part = later;
+            if self.length.is_multiple_of(BLOCK) {
+                compress256(&mut self.state, &self.block);
+            }
         }
-        let length = (2 * BLOCK).saturating_sub(rest.len());
-        let [first, _] = &blocks;
-        let hash = if length.saturating_add(PADDING) <= BLOCK {
-            finish(self.inner, &mut [*first], length)
-        } else {
-            finish(self.inner, &mut blocks, length)
-        };
-        let mut block = [[0; BLOCK]];
-        put(block.as_flattened_mut(), &hash);
-        finish(self.outer, &mut block, hash.len())
     }
-}
 
-/// Pads a message of `length` bytes that comes after one block (FIPS 180-4, section 5.1.1), and hashes it.
-fn finish(mut state: [u32; 8], blocks: &mut [[u8; BLOCK]], length: usize) -> [u8; 32] {
-    let bytes = blocks.as_flattened_mut();
-    if let Some(end) = bytes.get_mut(length) {
-        *end = 0x80;
+    /// What the block has room for.
+    fn space(&mut self) -> &mut [u8] {
+        let used = self.length % BLOCK;
+        self.block.as_flattened_mut().get_mut(used..).unwrap_or_default()
     }
-    if let Some(slot) = bytes.last_chunk_mut() {
-        *slot = bits(length).to_be_bytes();
-    }
-    compress256(&mut state, blocks);
-    to_bytes(&state)
-}
 
-/// The length of the message and the block before it, in bits.
-fn bits(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or_default().saturating_add(64).saturating_mul(8)
+    /// Ends the message, and puts its hash into the one that begins with the state `outer`, which ends too.
+    #[inline(never)]
+    fn finish(&mut self, outer: &[u32; 8]) {
+        self.pad();
+        self.state.iter().fold(self.block.as_flattened_mut(), |rest, word| put(rest, &word.to_be_bytes()));
+        (self.state, self.length) = (*outer, HASHED);
+        self.pad();
+    }
+
+    /// FIPS 180-4, section 5.1.1. There is always room for the first byte.
+    #[inline]
+    fn pad(&mut self) {
+        let bits = u64::try_from(self.length).unwrap_or_default().saturating_mul(8);
+        let space = put(self.space(), &[0x80]);
+        let is_enough = space.len() >= size_of_val(&bits);
+        space.fill(0);
+        if !is_enough {
+            compress256(&mut self.state, &self.block);
+            self.block = [[0; BLOCK]; 1];
+        }
+        if let Some(slot) = self.block.as_flattened_mut().last_chunk_mut() {
+            *slot = bits.to_be_bytes();
+        }
+        compress256(&mut self.state, &self.block);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
-    /// RFC 4231, test case 2, and messages on both sides of the end of a block.
+    /// RFC 4231, test case 2.
     #[test]
-    fn known_answers() {
-        let of = |key: &[u8], message: &[u8]| Hmac::new(key).of([message]);
+    fn known_answer() {
         let expected: [u8; 32] = [
             0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7,
             0x5a, 0x00, 0x3f, 0x08, 0x9d, 0x27, 0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec, 0x38, 0x43,
         ];
-        assert_eq!(of(b"Jefe", b"what do ya want for nothing?"), expected);
+        assert_eq!(Hmac::new(b"Jefe").of(|message| message.put(b"what do ya want for nothing?")), expected);
+    }
+
+    /// Lengths on both sides of each end of a block, in pieces of any size.
+    #[test]
+    fn it_is_the_same_as_by_the_definition() {
+        let bytes: [u8; 200] = core::array::from_fn(|at| u8::try_from(at).unwrap());
+        let pad = |pad: u8| core::array::from_fn::<_, BLOCK, _>(|at| pad ^ *b"Jefe".get(at).unwrap_or(&0));
+        for length in 0..bytes.len() {
+            let text = bytes.get(..length).unwrap();
+            let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text).finalize();
+            let expected = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+            for piece in [1, 7, 64, 200] {
+                let hash =
+                    Hmac::new(b"Jefe").of(|message| text.chunks(piece).for_each(|part| message.put(part)));
+                assert_eq!(hash, *expected, "{length} bytes in pieces of {piece}");
+            }
+        }
     }
 }

@@ -4,8 +4,11 @@ use core::fmt;
 
 use zeroize::Zeroize;
 
-use super::{hmac::Hmac, sip::SipKey};
-use crate::{Key, NONCE_LENGTH, Port, Tag};
+use super::{
+    hmac::{Hmac, Message},
+    sip::SipKey,
+};
+use crate::{Key, NONCE_LENGTH, Port, Tag, digest::put};
 
 /// The keys that format 2 derives from a shared key and its tag: HKDF (RFC 5869) with SHA-256, no salt, and
 /// `pkd2` and the tag as info. They are wiped when dropped.
@@ -20,25 +23,28 @@ pub struct Keys {
 impl Keys {
     /// Derives them: 14 blocks of SHA-256, so not for each packet.
     #[must_use]
+    #[cold]
     pub fn new(key: &Key, tag: Tag) -> Self {
-        let mut secret = Hmac::new(&[0; 32]).of([&key.as_bytes()[..]]);
+        let mut secret = Hmac::new(&[0; 32]).of(|message| message.put(key.as_bytes()));
         let expand = Hmac::new(&secret);
-        let mut first = expand.of([b"pkd2", &tag.0[..], &[1]]);
-        let mut second = expand.of([&first[..], b"pkd2", &tag.0, &[2]]);
-        let mut third = expand.of([&second[..], b"pkd2", &tag.0, &[3]]);
-        let mut bytes = first.iter().chain(&second).chain(&third).copied();
-        let mut next = || {
-            let mut key = [0; 16];
-            key.iter_mut().zip(&mut bytes).for_each(|(slot, byte)| *slot = byte);
-            key
-        };
-        let [hint, mask, filter] = [next(), next(), next()].map(SipKey::new);
-        let mut auth = [next(), next()];
-        let keys = Self { hint, mask, filter, auth: Hmac::new(auth.as_flattened()) };
-        auth.zeroize();
-        for bytes in [&mut secret, &mut first, &mut second, &mut third] {
-            bytes.zeroize();
+        secret.zeroize();
+        // 96 bytes, of which the last 16 are not used.
+        let mut output = [[0; 16]; 6];
+        let mut last = [0; 32];
+        for (number, keys) in (1..).zip(output.as_chunks_mut::<2>().0) {
+            let before = if number == 1 { &[][..] } else { &last };
+            last = expand.of(|message| {
+                for part in [before, b"pkd2", &tag.0, &[number]] {
+                    message.put(part);
+                }
+            });
+            put(keys.as_flattened_mut(), &last);
         }
+        last.zeroize();
+        let [hint, mask, filter, auth @ .., _] = &output;
+        let [hint, mask, filter] = [hint, mask, filter].map(SipKey::new);
+        let keys = Self { hint, mask, filter, auth: Hmac::new(auth.as_flattened()) };
+        output.zeroize();
         keys
     }
 
@@ -60,8 +66,8 @@ impl Keys {
         self.filter.hash(head, port.0.swap_bytes().into(), 26)
     }
 
-    pub(crate) fn auth<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        self.auth.of(parts)
+    pub(crate) fn auth(&self, write: impl FnOnce(&mut Message)) -> [u8; 32] {
+        self.auth.of(write)
     }
 }
 
@@ -85,12 +91,13 @@ mod tests {
             bytes(0xb60d_8e1d_7caa_49fa_fd16_e14f_c365_1544),
             bytes(0xe4a5_3e6e_d01e_4754_3bc8_86e8_dfdb_d1c1),
         );
-        let same = |own: &SipKey, known| own.hash([1], 2, 3) == SipKey::new(known).hash([1], 2, 3);
+        let same = |own: &SipKey, known| own.hash([1], 2, 3) == SipKey::new(&known).hash([1], 2, 3);
         assert!(same(&keys.hint, hint) && same(&keys.mask, mask) && same(&keys.filter, filter));
         let auth = [
             bytes(0x55e2_abe0_c07e_a803_91f3_413a_da4e_1d55),
             bytes(0x1760_933b_216b_b749_1c16_28b1_c7de_a787),
         ];
-        assert_eq!(keys.auth([&b"message"[..]]), Hmac::new(auth.as_flattened()).of([&b"message"[..]]));
+        let write = |message: &mut Message| message.put(b"message");
+        assert_eq!(keys.auth(write), Hmac::new(auth.as_flattened()).of(write));
     }
 }

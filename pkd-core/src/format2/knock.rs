@@ -12,6 +12,10 @@ use crate::{
 const SIP_LENGTH: usize = 8;
 const AUTH_LENGTH: usize = 24;
 
+/// Offsets; the filter is at the end of the head, the auth bytes at the end of what they cover.
+const NONCE: usize = 4;
+const SEALED: usize = NONCE + NONCE_LENGTH;
+
 /// The bits of the time; flags and request are above them.
 const TIME: u64 = (1 << 48) - 1;
 
@@ -29,67 +33,64 @@ const COVERED: usize = HEAD_LENGTH + SIP_LENGTH;
 ///     32     24  auth
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Knock<'a> {
-    covered: &'a [u8; COVERED],
-    hint: u32,
-    nonce: &'a [u8; NONCE_LENGTH],
-    sealed: u64,
-    filter: u64,
-    auth: &'a [u8; AUTH_LENGTH],
-}
+pub struct Knock<'a>(&'a [u8; LENGTH]);
 
 impl<'a> Knock<'a> {
     /// Returns `None` unless `payload` has exactly [`LENGTH`] bytes.
     #[must_use]
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
-        let (covered, auth) = payload.split_first_chunk::<COVERED>()?;
-        let auth = auth.try_into().ok()?;
-        let (head, filter) = covered.split_first_chunk::<HEAD_LENGTH>()?;
-        let (hint, rest) = head.split_first_chunk()?;
-        let (nonce, sealed) = rest.split_first_chunk()?;
-        let (sealed, filter) = (sealed.try_into().ok()?, filter.try_into().ok()?);
-        let (sealed, filter) = (u64::from_le_bytes(sealed), u64::from_le_bytes(filter));
-        Some(Self { covered, hint: u32::from_le_bytes(*hint), nonce, sealed, filter, auth })
+        payload.try_into().ok().map(Self)
+    }
+
+    /// The bytes at an offset. All fields are within the payload.
+    fn field<const AT: usize, const N: usize>(self) -> &'a [u8; N] {
+        self.0.get(AT..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; N])
+    }
+
+    /// What is authenticated besides port and addresses.
+    fn covered(self) -> &'a [u8; COVERED] {
+        self.field::<0, _>()
     }
 
     /// The bytes that name key and slot.
     #[must_use]
     pub fn hint(&self) -> [u8; 4] {
-        self.hint.to_le_bytes()
+        *self.field::<0, _>()
     }
 
     /// The time, the flags and the request, if the knock was made with these keys; otherwise noise.
     #[must_use]
     pub fn open(&self, keys: &Keys) -> Contents {
-        let plain = self.sealed ^ keys.mask(self.nonce);
+        let sealed = u64::from_le_bytes(*self.field::<SEALED, _>());
+        let plain = sealed ^ keys.mask(self.field::<NONCE, _>());
         let [.., flags, request] = plain.to_le_bytes();
         Contents { time: UnixMillis(plain & TIME), flags, request }
     }
 
     /// Distinguishes knocks of one time.
-    pub(crate) fn id(&self) -> u64 {
-        self.filter
+    pub(crate) fn id(self) -> u64 {
+        u64::from_le_bytes(*self.field::<HEAD_LENGTH, _>())
     }
 
     /// Whether the filter is what a holder of the key would have sent to `port`. Takes the same time wherever the
     /// bytes differ.
     #[must_use]
     pub fn filter_matches(&self, keys: &Keys, port: Port) -> bool {
-        keys.filter(words(self.covered), port).ct_eq(&self.filter).into()
+        keys.filter(words(self.covered()), port).ct_eq(&self.id()).into()
     }
 
     /// Whether a holder of the key made this knock for `port`, and for the addresses that it is bound to. Takes the
     /// same time wherever the bytes differ.
     #[must_use]
     pub fn auth_matches(&self, keys: &Keys, port: Port, bound: [&[u8]; 2]) -> bool {
-        let [destination, source] = bound;
-        let mac = keys.auth([&self.covered[..], &port.0.to_be_bytes(), destination, source]);
-        mac.first_chunk::<AUTH_LENGTH>().is_some_and(|mac| mac.ct_eq(self.auth).into())
+        let mac = mac(keys, self.covered(), port, bound);
+        mac.first_chunk::<AUTH_LENGTH>()
+            .is_some_and(|mac| mac.ct_eq(self.field::<COVERED, AUTH_LENGTH>()).into())
     }
 
     /// Whether the hint is that of the slot of `time`.
-    pub(crate) fn hint_matches(&self, keys: &Keys, time: UnixMillis) -> bool {
-        slot(time).is_some_and(|slot| keys.hint(slot) == self.hint)
+    pub(crate) fn hint_matches(self, keys: &Keys, time: UnixMillis) -> bool {
+        slot(time).is_some_and(|slot| keys.hint(slot).to_le_bytes() == self.hint())
     }
 
     /// The payload of a knock that is sent between these addresses, of which those in
@@ -107,13 +108,23 @@ impl<'a> Knock<'a> {
         if let Some(slot) = covered.last_chunk_mut() {
             *slot = filter;
         }
-        let [destination, source] = bound(params.bindings, addresses, addresses.destination());
-        let mac = keys.auth([&covered[..], &port.0.to_be_bytes(), destination, source]);
+        let mac = mac(keys, &covered, port, bound(params.bindings, addresses, addresses.destination()));
         let mut payload = [0; LENGTH];
         let rest = put(&mut payload, &covered);
         put_slice(rest, mac.get(..AUTH_LENGTH).unwrap_or_default());
         payload
     }
+}
+
+/// What authenticates the bytes before it, the port, and the bound addresses.
+fn mac(keys: &Keys, covered: &[u8; COVERED], port: Port, bound: [&[u8]; 2]) -> [u8; 32] {
+    let [destination, source] = bound;
+    keys.auth(|message| {
+        message.put(covered);
+        message.put(&port.0.to_be_bytes());
+        message.put(destination);
+        message.put(source);
+    })
 }
 
 /// The hint of a payload; `None` if it does not have the length of a knock.

@@ -1,10 +1,10 @@
 //! The rule that a knock is checked against, and the order of the checks.
 
 use super::{
-    Addresses, Bindings, Hints, Keys, Knock, Request,
+    Addresses, Bindings, Contents, Hints, Keys, Knock, Request,
     knock::{bound, hint},
 };
-use crate::{Key, KnockId, Packet, Reason, ReplayStore, Tag, UnixMillis, Verdict, Window};
+use crate::{Key, KnockId, Packet, Port, Reason, ReplayStore, Tag, UnixMillis, Verdict, Window};
 
 /// The derived keys, how far clocks may differ, what knocks have to be bound to, and what they may ask for.
 #[derive(Clone, Debug)]
@@ -82,8 +82,9 @@ impl Rule {
         }
     }
 
-    /// The checks after the hint's, cheapest first. A function of its own, so that noise does not pay for its frame. There is a second look at the store because another CPU may have accepted the same bytes
-    /// meanwhile.
+    /// The checks after the hint's, cheapest first. A function of its own, so that noise does not pay for its frame; and
+    /// so is each of its steps, because kernels have little stack for SHA-256 below it. There is a second look at the
+    /// store because another CPU may have accepted the same bytes meanwhile.
     #[inline(never)]
     fn request<S: ReplayStore<UnixMillis>>(
         &self,
@@ -93,28 +94,64 @@ impl Rule {
         addresses: &Addresses<'_>,
         own: &[&[u8]],
     ) -> Result<Request, Reason> {
-        let (keys, window, port) = (&self.keys, self.window, packet.destination_port);
         let knock = Knock::parse(packet.payload).ok_or(Reason::Length)?;
-        let contents = knock.open(keys);
-        let is_admitted = window == Window::Monotonic || now.0.abs_diff(contents.time.0) <= self.width;
+        let contents = self.first_look(store, now, knock, packet.destination_port)?;
+        ensure(self.is_authentic(knock, &contents, packet.destination_port, addresses, own), Reason::Digest)?;
+        self.second_look(store, knock, &contents)
+    }
+
+    /// What needs no SHA-256.
+    #[inline(never)]
+    fn first_look<S: ReplayStore<UnixMillis>>(
+        &self,
+        store: &mut S,
+        now: UnixMillis,
+        knock: Knock<'_>,
+        port: Port,
+    ) -> Result<Contents, Reason> {
+        let contents = knock.open(&self.keys);
+        let is_admitted = self.window == Window::Monotonic || now.0.abs_diff(contents.time.0) <= self.width;
         ensure(is_admitted, Reason::Window)?;
-        let id = KnockId::kept(contents.time, knock.id());
-        ensure(!store.refuses(id, window), Reason::Replay)?;
-        ensure(knock.filter_matches(keys, port), Reason::Filter)?;
+        ensure(!store.refuses(KnockId::kept(contents.time, knock.id()), self.window), Reason::Replay)?;
+        ensure(knock.filter_matches(&self.keys, port), Reason::Filter)?;
+        Ok(contents)
+    }
 
+    /// Whether a holder of the key made it for these addresses, or for one of our own. The packet's is tried first.
+    fn is_authentic(
+        &self,
+        knock: Knock<'_>,
+        contents: &Contents,
+        port: Port,
+        addresses: &Addresses<'_>,
+        own: &[&[u8]],
+    ) -> bool {
         let bindings = Bindings::known(contents.flags);
-        let is_for = |destination| knock.auth_matches(keys, port, bound(bindings, addresses, destination));
-        let length = addresses.destination().len();
-        let mut outside = own.iter().copied().filter(|address| address.len() == length);
-        let is_for_us = is_for(addresses.destination())
-            || bindings.contains(Bindings::DESTINATION) && outside.any(is_for);
-        ensure(is_for_us && knock.hint_matches(keys, contents.time), Reason::Digest)?;
+        let destination = addresses.destination();
+        let is_for =
+            |destination| knock.auth_matches(&self.keys, port, bound(bindings, addresses, destination));
+        let mut is_for_us = is_for(destination);
+        if bindings.contains(Bindings::DESTINATION) {
+            for address in own.iter().filter(|address| address.len() == destination.len()) {
+                is_for_us = is_for_us || is_for(address);
+            }
+        }
+        is_for_us && knock.hint_matches(&self.keys, contents.time)
+    }
 
+    /// What only a holder of the key can fail.
+    #[inline(never)]
+    fn second_look<S: ReplayStore<UnixMillis>>(
+        &self,
+        store: &mut S,
+        knock: Knock<'_>,
+        contents: &Contents,
+    ) -> Result<Request, Reason> {
         let request = Request::from_byte(contents.request).ok_or(Reason::Request)?;
         let known = Bindings::from_bits(contents.flags).ok_or(Reason::Request)?;
         ensure(known.contains(self.require), Reason::Request)?;
         ensure(self.wanted.is_none_or(|wanted| wanted == request), Reason::Request)?;
-        ensure(store.record(id, window), Reason::Replay)?;
+        ensure(store.record(KnockId::kept(contents.time, knock.id()), self.window), Reason::Replay)?;
         Ok(request)
     }
 }
