@@ -2,8 +2,9 @@
 /*
  * The data that iptables and the kernel exchange for the match "pkd".
  *
- * Revision 0 is the layout of ipt_pkd (2007-2014). Revision 1 adds the path of the key file.
- * Integers are in native byte order; tag and key are padded with zero bytes.
+ * Revision 0 is the layout of ipt_pkd (2007-2014). Revision 1 adds the path of the key file,
+ * revision 2 the format of the knocks. Integers are in native byte order; tag and key
+ * are padded with zero bytes.
  */
 #ifndef _XT_PKD_H
 #define _XT_PKD_H
@@ -34,6 +35,33 @@ struct xt_pkd_mtinfo_v1 {
 
 	/* Used internally by the kernel */
 	struct pkd_cache *cache __attribute__((aligned(8)));
+};
+
+/* xt_pkd_mtinfo_v2.format */
+#define XT_PKD_CLASSIC 1
+#define XT_PKD_FORMAT2 2
+/* Bits of xt_pkd_mtinfo_v2.require, as the flags of a knock have them. */
+#define XT_PKD_SOURCE 1
+#define XT_PKD_DESTINATION 2
+/* xt_pkd_mtinfo_v2.request, as a knock has it. */
+#define XT_PKD_OPEN 0
+#define XT_PKD_CLOSE 1
+
+struct pkd_rule2;
+
+struct xt_pkd_mtinfo_v2 {
+	struct xt_pkd_mtinfo rule;
+	char key_file[XT_PKD_PATH_LEN];
+	__u8 format;
+	/* Both are 0 for classic knocks. */
+	__u8 require;
+	__u8 request;
+	/* Must be 0. */
+	__u8 reserved[5];
+
+	/* Used internally by the kernel */
+	struct pkd_cache *cache __attribute__((aligned(8)));
+	struct pkd_rule2 *rule2 __attribute__((aligned(8)));
 };
 
 #endif /* _XT_PKD_H */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The replay caches of a network namespace: one for all rules with one tag and key
+ * The replay caches of a network namespace: one for all rules with one format, tag and key
  *
  * Locking: pkd_net.mutex protects the table of caches, their rule counts and the baseline; it is
  * taken only in process context. The packet path finds caches under RCU and holds pkd_cache.lock
@@ -27,13 +27,14 @@ static u32 pkd_hash(const struct xt_pkd_mtinfo *rule)
 
 /* Called under RCU or pn->mutex. */
 static struct pkd_cache *pkd_cache_find(const struct pkd_net *pn,
-					const struct xt_pkd_mtinfo *rule)
+					const struct xt_pkd_mtinfo *rule, enum pkd_format format)
 {
 	struct pkd_cache *cache;
 
 	hash_for_each_possible_rcu(pn->caches, cache, node, pkd_hash(rule),
 				   lockdep_is_held(&pn->mutex))
-		if (!memcmp(cache->key, rule->key, sizeof(cache->key)) &&
+		if (cache->format == format &&
+		    !memcmp(cache->key, rule->key, sizeof(cache->key)) &&
 		    !memcmp(cache->tag, rule->tag, sizeof(cache->tag)))
 			return cache;
 	return NULL;
@@ -44,7 +45,7 @@ struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
 	__acquires(&lookup->cache->lock)
 {
 	if (!lookup->cache)
-		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule);
+		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule, PKD_CLASSIC);
 	if (WARN_ON_ONCE(!lookup->cache))
 		return NULL;
 	spin_lock_bh(&lookup->cache->lock);
@@ -68,7 +69,7 @@ static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
 	lockdep_assert_held(&pn->mutex);
 
 	/* There is no rule left, so nothing modifies the replay cache. */
-	pkd_baseline_drop(&pn->baseline, pkd_replay(cache));
+	pkd_baselines_drop(&pn->baselines, pkd_replay(cache));
 	list_del(&cache->idle);
 	pn->idle_count--;
 	hash_del_rcu(&cache->node);
@@ -77,20 +78,20 @@ static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
 
 void pkd_drop_expired(struct pkd_net *pn)
 {
-	u64 now = ktime_get_real_seconds();
 	struct pkd_cache *cache, *next;
 
 	lockdep_assert_held(&pn->mutex);
 
 	list_for_each_entry_safe(cache, next, &pn->idle, idle)
 		if (pn->exiting || pn->idle_count > PKD_MAX_IDLE ||
-		    pkd_replay_past(pkd_replay(cache), now, cache->window))
+		    pkd_replay_past(pkd_replay(cache), pkd_now(cache->format), cache->window))
 			pkd_cache_drop(pn, cache);
 }
 
 /* Called with pn->mutex held. */
 static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
-					const struct xt_pkd_mtinfo *rule)
+					  const struct xt_pkd_mtinfo *rule,
+					  enum pkd_format format)
 {
 	struct pkd_cache *cache;
 
@@ -101,20 +102,21 @@ static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
 		return NULL;
 	spin_lock_init(&cache->lock);
 	INIT_LIST_HEAD(&cache->idle);
+	cache->format = format;
 	memcpy(cache->key, rule->key, sizeof(cache->key));
 	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
-	pkd_replay_init(pkd_replay(cache), &pn->baseline);
+	pkd_replay_init(pkd_replay(cache), &pn->baselines, format);
 	hash_add_rcu(pn->caches, &cache->node, pkd_hash(rule));
 	return cache;
 }
 
-struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
-				const struct xt_pkd_mtinfo *rule)
+struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
+				enum pkd_format format)
 {
 	struct pkd_cache *cache;
 
 	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule) ?: pkd_cache_create(pn, rule);
+	cache = pkd_cache_find(pn, rule, format) ?: pkd_cache_create(pn, rule, format);
 	if (cache) {
 		if (!list_empty(&cache->idle)) {
 			list_del_init(&cache->idle);
@@ -122,10 +124,10 @@ struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
 		}
 		cache->rules++;
 		cache->window = max(cache->window, rule->window);
-		pn->widest = max(pn->widest, rule->window);
-		pn->floor_known = true;
+		pn->formats[format].widest = max(pn->formats[format].widest, rule->window);
+		pn->formats[format].floor_known = true;
 		spin_lock_bh(&cache->lock);
-		pkd_replay_join(pkd_replay(cache), &pn->baseline, rule->window);
+		pkd_replay_join(pkd_replay(cache), &pn->baselines, rule->window);
 		spin_unlock_bh(&cache->lock);
 	}
 	pkd_drop_expired(pn);
@@ -133,12 +135,13 @@ struct pkd_cache *pkd_cache_get(struct pkd_net *pn,
 	return cache;
 }
 
-void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
+void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
+		   enum pkd_format format)
 {
 	struct pkd_cache *cache;
 
 	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule);
+	cache = pkd_cache_find(pn, rule, format);
 	if (!WARN_ON_ONCE(!cache) && !--cache->rules) {
 		list_add_tail(&cache->idle, &pn->idle);
 		pn->idle_count++;

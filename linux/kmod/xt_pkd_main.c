@@ -49,7 +49,7 @@ static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
 }
 
 /* The offset of the UDP header; 0 if the packet is not UDP, -1 if it is a fragment. */
-static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
+static noinline int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 {
 	unsigned short fragment_offset = 0;
 	unsigned int offset = 0;
@@ -72,10 +72,31 @@ static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 	return offset;
 }
 
-/* Called under RCU in softirq, or in process context for locally generated packets. */
-static bool pkd_match(const struct sk_buff *skb,
-		      const struct xt_action_param *par,
-		      const struct xt_pkd_mtinfo *rule, struct pkd_cache *cache)
+/* Inlined, because a second frame would take stack that SHA-256 needs. */
+static __always_inline int pkd_verify_format2(const struct sk_buff *skb, u8 family,
+					      const struct pkd_rule2 *rule2, struct pkd_lookup *lookup,
+			      const u8 *datagram)
+{
+	struct pkd_addresses addresses = { .is_ipv6 = family != NFPROTO_IPV4 };
+
+	if (addresses.is_ipv6) {
+		addresses.source = &ipv6_hdr(skb)->saddr;
+		addresses.destination = &ipv6_hdr(skb)->daddr;
+	} else {
+		addresses.source = &ip_hdr(skb)->saddr;
+		addresses.destination = &ip_hdr(skb)->daddr;
+	}
+	return pkd_verify2(&rule2->secrets, pkd_rule2_hints(rule2), lookup, pkd_now(PKD_FORMAT2),
+			   datagram, &addresses);
+}
+
+/*
+ * The verdict, or -1 if the packet is not UDP. rule2 is NULL for classic knocks. Called under RCU
+ * in softirq, or in process context for locally generated packets.
+ */
+static int pkd_match(const struct sk_buff *skb, const struct xt_action_param *par,
+		     const struct xt_pkd_mtinfo *rule, struct pkd_cache *cache,
+		     const struct pkd_rule2 *rule2)
 {
 	struct pkd_lookup lookup = {
 		.pn = pkd_pernet(xt_net(par)),
@@ -89,30 +110,40 @@ static bool pkd_match(const struct sk_buff *skb,
 
 	offset = pkd_udp_offset(skb, xt_family(par));
 	if (!offset)
-		return false;
+		return -1;
 	if (offset > 0)
 		datagram = skb_header_pointer(skb, offset, sizeof(buffer), buffer);
-	if (datagram)
-		verdict = pkd_verify(rule, &lookup, ktime_get_real_seconds(), datagram);
+	if (datagram && rule2)
+		verdict = pkd_verify_format2(skb, xt_family(par), rule2, &lookup, datagram);
+	else if (datagram)
+		verdict = pkd_verify(rule, &lookup, pkd_now(PKD_CLASSIC), datagram);
 	pkd_count(lookup.pn, verdict);
-	return verdict == PKD_ACCEPT;
+	return verdict;
 }
 
 static bool pkd_mt(const struct sk_buff *skb, struct xt_action_param *par)
 {
-	return pkd_match(skb, par, par->matchinfo, NULL);
+	return pkd_match(skb, par, par->matchinfo, NULL, NULL) == PKD_ACCEPT;
 }
 
 static bool pkd_mt_v1(const struct sk_buff *skb, struct xt_action_param *par)
 {
 	const struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
 
-	return pkd_match(skb, par, &info->rule, info->cache);
+	return pkd_match(skb, par, &info->rule, info->cache, NULL) == PKD_ACCEPT;
+}
+
+static bool pkd_mt_v2(const struct sk_buff *skb, struct xt_action_param *par)
+{
+	const struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
+	int verdict = pkd_match(skb, par, &info->rule, info->cache, info->rule2);
+
+	return verdict == (info->request == XT_PKD_CLOSE ? PKD_CLOSE : PKD_ACCEPT);
 }
 
 static int pkd_mt_check(const struct xt_mtchk_param *par)
 {
-	return pkd_cache_get(pkd_pernet(par->net), par->matchinfo) ? 0 : -ENOMEM;
+	return pkd_cache_get(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC) ? 0 : -ENOMEM;
 }
 
 static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
@@ -122,14 +153,61 @@ static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
 	/* The path is returned to user space unchanged. */
 	if (strnlen(info->key_file, sizeof(info->key_file)) == sizeof(info->key_file))
 		return -ENAMETOOLONG;
-	info->cache = pkd_cache_get(pkd_pernet(par->net), &info->rule);
+	info->cache = pkd_cache_get(pkd_pernet(par->net), &info->rule, PKD_CLASSIC);
+	return info->cache ? 0 : -ENOMEM;
+}
+
+static enum pkd_format pkd_format(const struct xt_pkd_mtinfo_v2 *info)
+{
+	return info->format == XT_PKD_FORMAT2 ? PKD_FORMAT2 : PKD_CLASSIC;
+}
+
+/* What a later version may give a meaning is refused, because here it would have none. */
+static bool pkd_mt_is_known(const struct xt_pkd_mtinfo_v2 *info)
+{
+	if (memchr_inv(info->reserved, 0, sizeof(info->reserved)))
+		return false;
+	if (info->format == XT_PKD_CLASSIC)
+		return !info->require && !info->request;
+	return info->format == XT_PKD_FORMAT2 &&
+	       !(info->require & ~(XT_PKD_SOURCE | XT_PKD_DESTINATION)) &&
+	       info->request <= XT_PKD_CLOSE;
+}
+
+static int pkd_mt_check_v2(const struct xt_mtchk_param *par)
+{
+	struct pkd_net *pn = pkd_pernet(par->net);
+	struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
+
+	if (strnlen(info->key_file, sizeof(info->key_file)) == sizeof(info->key_file))
+		return -ENAMETOOLONG;
+	if (!pkd_mt_is_known(info))
+		return -EINVAL;
+	info->rule2 = NULL;
+	if (info->format == XT_PKD_FORMAT2) {
+		info->rule2 = pkd_rule2_create(pn, info);
+		if (!info->rule2)
+			return -ENOMEM;
+	}
+	info->cache = pkd_cache_get(pn, &info->rule, pkd_format(info));
+	if (!info->cache && info->rule2)
+		pkd_rule2_destroy(pn, info->rule2);
 	return info->cache ? 0 : -ENOMEM;
 }
 
 static void pkd_mt_destroy(const struct xt_mtdtor_param *par)
 {
 	/* Both revisions start with the rule. */
-	pkd_cache_put(pkd_pernet(par->net), par->matchinfo);
+	pkd_cache_put(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC);
+}
+
+static void pkd_mt_destroy_v2(const struct xt_mtdtor_param *par)
+{
+	const struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
+
+	if (info->rule2)
+		pkd_rule2_destroy(pkd_pernet(par->net), info->rule2);
+	pkd_cache_put(pkd_pernet(par->net), &info->rule, pkd_format(info));
 }
 
 static struct xt_match pkd_mt_reg[] __read_mostly = {
@@ -175,6 +253,28 @@ static struct xt_match pkd_mt_reg[] __read_mostly = {
 		.destroy = pkd_mt_destroy,
 		.me = THIS_MODULE,
 	},
+	{
+		.name = "pkd",
+		.revision = 2,
+		.family = NFPROTO_IPV4,
+		.match = pkd_mt_v2,
+		.matchsize = sizeof(struct xt_pkd_mtinfo_v2),
+		.usersize = offsetof(struct xt_pkd_mtinfo_v2, cache),
+		.checkentry = pkd_mt_check_v2,
+		.destroy = pkd_mt_destroy_v2,
+		.me = THIS_MODULE,
+	},
+	{
+		.name = "pkd",
+		.revision = 2,
+		.family = NFPROTO_IPV6,
+		.match = pkd_mt_v2,
+		.matchsize = sizeof(struct xt_pkd_mtinfo_v2),
+		.usersize = offsetof(struct xt_pkd_mtinfo_v2, cache),
+		.checkentry = pkd_mt_check_v2,
+		.destroy = pkd_mt_destroy_v2,
+		.me = THIS_MODULE,
+	},
 };
 
 static int __net_init pkd_net_init(struct net *net)
@@ -184,7 +284,8 @@ static int __net_init pkd_net_init(struct net *net)
 	mutex_init(&pn->mutex);
 	hash_init(pn->caches);
 	INIT_LIST_HEAD(&pn->idle);
-	pkd_baseline_init(&pn->baseline, ktime_get_real_seconds());
+	pkd_rules2_init(pn);
+	pkd_baselines_init(&pn->baselines, pkd_now(PKD_CLASSIC), pkd_now(PKD_FORMAT2));
 	pn->stats = netdev_alloc_pcpu_stats(struct pkd_stats);
 	if (!pn->stats)
 		return -ENOMEM;
@@ -209,6 +310,7 @@ static void __net_exit pkd_net_exit(struct net *net)
 	pn->exiting = true;
 	pkd_drop_expired(pn);
 	mutex_unlock(&pn->mutex);
+	pkd_rules2_exit(pn);
 	free_percpu(pn->stats);
 }
 
@@ -224,6 +326,8 @@ static int __init pkd_mt_init(void)
 	int error;
 
 	BUILD_BUG_ON(sizeof(struct xt_pkd_mtinfo) != 48);
+	/* The same for a kernel of 64 bits and an iptables of 32. */
+	BUILD_BUG_ON(sizeof(struct xt_pkd_mtinfo_v2) != 328);
 
 	error = register_pernet_subsys(&pkd_net_ops);
 	if (error)

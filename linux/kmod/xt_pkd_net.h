@@ -6,9 +6,12 @@
 #include <linux/hashtable.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/u64_stats_sync.h>
+#include <linux/timekeeping.h>
+#include <linux/workqueue.h>
 #include <net/net_namespace.h>
 
 #include "pkd_verify.h"
@@ -17,13 +20,14 @@
 
 struct seq_file;
 
-/* The replay cache of all rules with one tag and key in one network namespace. */
+/* The replay cache of all rules with one format, tag and key in one network namespace. */
 struct pkd_cache {
 	struct hlist_node node;
 	struct list_head idle;		/* in pkd_net.idle while there are no rules */
 	struct rcu_head rcu;
 	spinlock_t lock;		/* protects replay */
 	unsigned int rules;
+	enum pkd_format format;
 	u32 window;			/* widest of any rule so far */
 	u8 key[XT_PKD_KEY_LEN];
 	u8 tag[XT_PKD_TAG_LEN];
@@ -34,7 +38,16 @@ struct pkd_cache {
 struct pkd_lookup {
 	const struct pkd_net *pn;
 	const struct xt_pkd_mtinfo *rule;
-	struct pkd_cache *cache;	/* NULL: not looked up yet */
+	struct pkd_cache *cache;	/* NULL: not looked up yet, of a classic rule */
+};
+
+/* What a rule of format 2 knows besides its match data, see xt_pkd_rule2.c. */
+struct pkd_rule2 {
+	struct list_head node;		/* in pkd_net.rules2 */
+	unsigned int current_hints;	/* index in hints */
+	unsigned long grace;		/* RCU state when current_hints changed */
+	struct pkd_hints hints[2];
+	struct pkd_secrets secrets;
 };
 
 struct pkd_stats {
@@ -48,9 +61,13 @@ struct pkd_net {
 	struct list_head idle;
 	unsigned int idle_count;
 	bool exiting;
-	bool floor_known;		/* there was a rule, or root has set the floor */
-	u32 widest;			/* widest window of any rule so far */
-	struct pkd_baseline baseline;
+	struct {
+		bool floor_known;	/* there was a rule, or root has set the floor */
+		u32 widest;		/* widest window of any rule so far */
+	} formats[PKD_FORMATS];
+	struct pkd_baselines baselines;
+	struct list_head rules2;
+	struct delayed_work hints_work;
 	struct pkd_stats __percpu *stats;
 };
 
@@ -59,13 +76,46 @@ static inline struct pkd_replay *pkd_replay(struct pkd_cache *cache)
 	return (struct pkd_replay *)cache->replay;
 }
 
+/* The clock as of the last tick, in the unit of the format's times. */
+static inline u64 pkd_now(enum pkd_format format)
+{
+	struct timespec64 now;
+
+	if (format == PKD_CLASSIC)
+		return ktime_get_real_seconds();
+	ktime_get_coarse_real_ts64(&now);
+	/* tv_nsec is a long, so this is no division of 64 bits on 32-bit machines. */
+	return (u64)now.tv_sec * MSEC_PER_SEC + now.tv_nsec / NSEC_PER_MSEC;
+}
+
 struct pkd_net *pkd_pernet(const struct net *net);
 
 /* Returns the cache for a new rule, creating it if needed; NULL without memory. May sleep. */
-struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule);
+struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
+				enum pkd_format format);
 
 /* Releases the cache of a removed rule. May sleep. May run after the namespace's pkd_net_exit(). */
-void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule);
+void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
+		   enum pkd_format format);
+
+/* Derives the keys and hints of a new rule of format 2; NULL without memory. May sleep. */
+struct pkd_rule2 *pkd_rule2_create(struct pkd_net *pn, const struct xt_pkd_mtinfo_v2 *info);
+
+/* Wipes them. The packet path must have left the rule. May sleep. */
+void pkd_rule2_destroy(struct pkd_net *pn, struct pkd_rule2 *rule2);
+
+/* Brings the hints of all rules up to date. May sleep. Called with pn->mutex held. */
+void pkd_rules2_refresh(struct pkd_net *pn);
+
+/* Starts and ends the work that does so. */
+void pkd_rules2_init(struct pkd_net *pn);
+void pkd_rules2_exit(struct pkd_net *pn);
+
+/* The hints for a packet. Called under RCU, which they stay for. */
+static inline const struct pkd_hints *pkd_rule2_hints(const struct pkd_rule2 *rule2)
+{
+	return &rule2->hints[smp_load_acquire(&rule2->current_hints)];
+}
 
 /* Drops idle caches whose knocks have all left their window. Called with pn->mutex held. */
 void pkd_drop_expired(struct pkd_net *pn);

@@ -25,18 +25,19 @@ struct Calls {
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The deepest stack, in bytes, of a call of any function within `object`, and the chain of calls that needs it.
+/// The deepest stack, in bytes, of a call of one of `entries` within `object`, and the chain of calls that needs it;
+/// without entries, of any function.
 ///
 /// Read from the disassembly: what each function takes from the stack pointer, and every function that its code refers
-/// to. Calls out of the object, and through pointers, are not followed; what pointers lead to is a function of the
-/// object too. `entries` must be among the functions.
+/// to. Calls out of the object, and through pointers, are not followed.
 pub(crate) fn stack_depth(cross: &str, object: &Path, entries: &[&str]) -> Result<(u64, Vec<String>)> {
     let calls =
         Calls::read(&cmd!("{cross}objdump --disassemble --reloc --no-show-raw-insn {object}").read()?)?;
     for entry in entries {
         ensure!(calls.frames.contains_key(*entry), "{} has no function {entry}", object.display());
     }
-    let depths = calls.frames.keys().map(|function| calls.depth(function, &mut Vec::new()));
+    let is_asked = |function: &&String| entries.is_empty() || entries.contains(&function.as_str());
+    let depths = calls.frames.keys().filter(is_asked).map(|function| calls.depth(function, &mut Vec::new()));
     depths.collect::<Result<Vec<_>>>()?.into_iter().max().context("an object without functions")
 }
 

@@ -19,25 +19,34 @@ pub(crate) fn show(machine: &'static Machine) -> Result<()> {
 /// What is measured of a module.
 pub(crate) struct Figures {
     pub(crate) text: u64,
+    /// Of the packet path.
     pub(crate) stack: u64,
     deepest: Vec<String>,
+    /// Of any function: most for a rule of format 2 that is added, by a process.
+    any_stack: u64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, ".text {} bytes, stack of the packet path {} bytes", self.text, self.stack)
+        write!(
+            f,
+            ".text {} bytes, stack of the packet path {} bytes, of a rule that is added {}",
+            self.text, self.stack, self.any_stack
+        )
     }
 }
 
 impl Figures {
     pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
         let text = elf::section_bytes(machine.cross, module, ".text")?;
-        let (stack, deepest) = elf::stack_depth(machine.cross, module, &["pkd_mt", "pkd_mt_v1"])?;
-        Ok(Self { text, stack, deepest })
+        let (stack, deepest) =
+            elf::stack_depth(machine.cross, module, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
+        let (any_stack, _) = elf::stack_depth(machine.cross, module, &[])?;
+        Ok(Self { text, stack, deepest, any_stack })
     }
 
     pub(crate) fn within_limits(&self, machine: &Machine) -> Result<()> {
-        let Self { text, stack, deepest } = self;
+        let Self { text, stack, deepest, any_stack } = self;
         let Machine { text_limit, stack_limit, .. } = machine;
         ensure!(
             *text_limit == 0 || text < text_limit,
@@ -47,6 +56,11 @@ impl Figures {
             *stack_limit == 0 || stack < stack_limit,
             "a packet takes {stack} bytes of stack by way of {}; {stack_limit} are allowed",
             deepest.join(" > ")
+        );
+        ensure!(
+            *stack_limit == 0 || any_stack < &(2 * stack_limit),
+            "some function takes {any_stack} bytes of stack; {} are allowed",
+            2 * stack_limit
         );
         Ok(())
     }

@@ -12,7 +12,7 @@ pub(crate) struct Machine {
     /// Rust's target for code inside the kernel, and the compiler flags it takes there.
     pub(crate) kernel_target: &'static str,
     pub(crate) kernel_flags: &'static [&'static str],
-    /// Cargo's profile for it: the quicker one where it keeps the limits.
+    /// Cargo's profile for it.
     pub(crate) kernel_profile: &'static str,
     /// Rust's target for programs on Debian's userland; `None`: the host's own.
     pub(crate) user_target: Option<&'static str>,
@@ -131,13 +131,13 @@ const MIPSEL: Machine = Machine {
     kernel_target: "mipsel-unknown-linux-musl",
     // The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
     kernel_flags: &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"],
-    kernel_profile: "release",
+    kernel_profile: "small",
     user_target: Some("mipsel-unknown-linux-gnu"),
     qemu: "qemu-system-mipsel",
     qemu_arguments: "-M malta -cpu 24Kf -m 256",
     console: "console=ttyS0",
     card: &E1000,
-    text_limit: 24 * 1024,
+    text_limit: 32 * 1024,
     stack_limit: STACK_LIMIT,
 };
 
