@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) const KEY_BYTES: usize = 40;
 pub(crate) const TAG_BYTES: usize = 4;
+const PATH_BYTES: usize = 256;
 
 /// The compiled extension and what drives it.
 pub(crate) struct Built {
@@ -106,7 +107,7 @@ impl Rule {
     }
 
     pub(crate) fn key_file(&self) -> &[u8] {
-        &self.info[KEY_BYTES + TAG_BYTES + 4..]
+        &self.info[KEY_BYTES + TAG_BYTES + 4..KEY_BYTES + TAG_BYTES + 4 + PATH_BYTES]
     }
 }
 

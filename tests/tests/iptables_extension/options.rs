@@ -10,6 +10,13 @@ fn bad_options_are_refused_in_one_line_that_names_the_bad_part() -> Result<()> {
     let long_hexadecimal = format!("0x{}", "5".repeat(81));
     let long_path = format!("/{}", "p".repeat(255));
     let window = |text: &str| format!("pkd: --window: invalid value '{text}': expected 0 to 4294967295");
+    let format = |text: &str| format!("pkd: --format: invalid value '{text}': expected classic or 2");
+    let require = |text: &str| {
+        format!("pkd: --require: invalid value '{text}': expected source, destination or source,destination")
+    };
+    let request = |text: &str| format!("pkd: --request: invalid value '{text}': expected open or close");
+    let without_revision_2 =
+        "pkd: --format 2 needs revision 2 of the match: load a kernel module xt_pkd that has it first";
     let table: &[(u8, &[&str], &str)] = &[
         (1, &[], "pkd: missing key: give --key-file or --key"),
         (0, &[], "pkd: missing key: give --key"),
@@ -60,6 +67,33 @@ fn bad_options_are_refused_in_one_line_that_names_the_bad_part() -> Result<()> {
             "pkd: cannot read key file /no/such/file: No such file or directory",
         ),
         (1, &["--key-file", "/"], "pkd: key file /: not a regular file"),
+        (2, &[], "pkd: missing key: give --key-file or --key"),
+        (2, &["--format", "2"], "pkd: missing key: give --key-file or --key"),
+        (2, &["--key", "k", "--format", "3"], &format("3")),
+        (2, &["--key", "k", "--format", ""], &format("")),
+        (2, &["--key", "k", "--format", "2\n"], &format("2")),
+        (1, &["--key", "k", "--format", "1"], &format("1")),
+        (
+            2,
+            &["--key", "k", "--format", "2", "--format", "2"],
+            "pkd: option \"--format\" can only be used once.",
+        ),
+        (2, &["--key", "k", "!", "--format", "2"], "pkd: option \"--format\" cannot be inverted."),
+        (2, &["--key", "k", "!", "--request", "open"], "pkd: option \"--request\" cannot be inverted."),
+        (2, &["--key", "k", "--format", "2", "--require", ""], &require("")),
+        (2, &["--key", "k", "--format", "2", "--require", "sauce"], &require("sauce")),
+        (2, &["--key", "k", "--format", "2", "--require", "source,"], &require("source,")),
+        (2, &["--key", "k", "--format", "2", "--require", "source,source"], &require("source,source")),
+        (2, &["--key", "k", "--format", "2", "--request", "opn"], &request("opn")),
+        (2, &["--key", "k", "--format", "2", "--request", "CLOSE"], &request("CLOSE")),
+        (2, &["--key", "k", "--require", "source"], "pkd: --require needs --format 2"),
+        (2, &["--key", "k", "--format", "classic", "--require", "source"], "pkd: --require needs --format 2"),
+        (2, &["--key", "k", "--request", "close"], "pkd: --request needs --format 2"),
+        (2, &["--key", "k", "--request", "open"], "pkd: --request needs --format 2"),
+        (1, &["--key", "k", "--format", "2"], without_revision_2),
+        (0, &["--key", "k", "--format", "2"], without_revision_2),
+        (1, &["--key", "k", "--require", "source"], "pkd: --require needs --format 2"),
+        (0, &["--key", "k", "--request", "close"], "pkd: --request needs --format 2"),
     ];
     for (row, (revision, options, expected)) in table.iter().enumerate() {
         let line = refused(*revision, options).with_context(|| format!("row {row}: {options:?}"))?;

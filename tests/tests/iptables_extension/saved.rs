@@ -40,7 +40,7 @@ fn a_rule_is_saved_in_words_that_mean_the_same_to_iptables_restore_and_a_shell()
         (&["--key", "k", "--tag", "0xff"], " --key k --tag 0xff --window 10"),
         (&["--key", "k", "--tag", "a b"], " --key k --tag 0x612062 --window 10"),
     ];
-    for revision in [0, 1] {
+    for revision in [0, 1, 2] {
         for (row, (options, expected)) in table.iter().enumerate() {
             let (rule, errors) =
                 accepted(revision, options).with_context(|| format!("revision {revision} row {row}"))?;
@@ -54,10 +54,46 @@ fn a_rule_is_saved_in_words_that_mean_the_same_to_iptables_restore_and_a_shell()
 }
 
 #[test]
+fn the_options_of_format_2_are_saved_and_restored_where_they_are_not_the_default() -> Result<()> {
+    // options, what is saved after the key, the tag and the window, and what is listed
+    let table: &[(&[&str], &str, &str)] = &[
+        (&["--format", "classic"], "", ""),
+        (&["--format", "2"], " --format 2", " format:2 request:open"),
+        (&["--request", "open", "--format", "2"], " --format 2", " format:2 request:open"),
+        (&["--format", "2", "--request", "close"], " --format 2 --request close", " format:2 request:close"),
+        (
+            &["--format", "2", "--require", "source"],
+            " --format 2 --require source",
+            " format:2 require:source request:open",
+        ),
+        (
+            &["--require", "destination", "--format", "2"],
+            " --format 2 --require destination",
+            " format:2 require:destination request:open",
+        ),
+        (
+            &["--format", "2", "--require", "destination,source", "--request", "close"],
+            " --format 2 --require source,destination --request close",
+            " format:2 require:source,destination request:close",
+        ),
+    ];
+    for (row, (options, saved, listed)) in table.iter().enumerate() {
+        let options = [&["--key", "k"], *options].concat();
+        let (rule, errors) = accepted(2, &options).with_context(|| format!("row {row}"))?;
+        assert_eq!(errors, "", "row {row}");
+        let (save, print) = (String::from_utf8_lossy(&rule.save), String::from_utf8_lossy(&rule.print));
+        assert_eq!(save, format!(" --key k --tag PKD0 --window 10{saved}"), "row {row}");
+        assert_eq!(print, format!(" pkd tag:PKD0 window:10{listed} key:hidden"), "row {row}");
+        assert_eq!(accepted(2, &split_as_iptables_restore(&rule.save)?)?.0, rule, "row {row}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_key_and_tag_survives_save_and_restore() -> Result<()> {
     let mut random = Random(2026);
     for row in 0..200 {
-        let revision = u8::try_from(row % 2)?;
+        let revision = u8::try_from(row % 3)?;
         let (key, key_bytes) = random.secret(KEY_BYTES);
         let (tag, tag_bytes) = random.secret(TAG_BYTES);
         let window = u32::try_from(random.below(1 << 31))?;
@@ -90,7 +126,7 @@ fn a_listing_is_the_same_for_every_key() -> Result<()> {
     for row in 0..20 {
         let (key, _) = random.secret(KEY_BYTES);
         let options = [OsStr::new("--key"), &key, OsStr::new("--tag"), OsStr::new("SSHK")];
-        let (rule, _) = accepted(row % 2, &options)?;
+        let (rule, _) = accepted(row % 3, &options)?;
         assert_eq!(String::from_utf8_lossy(&rule.print), " pkd tag:SSHK window:10 key:hidden", "row {row}");
     }
     let (rule, _) = accepted(1, &["--key", "k", "--tag", "a b", "--window", "0"])?;
