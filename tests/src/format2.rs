@@ -84,14 +84,18 @@ pub struct Scenario {
     pub name: String,
     /// The purpose of the scenario.
     pub why: String,
-    tag_hex: String,
-    key_hex: String,
-    window: u32,
+    /// 4 bytes in hexadecimal.
+    pub tag_hex: String,
+    /// 40 bytes in hexadecimal.
+    pub key_hex: String,
+    /// Seconds; 0: no clock.
+    pub window: u32,
     /// Capacity of the replay cache.
     pub capacity: usize,
     /// Time of the first start, without a saved floor.
     pub start_ms: u64,
-    require: Vec<String>,
+    /// `source`, `destination`.
+    pub require: Vec<String>,
     own_addresses_hex: Vec<String>,
     /// The events after the start.
     pub steps: Vec<Step>,

@@ -4,7 +4,7 @@
 //! anything of the kernel would put fragments together.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -14,13 +14,13 @@ use pkd_core::{
     Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Verdict, Window,
 };
 use pkd_tests::Report;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{
     firewall::{Back, Firewall},
     gateway,
     network::{Family, wait},
     status::Status,
+    wire::Wire,
 };
 
 /// Datagrams of one round.
@@ -322,28 +322,5 @@ impl Maker {
             _ => Wrapping::Plain,
         };
         Made { port, claimed: says, payload, wrapping }
-    }
-}
-
-/// A raw socket that takes the header from us.
-struct Wire {
-    socket: Socket,
-    to: SockAddr,
-}
-
-impl Wire {
-    fn open(family: Family) -> Result<Self> {
-        let (domain, to): (_, IpAddr) = match family {
-            Family::V4 => (Domain::IPV4, Ipv4Addr::LOCALHOST.into()),
-            Family::V6 => (Domain::IPV6, Ipv6Addr::LOCALHOST.into()),
-        };
-        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(255)))?;
-        Ok(Self { socket, to: std::net::SocketAddr::new(to, 0).into() })
-    }
-
-    fn send(&self, packet: &[u8]) -> Result<()> {
-        let sent = self.socket.send_to(packet, &self.to).context("sending")?;
-        ensure!(sent == packet.len(), "{sent} bytes were sent");
-        Ok(())
     }
 }

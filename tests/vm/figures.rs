@@ -14,7 +14,7 @@ use sha2::block_api::compress256;
 use crate::{
     firewall::{Back, Firewall},
     gateway,
-    network::{Family, now, shell},
+    network::{Family, coarse_millis, now, shell},
     packet::{KEY, PORT, TAG, knock, knock_with},
     status::Status,
 };
@@ -29,6 +29,7 @@ pub(crate) fn show(report: &mut Report) {
     report.check("figures: checks", checks);
     report.check("figures: checks of format 2", checks_of_format2);
     report.check("figures: packets through xt_pkd", packets);
+    report.check("figures: packets of format 2 through xt_pkd", packets_of_format2);
     report.check("figures: packets through xt_pknock", pknock);
 }
 
@@ -194,6 +195,41 @@ fn packets() -> Result<String> {
         let moved = after.counters[name] - before.counters[name];
         ensure!(moved == u64::from(PACKETS), "{moved} packets are counted as {name}");
     }
+    Ok(format!("{PACKETS} of each kind"))
+}
+
+/// The same of format 2: knocks, forgeries with a captured hint and time, and datagrams of a knock's length.
+fn packets_of_format2() -> Result<String> {
+    gateway::restore("floor2-ms 0")?;
+    let keys = format2::Keys::new(&Key::parse(KEY)?, Tag::parse(TAG)?);
+    let time = coarse_millis()?;
+    let addresses = Addresses::V4 { source: &[127, 0, 0, 1], destination: &[127, 0, 0, 1] };
+    let seal = |row: usize| {
+        let time = UnixMillis(time + row as u64);
+        let (bindings, request) = (Bindings::SOURCE, Request::Open);
+        let params = format2::KnockParams { time, nonce: [7; 12], bindings, request };
+        format2::Knock::seal(&keys, &params, Port(PORT), &addresses)
+    };
+    let captured = seal(0);
+    let forged = |row: usize| {
+        let mut forgery = captured;
+        forgery[24..32].copy_from_slice(&row.to_le_bytes().repeat(2)[..8]);
+        forgery.to_vec()
+    };
+    let noise = |row: usize| {
+        let mut noise = forged(row);
+        noise[..4].copy_from_slice(&row.to_le_bytes()[..4]);
+        noise
+    };
+    // In the next seconds all times are in the window.
+    let rule = format!("-m pkd --key {KEY} --tag {TAG} --window 300 --format 2");
+    let before = Status::read()?;
+    rate("packet2-accepted", through(&[&rule], &|row| seal(row).to_vec())?);
+    rate("packet2-forged", through(&[&rule], &forged)?);
+    rate("packet2-noise", through(&[&rule], &noise)?);
+    let moved = Status::read()?.moved_since(&before);
+    let all = u64::from(PACKETS);
+    ensure!(moved == [("Accept", all), ("Filter", all), ("Tag", all)], "{moved:?}");
     Ok(format!("{PACKETS} of each kind"))
 }
 

@@ -67,6 +67,8 @@ pub(crate) fn checks_of_revision_0(report: &mut Report, gateway: &Gateway<'_>) {
         old.close(OPEN)?;
         let refused = old.firewall.refuses(&["-A", "INPUT", "-m", "pkd", "--key-file", KEY_FILE])?;
         ensure!(refused.contains("revision"), "the extension is not that of revision 0: {refused}");
+        let refused = old.firewall.refuses(&["-A", "INPUT", "-m", "pkd", "--key", "k", "--format", "2"])?;
+        ensure!(refused.contains("--format 2 needs revision 2"), "{refused}");
         Ok(Gateway::rule())
     });
     report.check(&old.name("a good knock opens SSH, and is a replay then"), || {

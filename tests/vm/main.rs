@@ -5,14 +5,16 @@
 //! it sets the clock, flushes rules and unloads the module. The words on
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
 //! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `debug` and `sanitizers-quick` are
-//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `figures`
+//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `format2` is about knocks of that format alone; `figures`
 //! measures for `make bench`.
 
 mod conformance;
+mod conformance_format2;
 mod differential;
 mod figures;
 mod firewall;
 mod flood;
+mod format2;
 mod gateway;
 mod knocks;
 mod malformed;
@@ -27,6 +29,7 @@ mod reloads;
 mod router;
 mod sanitizers;
 mod status;
+mod wire;
 
 use anyhow::Result;
 
@@ -68,6 +71,15 @@ fn run(report: &mut Report) -> Result<()> {
                 knocks::checks(report, &gateway);
                 malformed::checks(report, &ipv6);
                 conformance::checks(report, &gateway);
+                format2::checks(report, &gateway);
+                format2::checks(report, &ipv6);
+                conformance_format2::checks(report);
+            }
+            "format2" => {
+                loads(report);
+                format2::checks(report, &gateway);
+                format2::checks(report, &ipv6);
+                conformance_format2::checks(report);
             }
             "nft" => {
                 router::prepare(network.card())?;
@@ -119,4 +131,7 @@ fn the_match(report: &mut Report, network: &Network, gateway: &Gateway<'_>, ipv6
     options::checks(report, gateway);
     reloads::checks(report, gateway, ipv6);
     conformance::checks(report, gateway);
+    format2::checks(report, gateway);
+    format2::checks(report, ipv6);
+    conformance_format2::checks(report);
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::time::TimeSpec,
-    time::{ClockId, clock_settime},
+    time::{ClockId, clock_gettime, clock_settime},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -197,8 +197,21 @@ pub(crate) fn now() -> Result<u64> {
 
 /// Sets the clock to the beginning of this second.
 pub(crate) fn set_clock(seconds: u64) -> Result<()> {
-    let time = TimeSpec::new(seconds.try_into()?, 0);
-    clock_settime(ClockId::CLOCK_REALTIME, time).with_context(|| format!("setting the clock to {seconds}"))
+    set_clock_millis(seconds * 1_000)
+}
+
+/// Sets the clock to the beginning of this millisecond.
+pub(crate) fn set_clock_millis(millis: u64) -> Result<()> {
+    let nanoseconds = i32::try_from(millis % 1_000)? * 1_000_000;
+    let time = TimeSpec::new((millis / 1_000).try_into()?, nanoseconds.into());
+    clock_settime(ClockId::CLOCK_REALTIME, time).with_context(|| format!("setting the clock to {millis} ms"))
+}
+
+/// The clock as the module reads it, that of the last tick, in Unix milliseconds.
+pub(crate) fn coarse_millis() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec())?, u64::try_from(now.tv_nsec())?);
+    Ok(seconds * 1_000 + nanoseconds / 1_000_000)
 }
 
 /// How much of the log is shown around a complaint.

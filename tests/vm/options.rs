@@ -35,7 +35,7 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
     gateway.firewall.flush()?;
     let before = gateway.firewall.save()?;
     let long = "k".repeat(41);
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 14] = [
         (&[], "missing key"),
         (&["--key", ""], "--key: empty"),
         (&["--key", "0x"], "no digit"),
@@ -46,6 +46,10 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
         (&["--key", "k", "--window", "-1"], "'-1'"),
         (&["--key", "k", "--window", "4294967296"], "4294967296"),
         (&["--key-file", "/nowhere"], "/nowhere"),
+        (&["--key", "k", "--format", "3"], "--format: invalid value '3'"),
+        (&["--key", "k", "--require", "source"], "--require needs --format 2"),
+        (&["--key", "k", "--request", "close"], "--request needs --format 2"),
+        (&["--key", "k", "--format", "2", "--request", "both"], "'both'"),
     ];
     for (options, part) in cases {
         let words = [&["-A", "INPUT", "-p", "udp", "-m", "pkd"], options].concat();
@@ -58,7 +62,7 @@ fn refused(gateway: &Gateway<'_>) -> Result<String> {
 }
 
 fn round_trip(firewall: &Firewall) -> Result<String> {
-    const RULES: [&[&str]; 9] = [
+    const RULES: [&[&str]; 11] = [
         &["--key", "test"],
         &["--key", "two words", "--tag", "a b"],
         &["--key", "quotes \" ' and \\ back", "--tag", "\"\\'"],
@@ -68,6 +72,8 @@ fn round_trip(firewall: &Firewall) -> Result<String> {
         &["--key", "-x", "--tag", "!"],
         &["--key", "schl\u{fc}ssel", "--tag", "0x2d2d"],
         &["--key", "0123456789012345678901234567890123456789", "--tag", "SSHK"],
+        &["--key", "test", "--format", "2"],
+        &["--key", "k", "--format", "2", "--require", "source,destination", "--request", "close"],
     ];
     for options in RULES {
         firewall.words(&[&["-A", "INPUT", "-p", "udp", "-m", "pkd"], options].concat())?;

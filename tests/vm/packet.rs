@@ -44,6 +44,27 @@ pub(crate) fn datagram(length: u16, payload: &[u8]) -> Vec<u8> {
     fields.iter().flat_map(|field: &u16| field.to_be_bytes()).chain(payload.iter().copied()).collect()
 }
 
+/// A whole IP packet with a UDP datagram, from any address.
+pub(crate) fn udp_packet(from: IpAddr, to: IpAddr, port: u16, payload: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(8 + payload.len())?;
+    let mut packet = match (from, to) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => ipv4(from, to, 0, &[], &[])?,
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let [high, low] = length.to_be_bytes();
+            let mut packet = vec![0x60, 0, 0, 0, high, low, 17, 64];
+            packet.extend(from.octets());
+            packet.extend(to.octets());
+            packet
+        }
+        _ => bail!("addresses of two families: {from}, {to}"),
+    };
+    for field in [12_345, port, length, 0] {
+        packet.extend(field.to_be_bytes());
+    }
+    packet.extend(payload);
+    Ok(packet)
+}
+
 /// Sends bytes as the payload of an IP packet that says it is UDP.
 pub(crate) fn send_raw(from: IpAddr, to: IpAddr, bytes: &[u8]) -> Result<()> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(from, 0)), Type::RAW, Some(Protocol::UDP))?;

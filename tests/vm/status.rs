@@ -16,12 +16,22 @@ const COUNTERS: [(&str, &str); 6] = [
     ("Packets with a wrong digest", "Digest"),
 ];
 
+/// Those that are shown once there was a rule of format 2.
+const FORMAT2_COUNTERS: [(&str, &str); 3] = [
+    ("Packets with a wrong filter", "Filter"),
+    ("Packets with another request", "Request"),
+    ("Good packets that close", "Close"),
+];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) caches: Vec<Cache>,
     /// None: nobody has said yet.
     pub(crate) floor_to_save: Option<u64>,
+    /// Of format 2, with times in milliseconds.
+    pub(crate) format2_caches: Vec<Cache>,
+    pub(crate) format2_floor: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +59,25 @@ impl Status {
             ensure!(given == name, "{line:?} stands where {name:?} should");
             counters.insert(verdict, count.parse().with_context(|| line.to_owned())?);
         }
-        let mut caches = Vec::new();
-        let mut floor_to_save = None;
+        counters.extend(FORMAT2_COUNTERS.map(|(_, verdict)| (verdict, 0)));
+        let (mut caches, mut format2_caches) = (Vec::new(), Vec::new());
+        let (mut floor_to_save, mut format2_floor) = (None, None);
         for line in lines {
             match line.split_once(": ").with_context(|| line.to_owned())? {
                 ("Cache", rest) => caches.push(Cache::parse(rest).with_context(|| line.to_owned())?),
                 ("Floor to save", floor) => floor_to_save = Some(floor.parse()?),
-                _ => anyhow::bail!("{line:?}"),
+                ("Cache of format 2", rest) => {
+                    format2_caches.push(Cache::parse(rest).with_context(|| line.to_owned())?);
+                }
+                ("Floor of format 2 to save, in ms", floor) => format2_floor = Some(floor.parse()?),
+                (name, count) => {
+                    let known = FORMAT2_COUNTERS.iter().find(|(known, _)| *known == name);
+                    let (_, verdict) = known.with_context(|| line.to_owned())?;
+                    counters.insert(verdict, count.parse().with_context(|| line.to_owned())?);
+                }
             }
         }
-        Ok(Self { counters, caches, floor_to_save })
+        Ok(Self { counters, caches, floor_to_save, format2_caches, format2_floor })
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -69,6 +88,22 @@ impl Status {
     pub(crate) fn cache(&self) -> Result<&Cache> {
         ensure!(self.caches.len() == 1, "one cache was expected: {:?}", self.caches);
         Ok(&self.caches[0])
+    }
+
+    /// The only one of format 2.
+    pub(crate) fn cache2(&self) -> Result<&Cache> {
+        ensure!(
+            self.format2_caches.len() == 1,
+            "one cache of format 2 was expected: {:?}",
+            self.format2_caches
+        );
+        Ok(&self.format2_caches[0])
+    }
+
+    /// The counters that moved since, and by how much.
+    pub(crate) fn moved_since(&self, before: &Self) -> Vec<(&'static str, u64)> {
+        let by = |(name, count): (&&'static str, &u64)| (*name, count - before.counters[name]);
+        self.counters.iter().map(by).filter(|(_, by)| *by > 0).collect()
     }
 }
 

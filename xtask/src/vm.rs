@@ -43,11 +43,11 @@ fn cable(card: &Card) -> Vec<String> {
 }
 
 /// Parts for which a guest needs no packages to install.
-const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", SHORT];
+const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", "format2", SHORT];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 8] =
-    ["match", "flood", "packages", "nft", SHORT, "differential", "sanitizers", "sanitizers-quick"];
+pub(crate) const PARTS: [&str; 9] =
+    ["match", "flood", "packages", "nft", SHORT, "differential", "format2", "sanitizers", "sanitizers-quick"];
 
 /// A part that takes about a minute.
 pub(crate) const SHORT: &str = "short";

@@ -117,20 +117,31 @@ pub(super) fn packets(name: &str) -> Result<Vec<Row>> {
     let figures = figures(name)?;
     let bare = of(&figures, "packet-bare")?;
     let mut rows = Vec::new();
-    for (figure, what) in [
-        ("packet-bare", "a rule that drops, alone"),
-        ("packet-short", "-m pkd before it: another length"),
-        ("packet-other-tag", "-m pkd before it: another tag"),
-        ("packet-forged", "-m pkd before it: forgeries with the right tag and time"),
+    // With how much of the first a packet may take at most.
+    for (figure, what, most) in [
+        ("packet-bare", "a rule that drops, alone", None),
+        ("packet-short", "-m pkd before it: another length", None),
+        ("packet-other-tag", "-m pkd before it: another tag", None),
+        ("packet-forged", "-m pkd before it: forgeries with the right tag and time", None),
+        ("packet2-accepted", "-m pkd --format 2 before it: knocks, bound to their source", None),
+        (
+            "packet2-forged",
+            "-m pkd --format 2 before it: forgeries with the hint and the time of a captured knock",
+            Some(1.25),
+        ),
+        ("packet2-noise", "-m pkd --format 2 before it: other datagrams of a knock's length", Some(1.06)),
         (
             "pknock-short",
             "-m pknock (xtables-addons) before it: another length; one of its knocks' length stops this kernel",
+            None,
         ),
     ] {
         let Some(value) = figures.get(figure).copied() else { continue };
         // Nanoseconds of the guest's clock are instructions.
         let rate = format!("{:.0} packets/s", 1e9 / value);
-        let beside = format!("{value:.0} instructions each, {:.2} of the first", value / bare);
+        let limit = most.map_or_else(String::new, |most: f64| format!(", at most {most:.2}"));
+        let beside = format!("{value:.0} instructions each, {:.2} of the first{limit}", value / bare);
+        ensure!(most.is_none_or(|most| value <= most * bare), "{name}: {what}: {beside}");
         rows.push(Row::new(what, rate, format!("{name}, QEMU, loopback")).beside(beside));
     }
     Ok(rows)
