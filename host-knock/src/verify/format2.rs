@@ -96,7 +96,7 @@ impl Gateway {
             writeln!(text, "format   2\nnonce    {}", hex::digits(payload.get(NONCE).unwrap_or_default()));
         if valid.is_some() {
             // Without the key, what is under the mask is noise.
-            self.write_contents(text, &knock, contents, now);
+            self.write_contents(text, knock, contents, now);
         }
         let filter = match (valid, port) {
             (Some(valid), Some(given)) if valid != given => {
@@ -132,7 +132,7 @@ impl Gateway {
         !matches!(verdict, Verdict::Ignore(_))
     }
 
-    fn write_contents(&self, text: &mut String, knock: &Knock<'_>, contents: Contents, now: UnixMillis) {
+    fn write_contents(&self, text: &mut String, knock: Knock<'_>, contents: Contents, now: UnixMillis) {
         let Contents { time, flags, request } = contents;
         let seconds = |time: UnixMillis| UnixSeconds(time.0 / u64::from(UnixMillis::PER_SECOND));
         let difference = time_difference(seconds(time), seconds(now), self.rule.window());
