@@ -2,6 +2,7 @@
 //! A copy on flash survives reboots, so that recorded knocks cannot be replayed after the clock was set back.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     path::Path,
 };
@@ -16,7 +17,9 @@ use super::{
     router::{Mode, Router},
 };
 use crate::{
-    atomic_file, date,
+    atomic_file,
+    config::UserRule,
+    date,
     floor::{self, Floor, Saved},
     format::Unit,
     run_folder,
@@ -34,16 +37,21 @@ pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Resu
             let module = paths.module();
             let report = fs::read_to_string(&module)
                 .with_context(|| format!("cannot read {}: is the module loaded?", module.display()))?;
+            let mut lines = String::new();
             if kept(&report).is_none() {
-                fs::write(&module, format!("floor {floor}\n"))
+                let _ = writeln!(lines, "floor {floor}");
+            }
+            if kept_format2(&report).is_none() && has_format2(router) {
+                let _ = writeln!(lines, "floor2-ms {}", milliseconds(floor));
+            }
+            if !lines.is_empty() {
+                fs::write(&module, &lines)
                     .with_context(|| format!("cannot set the module's floor to {floor}"))?;
             }
         }
         Mode::Nft => {
             restore_daemon::<UnixSeconds>(paths, UnixSeconds(floor), has_changed)?;
-            // Everything in the second of the floor.
-            let milliseconds = floor.saturating_mul(1_000).saturating_add(if floor == 0 { 0 } else { 999 });
-            restore_daemon::<UnixMillis>(paths, UnixMillis(milliseconds), has_changed)?;
+            restore_daemon::<UnixMillis>(paths, UnixMillis(milliseconds(floor)), has_changed)?;
         }
     }
     // From now on there is something to replay after a reboot.
@@ -81,7 +89,9 @@ pub(crate) fn save(paths: &Paths, if_due: bool) -> Result<()> {
     let _lock = Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
         .with_context(|| format!("cannot lock {}", lock.display()))?;
-    let Some(floor) = kept(&report).filter(|floor| *floor > saved(paths)) else { return Ok(()) };
+    // One number for both formats: a reboot with a later floor only makes the other wait longer.
+    let greatest = kept(&report).max(kept_format2(&report));
+    let Some(floor) = greatest.filter(|floor| *floor > saved(paths)) else { return Ok(()) };
     let last = fs::read_to_string(paths.run("saved")).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let uptime = uptime(&paths.uptime())?;
     if if_due && last.is_some_and(|last| uptime < last.saturating_add(SAVE_INTERVAL)) {
@@ -110,6 +120,21 @@ fn saved(paths: &Paths) -> u64 {
 /// The floor in the module's report; `None`: it has none yet.
 fn kept(report: &str) -> Option<u64> {
     report.lines().find_map(|line| line.strip_prefix("Floor to save: "))?.trim().parse().ok()
+}
+
+/// The same for format 2, in seconds, rounded up.
+fn kept_format2(report: &str) -> Option<u64> {
+    let line = report.lines().find_map(|line| line.strip_prefix("Floor of format 2 to save, in ms: "))?;
+    line.trim().parse::<u64>().ok().map(|floor| floor.div_ceil(1_000))
+}
+
+/// A floor of format 2 that refuses everything up to the end of this second.
+fn milliseconds(floor: u64) -> u64 {
+    if floor == 0 { 0 } else { floor.saturating_mul(1_000).saturating_add(999) }
+}
+
+fn has_format2(router: &Router) -> bool {
+    router.config.users.values().any(|user| matches!(user.rule, UserRule::Format2(_)))
 }
 
 /// Seconds since the router has started.

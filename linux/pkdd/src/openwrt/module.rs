@@ -1,8 +1,8 @@
 //! The kernel module's report, `/proc/net/xt_pkd`.
 
-use pkd_core::UnixSeconds;
+use pkd_core::{Timestamp, UnixMillis, UnixSeconds};
 
-use crate::{caches, status::Verdicts};
+use crate::{caches, format::seconds, status::Verdicts};
 
 /// What the module counts and remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(crate) struct Report {
 /// The replay cache of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cache {
+    pub(crate) is_format2: bool,
     pub(crate) tag: String,
     pub(crate) report: caches::Report,
 }
@@ -24,13 +25,20 @@ impl Report {
         let mut report = Self::default();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("Cache: tag ") {
-                report.caches.extend(Cache::parse(rest));
+                report.caches.extend(Cache::parse::<UnixSeconds>(rest, false));
+                continue;
+            }
+            if let Some(rest) = line.strip_prefix("Cache of format 2: tag ") {
+                report.caches.extend(Cache::parse::<UnixMillis>(rest, true));
                 continue;
             }
             let Some((name, count)) = line.split_once(": ") else { continue };
             let counters = &mut report.counters;
             let counter = match name {
                 "Good packets" => &mut counters.accept,
+                "Good packets that close" => &mut counters.close,
+                "Packets with a wrong filter" => &mut counters.filter,
+                "Packets with another request" => &mut counters.request,
                 "Packets of another length" => &mut counters.length,
                 "Packets with another tag" => &mut counters.tag,
                 "Packets outside of time window" => &mut counters.window,
@@ -40,13 +48,16 @@ impl Report {
             };
             *counter = count.trim().parse().unwrap_or(*counter);
         }
+        // A request to close passes the rule that opens first, which counts it, too.
+        report.counters.request = report.counters.request.saturating_sub(report.counters.close);
         report
     }
 }
 
 impl Cache {
     /// `TAG rules 1 window 10 knocks 2/256 floor F newest N wait W`; a tag may contain any printable character.
-    fn parse(text: &str) -> Option<Self> {
+    fn parse<T: Timestamp>(text: &str, is_format2: bool) -> Option<Self> {
+        let time = |value: &str| value.parse().ok().map(|units| seconds(T::from_units(units)));
         let (tag, rest) = text.rsplit_once(" rules ")?;
         let mut report = caches::Report::default();
         let words: Vec<&str> = rest.split_whitespace().skip(1).collect();
@@ -56,16 +67,18 @@ impl Cache {
                     let (knocks, capacity) = value.split_once('/')?;
                     (report.knocks, report.capacity) = (knocks.parse().ok()?, capacity.parse().ok()?);
                 }
-                ["floor", value] => report.floor = UnixSeconds(value.parse().ok()?),
+                ["floor", value] => report.floor = time(value)?,
                 // 0: none.
                 ["newest", value] => {
-                    report.newest = Some(UnixSeconds(value.parse().ok()?)).filter(|time| time.0 > 0);
+                    report.newest = Some(time(value)?).filter(|time| time.0 > 0);
                 }
-                ["wait", value] => report.wait = value.parse().ok()?,
+                ["wait", value] => {
+                    report.wait = value.parse::<u64>().ok()?.div_ceil(T::PER_SECOND.into());
+                }
                 _ => {}
             }
         }
-        Some(Self { tag: tag.to_owned(), report })
+        Some(Self { is_format2, tag: tag.to_owned(), report })
     }
 }
 
@@ -77,12 +90,23 @@ mod tests {
     fn the_report_is_read_and_unknown_lines_are_not() {
         let text = "Packets outside of time window: 3\nGood packets: 4\nReplayed packets: 5\n\
                     Packets of another length: 1\nPackets with another tag: 2\nPackets with a wrong digest: 6\n\
+                    Packets with a wrong filter: 8\nPackets with another request: 12\nGood packets that close: 3\n\
                     Something new: 7\n\
+                    Cache of format 2: tag a rules 2 window 10 knocks 1/256 floor 17999 newest 19001 wait 10001\n\
                     Cache: tag a rules b rules 1 window 10 knocks 2/256 floor 17 newest 19 wait 11\n\
                     Floor to save: 12\n";
         let report = Report::parse(text);
-        let counters =
-            Verdicts { accept: 4, length: 1, tag: 2, window: 3, replay: 5, digest: 6, ..Verdicts::default() };
+        let counters = Verdicts {
+            accept: 4,
+            close: 3,
+            length: 1,
+            tag: 2,
+            window: 3,
+            replay: 5,
+            filter: 8,
+            digest: 6,
+            request: 9,
+        };
         assert_eq!(report.counters, counters);
         let cache = caches::Report {
             knocks: 2,
@@ -91,7 +115,11 @@ mod tests {
             newest: Some(UnixSeconds(19)),
             wait: 11,
         };
-        assert_eq!(report.caches, [Cache { tag: "a rules b".to_owned(), report: cache }]);
+        let other = caches::Report { knocks: 1, ..cache };
+        let expected = [(true, "a", other), (false, "a rules b", cache)];
+        let expected =
+            expected.map(|(is_format2, tag, report)| Cache { is_format2, tag: tag.to_owned(), report });
+        assert_eq!(report.caches, expected);
         assert_eq!(Report::parse("nonsense"), Report::default());
         assert_eq!(Report::parse("Cache: tag x rules 1 window 10 knocks none").caches, []);
         let none = Report::parse("Cache: tag x rules 1 window 10 knocks 0/256 floor 17 newest 0 wait 0");

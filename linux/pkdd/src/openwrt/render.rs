@@ -3,9 +3,11 @@
 
 use std::{fmt::Write as _, path::Path};
 
+use pkd_core::format2::Bindings;
+
 use super::{
     files::hex,
-    router::{KeyPlace, Mode, Router},
+    router::{KeyPlace, Marked, Mode, Router},
     uci,
 };
 use crate::{
@@ -47,6 +49,14 @@ const SETS: [SetText; 3] = [
         which: "ip6 saddr fe80::/10 ",
     },
 ];
+
+/// What `libxt_pkd`'s option `--require` is called with; `None`: nothing is required.
+fn required(bindings: Bindings) -> Option<String> {
+    let names = [(Bindings::SOURCE, "source"), (Bindings::DESTINATION, "destination")];
+    let words: Vec<&str> =
+        names.into_iter().filter(|(one, _)| bindings.contains(*one)).map(|(_, name)| name).collect();
+    (!words.is_empty()).then(|| words.join(","))
+}
 
 impl Router {
     /// Sets and chains for firewall4's table. The chain `pkd.input` is for the chain of the zone to jump to.
@@ -115,29 +125,33 @@ impl Router {
     fn marks(&self) -> String {
         let mut text = String::new();
         let mut knocks = String::new();
-        for (number, (name, user)) in (1..).zip(self.active_users()) {
+        for (number, Marked { name, user, closes }) in (1..).zip(self.marked()) {
             let _ = writeln!(text, "chain {PREFIX}user_{number} {{");
-            text += &self.grants(user);
+            text += &self.grants(user, closes);
             text += "\tdrop\n}\n";
             let (mask, value) = (self.mask.text(), self.mask.mark(number));
+            let what = if closes { "closes for user" } else { "user" };
             let _ = writeln!(
                 knocks,
-                "\tmeta l4proto udp meta mark & {mask} == {value} goto {PREFIX}user_{number} comment \"pkd: user {name}\""
+                "\tmeta l4proto udp meta mark & {mask} == {value} goto {PREFIX}user_{number} comment \"pkd: {what} {name}\""
             );
         }
         let _ = write!(text, "chain {PREFIX}knocks {{\n{knocks}}}\n");
         text
     }
 
-    fn grants(&self, user: &User) -> String {
+    /// The rules that make a user's grants, or end them: here a grant of another user ends with them.
+    fn grants(&self, user: &User, closes: bool) -> String {
         let mut text = String::new();
         for config in self.config.services_of(user) {
             for SetText { kind, nfproto, sender, which, .. } in SETS {
                 let (set, seconds) = (kind.set(&config.service.name), config.ttl.as_secs());
-                let _ = writeln!(
-                    text,
-                    "\tmeta nfproto {nfproto} {which}update @{set} {{ {sender} timeout {seconds}s }}"
-                );
+                let change = if closes {
+                    format!("delete @{set} {{ {sender} }}")
+                } else {
+                    format!("update @{set} {{ {sender} timeout {seconds}s }}")
+                };
+                let _ = writeln!(text, "\tmeta nfproto {nfproto} {which}{change}");
             }
         }
         text
@@ -149,16 +163,28 @@ impl Router {
         let mask = self.mask.text();
         // A mark that another program set must not pass for an accepted knock.
         let mut text = format!("*mangle\n:pkd - [0:0]\n-A pkd -j MARK --set-xmark 0x0/{mask}\n");
-        for (number, (name, user)) in (1..).zip(self.active_users()) {
+        for (number, Marked { name, user, closes }) in (1..).zip(self.marked()) {
             let place = self.keys.iter().find(|(user, _)| user == name).map(|(_, place)| place);
             let file = match place {
                 Some(KeyPlace::File(path)) => path.clone(),
                 Some(KeyPlace::Inline) | None => inline.join(Self::inline_key_file(name, user)),
             };
+            let mut format = String::new();
+            if matches!(user.rule, UserRule::Format2(_)) {
+                format.push_str(" --format 2");
+                if let Some(require) = required(user.require) {
+                    let _ = write!(format, " --require {require}");
+                }
+                if closes {
+                    format.push_str(" --request close");
+                }
+            }
+            // What has just opened is no replay.
+            let first = if closes { format!("-m mark --mark 0x0/{mask} ") } else { String::new() };
             let (tag, window, value) = (user.tag.0, user.rule.window().as_secs(), self.mask.mark(number));
             let _ = writeln!(
                 text,
-                "-A pkd -p udp -m pkd --key-file \"{}\" --tag {:#010x} --window {window} -j MARK --set-xmark {value}/{mask}",
+                "-A pkd -p udp {first}-m pkd --key-file \"{}\" --tag {:#010x} --window {window}{format} -j MARK --set-xmark {value}/{mask}",
                 file.display(),
                 u32::from_be_bytes(tag)
             );

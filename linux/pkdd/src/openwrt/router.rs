@@ -8,7 +8,7 @@ use super::{
     uci::{self, UciOption},
 };
 use crate::config::{
-    Config, Error,
+    Config, Error, User, UserRule,
     error::Section,
     sections::{File, Flag, FormatName, GateSection, Names, Number, ServiceSection, UserSection},
 };
@@ -212,11 +212,27 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
     Ok(router)
 }
 
+/// An accepted knock that the kernel module marks.
+#[derive(Clone, Copy)]
+pub(crate) struct Marked<'a> {
+    pub(crate) name: &'a String,
+    pub(crate) user: &'a User,
+    /// It ends what it would open otherwise.
+    pub(crate) closes: bool,
+}
+
 impl Router {
     /// The users whose knocks are accepted now; the first has number 1 in the rules.
-    pub(crate) fn active_users(&self) -> impl Iterator<Item = (&String, &crate::config::User)> {
+    pub(crate) fn active_users(&self) -> impl Iterator<Item = (&String, &User)> {
         let now = crate::date::now();
         self.config.users.iter().filter(move |(_, user)| user.is_active(now))
+    }
+
+    /// What needs a mark of its own, in the order of the marks: all active users, then the closes of those of format 2.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = Marked<'_>> {
+        let closing = self.active_users().filter(|(_, user)| matches!(user.rule, UserRule::Format2(_)));
+        let opens = self.active_users().map(|(name, user)| Marked { name, user, closes: false });
+        opens.chain(closing.map(|(name, user)| Marked { name, user, closes: true }))
     }
 
     /// In mode match a tag stands for one user in the kernel's status, and each active user needs a mark.
@@ -226,15 +242,21 @@ impl Router {
         }
         for (name, user) in &self.config.users {
             let mut others = self.config.users.iter().take_while(|(other, _)| *other != name);
-            if let Some((other, _)) = others.find(|(_, other)| other.tag == user.tag) {
+            let is_twin = |other: &User| other.tag == user.tag && other.rule.format() == user.rule.format();
+            if let Some((other, _)) = others.find(|(_, other)| is_twin(other)) {
                 let message =
                     format!("same tag as user \"{other}\": with mode match, each user needs a different one");
                 return Err(Section::user(name).at("tag", message));
             }
         }
         let (room, text) = (self.mask.room(), self.mask.text());
-        if self.active_users().count() > room {
-            let message = format!("\"{text}\" has room for only {room} users: use more bits");
+        if self.marked().count() > room {
+            let format2 = if self.marked().any(|marked| marked.closes) {
+                ", and those of format 2 count twice"
+            } else {
+                ""
+            };
+            let message = format!("\"{text}\" has room for only {room} users{format2}: use more bits");
             return Err(GATE.at("mark", format!("mark: {message}")));
         }
         Ok(())

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    module::Report,
+    module::{Cache, Report},
     paths::Paths,
     router::{self, Clock, KeyFiles, Mode, Router},
 };
 use crate::{
-    config::{Config, User},
+    config::{Config, User, UserRule},
     control::{self, Query},
     date,
     firewall::{self, ActiveGrant},
@@ -152,7 +152,9 @@ fn module_status(router: &Router, paths: &Paths) -> Option<String> {
     // With mode match each user has a different tag, and the module writes it in the same form.
     let cache = |user: &User| {
         let tag = user.tag.to_string();
-        report.caches.iter().find(|cache| cache.tag == tag).map(|cache| cache.report)
+        let is_format2 = matches!(user.rule, UserRule::Format2(_));
+        let is_theirs = |cache: &&Cache| cache.tag == tag && cache.is_format2 == is_format2;
+        report.caches.iter().find(is_theirs).map(|cache| cache.report)
     };
     let counters = report.counters;
     let parts = Parts { config: &router.config, cache: &cache, counters, overruns: 0, grants, trouble };

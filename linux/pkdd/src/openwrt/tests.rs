@@ -118,6 +118,47 @@ fn the_rules_of_mode_match() {
 }
 
 #[test]
+fn a_user_of_format_2_opens_and_closes_in_mode_match() {
+    let files = Files::new();
+    let text = GOOD
+        .replace("\toption format 'classic'\n", "\tlist require 'source'\n\tlist require 'destination'\n");
+    files.apply(&text);
+    let file = files.paths.key_file("me");
+    let rule = format!("-m pkd --key-file \"{}\" --tag 0x504b4430 --window 10", file.display());
+    let bound = "--format 2 --require source,destination";
+    assert_eq!(
+        files.read("var/run/pkd/active/iptables"),
+        format!(
+            "*mangle\n:pkd - [0:0]\n-A pkd -j MARK --set-xmark 0x0/0x00ff0000\n\
+             -A pkd -p udp {rule} {bound} -j MARK --set-xmark 0x10000/0x00ff0000\n\
+             -A pkd -p udp -m mark --mark 0x0/0x00ff0000 {rule} {bound} --request close -j MARK --set-xmark 0x20000/0x00ff0000\n\
+             COMMIT\n"
+        )
+    );
+    let table = files.read("var/run/pkd/active/fw4/table-pkd.nft");
+    let closing = "chain pkd.user_2 {\n\
+                   \tmeta nfproto ipv4 delete @pkd_ssh_4 { ip saddr }\n\
+                   \tmeta nfproto ipv6 ip6 saddr != fe80::/10 delete @pkd_ssh_6 { ip6 saddr }\n\
+                   \tmeta nfproto ipv6 ip6 saddr fe80::/10 delete @pkd_ssh_link { ip6 saddr . iif }\n\
+                   \tdrop\n}\n";
+    assert!(table.contains(closing), "{table}");
+    let goto = "meta mark & 0x00ff0000 == 0x20000 goto pkd.user_2 comment \"pkd: closes for user me\"\n";
+    assert!(table.contains(goto), "{table}");
+    // The floor of format 2 is in milliseconds, at the end of the second that is on flash.
+    files.write("etc/pkd/floor", "4000000000\n");
+    files.write("proc/net/xt_pkd", "Good packets: 0\n");
+    files.run(&["restore-floor"], "").unwrap();
+    assert_eq!(files.read("proc/net/xt_pkd"), "floor 4000000000\nfloor2-ms 4000000000999\n");
+    files.write("proc/uptime", "10.0 1.0\n");
+    files.write(
+        "proc/net/xt_pkd",
+        "Floor to save: 4000000000\nFloor of format 2 to save, in ms: 4000000001001\n",
+    );
+    files.run(&["save-floor"], "").unwrap();
+    assert_eq!(files.read("etc/pkd/floor"), "4000000002\n");
+}
+
+#[test]
 fn the_rules_of_mode_nft_and_a_changed_key_that_pkdd_must_see() {
     let files = Files::new();
     let nft = GOOD.replace("'match'", "'nft'").replace("port 'any'", "port '40000'");

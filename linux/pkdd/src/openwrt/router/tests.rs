@@ -162,7 +162,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "package firewall",
-        "config user 'two'\n\toption tag '0x504b4430'\n\tlist service 'ssh'\n\npackage firewall",
+        "config user 'two'\n\toption format 'classic'\n\toption tag '0x504b4430'\n\tlist service 'ssh'\n\npackage firewall",
         "user \"two\": same tag as user \"me\": with mode match, each user needs a different one",
     ),
     (
@@ -216,7 +216,9 @@ fn with_mode_nft_two_users_may_have_one_tag_but_not_one_key() {
 fn a_mask_has_room_for_so_many_active_users() {
     let users = |count: usize, state: &str| -> String {
         let one = |number: usize| {
-            format!("config user 'u{number}'\n\toption tag 'U{number}'\n\tlist service 'ssh'\n{state}\n")
+            format!(
+                "config user 'u{number}'\n\toption format 'classic'\n\toption tag 'U{number}'\n\tlist service 'ssh'\n{state}\n"
+            )
         };
         let all: String = (1..count).map(one).collect();
         GOOD.replace("port 'any'", "mark '0x30'").replace("package firewall", &(all + "package firewall"))
@@ -225,6 +227,12 @@ fn a_mask_has_room_for_so_many_active_users() {
     let error = read(&users(4, "")).map(drop).unwrap_err().to_string();
     assert_eq!(error, "gate: mark: \"0x00000030\" has room for only 3 users: use more bits");
     assert!(read(&users(9, "\toption enabled '0'\n")).is_ok());
+    // A user of format 2 has a mark for closing, too.
+    let text = users(2, "").replacen("\toption format 'classic'\n", "", 1);
+    assert!(read(&text).is_ok());
+    let error = read(&text.replace("\toption format 'classic'\n", "")).map(drop).unwrap_err().to_string();
+    let expected = "has room for only 3 users, and those of format 2 count twice: use more bits";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]
