@@ -22,6 +22,7 @@ pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gat
     report.check("mode nft: the service does not install without its daemon", || misses_daemon(card, v6));
     report.check("mode nft: a start that fails is tried again when the configuration changes", fails);
     report.check("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
+    report.check("mode nft: a user of format 2 opens and closes", || format2(v4, v6));
     report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
     report.check("mode nft: grants outlive reload, restart, and stop and start of the firewall", || {
@@ -64,7 +65,7 @@ fn fails() -> Result<String> {
         "set pkd.ssh.port=0",
     ])?;
     // A guest takes seconds for what a router does at once; a knock is to stay fresh meanwhile.
-    uci(&["set pkd.me.window=120"])?;
+    uci(&["set pkd.me.window=120", "set pkd.me.format=classic"])?;
     let said = router::service_refuses("boot")?;
     ensure!(said.contains("service \"ssh\": invalid port 0"), "{said}");
     // procd tries again by itself when LuCI has changed the configuration.
@@ -93,6 +94,33 @@ fn opens(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     ensure!(user["tag"] == "PKD0" && user["knocks"] == 2 && user["wait"] == 0, "{status}");
     ensure!(user["state"] == "active", "{status}");
     Ok(shell("pkd status")?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// A user of format 2 opens the port, and closes it early.
+fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
+    uci(&["set pkd.me.format=2"])?;
+    service("reload")?;
+    is_ready()?;
+    for gateway in [v4, v6] {
+        for (command, verdict) in [(None, "accept"), (Some("close"), "close")] {
+            let before = counter(verdict)?;
+            let host = gateway.family.router().to_string();
+            let options = ["--format", "2", "--key-file", KEY_FILE, "--tag", "PKD0", &host];
+            gateway.network.at_client(|| {
+                let output = network::run(Command::new("knock").args(command).args(options))?;
+                ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
+                Ok(())
+            })?;
+            wait(LIMIT, || counter(verdict), |count| *count == before + 1)?;
+            if command.is_none() { is_open(gateway)? } else { is_closed(gateway)? }
+        }
+    }
+    let status = router::status()?;
+    ensure!(status["gate"]["users"][0]["format"] == "2", "{status}");
+    uci(&["set pkd.me.format=classic"])?;
+    service("reload")?;
+    is_ready()?;
+    Ok(shell("nft list set inet fw4 pkd.hints 2>/dev/null || echo 'no hints any more'")?.trim().to_owned())
 }
 
 /// The daemon answers.

@@ -38,6 +38,7 @@ pub(crate) fn checks(report: &mut Report, network: &Network, v4: &Gateway<'_>, v
     report.check("packages: what it says opens the port, for one address only", || access::opens(v4));
     report.check("packages: over IPv6 too", || access::opens_over_ipv6(v6));
     report.check("packages: a grant ends, and a connection from before stays", || access::ends(v4));
+    report.check("packages: a user of format 2 opens and closes", || access::format2(v4, v6));
     report.check("packages: rules and grants outlive a reload of the firewall", || {
         access::firewall_reloads(v4)
     });

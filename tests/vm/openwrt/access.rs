@@ -1,15 +1,16 @@
 //! Who may reach a service, and for how long.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{BRIEF, LIMIT, LONG};
 use crate::{
     gateway::Gateway,
-    network::{now, set_clock, shell, wait},
+    network::{self, Family, now, set_clock, shell, wait},
     packet::{self, PORT},
     router::{self, KEY_FILE, closes, is_closed, is_open, knock, service, uci},
+    status::Status,
 };
 
 pub(super) fn opens(v4: &Gateway<'_>) -> Result<String> {
@@ -56,6 +57,40 @@ pub(super) fn ends(v4: &Gateway<'_>) -> Result<String> {
     Ok(format!("{heard} bytes after the end"))
 }
 
+/// A user of format 2 opens the port, and closes it early.
+pub(super) fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
+    uci(&[LONG, "set pkd.me.format=2"])?;
+    service("reload")?;
+    let options = ["--format", "2", "--key-file", KEY_FILE, "--tag", "PKD0"];
+    for gateway in [v4, v6] {
+        is_closed(gateway)?;
+        let verdict = gateway.knock(&options)?;
+        ensure!(verdict == "Accept", "{:?}: {verdict}", gateway.family);
+        is_open(gateway)?;
+        let before = Status::read()?;
+        let host = gateway.family.router().to_string();
+        gateway.network.at_client(|| {
+            let output = network::run(Command::new("knock").arg("close").args(options).arg(&host))?;
+            ensure!(output.status.success(), "knock close: {}", network::text(&output.stderr));
+            Ok(())
+        })?;
+        wait(LIMIT, Status::read, |after| after.counters["Close"] == before.counters["Close"] + 1)?;
+        closes(gateway)?;
+        ensure!(router::grants(&router::status()?, gateway.family == Family::V4).is_empty());
+    }
+    let status = router::status()?;
+    let (user, counters) = (&status["gate"]["users"][0], &status["gate"]["counters"]);
+    ensure!(user["format"] == "2" && user["knocks"] == 4, "{status}");
+    ensure!(counters["close"] == 2 && counters["request"] == 0, "{status}");
+    // A classic knock with the same key is none now.
+    let verdict = knock(v4, KEY_FILE, "PKD0")?;
+    ensure!(verdict == "Tag", "{verdict}");
+    is_closed(v4)?;
+    uci(&["set pkd.me.format=classic"])?;
+    service("reload")?;
+    Ok("opened and closed over IPv4 and IPv6".to_owned())
+}
+
 pub(super) fn firewall_reloads(v4: &Gateway<'_>) -> Result<String> {
     uci(&[LONG])?;
     service("reload")?;
@@ -98,9 +133,11 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         "set pkd.web.port=80",
         "add_list pkd.web.tag=WEB1",
         "set pkd.two=user",
+        "set pkd.two.format=classic",
         "set pkd.two.tag=WEB1",
         "add_list pkd.two.service=web",
         "set pkd.three=user",
+        "set pkd.three.format=classic",
         "set pkd.three.tag=3rd",
         "add_list pkd.three.service=web",
         "add_list pkd.three.service=ssh",

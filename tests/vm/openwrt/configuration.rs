@@ -55,7 +55,8 @@ pub(super) fn wrong(v4: &Gateway<'_>) -> Result<String> {
         ensure!(router::state()? == "error", "{mistake}: {}", router::status()?);
         refused += 1;
     }
-    let second = "config user 'two'\n\toption tag '0x504b4430'\n\tlist service 'ssh'\n";
+    let second =
+        "config user 'two'\n\toption format 'classic'\n\toption tag '0x504b4430'\n\tlist service 'ssh'\n";
     for (text, word) in [
         (format!("{good}\n{second}"), "user \"two\": same tag as user \"me\""),
         (format!("{good}\nconfig user 'two\n"), "Parse error"),
@@ -106,6 +107,7 @@ pub(super) fn secrets(v4: &Gateway<'_>) -> Result<String> {
     const SECRET: &str = "quite a secret 5417";
     uci(&[
         "set pkd.two=user",
+        "set pkd.two.format=classic",
         "set pkd.two.tag=TWO",
         "add_list pkd.two.service=ssh",
         &format!("set pkd.two.key='{SECRET}'"),

@@ -81,7 +81,7 @@ pub(super) fn installs(v4: &Gateway<'_>) -> Result<String> {
 }
 
 pub(super) fn starts(v4: &Gateway<'_>) -> Result<String> {
-    uci(&["set pkd.gate.enabled=1", LONG])?;
+    uci(&["set pkd.gate.enabled=1", "set pkd.me.format=classic", LONG])?;
     let said = service("start")?;
     let key = router::key()?;
     ensure!(key.len() == 66 && key.starts_with("0x"), "the key has {} characters", key.len());
