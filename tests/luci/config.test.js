@@ -50,7 +50,7 @@ test('the page shows the configuration', () => withPage(CONFIG, {}, async (tab, 
   assert.equal(await tab.page.$eval(widget('gate', 'enabled'), (node) => node.checked), false);
   assert.equal(await tab.text(`${box('gate', 'zone')} li[selected]`), 'wan');
   assert.deepEqual((await tab.rows('#cbi-pkd-service table'))[0].slice(0, 5), ['ssh', 'tcp', '22', '30', 'all users']);
-  assert.deepEqual((await tab.rows('#cbi-pkd-user table'))[0].slice(0, 6), ['me', 'Yes', 'PKD0', 'ssh', '10', 'never']);
+  assert.deepEqual((await tab.rows('#cbi-pkd-user table'))[0].slice(0, 7), ['me', 'Yes', 'PKD0', '2', 'ssh', '10', 'never']);
   assert.equal(changes(router).length, 0);
   await tab.shot('config');
 }));
@@ -179,7 +179,7 @@ const USER = [
   ['tag', 'ABCDE', 'invalid tag "ABCDE"'],
   ['tag', 'äöü', 'invalid tag "äöü"'],
   ['tag', '0x12g4', 'invalid tag "0x12g4"'],
-  ['window', '86401', 'invalid window 86401: expected 0–86400'],
+  ['window', '301', 'invalid window 301: expected 1–300'],
   ['expires', '31.12.2027', 'invalid expires "31.12.2027": expected a date such as 2027-12-31'],
   ['expires', '2027-02-29', 'invalid expires "2027-02-29": expected a date such as 2027-12-31'],
   ['key_file', 'me.key', 'invalid key_file "me.key": expected an absolute path'],
@@ -306,7 +306,7 @@ test('a new user can open a service that was just added', () => withPage(CONFIG,
   await until(() => router.callsOf('uci', 'add').length === 2);
   assert.deepEqual(router.callsOf('uci', 'add')[1].parameters, {
     config: 'pkd', type: 'user', name: 'ann',
-    values: { tag: 'ANN1', service: ['ssh', 'web'], window: '10', expires: '2027-12-31' },
+    values: { tag: 'ANN1', format: '2', service: ['ssh', 'web'], window: '10', expires: '2027-12-31' },
   });
 }));
 

@@ -39,7 +39,7 @@ function withTag(tag, changes = {}) {
 
 test('a key is 64 digits, written once with mode 0600 where the user’s key belongs', () => withPage(CONFIG, {}, async (tab, router) => {
   const line = await makeKey(tab);
-  assert.match(line, /^\(umask 077; echo 0x[0-9a-f]{64} > me\.key\) && knock --key-file me\.key --tag PKD0 127\.0\.0\.1$/);
+  assert.match(line, /^\(umask 077; echo 0x[0-9a-f]{64} > me\.key\) && knock --format 2 --key-file me\.key --tag PKD0 127\.0\.0\.1$/);
   assert.deepEqual(router.written, [], 'nothing is written before “Write key”');
   await tab.shot('key');
   await writeKey(tab);
@@ -159,7 +159,7 @@ for (const tag of ['PKD0', '0x00ff', "a'b", 'a b', '$HOM', '`id`', '"', '\\n', '
   test(`the command works in a shell with the tag ${tag}`, () => withPage(CONFIG, { config: withTag(tag) }, async (tab) => {
     const line = await makeKey(tab);
     const done = inShell(line);
-    assert.deepEqual(done.words, ['--key-file', 'me.key', '--tag', tag, '127.0.0.1']);
+    assert.deepEqual(done.words, ['--format', '2', '--key-file', 'me.key', '--tag', tag, '127.0.0.1']);
     assert.equal(done.key, `${keyOf(line)}\n`);
     assert.equal(done.mode, 0o600);
     assert.deepEqual(done.files, ['knock', 'me.key']);
@@ -167,8 +167,16 @@ for (const tag of ['PKD0', '0x00ff', "a'b", 'a b', '$HOM', '`id`', '"', '\\n', '
 }
 
 test('a tag that begins with a hyphen is not parsed as an option', () => withPage(CONFIG, { config: withTag("-v'") }, async (tab) => {
-  assert.deepEqual(inShell(await makeKey(tab)).words, ['--key-file', 'me.key', "--tag=-v'", '127.0.0.1']);
+  assert.deepEqual(inShell(await makeKey(tab)).words, ['--format', '2', '--key-file', 'me.key', "--tag=-v'", '127.0.0.1']);
 }));
+
+test('the command for a classic user names no format', () => {
+  const config = withTag('PKD0');
+  config.pkd.find((section) => section['.type'] === 'user').format = 'classic';
+  return withPage(CONFIG, { config }, async (tab) => {
+    assert.deepEqual(inShell(await makeKey(tab)).words, ['--key-file', 'me.key', '--tag', 'PKD0', '127.0.0.1']);
+  });
+});
 
 test('only a name or an address is accepted as the router', () => withPage(CONFIG, {}, async (tab, router) => {
   await makeKey(tab);

@@ -11,7 +11,8 @@ useBrowser();
 test('each counter is shown with its meaning', () => withPage(STATUS, {}, async (tab) => {
   const rows = await tab.rows('#pkd-counters');
   assert.deepEqual(rows.map((row) => row.slice(0, 2)), [
-    ['Accepted', '1'], ['Wrong length', '0'], ['Unknown tag', '2'], ['Outside the window', '0'], ['Replayed', '0'], ['Wrong digest', '3'],
+    ['Accepted', '1'], ['Closed', '0'], ['Wrong length', '0'], ['Unknown tag', '2'], ['Outside the window', '0'], ['Replayed', '0'], ['Wrong filter', '0'],
+    ['Wrong digest', '3'], ['Unknown request', '0'],
   ]);
   rows.forEach(([name, , meaning]) => assert.ok(meaning.length > 10, name));
   await tab.shot('status-open');
@@ -43,16 +44,16 @@ test('long times are shown in minutes', () => {
 test('users and their replay caches are shown', () => {
   const status = defaultStatus();
   status.gate.users.push(
-    { name: 'two', tag: '0x00ff0000', state: 'disabled', window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: null, wait: 7 },
+    { name: 'two', tag: '0x00ff0000', format: 'classic', state: 'disabled', window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: null, wait: 7 },
     { ...status.gate.users[0], name: 'three', state: 'expired' },
   );
   return withPage(STATUS, { status }, async (tab) => {
     const rows = await tab.rows('#pkd-users');
     assert.deepEqual(rows.slice(0, 2), [
-      ['me', 'SSHK', 'active', '± 10 s', '3 of 256', '2027-01-15 08:00:00 UTC', '2027-01-15 07:59:50 UTC', 'now'],
-      ['two', '0x00ff0000', 'disabled', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
+      ['me', 'SSHK', '2', 'active', '± 10 s', '3 of 256', '2027-01-15 08:00:00 UTC', '2027-01-15 07:59:50 UTC', 'now'],
+      ['two', '0x00ff0000', 'classic', 'disabled', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
     ]);
-    assert.equal(rows[2][2], 'expired');
+    assert.equal(rows[2][3], 'expired');
   });
 });
 

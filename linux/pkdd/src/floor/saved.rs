@@ -107,7 +107,8 @@ impl<T: Unit> Saved<T> {
         text + "end\n"
     }
 
-    fn greatest(&self) -> T {
+    /// The greatest floor of all.
+    pub(crate) fn greatest(&self) -> T {
         self.keys.values().map(|floor| floor.time).max().unwrap_or_default().max(self.other.time)
     }
 

@@ -17,9 +17,7 @@ use super::{
     router::{Mode, Router},
 };
 use crate::{
-    atomic_file,
-    config::UserRule,
-    date,
+    atomic_file, date,
     floor::{self, Floor, Saved},
     format::Unit,
     run_folder,
@@ -41,7 +39,8 @@ pub(crate) fn restore(router: &Router, paths: &Paths, has_changed: bool) -> Resu
             if kept(&report).is_none() {
                 let _ = writeln!(lines, "floor {floor}");
             }
-            if kept_format2(&report).is_none() && has_format2(router) {
+            // Also without users of format 2: there may be some before the next start.
+            if kept_format2(&report).is_none() {
                 let _ = writeln!(lines, "floor2-ms {}", milliseconds(floor));
             }
             if !lines.is_empty() {
@@ -104,7 +103,9 @@ pub(crate) fn save(paths: &Paths, if_due: bool) -> Result<()> {
 /// What was accepted so far is at or below this: the greatest saved floor, or the end of the widest window. 0: nothing
 /// was ever accepted here.
 fn safe(router: &Router, paths: &Paths, now: UnixSeconds) -> u64 {
-    if !paths.floor().exists() && !paths.daemon_state().join("floor").exists() {
+    let state = paths.daemon_state();
+    let files = [paths.floor(), floor::path::<UnixSeconds>(&state), floor::path::<UnixMillis>(&state)];
+    if !files.iter().any(|file| file.exists()) {
         return 0;
     }
     saved(paths).max(now.plus(router.config.widest()).0)
@@ -114,7 +115,9 @@ fn safe(router: &Router, paths: &Paths, now: UnixSeconds) -> u64 {
 fn saved(paths: &Paths) -> u64 {
     let floors = [paths.floor(), paths.daemon_state().join("floor")];
     let read = |path: &Path| atomic_file::read_to_string(path).ok()?.lines().next()?.parse().ok();
-    floors.iter().filter_map(|path| read(path)).max().unwrap_or(0)
+    let format2 = Saved::<UnixMillis>::read(&floor::path::<UnixMillis>(&paths.daemon_state())).ok().flatten();
+    let format2 = format2.map(|saved| saved.greatest().0.div_ceil(1_000));
+    floors.iter().filter_map(|path| read(path)).chain(format2).max().unwrap_or(0)
 }
 
 /// The floor in the module's report; `None`: it has none yet.
@@ -131,10 +134,6 @@ fn kept_format2(report: &str) -> Option<u64> {
 /// A floor of format 2 that refuses everything up to the end of this second.
 fn milliseconds(floor: u64) -> u64 {
     if floor == 0 { 0 } else { floor.saturating_mul(1_000).saturating_add(999) }
-}
-
-fn has_format2(router: &Router) -> bool {
-    router.config.users.values().any(|user| matches!(user.rule, UserRule::Format2(_)))
 }
 
 /// Seconds since the router has started.

@@ -269,7 +269,7 @@ fn the_first_start_accepts_at_once_and_later_boots_wait_for_ntp() {
     files.run(&["time-known"], "").unwrap();
     files.write("proc/net/xt_pkd", "Good packets: 0\n");
     files.run(&["restore-floor"], "").unwrap();
-    assert_eq!(files.read("proc/net/xt_pkd"), "floor 0\n");
+    assert_eq!(files.read("proc/net/xt_pkd"), "floor 0\nfloor2-ms 0\n");
     assert_eq!(files.read("etc/pkd/floor"), "0\n");
     files.run(&["time-known"], "").unwrap();
     // A reboot empties the folder.
@@ -287,21 +287,26 @@ fn a_restored_floor_is_above_everything_that_was_accepted() {
         ("7\n", "99999999999\n", 99_999_999_999),
         ("99999999998\nclean\n", "8\nclean\n", 99_999_999_998),
         ("damaged", "", clock()),
+        ("7\n", "milliseconds\n99999999997001\n", 99_999_999_998),
     ] {
         let files = Files::new();
         files.apply(GOOD);
         files.write("etc/pkd/floor", saved);
         if !daemon.is_empty() {
-            files.write("etc/pkdd/floor", daemon);
+            let name = if daemon.starts_with('m') { "etc/pkdd/floor2" } else { "etc/pkdd/floor" };
+            files.write(name, daemon);
         }
         files.write("proc/net/xt_pkd", "Good packets: 0\n");
         files.run(&["restore-floor"], "").unwrap();
-        let floor: u64 = files.read("proc/net/xt_pkd")["floor ".len()..].trim().parse().unwrap();
+        let written = files.read("proc/net/xt_pkd");
+        let floor: u64 = written.lines().next().unwrap()["floor ".len()..].parse().unwrap();
+        assert!(written.ends_with(&format!("\nfloor2-ms {floor}999\n")), "{written}");
         assert!((expected..expected + NOW + 10).contains(&floor), "{saved:?}, {daemon:?}: {floor}");
         // One that the module has is its own.
-        files.write("proc/net/xt_pkd", "Floor to save: 5\n");
+        let known = "Floor to save: 5\nFloor of format 2 to save, in ms: 5000\n";
+        files.write("proc/net/xt_pkd", known);
         files.run(&["restore-floor"], "").unwrap();
-        assert_eq!(files.read("proc/net/xt_pkd"), "Floor to save: 5\n");
+        assert_eq!(files.read("proc/net/xt_pkd"), known);
     }
     let files = Files::new();
     files.apply(GOOD);

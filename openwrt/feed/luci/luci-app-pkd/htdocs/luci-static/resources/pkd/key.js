@@ -28,9 +28,9 @@ function checkHost(text) {
 		_('Invalid host “%s”: expected the router’s name or address.').format(text);
 }
 
-function clientLine(key, name, tag, port, host) {
+function clientLine(key, name, format, tag, port, host) {
 	const file = name + '.key';
-	const words = [ 'knock', option('--key-file', file), option('--tag', tag) ];
+	const words = [ 'knock', ...(format === 'classic' ? [] : [ '--format 2' ]), option('--key-file', file), option('--tag', tag) ];
 
 	if (port !== 'any')
 		words.push(option('--port', port));
@@ -54,6 +54,7 @@ return baseclass.extend({
 	/* Makes a key for a user. The command with the key needs a valid tag and port. `uqr` draws the QR code, if it is
 	 * there; `written` is called when the router has the key. */
 	make: function(name, uqr, written) {
+		const format = String(uci.get('pkd', name, 'format') || '2');
 		const tag = String(uci.get('pkd', name, 'tag') || '');
 		const port = String(uci.get('pkd', 'gate', 'port') || 'any');
 		const path = FOLDER + name + '.key';
@@ -67,12 +68,12 @@ return baseclass.extend({
 			if (problem)
 				throw new Error('%s: %s'.format(problem.section || 'pkd', problem.message));
 
-			this.show(name, tag, port, path, uqr, written);
+			this.show(name, format, tag, port, path, uqr, written);
 		}).catch((error) => errors.notify(_('Cannot make a key for “%s”: %s').format(name, error.message), 'error'));
 	},
 
 	/* Shows a new key once, and writes it on request. */
-	show: function(name, tag, port, path, uqr, written) {
+	show: function(name, format, tag, port, path, uqr, written) {
 		const key = randomKey();
 		const host = E('input', {
 			'type': 'text',
@@ -95,7 +96,7 @@ return baseclass.extend({
 			showError(result === true ? '' : result);
 			host.classList.toggle('cbi-input-invalid', result !== true);
 
-			const text = result === true ? clientLine(key, name, tag, port, host.value) : '';
+			const text = result === true ? clientLine(key, name, format, tag, port, host.value) : '';
 
 			dom.content(line, [ text ]);
 			dom.content(code, []);

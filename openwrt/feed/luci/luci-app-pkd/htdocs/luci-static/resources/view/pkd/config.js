@@ -169,8 +169,20 @@ return view.extend({
 		o.default = '1';
 
 		o = s.option(form.Value, 'tag', _('Tag'),
-			_('1 to 4 bytes of text, or 0x and hexadecimal digits. It is sent unencrypted, and with mode match each user needs a different one.'));
+			_('1 to 4 bytes of text, or 0x and hexadecimal digits. With mode match each user needs a different one.'));
 		o.rmempty = false;
+
+		o = s.option(form.ListValue, 'format', _('Format'),
+			_('Must be the format that the user’s knocks have. In format 2 nothing is sent unencrypted, and a knock can be bound to addresses.'));
+		o.value('2', _('2'));
+		o.value('classic', _('classic'));
+		o.default = '2';
+
+		o = s.option(form.MultiValue, 'require', _('Require'),
+			_('Only with format 2: accept only knocks that are bound to these addresses. A sender behind a NAT cannot bind its source.'));
+		o.value('source', _('source'));
+		o.value('destination', _('destination'));
+		o.modalonly = true;
 
 		o = s.option(form.MultiValue, 'service', _('Opens'),
 			_('Services that this user’s knocks open.'));
@@ -188,7 +200,7 @@ return view.extend({
 		};
 
 		o = s.option(form.Value, 'window', _('Window'),
-			_('How many seconds the clock of the computer that knocks may differ from the router’s.'));
+			_('How many seconds the clock of the computer that knocks may differ from the router’s, 1 to 300 with format 2.'));
 		o.default = '10';
 		o.rmempty = false;
 

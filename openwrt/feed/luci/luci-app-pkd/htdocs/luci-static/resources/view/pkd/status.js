@@ -38,11 +38,14 @@ function describe(status) {
 
 const COUNTERS = [
 	[ 'accept', _('Accepted'), _('Valid knocks; each opened its user’s services') ],
+	[ 'close', _('Closed'), _('Valid knocks of format 2 that ended what the same user had opened') ],
 	[ 'length', _('Wrong length'), _('Not a knock: a datagram of a different length') ],
 	[ 'tag', _('Unknown tag'), _('Unknown tag; with several users, each user’s rule also counts the other users’ knocks') ],
 	[ 'window', _('Outside the window'), _('Time outside the window: compare both clocks') ],
 	[ 'replay', _('Replayed'), _('Already used, or not later than the floor') ],
-	[ 'digest', _('Wrong digest'), _('Wrong key, or a forgery') ]
+	[ 'filter', _('Wrong filter'), _('A forgery in format 2, or a knock for another port') ],
+	[ 'digest', _('Wrong digest'), _('Wrong key, bound to other addresses, or a forgery') ],
+	[ 'request', _('Unknown request'), _('Not bound to what the user requires, or of a later version') ]
 ];
 
 const USER_STATES = {
@@ -158,10 +161,11 @@ return view.extend({
 			_('Nothing is open: there was no valid knock recently.'))));
 
 		nodes.push(section(_('Users'), table('pkd-users',
-			[ _('Name'), _('Tag'), _('State'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
+			[ _('Name'), _('Tag'), _('Format'), _('State'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
 			list(gate.users).map((user) => [
 				plain(user.name),
 				plain(user.tag),
+				plain(user.format),
 				USER_STATES.hasOwnProperty(user.state) ? USER_STATES[user.state] : plain(user.state),
 				'± %s s'.format(plain(user.window)),
 				_('%s of %s').format(plain(user.knocks), plain(user.capacity)),
