@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-sntp", &[]),
     ("pkdd", &["pkd-packet", "pkd-core", "pkd-netns", "pktables"]),
     ("pktables", &["pkd-netns"]),
-    ("pkd-tests", &["pkd-core"]),
+    ("pkd-tests", &["pkd-core", "pkd-packet", "pkdd", "pktables"]),
     ("xtask", &[]),
 ];
 

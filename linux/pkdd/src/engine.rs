@@ -120,7 +120,7 @@ impl Engine {
 
     /// Prepares for knocks of the time `now`. Call it at least once a second: knocks of a slot (65.536 s) that it was not
     /// called for are ignored. Whether the [words](Self::words) are others now.
-    pub(crate) fn refresh(&mut self, now: UnixMillis) -> bool {
+    pub fn refresh(&mut self, now: UnixMillis) -> bool {
         self.words.refresh(&self.config, now)
     }
 
