@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
-use pkd_core::UnixSeconds;
+use pkd_core::{UnixMillis, UnixSeconds};
 use pkd_gateway::{FlashFloors, FloorError, Floors};
 
 const SECTOR: usize = 256;
@@ -113,6 +113,90 @@ fn the_floor_survives_a_reset_and_never_falls() {
             Floors::from(UnixSeconds(expected)),
             "row {row}: after a reset"
         );
+    }
+}
+
+/// Floors of both formats; 0: none.
+fn floors(classic: u64, format2: u64) -> Floors {
+    let some = |time: u64| Some(time).filter(|time| *time != 0);
+    Floors { classic: some(classic).map(UnixSeconds), format2: some(format2).map(UnixMillis) }
+}
+
+#[test]
+fn each_format_has_its_floor_and_saving_one_keeps_the_other() {
+    let chip = Chip::new();
+    let mut saved = chip.open().unwrap();
+    // what is saved, what is in flash then
+    let table = [
+        (floors(0, 5_000), floors(0, 5_000)),
+        (floors(7, 0), floors(7, 5_000)),
+        (floors(6, 4_000), floors(7, 5_000)),
+        (floors(6, 5_001), floors(7, 5_001)),
+        (floors(9, 9_000), floors(9, 9_000)),
+    ];
+    for (row, (save, expected)) in table.into_iter().enumerate() {
+        saved.save(save).unwrap();
+        assert_eq!(saved.floors(), expected, "row {row}");
+        assert_eq!(chip.open().unwrap().floors(), expected, "row {row}: after a reset");
+    }
+    // More than all sectors hold: the record with the classic floor is erased several times.
+    for time in 9_001..9_001 + 3 * RECORDS {
+        saved.save(floors(0, time)).unwrap();
+        assert_eq!(chip.open().unwrap().floors(), floors(9, time));
+    }
+}
+
+/// A record as releases before format 2 wrote it.
+fn old_record(floor: u64) -> [u8; 32] {
+    let fields = [&b"PKDf"[..], &floor.to_le_bytes()].concat();
+    let crc = !fields.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    });
+    let mut record = [0; 32];
+    record[..12].copy_from_slice(&fields);
+    record[12..16].copy_from_slice(&crc.to_le_bytes());
+    record
+}
+
+#[test]
+fn records_of_releases_before_format_2_are_floors_of_classic_knocks() {
+    let chip = Chip::new();
+    let put = |slot: u32, record: [u8; 32]| {
+        let at = START + 32 * slot;
+        NorFlash::write(&mut chip.clone(), at, &record).unwrap();
+    };
+    for (slot, floor) in (0..).zip([100, 200, 300]) {
+        put(slot, old_record(floor));
+        assert_eq!(chip.open().unwrap().floors(), floors(floor, 0), "slot {slot}");
+    }
+    let mut cut = old_record(400);
+    cut[15] ^= 1;
+    put(3, cut);
+    let mut saved = chip.open().unwrap();
+    assert_eq!(saved.floors(), floors(300, 0), "a record that a power cut interrupted");
+    saved.save(floors(0, 250_000)).unwrap();
+    assert_eq!(chip.open().unwrap().floors(), floors(300, 250_000));
+    // An older release was installed for a while, and wrote its own records behind.
+    put(5, old_record(500));
+    let mut saved = chip.open().unwrap();
+    assert_eq!(saved.floors(), floors(500, 250_000));
+    for time in 250_001..250_001 + 2 * RECORDS {
+        saved.save(floors(0, time)).unwrap();
+        assert_eq!(chip.open().unwrap().floors(), floors(500, time));
+    }
+}
+
+#[test]
+fn no_byte_of_a_record_can_change() {
+    let chip = Chip::new();
+    chip.open().unwrap().save(floors(1_800_000_000, 1_800_000_000_123)).unwrap();
+    let start = usize::try_from(START).unwrap();
+    for at in start..start + 32 {
+        for bit in 0..8 {
+            chip.0.borrow_mut().bytes[at] ^= 1 << bit;
+            assert_eq!(chip.open().unwrap().floors(), Floors::default(), "byte {at}, bit {bit}");
+            chip.0.borrow_mut().bytes[at] ^= 1 << bit;
+        }
     }
 }
 
