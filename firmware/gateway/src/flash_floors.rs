@@ -8,10 +8,11 @@
 //! ```text
 //! offset  bytes  field (all numbers are little endian)
 //!      0      4  "PKD2"
-//!      4      8  floor of classic knocks in seconds; 0: none
-//!     12      8  floor of knocks of format 2 in milliseconds; 0: none
-//!     20      4  CRC-32 of the above
-//!     24      8  zeros
+//!      4      8  floor of classic knocks in seconds
+//!     12      8  floor of knocks of format 2 in milliseconds
+//!     20      1  bit 0: there is a classic floor; bit 1: there is one of format 2
+//!     21      4  CRC-32 of the above
+//!     25      7  zeros
 //! ```
 //!
 //! Records of releases before format 2 begin with `PKDf`, and have the classic floor, the CRC and zeros.
@@ -175,10 +176,10 @@ impl<S: NorFlash> FlashFloors<S> {
 
 /// A record of both floors.
 fn emit(floors: Floors) -> [u8; RECORD] {
-    // No knock of time 0 is ever accepted.
-    let [classic, format2] = [floors.classic.map(|time| time.0), floors.format2.map(|time| time.0)]
-        .map(|time| time.unwrap_or_default().to_le_bytes());
-    record(&[&MAGIC, &classic, &format2])
+    let saved = u8::from(floors.classic.is_some()) | u8::from(floors.format2.is_some()) << 1;
+    let classic = floors.classic.unwrap_or_default().0.to_le_bytes();
+    let format2 = floors.format2.unwrap_or_default().0.to_le_bytes();
+    record(&[&MAGIC, &classic, &format2, &[saved]])
 }
 
 /// Fields, their CRC, and zeros.
@@ -194,11 +195,13 @@ fn record(fields: &[&[u8]]) -> [u8; RECORD] {
 fn parse(bytes: &[u8; RECORD]) -> Option<Floors> {
     let (_magic, rest) = bytes.split_first_chunk::<4>()?;
     let (classic, rest) = rest.split_first_chunk::<8>()?;
-    let format2 = rest.first_chunk::<8>()?;
+    let (format2, rest) = rest.split_first_chunk::<8>()?;
     if record(&[&CLASSIC_MAGIC, classic]) == *bytes {
         return Some(Floors::from(UnixSeconds(u64::from_le_bytes(*classic))));
     }
-    let time = |field: &[u8; 8]| Some(u64::from_le_bytes(*field)).filter(|time| *time != 0);
-    let floors = Floors { classic: time(classic).map(UnixSeconds), format2: time(format2).map(UnixMillis) };
+    let saved = rest.first()?;
+    let time = |field: &[u8; 8], bit: u8| (saved & bit != 0).then_some(u64::from_le_bytes(*field));
+    let floors =
+        Floors { classic: time(classic, 1).map(UnixSeconds), format2: time(format2, 2).map(UnixMillis) };
     (emit(floors) == *bytes).then_some(floors)
 }

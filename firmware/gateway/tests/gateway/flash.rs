@@ -139,6 +139,12 @@ fn each_format_has_its_floor_and_saving_one_keeps_the_other() {
         assert_eq!(saved.floors(), expected, "row {row}");
         assert_eq!(chip.open().unwrap().floors(), expected, "row {row}: after a reset");
     }
+    // A first installation accepted nothing, and says so, which is another thing than no floor.
+    for first in [UnixSeconds(0).into(), UnixMillis(0).into()] {
+        let chip = Chip::new();
+        chip.open().unwrap().save(first).unwrap();
+        assert_eq!(chip.open().unwrap().floors(), first);
+    }
     // More than all sectors hold: the record with the classic floor is erased several times.
     for time in 9_001..9_001 + 3 * RECORDS {
         saved.save(floors(0, time)).unwrap();
