@@ -14,6 +14,11 @@ pub(crate) fn params(number: u32, bindings: Bindings) -> KnockParams {
     KnockParams { time, nonce: nonce(number), bindings, request: Request::Open }
 }
 
+/// A datagram to the knock port.
+fn packet(payload: &[u8]) -> Packet<'_> {
+    Packet { destination_port: UdpPort(KNOCK_PORT), payload }
+}
+
 /// Measures and logs them.
 #[inline(never)]
 pub(crate) fn log() {
@@ -25,9 +30,6 @@ pub(crate) fn log() {
     };
     let hints = rule.hints(START_MILLIS);
     let mut cache = ReplayCache::<KNOCKS, UnixMillis>::new(UnixMillis(0));
-    fn packet(payload: &[u8]) -> Packet<'_> {
-        Packet { destination_port: UdpPort(KNOCK_PORT), payload }
-    }
     let mut check = |packet: &Packet<'_>, expected: Verdict| {
         let packet = core::hint::black_box(packet);
         if rule.verify(&hints, &mut cache, START_MILLIS, packet, &addresses, &[]) != expected {
