@@ -131,7 +131,7 @@ fn every_scenario_of_format_2_for_such_a_cache_and_window_runs_through_the_daemo
         for (row, step) in scenario.steps.iter().enumerate() {
             match step {
                 format2::Step::Restart { restart, saved_floor_ms } => {
-                    gateway = start(*restart, *saved_floor_ms)?
+                    gateway = start(*restart, *saved_floor_ms)?;
                 }
                 format2::Step::Datagram {
                     now_ms,

@@ -101,6 +101,7 @@ fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     uci(&["set pkd.me.format=2"])?;
     service("reload")?;
     is_ready()?;
+    shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_ssh_6")?;
     for gateway in [v4, v6] {
         for (command, verdict) in [(None, "accept"), (Some("close"), "close")] {
             let before = counter(verdict)?;

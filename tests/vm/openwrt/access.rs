@@ -61,6 +61,7 @@ pub(super) fn ends(v4: &Gateway<'_>) -> Result<String> {
 pub(super) fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     uci(&[LONG, "set pkd.me.format=2"])?;
     service("reload")?;
+    shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_ssh_6")?;
     let options = ["--format", "2", "--key-file", KEY_FILE, "--tag", "PKD0"];
     for gateway in [v4, v6] {
         is_closed(gateway)?;
