@@ -69,7 +69,7 @@ pub(crate) fn test() -> Result<()> {
     counted()?;
     print!("{}", row::table(&sizes::kernel()?));
     progress!("benchmarks, a few rounds of each");
-    cmd!("{CARGO} test --quiet --locked --bench constant_time --bench latency --bench knock_latency")
+    cmd!("{CARGO} test --quiet --locked --bench constant_time --bench format2 --bench latency --bench knock_latency")
         .show()
         .context("a benchmark does not run")
 }

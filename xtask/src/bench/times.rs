@@ -13,6 +13,8 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let (points, mut rows): (Vec<_>, Vec<_>) =
         pieces.into_iter().partition(|pieces| pieces.first().is_some_and(|first| first == "flood"));
     plot::flood(&points)?;
+    progress!("floods in format 2, in namespaces");
+    rows.extend(bench("pkdd", "format2")?);
     progress!("flushes, and 1,000 random disturbances of each firewall");
     let mut disturbances = cmd!(
         "{CARGO} test --quiet --locked --package pkdd --test net -- --nocapture
