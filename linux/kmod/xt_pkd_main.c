@@ -74,8 +74,8 @@ static noinline int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 
 /* Inlined, because a second frame would take stack that SHA-256 needs. */
 static __always_inline int pkd_verify_format2(const struct sk_buff *skb, u8 family,
-					      const struct pkd_rule2 *rule2, struct pkd_lookup *lookup,
-			      const u8 *datagram)
+					      const struct pkd_rule2 *rule2,
+					      struct pkd_lookup *lookup, const u8 *datagram)
 {
 	struct pkd_addresses addresses = { .is_ipv6 = family != NFPROTO_IPV4 };
 

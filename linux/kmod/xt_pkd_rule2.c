@@ -70,11 +70,13 @@ struct pkd_rule2 *pkd_rule2_create(struct pkd_net *pn, const struct xt_pkd_mtinf
 			 info->request == XT_PKD_CLOSE);
 	pkd_hints_init(&rule2->hints[0]);
 	pkd_hints_init(&rule2->hints[1]);
+	/* No packet has seen the rule, so there is nothing to wait for. */
+	rule2->current_hints = pkd_hints_refresh(&rule2->secrets, &rule2->hints[0],
+						 &rule2->hints[1], pkd_now(PKD_FORMAT2));
 	rule2->grace = get_state_synchronize_rcu();
 
 	mutex_lock(&pn->mutex);
 	list_add(&rule2->node, &pn->rules2);
-	pkd_rule2_refresh(rule2, pkd_now(PKD_FORMAT2));
 	pkd_hints_schedule(pn);
 	mutex_unlock(&pn->mutex);
 	return rule2;
