@@ -60,13 +60,24 @@ impl Hints {
         if self.hints.contains(&hint) { self.is_current(hint, width, now) } else { !is_checked(window) }
     }
 
+    /// Whether a knock may begin with `hint` at any time that these are for.
+    #[inline]
+    pub(crate) fn is_known(&self, hint: u32, window: Window) -> bool {
+        self.hints.contains(&hint) || !is_checked(window)
+    }
+
     /// Whether a slot of this hint is in the window.
     #[inline(never)]
     fn is_current(&self, hint: u32, width: u64, now: UnixMillis) -> bool {
         let Some((first, last)) = slots(width, now) else { return false };
-        (self.first..=u32::MAX)
-            .zip(&self.hints)
-            .any(|(slot, own)| *own == hint && (first..=last).contains(&slot))
+        let mut slot = self.first;
+        for own in &self.hints {
+            if *own == hint && first <= slot && slot <= last {
+                return true;
+            }
+            slot = slot.wrapping_add(1);
+        }
+        false
     }
 }
 

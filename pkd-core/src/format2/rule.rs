@@ -56,6 +56,17 @@ impl Rule {
         hints.refresh(&self.keys, self.window, now)
     }
 
+    /// The reason for which [`verify`](Self::verify) refuses a datagram whatever time it is and whoever sent it:
+    /// [`Reason::Length`] or [`Reason::Tag`]. `None`: it may be a knock. For callers to whom time and addresses cost more.
+    #[must_use]
+    pub fn noise(&self, hints: &Hints, packet: &Packet<'_>) -> Option<Reason> {
+        match hint(packet.payload) {
+            None => Some(Reason::Length),
+            Some(hint) if hints.is_known(hint, self.window) => None,
+            Some(_) => Some(Reason::Tag),
+        }
+    }
+
     /// Decides about a datagram at the time `now`; the first check that fails gives the reason.
     ///
     /// `hints` are this rule's. `store` must be the one that all rules with this tag and key share; a second one would

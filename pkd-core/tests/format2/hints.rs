@@ -70,3 +70,29 @@ fn without_a_clock_and_with_a_wide_window_no_hints_are_kept() {
         assert_eq!(verdict(&Hints::default(), window, NOW.0), Verdict::Accept, "{window}");
     }
 }
+
+#[test]
+fn noise_is_what_no_hint_fits_whatever_time_it_is() {
+    let knock = seal(&KNOCK);
+    let mut other = knock;
+    other[0] ^= 1;
+    let (length, tag) = (Some(Reason::Length), Some(Reason::Tag));
+    for (row, (window, payload, expected)) in [
+        (10, &knock[..], None),
+        (10, &other[..], tag),
+        (10, &knock[..55], length),
+        (0, &other[..], None),
+        (301, &other[..], None),
+        (301, &knock[..55], length),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let packet = Packet { destination_port: PORT, payload };
+        let rule = rule(window);
+        assert_eq!(rule.noise(&rule.hints(NOW), &packet), expected, "row {row}");
+        // Hints that were never made fit nothing.
+        let without = if window == 10 && payload.len() == 56 { tag } else { expected };
+        assert_eq!(rule.noise(&Hints::default(), &packet), without, "row {row}");
+    }
+}
