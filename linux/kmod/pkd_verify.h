@@ -97,6 +97,8 @@ bool pkd_hints_refresh(const struct pkd_secrets *secrets, const struct pkd_hints
 
 int pkd_verify(const struct xt_pkd_mtinfo *rule, struct pkd_lookup *lookup,
 	       u64 now, const u8 datagram[PKD_DATAGRAM_LEN]);
+int pkd_noise2(const struct pkd_secrets *secrets, const struct pkd_hints *hints,
+	       const u8 datagram[PKD_DATAGRAM_LEN]);
 int pkd_verify2(const struct pkd_secrets *secrets, const struct pkd_hints *hints,
 		struct pkd_lookup *lookup, u64 now, const u8 datagram[PKD_DATAGRAM_LEN],
 		const struct pkd_addresses *addresses);

@@ -49,7 +49,7 @@ static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
 }
 
 /* The offset of the UDP header; 0 if the packet is not UDP, -1 if it is a fragment. */
-static noinline int pkd_udp_offset(const struct sk_buff *skb, u8 family)
+static int pkd_udp_offset(const struct sk_buff *skb, u8 family)
 {
 	unsigned short fragment_offset = 0;
 	unsigned int offset = 0;
@@ -78,7 +78,11 @@ static __always_inline int pkd_verify_format2(const struct sk_buff *skb, u8 fami
 					      struct pkd_lookup *lookup, const u8 *datagram)
 {
 	struct pkd_addresses addresses = { .is_ipv6 = family != NFPROTO_IPV4 };
+	const struct pkd_hints *hints = pkd_rule2_hints(rule2);
+	int noise = pkd_noise2(&rule2->secrets, hints, datagram);
 
+	if (noise)
+		return noise;
 	if (addresses.is_ipv6) {
 		addresses.source = &ipv6_hdr(skb)->saddr;
 		addresses.destination = &ipv6_hdr(skb)->daddr;
@@ -86,8 +90,8 @@ static __always_inline int pkd_verify_format2(const struct sk_buff *skb, u8 fami
 		addresses.source = &ip_hdr(skb)->saddr;
 		addresses.destination = &ip_hdr(skb)->daddr;
 	}
-	return pkd_verify2(&rule2->secrets, pkd_rule2_hints(rule2), lookup, pkd_now(PKD_FORMAT2),
-			   datagram, &addresses);
+	return pkd_verify2(&rule2->secrets, hints, lookup, pkd_now(PKD_FORMAT2), datagram,
+			   &addresses);
 }
 
 /*

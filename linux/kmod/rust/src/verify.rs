@@ -41,7 +41,18 @@ unsafe extern "C" fn pkd_verify(
     })
 }
 
-/// The same for a rule of format 2, whose `hints` are those that `pkd_hints_refresh` made last.
+/// Whether a datagram is no knock of format 2, whatever time it is and whoever sent it: `PKD_LENGTH` or `PKD_TAG`; 0 if it
+/// may be one. Most packets get no further, and cost no look at the clock.
+#[unsafe(no_mangle)]
+extern "C" fn pkd_noise2(rule: &format2::Rule, hints: &Hints, datagram: &[u8; UDP_LENGTH]) -> c_int {
+    let reason = match Packet::from_udp(datagram) {
+        Some(packet) => rule.noise(hints, &packet),
+        None => Some(Reason::Length),
+    };
+    reason.map_or(0, |reason| code(Verdict::Ignore(reason)))
+}
+
+/// The same as [`pkd_verify`] for a rule of format 2, whose `hints` are those that `pkd_hints_refresh` made last.
 ///
 /// # Safety
 /// As for [`pkd_verify`]; and the addresses must be readable for the call, with the length of their family.
