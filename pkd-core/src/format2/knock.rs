@@ -135,11 +135,10 @@ pub(crate) fn hint(payload: &[u8]) -> Option<u32> {
 
 /// The head before the filter.
 fn words(covered: &[u8; COVERED]) -> [u64; 3] {
-    let mut words = [0; 3];
-    for (word, bytes) in words.iter_mut().zip(covered.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    words
+    // Each by itself: in a loop they are copied first, by a call on processors that cannot load them unaligned.
+    [0, 8, 16].map(|at| {
+        covered.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    })
 }
 
 /// The bound ones of the addresses, with `destination` in place of theirs; the others are empty.
