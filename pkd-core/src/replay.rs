@@ -180,7 +180,6 @@ impl<const N: usize, T: Timestamp> ReplayCache<N, T> {
 }
 
 impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
-    #[inline(never)]
     fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool {
         let accepted_later = || self.newest.is_some_and(|newest| id.time <= newest);
         id.time <= self.floor()
@@ -188,7 +187,6 @@ impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
             || self.entry(self.place(id)) == Some(id)
     }
 
-    #[inline(never)]
     fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
         if self.refuses(id, window) {
             return false;
