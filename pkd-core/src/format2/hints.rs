@@ -54,6 +54,12 @@ impl Hints {
         self.hints.iter().map(|hint| hint.to_le_bytes())
     }
 
+    /// The hint of a slot, if it is one of these.
+    pub(crate) fn of(&self, slot: u32) -> Option<u32> {
+        let at = slot.checked_sub(self.first)?;
+        self.hints.get(usize::try_from(at).ok()?).copied()
+    }
+
     /// Whether a knock may begin with `hint` at the time `now`, in a window of `width` milliseconds. Noise ends here, before anything is computed.
     #[inline]
     pub(crate) fn admit(&self, hint: u32, window: Window, width: u64, now: UnixMillis) -> bool {

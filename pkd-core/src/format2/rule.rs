@@ -86,7 +86,7 @@ impl Rule {
         if !hints.admit(hint, self.window, self.width, now) {
             return Verdict::Ignore(Reason::Tag);
         }
-        match self.request(store, now, packet, addresses, own) {
+        match self.request(hints, store, now, packet, addresses, own) {
             Ok(Request::Open) => Verdict::Accept,
             Ok(Request::Close) => Verdict::Close,
             Err(reason) => Verdict::Ignore(reason),
@@ -99,6 +99,7 @@ impl Rule {
     #[inline(never)]
     fn request<S: ReplayStore<UnixMillis>>(
         &self,
+        hints: &Hints,
         store: &mut S,
         now: UnixMillis,
         packet: &Packet<'_>,
@@ -107,7 +108,10 @@ impl Rule {
     ) -> Result<Request, Reason> {
         let knock = Knock::parse(packet.payload).ok_or(Reason::Length)?;
         let contents = self.first_look(store, now, knock, packet.destination_port)?;
-        ensure(self.is_authentic(knock, &contents, packet.destination_port, addresses, own), Reason::Digest)?;
+        ensure(
+            self.is_authentic(hints, knock, &contents, packet.destination_port, addresses, own),
+            Reason::Digest,
+        )?;
         self.second_look(store, knock, &contents)
     }
 
@@ -131,6 +135,7 @@ impl Rule {
     /// Whether a holder of the key made it for these addresses, or for one of our own. The packet's is tried first.
     fn is_authentic(
         &self,
+        hints: &Hints,
         knock: Knock<'_>,
         contents: &Contents,
         port: Port,
@@ -147,7 +152,7 @@ impl Rule {
                 is_for_us = is_for_us || is_for(address);
             }
         }
-        is_for_us && knock.hint_matches(&self.keys, contents.time)
+        is_for_us && knock.hint_matches(&self.keys, hints, contents.time)
     }
 
     /// What only a holder of the key can fail.
