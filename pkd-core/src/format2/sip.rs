@@ -23,14 +23,22 @@ impl SipKey {
 
     /// The hash of whole words and `rest`, which are the last bytes of a message of `length` bytes, up to seven.
     pub(crate) fn hash<const N: usize>(&self, words: [u64; N], rest: u64, length: u8) -> u64 {
-        self.hash_words(&words, rest | u64::from(length) << 56)
+        let last = rest | u64::from(length) << 56;
+        if cfg!(target_pointer_width = "64") {
+            return words.into_iter().fold(self.state(), State::take).take(last).finish();
+        }
+        self.hash_words(&words, last)
+    }
+
+    fn state(&self) -> State {
+        let [v0, v1, v2, v3] = self.0;
+        State(v0, v1, v2, v3)
     }
 
     /// One function for all lengths, with loops: on 32-bit processors a round takes 200 bytes of code.
     #[inline(never)]
     fn hash_words(&self, words: &[u64], last: u64) -> u64 {
-        let [v0, v1, v2, v3] = self.0;
-        let mut state = State(v0, v1, v2, v3);
+        let mut state = self.state();
         for at in 0..=words.len() {
             state = state.take(words.get(at).copied().unwrap_or(last));
         }

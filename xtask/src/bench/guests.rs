@@ -66,7 +66,8 @@ use Limit::{Instructions, OfTheBlocks};
 /// Checks of both formats, with their limits.
 const CHECKS: &[(&str, &str, Limit)] = &[
     ("check-accepted", "a knock that is accepted, its cache full", Limit::None),
-    ("check-forged", "a forgery with the right tag and time", OfTheBlocks(1.10, 1.10)),
+    // On mipsel all but SHA-256 is built for size, so that both formats fit 32 KiB.
+    ("check-forged", "a forgery with the right tag and time", OfTheBlocks(1.10, 1.20)),
     ("check-replayed", "a knock that was accepted before", Limit::None),
     ("check-other-tag", "another tag", Instructions(60.0, 80.0)),
     ("check-no-knock", "another length", Instructions(60.0, 80.0)),
@@ -75,9 +76,9 @@ const CHECKS: &[(&str, &str, Limit)] = &[
     ("check2-accepted-ipv6", "format 2: the same, bound to two IPv6 addresses: three blocks", Limit::None),
     (
         "check2-forged",
-        // The goals are 600 and 1,300. SipHash has loops, because the module's code may take only 32 KiB on mipsel.
+        // The goal on mipsel is 1,300. SipHash has loops there, because the module's code may take only 32 KiB.
         "format 2: a forgery with the hint and the time of a captured knock",
-        Instructions(700.0, 1_500.0),
+        Instructions(600.0, 1_500.0),
     ),
     ("check2-other-hint", "format 2: no knock of ours", Instructions(60.0, 80.0)),
     ("check2-no-knock", "format 2: another length", Instructions(60.0, 80.0)),
