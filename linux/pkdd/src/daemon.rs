@@ -1,7 +1,6 @@
 //! The running daemon: one thread that handles knocks, signals and requests, in this order of priority.
 
 use std::{
-    collections::BTreeMap,
     fs::{File, OpenOptions},
     io,
     os::fd::AsFd,
@@ -16,24 +15,23 @@ use nix::{
     fcntl::Flock,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use pkd_core::{UnixMillis, UnixSeconds};
+use pkd_core::UnixSeconds;
 use pktables::Change;
 use sd_notify::NotifyState;
 
 use crate::{
     atomic_file::{self, PUBLIC},
-    caches::Caches,
     config::{Config, Firewall, Gate, User},
     control::{self, Query, Request},
     date::{now, now_millis},
-    engine::{Engine, FormatCaches},
+    engine::Engine,
     firewall::{self, FirewallBackend, Found, Look, reconcile},
-    floor::{self, Floor, Saved, Saver, Savers},
-    format::{Unit, seconds},
+    floor::{self, Savers},
+    format::seconds,
     guard::{self, Guard},
     health::{Health, record_error},
     hints::Words,
-    journal::{CacheId, Effect, Journal},
+    journal::Effect,
     knock,
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
@@ -42,6 +40,7 @@ use crate::{
     signals::Signals,
     source,
     status::{Parts, Status},
+    stored::Stored,
     uptime::Uptime,
 };
 
@@ -148,17 +147,13 @@ impl Daemon {
             _ => anyhow!(error).context(format!("cannot use NFLOG group {}", gate.group)),
         })?;
         let time = now_millis();
-        let (classic, floor) = open_caches::<UnixSeconds>(&gate, &config, seconds(time))?;
-        let (format2, floor2) = open_caches::<UnixMillis>(&gate, &config, time)?;
+        let stored = Stored::open(&gate, &config, time)?;
         let mut firewall = firewall::open(gate.firewall)?;
         firewall.set_words(Words::new(&config, time).all())?;
         firewall.install(&config, &run_folder::service_list(&gate.run))?;
-        let caches = FormatCaches { classic, format2 };
+        let (caches, floors) = stored.into_parts();
         let mut engine = Engine::new(config, caches, time).context("cannot write the journal")?;
-        let savers = Savers {
-            classic: start_saver(&gate, floor, engine.caches().classic.greatest())?,
-            format2: start_saver(&gate, floor2, engine.caches().format2.greatest())?,
-        };
+        let savers = floors.start_savers(&gate, engine.caches())?;
         let requests = control::listen(&run_folder::socket(&gate.run), move || {
             // If the stream is full, the daemon is awake already.
             let _ = io::Write::write(&mut &waker, &[1]);
@@ -438,47 +433,4 @@ impl Daemon {
         log("stopped; rules and grants stay");
         Ok(())
     }
-}
-
-/// Starts the thread that saves the floors of a format.
-fn start_saver<T: Unit>(
-    gate: &Gate,
-    before: Option<Saved<T>>,
-    greatest: BTreeMap<CacheId, Floor<T>>,
-) -> Result<Saver<T>> {
-    let state = floor::path::<T>(&gate.state);
-    let name = state.display().to_string();
-    let on_error = move |error: &io::Error| {
-        log(&format!("cannot write {name}: {error}; after a reboot, knocks wait for one window"));
-    };
-    let saver = Saver::start(state.clone(), before, gate.save, on_error).with_context(|| {
-        format!("cannot write {}, which protects from replays after a reboot", state.display())
-    })?;
-    // A daemon that was killed may not have saved its last ones.
-    for (key, floor) in greatest {
-        saver.save(key, floor.time);
-    }
-    Ok(saver)
-}
-
-/// Restores the caches of a format from the journal and the saved floor, and returns that floor; `None` if it is unknown.
-fn open_caches<T: Unit>(gate: &Gate, config: &Config, now: T) -> Result<(Caches<T>, Option<Saved<T>>)> {
-    let (journal, state) = (run_folder::journal::<T>(&gate.run), floor::path::<T>(&gate.state));
-    let opened = Journal::open(&journal).with_context(|| format!("cannot open {}", journal.display()))?;
-    let saved = match Saved::read(&state) {
-        Ok(saved) => saved,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            log(&format!("{} is damaged; knocks wait for one window: {error}", state.display()));
-            None
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", state.display())),
-    };
-    if opened.damaged {
-        log(&format!("{} is damaged or of another version; knocks wait for one window", journal.display()));
-    }
-    let widest = config.widest();
-    let start = Saved::start(saved.as_ref(), now, widest);
-    let caches = Caches::open(opened, &start, now, widest)
-        .with_context(|| format!("cannot write {}", journal.display()))?;
-    Ok((caches, saved))
 }

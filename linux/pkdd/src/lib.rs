@@ -31,4 +31,5 @@ pub mod run_folder;
 mod signals;
 pub mod source;
 pub mod status;
+mod stored;
 pub mod uptime;

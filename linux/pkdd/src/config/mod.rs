@@ -7,6 +7,7 @@ mod keys;
 pub(crate) mod sections;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod values;
 
 use std::{
     collections::BTreeMap,

@@ -10,7 +10,8 @@ use super::{
 use crate::config::{
     Config, Error, User, UserRule,
     error::Section,
-    sections::{File, Flag, FormatName, GateSection, Names, Number, ServiceSection, UserSection},
+    sections::{File, GateSection, Names, ServiceSection, UserSection},
+    values::{Flag, FormatName, Number},
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
