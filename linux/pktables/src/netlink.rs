@@ -11,7 +11,9 @@ use rustix::{
     net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send,
         socket_with,
-        sockopt::{Timeout, set_socket_timeout},
+        sockopt::{
+            Timeout, set_socket_send_buffer_size, set_socket_send_buffer_size_force, set_socket_timeout,
+        },
     },
 };
 
@@ -22,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The kernel sends at most 32 KiB at a time (`netlink_dump()`).
 const BUFFER: usize = 32 * 1024;
+
+/// What every socket can send at once, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The generation counter of the ruleset, modulo 2³².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    /// Bytes that the socket's buffer has room for.
+    room: usize,
 }
 
 impl Connection {
@@ -61,7 +68,7 @@ impl Connection {
         )?;
         set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
         connect(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER], room: SEND_BUFFER })
     }
 
     /// The number that the kernel knows the socket by.
@@ -196,7 +203,15 @@ impl Connection {
         self.sequence
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+    /// The kernel takes a message whole, and only if the socket's buffer has room for it and for what it keeps beside it.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        let room = bytes.len().saturating_mul(2);
+        if room > self.room {
+            // Beyond the system's limit for everyone, which 2,000 elements of a set reach, only who may change rules anyway.
+            let forced = set_socket_send_buffer_size_force(&self.socket, room);
+            forced.or_else(|_| set_socket_send_buffer_size(&self.socket, room))?;
+            self.room = room;
+        }
         retry_on_intr(|| send(&self.socket, bytes, SendFlags::empty())).map(drop)
     }
 

@@ -206,6 +206,45 @@ net_test!(noise_does_not_reach_the_daemon, |network| {
     })
 });
 
+net_test!(ten_thousand_users_knock_at_one_gateway, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    let mut text = String::from("\n[service.ssh]\nport = 22\nseconds = 600\n");
+    for number in 0..10_000 {
+        let user = format!(
+            "[user.u{number}]\ntag = 'SSHK'\nkey = 'a key of its own of user {number}'\nservices = ['ssh']\n"
+        );
+        text.push_str(&user);
+    }
+    gateway.configure(&text)?;
+    let _server = ssh_server(22, gateway.folder.path())?;
+    gateway.start()?;
+    let family = Family::V4;
+    let knock = |user: u32| {
+        let keys = Keys::new(&Key::parse(&format!("a key of its own of user {user}"))?, Tag::parse(TAG)?);
+        let params = KnockParams {
+            time: UnixMillis(now()?),
+            nonce: [7; 12],
+            bindings: Bindings::NONE,
+            request: Request::Open,
+        };
+        let seal = |addresses: &Addresses<'_>| Knock::seal(&keys, &params, Port(PORT), addresses);
+        Addresses::with(family.client(), family.gateway(), seal).context("two families")
+    };
+    gateway.is_closed(family)?;
+    // The log says it, because a status reads the whole configuration first.
+    let accepted = |user: u32| {
+        send(&gateway, family.client(), family, &knock(user)?)?;
+        gateway.wait_for_line(&format!("accepted: user u{user} from 192.0.2.2 opened ssh"))
+    };
+    [0, 9_999, 5_000].into_iter().try_for_each(accepted)?;
+    gateway.is_open(family)?;
+    ensure!(gateway.reload()?);
+    accepted(1)?;
+    let troubles = gateway.lines().into_iter().filter(|line| line.contains("cannot"));
+    ensure!(troubles.count() == 0, "{:?}", gateway.lines());
+    Ok(())
+});
+
 net_test!(after_a_step_of_the_clock_knocks_of_the_new_time_are_accepted, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
     gateway.clock = Some(Clock::new(&gateway.path("clock"))?);
