@@ -12,6 +12,7 @@ mod gateway;
 mod rounds;
 
 use std::{
+    fmt::Write as _,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
@@ -93,7 +94,7 @@ fn main() -> Result<()> {
 fn users(count: u32) -> Result<()> {
     let mut text = String::from("[service.ssh]\nport = 22\n");
     for number in 0..count {
-        text += &format!("[user.u{number}]\ntag = 'SSHK'\nkey = '{KEY} {number}'\nservices = ['ssh']\n");
+        writeln!(text, "[user.u{number}]\ntag = 'SSHK'\nkey = '{KEY} {number}'\nservices = ['ssh']")?;
     }
     let config = Config::parse(&text, Path::new("/nonexistent"))?;
     let now = UnixMillis(now()?);
