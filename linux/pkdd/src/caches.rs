@@ -172,7 +172,10 @@ impl<T: Unit> Caches<T> {
             self.by_key.get(id).is_some_and(|cache| *time >= cache.memory.high_water_mark())
         };
         let floors = self.greatest.iter();
-        floors.map(|(id, time)| (*id, Floor { time: *time, is_exact: is_exact((id, time)) })).collect()
+        let mut greatest = BTreeMap::new();
+        greatest
+            .extend(floors.map(|(id, time)| (*id, Floor { time: *time, is_exact: is_exact((id, time)) })));
+        greatest
     }
 
     /// Accepted knocks that are still needed, oldest first.

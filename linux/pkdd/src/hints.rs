@@ -3,7 +3,7 @@
 //! The kernel passes nothing else to pkdd, and they lead to the users whose knock it may be, however many there are.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ const SLACK: u64 = SLOT;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words {
     hints: BTreeMap<String, Hints>,
-    users: HashMap<Word, Vec<String>>,
+    users: BTreeMap<Word, Vec<String>>,
     until: BTreeMap<Word, Option<Instant>>,
 }
 

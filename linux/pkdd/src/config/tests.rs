@@ -197,7 +197,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("window = 0", "window = -1", "user \"anna\": invalid window -1: expected 0–86400"),
     ("format = 'classic'", "format = '1'", "user \"me\": invalid format \"1\": expected 2 or classic"),
     ("format = 'classic'", "format = 1", "user \"me\": invalid format \"1\": expected 2 or classic"),
-    ("format = 'classic'", "format = [2]", "data did not match"),
+    ("format = 'classic'", "format = [2]", "invalid type: sequence, expected \"2\" or \"classic\""),
     (
         "format = 'classic'",
         "require = ['port']",

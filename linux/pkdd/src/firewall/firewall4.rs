@@ -59,8 +59,8 @@ impl FirewallBackend for Firewall4 {
     fn set_words(&mut self, words: &BTreeMap<[u8; 4], Option<Instant>>) -> Result<()> {
         let now = Instant::now();
         // Tags are in the rules.
-        let timed = words.iter().filter_map(|(word, until)| until.map(|until| (*word, until)));
-        let timed: BTreeMap<[u8; 4], Instant> = timed.collect();
+        let mut timed: BTreeMap<[u8; 4], Instant> = BTreeMap::new();
+        timed.extend(words.iter().filter_map(|(word, until)| until.map(|until| (*word, until))));
         let new = timed.iter().filter(|(word, _)| !self.words.contains_key(*word));
         let new: Vec<_> = new.map(|(word, until)| (*word, until.saturating_duration_since(now))).collect();
         self.words = timed;

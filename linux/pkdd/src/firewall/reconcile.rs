@@ -1,7 +1,7 @@
 //! Makes the firewall's grants match the accepted knocks and the configuration.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -66,12 +66,12 @@ pub fn close(
     (now, uptime): (UnixSeconds, Uptime),
 ) -> Result<Vec<String>> {
     let own: Vec<Effect> = effects.iter().copied().filter(|effect| effect.sender == sender).collect();
-    let keys: HashSet<CacheId> =
-        own.iter().filter(|effect| effect.closes).map(|effect| effect.cache).collect();
     let (wanted, _) = desired_grants(config, &own, now, uptime);
-    let users = config.users.values().filter(|user| keys.contains(&user.cache));
-    let services: BTreeSet<ServiceName> =
-        users.flat_map(|user| config.services_of(user)).map(|one| one.service.name.clone()).collect();
+    let has_closed = |user: &&User| own.iter().any(|effect| effect.closes && effect.cache == user.cache);
+    let mut services: BTreeSet<ServiceName> = BTreeSet::new();
+    for user in config.users.values().filter(has_closed) {
+        services.extend(config.services_of(user).map(|one| one.service.name.clone()));
+    }
     let (mut closed, mut result) = (Vec::new(), Ok(()));
     for service in services.iter().filter_map(|name| config.services.get(name)) {
         let name = &service.service.name;
@@ -102,13 +102,13 @@ fn desired_grants(
 ) -> (BTreeMap<GrantKey, Duration>, Vec<GrantKey>) {
     let mut wanted: BTreeMap<GrantKey, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
-    let by_cache: HashMap<CacheId, &User> =
-        config.users.values().filter(|user| user.is_active(now)).map(|user| (user.cache, user)).collect();
-    let closed: HashMap<(CacheId, Sender), usize> = (0..)
-        .zip(effects)
-        .filter(|(_, effect)| effect.closes)
-        .map(|(place, effect)| ((effect.cache, effect.sender), place))
-        .collect();
+    // Filled one by one: to collect them, the library would bring a sort of its own for each type, 8 KB of a router's flash.
+    let mut by_cache: BTreeMap<CacheId, &User> = BTreeMap::new();
+    by_cache.extend(config.users.values().filter(|user| user.is_active(now)).map(|user| (user.cache, user)));
+    let mut closed: BTreeMap<(CacheId, Sender), usize> = BTreeMap::new();
+    for (place, effect) in (0..).zip(effects).filter(|(_, effect)| effect.closes) {
+        closed.insert((effect.cache, effect.sender), place);
+    }
     let recent =
         (0..).zip(effects).filter(|(_, knock)| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT));
     for (place, knock) in recent {

@@ -73,11 +73,12 @@ impl<T: Unit> Saved<T> {
         let body = rest.strip_suffix("end\n").filter(|body| body.ends_with('\n'))?;
         let mut lines = body.split_terminator('\n');
         let other = floor(lines.next()?.strip_prefix("other ")?, is_clean)?;
-        let keys = lines.map(|line| {
+        let mut keys = BTreeMap::new();
+        for line in lines {
             let (key, rest) = line.strip_prefix("key ")?.split_once(' ')?;
-            Some((key.parse().ok()?, floor(rest, is_clean)?))
-        });
-        Some(Self { keys: keys.collect::<Option<_>>()?, other })
+            keys.insert(key.parse().ok()?, floor(rest, is_clean)?);
+        }
+        Some(Self { keys, other })
     }
 
     /// Replaces the file, as that of an orderly end or not. After a power failure the disk has the old one or the new one.
