@@ -42,6 +42,9 @@ fn hold(gateway: &Gateway<'_>, text: &str) -> Result<String> {
     fs::write(KEY_FILE, "0x00112233445566778899aabbccddeeff\n")?;
     fs::set_permissions(KEY_FILE, fs::Permissions::from_mode(0o600))?;
     gateway::reload()?;
+    if has_format2(text) {
+        gateway::restore("floor2-ms 0")?;
+    }
     let families = [(Family::V4, "iptables "), (Family::V6, "ip6tables ")];
     let done = run(gateway, text, families);
     // The rules of the other family would stay, and hold the module.
@@ -49,6 +52,11 @@ fn hold(gateway: &Gateway<'_>, text: &str) -> Result<String> {
         gateway.firewall.of_family(family).flush()?;
     }
     done
+}
+
+/// Whether its rules are for knocks of format 2.
+fn has_format2(text: &str) -> bool {
+    text.contains("-m pkd --format 2 ")
 }
 
 fn run(gateway: &Gateway<'_>, text: &str, families: [(Family, &str); 2]) -> Result<String> {
@@ -71,7 +79,11 @@ fn run(gateway: &Gateway<'_>, text: &str, families: [(Family, &str); 2]) -> Resu
             ensure!(closed(gateway, family)?, "{}: open before a knock, try {attempt}", family.name());
         }
     }
-    let verdict = gateway.knock(&["--tag", "SSHK", "--key-file", KEY_FILE])?;
+    let mut options = vec!["--tag", "SSHK", "--key-file", KEY_FILE];
+    if has_format2(text) {
+        options.extend(["--format", "2"]);
+    }
+    let verdict = gateway.knock(&options)?;
     ensure!(verdict == "Accept", "the knock was counted as {verdict}");
     let mut session = router::connection(gateway).context("closed after a knock")?;
     network::wait(LIMIT, || closed(gateway, gateway.family), |closed| *closed)
