@@ -112,8 +112,8 @@ impl Stranger {
     /// A connection was let in, or the stranger could not try.
     pub fn finish(self) -> Result<u64> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let (tries, result) = (self.tries(), self.thread.join());
-        result.map_err(|_| anyhow!("the stranger panicked"))??;
+        self.thread.join().map_err(|_| anyhow!("the stranger panicked"))??;
+        let tries = self.shared.tries.load(Ordering::Relaxed);
         let let_in = self.shared.let_in.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(let_in.is_empty(), "a stranger was let in {} times of {tries}: {let_in:?}", let_in.len());
         ensure!(tries > 0, "the stranger has tried nothing");
@@ -138,7 +138,8 @@ impl Shared {
                 // Refused or unreachable: decided, and not let in.
                 !matches!(socket.take_error(), Ok(Some(_)) | Err(_))
             });
-            if stops {
+            // What is stopped at once has tried too, else its silence would say nothing.
+            if stops && self.tries.load(Ordering::Relaxed) > 0 {
                 return Ok(());
             }
             let too_many = pending.len().saturating_sub(MOST_PENDING);
