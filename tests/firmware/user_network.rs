@@ -12,12 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use pkd_core::UnixSeconds;
+use pkd_core::{UnixSeconds, format2::Bindings};
 use pkd_gateway::{Address, Config, Endpoint, RULES, TimeServer, TimeSource};
 use pkd_tests::Report;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    format2,
     machine::{Board, Machine, TIMEOUT, Tools},
     scenario,
 };
@@ -64,7 +65,7 @@ pub(crate) fn demo(tools: &Tools, knock: &Path) -> Result<()> {
     println!("  $ {}", network.shown_ssh("uname -srm"));
     ensure!(!network.is_open()?, "open before the knock");
     println!("  (no server answers)\n");
-    println!("  $ knock --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", network.knock_port);
+    println!("  $ knock --format 2 --tag SSHK --key-file pkd.key --port {} {LOOPBACK}", network.knock_port);
     network.knock()?;
     let line = network.machine.wait_for_log("may connect")?;
     println!("  gateway: {line}\n");
@@ -131,7 +132,9 @@ impl UserNetwork {
     fn knock(&self) -> Result<()> {
         let port = self.knock_port.to_string();
         let mut knock = Command::new(&self.knock);
-        knock.args(["--tag", "SSHK", "--port", &port, "--key-file"]).arg(self.folder.path().join("pkd.key"));
+        knock
+            .args(["--format", "2", "--tag", "SSHK", "--port", &port, "--key-file"])
+            .arg(self.folder.path().join("pkd.key"));
         let output = knock.arg(LOOPBACK.to_string()).stdin(Stdio::null()).output().context("knock")?;
         ensure!(output.status.success(), "knock: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
@@ -200,7 +203,8 @@ impl Drop for UserNetwork {
 }
 
 fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
-    let mut config = scenario::config();
+    // Unbound: QEMU's own network stands between, with a NAT.
+    let mut config = format2::upgraded(scenario::config(), Bindings::NONE);
     config.address = Address::Dhcp;
     config.counters_network = None;
     config.knock_port = knock_port;

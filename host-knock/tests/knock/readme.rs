@@ -57,7 +57,7 @@ fn the_commands_lead_from_install_to_a_knock() -> Result<()> {
         }
         commands += 1;
     }
-    assert_eq!(commands, 15, "lines of sh in the README");
+    assert_eq!(commands, 16, "lines of sh in the README");
     Ok(())
 }
 
