@@ -37,16 +37,13 @@ fn files() -> Result<Vec<PathBuf>> {
 
 /// The targets of `[text](target)` outside of fenced blocks, each with its line.
 fn links(text: &str) -> Vec<(usize, &str)> {
-    let mut fenced = false;
-    let mut found = Vec::new();
-    for (row, line) in text.lines().enumerate() {
-        fenced ^= line.trim_start().starts_with("```");
-        if !fenced {
+    prose(text)
+        .into_iter()
+        .flat_map(|(row, line)| {
             let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-            found.extend(targets.map(|target| (row + 1, target)));
-        }
-    }
-    found
+            targets.map(move |target| (row, target))
+        })
+        .collect()
 }
 
 #[test]
@@ -69,6 +66,72 @@ fn every_relative_link_of_a_document_leads_to_a_file() -> Result<()> {
     }
     assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
     ensure!(checked > 10, "only {checked} links");
+    Ok(())
+}
+
+/// The lines outside of fenced blocks, each with its number.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(|(_, line)| {
+            let is_fence = line.trim_start().starts_with("```");
+            fenced ^= is_fence;
+            !fenced && !is_fence
+        })
+        .collect()
+}
+
+/// What links to the headings end with: small letters, hyphens for spaces, and no other punctuation.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).into_iter().filter_map(|(_, line)| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        heading.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_anchor_of_a_link_is_a_heading() -> Result<()> {
+    let (mut checked, mut broken) = (0, Vec::new());
+    for file in files()?.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(root().join(file))?;
+        for (row, link) in links(&text).into_iter().filter(|(_, link)| !link.contains("://")) {
+            let Some((path, anchor)) = link.split_once('#') else { continue };
+            let folder = root().join(file);
+            let target = if path.is_empty() { folder } else { folder.with_file_name("").join(path) };
+            checked += 1;
+            if !anchors(&fs::read_to_string(&target)?).iter().any(|heading| heading == anchor) {
+                broken.push(format!("{}:{row}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links to headings that are not there:\n{}", broken.join("\n"));
+    ensure!(checked > 10, "only {checked} links");
+    Ok(())
+}
+
+/// The numbers of rows that follow no header, which would be shown as text with bars.
+fn rows_without_table(text: &str) -> Vec<usize> {
+    let lines = prose(text);
+    let is_row = |index: usize| lines.get(index).is_some_and(|(_, line)| line.starts_with('|'));
+    let begins = (0..lines.len()).filter(|index| is_row(*index) && (*index == 0 || !is_row(index - 1)));
+    let is_header = |index: usize| is_row(index + 1) && lines[index + 1].1.starts_with("|-");
+    begins.filter(|index| !is_header(*index)).map(|index| lines[index].0).collect()
+}
+
+#[test]
+fn every_table_of_a_document_has_a_header() -> Result<()> {
+    let (mut tables, mut broken) = (0, Vec::new());
+    for file in files()?.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(root().join(file))?;
+        tables += text.lines().filter(|line| line.starts_with("|-")).count();
+        let rows = rows_without_table(&text);
+        broken.extend(rows.iter().map(|row| format!("{}:{row}", file.display())));
+    }
+    assert!(broken.is_empty(), "rows without a table:\n{}", broken.join("\n"));
+    ensure!(tables > 10, "only {tables} tables");
     Ok(())
 }
 
@@ -118,6 +181,8 @@ fn faults_and_links_are_found() {
         assert_eq!(fault(line).is_some(), *expected, "row {row}: {line}");
     }
     assert_eq!(links("[a](b.md) [c](d.md#e)\n```\n[x](y)\n```"), [(1, "b.md"), (1, "d.md#e")]);
+    assert_eq!(anchors("# Format 2\n```\n# x\n```\n## How, and `why_not`?"), ["format-2", "how-and-why_not"]);
+    assert_eq!(rows_without_table("| a |\n|---|\n| 1 |\n\n| 2 |\n```\n| 3 |\n```\n"), [5]);
 }
 
 /// The lines of a document's `sh` blocks, without comments.
