@@ -5,7 +5,8 @@ use std::{hint::black_box, net::UdpSocket, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::{
-    Key, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixMillis, UnixSeconds, Verdict, Window,
+    Key, KnockId, Packet, Port, Reason, ReplayCache, ReplayStore as _, Rule, Tag, UnixMillis, UnixSeconds,
+    Verdict, Window,
     format2::{self, Addresses, Bindings, Request},
 };
 use pkd_tests::Report;
@@ -91,6 +92,8 @@ fn checks() -> Result<String> {
     Ok(format!("{CHECKS} of each kind"))
 }
 
+type Cache2 = ReplayCache<256, UnixMillis>;
+
 /// Makes the payload of a number.
 type Payload<'a> = &'a dyn Fn(usize) -> Vec<u8>;
 
@@ -116,21 +119,35 @@ fn checks_of_format2() -> Result<String> {
     let empty = each(CHECKS, |row| {
         black_box(row);
     });
-    let check =
-        |name: &str, payload: Payload<'_>, addresses: &Addresses<'_>, expected: Verdict| -> Result<()> {
-            let payloads: Vec<Vec<u8>> = (0..CHECKS as usize).map(payload).collect();
-            let mut cache = ReplayCache::<256, _>::new(UnixMillis(0));
-            let mut wrong = 0;
-            let took = each(CHECKS, |row| {
-                let packet = Packet { destination_port: Port(PORT), payload: black_box(&payloads[row]) };
-                if rule.verify(&hints, &mut cache, start, &packet, addresses, &[]) != expected {
-                    wrong += 1;
-                }
-            });
-            ensure!(wrong == 0, "{name}: {wrong} checks do not end with {expected:?}");
-            figure(name, took - empty, "instructions");
-            Ok(())
-        };
+    let check_in = |cache: &Cache2,
+                    name: &str,
+                    payload: Payload<'_>,
+                    addresses: &Addresses<'_>,
+                    expected: Verdict|
+     -> Result<()> {
+        let payloads: Vec<Vec<u8>> = (0..CHECKS as usize).map(payload).collect();
+        let mut cache = cache.clone();
+        let mut wrong = 0;
+        let took = each(CHECKS, |row| {
+            let packet = Packet { destination_port: Port(PORT), payload: black_box(&payloads[row]) };
+            if rule.verify(&hints, &mut cache, start, &packet, addresses, &[]) != expected {
+                wrong += 1;
+            }
+        });
+        ensure!(wrong == 0, "{name}: {wrong} checks do not end with {expected:?}");
+        figure(name, took - empty, "instructions");
+        Ok(())
+    };
+    let empty_cache = Cache2::new(UnixMillis(0));
+    let check = |name: &str, payload: Payload<'_>, addresses: &Addresses<'_>, expected: Verdict| {
+        check_in(&empty_cache, name, payload, addresses, expected)
+    };
+    // Of knocks at every eighth of the forgeries' times, so that a search for each of those ends elsewhere. The last is
+    // later than all forgeries.
+    let mut full = empty_cache.clone();
+    for row in 0..=256_u64 {
+        ensure!(full.record(KnockId::kept(UnixMillis(start.0 + 8 * row - 8), row), rule.window()), "{row}");
+    }
     let both = Bindings::SOURCE | Bindings::DESTINATION;
     let ignored = Verdict::Ignore;
     check("check2-accepted", &|row| knock(row, Bindings::NONE, &v4), &v4, Verdict::Accept)?;
@@ -138,6 +155,7 @@ fn checks_of_format2() -> Result<String> {
     check("check2-accepted-ipv6", &|row| knock(row, both, &v6), &v6, Verdict::Accept)?;
     // The worst that a forger can do with what was captured.
     check("check2-forged", &|row| flipped(row, 31), &v4, ignored(Reason::Filter))?;
+    check_in(&full, "check2-forged-full", &|row| flipped(row, 31), &v4, ignored(Reason::Filter))?;
     check("check2-other-hint", &|row| flipped(row, 3), &v4, ignored(Reason::Tag))?;
     check("check2-no-knock", &|row| flipped(row, 0)[..20].to_vec(), &v4, ignored(Reason::Length))?;
     Ok(format!("{CHECKS} of each kind"))

@@ -125,7 +125,7 @@ impl Rule {
         port: Port,
     ) -> Result<Contents, Reason> {
         let contents = knock.open(&self.keys);
-        let is_admitted = self.window == Window::Monotonic || now.0.abs_diff(contents.time.0) <= self.width;
+        let is_admitted = now.0.abs_diff(contents.time.0) <= self.width || self.window == Window::Monotonic;
         ensure(is_admitted, Reason::Window)?;
         ensure(!store.refuses(KnockId::kept(contents.time, knock.id()), self.window), Reason::Replay)?;
         ensure(knock.filter_matches(&self.keys, port), Reason::Filter)?;
