@@ -33,8 +33,8 @@ const MARK_PORT: u16 = 1;
 /// # Errors
 /// The connection was refused, or took longer than [`LIMIT`].
 pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
-    let wires = Wires::watch()?;
-    namespace::at(host, || connect_watched(&wires, from, to))
+    let socket = namespace::at(host, || bind(from, to))?;
+    connect_watched(socket, to, |from| namespace::at(host, || marks(from, to)))
 }
 
 /// Like [`connect`], from the gateway to itself.
@@ -42,14 +42,20 @@ pub fn connect(host: &str, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStr
 /// # Errors
 /// See [`connect`].
 pub fn connect_here(from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
-    connect_watched(&Wires::watch()?, from, to)
+    connect_watched(bind(from, to)?, to, |from| marks(from, to))
 }
 
-fn connect_watched(wires: &Wires, from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
-    let socket = begin(from, to)?;
+/// The socket is one of the host's, wherever the caller is.
+fn connect_watched(
+    socket: Socket,
+    to: SocketAddr,
+    marks: impl FnOnce(IpAddr) -> Result<Vec<Socket>>,
+) -> Result<Option<TcpStream>> {
     let own = address(&socket)?;
+    let wires = Wires::watch(own.port())?;
+    begin(&socket, to)?;
     // The kernel answers a SYN at once.
-    if wires.fate(1, own, to, || marks(from, to))? == Fate::Dropped {
+    if wires.fate(1, own, to, || marks(own.ip()))? == Fate::Dropped {
         return Ok(None);
     }
     wait_for(&socket, PollFlags::POLLOUT, Instant::now() + LIMIT)?;
@@ -67,9 +73,9 @@ fn connect_watched(wires: &Wires, from: IpAddr, to: SocketAddr) -> Result<Option
 /// # Errors
 /// The connection has ended, or there is no answer for [`LIMIT`].
 pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<String>> {
-    let wires = Wires::watch()?;
-    stream.write_all(words)?;
     let (own, to) = (without_scope(stream.local_addr()?), stream.peer_addr()?);
+    let wires = Wires::watch(own.port())?;
+    stream.write_all(words)?;
     // A receiver may delay its acknowledgement, but not for data that it receives twice.
     let fate = wires.fate(2, own, to, || namespace::at(host, || marks(own.ip(), to)))?;
     if fate == Fate::Dropped {
@@ -81,16 +87,21 @@ pub fn ask(host: &str, stream: &mut TcpStream, words: &[u8]) -> Result<Option<St
     Ok(Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()))
 }
 
-/// Sends the first packet of a connection, without waiting.
-fn begin(from: IpAddr, to: SocketAddr) -> Result<Socket> {
+/// A socket with a port of its own.
+fn bind(from: IpAddr, to: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&own(from, to).into())?;
+    Ok(socket)
+}
+
+/// Sends the first packet of a connection, without waiting.
+fn begin(socket: &Socket, to: SocketAddr) -> Result<()> {
     socket.set_nonblocking(true)?;
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
             Err(error).context("the connection was refused")
         }
-        _ => Ok(socket),
+        _ => Ok(()),
     }
 }
 
@@ -124,7 +135,9 @@ fn marks(from: IpAddr, mut to: SocketAddr) -> Result<Vec<Socket>> {
             let mut one = CpuSet::new();
             one.set(processor)?;
             sched_setaffinity(here, &one)?;
-            marks.push(begin(from, to)?);
+            let mark = bind(from, to)?;
+            begin(&mark, to)?;
+            marks.push(mark);
         }
     }
     sched_setaffinity(here, &allowed)?;
@@ -138,18 +151,19 @@ enum Fate {
     Dropped,
 }
 
-/// Captures packets on all interfaces of the current namespace.
+/// Captures the packets of one connection, and marks, on all interfaces of the current namespace.
 struct Wires(Socket);
 
 impl Wires {
-    fn watch() -> Result<Self> {
+    /// `port` is the client's.
+    fn watch(port: u16) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let all = socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)?;
         let wires = Self(all.into());
-        // A flood of UDP would fill the buffer.
-        wires
-            .0
-            .attach_filter(&TCP_ALONE.map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word)))?;
+        // Other packets would fill the buffer: a flood, or the answers to a hundred earlier tries that all leave at once
+        // when the client's neighbour is found.
+        let filter = packets_of(port).map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word));
+        wires.0.attach_filter(&filter)?;
         Ok(wires)
     }
 
@@ -217,23 +231,36 @@ fn wait_for(socket: &Socket, event: PollFlags, limit: Instant) -> Result<()> {
     }
 }
 
-/// A packet filter program (`linux/filter.h`): code, jump if true, jump if false, operand.
-const TCP_ALONE: [(u16, u8, u8, u32); 10] = [
-    // The version of IP.
-    (0x30, 0, 0, 0),
-    (0x54, 0, 0, 0xf0),
-    (0x15, 0, 2, 0x40),
-    // IPv4's protocol.
-    (0x30, 0, 0, 9),
-    (0x15, 3, 4, 6),
-    (0x15, 0, 3, 0x60),
-    // IPv6's next header.
-    (0x30, 0, 0, 6),
-    (0x15, 0, 1, 6),
-    // Accept the whole packet, or drop it.
-    (0x06, 0, 0, 0xffff),
-    (0x06, 0, 0, 0),
-];
+/// A packet filter program (`linux/filter.h`; code, jump if true, jump if false, operand) that accepts TCP from or to this
+/// port, and marks.
+fn packets_of(port: u16) -> [(u16, u8, u8, u32); 18] {
+    let (port, mark) = (port.into(), MARK_PORT.into());
+    [
+        // The version of IP.
+        (0x30, 0, 0, 0),
+        (0x54, 0, 0, 0xf0),
+        (0x15, 0, 4, 0x40),
+        // IPv4's protocol, and the length of its header.
+        (0x30, 0, 0, 9),
+        (0x15, 0, 12, 6),
+        (0xb1, 0, 0, 0),
+        (0x05, 0, 0, 4),
+        (0x15, 0, 9, 0x60),
+        // IPv6's next header.
+        (0x30, 0, 0, 6),
+        (0x15, 0, 7, 6),
+        (0x01, 0, 0, 40),
+        // The two ports.
+        (0x48, 0, 0, 0),
+        (0x15, 3, 0, port),
+        (0x48, 0, 0, 2),
+        (0x15, 1, 0, port),
+        (0x15, 0, 1, mark),
+        // Accept the whole packet, or drop it.
+        (0x06, 0, 0, 0xffff),
+        (0x06, 0, 0, 0),
+    ]
+}
 
 /// A TCP segment on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

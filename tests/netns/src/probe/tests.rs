@@ -73,6 +73,27 @@ net_test!(a_late_answer_does_not_count_as_dropped, |_: &Network| {
     Ok(())
 });
 
+net_test!(packets_of_other_connections_do_not_displace_those_that_are_watched, |_: &Network| {
+    serve(22)?;
+    for family in Family::BOTH {
+        let (from, to) = (family.client(), family.ssh());
+        let socket = namespace::at("client", || bind(from, to))?;
+        let own = address(&socket)?;
+        let wires = Wires::watch(own.port())?;
+        // Each is refused with another packet, more than the buffer of a capture of all of them holds.
+        namespace::at("client", || {
+            for _ in 0..1000 {
+                begin(&bind(from, to)?, SocketAddr::new(to.ip(), 23))?;
+            }
+            Ok(())
+        })?;
+        begin(&socket, to)?;
+        let fate = wires.fate(1, own, to, || namespace::at("client", || marks(from, to)))?;
+        ensure!(fate == Fate::LetIn, "{family:?}: {fate:?}");
+    }
+    Ok(())
+});
+
 net_test!(data_on_a_connection_is_answered_or_dropped, |_: &Network| {
     serve(22)?;
     for family in Family::BOTH {
