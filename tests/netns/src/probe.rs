@@ -164,6 +164,8 @@ impl Wires {
         // when the client's neighbour is found.
         let filter = packets_of(port).map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word));
         wires.0.attach_filter(&filter)?;
+        // Those that came in before the filter was there leave no room either.
+        while wires.receive(&mut [])?.is_some() {}
         Ok(wires)
     }
 
@@ -201,14 +203,22 @@ impl Wires {
         Ok(Fate::Dropped)
     }
 
+    /// The length of the next packet and its interface; `None`: there is none now.
+    fn receive(&self, bytes: &mut [u8]) -> Result<Option<(usize, Option<LinkAddr>)>> {
+        loop {
+            return match recvfrom::<LinkAddr>(self.0.as_raw_fd(), bytes) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Ok(None),
+                received => Ok(Some(received?)),
+            };
+        }
+    }
+
     fn next(&self, limit: Instant) -> Result<Segment> {
         let mut bytes = [0; 128];
         loop {
             wait_for(&self.0, PollFlags::POLLIN, limit)?;
-            let (length, link) = match recvfrom::<LinkAddr>(self.0.as_raw_fd(), &mut bytes) {
-                Err(Errno::EAGAIN | Errno::EINTR) => continue,
-                received => received?,
-            };
+            let Some((length, link)) = self.receive(&mut bytes)? else { continue };
             let goes_out = link.context("a packet of no interface")?.pkttype() == PACKET_OUTGOING;
             let packet = bytes.get(..length).unwrap_or_default();
             if let Some(segment) = Segment::read(packet, goes_out) {
