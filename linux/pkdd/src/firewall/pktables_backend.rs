@@ -103,6 +103,13 @@ impl PktablesBackend {
         self
     }
 
+    /// Uses no nftables, as a kernel that only has iptables.
+    #[must_use]
+    pub fn without_nftables(mut self) -> Self {
+        (self.held, self.watch, self.needs_polling) = (None, None, true);
+        self
+    }
+
     /// Replaces the held table, or gives it up if the kernel only has iptables.
     fn install_held(&mut self) -> Result<()> {
         let Some(held) = &mut self.held else { return Ok(()) };

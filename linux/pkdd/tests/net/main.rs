@@ -1,6 +1,7 @@
 //! End-to-end tests in network namespaces: a gateway with the built `pkdd`, its clients and a host behind it, with this
 //! machine's kernel, `nft` and `iptables`, the real `knock`, and a real SSH server. They do not need root.
 
+mod capture;
 mod chaos;
 mod clock;
 mod closed;

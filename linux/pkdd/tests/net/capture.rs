@@ -1,0 +1,122 @@
+//! What reaches pkdd on a kernel that only has iptables: the datagrams that begin with a word of now, and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pkd_core::LENGTH;
+use pkd_netns::{
+    network::{Family, Network, net_test},
+    process::{LIMIT, shell},
+};
+use pkdd::{
+    firewall::{FirewallBackend as _, Found, pktables_backend::PktablesBackend},
+    nflog::Nflog,
+    source,
+};
+use pktables::{Backend, Change};
+
+use crate::gateway::{Gateway, PORT};
+use Fate::{Ignored, Passed};
+
+type Word = [u8; 4];
+
+const TAG: Word = *b"SSHK";
+const OLD: Word = [0x80, 0xff, 0, 1];
+const NEW: Word = [0, 0, 0, 0xff];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Passed,
+    /// It went on to the host, which refused it.
+    Ignored,
+}
+
+/// What the gateway does with a datagram of the client. Either has an event of its own, so nobody waits for silence.
+fn fate(network: &Network, log: &mut Nflog, family: Family, payload: &[u8]) -> Result<Fate> {
+    let socket = network.at_client(|| {
+        let socket = UdpSocket::bind((family.client(), 0))?;
+        socket.connect(SocketAddr::new(family.gateway(), PORT))?;
+        socket.set_nonblocking(true)?;
+        socket.send(payload)?;
+        Ok(socket)
+    })?;
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        let mut both = [socket.as_fd(), log.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut both, PollTimeout::from(1000_u16))?;
+        let mut passed = false;
+        log.receive(|logged| passed |= logged.packet.ends_with(payload))?;
+        match socket.recv(&mut [0]) {
+            _ if passed => return Ok(Passed),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Ignored),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            other => bail!("the gateway answered: {other:?}"),
+        }
+    }
+    bail!("{family:?}: nothing happened to the datagram")
+}
+
+/// A payload that begins with this word, and that no other has.
+fn payload(word: Word, number: u8) -> [u8; LENGTH] {
+    let mut payload = [number; LENGTH];
+    payload[..word.len()].copy_from_slice(&word);
+    payload
+}
+
+fn words(hint: Word, left: Duration) -> BTreeMap<Word, Option<Instant>> {
+    [(TAG, None), (hint, Some(Instant::now() + left))].into()
+}
+
+net_test!(a_kernel_that_only_has_iptables_passes_knocks_of_both_formats, |network| {
+    // Refusals are limited in number, and each counts here.
+    shell("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0")?;
+    let gateway = Gateway::new(network, "iptables")?;
+    let (config, list) = (source::read(&gateway.path("pkdd.toml"))?, gateway.path("services"));
+    let mut log = Nflog::open(config.gate.group)?;
+    let mut backend = PktablesBackend::open(Backend::Iptables)?.without_nftables();
+    let hour = Duration::from_hours(1);
+    backend.set_words(&words(OLD, hour))?;
+    ensure!(backend.install(&config, &list)? == Change::Made);
+    ensure!(backend.needs_polling() && backend.notifications().is_none());
+    let mut number = 0;
+    let mut expect = |what: &str, rows: [(Word, Fate); 3]| -> Result<()> {
+        for family in Family::BOTH {
+            for (word, expected) in rows {
+                number += 1;
+                let whole = payload(word, number);
+                let found = fate(network, &mut log, family, &whole).context(format!("{what}: {word:x?}"))?;
+                ensure!(found == expected, "{what}, {family:?}: {word:x?} is {found:?}");
+                // One byte less is no knock.
+                let found = fate(network, &mut log, family, &whole[..LENGTH - 1])?;
+                ensure!(found == Ignored, "{what}, {family:?}: {word:x?} in 55 bytes is {found:?}");
+            }
+        }
+        Ok(())
+    };
+    expect("at first", [(TAG, Passed), (OLD, Passed), (NEW, Ignored)])?;
+    backend.set_words(&words(NEW, hour))?;
+    expect("in the next slot", [(TAG, Passed), (OLD, Ignored), (NEW, Passed)])?;
+    // Other rules than the last look has seen are looked at once more, as the daemon does; nothing has to be repaired.
+    ensure!(backend.install(&config, &list)? == Change::AlreadySo);
+    ensure!(backend.check(&config)? == Found::Intact);
+    // The rules that a repair makes are those of now.
+    shell("iptables -t raw -F; ip6tables -t raw -F")?;
+    expect("flushed", [(TAG, Ignored), (OLD, Ignored), (NEW, Ignored)])?;
+    ensure!(backend.check(&config)? == Found::Damaged);
+    backend.install(&config, &list)?;
+    expect("repaired", [(TAG, Passed), (OLD, Ignored), (NEW, Passed)])?;
+    backend.set_words(&words(NEW, Duration::ZERO))?;
+    expect("when its time is over", [(TAG, Passed), (OLD, Ignored), (NEW, Ignored)])?;
+    backend.clear(&list)?;
+    expect("cleared", [(TAG, Ignored), (OLD, Ignored), (NEW, Ignored)])?;
+    let left = shell("iptables-save; ip6tables-save; nft list ruleset")?;
+    ensure!(!left.contains("pkdd") && !left.contains("pk-"), "{left}");
+    Ok(())
+});
