@@ -2,16 +2,18 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
-    net::TcpStream,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
+use socket2::{Domain, Socket, Type};
 
 use crate::{
+    firewall::Firewall,
     gateway::{self, Gateway},
     network::{self, Family},
     router,
@@ -105,15 +107,30 @@ fn answers(session: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Refused, or, where rules drop, silent.
+/// Whether a connection meets the last rule, which refuses or drops it. Not judged by silence: an open port is silent for a
+/// while, too, and to wait for all of it takes long.
 fn closed(gateway: &Gateway<'_>, family: Family) -> Result<bool> {
-    match gateway.network.ssh(family, family.client()) {
-        Ok(banner) => Ok(banner.is_none()),
-        Err(error)
-            if error.downcast_ref().is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::TimedOut) =>
-        {
-            Ok(true)
-        }
-        Err(error) => Err(error),
-    }
+    let firewall = gateway.firewall.of_family(family);
+    let before = met(&firewall)?;
+    let socket = gateway.network.at_client(|| {
+        let socket =
+            Socket::new(Domain::for_address(SocketAddr::new(family.client(), 0)), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(family.client(), 0).into())?;
+        socket.set_nonblocking(true)?;
+        // It is in progress, or already refused.
+        let _begun = socket.connect(&SocketAddr::new(family.router(), 22).into());
+        Ok(socket)
+    })?;
+    let ask = || Ok((socket.peer_addr().is_ok(), met(&firewall)? > before));
+    let (is_open, is_closed) = network::wait(LIMIT, ask, |(is_open, is_closed)| *is_open || *is_closed)
+        .context("a connection that is neither open nor counted")?;
+    ensure!(is_open != is_closed, "a connection that is open and counted");
+    Ok(is_closed)
+}
+
+/// How many packets the last rule of INPUT has met.
+fn met(firewall: &Firewall) -> Result<u64> {
+    let rules = firewall.run("-nvxL INPUT")?;
+    let last = rules.lines().last().and_then(|line| line.split_whitespace().next());
+    last.context("no rules")?.parse().with_context(|| rules.clone())
 }
