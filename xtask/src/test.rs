@@ -141,13 +141,24 @@ fn fuzz_all() -> Result<()> {
     fuzz::run(&[], Duration::from_secs(fuzz::USUAL), false)
 }
 
-/// A thousand random disturbances on each firewall, and a stranger who tries to connect during all of them.
+/// A thousand random disturbances on each firewall, and a stranger who tries to connect during all of them; then ten thousand
+/// changes by programs that run at the same time.
 fn chaos() -> Result<()> {
     progress!("1,000 random disturbances on each firewall");
     let said = cmd!("{CARGO} test --locked --package pkdd --test net -- --nocapture chaos::")
         .env("PKD_CHAOS", "1000")
         .show_and_read()
         .context("the random disturbances")?;
+    on_three_firewalls(&said)?;
+    progress!("10,000 concurrent changes on each firewall");
+    let said = cmd!("{CARGO} test --locked --package pktables --test firewall -- concurrent_changes")
+        .env("PKD_CHANGES", "10000")
+        .show_and_read()
+        .context("the concurrent changes")?;
+    on_three_firewalls(&said)
+}
+
+fn on_three_firewalls(said: &str) -> Result<()> {
     ensure!(said.contains("test result: ok. 3 passed"), "not on three firewalls");
     Ok(())
 }

@@ -47,6 +47,17 @@ pub fn shell(line: &str) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
+/// A number in the environment: how much of something a test does, as the full tests do more.
+///
+/// # Errors
+/// It is not a number.
+pub fn number(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}: expected a number")),
+        Err(_) => Ok(default),
+    }
+}
+
 /// A program's output as text.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {

@@ -4,13 +4,13 @@
 //!
 //! `PKD_CHAOS` is the number of disturbances (the full tests use 1,000), `PKD_CHAOS_SEED` another seed.
 
-use std::{env, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use pkd_netns::{
     network::{Family, Network, net_test, ssh_server},
-    process::{shell, wait},
+    process::{number, shell, wait},
     stranger::Stranger,
 };
 
@@ -40,14 +40,6 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % end as u64).unwrap_or_default()
-    }
-}
-
-/// A number in the environment.
-pub(crate) fn number(name: &str, default: u64) -> Result<u64> {
-    match env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}: expected a number")),
-        Err(_) => Ok(default),
     }
 }
 

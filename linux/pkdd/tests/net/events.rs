@@ -10,7 +10,7 @@ use nix::{
 };
 use pkd_netns::{
     network::{Family, Network, net_test, ssh_server},
-    process::{LIMIT, shell, wait},
+    process::{LIMIT, number, shell, wait},
     stranger::Stranger,
 };
 use pkdd::{
@@ -19,10 +19,7 @@ use pkdd::{
 };
 use pktables::{Backend, Change, Nft, Protection, TABLE};
 
-use crate::{
-    chaos::number,
-    gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload},
-};
+use crate::gateway::{Gateway, KEY, TAG, USERS, iptables_legacy, now, payload};
 
 /// What others do to nftables.
 const NFT: [&str; 12] = [

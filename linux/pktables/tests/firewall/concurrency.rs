@@ -1,15 +1,17 @@
-//! Concurrent changes.
+//! Concurrent changes. `PKD_CHANGES` is their number in the longest of these tests; the full tests use 10,000.
 
 use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
+use pkd_netns::process::number;
 use pktables::{Change, address};
 
 use crate::netns::{Netns, on_each_firewall};
 
 const WORKERS: usize = 8;
-const OPERATIONS: usize = 10_000;
+/// Changes by all of them if `PKD_CHANGES` does not say otherwise.
+const FEW: u64 = 2_000;
 /// One operation in so many is a command; the others are library calls.
 const COMMANDS: usize = 10;
 /// Addresses of each worker, besides the shared one.
@@ -39,12 +41,12 @@ fn own(worker: usize, place: usize) -> Result<IpNet> {
 }
 
 /// Returns the addresses that this worker leaves granted.
-fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
+fn work(netns: &Netns, worker: usize, changes: u64) -> Result<Vec<IpNet>> {
     let mut dice = Dice(worker as u64);
     let mut firewall = netns.firewall()?;
     let ssh = "ssh".parse()?;
     let mut open = [false; OWN];
-    for step in 0..OPERATIONS / WORKERS {
+    for step in 0..usize::try_from(changes)? / WORKERS {
         let place = dice.below(OWN + 1);
         let add = dice.below(2) == 0;
         let Some(is_open) = open.get_mut(place) else {
@@ -68,12 +70,13 @@ fn work(netns: &Netns, worker: usize) -> Result<Vec<IpNet>> {
 }
 
 on_each_firewall! {
-    fn ten_thousand_concurrent_changes_leave_the_expected_grants(netns) {
+    fn concurrent_changes_leave_the_expected_grants(netns) {
         netns.quietly(&["init ssh --port 22 --log"])?;
+        let changes = number("PKD_CHANGES", FEW)?;
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let netns = Netns { kind: netns.kind };
-                thread::spawn(move || work(&netns, worker))
+                thread::spawn(move || work(&netns, worker, changes))
             })
             .collect();
         let mut expected = vec![address::parse(SHARED)?];
