@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use pkd_core::{UnixSeconds, format2::Bindings};
+use pkd_core::{UnixMillis, format2::Bindings};
 use pkd_gateway::{Address, Config, Endpoint, RULES, TimeServer, TimeSource};
 use pkd_tests::Report;
 use sha2::{Digest as _, Sha256};
@@ -111,7 +111,7 @@ impl UserNetwork {
         let prepare = |flash: &crate::machine::Flash| {
             flash.configure(&config)?;
             // A first installation: no knock was accepted before, so there is no need to wait.
-            flash.save_floors(UnixSeconds(1).into())
+            flash.save_floors(UnixMillis(1).into())
         };
         let network = |_: &Path| {
             vec!["-netdev".to_owned(), user, "-net".to_owned(), "nic,model=lan9118,netdev=net".to_owned()]
