@@ -6,7 +6,11 @@
  * taken only in process context. The packet path finds caches under RCU and holds pkd_cache.lock
  * for each of its two accesses to a replay cache, but not while it hashes.
  */
-#include <linux/jhash.h>
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/err.h>
+#include <linux/moduleparam.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
@@ -19,10 +23,25 @@
  */
 #define PKD_MAX_IDLE 64
 
-static u32 pkd_hash(const struct xt_pkd_mtinfo *rule)
+/*
+ * Most keys in use in a namespace. Every user can be root of a namespace, and a packet passes all of
+ * its rules with bottom halves off: the chains of the table must stay short, whatever the keys are.
+ */
+static unsigned int pkd_max_keys __read_mostly = 8 << PKD_HASH_BITS;
+module_param_named(max_keys, pkd_max_keys, uint, 0444);
+MODULE_PARM_DESC(max_keys, "most keys in use in a network namespace");
+
+/* The hash has a secret key, because whoever chooses the keys of rules must not choose their bucket. */
+static u32 pkd_hash(const struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
 {
-	/* Only root sets keys and tags, so the hash needs no secret seed. */
-	return jhash(rule->key, sizeof(rule->key) + sizeof(rule->tag), 0);
+	return siphash(rule->key, sizeof(rule->key) + sizeof(rule->tag), &pn->hash_key);
+}
+
+void pkd_caches_init(struct pkd_net *pn)
+{
+	hash_init(pn->caches);
+	INIT_LIST_HEAD(&pn->idle);
+	get_random_bytes(&pn->hash_key, sizeof(pn->hash_key));
 }
 
 /* Called under RCU or pn->mutex. */
@@ -31,7 +50,7 @@ static struct pkd_cache *pkd_cache_find(const struct pkd_net *pn,
 {
 	struct pkd_cache *cache;
 
-	hash_for_each_possible_rcu(pn->caches, cache, node, pkd_hash(rule),
+	hash_for_each_possible_rcu(pn->caches, cache, node, pkd_hash(pn, rule),
 				   lockdep_is_held(&pn->mutex))
 		if (cache->format == format &&
 		    !memcmp(cache->key, rule->key, sizeof(cache->key)) &&
@@ -99,14 +118,14 @@ static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
 
 	cache = kzalloc(sizeof(*cache) + pkd_replay_size(), GFP_KERNEL_ACCOUNT);
 	if (!cache)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 	spin_lock_init(&cache->lock);
 	INIT_LIST_HEAD(&cache->idle);
 	cache->format = format;
 	memcpy(cache->key, rule->key, sizeof(cache->key));
 	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
 	pkd_replay_init(pkd_replay(cache), &pn->baselines, format);
-	hash_add_rcu(pn->caches, &cache->node, pkd_hash(rule));
+	hash_add_rcu(pn->caches, &cache->node, pkd_hash(pn, rule));
 	return cache;
 }
 
@@ -116,13 +135,21 @@ struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *
 	struct pkd_cache *cache;
 
 	mutex_lock(&pn->mutex);
-	cache = pkd_cache_find(pn, rule, format) ?: pkd_cache_create(pn, rule, format);
-	if (cache) {
+	cache = pkd_cache_find(pn, rule, format);
+	if (pn->keys >= pkd_max_keys && (!cache || !cache->rules)) {
+		pr_info_ratelimited("rule refused: %u keys are in use, see the parameter max_keys\n",
+				    pn->keys);
+		cache = ERR_PTR(-EUSERS);
+	} else if (!cache) {
+		cache = pkd_cache_create(pn, rule, format);
+	}
+	if (!IS_ERR(cache)) {
 		if (!list_empty(&cache->idle)) {
 			list_del_init(&cache->idle);
 			pn->idle_count--;
 		}
-		cache->rules++;
+		if (!cache->rules++)
+			pn->keys++;
 		cache->window = max(cache->window, rule->window);
 		pn->formats[format].widest = max(pn->formats[format].widest, rule->window);
 		pn->formats[format].floor_known = true;
@@ -143,6 +170,7 @@ void pkd_cache_put(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
 	mutex_lock(&pn->mutex);
 	cache = pkd_cache_find(pn, rule, format);
 	if (!WARN_ON_ONCE(!cache) && !--cache->rules) {
+		pn->keys--;
 		list_add_tail(&cache->idle, &pn->idle);
 		pn->idle_count++;
 		pkd_drop_expired(pn);

@@ -147,7 +147,7 @@ static bool pkd_mt_v2(const struct sk_buff *skb, struct xt_action_param *par)
 
 static int pkd_mt_check(const struct xt_mtchk_param *par)
 {
-	return pkd_cache_get(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC) ? 0 : -ENOMEM;
+	return PTR_ERR_OR_ZERO(pkd_cache_get(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC));
 }
 
 static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
@@ -158,7 +158,7 @@ static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
 	if (strnlen(info->key_file, sizeof(info->key_file)) == sizeof(info->key_file))
 		return -ENAMETOOLONG;
 	info->cache = pkd_cache_get(pkd_pernet(par->net), &info->rule, PKD_CLASSIC);
-	return info->cache ? 0 : -ENOMEM;
+	return PTR_ERR_OR_ZERO(info->cache);
 }
 
 static enum pkd_format pkd_format(const struct xt_pkd_mtinfo_v2 *info)
@@ -194,9 +194,9 @@ static int pkd_mt_check_v2(const struct xt_mtchk_param *par)
 			return -ENOMEM;
 	}
 	info->cache = pkd_cache_get(pn, &info->rule, pkd_format(info));
-	if (!info->cache && info->rule2)
+	if (IS_ERR(info->cache) && info->rule2)
 		pkd_rule2_destroy(pn, info->rule2);
-	return info->cache ? 0 : -ENOMEM;
+	return PTR_ERR_OR_ZERO(info->cache);
 }
 
 static void pkd_mt_destroy(const struct xt_mtdtor_param *par)
@@ -286,8 +286,7 @@ static int __net_init pkd_net_init(struct net *net)
 	struct pkd_net *pn = pkd_pernet(net);
 
 	mutex_init(&pn->mutex);
-	hash_init(pn->caches);
-	INIT_LIST_HEAD(&pn->idle);
+	pkd_caches_init(pn);
 	pkd_rules2_init(pn);
 	pkd_baselines_init(&pn->baselines, pkd_now(PKD_CLASSIC), pkd_now(PKD_FORMAT2));
 	pn->stats = netdev_alloc_pcpu_stats(struct pkd_stats);

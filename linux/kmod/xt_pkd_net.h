@@ -7,6 +7,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <linux/siphash.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/u64_stats_sync.h>
@@ -16,7 +17,8 @@
 
 #include "pkd_verify.h"
 
-#define PKD_HASH_BITS 6
+/* With max_keys as it is by default, eight keys in a bucket. */
+#define PKD_HASH_BITS 8
 
 struct seq_file;
 
@@ -58,6 +60,8 @@ struct pkd_stats {
 struct pkd_net {
 	struct mutex mutex;
 	DECLARE_HASHTABLE(caches, PKD_HASH_BITS);
+	siphash_key_t hash_key;
+	unsigned int keys;		/* caches that have rules */
 	struct list_head idle;
 	unsigned int idle_count;
 	bool exiting;
@@ -76,6 +80,8 @@ static inline struct pkd_replay *pkd_replay(struct pkd_cache *cache)
 	return (struct pkd_replay *)cache->replay;
 }
 
+void pkd_caches_init(struct pkd_net *pn);
+
 /* The clock as of the last tick, in the unit of the format's times. */
 static inline u64 pkd_now(enum pkd_format format)
 {
@@ -90,7 +96,7 @@ static inline u64 pkd_now(enum pkd_format format)
 
 struct pkd_net *pkd_pernet(const struct net *net);
 
-/* Returns the cache for a new rule, creating it if needed; NULL without memory. May sleep. */
+/* Returns the cache for a new rule, creating it if needed; -ENOMEM, or -EUSERS above max_keys. May sleep. */
 struct pkd_cache *pkd_cache_get(struct pkd_net *pn, const struct xt_pkd_mtinfo *rule,
 				enum pkd_format format);
 

@@ -5,7 +5,7 @@
 //! it sets the clock, flushes rules and unloads the module. The words on
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
 //! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `debug` and `sanitizers-quick` are
-//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `format2` is about knocks of that format alone; `figures`
+//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` has many of them; `format2` is about knocks of that format alone; `figures`
 //! measures for `make bench`.
 
 mod conformance;
@@ -16,6 +16,7 @@ mod firewall;
 mod flood;
 mod format2;
 mod gateway;
+mod keys;
 mod knocks;
 mod malformed;
 mod network;
@@ -98,6 +99,7 @@ fn run(report: &mut Report) -> Result<()> {
                 sanitizers::checks(report, &gateway, &sanitizers::QUICK);
             }
             "differential" => differential::checks(report),
+            "keys" => keys::checks(report),
             "reboot" => reboot::comes_up(report, &network, &gateway),
             other => anyhow::bail!("unknown part {other:?}"),
         }

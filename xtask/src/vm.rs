@@ -43,17 +43,27 @@ fn cable(card: &Card) -> Vec<String> {
 }
 
 /// Parts for which a guest needs no packages to install.
-const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", "format2", SHORT];
+const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", "keys", "format2", SHORT];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 9] =
-    ["match", "flood", "packages", "nft", SHORT, "differential", "format2", "sanitizers", "sanitizers-quick"];
+pub(crate) const PARTS: [&str; 10] = [
+    "match",
+    "flood",
+    "packages",
+    "nft",
+    SHORT,
+    "differential",
+    "keys",
+    "format2",
+    "sanitizers",
+    "sanitizers-quick",
+];
 
 /// A part that takes about a minute.
 pub(crate) const SHORT: &str = "short";
 
 /// All of a vm, and the kernel's verdicts against pkd-core's.
-pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential packages";
+pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential keys packages";
 
 /// A guest prints a line at least this often: no single check takes longer.
 const TIMEOUT: Duration = Duration::from_mins(4);
