@@ -200,6 +200,11 @@ pub(crate) fn set_clock(seconds: u64) -> Result<()> {
     set_clock_millis(seconds * 1_000)
 }
 
+/// Sets the clock forward, so that this second is over.
+pub(crate) fn later_than(second: u64) -> Result<()> {
+    if now()? > second { Ok(()) } else { set_clock(second + 1) }
+}
+
 /// Sets the clock to the beginning of this millisecond.
 pub(crate) fn set_clock_millis(millis: u64) -> Result<()> {
     let nanoseconds = i32::try_from(millis % 1_000)? * 1_000_000;

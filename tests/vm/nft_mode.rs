@@ -7,7 +7,7 @@ use pkd_tests::Report;
 
 use crate::{
     gateway::Gateway,
-    network::{self, now, shell, wait},
+    network::{self, later_than, now, shell, wait},
     packet::{self, PORT},
     router::{self, KEY_FILE, closes, is_closed, is_open, service, uci},
 };
@@ -284,7 +284,7 @@ fn goes_down(v4: &Gateway<'_>) -> Result<String> {
     service("start")?;
     is_ready()?;
     expect(v4, "replay", &good)?;
-    wait(LIMIT, now, |now| *now > time)?;
+    later_than(time)?;
     knock(v4)?;
     Ok(format!("floor {time}"))
 }

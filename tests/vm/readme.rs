@@ -27,7 +27,7 @@ const READMES: [(&str, &str); 3] = [
 ];
 
 /// How long the port is open after a knock, and in the test.
-const OPEN: [&str; 2] = ["--seconds 60", "--seconds 10"];
+const OPEN: [&str; 2] = ["--seconds 60", "--seconds 6"];
 /// How long to wait for the end.
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -1,14 +1,14 @@
 //! A router that goes down and comes up with its clock set back: what the first boot leaves on flash is handed
 //! to the second over the console.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
 
 use crate::{
     gateway::Gateway,
-    network::{Network, now, set_clock, shell, wait},
+    network::{Network, later_than, now, set_clock, shell},
     packet::{self, PORT},
     router::{self, FLOOR, is_closed, service},
     status::Status,
@@ -16,7 +16,6 @@ use crate::{
 
 /// A knock recorded by an eavesdropper.
 const KEPT: &str = "/etc/kept-knock";
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// What the first boot ends with; the packages are installed and open.
 pub(crate) fn goes_down(report: &mut Report, v4: &Gateway<'_>) {
@@ -105,7 +104,7 @@ fn opens(v4: &Gateway<'_>) -> Result<String> {
     let floor = Status::read()?.cache()?.floor;
     ensure!(floor > kept_time()?, "the floor is {floor}");
     v4.expect("Replay", &packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?)?;
-    wait(LIMIT, now, |time| *time > floor)?;
+    later_than(floor)?;
     v4.expect("Accept", &packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?)?;
     v4.ssh_answers()
 }

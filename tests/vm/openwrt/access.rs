@@ -145,8 +145,6 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         "set pkd.three.tag=3rd",
         "add_list pkd.three.service=web",
         "add_list pkd.three.service=ssh",
-        BRIEF,
-        "set pkd.web.seconds=3",
     ])?;
     service("reload")?;
     shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_web_4")?;
@@ -169,7 +167,7 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         )?;
         ensure!(given == opened, "{user} opened {given:?}");
         seen.push(user);
-        wait(LIMIT, router::status, |status| router::grants(status, true).is_empty())?;
+        shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_web_4")?;
     }
     uci(&["delete pkd.web", "delete pkd.two", "delete pkd.three", LONG])?;
     service("reload")?;

@@ -8,10 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::LIMIT;
 use crate::{
     gateway::Gateway,
-    network::{self, now, set_clock, shell, wait},
+    network::{self, later_than, now, set_clock, shell},
     nft_mode,
     packet::{self, PORT},
     router::{self, CONFIG, is_open, service, service_refuses, uci},
@@ -193,7 +192,7 @@ pub(super) fn modes(v4: &Gateway<'_>) -> Result<String> {
     let floor =
         || -> Result<u64> { Ok(router::status()?["gate"]["users"][0]["floor"].as_u64().unwrap_or(u64::MAX)) };
     let until = floor()?;
-    wait(LIMIT, now, |time| *time > until)?;
+    later_than(until)?;
     let sent = now()?;
     let recorded = packet::knock_with(&router::key()?, "PKD0", sent, PORT)?;
     nft_mode::expect(v4, "accept", &recorded)?;
@@ -203,7 +202,7 @@ pub(super) fn modes(v4: &Gateway<'_>) -> Result<String> {
     set_clock(sent + 2)?;
     v4.expect("Replay", &recorded)?;
     let until = floor()?;
-    wait(LIMIT, now, |time| *time > until)?;
+    later_than(until)?;
     v4.expect("Accept", &packet::knock_with(&router::key()?, "PKD0", now()?, PORT)?)?;
     is_open(v4)?;
     Ok("match, nft, match".to_owned())
