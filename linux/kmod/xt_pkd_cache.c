@@ -65,8 +65,11 @@ struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
 {
 	if (!lookup->cache)
 		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule, PKD_CLASSIC);
-	if (WARN_ON_ONCE(!lookup->cache))
+	if (WARN_ON_ONCE(!lookup->cache)) {
+		/* For sparse: nobody unlocks what is not there. */
+		__acquire(&lookup->cache->lock);
 		return NULL;
+	}
 	spin_lock_bh(&lookup->cache->lock);
 	return pkd_replay(lookup->cache);
 }

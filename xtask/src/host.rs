@@ -17,7 +17,7 @@ const DEMO: &str = "nftables:/usr/sbin/nft iproute2:/sbin/ip openssh-client:ssh 
 const RUST: &str = "rustc-web:{rust-src} cargo-web:{rust-src} rust-web-src:{rust-src}";
 
 /// For a guest of MIPS, and what all builds for other machines need.
-const GUEST: &str = "gcc:gcc gcc-12:gcc-12 make:make cpio:cpio xz-utils:xz kmod:/sbin/depmod
+const GUEST: &str = "gcc:gcc gcc-12:gcc-12 make:make cpio:cpio xz-utils:xz kmod:/sbin/depmod sparse:sparse
     qemu-system-mips:qemu-system-mipsel gcc-mipsel-linux-gnu:mipsel-linux-gnu-gcc-12
     libc6-dev-mipsel-cross:/usr/mipsel-linux-gnu/include/stdio.h";
 
