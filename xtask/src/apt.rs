@@ -3,6 +3,9 @@
 
 use crate::prelude::*;
 
+/// The suite that the host is of.
+pub(crate) const SUITE: &str = "bookworm";
+
 /// The suite that what does not fit, or is not there, is taken from.
 pub(crate) const BACKPORTS: &str = "bookworm-backports";
 
@@ -23,8 +26,15 @@ impl Apt {
     pub(crate) fn with_sources() -> Result<Self> {
         let parts = cache::folder()?.join("apt-sources/sources.list.d");
         derive_sources(&parts)?;
-        let parts = format!("Dir::Etc::SourceParts={}", parts.display());
-        Self::with("amd64", "apt-sources", &["Dir::Etc::SourceList=/dev/null".to_owned(), parts])
+        Self::with("amd64", "apt-sources", &only(&parts))
+    }
+
+    /// Another suite's, from where the host's comes from.
+    pub(crate) fn of_suite(architecture: &str, suite: &str) -> Result<Self> {
+        let name = format!("apt-{suite}-{architecture}");
+        let parts = cache::folder()?.join(&name).join("sources.list.d");
+        derive(&parts, |text| of_suite(text, suite))?;
+        Self::with(architecture, &name, &only(&parts))
     }
 
     fn with(architecture: &str, name: &str, more: &[String]) -> Result<Self> {
@@ -125,12 +135,22 @@ pub(crate) fn sources() -> Vec<PathBuf> {
     lists
 }
 
+/// Settings for these sources alone.
+fn only(parts: &Path) -> [String; 2] {
+    ["Dir::Etc::SourceList=/dev/null".to_owned(), format!("Dir::Etc::SourceParts={}", parts.display())]
+}
+
 /// Writes the host's sources into `parts`, with source packages and backports.
 pub(crate) fn derive_sources(parts: &Path) -> Result<()> {
+    derive(parts, derived)
+}
+
+/// Writes the host's sources into `parts`, changed.
+fn derive(parts: &Path, change: impl Fn(&str) -> String) -> Result<()> {
     fs::create_dir_all(parts)?;
     let lists = sources();
     for path in &lists {
-        fs::write(parts.join(path.file_name().unwrap_or_default()), derived(&fs::read_to_string(path)?))?;
+        fs::write(parts.join(path.file_name().unwrap_or_default()), change(&fs::read_to_string(path)?))?;
     }
     // What the host has no more; another run may be reading the rest.
     let is_stale = |part: &PathBuf| !lists.iter().any(|list| list.file_name() == part.file_name());
@@ -157,9 +177,34 @@ fn derived(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The same for another suite. It may have no updates, and its backports are not wanted.
+fn of_suite(text: &str, suite: &str) -> String {
+    let is_wanted =
+        |line: &&str| !(line.starts_with("deb") && (line.contains(UPDATES) || line.contains(BACKPORTS)));
+    let without = |line: &str| line.replace(&format!(" {UPDATES}"), "").replace(&format!(" {BACKPORTS}"), "");
+    text.lines().filter(is_wanted).map(|line| without(line).replace(SUITE, suite) + "\n").collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_of_another_suite_are_derived_in_both_formats() {
+        for (own, expected) in [
+            (
+                "Types: deb\nURIs: x\nSuites: bookworm bookworm-updates bookworm-backports\nComponents: main",
+                "Types: deb\nURIs: x\nSuites: bullseye\nComponents: main\n",
+            ),
+            ("Suites: bookworm-security\n", "Suites: bullseye-security\n"),
+            (
+                "deb x bookworm main\ndeb x bookworm-updates main\ndeb y bookworm-security main",
+                "deb x bullseye main\ndeb y bullseye-security main\n",
+            ),
+        ] {
+            assert_eq!(of_suite(own, "bullseye"), expected);
+        }
+    }
 
     #[test]
     fn sources_are_derived_in_both_formats() {

@@ -18,6 +18,11 @@ const ALONE: (&str, &str) = ("util-linux", "./usr/bin/flock");
 /// What `libxt_pkd.so` is compiled against.
 const EXTENSION_HEADERS: &str = "libxtables-dev";
 
+/// Debian 11, and the compiler of its kernels, in the place of which the host's is taken.
+pub(crate) const OLD: &str = "bullseye";
+const OLD_COMPILER: &str = "gcc-10";
+const COMPILER: &str = "gcc-12";
+
 /// What there is for one machine.
 pub(crate) struct Tree {
     /// Root of the userland.
@@ -42,13 +47,16 @@ impl Tree {
     }
 
     fn unpacked(machine: &Machine) -> Result<Self> {
-        let Machine { name, system: System::Packages { architecture, kernel, headers }, .. } = machine else {
+        let Machine { name, system: System::Packages { architecture, suite, kernel, headers }, .. } = machine
+        else {
             bail!("the userland of {} is not Debian's", machine.name);
         };
-        let inputs = [*architecture, *kernel, *headers, &USERLAND.join(" "), ALONE.1, EXTENSION_HEADERS, "1"];
+        let userland = USERLAND.join(" ");
+        let mut inputs = vec![*architecture, *kernel, *headers, &userland, ALONE.1, EXTENSION_HEADERS, "1"];
+        inputs.extend(*suite);
         let root = cache::entry(&format!("debian-{name}"), &inputs, |unfinished, entry| {
             progress!("fetching Debian's kernel and userland for {name}");
-            fill(architecture, kernel, headers, unfinished, entry)
+            fill(architecture, *suite, [kernel, headers], unfinished, entry)
         })?;
         let release = fs::read_to_string(root.join("kernel-release"))?;
         let kernel = kernel::Built {
@@ -66,18 +74,31 @@ impl Tree {
     }
 }
 
-fn fill(architecture: &str, kernel: &str, headers: &str, unfinished: &Path, entry: &Path) -> Result<()> {
-    let (guest, host) = (Apt::new(architecture)?, Apt::new("amd64")?);
-    let image = guest.dependency(kernel, "linux-image-")?;
-    let headers = guest.dependency(headers, "linux-headers-")?;
-    let common = guest.dependencies(&headers)?;
+/// `suite`: that of the kernel.
+fn fill(
+    architecture: &str,
+    suite: Option<&str>,
+    [kernel, headers]: [&str; 2],
+    unfinished: &Path,
+    entry: &Path,
+) -> Result<()> {
+    let guest = Apt::new(architecture)?;
+    let apt = |architecture| match suite {
+        Some(suite) => Apt::of_suite(architecture, suite),
+        None => Apt::new(architecture),
+    };
+    let (kernels, host) = (apt(architecture)?, apt("amd64")?);
+    let image = kernels.dependency(kernel, "linux-image-")?;
+    let headers = kernels.dependency(headers, "linux-headers-")?;
+    let common = kernels.dependencies(&headers)?;
     let common = common.iter().find(|name| name.ends_with("-common")).context("headers without -common")?;
     // The tools that build modules run here, so they are the host's.
-    let kbuild = guest.dependency(&headers, "linux-kbuild-")?;
+    let kbuild = kernels.dependency(&headers, "linux-kbuild-")?;
 
     let (fetched, alone) = (unfinished.join("packages"), unfinished.join("alone"));
     fs::create_dir_all(&fetched)?;
-    guest.download(&[&image, &headers, common, EXTENSION_HEADERS], &fetched)?;
+    kernels.download(&[&image, &headers, common], &fetched)?;
+    guest.download(&[EXTENSION_HEADERS], &fetched)?;
     host.download(&[&kbuild], &fetched)?;
     guest.download_with_dependencies(USERLAND, &fetched)?;
     apt::unpack(&fetched, unfinished)?;
@@ -93,5 +114,9 @@ fn fill(architecture: &str, kernel: &str, headers: &str, unfinished: &Path, entr
     let makefile = unfinished.join("usr/src").join(&headers).join("Makefile");
     let moved = format!("{}/usr/src/", entry.display());
     fs::write(&makefile, fs::read_to_string(&makefile)?.replace("/usr/src/", &moved))?;
+    if suite == Some(OLD) {
+        let variables = unfinished.join("usr/src").join(&headers).join(".kernelvariables");
+        fs::write(&variables, fs::read_to_string(&variables)?.replace(OLD_COMPILER, COMPILER))?;
+    }
     Ok(fs::write(unfinished.join("kernel-release"), image.trim_start_matches("linux-image-"))?)
 }

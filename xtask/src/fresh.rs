@@ -5,12 +5,15 @@
 
 use std::{env, os::unix::fs::PermissionsExt};
 
-use crate::{apt, mutants::mirror, prelude::*};
+use crate::{
+    apt::{self, SUITE},
+    mutants::mirror,
+    prelude::*,
+};
 
 /// What the README has people install, besides what any Debian with a user has.
 const NAMED_BY_THE_README: &str = "cargo-web rustc-web gcc libc6-dev make git";
 const ANY_DEBIAN: &str = "ca-certificates sudo";
-const SUITE: &str = "bookworm";
 
 /// Who types the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ fn one(command: &str, who: Who) -> Result<Duration> {
     let base = cache::entry("fresh-base", &[SUITE, &packages, "1"], |base, _| fill(base, &packages))?;
     progress!("an empty Debian 12: make {command}, as {user}");
     let root = cache::folder()?.join(format!("fresh-root-{}", std::process::id()));
-    cmd!("cp -a --reflink=auto {base} {root}").quiet()?;
+    cmd!("cp -aH --reflink=auto {base} {root}").quiet()?;
     // sudo looks the computer's name up.
     let name = cmd!("hostname").read()?;
     fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n127.0.1.1 {name}"))?;

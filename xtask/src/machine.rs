@@ -1,6 +1,6 @@
 //! The machines that QEMU plays, and how to build for each.
 
-use crate::{kernel, prelude::*};
+use crate::{debian, kernel, prelude::*};
 
 /// One machine: the kernel and userland for it, and our artefacts built for both.
 pub(crate) struct Machine {
@@ -29,8 +29,13 @@ pub(crate) struct Machine {
 /// Where kernel and userland come from, and which C library that is.
 pub(crate) enum System {
     /// Debian's packages, with glibc: its name of the architecture, the package that depends on the kernel of today,
-    /// and the one for its headers.
-    Packages { architecture: &'static str, kernel: &'static str, headers: &'static str },
+    /// and the one for its headers. `suite`: where the kernel is from, if not from the host's suite.
+    Packages {
+        architecture: &'static str,
+        suite: Option<&'static str>,
+        kernel: &'static str,
+        headers: &'static str,
+    },
     /// Debian's userland as another machine has it, on a kernel that is built.
     BuiltKernel { kernel: kernel::Source, userland_of: &'static Machine },
     /// Built from Debian's source packages, with musl, as on OpenWrt.
@@ -68,8 +73,8 @@ const ANY_KERNEL: &[&str] = &[
 /// Bytes of stack that a packet may take on its way through the module.
 const STACK_LIMIT: u64 = 1024;
 
-const fn debian(architecture: &'static str, kernel: &'static str, headers: &'static str) -> System {
-    System::Packages { architecture, kernel, headers }
+const fn packages(architecture: &'static str, kernel: &'static str, headers: &'static str) -> System {
+    System::Packages { architecture, suite: None, kernel, headers }
 }
 
 const MACHINES: &[Machine] = &[
@@ -77,8 +82,18 @@ const MACHINES: &[Machine] = &[
     X86_64,
     X86_64_6_12,
     Machine {
+        name: "x86_64-5.10",
+        system: System::Packages {
+            architecture: "amd64",
+            suite: Some(debian::OLD),
+            kernel: "linux-image-amd64",
+            headers: "linux-headers-amd64",
+        },
+        ..X86_64
+    },
+    Machine {
         name: "armhf",
-        system: debian("armhf", "linux-image-armmp", "linux-headers-armmp"),
+        system: packages("armhf", "linux-image-armmp", "linux-headers-armmp"),
         kernel_arch: "arm",
         cross: "arm-linux-gnueabihf-",
         // Not armv7a-none-eabi: it calls __aeabi_memcpy, which the kernel does not give to modules.
@@ -95,7 +110,7 @@ const MACHINES: &[Machine] = &[
     },
     Machine {
         name: "arm64",
-        system: debian("arm64", "linux-image-arm64", "linux-headers-arm64"),
+        system: packages("arm64", "linux-image-arm64", "linux-headers-arm64"),
         kernel_arch: "arm64",
         cross: "aarch64-linux-gnu-",
         kernel_target: "aarch64-unknown-none-softfloat",
@@ -125,7 +140,7 @@ const MACHINES: &[Machine] = &[
 
 const MIPSEL: Machine = Machine {
     name: "mipsel",
-    system: debian("mipsel", "linux-image-4kc-malta", "linux-headers-4kc-malta"),
+    system: packages("mipsel", "linux-image-4kc-malta", "linux-headers-4kc-malta"),
     kernel_arch: "mips",
     cross: "mipsel-linux-gnu-",
     kernel_target: "mipsel-unknown-linux-musl",
@@ -143,7 +158,7 @@ const MIPSEL: Machine = Machine {
 
 const X86_64: Machine = Machine {
     name: "x86_64",
-    system: debian("amd64", "linux-image-amd64", "linux-headers-amd64"),
+    system: packages("amd64", "linux-image-amd64", "linux-headers-amd64"),
     kernel_arch: "x86",
     cross: "",
     kernel_target: "x86_64-unknown-none",
@@ -170,7 +185,7 @@ const X86_64: Machine = Machine {
 
 const X86_64_6_12: Machine = Machine {
     name: "x86_64-6.12",
-    system: debian("amd64", "linux-image-6.12-amd64", "linux-headers-6.12-amd64"),
+    system: packages("amd64", "linux-image-6.12-amd64", "linux-headers-6.12-amd64"),
     ..X86_64
 };
 
