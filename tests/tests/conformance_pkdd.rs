@@ -19,18 +19,18 @@ use pkdd::{
 
 /// What a start knows of earlier lives.
 #[derive(Clone, Copy)]
-struct Start<T> {
+struct Boot<T> {
     now: T,
     floor: Option<T>,
 }
 
-fn caches<T: Unit>(start: Start<T>, config: &Config) -> Result<Caches<T>> {
+fn caches<T: Unit>(start: Boot<T>, config: &Config) -> Result<Caches<T>> {
     let entry = start.floor.map_or(Entry::Unknown(start.now), Entry::Remembered);
     Ok(Caches::open(Journal::null()?, &[entry], start.now, config.widest())?)
 }
 
 /// A gateway with one user of a format, and nobody of the other.
-fn engine(text: &str, classic: Start<UnixSeconds>, format2: Start<UnixMillis>) -> Result<Engine> {
+fn engine(text: &str, classic: Boot<UnixSeconds>, format2: Boot<UnixMillis>) -> Result<Engine> {
     let config = Config::parse(text, Path::new("/nonexistent"))?;
     let caches = FormatCaches { classic: caches(classic, &config)?, format2: caches(format2, &config)? };
     Ok(Engine::new(config, caches, format2.now)?)
@@ -83,8 +83,8 @@ fn every_classic_scenario_for_such_a_cache_runs_through_the_daemon() -> Result<(
         let text = user("classic", &hex(&rule.tag().0), &hex(rule.key().as_bytes()), rule.window().as_secs());
         let start = |now, floor: Option<u64>| {
             let (now, floor) = (UnixSeconds(now), floor.map(UnixSeconds));
-            let format2 = Start { now: millis(now), floor: floor.map(millis) };
-            engine(&text, Start { now, floor }, format2)
+            let format2 = Boot { now: millis(now), floor: floor.map(millis) };
+            engine(&text, Boot { now, floor }, format2)
         };
         let mut gateway = start(scenario.start, None)?;
         for (row, step) in scenario.steps.iter().enumerate() {
@@ -124,8 +124,8 @@ fn every_scenario_of_format_2_for_such_a_cache_and_window_runs_through_the_daemo
         let _ = writeln!(text, "require = [{}]", require.join(", "));
         let start = |now: u64, floor: Option<u64>| {
             let classic =
-                Start { now: UnixSeconds(now / 1_000), floor: floor.map(|floor| UnixSeconds(floor / 1_000)) };
-            engine(&text, classic, Start { now: UnixMillis(now), floor: floor.map(UnixMillis) })
+                Boot { now: UnixSeconds(now / 1_000), floor: floor.map(|floor| UnixSeconds(floor / 1_000)) };
+            engine(&text, classic, Boot { now: UnixMillis(now), floor: floor.map(UnixMillis) })
         };
         let mut gateway = start(scenario.start_ms, None)?;
         for (row, step) in scenario.steps.iter().enumerate() {

@@ -25,7 +25,7 @@ use crate::{
     control::{self, Query, Request},
     date::{now, now_millis},
     engine::Engine,
-    firewall::{self, FirewallBackend, Found, Look, reconcile},
+    firewall::{self, FirewallBackend, Integrity, Look, reconcile},
     floor::{self, Savers},
     format::seconds,
     guard::{self, Guard},
@@ -379,8 +379,8 @@ impl Daemon {
     fn check(&mut self) {
         let config = self.engine.config().clone();
         match self.firewall.check(&config) {
-            Ok(Found::Intact) => {}
-            Ok(Found::Damaged) => self.repair(&config),
+            Ok(Integrity::Intact) => {}
+            Ok(Integrity::Damaged) => self.repair(&config),
             Err(error) => record_error::<()>(&mut self.health.firewall, Err(error)),
         }
     }

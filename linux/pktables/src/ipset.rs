@@ -46,7 +46,7 @@ const BIG_ENDIAN: u16 = 1 << 14;
 /// The most addresses in a set.
 const MOST: u32 = 65_536;
 /// Longer timeouts are cut (`IPSET_MAX_TIMEOUT` is 24 days).
-const LONGEST: u32 = 2_000_000;
+const MAX_TIMEOUT: u32 = 2_000_000;
 
 /// A connection to the ipsets of the network namespace in which it was opened.
 pub(crate) struct IpSets {
@@ -99,7 +99,7 @@ impl IpSets {
     pub(crate) fn add(&mut self, set: &str, address: IpAddr, ttl: Duration) -> Result<(), Errno> {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         // 0 would be no end.
-        let seconds = u32::try_from(seconds).unwrap_or(LONGEST).clamp(1, LONGEST);
+        let seconds = u32::try_from(seconds).unwrap_or(MAX_TIMEOUT).clamp(1, MAX_TIMEOUT);
         let data = nested(DATA, &[ip(address), number(TIMEOUT, seconds)]);
         self.command(ADD, set, &[data], 0)
     }

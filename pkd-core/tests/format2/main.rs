@@ -3,8 +3,8 @@
 mod bindings;
 mod bits;
 mod hints;
-mod lives;
 mod randomness;
+mod reboots;
 
 use pkd_core::{
     Key, LENGTH, Packet, Port, ReplayCache, Tag, UnixMillis, Verdict, Window,

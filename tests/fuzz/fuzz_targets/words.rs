@@ -20,7 +20,7 @@ use cli::{Args, CliExit};
 use request::{Action, Request};
 
 /// Ten years of seconds.
-const LONGEST: u64 = 315_360_000;
+const MAX_TTL: u64 = 315_360_000;
 
 fuzz_target!(|bytes: &[u8]| {
     let words = bytes.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec()));
@@ -48,7 +48,7 @@ fn check(action: &Action) {
         Action::Grant { service, address, ttl } => {
             name(service.as_str());
             network(*address);
-            assert!(ttl.is_none_or(|ttl| (1..=LONGEST).contains(&ttl.as_secs())), "{ttl:?}");
+            assert!(ttl.is_none_or(|ttl| (1..=MAX_TTL).contains(&ttl.as_secs())), "{ttl:?}");
         }
         Action::Revoke { service, address } => {
             name(service.as_str());
@@ -144,7 +144,7 @@ fn span(text: &str) {
         // More digits than ten years have seconds.
         let seconds =
             if digits.len() > 12 { u64::MAX } else { format!("0{digits}").parse::<u64>().ok()? * unit };
-        (1..=LONGEST).contains(&seconds).then_some(seconds)
+        (1..=MAX_TTL).contains(&seconds).then_some(seconds)
     };
     assert_eq!(time::parse(text).ok().map(|time| time.as_secs()), read(), "of {text}");
 }

@@ -40,7 +40,7 @@ impl ActiveGrant {
 
 /// The result of [`FirewallBackend::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Integrity {
     /// The rules are there.
     Intact,
     /// Rules are missing or have changed: [`install`](FirewallBackend::install) repairs them, then the grants of knocks
@@ -88,7 +88,7 @@ pub trait FirewallBackend {
     ///
     /// # Errors
     /// The firewall refuses.
-    fn check(&mut self, config: &Config) -> Result<Found>;
+    fn check(&mut self, config: &Config) -> Result<Integrity>;
 
     /// Whether the grant of a link-local address can be bound to an interface. If not, there must be none.
     fn has_link_grants(&self) -> bool;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use pktables::{Change, Error, Sender, ServiceName, SetPath, Sets};
 
-use super::{ActiveGrant, FirewallBackend, Found};
+use super::{ActiveGrant, FirewallBackend, Integrity};
 use crate::config::{Config, ServiceConfig};
 
 /// firewall4's table, of the family `inet`.
@@ -83,13 +83,13 @@ impl FirewallBackend for Firewall4 {
         false
     }
 
-    fn check(&mut self, config: &Config) -> Result<Found> {
+    fn check(&mut self, config: &Config) -> Result<Integrity> {
         let names = self.sets.names(TABLE)?;
         let is_running = config.services.keys().all(|service| names.contains(&Kind::V4.set(service)));
         // There is nothing to do while firewall4 is stopped. After a start its sets are empty.
         let has_started = is_running && self.was_stopped;
         self.was_stopped = !is_running;
-        Ok(if has_started { Found::Damaged } else { Found::Intact })
+        Ok(if has_started { Integrity::Damaged } else { Integrity::Intact })
     }
 
     fn has_link_grants(&self) -> bool {

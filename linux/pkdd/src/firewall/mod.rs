@@ -17,7 +17,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-pub use backend::{ActiveGrant, FirewallBackend, Found};
+pub use backend::{ActiveGrant, FirewallBackend, Integrity};
 use firewall4::Firewall4;
 pub use look::Look;
 pub(crate) use obstacle::obstacle;

@@ -23,7 +23,7 @@ use pktables::{
     Service, ServiceName, TABLE, Watch,
 };
 
-use super::{ActiveGrant, FirewallBackend, Found, capture::capture};
+use super::{ActiveGrant, FirewallBackend, Integrity, capture::capture};
 use crate::{
     atomic_file::{self, PRIVATE},
     config::{Config, ServiceConfig},
@@ -332,16 +332,16 @@ impl FirewallBackend for PktablesBackend {
         self.needs_polling
     }
 
-    fn check(&mut self, _: &Config) -> Result<Found> {
+    fn check(&mut self, _: &Config) -> Result<Integrity> {
         let found = self.fingerprints()?;
         if self.fingerprints != Some(found) {
-            return Ok(Found::Damaged);
+            return Ok(Integrity::Damaged);
         }
         // The grants of iptables are rules, which have not changed.
         if matches!(self.rules, Rules::Nft(_)) {
             self.mirror()?;
         }
-        Ok(Found::Intact)
+        Ok(Integrity::Intact)
     }
 
     fn has_link_grants(&self) -> bool {

@@ -16,7 +16,7 @@ use pkd_netns::{
     process::{LIMIT, shell},
 };
 use pkdd::{
-    firewall::{FirewallBackend as _, Found, pktables_backend::PktablesBackend},
+    firewall::{FirewallBackend as _, Integrity, pktables_backend::PktablesBackend},
     nflog::Nflog,
     source,
 };
@@ -105,11 +105,11 @@ net_test!(a_kernel_that_only_has_iptables_passes_knocks_of_both_formats, |networ
     expect("in the next slot", [(TAG, Passed), (OLD, Ignored), (NEW, Passed)])?;
     // Other rules than the last look has seen are looked at once more, as the daemon does; nothing has to be repaired.
     ensure!(backend.install(&config, &list)? == Change::AlreadySo);
-    ensure!(backend.check(&config)? == Found::Intact);
+    ensure!(backend.check(&config)? == Integrity::Intact);
     // The rules that a repair makes are those of now.
     shell("iptables -t raw -F; ip6tables -t raw -F")?;
     expect("flushed", [(TAG, Ignored), (OLD, Ignored), (NEW, Ignored)])?;
-    ensure!(backend.check(&config)? == Found::Damaged);
+    ensure!(backend.check(&config)? == Integrity::Damaged);
     backend.install(&config, &list)?;
     expect("repaired", [(TAG, Passed), (OLD, Ignored), (NEW, Passed)])?;
     backend.set_words(&words(NEW, Duration::ZERO))?;

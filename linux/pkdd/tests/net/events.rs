@@ -14,7 +14,7 @@ use pkd_netns::{
     stranger::Stranger,
 };
 use pkdd::{
-    firewall::{FirewallBackend as _, Found, pktables_backend::PktablesBackend},
+    firewall::{FirewallBackend as _, Integrity, pktables_backend::PktablesBackend},
     source,
 };
 use pktables::{Backend, Change, Nft, Protection, TABLE};
@@ -208,7 +208,7 @@ fn time_to_closed(network: &Network, protection: Protection, rounds: u64) -> Res
             ensure!(start.elapsed() < LIMIT, "it is not repaired");
             let notified = backend.notifications().context("no notifications")?;
             poll(&mut [PollFd::new(notified, PollFlags::POLLIN)], PollTimeout::from(100_u8))?;
-            if backend.was_notified()? && backend.check(&config)? == Found::Damaged {
+            if backend.was_notified()? && backend.check(&config)? == Integrity::Damaged {
                 ensure!(backend.install(&config, &list)? == Change::Made);
             }
             if nft.fingerprint()? == intact {

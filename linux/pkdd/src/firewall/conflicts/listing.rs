@@ -14,7 +14,7 @@ use std::{
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// More output than this is not read.
-const LONGEST: u64 = 64 << 20;
+const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Exists if the kernel has IPv6.
 const HAS_V6: &str = "/proc/net/if_inet6";
@@ -137,8 +137,8 @@ impl Program {
             // What it says about an error is short.
             let read = || {
                 let (mut text, mut errors) = (Vec::new(), Vec::new());
-                stdout.map(|pipe| pipe.take(LONGEST).read_to_end(&mut text)).transpose()?;
-                stderr.map(|pipe| pipe.take(LONGEST).read_to_end(&mut errors)).transpose()?;
+                stdout.map(|pipe| pipe.take(MAX_OUTPUT).read_to_end(&mut text)).transpose()?;
+                stderr.map(|pipe| pipe.take(MAX_OUTPUT).read_to_end(&mut errors)).transpose()?;
                 let [text, errors] = [text, errors].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
                 Ok((text, errors))
             };
