@@ -24,14 +24,14 @@
 #define PKD_MAX_IDLE 64
 
 /*
- * Most keys in use in a namespace. Every user can be root of a namespace, and a packet passes all of
- * its rules with bottom halves off: the chains of the table must stay short, whatever the keys are.
+ * Maximum number of keys in use per namespace. Unprivileged users can be root of a namespace, and a
+ * packet traverses all of its rules with bottom halves off, so the hash chains must stay short.
  */
 static unsigned int pkd_max_keys __read_mostly = 8 << PKD_HASH_BITS;
 module_param_named(max_keys, pkd_max_keys, uint, 0444);
-MODULE_PARM_DESC(max_keys, "most keys in use in a network namespace");
+MODULE_PARM_DESC(max_keys, "maximum number of keys in use per network namespace");
 
-/* The hash has a secret key, because whoever chooses the keys of rules must not choose their bucket. */
+/* Keyed, so that a user who sets the keys of rules cannot make them collide. */
 static u32 pkd_hash(const struct pkd_net *pn, const struct xt_pkd_mtinfo *rule)
 {
 	return siphash(rule->key, sizeof(rule->key) + sizeof(rule->tag), &pn->hash_key);
@@ -66,7 +66,7 @@ struct pkd_replay *pkd_cache_lock(struct pkd_lookup *lookup)
 	if (!lookup->cache)
 		lookup->cache = pkd_cache_find(lookup->pn, lookup->rule, PKD_CLASSIC);
 	if (WARN_ON_ONCE(!lookup->cache)) {
-		/* For sparse: nobody unlocks what is not there. */
+		/* Keeps sparse's lock count balanced: the caller does not unlock NULL. */
 		__acquire(&lookup->cache->lock);
 		return NULL;
 	}

@@ -17,7 +17,7 @@
 
 #include "pkd_verify.h"
 
-/* With max_keys as it is by default, eight keys in a bucket. */
+/* Eight keys per bucket with the default of max_keys. */
 #define PKD_HASH_BITS 8
 
 struct seq_file;

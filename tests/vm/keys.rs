@@ -1,4 +1,4 @@
-//! Many rules and many keys. Every user can be root of a network namespace, so neither may hold up the whole machine.
+//! Many rules and many keys. Unprivileged users can be root of a network namespace, so neither may slow down the machine.
 
 use std::{
     fs,
@@ -32,8 +32,8 @@ pub(crate) fn checks(report: &mut Report) {
     report.check("one key more than may be in use is refused, and the reason is told", refuses_more);
 }
 
-/// Calls this in a network namespace of its own.
-fn alone<T: Send>(act: impl FnOnce(&Firewall) -> Result<T> + Send) -> Result<T> {
+/// Calls this in a new network namespace.
+fn in_namespace<T: Send>(act: impl FnOnce(&Firewall) -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -50,8 +50,8 @@ fn rule(key: u64) -> String {
 
 /// How long it takes to load rules with these keys, in turn, and how long a datagram with none of them takes to pass.
 fn pass(keys: &[u64]) -> Result<(Duration, Duration)> {
-    alone(|firewall| {
-        // Each packet has to find their caches.
+    in_namespace(|firewall| {
+        // These rules look up their cache for each packet.
         let firewall = firewall.of_revision_0();
         let rules: String = keys.iter().cycle().take(RULES).map(|key| rule(*key) + "\n").collect();
         let start = Instant::now();
@@ -81,7 +81,7 @@ fn crowd() -> Result<String> {
     let (_, one) = pass(&[0])?;
     let met: Vec<u64> = (0..).filter(|key| bucket(*key) == 0).take(KEYS).collect();
     let (loading, many) = pass(&met)?;
-    // It was 50 times as long. A little longer it is, because so many caches do not fit into the processor's own.
+    // An unkeyed hash with 64 buckets takes 50 times as long. This many caches miss the CPU's cache, hence the margin.
     ensure!(many < 15 * one, "{many:?}, and {one:?} with one key");
     Ok(format!("{loading:.1?} to load, {many:.1?} to pass, {one:.1?} with one key"))
 }
@@ -118,9 +118,9 @@ fn refuses_more() -> Result<String> {
     gateway::load()?;
     gateway::unload()?;
     network::shell("modprobe xt_pkd max_keys=3")?;
-    let said = alone(|firewall| {
+    let said = in_namespace(|firewall| {
         let add = |key| firewall.run(&format!("-t mangle {}", rule(key)));
-        // As many rules as one likes, if their keys are the same.
+        // The number of rules is not limited.
         for key in [1, 2, 3, 3, 2, 1] {
             add(key)?;
         }
@@ -129,14 +129,14 @@ fn refuses_more() -> Result<String> {
         ensure!(said.contains("Too many users"), "{said}");
         network::shell("dmesg | grep 'xt_pkd: rule refused: 3 keys are in use'")
             .context("the kernel's log")?;
-        // Its last rule gone, a key is not in use.
+        // A key without rules is not in use.
         for _ in 0..2 {
             firewall.run(&format!("-t mangle {}", rule(3).replace("-A", "-D")))?;
         }
         add(4)?;
         firewall.refuses(&line.replace("04 --tag", "05 --tag").split(' ').collect::<Vec<_>>())?;
-        // Nobody else is affected.
-        alone(|other| other.run(&format!("-t mangle {}", rule(5))).map(drop))?;
+        // The limit is per namespace.
+        in_namespace(|other| other.run(&format!("-t mangle {}", rule(5))).map(drop))?;
         Ok(said.trim().to_owned())
     })?;
     gateway::reload()?;

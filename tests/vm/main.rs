@@ -5,8 +5,8 @@
 //! it sets the clock, flushes rules and unloads the module. The words on
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
 //! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `debug` and `sanitizers-quick` are
-//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` has many of them; `format2` is about knocks of that format alone; `figures`
-//! measures for `make bench`.
+//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` adds many rules with
+//! many keys; `format2` is about knocks of that format alone; `figures` measures for `make bench`.
 
 mod conformance;
 mod conformance_format2;

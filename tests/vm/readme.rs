@@ -107,11 +107,11 @@ fn answers(session: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Whether a connection meets the last rule, which refuses or drops it. Not judged by silence: an open port is silent for a
-/// while, too, and to wait for all of it takes long.
+/// Whether a connection reaches the last rule, which rejects or drops it. Judged by that rule's counter: a timeout would
+/// take long, and an open port on a slow guest is silent for a while, too.
 fn closed(gateway: &Gateway<'_>, family: Family) -> Result<bool> {
     let firewall = gateway.firewall.of_family(family);
-    let before = met(&firewall)?;
+    let before = last_counter(&firewall)?;
     let socket = gateway.network.at_client(|| {
         let socket =
             Socket::new(Domain::for_address(SocketAddr::new(family.client(), 0)), Type::STREAM, None)?;
@@ -121,15 +121,15 @@ fn closed(gateway: &Gateway<'_>, family: Family) -> Result<bool> {
         let _begun = socket.connect(&SocketAddr::new(family.router(), 22).into());
         Ok(socket)
     })?;
-    let ask = || Ok((socket.peer_addr().is_ok(), met(&firewall)? > before));
+    let ask = || Ok((socket.peer_addr().is_ok(), last_counter(&firewall)? > before));
     let (is_open, is_closed) = network::wait(LIMIT, ask, |(is_open, is_closed)| *is_open || *is_closed)
         .context("a connection that is neither open nor counted")?;
     ensure!(is_open != is_closed, "a connection that is open and counted");
     Ok(is_closed)
 }
 
-/// How many packets the last rule of INPUT has met.
-fn met(firewall: &Firewall) -> Result<u64> {
+/// The packet counter of the last rule of INPUT.
+fn last_counter(firewall: &Firewall) -> Result<u64> {
     let rules = firewall.run("-nvxL INPUT")?;
     let last = rules.lines().last().and_then(|line| line.split_whitespace().next());
     last.context("no rules")?.parse().with_context(|| rules.clone())

@@ -3,7 +3,7 @@
 
 use crate::prelude::*;
 
-/// The suite that the host is of.
+/// The host's suite.
 pub(crate) const SUITE: &str = "bookworm";
 
 /// The suite that what does not fit, or is not there, is taken from.
@@ -29,7 +29,7 @@ impl Apt {
         Self::with("amd64", "apt-sources", &only(&parts))
     }
 
-    /// Another suite's, from where the host's comes from.
+    /// Another suite, from the host's sources with the suite's name changed.
     pub(crate) fn of_suite(architecture: &str, suite: &str) -> Result<Self> {
         let name = format!("apt-{suite}-{architecture}");
         let parts = cache::folder()?.join(&name).join("sources.list.d");
@@ -177,7 +177,7 @@ fn derived(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The same for another suite. It may have no updates, and its backports are not wanted.
+/// The sources of another suite, without updates, which it may not have, and without backports.
 fn of_suite(text: &str, suite: &str) -> String {
     let is_wanted =
         |line: &&str| !(line.starts_with("deb") && (line.contains(UPDATES) || line.contains(BACKPORTS)));

@@ -18,9 +18,7 @@ const ALONE: (&str, &str) = ("util-linux", "./usr/bin/flock");
 /// What `libxt_pkd.so` is compiled against.
 const EXTENSION_HEADERS: &str = "libxtables-dev";
 
-/// Debian 11, and the compiler of its kernels, in the place of which the host's is taken.
-pub(crate) const OLD: &str = "bullseye";
-const OLD_COMPILER: &str = "gcc-10";
+/// The host's compiler, in the place of the one that another suite's kernel names.
 const COMPILER: &str = "gcc-12";
 
 /// What there is for one machine.
@@ -114,9 +112,32 @@ fn fill(
     let makefile = unfinished.join("usr/src").join(&headers).join("Makefile");
     let moved = format!("{}/usr/src/", entry.display());
     fs::write(&makefile, fs::read_to_string(&makefile)?.replace("/usr/src/", &moved))?;
-    if suite == Some(OLD) {
+    if suite.is_some() {
         let variables = unfinished.join("usr/src").join(&headers).join(".kernelvariables");
-        fs::write(&variables, fs::read_to_string(&variables)?.replace(OLD_COMPILER, COMPILER))?;
+        fs::write(&variables, with_compiler(&fs::read_to_string(&variables)?)?)?;
     }
     Ok(fs::write(unfinished.join("kernel-release"), image.trim_start_matches("linux-image-"))?)
+}
+
+/// The variables of a kernel's headers with [`COMPILER`] instead of another gcc.
+fn with_compiler(variables: &str) -> Result<String> {
+    const PREFIX: &str = "$(CROSS_COMPILE)gcc-";
+    let (before, rest) = variables.split_once(PREFIX).context("kernel headers that name no compiler")?;
+    let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    Ok(format!("{before}$(CROSS_COMPILE){COMPILER}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_compiler_replaces_that_of_the_headers() -> Result<()> {
+        let of = |compiler: &str| format!("A = x\nCC = $(CROSS_COMPILE){compiler}\nB = gcc-9\n");
+        for compiler in ["gcc-9", "gcc-10", "gcc-15"] {
+            assert_eq!(with_compiler(&of(compiler))?, of(COMPILER), "{compiler}");
+        }
+        assert!(with_compiler("CC = clang").is_err());
+        Ok(())
+    }
 }

@@ -20,8 +20,8 @@ const MODULES: &str = "ip_tables ip6_tables iptable_filter ip6table_filter iptab
     xt_recent xt_tcpudp xt_conntrack ipt_REJECT ip6t_REJECT crc32c_generic nf_tables nft_compat nft_ct nft_limit
     nft_log nfnetlink_log nft_reject_inet xt_mark";
 
-/// Those that newer kernels have in one of the others.
-const ONCE: [&str; 1] = ["nft_counter"];
+/// Modules that newer kernels have built into others: `nft_counter` is part of `nf_tables` since Linux 5.18.
+const OLDER_MODULES: [&str; 1] = ["nft_counter"];
 
 /// What `/init` does before it hands over to `/main`.
 const INIT: &str = include_str!("../scripts/init.sh");
@@ -180,7 +180,8 @@ fn kernel_modules(
     cmd!("/sbin/depmod -b {root} {release}").quiet()
 }
 
-/// The files of [`MODULES`], and of [`ONCE`] where they are, of the card's driver, of `extra`, and of all that they depend on, relative to `folder`.
+/// The files of [`MODULES`], of those [`OLDER_MODULES`] that the kernel has, of the card's driver, of `extra`, and of all
+/// that they depend on, relative to `folder`.
 fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>> {
     let root = folder.ancestors().nth(3).context("no root above lib/modules")?;
     let release = folder.file_name().context("no kernel release")?;
@@ -189,8 +190,9 @@ fn needed(folder: &Path, card: &Card, extra: &[&str]) -> Result<BTreeSet<String>
         cmd!("/sbin/depmod -b {root} {release}").quiet()?;
     }
     let order = fs::read_to_string(folder.join("modules.order"))?;
-    let once = ONCE.into_iter().filter(|name| order.contains(&format!("/{name}.ko")));
-    let names = MODULES.split_whitespace().chain(once).chain(card.modules.iter().chain(extra).copied());
+    let merged_since = OLDER_MODULES.into_iter().filter(|name| order.contains(&format!("/{name}.ko")));
+    let names =
+        MODULES.split_whitespace().chain(merged_since).chain(card.modules.iter().chain(extra).copied());
     let said = cmd!(
         "/sbin/modprobe --config /dev/null --dirname {root} --set-version {release}
                      --show-depends --all {names...}"

@@ -92,8 +92,8 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
 /// Builds the module. Warnings are errors, of the compiler as of sparse, modpost and objtool, and so is a limit that is
 /// passed.
 fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
-    // Debian's headers come without the files that two warnings are about, and for MIPS they tell sparse the macros that it
-    // has itself; no code of ours is.
+    // None of these is about our code: Debian's headers lack the files behind the first two, and on MIPS the kernel's make
+    // passes macros to sparse that it predefines.
     const ABOUT_THE_HEADERS: &[&str] =
         &["the compiler differs", "Skipping BTF generation", "builtin:1:9: warning: preprocessor token"];
     let folder = at("target/kmod").join(name);

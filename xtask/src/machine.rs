@@ -1,6 +1,6 @@
 //! The machines that QEMU plays, and how to build for each.
 
-use crate::{debian, kernel, prelude::*};
+use crate::{kernel, prelude::*};
 
 /// One machine: the kernel and userland for it, and our artefacts built for both.
 pub(crate) struct Machine {
@@ -29,7 +29,7 @@ pub(crate) struct Machine {
 /// Where kernel and userland come from, and which C library that is.
 pub(crate) enum System {
     /// Debian's packages, with glibc: its name of the architecture, the package that depends on the kernel of today,
-    /// and the one for its headers. `suite`: where the kernel is from, if not from the host's suite.
+    /// and the one for its headers. `suite`: that of the kernel, if not the host's.
     Packages {
         architecture: &'static str,
         suite: Option<&'static str>,
@@ -85,7 +85,8 @@ const MACHINES: &[Machine] = &[
         name: "x86_64-5.10",
         system: System::Packages {
             architecture: "amd64",
-            suite: Some(debian::OLD),
+            // Debian 11.
+            suite: Some("bullseye"),
             kernel: "linux-image-amd64",
             headers: "linux-headers-amd64",
         },

@@ -62,7 +62,7 @@ pub(crate) const PARTS: [&str; 10] = [
 /// A part that takes about a minute.
 pub(crate) const SHORT: &str = "short";
 
-/// All of a vm, and the kernel's verdicts against pkd-core's.
+/// All of a vm, the kernel's verdicts against pkd-core's, and many keys.
 pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential keys packages";
 
 /// A guest prints a line at least this often: no single check takes longer.

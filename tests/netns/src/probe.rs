@@ -45,7 +45,7 @@ pub fn connect_here(from: IpAddr, to: SocketAddr) -> Result<Option<TcpStream>> {
     connect_watched(bind(from, to)?, to, |from| marks(from, to))
 }
 
-/// The socket is one of the host's, wherever the caller is.
+/// The socket belongs to the host's namespace, the caller is in the gateway's.
 fn connect_watched(
     socket: Socket,
     to: SocketAddr,
@@ -160,11 +160,11 @@ impl Wires {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let all = socket(AddressFamily::Packet, SockType::Datagram, flags, SockProtocol::EthAll)?;
         let wires = Self(all.into());
-        // Other packets would fill the buffer: a flood, or the answers to a hundred earlier tries that all leave at once
-        // when the client's neighbour is found.
+        // Other packets could fill the buffer: a flood, or the answers to earlier tries, which all leave at once when
+        // neighbour discovery ends.
         let filter = packets_of(port).map(|(code, yes, no, word)| SockFilter::new(code, yes, no, word));
         wires.0.attach_filter(&filter)?;
-        // Those that came in before the filter was there leave no room either.
+        // So could packets that arrived before the filter was attached.
         while wires.receive(&mut [])?.is_some() {}
         Ok(wires)
     }

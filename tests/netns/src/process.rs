@@ -47,7 +47,7 @@ pub fn shell(line: &str) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
-/// A number in the environment: how much of something a test does, as the full tests do more.
+/// A number from the environment, with which the full tests raise the size of a test.
 ///
 /// # Errors
 /// It is not a number.

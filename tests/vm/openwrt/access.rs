@@ -145,6 +145,8 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         "set pkd.three.tag=3rd",
         "add_list pkd.three.service=web",
         "add_list pkd.three.service=ssh",
+        BRIEF,
+        "set pkd.web.seconds=3",
     ])?;
     service("reload")?;
     shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_web_4")?;
@@ -167,7 +169,7 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         )?;
         ensure!(given == opened, "{user} opened {given:?}");
         seen.push(user);
-        shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_web_4")?;
+        wait(LIMIT, router::status, |status| router::grants(status, true).is_empty())?;
     }
     uci(&["delete pkd.web", "delete pkd.two", "delete pkd.three", LONG])?;
     service("reload")?;

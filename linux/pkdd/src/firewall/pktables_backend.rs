@@ -103,11 +103,15 @@ impl PktablesBackend {
         self
     }
 
-    /// Uses no nftables, as a kernel that only has iptables.
+    /// Uses no nftables, as on a kernel that only has iptables.
     #[must_use]
     pub fn without_nftables(mut self) -> Self {
-        (self.held, self.watch, self.needs_polling) = (None, None, true);
+        self.give_up_nftables();
         self
+    }
+
+    fn give_up_nftables(&mut self) {
+        (self.held, self.watch, self.needs_polling) = (None, None, true);
     }
 
     /// Replaces the held table, or gives it up if the kernel only has iptables.
@@ -130,7 +134,7 @@ impl PktablesBackend {
                     "warning: without nftables, other programs can remove pkdd's rules: {:#}",
                     anyhow::Error::from(error)
                 ));
-                (self.held, self.watch, self.needs_polling) = (None, None, true);
+                self.give_up_nftables();
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -1,10 +1,12 @@
-//! What reaches pkdd on a kernel that only has iptables: the datagrams that begin with a word of now, and nothing else.
+//! On a kernel that only has iptables, pkdd receives the datagrams that begin with a current tag or hint, and no others.
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -38,7 +40,7 @@ enum Fate {
     Ignored,
 }
 
-/// What the gateway does with a datagram of the client. Either has an event of its own, so nobody waits for silence.
+/// What the gateway does with a datagram from the client. Each outcome has its own event, so there is no timeout to judge by.
 fn fate(network: &Network, log: &mut Nflog, family: Family, payload: &[u8]) -> Result<Fate> {
     let socket = network.at_client(|| {
         let socket = UdpSocket::bind((family.client(), 0))?;
@@ -63,7 +65,7 @@ fn fate(network: &Network, log: &mut Nflog, family: Family, payload: &[u8]) -> R
     bail!("{family:?}: nothing happened to the datagram")
 }
 
-/// A payload that begins with this word, and that no other has.
+/// A unique payload that begins with this word.
 fn payload(word: Word, number: u8) -> [u8; LENGTH] {
     let mut payload = [number; LENGTH];
     payload[..word.len()].copy_from_slice(&word);
@@ -75,8 +77,10 @@ fn words(hint: Word, left: Duration) -> BTreeMap<Word, Option<Instant>> {
 }
 
 net_test!(a_kernel_that_only_has_iptables_passes_knocks_of_both_formats, |network| {
-    // Refusals are limited in number, and each counts here.
-    shell("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0")?;
+    // The test needs the ICMP error for each ignored datagram.
+    for limit in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+        fs::write(Path::new("/proc/sys/net").join(limit), "0")?;
+    }
     let gateway = Gateway::new(network, "iptables")?;
     let (config, list) = (source::read(&gateway.path("pkdd.toml"))?, gateway.path("services"));
     let mut log = Nflog::open(config.gate.group)?;
@@ -103,10 +107,10 @@ net_test!(a_kernel_that_only_has_iptables_passes_knocks_of_both_formats, |networ
     expect("at first", [(TAG, Passed), (OLD, Passed), (NEW, Ignored)])?;
     backend.set_words(&words(NEW, hour))?;
     expect("in the next slot", [(TAG, Passed), (OLD, Ignored), (NEW, Passed)])?;
-    // Other rules than the last look has seen are looked at once more, as the daemon does; nothing has to be repaired.
+    // The daemon installs once more after a change that `check` has not seen; nothing is left to repair.
     ensure!(backend.install(&config, &list)? == Change::AlreadySo);
     ensure!(backend.check(&config)? == Integrity::Intact);
-    // The rules that a repair makes are those of now.
+    // A repair restores the current words.
     shell("iptables -t raw -F; ip6tables -t raw -F")?;
     expect("flushed", [(TAG, Ignored), (OLD, Ignored), (NEW, Ignored)])?;
     ensure!(backend.check(&config)? == Integrity::Damaged);

@@ -1,4 +1,4 @@
-//! Concurrent changes. `PKD_CHANGES` is their number in the longest of these tests; the full tests use 10,000.
+//! Concurrent changes. `PKD_CHANGES` sets how many the longest of these tests makes (the full tests use 10,000).
 
 use std::{thread, time::Duration};
 
