@@ -1,9 +1,6 @@
 //! Fuzzers, on the compiler that is there: libFuzzer's half of the instrumentation is in every rustc.
 
-use std::{
-    process::{Command, Stdio},
-    sync::Mutex,
-};
+use std::process::{Command, Stdio};
 
 use crate::prelude::*;
 
@@ -62,17 +59,13 @@ pub(crate) fn run(names: &[String], time: Duration, keep: bool) -> Result<()> {
     }
     let fuzzers = Fuzzers::build(toolchain::root(), &names)?;
     progress!("fuzzing {} targets for {} s each", names.len(), time.as_secs());
-    let waiting = Mutex::new(names.iter());
-    let next = || waiting.lock().ok()?.next();
-    let work = || -> Result<()> {
-        while let Some(name) = next() {
-            let executions = fuzzers.run(name, time)?.nothing_found(name)?;
-            ensure!(executions > 0, "fuzz {name}: nothing was executed");
-            println!("fuzz {name}: {executions} executions, nothing found");
-        }
+    let fuzz = |name: &str| {
+        let executions = fuzzers.run(name, time)?.nothing_found(name)?;
+        ensure!(executions > 0, "fuzz {name}: nothing was executed");
+        println!("fuzz {name}: {executions} executions, nothing found");
         Ok(())
     };
-    run::at_once((0..run::jobs()).map(|_| work))?;
+    run::at_once(run::jobs(), names.iter().map(|name| || fuzz(name)))?;
     for name in names.iter().filter(|_| keep) {
         println!("fuzz {name}: {} inputs kept", fuzzers.minimise(name)?);
     }

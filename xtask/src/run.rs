@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -105,14 +106,20 @@ pub(crate) fn path_of(program: impl AsRef<Path>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(&program)).find(|path| path.is_file())
 }
 
-/// Runs all of it at the same time, each in a thread of its own. All have ended before the first error is returned.
-pub(crate) fn at_once<W: FnOnce() -> Result<()> + Send>(work: impl IntoIterator<Item = W>) -> Result<()> {
+/// Runs all of it in its order, `count` at a time, each in a thread. All have ended before the first error is returned.
+pub(crate) fn at_once<W: FnOnce() -> Result<()> + Send>(
+    count: usize,
+    work: impl IntoIterator<Item = W, IntoIter: Send>,
+) -> Result<()> {
+    let queue = Mutex::new(work.into_iter());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
+    let take = || std::iter::from_fn(|| next().map(|work| work())).fold(Ok(()), Result::and);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(take)).collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
             thread.join().unwrap_or_else(|_| bail!("a thread panicked"))
         };
-        threads.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
+        threads.into_iter().map(join).fold(Ok(()), Result::and)
     })
 }
 
@@ -129,6 +136,11 @@ fn name(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
     use super::*;
 
     #[test]
@@ -140,8 +152,22 @@ mod tests {
         };
         let work: [Box<dyn FnOnce() -> Result<()> + Send>; 2] =
             [Box::new(|| bail!("it fails")), Box::new(slow)];
-        at_once(work).unwrap_err();
+        at_once(1, work).unwrap_err();
         assert_eq!(receiver.try_recv(), Ok("ended"));
+    }
+
+    #[test]
+    fn no_more_run_at_once_than_asked_for() {
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let all_meet = Barrier::new(2);
+        let work = || {
+            most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
+            all_meet.wait();
+            running.fetch_sub(1, Relaxed);
+            Ok(())
+        };
+        at_once(2, [work; 6]).unwrap();
+        assert_eq!(most.into_inner(), 2);
     }
 
     #[test]

@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn a_change_is_seen_by_the_steps_that_it_can_break() {
         let rows = [
-            ("pkd-core/src/replay.rs", "unit corpora packages firmware vm vm-mips counted"),
-            ("host-knock/src/main.rs", "unit packages firmware vm vm-mips"),
+            ("pkd-core/src/replay.rs", "unit corpora packages firmware vm counted"),
+            ("host-knock/src/main.rs", "unit packages firmware vm"),
             ("linux/pkdd/src/daemon.rs", "unit corpora packages feed vm"),
-            ("linux/kmod/xt_pkd_main.c", "feed vm vm-mips counted"),
+            ("linux/kmod/xt_pkd_main.c", "feed vm counted"),
             ("openwrt/feed/net/pkd/Makefile", "feed"),
             ("openwrt/feed/luci/luci-app-pkd/Makefile", "feed packages vm luci"),
-            ("linux/kmod/rust/src/ffi.rs", "format feed vm vm-mips counted"),
+            ("linux/kmod/rust/src/ffi.rs", "format feed vm counted"),
             ("tests/luci/browser.js", "luci"),
             ("firmware/boards/Cargo.lock", "firmware"),
             ("xtask/src/main.rs", "format unit corpora luci feed packages firmware vm"),
