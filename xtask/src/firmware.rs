@@ -113,28 +113,54 @@ pub(crate) fn memory_rows() -> Result<Vec<Row>> {
 /// `Rule::verify` on a Cortex-M4, and what it is a part of, for `make bench`.
 pub(crate) fn check_rows() -> Result<Vec<Row>> {
     let counted = counted()?;
-    let bare = counted.of("blocks")?;
-    let place = "Cortex-M4, QEMU";
-    let mut rows = vec![Row::new("two bare SHA-256 blocks", bare.to_string(), place)];
-    for (name, what) in [
-        ("core-accepted", "a classic knock that is accepted"),
-        ("core-forged", "a forgery with the right tag and time"),
-        ("core-other-tag", "another tag"),
-        ("core-wrong-length", "another length"),
-        ("core2-accepted", "format 2: a knock that is accepted, its source bound"),
-        ("core2-other-auth", "format 2: a copy of a fresh knock with other auth bytes"),
-        ("core2-forged", "format 2: a forgery with a captured hint"),
-        ("core2-noise", "format 2: no knock of ours"),
-        ("core2-wrong-length", "format 2: another length"),
-    ] {
-        let (value, hundredths) = (counted.of(name)?, counted.of(name)? * 100 / bare.max(1));
-        let beside = format!("{}.{:02} of the blocks", hundredths / 100, hundredths % 100);
-        rows.push(Row::new(what, value.to_string(), place).beside(beside));
-    }
+    let mut rows = rows_of_checks(&counted)?;
     for (name, what, limit) in FIGURES {
         let limit = limit.map(|limit| format!("at most {limit}")).unwrap_or_default();
         let place = "Cortex-M4, QEMU, the gateway";
         rows.push(Row::new(what, counted.of(name)?.to_string(), place).beside(limit));
+    }
+    Ok(rows)
+}
+
+/// What a check may take.
+#[derive(Clone, Copy)]
+enum Limit {
+    None,
+    /// Hundredths of two bare blocks of SHA-256.
+    OfTheBlocks(u64),
+    Instructions(u64),
+}
+
+/// What the library's checks take, with their limits.
+const CHECKS: [(&str, &str, Limit); 9] = [
+    ("core-accepted", "a classic knock that is accepted", Limit::None),
+    ("core-forged", "a forgery with the right tag and time", Limit::None),
+    ("core-other-tag", "another tag", Limit::Instructions(60)),
+    ("core-wrong-length", "another length", Limit::Instructions(60)),
+    ("core2-accepted", "format 2: a knock that is accepted, its source bound", Limit::OfTheBlocks(140)),
+    ("core2-other-auth", "format 2: a copy of a fresh knock with other auth bytes", Limit::None),
+    ("core2-forged", "format 2: a forgery with a captured hint", Limit::Instructions(1_200)),
+    ("core2-noise", "format 2: no knock of ours", Limit::Instructions(60)),
+    ("core2-wrong-length", "format 2: another length", Limit::Instructions(60)),
+];
+
+/// An error where one takes more than it may.
+fn rows_of_checks(counted: &Counted) -> Result<Vec<Row>> {
+    let bare = counted.of("blocks")?.max(1);
+    let place = "Cortex-M4, QEMU";
+    let mut rows = vec![Row::new("two bare SHA-256 blocks", bare.to_string(), place)];
+    for (name, what, limit) in CHECKS {
+        let value = counted.of(name)?;
+        let hundredths = value * 100 / bare;
+        let share = |hundredths: u64| format!("{}.{:02}", hundredths / 100, hundredths % 100);
+        let (holds, limit) = match limit {
+            Limit::None => (true, String::new()),
+            Limit::OfTheBlocks(most) => (value * 100 <= most * bare, format!(", at most {}", share(most))),
+            Limit::Instructions(most) => (value <= most, format!(", at most {most} instructions")),
+        };
+        let beside = format!("{} of the blocks{limit}", share(hundredths));
+        ensure!(holds, "{what} takes {value} instructions on a Cortex-M4, {beside}");
+        rows.push(Row::new(what, value.to_string(), place).beside(beside));
     }
     Ok(rows)
 }
@@ -304,6 +330,7 @@ fn counted() -> Result<Counted> {
 /// Those of a frame, as a table that was printed; an error if they are too many.
 fn figures() -> Result<String> {
     let counted = counted()?;
+    rows_of_checks(&counted)?;
     let line = |(name, what, limit): (&str, &str, Option<u64>)| {
         let measured = counted.of(name)?;
         let most = limit.map_or("none".to_owned(), |limit| limit.to_string());

@@ -73,6 +73,7 @@ impl Rule {
     /// accept the same knock again. `own` are addresses that the gateway is reached at from outside, for knocks that
     /// are bound to their destination and come through NAT; 4 or 16 bytes each. The caller must have filtered out
     /// fragments and datagrams with a wrong checksum.
+    #[inline]
     pub fn verify<S: ReplayStore<UnixMillis>>(
         &self,
         hints: &Hints,
@@ -82,10 +83,24 @@ impl Rule {
         addresses: &Addresses<'_>,
         own: &[&[u8]],
     ) -> Verdict {
-        let Some(hint) = hint(packet.payload) else { return Verdict::Ignore(Reason::Length) };
-        if !hints.admit(hint, self.window, self.width, now) {
-            return Verdict::Ignore(Reason::Tag);
+        match self.noise(hints, packet) {
+            Some(reason) => Verdict::Ignore(reason),
+            None => self.verdict(hints, store, now, packet, addresses, own),
         }
+    }
+
+    /// The verdict about what is not noise. It has the arguments of [`verify`](Self::verify), so that this goes on here
+    /// without a frame of its own, and noise does not pay for one.
+    #[inline(never)]
+    fn verdict<S: ReplayStore<UnixMillis>>(
+        &self,
+        hints: &Hints,
+        store: &mut S,
+        now: UnixMillis,
+        packet: &Packet<'_>,
+        addresses: &Addresses<'_>,
+        own: &[&[u8]],
+    ) -> Verdict {
         match self.request(hints, store, now, packet, addresses, own) {
             Ok(Request::Open) => Verdict::Accept,
             Ok(Request::Close) => Verdict::Close,
@@ -93,10 +108,9 @@ impl Rule {
         }
     }
 
-    /// The checks after the hint's, cheapest first. A function of its own, so that noise does not pay for its frame; and
-    /// so is each of its steps, because kernels have little stack for SHA-256 below it. There is a second look at the
-    /// store because another CPU may have accepted the same bytes meanwhile.
-    #[inline(never)]
+    /// The checks after [`noise`](Self::noise), cheapest first. Each step is a function of its own, because kernels have
+    /// little stack for SHA-256 below it. There is a second look at the store because another CPU may have accepted the
+    /// same bytes meanwhile.
     fn request<S: ReplayStore<UnixMillis>>(
         &self,
         hints: &Hints,
@@ -107,7 +121,10 @@ impl Rule {
         own: &[&[u8]],
     ) -> Result<Request, Reason> {
         let knock = Knock::parse(packet.payload).ok_or(Reason::Length)?;
+        let hint = u32::from_le_bytes(knock.hint());
+        ensure(hints.admit(hint, self.window, self.width, now), Reason::Tag)?;
         let contents = self.first_look(store, now, knock, packet.destination_port)?;
+        let contents = Contents::unpacked(contents);
         ensure(
             self.is_authentic(hints, knock, &contents, packet.destination_port, addresses, own),
             Reason::Digest,
@@ -115,7 +132,7 @@ impl Rule {
         self.second_look(store, knock, &contents)
     }
 
-    /// What needs no SHA-256.
+    /// What needs no SHA-256. The contents are packed, because small processors copy them otherwise.
     #[inline(never)]
     fn first_look<S: ReplayStore<UnixMillis>>(
         &self,
@@ -123,13 +140,14 @@ impl Rule {
         now: UnixMillis,
         knock: Knock<'_>,
         port: Port,
-    ) -> Result<Contents, Reason> {
-        let contents = knock.open(&self.keys);
-        let is_admitted = now.0.abs_diff(contents.time.0) <= self.width || self.window == Window::Monotonic;
+    ) -> Result<u64, Reason> {
+        let packed = knock.unmasked(&self.keys);
+        let Contents { time, .. } = Contents::unpacked(packed);
+        let is_admitted = now.0.abs_diff(time.0) <= self.width || self.window == Window::Monotonic;
         ensure(is_admitted, Reason::Window)?;
-        ensure(!store.refuses(KnockId::kept(contents.time, knock.id()), self.window), Reason::Replay)?;
+        ensure(!store.refuses(KnockId::kept(time, knock.id()), self.window), Reason::Replay)?;
         ensure(knock.filter_matches(&self.keys, port), Reason::Filter)?;
-        Ok(contents)
+        Ok(packed)
     }
 
     /// Whether a holder of the key made it for these addresses, or for one of our own. The packet's is tried first.
