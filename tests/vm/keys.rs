@@ -2,19 +2,17 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    thread,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
-use nix::sched::{CloneFlags, unshare};
+use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
 
 use crate::{
-    firewall::{Back, Firewall},
     gateway,
-    network::{self, Family},
+    namespace::{self, LOOPBACK, STATUS},
+    network,
     packet::{self, PORT},
     status::Status,
 };
@@ -23,25 +21,10 @@ const TAG: &str = "MANY";
 const RULES: usize = 20_000;
 /// The most keys of a namespace, unless the module is told otherwise.
 const KEYS: usize = 2_048;
-/// The status of this thread's namespace.
-const STATUS: &str = "/proc/thread-self/net/xt_pkd";
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(crate) fn checks(report: &mut Report) {
     report.check("20,000 rules with keys chosen to meet in one bucket do not hold up packets", crowd);
     report.check("one key more than may be in use is refused, and the reason is told", refuses_more);
-}
-
-/// Calls this in a new network namespace.
-fn in_namespace<T: Send>(act: impl FnOnce(&Firewall) -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            network::shell("ip link set lo up")?;
-            act(&Firewall::new(Family::V4, Back::Legacy))
-        });
-        thread.join().map_err(|_| anyhow!("a panic in a namespace"))?
-    })
 }
 
 fn rule(key: u64) -> String {
@@ -50,7 +33,7 @@ fn rule(key: u64) -> String {
 
 /// How long it takes to load rules with these keys, in turn, and how long a datagram with none of them takes to pass.
 fn pass(keys: &[u64]) -> Result<(Duration, Duration)> {
-    in_namespace(|firewall| {
+    namespace::inside(|firewall| {
         // These rules look up their cache for each packet.
         let firewall = firewall.of_revision_0();
         let rules: String = keys.iter().cycle().take(RULES).map(|key| rule(*key) + "\n").collect();
@@ -118,7 +101,7 @@ fn refuses_more() -> Result<String> {
     gateway::load()?;
     gateway::unload()?;
     network::shell("modprobe xt_pkd max_keys=3")?;
-    let said = in_namespace(|firewall| {
+    let said = namespace::inside(|firewall| {
         let add = |key| firewall.run(&format!("-t mangle {}", rule(key)));
         // The number of rules is not limited.
         for key in [1, 2, 3, 3, 2, 1] {
@@ -136,7 +119,7 @@ fn refuses_more() -> Result<String> {
         add(4)?;
         firewall.refuses(&line.replace("04 --tag", "05 --tag").split(' ').collect::<Vec<_>>())?;
         // The limit is per namespace.
-        in_namespace(|other| other.run(&format!("-t mangle {}", rule(5))).map(drop))?;
+        namespace::inside(|other| other.run(&format!("-t mangle {}", rule(5))).map(drop))?;
         Ok(said.trim().to_owned())
     })?;
     gateway::reload()?;

@@ -4,9 +4,9 @@
 //! Prints a line a check and ends with `vm: N passed, N failed`. It takes the machine for itself:
 //! it sets the clock, flushes rules and unloads the module. The words on
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
-//! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `debug` and `sanitizers-quick` are
-//! about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` adds many rules with
-//! many keys; `format2` is about knocks of that format alone; `figures` measures for `make bench`.
+//! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `sanitizers` and `sanitizers-quick`
+//! are about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` adds many
+//! rules with many keys; `processors` and `format2` are parts of `match`; `figures` measures for `make bench`.
 
 mod conformance;
 mod conformance_format2;
@@ -19,11 +19,13 @@ mod gateway;
 mod keys;
 mod knocks;
 mod malformed;
+mod namespace;
 mod network;
 mod nft_mode;
 mod openwrt;
 mod options;
 mod packet;
+mod processors;
 mod readme;
 mod reboot;
 mod reloads;
@@ -100,6 +102,7 @@ fn run(report: &mut Report) -> Result<()> {
             }
             "differential" => differential::checks(report),
             "keys" => keys::checks(report),
+            "processors" => processors::checks(report),
             "reboot" => reboot::comes_up(report, &network, &gateway),
             other => anyhow::bail!("unknown part {other:?}"),
         }
@@ -132,6 +135,7 @@ fn the_match(report: &mut Report, network: &Network, gateway: &Gateway<'_>, ipv6
     readme::checks(report, gateway);
     options::checks(report, gateway);
     reloads::checks(report, gateway, ipv6);
+    processors::checks(report);
     conformance::checks(report, gateway);
     format2::checks(report, gateway);
     format2::checks(report, ipv6);

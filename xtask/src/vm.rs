@@ -43,10 +43,11 @@ fn cable(card: &Card) -> Vec<String> {
 }
 
 /// Parts for which a guest needs no packages to install.
-const MATCH_ALONE: &[&str] = &["sanitizers", "sanitizers-quick", "differential", "keys", "format2", SHORT];
+const MATCH_ALONE: &[&str] =
+    &["sanitizers", "sanitizers-quick", "differential", "keys", "processors", "format2", SHORT];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 10] = [
+pub(crate) const PARTS: [&str; 11] = [
     "match",
     "flood",
     "packages",
@@ -54,6 +55,7 @@ pub(crate) const PARTS: [&str; 10] = [
     SHORT,
     "differential",
     "keys",
+    "processors",
     "format2",
     "sanitizers",
     "sanitizers-quick",
