@@ -1,7 +1,11 @@
 //! What checks and packets cost, for `make bench`: run under QEMU's `-icount shift=0`, where an instruction takes a nanosecond
 //! of the guest's clock. Prints `VM test-figure: NAME NUMBER UNIT`; each number is an average over many.
 
-use std::{hint::black_box, net::UdpSocket, time::Instant};
+use std::{
+    hint::black_box,
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::{
@@ -15,7 +19,7 @@ use sha2::block_api::compress256;
 use crate::{
     firewall::{Back, Firewall},
     gateway,
-    network::{Family, coarse_millis, now, shell},
+    network::{Family, coarse_millis, now, shell, wait},
     packet::{KEY, PORT, TAG, knock, knock_with},
     status::Status,
 };
@@ -23,6 +27,10 @@ use crate::{
 /// Checks of each kind, and of how many packets a rate is made.
 const CHECKS: u32 = 2_000;
 const PACKETS: u32 = 2_000;
+/// Users with one tag, each with a rule.
+const USERS: [u32; 2] = [16, 256];
+/// Few enough to wait in a queue.
+const PACKETS_FOR_MANY: u32 = 800;
 /// As the kernel's.
 type Cache = ReplayCache<256>;
 
@@ -32,6 +40,8 @@ pub(crate) fn show(report: &mut Report) {
     report.check("figures: packets through xt_pkd", packets);
     report.check("figures: packets of format 2 through xt_pkd", packets_of_format2);
     report.check("figures: packets through xt_pknock", pknock);
+    // Last: the kernel has caches to free after it.
+    report.check("figures: packets through rules of many users", many_users);
 }
 
 fn figure(name: &str, value: f64, unit: &str) {
@@ -249,6 +259,47 @@ fn packets_of_format2() -> Result<String> {
     let all = u64::from(PACKETS);
     ensure!(moved == [("Accept", all), ("Filter", all), ("Tag", all)], "{moved:?}");
     Ok(format!("{PACKETS} of each kind"))
+}
+
+/// Classic forgeries with the right tag and time, which cost each rule a digest; and noise for format 2.
+fn many_users() -> Result<String> {
+    let classic = knock(now()?)?;
+    let forged = |row: usize| {
+        let mut forgery = classic;
+        forgery[12..20].copy_from_slice(&row.to_le_bytes().repeat(2)[..8]);
+        forgery.to_vec()
+    };
+    for users in USERS {
+        rate(&format!("packet-users-{users}"), through_users(users, "--window 3600", &forged)?);
+        rate(&format!("packet2-users-{users}"), through_users(users, "--format 2", &forged)?);
+    }
+    Ok(format!("{PACKETS_FOR_MANY} of each kind"))
+}
+
+/// Like [`through`], for a rule of each user, all with one tag; until all of them have looked at all datagrams, because the kernel
+/// leaves what takes it long to a thread.
+fn through_users(users: u32, options: &str, payload: &dyn Fn(usize) -> Vec<u8>) -> Result<f64> {
+    let firewall = Firewall::new(Family::V4, Back::Legacy);
+    firewall.flush()?;
+    for user in 0..users {
+        firewall.run(&format!(
+            "-A INPUT -p udp --dport {PORT} -m pkd --key user{user} --tag {TAG} {options} -j ACCEPT"
+        ))?;
+    }
+    firewall.run(&format!("-A INPUT -p udp --dport {PORT} -j DROP"))?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(("127.0.0.1", PORT))?;
+    let looks = u64::from(users * PACKETS_FOR_MANY);
+    let before = Status::read()?.total();
+    let begin = Instant::now();
+    for row in 0..PACKETS_FOR_MANY as usize {
+        socket.send(&payload(row))?;
+    }
+    let looked = |status: &Status| status.total() - before >= looks;
+    wait(Duration::from_mins(2), Status::read, looked).context("not all rules looked at all datagrams")?;
+    let took = begin.elapsed().as_secs_f64() * 1e9 / f64::from(PACKETS_FOR_MANY);
+    firewall.flush()?;
+    Ok(took)
 }
 
 /// The match of xtables-addons, where this guest has it.
