@@ -158,10 +158,10 @@ fn execute(Args { config, command }: Args) -> Result<()> {
                 eprintln!("pkdd: warning: {warning}");
             }
             print(&format!(
-                "{}: configuration OK: {} services, {} users\n",
+                "{}: configuration OK: {}, {}\n",
                 config.display(),
-                read.services.len(),
-                read.users.len()
+                pkdd::status::counted(read.services.len(), "service"),
+                pkdd::status::counted(read.users.len(), "user")
             ))
         }
         Command::Status { json } => {

@@ -291,8 +291,8 @@ impl Status {
             let User { name, format, tag, state, knocks, wait, .. } = user;
             // Classic ones have always been shown without.
             let format = if format == "2" { ", format 2" } else { "" };
-            let _ =
-                write!(text, "User {name}: tag {tag}{format}, {state}, {knocks} knocks in the replay cache");
+            let knocks = counted(*knocks, "knock");
+            let _ = write!(text, "User {name}: tag {tag}{format}, {state}, {knocks} in the replay cache");
             if *wait > 0 {
                 let _ = write!(text, ", waits {wait} s, because earlier knocks are unknown");
             }
@@ -300,6 +300,13 @@ impl Status {
         }
         text
     }
+}
+
+/// So many of these, in words: `1 user`, `2 users`.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
 }
 
 /// Adds [`Status::conflicts`] to a daemon's status in JSON. What a newer daemon says besides is passed on.

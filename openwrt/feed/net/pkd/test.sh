@@ -87,7 +87,7 @@ test_daemon() {
 	EOT
 	chmod 600 /tmp/pkdd.toml
 	output=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd rejects a valid configuration"
-	[ "$output" = "/tmp/pkdd.toml: configuration OK: 1 services, 1 users" ] || fail "pkdd check prints: $output"
+	[ "$output" = "/tmp/pkdd.toml: configuration OK: 1 service, 1 user" ] || fail "pkdd check prints: $output"
 	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
 	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd accepts port 0"
 	rm -f /tmp/pkdd.toml
