@@ -121,7 +121,7 @@ enum Cli {
         /// only those of them in mode nft
         #[arg(long, requires = "machines", conflicts_with = "part")]
         nft: bool,
-        /// only match, flood, packages, nft, short, differential, keys, format2, sanitizers or sanitizers-quick; several in quotes
+        /// only these parts, in quotes where they are several; an unknown one has the known ones printed
         #[arg(long, requires = "machines", value_name = "PARTS")]
         part: Option<String>,
         #[arg(value_name = "MACHINE", value_parser = machine::find)]
