@@ -20,6 +20,9 @@
 /* Eight keys per bucket with the default of max_keys. */
 #define PKD_HASH_BITS 8
 
+/* Most that a cache takes besides its struct pkd_replay, which rust/ keeps within the rest of 4 KiB. */
+#define PKD_CACHE_HEAD 192
+
 struct seq_file;
 
 /* The replay cache of all rules with one format, tag and key in one network namespace. */

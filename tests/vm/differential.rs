@@ -19,7 +19,7 @@ use crate::{
     firewall::{Back, Firewall},
     gateway,
     network::{Family, wait},
-    status::Status,
+    status::{CAPACITY, Status},
     wire::Wire,
 };
 
@@ -28,9 +28,6 @@ const ROUND: usize = 12_500;
 
 /// What each round's rule has for a window, in seconds; one is for all times.
 const WINDOWS: [u32; 4] = [10, 0, 300, u32::MAX];
-
-/// Entries of a cache in the kernel.
-const CAPACITY: usize = 256;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -21,7 +21,7 @@ use crate::{
     gateway,
     network::{Family, coarse_millis, now, shell, wait},
     packet::{KEY, PORT, TAG, knock, knock_with},
-    status::Status,
+    status::{CAPACITY, Status},
 };
 
 /// Checks of each kind, and of how many packets a rate is made.
@@ -31,8 +31,7 @@ const PACKETS: u32 = 2_000;
 const USERS: [u32; 2] = [16, 256];
 /// Few enough to wait in a queue.
 const PACKETS_FOR_MANY: u32 = 800;
-/// As the kernel's.
-type Cache = ReplayCache<256>;
+type Cache = ReplayCache<CAPACITY>;
 
 pub(crate) fn show(report: &mut Report) {
     report.check("figures: checks", checks);
@@ -102,7 +101,7 @@ fn checks() -> Result<String> {
     Ok(format!("{CHECKS} of each kind"))
 }
 
-type Cache2 = ReplayCache<256, UnixMillis>;
+type Cache2 = ReplayCache<CAPACITY, UnixMillis>;
 
 /// Makes the payload of a number.
 type Payload<'a> = &'a dyn Fn(usize) -> Vec<u8>;
@@ -155,7 +154,7 @@ fn checks_of_format2() -> Result<String> {
     // Of knocks at every eighth of the forgeries' times, so that a search for each of those ends elsewhere. The last is
     // later than all forgeries.
     let mut full = empty_cache.clone();
-    for row in 0..=256_u64 {
+    for row in 0..=CAPACITY as u64 {
         ensure!(full.record(KnockId::kept(UnixMillis(start.0 + 8 * row - 8), row), rule.window()), "{row}");
     }
     let both = Bindings::SOURCE | Bindings::DESTINATION;

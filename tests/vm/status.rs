@@ -6,6 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 pub(crate) const FILE: &str = "/proc/net/xt_pkd";
 
+/// Entries of a cache in the kernel.
+pub(crate) const CAPACITY: usize = 240;
+
 /// The file's words for a verdict, and the protocol's.
 const COUNTERS: [(&str, &str); 6] = [
     ("Packets outside of time window", "Window"),

@@ -111,7 +111,7 @@ pub(super) fn checks(name: &str) -> Result<Vec<Row>> {
         rows.push(Row::new(*what, format!("{value:.0}"), &place).beside(beside));
     }
     let cache = format!("{:.0} bytes", of(&figures, "cache")?);
-    rows.push(Row::new("memory of a cache (256 knocks)", cache, place));
+    rows.push(Row::new("memory of a cache (240 knocks), without the kernel's part", cache, place));
     Ok(rows)
 }
 

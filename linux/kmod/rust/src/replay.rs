@@ -4,8 +4,8 @@ use core::ffi::c_uint;
 
 use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, Timestamp, UnixMillis, UnixSeconds, Window};
 
-/// Knocks per cache: 4 KiB, and more knocks than a key's users send within a window.
-const CACHE_CAPACITY: u32 = 256;
+/// Knocks per cache: as many as fit into 4 KiB, and more than a key's users send within a window.
+const CACHE_CAPACITY: u32 = 240;
 
 type Cache<T> = ReplayCache<{ CACHE_CAPACITY as usize }, T>;
 
@@ -33,6 +33,8 @@ pub(crate) struct Baselines {
 // Must match the C layouts.
 const _: () = assert!(size_of::<Baselines>() <= 64 && align_of::<Baselines>() <= 8);
 const _: () = assert!(align_of::<Replay>() <= 8);
+// With `PKD_CACHE_HEAD`, what the kernel allocates for a cache. A byte more would take 8 KiB.
+const _: () = assert!(size_of::<Replay>() + 192 <= 4096);
 
 /// `PKD_CLASSIC` of `enum pkd_format`; anything else is format 2.
 const CLASSIC: c_uint = 0;

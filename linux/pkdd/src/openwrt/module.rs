@@ -55,7 +55,7 @@ impl Report {
 }
 
 impl Cache {
-    /// `TAG rules 1 window 10 knocks 2/256 floor F newest N wait W`; a tag may contain any printable character.
+    /// `TAG rules 1 window 10 knocks 2/240 floor F newest N wait W`; a tag may contain any printable character.
     fn parse<T: Timestamp>(text: &str, is_format2: bool) -> Option<Self> {
         let time = |value: &str| value.parse().ok().map(|units| seconds(T::from_units(units)));
         let (tag, rest) = text.rsplit_once(" rules ")?;
@@ -92,8 +92,8 @@ mod tests {
                     Packets of another length: 1\nPackets with another tag: 2\nPackets with a wrong digest: 6\n\
                     Packets with a wrong filter: 8\nPackets with another request: 12\nGood packets that close: 3\n\
                     Something new: 7\n\
-                    Cache of format 2: tag a rules 2 window 10 knocks 1/256 floor 17999 newest 19001 wait 10001\n\
-                    Cache: tag a rules b rules 1 window 10 knocks 2/256 floor 17 newest 19 wait 11\n\
+                    Cache of format 2: tag a rules 2 window 10 knocks 1/240 floor 17999 newest 19001 wait 10001\n\
+                    Cache: tag a rules b rules 1 window 10 knocks 2/240 floor 17 newest 19 wait 11\n\
                     Floor to save: 12\n";
         let report = Report::parse(text);
         let counters = Verdicts {
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(report.counters, counters);
         let cache = caches::Report {
             knocks: 2,
-            capacity: 256,
+            capacity: 240,
             floor: UnixSeconds(17),
             newest: Some(UnixSeconds(19)),
             wait: 11,
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(report.caches, expected);
         assert_eq!(Report::parse("nonsense"), Report::default());
         assert_eq!(Report::parse("Cache: tag x rules 1 window 10 knocks none").caches, []);
-        let none = Report::parse("Cache: tag x rules 1 window 10 knocks 0/256 floor 17 newest 0 wait 0");
+        let none = Report::parse("Cache: tag x rules 1 window 10 knocks 0/240 floor 17 newest 0 wait 0");
         assert_eq!(none.caches[0].report.newest, None);
     }
 }
