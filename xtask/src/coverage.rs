@@ -31,7 +31,10 @@ pub(crate) fn run() -> Result<()> {
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let file = toolchain::root().canonicalize()?.join("target/coverage.json");
     let packages = CRATES.iter().flat_map(|(name, _)| ["--package", name]);
-    cmd!("{CARGO} llvm-cov test --locked --json --summary-only --ignore-run-fail --output-path {file} {packages...}")
+    // Counters are in a mapped file from the start (`%c`): pkdd may not write files later, and what is killed would lose its own.
+    cmd!("{CARGO} llvm-cov test --locked --json --summary-only --ignore-run-fail --failure-mode all --output-path {file} {packages...}")
+        .env("LLVM_PROFILE_FILE_NAME", "pkd-%p-%m%c.profraw")
+        .env("RUSTFLAGS", "-Cllvm-args=-runtime-counter-relocation")
         .env("PATH", std::env::join_paths(folders)?)
         .env("LLVM_COV", format!("/usr/bin/llvm-cov-{version}"))
         .env("LLVM_PROFDATA", format!("/usr/bin/llvm-profdata-{version}"))
