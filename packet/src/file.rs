@@ -96,6 +96,7 @@ fn each_packet(
                 reader.consume(offset);
             }
             Err(PcapError::Eof) => return Ok(()),
+            Err(PcapError::UnexpectedEof) => bail!("truncated: the file ends within a packet or block"),
             Err(PcapError::Incomplete(_)) => match reader.refill() {
                 Ok(()) => {}
                 Err(error) => bail!("truncated: {error:?}"),
@@ -115,7 +116,113 @@ fn is_shorter_than_its_header(block: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use etherparse::PacketBuilder;
+
     use super::*;
+
+    const RAW: u32 = 101;
+    const TIME: u32 = 1_800_000_000;
+
+    fn packet() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let to = PacketBuilder::ipv4([192, 0, 2, 7], [192, 0, 2, 1], 64).udp(1_000, 40_000);
+        to.write(&mut bytes, &[7; 56]).unwrap();
+        bytes
+    }
+
+    fn little_endian(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn length(bytes: &[u8]) -> u32 {
+        u32::try_from(bytes.len()).unwrap()
+    }
+
+    /// A pcap file with these packets of raw IP.
+    fn pcap(packets: &[&[u8]]) -> Vec<u8> {
+        let mut file = little_endian(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, RAW]);
+        for packet in packets {
+            file.extend(little_endian(&[TIME, 5, length(packet), length(packet)]));
+            file.extend(*packet);
+        }
+        file
+    }
+
+    /// A block of a pcapng file. Its content is filled up to whole words.
+    fn block(kind: u32, content: &[u8]) -> Vec<u8> {
+        let mut content = content.to_vec();
+        content.resize(content.len().next_multiple_of(4), 0);
+        let length = length(&content) + 12;
+        [&little_endian(&[kind, length])[..], &content, &length.to_le_bytes()].concat()
+    }
+
+    fn section_header() -> Vec<u8> {
+        block(0x0a0d_0d0a, &little_endian(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]))
+    }
+
+    /// An interface of raw IP whose times are in units of 10 to the minus `digits` seconds.
+    fn interface(digits: u8) -> Vec<u8> {
+        block(1, &[&little_endian(&[RAW, 65_535, 0x0001_0009])[..], &[digits, 0, 0, 0], &[0; 4]].concat())
+    }
+
+    /// A packet of an interface, at so many of its units.
+    fn enhanced(interface: u32, time: u64, packet: &[u8]) -> Vec<u8> {
+        let [high, low] = [time >> 32, time & u64::from(u32::MAX)].map(|half| u32::try_from(half).unwrap());
+        let head = little_endian(&[interface, high, low, length(packet), length(packet)]);
+        block(6, &[&head, packet].concat())
+    }
+
+    /// Numbers and times of the datagrams, and how many packets there are.
+    fn datagrams(file: &[u8]) -> (Vec<(u64, u64)>, Result<u64>) {
+        let mut found = Vec::new();
+        let ended = each_datagram(file, |number, time, _| found.push((number, time.0)));
+        (found, ended)
+    }
+
+    #[test]
+    fn a_pcap_file_is_read_to_its_end() {
+        let packet = packet();
+        let (found, ended) = datagrams(&pcap(&[&packet, &[0; 20], &packet]));
+        assert_eq!((found, ended.unwrap()), (vec![(1, TIME.into()), (3, TIME.into())], 3));
+    }
+
+    #[test]
+    fn a_pcapng_file_has_times_in_the_unit_of_each_interface() {
+        let (packet, time) = (packet(), u64::from(TIME));
+        let file = [
+            section_header(),
+            interface(6),
+            interface(9),
+            enhanced(0, time * 1_000_000 + 5, &packet),
+            enhanced(1, time * 1_000_000_000 + 5, &packet),
+            // Nobody knows the link of an interface that is not there.
+            enhanced(2, time, &packet),
+        ];
+        let (found, ended) = datagrams(&file.concat());
+        assert_eq!((found, ended.unwrap()), (vec![(1, time), (2, time)], 3));
+        // A new section has interfaces of its own.
+        let file = [section_header(), interface(6), section_header(), enhanced(0, time, &packet)];
+        let (found, ended) = datagrams(&file.concat());
+        assert_eq!((found, ended.unwrap()), (vec![], 1));
+    }
+
+    #[test]
+    fn what_comes_before_the_damage_is_passed_on() {
+        let file = pcap(&[&packet(), &packet()]);
+        let (found, ended) = datagrams(file.split_last_chunk::<9>().unwrap().0);
+        assert_eq!(found, [(1, TIME.into())]);
+        assert_eq!(ended.unwrap_err().to_string(), "truncated: the file ends within a packet or block");
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for other in [&b""[..], b"GIF89a", &[0xa1, 0xb2], &packet()] {
+            assert!(!is_file(other), "{other:?}");
+            let error = datagrams(other).1.unwrap_err().to_string();
+            assert_eq!(error, "not a capture file (pcap or pcapng)", "{other:?}");
+        }
+        assert!(is_file(&pcap(&[])) && is_file(&section_header()));
+    }
 
     /// A pcapng section, and a block of this type and length.
     fn section(kind: u32, length: u32) -> Vec<u8> {
