@@ -2,12 +2,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CloneFlags, unshare};
 use pkd_core::{
     Key, Port, Tag, UnixMillis,
     format2::{Addresses, Bindings, Keys, Knock, KnockParams, Request},
@@ -16,6 +14,7 @@ use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
+    namespace::{self, STATUS},
     network::{self, Family, coarse_millis, now, set_clock, wait},
     packet::{self, KEY, PORT, TAG, knock},
     status::Status,
@@ -323,16 +322,12 @@ fn hints_follow(gateway: &Gateway<'_>) -> Result<String> {
 fn goes(gateway: &Gateway<'_>) -> Result<String> {
     for _ in 0..5 {
         only(gateway, &[])?;
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET)?;
-                gateway.firewall.run(&format!("-A INPUT {}", rule("open")))?;
-                let own = Status::parse(&std::fs::read_to_string("/proc/thread-self/net/xt_pkd")?)?;
-                ensure!(own.cache2()?.rules == 1, "{own:?}");
-                // The rule stays; the namespace goes with this thread.
-                Ok(())
-            });
-            inside.join().map_err(|_| anyhow::anyhow!("panicked"))?
+        namespace::bare(|| {
+            gateway.firewall.run(&format!("-A INPUT {}", rule("open")))?;
+            let own = Status::parse(&std::fs::read_to_string(STATUS)?)?;
+            ensure!(own.cache2()?.rules == 1, "{own:?}");
+            // The rule stays, and goes with the namespace.
+            Ok(())
         })?;
         wait(LIMIT, gateway::users, |users| *users == 0)?;
         gateway.firewall.run(&format!("-A INPUT {}", rule("close")))?;

@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CloneFlags, unshare};
 use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
+    namespace::{self, STATUS},
     network::{self, now, set_clock, wait},
     packet::{self, PORT, knock},
     status::Status,
@@ -274,19 +274,12 @@ fn namespaces(gateway: &Gateway<'_>) -> Result<String> {
     gateway.only("--key test --tag SSHK")?;
     gateway.expect("Accept", &knock(now()?)?)?;
     for _ in 0..5 {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET)?;
-                gateway.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
-                let own: Status = {
-                    let text = std::fs::read_to_string("/proc/thread-self/net/xt_pkd")?;
-                    Status::parse(&text)?
-                };
-                ensure!(own.total() == 0 && own.cache()?.newest == 0, "{own:?}");
-                // The rule stays; the namespace goes with this thread.
-                Ok(())
-            });
-            inside.join().map_err(|_| anyhow::anyhow!("panicked"))?
+        namespace::bare(|| {
+            gateway.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+            let own = Status::parse(&std::fs::read_to_string(STATUS)?)?;
+            ensure!(own.total() == 0 && own.cache()?.newest == 0, "{own:?}");
+            // The rule stays, and goes with the namespace.
+            Ok(())
         })?;
     }
     // The kernel clears namespaces away later; their rules hold the module until then.

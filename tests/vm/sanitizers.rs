@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::{
-    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 use pkd_tests::Report;
 
 use crate::{
     gateway::{self, Gateway},
+    namespace,
     network::{self, now, wait},
     packet::{self, PORT, knock},
     status::Status,
@@ -131,7 +132,7 @@ fn namespaces(gateway: &Gateway<'_>, times: usize) -> Result<String> {
     gateway.only("--key test --tag SSHK")?;
     let sent = during_floods(gateway, &[0], || {
         for _ in 0..times {
-            in_a_namespace(|| {
+            namespace::bare(|| {
                 gateway.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK").map(drop)
             })?;
         }
@@ -140,17 +141,6 @@ fn namespaces(gateway: &Gateway<'_>, times: usize) -> Result<String> {
     // The kernel clears namespaces away later; their rules hold the module until then.
     wait(LIMIT, gateway::users, |users| *users == 1)?;
     Ok(format!("{times} times, {sent} sent"))
-}
-
-/// The namespace goes once `act` is done, with what is in it.
-fn in_a_namespace(act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            act()
-        });
-        inside.join().map_err(|_| anyhow::anyhow!("panicked"))?
-    })
 }
 
 fn reloads(gateway: &Gateway<'_>, times: usize) -> Result<String> {
@@ -236,7 +226,7 @@ fn refused_rules(gateway: &Gateway<'_>, turns: usize) -> Result<String> {
 
 fn refused_namespaces(gateway: &Gateway<'_>, turns: usize) -> Result<String> {
     gateway.only("--key test --tag SSHK")?;
-    let Refusals { refused, done } = refusing(turns, || Ok(in_a_namespace(|| Ok(())).is_ok()))?;
+    let Refusals { refused, done } = refusing(turns, || Ok(namespace::bare(|| Ok(())).is_ok()))?;
     gateway.expect("Accept", &knock(now()?)?)?;
     Ok(format!("{refused} refused, {done} done"))
 }

@@ -31,7 +31,8 @@ pub(crate) fn run() -> Result<()> {
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let file = toolchain::root().canonicalize()?.join("target/coverage.json");
     let packages = CRATES.iter().flat_map(|(name, _)| ["--package", name]);
-    // Counters are in a mapped file from the start (`%c`): pkdd may not write files later, and what is killed would lose its own.
+    // Counters are in a mapped file from the start (`%c`): pkdd may not write files later, and what is killed would lose
+    // its own.
     cmd!("{CARGO} llvm-cov test --locked --json --summary-only --ignore-run-fail --failure-mode all --output-path {file} {packages...}")
         .env("LLVM_PROFILE_FILE_NAME", "pkd-%p-%m%c.profraw")
         .env("RUSTFLAGS", "-Cllvm-args=-runtime-counter-relocation")

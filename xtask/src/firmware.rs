@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::{document, host, installed, prelude::*, row::Row, toolchain::Toolchain};
+use crate::{
+    document, host, installed,
+    prelude::*,
+    row::{Limit, Row},
+    toolchain::Toolchain,
+};
 
 const README: &str = "firmware/README.md";
 
@@ -122,45 +127,27 @@ pub(crate) fn check_rows() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What a check may take.
-#[derive(Clone, Copy)]
-enum Limit {
-    None,
-    /// Hundredths of two bare blocks of SHA-256.
-    OfTheBlocks(u64),
-    Instructions(u64),
-}
-
 /// What the library's checks take, with their limits.
 const CHECKS: [(&str, &str, Limit); 9] = [
     ("core-accepted", "a classic knock that is accepted", Limit::None),
     ("core-forged", "a forgery with the right tag and time", Limit::None),
-    ("core-other-tag", "another tag", Limit::Instructions(60)),
-    ("core-wrong-length", "another length", Limit::Instructions(60)),
-    ("core2-accepted", "format 2: a knock that is accepted, its source bound", Limit::OfTheBlocks(140)),
+    ("core-other-tag", "another tag", Limit::Instructions(60.0)),
+    ("core-wrong-length", "another length", Limit::Instructions(60.0)),
+    ("core2-accepted", "format 2: a knock that is accepted, its source bound", Limit::OfTheBlocks(1.40)),
     ("core2-other-auth", "format 2: a copy of a fresh knock with other auth bytes", Limit::None),
-    ("core2-forged", "format 2: a forgery with a captured hint", Limit::Instructions(1_200)),
-    ("core2-noise", "format 2: no knock of ours", Limit::Instructions(60)),
-    ("core2-wrong-length", "format 2: another length", Limit::Instructions(60)),
+    ("core2-forged", "format 2: a forgery with a captured hint", Limit::Instructions(1_200.0)),
+    ("core2-noise", "format 2: no knock of ours", Limit::Instructions(60.0)),
+    ("core2-wrong-length", "format 2: another length", Limit::Instructions(60.0)),
 ];
 
 /// An error where one takes more than it may.
 fn rows_of_checks(counted: &Counted) -> Result<Vec<Row>> {
-    let bare = counted.of("blocks")?.max(1);
+    let instructions = |name| Ok::<_, anyhow::Error>(f64::from(u32::try_from(counted.of(name)?)?));
+    let bare = instructions("blocks")?;
     let place = "Cortex-M4, QEMU";
     let mut rows = vec![Row::new("two bare SHA-256 blocks", bare.to_string(), place)];
     for (name, what, limit) in CHECKS {
-        let value = counted.of(name)?;
-        let hundredths = value * 100 / bare;
-        let share = |hundredths: u64| format!("{}.{:02}", hundredths / 100, hundredths % 100);
-        let (holds, limit) = match limit {
-            Limit::None => (true, String::new()),
-            Limit::OfTheBlocks(most) => (value * 100 <= most * bare, format!(", at most {}", share(most))),
-            Limit::Instructions(most) => (value <= most, format!(", at most {most} instructions")),
-        };
-        let beside = format!("{} of the blocks{limit}", share(hundredths));
-        ensure!(holds, "{what} takes {value} instructions on a Cortex-M4, {beside}");
-        rows.push(Row::new(what, value.to_string(), place).beside(beside));
+        rows.push(Row::check(what, instructions(name)?, bare, limit, place)?);
     }
     Ok(rows)
 }

@@ -4,7 +4,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -106,14 +109,16 @@ pub(crate) fn path_of(program: impl AsRef<Path>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(&program)).find(|path| path.is_file())
 }
 
-/// Runs all of it in its order, `count` at a time, each in a thread. All have ended before the first error is returned.
+/// Runs all of it in its order, `count` at a time, each in a thread. After an error nothing more is begun, and what was has
+/// ended before it is returned.
 pub(crate) fn at_once<W: FnOnce() -> Result<()> + Send>(
     count: usize,
     work: impl IntoIterator<Item = W, IntoIter: Send>,
 ) -> Result<()> {
-    let queue = Mutex::new(work.into_iter());
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    let take = || std::iter::from_fn(|| next().map(|work| work())).fold(Ok(()), Result::and);
+    let (queue, failed) = (Mutex::new(work.into_iter()), AtomicBool::new(false));
+    let next = || if failed.load(Relaxed) { None } else { queue.lock().ok()?.next() };
+    let take =
+        || std::iter::from_fn(next).try_for_each(|work| work()).inspect_err(|_| failed.store(true, Relaxed));
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..count).map(|_| scope.spawn(take)).collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
@@ -136,24 +141,37 @@ fn name(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Barrier,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    };
+    use std::sync::{Barrier, atomic::AtomicUsize};
 
     use super::*;
 
     #[test]
     fn all_of_what_runs_at_once_has_ended_before_an_error_is_told() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let slow = move || -> Result<()> {
+        let both_have_begun = Barrier::new(2);
+        let fails = || -> Result<()> {
+            both_have_begun.wait();
+            bail!("it fails")
+        };
+        let slow = || -> Result<()> {
+            both_have_begun.wait();
             std::thread::yield_now();
             Ok(sender.send("ended")?)
         };
-        let work: [Box<dyn FnOnce() -> Result<()> + Send>; 2] =
-            [Box::new(|| bail!("it fails")), Box::new(slow)];
-        at_once(1, work).unwrap_err();
+        let work: [Box<dyn FnOnce() -> Result<()> + Send>; 2] = [Box::new(fails), Box::new(slow)];
+        at_once(2, work).unwrap_err();
         assert_eq!(receiver.try_recv(), Ok("ended"));
+    }
+
+    #[test]
+    fn after_an_error_nothing_more_is_begun() {
+        let begun = AtomicUsize::new(0);
+        let fails = || -> Result<()> {
+            begun.fetch_add(1, Relaxed);
+            bail!("it fails")
+        };
+        at_once(1, [fails; 3]).unwrap_err();
+        assert_eq!(begun.into_inner(), 1);
     }
 
     #[test]
