@@ -75,13 +75,16 @@ struct pkd_addresses {
 
 void pkd_baselines_init(struct pkd_baselines *baselines, u64 seconds, u64 millis);
 void pkd_baselines_restore(struct pkd_baselines *baselines, enum pkd_format format, u64 floor);
-void pkd_baselines_drop(struct pkd_baselines *baselines, const struct pkd_replay *replay);
+void pkd_baselines_drop(struct pkd_baselines *baselines, enum pkd_format format, u64 floor);
 u64 pkd_baselines_floor(const struct pkd_baselines *baselines, enum pkd_format format,
 			u32 window);
+
+u64 pkd_cache_id(const struct xt_pkd_mtinfo *rule, enum pkd_format format);
 
 size_t pkd_replay_size(void);
 void pkd_replay_init(struct pkd_replay *replay, const struct pkd_baselines *baselines,
 		     enum pkd_format format);
+void pkd_replay_raise(struct pkd_replay *replay, u64 floor);
 void pkd_replay_join(struct pkd_replay *replay, const struct pkd_baselines *baselines,
 		     u32 window);
 void pkd_replay_restore(struct pkd_replay *replay, const struct pkd_baselines *baselines);

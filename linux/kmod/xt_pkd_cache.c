@@ -41,6 +41,7 @@ void pkd_caches_init(struct pkd_net *pn)
 {
 	hash_init(pn->caches);
 	INIT_LIST_HEAD(&pn->idle);
+	INIT_LIST_HEAD(&pn->floors);
 	get_random_bytes(&pn->hash_key, sizeof(pn->hash_key));
 }
 
@@ -88,10 +89,15 @@ static void pkd_cache_free(struct rcu_head *rcu)
 /* Called with pn->mutex held; the cache must be idle. Knocks that it accepted stay refused. */
 static void pkd_cache_drop(struct pkd_net *pn, struct pkd_cache *cache)
 {
+	struct pkd_report report;
+
 	lockdep_assert_held(&pn->mutex);
 
-	/* There is no rule left, so nothing modifies the replay cache. */
-	pkd_baselines_drop(&pn->baselines, pkd_replay(cache));
+	if (!pn->exiting) {
+		/* There is no rule left, so nothing modifies the replay cache. */
+		pkd_replay_report(pkd_replay(cache), 0, &report);
+		pkd_floor_keep(pn, cache->format, cache->id, max(report.floor, report.newest));
+	}
 	list_del(&cache->idle);
 	pn->idle_count--;
 	hash_del_rcu(&cache->node);
@@ -127,9 +133,11 @@ static struct pkd_cache *pkd_cache_create(struct pkd_net *pn,
 	spin_lock_init(&cache->lock);
 	INIT_LIST_HEAD(&cache->idle);
 	cache->format = format;
+	cache->id = pkd_cache_id(rule, format);
 	memcpy(cache->key, rule->key, sizeof(cache->key));
 	memcpy(cache->tag, rule->tag, sizeof(cache->tag));
 	pkd_replay_init(pkd_replay(cache), &pn->baselines, format);
+	pkd_replay_raise(pkd_replay(cache), pkd_floor_of(pn, format, cache->id));
 	hash_add_rcu(pn->caches, &cache->node, pkd_hash(pn, rule));
 	return cache;
 }

@@ -36,6 +36,20 @@ struct pkd_net *pkd_pernet(const struct net *net)
 	return net_generic(net, pkd_net_id);
 }
 
+static noinline u64 pkd_now_ms(void)
+{
+	struct timespec64 now;
+
+	ktime_get_coarse_real_ts64(&now);
+	/* tv_nsec is a long, so this is no division of 64 bits on 32-bit machines. */
+	return (u64)now.tv_sec * MSEC_PER_SEC + now.tv_nsec / NSEC_PER_MSEC;
+}
+
+u64 pkd_now(enum pkd_format format)
+{
+	return format == PKD_CLASSIC ? ktime_get_real_seconds() : pkd_now_ms();
+}
+
 static void pkd_count(const struct pkd_net *pn, enum pkd_verdict verdict)
 {
 	struct pkd_stats *stats;
@@ -90,7 +104,7 @@ static __always_inline int pkd_verify_format2(const struct sk_buff *skb, u8 fami
 		addresses.source = &ip_hdr(skb)->saddr;
 		addresses.destination = &ip_hdr(skb)->daddr;
 	}
-	return pkd_verify2(&rule2->secrets, hints, lookup, pkd_now(PKD_FORMAT2), datagram,
+	return pkd_verify2(&rule2->secrets, hints, lookup, pkd_now_ms(), datagram,
 			   &addresses);
 }
 
@@ -120,7 +134,7 @@ static int pkd_match(const struct sk_buff *skb, const struct xt_action_param *pa
 	if (datagram && rule2)
 		verdict = pkd_verify_format2(skb, xt_family(par), rule2, &lookup, datagram);
 	else if (datagram)
-		verdict = pkd_verify(rule, &lookup, pkd_now(PKD_CLASSIC), datagram);
+		verdict = pkd_verify(rule, &lookup, ktime_get_real_seconds(), datagram);
 	pkd_count(lookup.pn, verdict);
 	return verdict;
 }
@@ -145,12 +159,12 @@ static bool pkd_mt_v2(const struct sk_buff *skb, struct xt_action_param *par)
 	return verdict == (info->request == XT_PKD_CLOSE ? PKD_CLOSE : PKD_ACCEPT);
 }
 
-static int pkd_mt_check(const struct xt_mtchk_param *par)
+static int __cold pkd_mt_check(const struct xt_mtchk_param *par)
 {
 	return PTR_ERR_OR_ZERO(pkd_cache_get(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC));
 }
 
-static int pkd_mt_check_v1(const struct xt_mtchk_param *par)
+static int __cold pkd_mt_check_v1(const struct xt_mtchk_param *par)
 {
 	struct xt_pkd_mtinfo_v1 *info = par->matchinfo;
 
@@ -178,7 +192,7 @@ static bool pkd_mt_is_known(const struct xt_pkd_mtinfo_v2 *info)
 	       info->request <= XT_PKD_CLOSE;
 }
 
-static int pkd_mt_check_v2(const struct xt_mtchk_param *par)
+static int __cold pkd_mt_check_v2(const struct xt_mtchk_param *par)
 {
 	struct pkd_net *pn = pkd_pernet(par->net);
 	struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
@@ -199,19 +213,26 @@ static int pkd_mt_check_v2(const struct xt_mtchk_param *par)
 	return PTR_ERR_OR_ZERO(info->cache);
 }
 
-static void pkd_mt_destroy(const struct xt_mtdtor_param *par)
+/* xtables frees its tables as they are, so the key is wiped here. */
+static void pkd_rule_end(struct pkd_net *pn, struct xt_pkd_mtinfo *rule, enum pkd_format format)
 {
-	/* Both revisions start with the rule. */
-	pkd_cache_put(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC);
+	pkd_cache_put(pn, rule, format);
+	memzero_explicit(rule->key, sizeof(rule->key));
 }
 
-static void pkd_mt_destroy_v2(const struct xt_mtdtor_param *par)
+static void __cold pkd_mt_destroy(const struct xt_mtdtor_param *par)
 {
-	const struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
+	/* Both revisions start with the rule. */
+	pkd_rule_end(pkd_pernet(par->net), par->matchinfo, PKD_CLASSIC);
+}
+
+static void __cold pkd_mt_destroy_v2(const struct xt_mtdtor_param *par)
+{
+	struct xt_pkd_mtinfo_v2 *info = par->matchinfo;
 
 	if (info->rule2)
 		pkd_rule2_destroy(pkd_pernet(par->net), info->rule2);
-	pkd_cache_put(pkd_pernet(par->net), &info->rule, pkd_format(info));
+	pkd_rule_end(pkd_pernet(par->net), &info->rule, pkd_format(info));
 }
 
 static struct xt_match pkd_mt_reg[] __read_mostly = {
@@ -281,7 +302,7 @@ static struct xt_match pkd_mt_reg[] __read_mostly = {
 	},
 };
 
-static int __net_init pkd_net_init(struct net *net)
+static int __cold __net_init pkd_net_init(struct net *net)
 {
 	struct pkd_net *pn = pkd_pernet(net);
 
@@ -304,7 +325,7 @@ static int __net_init pkd_net_init(struct net *net)
  * Rules may still exist, because tables may be removed after this runs. The namespace has no more
  * packets, and struct pkd_net stays allocated until the last rule is gone.
  */
-static void __net_exit pkd_net_exit(struct net *net)
+static void __cold __net_exit pkd_net_exit(struct net *net)
 {
 	struct pkd_net *pn = pkd_pernet(net);
 
@@ -314,6 +335,7 @@ static void __net_exit pkd_net_exit(struct net *net)
 	pkd_drop_expired(pn);
 	mutex_unlock(&pn->mutex);
 	pkd_rules2_exit(pn);
+	pkd_floors_free(&pn->floors);
 	free_percpu(pn->stats);
 }
 

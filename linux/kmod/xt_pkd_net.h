@@ -11,7 +11,6 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/u64_stats_sync.h>
-#include <linux/timekeeping.h>
 #include <linux/workqueue.h>
 #include <net/net_namespace.h>
 
@@ -34,9 +33,19 @@ struct pkd_cache {
 	unsigned int rules;
 	enum pkd_format format;
 	u32 window;			/* widest of any rule so far */
+	u64 id;				/* names the cache for people and floors, without its key */
 	u8 key[XT_PKD_KEY_LEN];
 	u8 tag[XT_PKD_TAG_LEN];
 	u64 replay[];			/* struct pkd_replay */
+};
+
+/* The floor of a key, see xt_pkd_floor.c. A cache of the key knows it, too, and may have a later one. */
+struct pkd_floor {
+	struct list_head node;		/* in pkd_net.floors */
+	enum pkd_format format;
+	bool is_others;			/* while it is read: that of all keys without a line */
+	u64 id;
+	u64 time;
 };
 
 /* Finds the replay cache of a packet's rule. */
@@ -67,6 +76,8 @@ struct pkd_net {
 	unsigned int keys;		/* caches that have rules */
 	struct list_head idle;
 	unsigned int idle_count;
+	struct list_head floors;
+	unsigned int floor_count;
 	bool exiting;
 	struct {
 		bool floor_known;	/* there was a rule, or root has set the floor */
@@ -86,16 +97,7 @@ static inline struct pkd_replay *pkd_replay(struct pkd_cache *cache)
 void pkd_caches_init(struct pkd_net *pn);
 
 /* The clock as of the last tick, in the unit of the format's times. */
-static inline u64 pkd_now(enum pkd_format format)
-{
-	struct timespec64 now;
-
-	if (format == PKD_CLASSIC)
-		return ktime_get_real_seconds();
-	ktime_get_coarse_real_ts64(&now);
-	/* tv_nsec is a long, so this is no division of 64 bits on 32-bit machines. */
-	return (u64)now.tv_sec * MSEC_PER_SEC + now.tv_nsec / NSEC_PER_MSEC;
-}
+u64 pkd_now(enum pkd_format format);
 
 struct pkd_net *pkd_pernet(const struct net *net);
 
@@ -128,6 +130,20 @@ static inline const struct pkd_hints *pkd_rule2_hints(const struct pkd_rule2 *ru
 
 /* Drops idle caches whose knocks have all left their window. Called with pn->mutex held. */
 void pkd_drop_expired(struct pkd_net *pn);
+
+/* Returns NULL without memory. May sleep. */
+struct pkd_floor *pkd_floor_create(enum pkd_format format, u64 id, u64 time);
+
+/*
+ * Keeps a key's floor, or raises the one that is kept. Without memory for it, the floor of all keys
+ * is raised. May sleep. Called with pn->mutex held.
+ */
+void pkd_floor_keep(struct pkd_net *pn, enum pkd_format format, u64 id, u64 time);
+
+/* Returns the floor that is kept for a key, or 0. Called with pn->mutex held. */
+u64 pkd_floor_of(const struct pkd_net *pn, enum pkd_format format, u64 id);
+
+void pkd_floors_free(struct list_head *floors);
 
 /* /proc/net/xt_pkd */
 int pkd_proc_show(struct seq_file *seq, void *v);

@@ -87,6 +87,7 @@ impl fmt::Debug for Digest {
 }
 
 /// A state of SHA-256, as its hash has it.
+#[inline(never)]
 pub(crate) fn to_bytes(state: &[u32; 8]) -> [u8; Digest::LENGTH] {
     let mut bytes = [0; Digest::LENGTH];
     state.iter().fold(&mut bytes[..], |rest, word| put(rest, &word.to_be_bytes()));

@@ -25,7 +25,6 @@
 
 mod addresses;
 mod hints;
-mod hmac;
 mod keys;
 mod knock;
 mod rule;

@@ -33,8 +33,10 @@
     clippy::as_conversions
 )]
 
+mod cache_id;
 mod digest;
 pub mod format2;
+mod hmac;
 mod packet;
 mod replay;
 mod rule;
@@ -44,6 +46,7 @@ mod verdict;
 mod verifier;
 mod wire;
 
+pub use cache_id::CacheId;
 pub use digest::Digest;
 pub use packet::{LENGTH, Packet, Port, UDP_LENGTH};
 pub use replay::{Baseline, KnockId, ReplayCache, ReplayStore};

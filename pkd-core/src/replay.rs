@@ -184,6 +184,8 @@ impl<const N: usize, T: Timestamp> ReplayStore<T> for ReplayCache<N, T> {
         self.place(id, window).is_none()
     }
 
+    // Not inlined: one copy serves both formats, whose caches look the same to a compiler.
+    #[inline(never)]
     fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
         let Some(place) = self.place(id, window) else {
             return false;

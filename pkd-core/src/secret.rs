@@ -182,6 +182,13 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Overwrites a secret. Not inlined: each byte is an instruction then, and a kernel or a board has no room for many.
+#[cold]
+#[inline(never)]
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.zeroize();
+}
+
 /// Text as it is, or hexadecimal after `0x`, where an odd digit at the end is the high nibble of a last byte. The
 /// result is padded with zero bytes.
 fn parse<const N: usize>(text: &str) -> Result<[u8; N], SecretError> {

@@ -34,6 +34,10 @@ enum Fault {
     StaleFloor,
     /// A cache that is dropped leaves nothing behind.
     Forgets,
+    /// The key's own floor is not saved.
+    SavesOthersOnly,
+    /// A key's floor that there is no room for is forgotten.
+    FoldsIntoNothing,
     /// A cache is dropped while a processor is between the looks, which then records into it.
     DropsInUse,
 }
@@ -64,19 +68,29 @@ struct State {
     baseline: ByText<Baseline>,
     cache: Option<ByText<Cache>>,
     has_rule: bool,
+    /// The key's floor, for when it has no cache.
+    kept: u64,
     /// The knock that passed the first look and is being hashed, and the clock by which it did.
     between_looks: [Option<(usize, u64)>; PROCESSORS],
-    saved: Option<u64>,
+    /// The floor of other keys, and this key's.
+    saved: Option<(u64, u64)>,
     accepted: [u8; KNOCKS.len()],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Action {
-    FirstLook { processor: usize, knock: usize },
-    SecondLook { processor: usize },
+    FirstLook {
+        processor: usize,
+        knock: usize,
+    },
+    SecondLook {
+        processor: usize,
+    },
     AddRule,
     RemoveRule,
     DropCache,
+    /// There are too many floors of keys.
+    Fold,
     Save,
     Restart,
     PowerCut,
@@ -96,6 +110,7 @@ impl State {
             baseline: ByText(Baseline::with_memory(UnixSeconds(0))),
             cache: None,
             has_rule: false,
+            kept: 0,
             between_looks: [None; PROCESSORS],
             saved: None,
             accepted: [0; KNOCKS.len()],
@@ -106,14 +121,15 @@ impl State {
         self.between_looks == [None; PROCESSORS]
     }
 
-    /// `Floor to save` of `/proc/net/xt_pkd`.
-    fn floor_to_save(&self) -> u64 {
-        let newest = self.cache.as_ref().and_then(|cache| cache.0.newest());
-        newest.unwrap_or(UnixSeconds(0)).max(self.baseline.0.floor(window())).0
+    /// The lines `Save` of `/proc/net/xt_pkd`.
+    fn floors_to_save(&self) -> (u64, u64) {
+        let accepted = self.cache.as_ref().map_or(0, |cache| cache.0.high_water_mark().0);
+        (self.baseline.0.floor(window()).0, accepted.max(self.kept))
     }
 
-    fn boot(&mut self, baseline: Baseline) {
+    fn boot(&mut self, baseline: Baseline, kept: u64) {
         self.baseline = ByText(baseline);
+        self.kept = kept;
         (self.cache, self.has_rule, self.between_looks, self.saved) = (None, false, [None; PROCESSORS], None);
         self.restarts += 1;
     }
@@ -152,6 +168,7 @@ impl Model for Gateway {
             (Action::RemoveRule, state.has_rule && (state.is_quiet() || self.0 == Fault::DropsInUse)),
             // At any time: there may be more idle caches than are kept.
             (Action::DropCache, has_idle_cache),
+            (Action::Fold, state.kept > 0),
             (Action::Save, !state.has_rule && state.saved.is_none()),
             (Action::Restart, may_restart && state.saved.is_some() && !state.has_rule),
             // After it only the clock is known, and only if it is no earlier than it was: pkd-core's `without_memory` says so.
@@ -183,10 +200,10 @@ impl Model for Gateway {
                 }
             }
             Action::AddRule => {
-                let baseline = state.baseline.0;
+                let (baseline, kept) = (state.baseline.0, UnixSeconds(state.kept));
                 let cache = state.cache.get_or_insert_with(|| {
                     let mut cache = Cache::new(UnixSeconds(0));
-                    cache.raise_evicted(baseline.dropped());
+                    cache.raise_evicted(baseline.dropped().max(kept));
                     ByText(cache)
                 });
                 cache.0.raise_baseline(baseline.earlier(window()));
@@ -199,18 +216,25 @@ impl Model for Gateway {
             Action::DropCache => {
                 let cache = state.cache.take()?;
                 if self.0 != Fault::Forgets {
-                    state.baseline.0.drop_cache(cache.0.high_water_mark());
+                    state.kept = state.kept.max(cache.0.high_water_mark().0);
                 }
             }
-            Action::Save => state.saved = Some(state.floor_to_save()),
+            Action::Fold => {
+                if self.0 != Fault::FoldsIntoNothing {
+                    state.baseline.0.drop_cache(UnixSeconds(state.kept));
+                }
+                state.kept = 0;
+            }
+            Action::Save => state.saved = Some(state.floors_to_save()),
             Action::Restart => {
-                let saved = state.saved?;
-                state.boot(Baseline::with_memory(UnixSeconds(saved)));
+                let (others, own) = state.saved?;
+                let own = if self.0 == Fault::SavesOthersOnly { 0 } else { own };
+                state.boot(Baseline::with_memory(UnixSeconds(others)), own);
             }
             Action::PowerCut if self.0 == Fault::NoWait => {
-                state.boot(Baseline::with_memory(UnixSeconds(0)));
+                state.boot(Baseline::with_memory(UnixSeconds(0)), 0);
             }
-            Action::PowerCut => state.boot(Baseline::without_memory(UnixSeconds(state.clock))),
+            Action::PowerCut => state.boot(Baseline::without_memory(UnixSeconds(state.clock)), 0),
             Action::Tick => state.clock += 1,
             Action::SetBack => {
                 state.clock = state.clock.saturating_sub(2).max(FIRST);
@@ -246,7 +270,15 @@ fn no_knock_is_accepted_twice_whatever_happens() {
 
 #[test]
 fn without_any_of_the_precautions_one_is() {
-    for fault in [Fault::OneLook, Fault::NoWait, Fault::StaleFloor, Fault::Forgets, Fault::DropsInUse] {
+    for fault in [
+        Fault::OneLook,
+        Fault::NoWait,
+        Fault::StaleFloor,
+        Fault::Forgets,
+        Fault::SavesOthersOnly,
+        Fault::FoldsIntoNothing,
+        Fault::DropsInUse,
+    ] {
         let checker = Gateway(fault).checker().threads(2).spawn_bfs().join();
         assert!(checker.discovery("no knock is accepted twice").is_some(), "{fault:?} does no harm");
     }

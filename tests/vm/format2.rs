@@ -271,7 +271,6 @@ fn floors(gateway: &Gateway<'_>) -> Result<String> {
         "floor2-ms x",
         "floor2 5",
         "floor2-ms -1",
-        "floor 1\nfloor 2",
         "floor 1\nnonsense",
         "floor 1\n\nfloor2-ms 2",
         "floor2-ms 18446744073709551616",
@@ -285,7 +284,7 @@ fn floors(gateway: &Gateway<'_>) -> Result<String> {
     gateway::restore(&format!("floor2-ms {time}"))?;
     expect(gateway, &Wanted { time, ..Wanted::now()? }.seal(gateway)?, "Replay Tag")?;
     expect(gateway, &Wanted { time: time + 1, ..Wanted::now()? }.seal(gateway)?, "Accept Tag")?;
-    Ok("4 right, 9 wrong".to_owned())
+    Ok("4 right, 8 wrong".to_owned())
 }
 
 /// The status file is not read here: that would bring the hints up to date.

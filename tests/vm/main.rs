@@ -6,7 +6,7 @@
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
 //! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `sanitizers` and `sanitizers-quick`
 //! are about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` adds many
-//! rules with many keys; `processors` and `format2` are parts of `match`; `figures` measures for `make bench`.
+//! rules with many keys; `processors`, `floors` and `format2` are parts of `match`; `figures` measures for `make bench`.
 
 mod conformance;
 mod conformance_format2;
@@ -14,6 +14,7 @@ mod differential;
 mod figures;
 mod firewall;
 mod flood;
+mod floors;
 mod format2;
 mod gateway;
 mod keys;
@@ -102,6 +103,7 @@ fn run(report: &mut Report) -> Result<()> {
             }
             "differential" => differential::checks(report),
             "keys" => keys::checks(report),
+            "floors" => floors::checks(report),
             "processors" => processors::checks(report),
             "reboot" => reboot::comes_up(report, &network, &gateway),
             other => anyhow::bail!("unknown part {other:?}"),
@@ -135,6 +137,7 @@ fn the_match(report: &mut Report, network: &Network, gateway: &Gateway<'_>, ipv6
     readme::checks(report, gateway);
     options::checks(report, gateway);
     reloads::checks(report, gateway, ipv6);
+    floors::checks(report);
     processors::checks(report);
     conformance::checks(report, gateway);
     format2::checks(report, gateway);

@@ -24,7 +24,9 @@ pub(crate) fn goes_down(report: &mut Report, v4: &Gateway<'_>) {
         let payload = packet::knock_with(&router::key()?, "PKD0", time, PORT)?;
         v4.expect("Accept", &payload)?;
         service("shutdown")?;
-        let floor: u64 = fs::read_to_string(FLOOR)?.trim().parse().context("the floor on flash")?;
+        let floors = fs::read_to_string(FLOOR)?;
+        let greatest = floors.lines().next().context("no floor on flash")?;
+        let floor: u64 = greatest.parse().context("the floor on flash")?;
         ensure!(floor >= time, "{floor} is on flash, {time} was accepted");
         fs::write(KEPT, payload)?;
         let flash =

@@ -25,7 +25,7 @@ pub(crate) fn checks(report: &mut Report, v4: &Gateway<'_>, v6: &Gateway<'_>) {
     report.check("both families share the cache of a tag and key", || shared(v4, v6));
     report.check("the second of two rules with one tag and key sees a replay", || two_rules(v4));
     report
-        .check("a cache without rules stays for its window, then raises the floor of new ones", || idle(v4));
+        .check("a cache without rules stays for its window, and leaves its key's floor behind", || idle(v4));
     report.check("without memory the cache waits one window, and says so", || waits(v4));
     report.check("a saved floor takes the place of waiting", || restored(v4));
     report.check("what is no floor is refused, and so is who is not root", || only_floors_by_root(v4));
@@ -120,8 +120,12 @@ fn idle(gateway: &Gateway<'_>) -> Result<String> {
     gateway.firewall.run("-A INPUT -p udp -m pkd --key other --tag OTHR")?;
     let status = Status::read()?;
     let cache = status.cache()?;
-    ensure!(cache.floor == time && status.floor_to_save == Some(time), "{status:?}, not {time}");
-    Ok(format!("floor {}", cache.floor))
+    ensure!(cache.floor == 0 && status.floor_to_save == Some(time), "{status:?}, not {time}");
+    gateway.firewall.flush()?;
+    gateway.firewall.run("-A INPUT -p udp -m pkd --key test --tag SSHK")?;
+    let floors: Vec<_> = Status::read()?.caches.into_iter().map(|cache| (cache.tag, cache.floor)).collect();
+    ensure!(floors.contains(&("SSHK".to_owned(), time)), "{floors:?}, not {time}");
+    Ok(format!("floor {time}"))
 }
 
 fn waits(gateway: &Gateway<'_>) -> Result<String> {

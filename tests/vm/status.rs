@@ -35,6 +35,8 @@ pub(crate) struct Status {
     /// Of format 2, with times in milliseconds.
     pub(crate) format2_caches: Vec<Cache>,
     pub(crate) format2_floor: Option<u64>,
+    /// The lines to write back after the next start.
+    pub(crate) to_save: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +66,12 @@ impl Status {
         }
         counters.extend(FORMAT2_COUNTERS.map(|(_, verdict)| (verdict, 0)));
         let (mut caches, mut format2_caches) = (Vec::new(), Vec::new());
-        let (mut floor_to_save, mut format2_floor) = (None, None);
+        let (mut floor_to_save, mut format2_floor, mut to_save) = (None, None, Vec::new());
         for line in lines {
             match line.split_once(": ").with_context(|| line.to_owned())? {
                 ("Cache", rest) => caches.push(Cache::parse(rest).with_context(|| line.to_owned())?),
                 ("Floor to save", floor) => floor_to_save = Some(floor.parse()?),
+                ("Save", line) => to_save.push(line.to_owned()),
                 ("Cache of format 2", rest) => {
                     format2_caches.push(Cache::parse(rest).with_context(|| line.to_owned())?);
                 }
@@ -80,7 +83,7 @@ impl Status {
                 }
             }
         }
-        Ok(Self { counters, caches, floor_to_save, format2_caches, format2_floor })
+        Ok(Self { counters, caches, floor_to_save, format2_caches, format2_floor, to_save })
     }
 
     pub(crate) fn total(&self) -> u64 {

@@ -44,10 +44,10 @@ fn cable(card: &Card) -> Vec<String> {
 
 /// Parts for which a guest needs no packages to install.
 const MATCH_ALONE: &[&str] =
-    &["sanitizers", "sanitizers-quick", "differential", "keys", "processors", "format2", SHORT];
+    &["sanitizers", "sanitizers-quick", "differential", "keys", "processors", "floors", "format2", SHORT];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 11] = [
+pub(crate) const PARTS: [&str; 12] = [
     "match",
     "flood",
     "packages",
@@ -56,6 +56,7 @@ pub(crate) const PARTS: [&str; 11] = [
     "differential",
     "keys",
     "processors",
+    "floors",
     "format2",
     "sanitizers",
     "sanitizers-quick",

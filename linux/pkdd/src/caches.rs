@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, io};
 
-use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
+use pkd_core::{Baseline, CacheId, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 use pktables::Sender;
 
 use crate::{
     floor::Floor,
     format::{Unit, seconds},
-    journal::{Accepted, CacheId, Entry, Journal, Opened},
+    journal::{Accepted, Entry, Journal, Opened},
     uptime::Uptime,
 };
 

@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use pkd_core::{
-    Counters, Packet, Reason, UnixMillis, UnixSeconds, Verdict,
+    CacheId, Counters, Packet, Reason, UnixMillis, UnixSeconds, Verdict,
     format2::{self, Addresses, Hints, Knock, Request},
     verify_any,
 };
@@ -15,7 +15,7 @@ use crate::{
     config::{Config, ServiceConfig, User, UserRule},
     format::{Unit, seconds},
     hints::{Word, Words},
-    journal::{Accepted, CacheId, Effect},
+    journal::{Accepted, Effect},
     uptime::Uptime,
 };
 

@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{Timestamp, UnixMillis, UnixSeconds, Window};
+use pkd_core::{CacheId, Timestamp, UnixMillis, UnixSeconds, Window};
 
 pub use saved::{Floor, Saved};
 
@@ -31,7 +31,6 @@ use crate::{
     config::{Config, Gate, User, UserRule},
     engine::NewFloor,
     format::{Unit, seconds},
-    journal::CacheId,
     privileges, run_folder,
 };
 

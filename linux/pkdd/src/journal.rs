@@ -6,17 +6,15 @@
 //! reboot empties (`/run`), so it is never flushed to disk.
 
 use std::{
-    fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
     marker::PhantomData,
     net::{IpAddr, Ipv6Addr},
-    num::{NonZeroU32, ParseIntError},
+    num::NonZeroU32,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
-use pkd_core::{Key, KnockId, Tag, UnixSeconds, Window};
+use pkd_core::{CacheId, KnockId, UnixSeconds, Window};
 use pktables::Sender;
 use sha2::{Digest, Sha256};
 
@@ -25,42 +23,6 @@ use crate::{
     format::Unit,
     uptime::Uptime,
 };
-
-/// Identifies the cache of a tag and a key, by a hash that does not reveal them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CacheId([u8; 8]);
-
-impl CacheId {
-    /// The cache that all classic rules with this tag and key share.
-    #[must_use]
-    pub fn of(tag: Tag, key: &Key) -> Self {
-        Self::named(b"pkdd cache", tag, key)
-    }
-
-    /// The same for format 2.
-    #[must_use]
-    pub fn of_format2(tag: Tag, key: &Key) -> Self {
-        Self::named(b"pkdd cache of format 2", tag, key)
-    }
-
-    fn named(purpose: &[u8], tag: Tag, key: &Key) -> Self {
-        Self(first_8(&Sha256::new().chain_update(purpose).chain_update(tag.0).chain_update(key.as_bytes())))
-    }
-}
-
-impl fmt::Display for CacheId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for CacheId {
-    type Err = ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u64::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes()))
-    }
-}
 
 /// An accepted knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,11 +235,13 @@ fn encode<T: Unit>(entry: &Entry<T>) -> [u8; ENTRY] {
         Entry::Unknown(start) => (1, 0, [0; 8], start.units(), 0, nobody),
         Entry::Remembered(floor) => (2, 0, [0; 8], floor.units(), 0, nobody),
         Entry::Dropped(high_water_mark) => (3, 0, [0; 8], high_water_mark.units(), 0, nobody),
-        Entry::Cache { cache, floor, widest } => (4, widest.as_secs(), cache.0, floor.units(), 0, nobody),
-        Entry::Known { cache, floor } => (6, 0, cache.0, floor.units(), 0, nobody),
+        Entry::Cache { cache, floor, widest } => {
+            (4, widest.as_secs(), *cache.as_bytes(), floor.units(), 0, nobody)
+        }
+        Entry::Known { cache, floor } => (6, 0, *cache.as_bytes(), floor.units(), 0, nobody),
         Entry::Accepted(Accepted { cache, id, window, sender, at, closes }) => {
             let kind = if closes { 7 } else { 5 };
-            (kind, window.as_secs(), cache.0, id.time().units(), id.id(), (at, sender))
+            (kind, window.as_secs(), *cache.as_bytes(), id.time().units(), id.id(), (at, sender))
         }
     };
     // Enough for 136 years.
@@ -329,9 +293,9 @@ fn decode<T: Unit>(bytes: &[u8; ENTRY]) -> Option<Entry<T>> {
         1 => Entry::Unknown(time),
         2 => Entry::Remembered(time),
         3 => Entry::Dropped(time),
-        4 => Entry::Cache { cache: CacheId(*cache), floor: time, widest: window },
+        4 => Entry::Cache { cache: CacheId::from_bytes(*cache), floor: time, widest: window },
         5 | 7 => Entry::Accepted(Accepted {
-            cache: CacheId(*cache),
+            cache: CacheId::from_bytes(*cache),
             id: KnockId::kept(time, u64::from_ne_bytes(*id)),
             window,
             sender: Sender::new(
@@ -341,7 +305,7 @@ fn decode<T: Unit>(bytes: &[u8; ENTRY]) -> Option<Entry<T>> {
             at: Uptime(u32::from_ne_bytes(*at).into()),
             closes: kind == 7,
         }),
-        6 => Entry::Known { cache: CacheId(*cache), floor: time },
+        6 => Entry::Known { cache: CacheId::from_bytes(*cache), floor: time },
         _ => return None,
     })
 }

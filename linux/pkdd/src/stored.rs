@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io};
 
 use anyhow::{Context as _, Result};
-use pkd_core::{UnixMillis, UnixSeconds};
+use pkd_core::{CacheId, UnixMillis, UnixSeconds};
 
 use crate::{
     caches::Caches,
@@ -11,7 +11,7 @@ use crate::{
     engine::FormatCaches,
     floor::{self, Floor, Saved, Saver, Savers},
     format::{Unit, seconds},
-    journal::{CacheId, Journal},
+    journal::Journal,
     report::log,
     run_folder,
 };

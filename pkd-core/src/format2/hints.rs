@@ -24,20 +24,24 @@ pub struct Hints {
 }
 
 impl Hints {
-    pub(crate) fn new(keys: &Keys, window: Window, now: UnixMillis) -> Self {
+    pub(crate) fn new(keys: &Keys, window: Window, width: u64, now: UnixMillis) -> Self {
         let mut hints = Self::default();
-        hints.refresh(keys, window, now);
+        hints.refresh(keys, window, width, now);
         hints
     }
 
-    /// Makes them anew if `now` needs others than when they were made; whether it did.
-    pub(crate) fn refresh(&mut self, keys: &Keys, window: Window, now: UnixMillis) -> bool {
-        let Some((first, last)) = slots(window.units::<UnixMillis>(), now) else {
-            return false;
-        };
-        if !is_checked(window) || !self.hints.is_empty() && first == self.first {
+    /// Whether `now` needs others than when they were made, in a window of `width` milliseconds.
+    pub(crate) fn are_due(&self, window: Window, width: u64, now: UnixMillis) -> bool {
+        let is_other = |(first, _)| self.hints.is_empty() || first != self.first;
+        is_checked(window) && slots(width, now).is_some_and(is_other)
+    }
+
+    /// Makes them anew if they [are due](Self::are_due); whether it did.
+    pub(crate) fn refresh(&mut self, keys: &Keys, window: Window, width: u64, now: UnixMillis) -> bool {
+        if !self.are_due(window, width, now) {
             return false;
         }
+        let Some((first, last)) = slots(width, now) else { return false };
         // What comes is a secret until it is sent.
         self.hints.iter_mut().for_each(Zeroize::zeroize);
         self.hints.clear();

@@ -2,13 +2,13 @@
 
 use core::fmt;
 
-use zeroize::Zeroize;
-
-use super::{
+use super::sip::SipKey;
+use crate::{
+    Key, NONCE_LENGTH, Port, Tag,
+    digest::put,
     hmac::{Hmac, Message},
-    sip::SipKey,
+    secret::wipe,
 };
-use crate::{Key, NONCE_LENGTH, Port, Tag, digest::put};
 
 /// The keys that format 2 derives from a shared key and its tag: HKDF (RFC 5869) with SHA-256, no salt, and
 /// `pkd2` and the tag as info. They are wiped when dropped.
@@ -25,26 +25,26 @@ impl Keys {
     #[must_use]
     #[cold]
     pub fn new(key: &Key, tag: Tag) -> Self {
-        let mut secret = Hmac::new(&[0; 32]).of(|message| message.put(key.as_bytes()));
+        let mut secret = Hmac::new(&[0; 32]).of_parts(&[key.as_bytes()]);
         let expand = Hmac::new(&secret);
-        secret.zeroize();
+        wipe(&mut secret);
         // 96 bytes, of which the last 16 are not used.
         let mut output = [[0; 16]; 6];
         let mut last = [0; 32];
         for (number, keys) in (1..).zip(output.as_chunks_mut::<2>().0) {
             let before = if number == 1 { &[][..] } else { &last };
-            last = expand.of(|message| {
-                for part in [before, b"pkd2", &tag.0, &[number]] {
-                    message.put(part);
-                }
-            });
+            last = expand.of_parts(&[before, b"pkd2", &tag.0, &[number]]);
             put(keys.as_flattened_mut(), &last);
         }
-        last.zeroize();
+        wipe(&mut last);
         let [hint, mask, filter, auth @ .., _] = &output;
-        let [hint, mask, filter] = [hint, mask, filter].map(SipKey::new);
-        let keys = Self { hint, mask, filter, auth: Hmac::new(auth.as_flattened()) };
-        output.zeroize();
+        let keys = Self {
+            hint: SipKey::new(hint),
+            mask: SipKey::new(mask),
+            filter: SipKey::new(filter),
+            auth: Hmac::new(auth.as_flattened()),
+        };
+        wipe(output.as_flattened_mut());
         keys
     }
 

@@ -48,12 +48,18 @@ impl Rule {
     /// The hints for [`verify`](Self::verify) from now on.
     #[must_use]
     pub fn hints(&self, now: UnixMillis) -> Hints {
-        Hints::new(&self.keys, self.window, now)
+        Hints::new(&self.keys, self.window, self.width, now)
     }
 
     /// Makes the hints anew if `now` needs others; whether it did.
     pub fn refresh(&self, hints: &mut Hints, now: UnixMillis) -> bool {
-        hints.refresh(&self.keys, self.window, now)
+        hints.refresh(&self.keys, self.window, self.width, now)
+    }
+
+    /// Whether [`refresh`](Self::refresh) would make these hints anew. For callers who keep two, one of them in use.
+    #[must_use]
+    pub fn are_due(&self, hints: &Hints, now: UnixMillis) -> bool {
+        hints.are_due(self.window, self.width, now)
     }
 
     /// The reason for which [`verify`](Self::verify) refuses a datagram whatever time it is and whoever sent it:

@@ -9,6 +9,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub(crate) struct SipKey([u64; 4]);
 
 impl SipKey {
+    #[cold]
+    #[inline(never)]
     pub(crate) fn new(key: &[u8; 16]) -> Self {
         let key = u128::from_le_bytes(*key);
         let word = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();

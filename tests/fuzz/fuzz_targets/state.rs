@@ -9,12 +9,12 @@ use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
     fuzz_target,
 };
-use pkd_core::{Key, KnockId, ReplayStore as _, Tag, UnixSeconds, Window};
+use pkd_core::{CacheId, Key, KnockId, ReplayStore as _, Tag, UnixSeconds, Window};
 use pkd_fuzz::time;
 use pkdd::{
     caches::Caches,
     floor::{Floor, Saved},
-    journal::{Accepted, CacheId, Entry, Journal},
+    journal::{Accepted, Entry, Journal},
     uptime::Uptime,
 };
 use pktables::Sender;
@@ -111,7 +111,7 @@ fn any(folder: &Folder, bytes: &[u8]) {
 /// Knocks that were accepted and written down; then something happens to the file, and a new process opens it.
 fn written(folder: &Folder, bytes: &mut Unstructured<'_>) -> Result<()> {
     let path = folder.0.join("journal");
-    let id = CacheId::of(Tag::default(), &Key::from_bytes([7; 40]));
+    let id = CacheId::classic(Tag::default(), &Key::from_bytes([7; 40]));
     let window = Window::from_secs(bytes.arbitrary::<u8>()?.into());
     let start = if bytes.arbitrary()? {
         Entry::Remembered(UnixSeconds(time(bytes, NOW)?))

@@ -2,7 +2,9 @@
 
 use core::ffi::c_uint;
 
-use pkd_core::{Baseline, KnockId, ReplayCache, ReplayStore, Timestamp, UnixMillis, UnixSeconds, Window};
+use pkd_core::{
+    Baseline, CacheId, KnockId, ReplayCache, ReplayStore, Rule, Timestamp, UnixMillis, UnixSeconds, Window,
+};
 
 /// Knocks per cache: as many as fit into 4 KiB, and more than a key's users send within a window.
 const CACHE_CAPACITY: u32 = 240;
@@ -153,12 +155,12 @@ extern "C" fn pkd_baselines_restore(baselines: &mut Baselines, format: c_uint, f
     }
 }
 
-/// Records that `replay` is dropped: caches of its format made later refuse everything it may have accepted.
+/// Forgets a cache or a key's floor: caches of its format made later refuse everything up to `floor`.
 #[unsafe(no_mangle)]
-extern "C" fn pkd_baselines_drop(baselines: &mut Baselines, replay: &Replay) {
-    match replay {
-        Replay::Classic(cache) => baselines.classic.drop_cache(cache.high_water_mark()),
-        Replay::Format2(cache) => baselines.format2.drop_cache(cache.high_water_mark()),
+extern "C" fn pkd_baselines_drop(baselines: &mut Baselines, format: c_uint, floor: u64) {
+    match format {
+        CLASSIC => baselines.classic.drop_cache(UnixSeconds(floor)),
+        _ => baselines.format2.drop_cache(UnixMillis(floor)),
     }
 }
 
@@ -171,6 +173,16 @@ extern "C" fn pkd_baselines_floor(baselines: &Baselines, format: c_uint, window:
         CLASSIC => baselines.classic.floor(window).0,
         _ => baselines.format2.floor(window).0,
     }
+}
+
+/// The number that the rule's cache has in the status file.
+#[unsafe(no_mangle)]
+extern "C" fn pkd_cache_id(rule: &Rule, format: c_uint) -> u64 {
+    let id = match format {
+        CLASSIC => CacheId::classic(rule.tag(), rule.key()),
+        _ => CacheId::format2(rule.tag(), rule.key()),
+    };
+    u64::from_be_bytes(*id.as_bytes())
 }
 
 /// Size of a cache in bytes; the alignment is 8.
@@ -212,6 +224,15 @@ unsafe fn write_empty<T: Timestamp>(replay: *mut Replay, number: u64) {
     // variant 4 KiB of its memory.
     // SAFETY: likewise.
     unsafe { to_cache.write(const { Cache::new(T::ZERO) }) };
+}
+
+/// Raises the floor of a cache to what its key may have accepted before the cache was made.
+#[unsafe(no_mangle)]
+extern "C" fn pkd_replay_raise(replay: &mut Replay, floor: u64) {
+    match replay {
+        Replay::Classic(cache) => cache.raise_evicted(UnixSeconds(floor)),
+        Replay::Format2(cache) => cache.raise_evicted(UnixMillis(floor)),
+    }
 }
 
 /// Adds a rule with this window to the cache's rules.

@@ -124,7 +124,7 @@ unsafe extern "C" fn pkd_hints_init(hints: *mut Hints) {
     unsafe { hints.write(Hints::default()) };
 }
 
-/// Copies `current` to `spare` and makes that anew if `millis` needs other hints; whether it did.
+/// Makes `spare` what `millis` needs if `current` is not; whether it did.
 #[unsafe(no_mangle)]
 extern "C" fn pkd_hints_refresh(
     rule: &format2::Rule,
@@ -132,6 +132,10 @@ extern "C" fn pkd_hints_refresh(
     spare: &mut Hints,
     millis: u64,
 ) -> bool {
-    spare.clone_from(current);
-    rule.refresh(spare, UnixMillis(millis))
+    let now = UnixMillis(millis);
+    let are_due = rule.are_due(current, now);
+    if are_due {
+        rule.refresh(spare, now);
+    }
+    are_due
 }

@@ -8,7 +8,7 @@ const WINDOW: Window = Window::from_secs(10);
 const NOW: UnixSeconds = UnixSeconds(1_000);
 
 fn id(name: &str) -> CacheId {
-    CacheId::of(Tag::default(), &Key::parse(name).unwrap())
+    CacheId::classic(Tag::default(), &Key::parse(name).unwrap())
 }
 
 fn open(path: &Path, start: Entry) -> Caches {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use pkd_core::{
-    Key, Rule, Tag, UnixSeconds, Window,
+    CacheId, Key, Rule, Tag, UnixSeconds, Window,
     format2::{self, Bindings},
 };
 use pktables::{Service, ServiceName};
@@ -27,10 +27,7 @@ use error::Section;
 pub(crate) use keys::is_loose;
 use sections::{File, Names, TOML};
 
-use crate::{
-    date::{self, Date},
-    journal::CacheId,
-};
+use crate::date::{self, Date};
 
 /// The configuration.
 #[derive(Clone, Debug)]

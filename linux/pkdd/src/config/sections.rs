@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::unistd::User as UnixUser;
-use pkd_core::{Rule, Tag, Window, format2, format2::Bindings};
+use pkd_core::{CacheId, Rule, Tag, Window, format2, format2::Bindings};
 use pktables::{Exempt, Forward, Invalid, Policy, Port, Protocol, Scope, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
 
@@ -20,7 +20,6 @@ use super::{
     keys,
     values::{Flag, FormatName, Number},
 };
-use crate::journal::CacheId;
 
 /// The range of times in seconds.
 pub(crate) const SECONDS: RangeInclusive<i64> = 1..=86_400;
@@ -322,14 +321,14 @@ impl UserSection {
             None | Some("2") => {
                 let window = Window::from_secs(number(&section, "window", &window, FORMAT2_WINDOW)?);
                 let rule = format2::Rule::new(&key, tag, window, require);
-                (UserRule::Format2(Box::new(rule)), CacheId::of_format2(tag, &key))
+                (UserRule::Format2(Box::new(rule)), CacheId::format2(tag, &key))
             }
             Some("classic") if !self.require.is_empty() => {
                 return Err(section.at("require", "require needs format \"2\"".to_owned()));
             }
             Some("classic") => {
                 let window = Window::from_secs(number(&section, "window", &window, 0..=86_400)?);
-                let cache = CacheId::of(tag, &key);
+                let cache = CacheId::classic(tag, &key);
                 (UserRule::Classic(Rule::new(key.clone(), tag, window)), cache)
             }
             Some(other) => return Err(section.invalid("format", other, "expected 2 or classic")),

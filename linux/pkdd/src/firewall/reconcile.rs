@@ -6,13 +6,13 @@ use std::{
 };
 
 use anyhow::Result;
-use pkd_core::UnixSeconds;
+use pkd_core::{CacheId, UnixSeconds};
 use pktables::{Change, Sender, ServiceName};
 
 use super::{FirewallBackend, obstacle};
 use crate::{
     config::{Config, ServiceConfig, User},
-    journal::{CacheId, Effect},
+    journal::Effect,
     uptime::Uptime,
 };
 

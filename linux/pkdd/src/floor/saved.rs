@@ -13,12 +13,12 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, io, path::Path};
 
-use pkd_core::{UnixSeconds, Window};
+use pkd_core::{CacheId, UnixSeconds, Window};
 
 use crate::{
     atomic_file::{self, PRIVATE},
     format::Unit,
-    journal::{CacheId, Entry},
+    journal::Entry,
 };
 
 /// Keys with a line of their own. Of more keys, those with the smallest floors share one.

@@ -4,7 +4,7 @@ use super::*;
 
 fn accepted(time: u64, address: &str) -> Entry {
     Entry::Accepted(Accepted {
-        cache: CacheId([3; 8]),
+        cache: CacheId::from_bytes([3; 8]),
         id: KnockId::kept(UnixSeconds(time), u64::MAX - 5),
         window: Window::from_secs(17),
         // Kept for link-local addresses only.
@@ -18,9 +18,13 @@ fn some() -> Vec<Entry> {
     vec![
         Entry::Unknown(UnixSeconds(1)),
         Entry::Remembered(UnixSeconds(u64::MAX)),
-        Entry::Known { cache: CacheId([8; 8]), floor: UnixSeconds(2) },
+        Entry::Known { cache: CacheId::from_bytes([8; 8]), floor: UnixSeconds(2) },
         Entry::Dropped(UnixSeconds(3)),
-        Entry::Cache { cache: CacheId([9; 8]), floor: UnixSeconds(4), widest: Window::from_secs(5) },
+        Entry::Cache {
+            cache: CacheId::from_bytes([9; 8]),
+            floor: UnixSeconds(4),
+            widest: Window::from_secs(5),
+        },
         accepted(6, "192.0.2.7"),
         accepted(7, "2001:db8::7"),
         accepted(8, "fe80::7"),

@@ -2,7 +2,63 @@
 
 use pkd_core::{Timestamp, UnixMillis, UnixSeconds};
 
-use crate::{caches, format::seconds, status::Verdicts};
+use crate::{
+    caches,
+    floor::{Floor, Saved},
+    format::{Unit, seconds},
+    status::Verdicts,
+};
+
+/// The kernel takes 4 KiB at a time, and no line is longer than 64 bytes.
+pub(crate) const LINES_AT_ONCE: usize = 64;
+
+/// The module's words about the floors of a format.
+pub(crate) trait Reported: Unit {
+    /// What a line to write back begins with.
+    const RESTORE: &'static str;
+    /// What the line begins with that all versions have.
+    const GREATEST: &'static str;
+}
+
+impl Reported for UnixSeconds {
+    const RESTORE: &'static str = "floor ";
+    const GREATEST: &'static str = "Floor to save: ";
+}
+
+impl Reported for UnixMillis {
+    const RESTORE: &'static str = "floor2-ms ";
+    const GREATEST: &'static str = "Floor of format 2 to save, in ms: ";
+}
+
+/// The floors in the module's report; `None`: it has none yet.
+pub(crate) fn floors<T: Reported>(report: &str) -> Option<Saved<T>> {
+    let floor = |number: &str| {
+        let time = number.trim().parse().ok().map(T::from_units)?;
+        Some(Floor { time, is_exact: false })
+    };
+    let greatest = report.lines().find_map(|line| floor(line.strip_prefix(T::GREATEST)?))?;
+    let restores = || report.lines().filter_map(|line| line.strip_prefix("Save: ")?.strip_prefix(T::RESTORE));
+    // A module that knows no floors of keys has no such line.
+    let mut floors = Saved { other: restores().find_map(floor).unwrap_or(greatest), ..Saved::default() };
+    for (key, floor) in restores()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(key, number)| Some((key.parse().ok()?, floor(number)?)))
+    {
+        floors.raise(key, floor);
+    }
+    Some(floors)
+}
+
+/// The lines that restore them.
+pub(crate) fn lines<T: Reported>(floors: &Saved<T>) -> impl Iterator<Item = String> {
+    let keys = floors.keys.iter().map(|(key, floor)| format!("{}{key} {}\n", T::RESTORE, floor.time.units()));
+    [line_for_all(floors.other.time)].into_iter().chain(keys)
+}
+
+/// The line that restores a floor for all keys.
+pub(crate) fn line_for_all<T: Reported>(floor: T) -> String {
+    format!("{}{}\n", T::RESTORE, floor.units())
+}
 
 /// What the module counts and remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

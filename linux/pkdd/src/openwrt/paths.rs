@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::format::Unit;
+
 /// The files, below a folder that is `/` on a router.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths(PathBuf);
@@ -16,9 +18,9 @@ impl Paths {
         self.0.join("etc/pkd/keys").join(format!("{user}.key"))
     }
 
-    /// The floor on flash. Without it, no knock was ever accepted here.
-    pub(crate) fn floor(&self) -> PathBuf {
-        self.0.join("etc/pkd/floor")
+    /// A format's floors on flash. Without those of classic knocks, no knock was ever accepted here.
+    pub(crate) fn floor<T: Unit>(&self) -> PathBuf {
+        self.0.join("etc/pkd").join(T::FLOOR)
     }
 
     /// pkdd's folder on flash.

@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use anyhow::Result;
+use pkd_core::UnixSeconds;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
@@ -107,7 +108,7 @@ fn state(
 
 /// Whether the clock can be relied on to check knocks.
 pub(crate) fn is_time_known(router: &Router, paths: &Paths) -> bool {
-    router.clock == Clock::Trust || paths.run("time-known").exists() || !paths.floor().exists()
+    router.clock == Clock::Trust || paths.run("time-known").exists() || !paths.floor::<UnixSeconds>().exists()
 }
 
 /// Why no knock can arrive, although everything runs: the rules that pass it on are not in the firewall.

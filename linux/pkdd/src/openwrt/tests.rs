@@ -155,7 +155,9 @@ fn a_user_of_format_2_opens_and_closes_in_mode_match() {
         "Floor to save: 4000000000\nFloor of format 2 to save, in ms: 4000000001001\n",
     );
     files.run(&["save-floor"], "").unwrap();
-    assert_eq!(files.read("etc/pkd/floor"), "4000000002\n");
+    // Nothing later than the saved one was classic.
+    assert_eq!(files.read("etc/pkd/floor"), "4000000000\n");
+    assert_eq!(files.read("etc/pkd/floor2"), "milliseconds\n4000000001001\n");
 }
 
 #[test]
@@ -287,20 +289,23 @@ fn a_restored_floor_is_above_everything_that_was_accepted() {
         ("7\n", "99999999999\n", 99_999_999_999),
         ("99999999998\nclean\n", "8\nclean\n", 99_999_999_998),
         ("damaged", "", clock()),
-        ("7\n", "milliseconds\n99999999997001\n", 99_999_999_998),
     ] {
         let files = Files::new();
         files.apply(GOOD);
         files.write("etc/pkd/floor", saved);
         if !daemon.is_empty() {
-            let name = if daemon.starts_with('m') { "etc/pkdd/floor2" } else { "etc/pkdd/floor" };
-            files.write(name, daemon);
+            files.write("etc/pkdd/floor", daemon);
+            files.write(
+                "etc/pkdd/floor2",
+                &format!("milliseconds\n{}000\n", daemon.split('\n').next().unwrap()),
+            );
         }
         files.write("proc/net/xt_pkd", "Good packets: 0\n");
         files.run(&["restore-floor"], "").unwrap();
         let written = files.read("proc/net/xt_pkd");
         let floor: u64 = written.lines().next().unwrap()["floor ".len()..].parse().unwrap();
-        assert!(written.ends_with(&format!("\nfloor2-ms {floor}999\n")), "{written}");
+        let format2: u64 = written.lines().nth(1).unwrap()["floor2-ms ".len()..].parse().unwrap();
+        assert_eq!(format2 / 1_000, floor, "{written}");
         assert!((expected..expected + NOW + 10).contains(&floor), "{saved:?}, {daemon:?}: {floor}");
         // One that the module has is its own.
         let known = "Floor to save: 5\nFloor of format 2 to save, in ms: 5000\n";
@@ -312,6 +317,78 @@ fn a_restored_floor_is_above_everything_that_was_accepted() {
     files.apply(GOOD);
     let error = files.run(&["restore-floor"], "").unwrap_err().to_string();
     assert!(error.ends_with("xt_pkd: is the module loaded?"), "{error}");
+}
+
+#[test]
+fn the_floor_of_one_key_is_restored_for_it_alone() {
+    let far = |time: &str| {
+        format!(
+            "{time}\nother 0 inexact\nkey 0011223344556677 {time} inexact\nkey 8899aabbccddeeff 5 inexact\nend\n"
+        )
+    };
+    let classic = &far("99999999998");
+    let format2 = &format!("milliseconds\n{}", far("99999999998000"));
+    let (classic_line, format2_line) =
+        ("floor 0011223344556677 99999999998", "floor2-ms 0011223344556677 99999999998000");
+    // the files, and the lines of keys: those that are later than what any key may have accepted
+    for (written_before, expected) in [
+        (vec![("etc/pkd/floor", classic.as_str())], vec![classic_line]),
+        (vec![("etc/pkdd/floor", classic)], vec![classic_line]),
+        (vec![("etc/pkd/floor", "7\n"), ("etc/pkd/floor2", format2)], vec![format2_line]),
+        (
+            vec![
+                ("etc/pkdd/floor2", format2),
+                ("etc/pkd/floor2", "milliseconds\n0\n"),
+                ("etc/pkd/floor", classic),
+            ],
+            vec![classic_line, format2_line],
+        ),
+    ] {
+        let files = Files::new();
+        files.apply(GOOD);
+        for (name, text) in &written_before {
+            files.write(name, text);
+        }
+        files.write("proc/net/xt_pkd", "Good packets: 0\n");
+        files.run(&["restore-floor"], "").unwrap();
+        let written = files.read("proc/net/xt_pkd");
+        let lines: Vec<&str> = written.lines().collect();
+        let of_keys: Vec<&str> = lines.iter().copied().filter(|line| line.split(' ').count() == 3).collect();
+        assert_eq!(of_keys, expected, "{written_before:?}: {written}");
+        let others: u64 = lines[0].strip_prefix("floor ").unwrap().parse().unwrap();
+        assert!((clock()..clock() + 100).contains(&others), "{written}");
+    }
+}
+
+#[test]
+fn the_floors_of_keys_are_saved_and_go_to_pkdd_when_the_mode_changes() {
+    let files = Files::new();
+    files.apply(GOOD);
+    files.write("etc/pkd/floor", "7\n");
+    files.write("proc/uptime", "10.0 1.0\n");
+    files.write(
+        "proc/net/xt_pkd",
+        "Save: floor 0011223344556677 99999999998\nSave: floor 8899aabbccddeeff 9\nSave: floor 8\n\
+         Floor to save: 99999999998\nSave: floor2-ms 0011223344556677 99999999998001\nSave: floor2-ms 0\n\
+         Floor of format 2 to save, in ms: 99999999998001\n",
+    );
+    files.run(&["save-floor"], "").unwrap();
+    assert_eq!(
+        files.read("etc/pkd/floor"),
+        "99999999998\nother 8 inexact\nkey 0011223344556677 99999999998 inexact\nkey 8899aabbccddeeff 9 inexact\nend\n"
+    );
+    // What an older version saved held for both formats.
+    assert_eq!(
+        files.read("etc/pkd/floor2"),
+        "milliseconds\n99999999998001\nother 7999 inexact\nkey 0011223344556677 99999999998001 inexact\nend\n"
+    );
+    files.apply(&GOOD.replace("'match'", "'nft'"));
+    files.run(&["restore-floor", "--mode-changed"], "").unwrap();
+    for (name, end) in [("floor", "99999999998"), ("floor2", "99999999998001")] {
+        let text = files.read(&format!("etc/pkdd/{name}"));
+        assert!(text.ends_with(&format!("key 0011223344556677 {end} exact\nend\n")), "{text}");
+        assert!(text.contains("\nclean\nother "), "{text}");
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::{fs, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use pkd_core::{Key, Tag, UnixSeconds};
+use pkd_core::{CacheId, Key, Tag, UnixSeconds};
 use pkd_netns::{
     network::{Family, net_test, ssh_server},
     process::{shell, wait},
 };
-use pkdd::journal::{CacheId, Entry, Journal};
+use pkdd::journal::{Entry, Journal};
 
 use crate::gateway::{Gateway, KEY, TAG, now, payload};
 
@@ -27,7 +27,7 @@ fn reboot(gateway: &Gateway<'_>) -> Result<()> {
 
 /// The file after an orderly end, when only the key of the tests has accepted something.
 fn after(time: u64, other: &str) -> Result<String> {
-    let key = CacheId::of(Tag::parse(TAG)?, &Key::parse(KEY)?);
+    let key = CacheId::classic(Tag::parse(TAG)?, &Key::parse(KEY)?);
     Ok(format!("{time}\nclean\nother 0 {other}\nkey {key} {time} exact\nend\n"))
 }
 

@@ -1,9 +1,12 @@
-//! HMAC-SHA-256 (RFC 2104), with the pads hashed in advance.
+//! SHA-256 of messages in pieces, and HMAC-SHA-256 (RFC 2104) with the pads hashed in advance.
 
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::digest::{INITIAL_HASH, put, put_slice, to_bytes};
+use crate::{
+    digest::{INITIAL_HASH, put, put_slice, to_bytes},
+    secret::wipe,
+};
 
 const BLOCK: usize = 64;
 /// Bytes of a pad and of a hash.
@@ -28,15 +31,14 @@ impl ZeroizeOnDrop for Hmac {}
 impl Hmac {
     /// `key` has at most 64 bytes.
     pub(crate) fn new(key: &[u8]) -> Self {
-        let state = |pad: u8| {
-            let mut block = [pad; BLOCK];
-            block.iter_mut().zip(key).for_each(|(slot, byte)| *slot ^= byte);
-            let mut state = INITIAL_HASH;
-            compress256(&mut state, &[block]);
-            block.zeroize();
-            state
-        };
-        Self { inner: state(0x36), outer: state(0x5c) }
+        Self { inner: after_pad(0x36, key), outer: after_pad(0x5c, key) }
+    }
+
+    /// The MAC of these parts, one after the other.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn of_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.of(|message| parts.iter().for_each(|part| message.put(part)))
     }
 
     /// The MAC of what `write` puts into the message.
@@ -46,6 +48,18 @@ impl Hmac {
         message.finish(&self.outer);
         to_bytes(&message.state)
     }
+}
+
+/// The state of SHA-256 after the key in this pad.
+#[cold]
+#[inline(never)]
+fn after_pad(pad: u8, key: &[u8]) -> [u32; 8] {
+    let mut block = [pad; BLOCK];
+    block.iter_mut().zip(key).for_each(|(slot, byte)| *slot ^= byte);
+    let mut state = INITIAL_HASH;
+    compress256(&mut state, &[block]);
+    wipe(&mut block);
+    state
 }
 
 /// What is being hashed. Only one block at a time is kept, and no caller of SHA-256 has a large frame: kernels have
@@ -60,6 +74,19 @@ pub(crate) struct Message {
 impl Message {
     fn after_a_block(state: [u32; 8]) -> Self {
         Self { state, block: [[0; BLOCK]; 1], length: BLOCK }
+    }
+
+    /// The first 8 bytes of the SHA-256 of these parts, which are wiped.
+    #[cold]
+    pub(crate) fn start_of_hash(parts: &[&[u8]]) -> u64 {
+        let mut message = Self { state: INITIAL_HASH, block: [[0; BLOCK]; 1], length: 0 };
+        for part in parts {
+            message.put(part);
+        }
+        message.pad();
+        wipe(message.block.as_flattened_mut());
+        let [high, low, ..] = message.state;
+        u64::from(high) << 32 | u64::from(low)
     }
 
     #[inline(never)]
@@ -92,7 +119,7 @@ impl Message {
     }
 
     /// FIPS 180-4, section 5.1.1. There is always room for the first byte.
-    #[inline]
+    #[inline(never)]
     fn pad(&mut self) {
         let bits = u64::try_from(self.length).unwrap_or_default().saturating_mul(8);
         let space = put(self.space(), &[0x80]);
