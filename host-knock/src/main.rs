@@ -29,6 +29,8 @@ mod keygen;
 #[cfg(feature = "desktop")]
 mod keyring;
 mod model;
+#[cfg(feature = "desktop")]
+mod pair;
 mod parallel;
 mod parse;
 #[cfg(feature = "desktop")]
@@ -327,6 +329,7 @@ fn manage(command: &Command) -> Outcome {
         Command::List(args) => profile::show::list(args),
         Command::Show(args) => profile::show::show(args),
         Command::Import(args) => profile::import::import(args),
+        Command::Pair(args) => pair::pair(args),
         Command::Keygen(args) => keygen::keygen(args),
         Command::Share(args) => share::share(args),
         Command::Doctor(args) => return doctor(args),

@@ -30,6 +30,19 @@ pub(crate) fn port(text: &str) -> Result<Port> {
     }
 }
 
+/// Checks a date such as `2027-12-31`. Whether its month has that day is the gateway's to say.
+///
+/// # Errors
+/// The text is something else.
+#[cfg(feature = "desktop")]
+pub(crate) fn day(text: &str) -> Result<String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_day = matches!(parts[..], [year, month, day]
+        if [(year, 4), (month, 2), (day, 2)].iter().all(|(part, length)| part.len() == *length && is_number(part)));
+    anyhow::ensure!(is_day, "invalid date {text:?}: expected one such as 2027-12-31");
+    Ok(text.to_owned())
+}
+
 /// Parses how long to wait for a port.
 ///
 /// # Errors

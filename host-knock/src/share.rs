@@ -1,13 +1,12 @@
 //! `knock share`: a profile and its key for another computer, as a QR code.
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal as _},
     path::Path,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use qrcodegen::{QrCode, QrCodeEcc};
+use anyhow::{Context as _, Result, bail, ensure};
+use pkd_uri::QrCode;
 
 use crate::{
     atomic_file, cli, key,
@@ -16,8 +15,6 @@ use crate::{
     stderr::Stderr,
 };
 
-/// Width of the quiet zone in modules (ISO/IEC 18004, section 6.3.8).
-const QUIET_ZONE: i32 = 4;
 /// Pixels per module of an image.
 const SCALE: u32 = 8;
 
@@ -46,42 +43,21 @@ pub(crate) fn share(args: &cli::Share) -> Result<String> {
     if args.uri {
         return Ok(text);
     }
-    let code = QrCode::encode_text(&text, QrCodeEcc::Medium)
-        .map_err(|_| anyhow!("profile {name}: too large for a QR code"))?;
+    let code = QrCode::new(&text).with_context(|| format!("profile {name}"))?;
     match &args.png {
         Some(path) => image(&code, path).map(|()| String::new()),
-        None => Ok(blocks(&code)),
+        None => Ok(code.lines()),
     }
-}
-
-/// Two modules per character, one above the other. Most readers want dark codes on light, so colours are set.
-fn blocks(code: &QrCode) -> String {
-    let (first, last) = (-QUIET_ZONE, code.size() + QUIET_ZONE);
-    let mut text = String::new();
-    for y in (first..last).step_by(2) {
-        text += "\x1b[30;107m";
-        for x in first..last {
-            text.push(match (code.get_module(x, y), code.get_module(x, y + 1)) {
-                (false, false) => ' ',
-                (true, false) => '▀',
-                (false, true) => '▄',
-                (true, true) => '█',
-            });
-        }
-        let _ = writeln!(text, "\x1b[0m");
-    }
-    text
 }
 
 /// A greyscale image with 1 bit per pixel.
 fn image(code: &QrCode, path: &Path) -> Result<()> {
-    let side = u32::try_from(code.size() + 2 * QUIET_ZONE)? * SCALE;
+    let side = code.side() * SCALE;
     let mut rows = Vec::new();
     for y in 0..side {
         let mut row = vec![0_u8; side.div_ceil(8) as usize];
         for x in 0..side {
-            let module = |pixel: u32| i32::try_from(pixel / SCALE).map(|module| module - QUIET_ZONE);
-            if !code.get_module(module(x)?, module(y)?)
+            if !code.is_dark(x / SCALE, y / SCALE)
                 && let Some(byte) = row.get_mut((x / 8) as usize)
             {
                 *byte |= 0x80 >> (x % 8);

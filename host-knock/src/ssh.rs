@@ -84,6 +84,18 @@ fn sets_port(words: &[OsString]) -> bool {
     false
 }
 
+/// The address that ssh would connect to.
+///
+/// # Errors
+/// ssh is missing or rejects the arguments.
+pub(crate) fn reached(destination: &str, arguments: &[String]) -> Result<String> {
+    let words: Vec<OsString> =
+        arguments.iter().map(String::as_str).chain([destination]).map(OsString::from).collect();
+    let config = query_config(&words)?;
+    let host = config.lines().find_map(|line| line.strip_prefix("hostname "));
+    host.map(|host| host.trim().to_owned()).context("ssh -G: no hostname")
+}
+
 fn query_config(arguments: &[OsString]) -> Result<String> {
     let output = Command::new("ssh")
         .arg("-G")

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Every workspace member, and the members that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
-    ("host-knock", &["pkd-packet", "pkd-sntp", "pkd-core", "pkd-netns"]),
+    ("host-knock", &["pkd-packet", "pkd-sntp", "pkd-uri", "pkd-core", "pkd-netns"]),
     ("pkd-packet", &["pkd-core"]),
     ("pkd-firmware-tests", &["pkd-core", "pkd-gateway", "pkd-tests"]),
     ("pkd-gateway", &["pkd-sntp", "pkd-core"]),
@@ -21,7 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-kmod", &["pkd-core"]),
     ("pkd-netns", &[]),
     ("pkd-sntp", &[]),
-    ("pkdd", &["pkd-packet", "pkd-core", "pkd-netns", "pktables"]),
+    ("pkd-uri", &[]),
+    ("pkdd", &["pkd-packet", "pkd-uri", "pkd-core", "pkd-netns", "pktables"]),
     ("pktables", &["pkd-netns"]),
     ("pkd-tests", &["pkd-core", "pkd-packet", "pkdd", "pktables"]),
     ("xtask", &[]),

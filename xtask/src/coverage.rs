@@ -11,6 +11,7 @@ const CRATES: &[(&str, &str)] = &[
     ("pkd-core", "pkd-core/src/"),
     ("pkd-packet", "packet/src/"),
     ("pkd-sntp", "sntp/src/"),
+    ("pkd-uri", "uri/src/"),
     ("host-knock", "host-knock/src/"),
     ("pktables", "linux/pktables/src/"),
     ("pkdd", "linux/pkdd/src/"),

@@ -14,24 +14,24 @@ use crate::{
 };
 
 /// All code that is built for the host.
-const HOST: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ openwrt/ firmware/ tests/ rustfmt.toml";
+const HOST: &str = "pkd-core/ packet/ sntp/ uri/ host-knock/ linux/ openwrt/ firmware/ tests/ rustfmt.toml";
 
 /// What a virtual machine is made of.
 const VM: &str =
-    "pkd-core/ packet/ sntp/ host-knock/ openwrt/ linux/ README.md tests/Cargo.toml tests/vm/ tests/src/
+    "pkd-core/ packet/ sntp/ uri/ host-knock/ openwrt/ linux/ README.md tests/Cargo.toml tests/vm/ tests/src/
     tests/vectors/ tests/fakes/openwrt/ tests/fakes/sdk/";
 
 /// What programs for routers are made of.
-const PACKAGES: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ openwrt/ tests/fakes/sdk/";
+const PACKAGES: &str = "pkd-core/ packet/ sntp/ uri/ host-knock/ linux/ openwrt/ tests/fakes/sdk/";
 
 const FIRMWARE: &str =
-    "pkd-core/ sntp/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
+    "pkd-core/ sntp/ uri/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
 
 const FUZZ: &str =
-    "pkd-core/ packet/ sntp/ host-knock/ firmware/gateway/ linux/pkdd/ linux/pktables/ tests/fuzz/";
+    "pkd-core/ packet/ sntp/ uri/ host-knock/ firmware/gateway/ linux/pkdd/ linux/pktables/ tests/fuzz/";
 
 const OPENWRT: &str =
-    "pkd-core/ packet/ sntp/ host-knock/ openwrt/ linux/ tests/fakes/sdk/ tests/fakes/openwrt/
+    "pkd-core/ packet/ sntp/ uri/ host-knock/ openwrt/ linux/ tests/fakes/sdk/ tests/fakes/openwrt/
     .shellcheckrc";
 
 /// `make test`. The goal is 15 minutes on two cores with a filled cache, 40 with an empty one; `tests/README.md` has what it takes.

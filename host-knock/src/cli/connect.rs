@@ -6,6 +6,50 @@ use clap::Args as ClapArgs;
 
 use super::options::{CloseOptions, SendOptions, WaitOptions};
 
+/// Have a gateway make a key for this computer, over ssh
+///
+/// The gateway adds a user (pkdd user add, or pkd user add on OpenWrt), and what it answers becomes the profile NAME here.
+#[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "knock pair [OPTIONS] [USER@]GATEWAY [NAME] [-- SSH ARGUMENT...]",
+    after_help = "Exit codes: 0 paired, 2 invalid argument, or the gateway refused; nothing has changed here then."
+)]
+pub(crate) struct Pair {
+    /// Where ssh logs in, as a user who may change the gateway: root, or one with --sudo
+    pub(crate) gateway: String,
+
+    /// Name of the profile [default: the host]
+    pub(crate) name: Option<String>,
+
+    /// Name of the user on the gateway [default: your name and this computer's]
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+
+    /// Services that the user may open [default: all]
+    #[arg(long = "service", value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+
+    /// Last day on which the gateway accepts knocks, such as 2027-12-31 [default: no end]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) expires: Option<String>,
+
+    /// Where to knock, if not where ssh connects to
+    #[arg(long, value_name = "HOST")]
+    pub(crate) address: Option<String>,
+
+    /// Run the gateway's command with sudo
+    #[arg(long)]
+    pub(crate) sudo: bool,
+
+    /// Read and write the profiles in FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<std::path::PathBuf>,
+
+    /// Arguments for ssh
+    #[arg(value_name = "SSH ARGUMENT", last = true)]
+    pub(crate) ssh_arguments: Vec<String>,
+}
+
 /// Knock, wait for the SSH port, then run ssh
 ///
 /// Options before HOST belong to knock, options after it to ssh. HOST is a profile or anything that ssh accepts;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 #[cfg(feature = "desktop")]
-use super::connect::{Proxy, Ssh, Wait};
+use super::connect::{Pair, Proxy, Ssh, Wait};
 #[cfg(feature = "desktop")]
 use super::manage::{Doctor, Import, Keygen, List, Share, Show, Verify};
 use super::{close::Close, options::SendOptions, sequence::Sequence};
@@ -81,6 +81,8 @@ pub(crate) struct Args {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "desktop")]
+    Pair(Pair),
     #[cfg(feature = "desktop")]
     Ssh(Ssh),
     #[cfg(feature = "desktop")]

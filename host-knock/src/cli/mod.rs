@@ -17,7 +17,7 @@ use clap::{Parser as _, error::ErrorKind};
 
 pub(crate) use close::Close;
 #[cfg(feature = "desktop")]
-pub(crate) use connect::{Proxy, Ssh, Wait};
+pub(crate) use connect::{Pair, Proxy, Ssh, Wait};
 pub(crate) use knock::{Args, Command};
 #[cfg(feature = "desktop")]
 pub(crate) use manage::{Doctor, Import, Keygen, List, Share, Show, Verify};

@@ -36,6 +36,8 @@ pub(crate) struct Profile {
     pub(crate) time_offset: i64,
     /// The gateway's window.
     pub(crate) window: Window,
+    /// The last day on which the gateway accepts knocks, as `2027-12-31`.
+    pub(crate) expires: Option<String>,
     /// Services that a knock opens.
     pub(crate) services: Vec<Service>,
 }
@@ -71,6 +73,7 @@ impl Profile {
             same_source_port: false,
             time_offset: 0,
             window: Window::default(),
+            expires: None,
             services: Vec::new(),
         }
     }

@@ -30,9 +30,10 @@ use crate::{
 };
 
 /// The options of a profile.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "address",
     "bind",
+    "expires",
     "family",
     "format",
     "key_file",
@@ -186,6 +187,7 @@ impl Config {
             Some("ipv6") => Families::V6,
             Some(other) => bail!("invalid family {other:?}: expected both, ipv4 or ipv6"),
         };
+        profile.expires = options.text("expires")?.map(parse::day).transpose()?;
         options.text("note")?;
         let salt = options.text("passphrase_salt")?.map(Salt::parse).transpose()?;
         profile.key = match (options.text("key_file")?, options.boolean("keyring")?, salt) {

@@ -3,21 +3,27 @@
 mod fwknop;
 mod imported;
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pkd_core::{Window, format2::Bindings};
+use pkd_core::{Key, Window, format2::Bindings};
 use toml_edit::{Array, InlineTable, Value};
 
 use self::imported::Imported;
 use super::{config::Config, uri};
 use crate::{
-    atomic_file, cli,
+    atomic_file::NewFiles,
+    cli,
     ini::Ini,
     key,
     model::{Bind, Families, Format, KeySource, Profile, Protocol, Service, binding_words},
     parse, secret_file,
     stderr::Stderr,
+    terminal,
 };
 
 /// Reads the source and adds its profiles; returns the report.
@@ -40,42 +46,64 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
         let name = &one.name;
         parse::name(name)?;
         ensure!(profiles.iter().take(row).all(|other| other.name != *name), "duplicate section [{name}]");
-        ensure!(!config.has(name), "{}: profile {name} already exists", config.path().display());
-        let (file, _) = config.key_file(name);
-        ensure!(one.key.is_none() || !file.exists(), "{} already exists", file.display());
+        is_free(&config, name)?;
     }
     let mut report = String::new();
-    let mut new_files = atomic_file::NewFiles::default();
+    let mut new_files = Vec::new();
     for Imported { name, profile, key, skipped } in &profiles {
-        let mut options = options(name, profile);
-        if let Some(key) = key {
-            let (file, relative) = config.key_file(name);
-            new_files.create(&file, format!("{}\n", key::to_text(key)).as_bytes())?;
-            options.push(("key_file", Some(relative.into())));
-        }
-        config.set(name, options)?;
+        new_files.push(add(&mut config, name, profile, key.as_ref())?);
         let _ = writeln!(report, "imported {name}");
         for skipped in skipped {
             stderr.warn(&format!("{name}: {skipped}"));
         }
     }
     config.save()?;
-    new_files.keep();
+    new_files.into_iter().for_each(NewFiles::keep);
     Ok(report)
 }
 
+/// Whether a profile can get this name and its key file.
+///
+/// # Errors
+/// There is one already; the error names it.
+pub(crate) fn is_free(config: &Config, name: &str) -> Result<()> {
+    ensure!(!config.has(name), "{}: profile {name} already exists", config.path().display());
+    let (file, _) = config.key_file(name);
+    ensure!(!file.exists(), "{} already exists", file.display());
+    Ok(())
+}
+
+/// Adds a profile and writes its key. The file goes again unless it is kept, after the configuration was saved.
+///
+/// # Errors
+/// The key cannot be written.
+pub(crate) fn add(config: &mut Config, name: &str, profile: &Profile, key: Option<&Key>) -> Result<NewFiles> {
+    let mut new_files = NewFiles::default();
+    let mut options = options(name, profile);
+    if let Some(key) = key {
+        let (file, relative) = config.key_file(name);
+        new_files.create(&file, format!("{}\n", key::to_text(key)).as_bytes())?;
+        options.push(("key_file", Some(relative.into())));
+    }
+    config.set(name, options)?;
+    Ok(new_files)
+}
+
 fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
-    if source.starts_with(uri::SCHEME) {
+    if source.starts_with(pkd_uri::SCHEME) {
         stderr.warn("a URI on the command line is visible to all users of this computer; use -");
         return from_uri(source);
     }
-    let (name, text) = if source == "-" {
+    let (name, text) = if source == "-" && io::stdin().is_terminal() {
+        ("the terminal".to_owned(), terminal::ask("Paste the knock:// URI: ").context("cannot read the URI")?)
+    } else if source == "-" {
         ("standard input".to_owned(), secret_file::read_standard_input()?)
     } else {
         (source.to_owned(), secret_file::read(Path::new(source), stderr)?)
     };
-    if text.starts_with(uri::SCHEME) {
-        return from_uri(text.trim_end()).context(name);
+    let text = if text.trim_start().starts_with(pkd_uri::SCHEME) { text.trim().to_owned() } else { text };
+    if text.starts_with(pkd_uri::SCHEME) {
+        return from_uri(&text).context(name);
     }
     let profiles = if fwknop::is_fwknoprc(&text) {
         fwknop::read(&text, &name)?
@@ -141,6 +169,9 @@ pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Optio
     }
     if profile.window != Window::default() {
         options.push(("window", Some(i64::from(profile.window.as_secs()).into())));
+    }
+    if let Some(day) = &profile.expires {
+        options.push(("expires", Some(day.as_str().into())));
     }
     if !profile.services.is_empty() {
         options.push(("services", Some(Value::InlineTable(services(&profile.services)))));

@@ -85,6 +85,7 @@ fn object(name: &str, profile: &Profile) -> Value {
         "same_source_port": profile.same_source_port,
         "time_offset": profile.time_offset,
         "window": profile.window.as_secs(),
+        "expires": profile.expires.as_deref().map_or_else(|| Value::from("never"), Value::from),
         "services": profile.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

@@ -7,13 +7,10 @@
 //! The tag takes the place of the user, and the profile's name that of the path. Missing parts have their defaults.
 //! Characters other than `A-Z a-z 0-9 - . _ ~` are percent-encoded (RFC 3986).
 
-mod text;
-
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Port, Tag};
+use pkd_uri::Uri;
 
-pub(crate) use self::text::SCHEME;
-use self::text::Uri;
 use crate::{
     key,
     model::{Bind, Families, Format, Host, Profile, Service},
@@ -56,6 +53,9 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
     if profile.window != pkd_core::Window::default() {
         options.push(("window", profile.window.as_secs().to_string()));
     }
+    if let Some(day) = &profile.expires {
+        options.push(("expires", day.clone()));
+    }
     let uri = Uri {
         tag: Some(profile.tag.unwrap_or_default().to_string()),
         host: if host.contains(':') { format!("[{host}]") } else { host.to_owned() },
@@ -96,6 +96,7 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
                     given.parse().map_err(|_| anyhow!("invalid window {given:?}: expected seconds"))?;
                 profile.window = pkd_core::Window::from_secs(seconds);
             }
+            ("expires", given) => profile.expires = Some(parse::day(given)?),
             ("family" | "same_source_port", _) => {
                 bail!("URI: invalid {option} {given:?}")
             }
@@ -129,6 +130,7 @@ mod tests {
             "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2",
             "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&bind=source,destination",
             "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&bind=none",
+            "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&expires=2027-12-31",
             "knock://a%3Ab@192.0.2.1/a?key=0x5ec7e7&family=ipv4",
             "knock://PKD0@[fe80::1%25a%3F%2F%40%5D]/a?key=0x5ec7e7",
         ];
@@ -171,6 +173,7 @@ mod tests {
                 "knock://gw?key=sesame&services=a%20b:22",
                 "invalid name \"a b\": use up to 64 letters, digits, - _ or ., and start with a letter, digit or _",
             ),
+            ("knock://gw?key=sesame&expires=soon", "invalid date \"soon\": expected one such as 2027-12-31"),
             ("knock://gw?key=sesame&window=-1", "invalid window \"-1\": expected seconds"),
         ];
         for (text, expected) in rows {

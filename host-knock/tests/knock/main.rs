@@ -13,6 +13,7 @@ mod ini;
 mod key_files;
 mod keys;
 mod packaging;
+mod pair;
 mod positional;
 mod profiles;
 mod prompt;

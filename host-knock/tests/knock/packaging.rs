@@ -23,7 +23,7 @@ fn commands() -> Result<Vec<String>> {
 fn every_command_has_a_man_page_and_completions() -> Result<()> {
     let share = profile()?.join("share");
     let commands = commands()?;
-    ensure!(commands.len() == 12, "{commands:?}");
+    ensure!(commands.len() == 13, "{commands:?}");
     let page =
         |name: &str| fs::read_to_string(share.join(format!("man/man1/{name}.1"))).context(name.to_owned());
     let whole = page("knock")?;

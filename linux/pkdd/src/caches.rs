@@ -178,6 +178,12 @@ impl<T: Unit> Caches<T> {
         greatest
     }
 
+    /// Whether a key was ever used, as far as this boot and the saved floors know.
+    #[must_use]
+    pub fn was_used(&self, id: CacheId) -> bool {
+        self.greatest.contains_key(&id) || self.known.contains_key(&id)
+    }
+
     /// Accepted knocks that are still needed, oldest first.
     #[must_use]
     pub fn accepted(&self) -> &[Accepted<T>] {

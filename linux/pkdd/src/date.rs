@@ -32,6 +32,13 @@ const SECONDS_PER_DAY: u64 = 86_400;
 const DAYS_OF_MONTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 impl Date {
+    /// The day of a Unix time in seconds; at most 9999-12-31.
+    #[must_use]
+    pub fn of(seconds: u64) -> Self {
+        const LAST: u32 = 2_932_896;
+        Self { days: u32::try_from(seconds / SECONDS_PER_DAY).map_or(LAST, |days| days.min(LAST)) }
+    }
+
     /// The last second of the day.
     #[must_use]
     pub fn end(self) -> UnixSeconds {
@@ -65,15 +72,36 @@ impl FromStr for Date {
         if year < 1970 || !(1..=12).contains(&month) {
             return Err(InvalidDate);
         }
-        let days_of =
-            |month: u32| DAYS_OF_MONTHS[month as usize - 1] + u32::from(month == 2 && is_leap(year));
-        if !(1..=days_of(month)).contains(&day) {
+        if !(1..=days_of(year, month)).contains(&day) {
             return Err(InvalidDate);
         }
-        let years: u32 = (1970..year).map(|year| 365 + u32::from(is_leap(year))).sum();
-        let months: u32 = (1..month).map(days_of).sum();
+        let years: u32 = (1970..year).map(days_of_year).sum();
+        let months: u32 = (1..month).map(|month| days_of(year, month)).sum();
         Ok(Self { days: years + months + day - 1 })
     }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut left, mut year, mut month) = (self.days, 1970, 1);
+        while left >= days_of_year(year) {
+            left -= days_of_year(year);
+            year += 1;
+        }
+        while left >= days_of(year, month) {
+            left -= days_of(year, month);
+            month += 1;
+        }
+        write!(f, "{year:04}-{month:02}-{:02}", left + 1)
+    }
+}
+
+const fn days_of(year: u32, month: u32) -> u32 {
+    DAYS_OF_MONTHS[month as usize - 1] + (month == 2 && is_leap(year)) as u32
+}
+
+const fn days_of_year(year: u32) -> u32 {
+    365 + is_leap(year) as u32
 }
 
 const fn is_leap(year: u32) -> bool {
@@ -97,6 +125,8 @@ mod tests {
         ];
         for (text, end) in table {
             assert_eq!(text.parse::<Date>().map(Date::end), Ok(UnixSeconds(end)), "{text}");
+            assert_eq!(Date::of(end).to_string(), text);
+            assert_eq!(Date::of(end + 1 - SECONDS_PER_DAY).to_string(), text);
         }
     }
 

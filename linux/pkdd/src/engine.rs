@@ -188,11 +188,12 @@ impl Engine {
         let word: Word = *word;
         let at = Uptime::now();
         let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
-        let active = words
+        let active: Vec<(&String, &User)> = words
             .users(word)
             .iter()
             .filter_map(|name| config.users.get_key_value(name))
-            .filter(|(_, user)| user.is_active(seconds(now)));
+            .filter(|(_, user)| user.is_active(seconds(now)) && !is_replaced(config, caches, user))
+            .collect();
         let mut is_close = false;
         let accepted = verify_any(packet, active, |(name, user)| match &user.rule {
             UserRule::Classic(rule) => {
@@ -223,6 +224,15 @@ impl Engine {
         }
         Decision::Accept { user: user_name, services: config.services_of(user).cloned().collect(), floor }
     }
+}
+
+/// Whether a user has a new key, and has used it.
+fn is_replaced(config: &Config, caches: &FormatCaches, user: &User) -> bool {
+    let new = user.replaced_by.as_ref().and_then(|name| config.users.get(name));
+    new.is_some_and(|new| match new.rule {
+        UserRule::Classic(_) => caches.classic.was_used(new.cache),
+        UserRule::Format2(_) => caches.format2.was_used(new.cache),
+    })
 }
 
 /// The verdict of a rule of format 2.

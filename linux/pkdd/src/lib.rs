@@ -21,6 +21,8 @@ mod health;
 mod hints;
 pub mod journal;
 mod knock;
+#[cfg(feature = "manage")]
+pub mod manage;
 pub mod nflog;
 pub mod openwrt;
 pub mod privileges;

@@ -26,6 +26,17 @@ const HELP: &str = "\
 Opens a port to the address that has just sent a valid knock.
 
 usage: pkdd [--config FILE] COMMAND
+  init             write a first configuration, and start pkdd; without \"pkdd confirm\" it ends after
+                   5 minutes
+  user add NAME    let somebody in: make a key, and print what their computer needs as a knock:// URI
+                   [--service NAME]... [--expires DATE] [--address HOST] [--format 2|classic] [--tag TAG]
+                   [--qr]
+  user list        show the users [--json]
+  user rotate NAME make a new key; the old one works until the new one was used, or [--until DATE]
+                   [--address HOST] [--qr]
+  user revoke NAME remove a user; what they have opened is closed
+  service add NAME PORT[/udp]
+                   close another port [--seconds N] [--forward ADDRESS:PORT]...
   run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores
                    rules and grants after another program has reloaded the firewall
   reload           have the running daemon reload the configuration, and say whether it did
@@ -68,6 +79,9 @@ enum Command {
     Guard,
     Reload,
     ResetFloor,
+    /// Writes the configuration.
+    #[cfg(feature = "manage")]
+    Manage(pkdd::manage::Command),
     /// For OpenWrt's service.
     OpenWrt(openwrt::Command),
     /// Help or version.
@@ -86,6 +100,15 @@ impl Args {
                     let words = parser.raw_args()?.map(ValueExt::string).collect::<Result<Vec<_>, _>>()?;
                     let words: Vec<&str> = words.iter().map(String::as_str).collect();
                     let command = Command::OpenWrt(openwrt::Command::parse(&words)?);
+                    return Ok(Self { config, command });
+                }
+                #[cfg(feature = "manage")]
+                Arg::Value(value)
+                    if command.is_none()
+                        && value.to_str().is_some_and(pkdd::manage::Command::begins_with) =>
+                {
+                    let words = [value].into_iter().chain(parser.raw_args()?).collect();
+                    let command = Command::Manage(pkdd::manage::Command::parse(words)?);
                     return Ok(Self { config, command });
                 }
                 Arg::Long("json") => json = true,
@@ -149,6 +172,8 @@ fn execute(Args { config, command }: Args) -> Result<()> {
     match command {
         Command::Print(text) => print(&text),
         Command::Guard => print(&format!("pkdd: {}\n", guard::run(&config)?)),
+        #[cfg(feature = "manage")]
+        Command::Manage(command) => print(&command.run(&config)?),
         Command::OpenWrt(command) => print(&command.run()?),
         Command::Run => daemon::run(&config),
         Command::Check => {

@@ -63,6 +63,8 @@ pub struct Gate {
     pub user: Option<String>,
     /// The addresses that this host is reached at through a NAT, for knocks that are bound to them.
     pub own_addresses: Vec<IpAddr>,
+    /// Where clients reach this host; for the URIs that they get.
+    pub address: Option<String>,
     /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
 }
@@ -136,6 +138,8 @@ pub struct User {
     pub enabled: bool,
     /// The last day on which knocks are accepted.
     pub expires: Option<Date>,
+    /// The user with the new key: once that was used, knocks of this one are ignored.
+    pub replaced_by: Option<String>,
 }
 
 impl User {
@@ -228,6 +232,14 @@ impl Config {
                 return Err(Section::user(&name).at("tag", format!("same tag and key as user \"{other}\"")));
             }
             users.insert(name, user);
+        }
+        for (name, user) in &users {
+            if let Some(new) =
+                user.replaced_by.as_ref().filter(|new| *new == name || !users.contains_key(*new))
+            {
+                let message = format!("unknown user \"{new}\": expected another user, who has the new key");
+                return Err(Section::user(name).at("replaced_by", message));
+            }
         }
         let now = date::now();
         if users.is_empty() {

@@ -61,6 +61,7 @@ pub(crate) struct GateSection {
     pub(crate) save: Option<Number>,
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
+    pub(crate) address: Option<String>,
     #[serde(default)]
     pub(crate) own_addresses: Vec<String>,
     #[serde(default)]
@@ -96,6 +97,7 @@ pub(crate) struct UserSection {
     pub(crate) services: Vec<String>,
     #[serde(default, deserialize_with = "date")]
     pub(crate) expires: Option<String>,
+    pub(crate) replaced_by: Option<String>,
 }
 
 /// A single forward, or a list with one for each address family.
@@ -225,6 +227,7 @@ impl GateSection {
                     text.parse().map_err(|_| GATE.invalid("own_addresses", text, expected))
                 })
                 .collect::<Result<_, _>>()?,
+            address: self.address,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
     }
@@ -342,6 +345,7 @@ impl UserSection {
             services: known,
             enabled: self.enabled.map_or(Ok(true), |flag| flag.check(&section, "enabled"))?,
             expires: expires.transpose()?,
+            replaced_by: self.replaced_by,
         })
     }
 }

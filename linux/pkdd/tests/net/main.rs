@@ -18,3 +18,4 @@ mod locks;
 mod privileges;
 mod scenarios;
 mod survival;
+mod users;

@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         Some(b"[host.gw]\nadress = 'a'\n"),
         &["-c", "FILE.toml", "gw"],
-        "FILE.toml: [host.gw]: unknown option \"adress\"; expected one of address, bind, family, format, key_file, keyring, passphrase_salt, port, same_source_port, services, tag, time_offset, window, note",
+        "FILE.toml: [host.gw]: unknown option \"adress\"; expected one of address, bind, expires, family, format, key_file, keyring, passphrase_salt, port, same_source_port, services, tag, time_offset, window, note",
         2,
     ),
     (

@@ -1,32 +1,37 @@
-//! The syntax of a URI.
+//! `knock://` URIs, which hand a key and all that belongs to it from a gateway to a client, or from one client to another.
+//! This crate knows the syntax; what options mean, and which there are, `knock import` decides.
 //!
 //! ```text
 //! knock://TAG@HOST:PORT/NAME?OPTION=VALUE&OPTION=VALUE
 //! ```
 
+mod qr;
+
 use std::fmt::{self, Write as _};
 
+pub use qr::{QrCode, TooLong};
+
 /// The start of every URI.
-pub(crate) const SCHEME: &str = "knock://";
+pub const SCHEME: &str = "knock://";
 
 /// The parts of a URI, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Uri {
+pub struct Uri {
     /// Before the last `@`.
-    pub(crate) tag: Option<String>,
+    pub tag: Option<String>,
     /// An IPv6 address is in brackets.
-    pub(crate) host: String,
+    pub host: String,
     /// After the last `:` outside brackets.
-    pub(crate) port: Option<String>,
+    pub port: Option<String>,
     /// The path; may be empty.
-    pub(crate) name: String,
+    pub name: String,
     /// In text order, with duplicates.
-    pub(crate) options: Vec<(String, String)>,
+    pub options: Vec<(String, String)>,
 }
 
 /// Why a text is not a URI. It contains no part of the text, which may contain a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SyntaxError(&'static str);
+pub struct SyntaxError(&'static str);
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +46,7 @@ impl Uri {
     ///
     /// # Errors
     /// It is not such a URI.
-    pub(crate) fn read(text: &str) -> Result<Self, SyntaxError> {
+    pub fn read(text: &str) -> Result<Self, SyntaxError> {
         let rest = text.strip_prefix(SCHEME).ok_or(SyntaxError("expected knock://"))?;
         let (rest, query) = rest.split_once('?').ok_or(SyntaxError("missing ?key="))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -1,0 +1,141 @@
+//! What a client needs to knock, as a `knock://` URI.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use nix::unistd::gethostname;
+use pkd_core::{Tag, Window, format2::Bindings};
+use pkd_uri::{QrCode, Uri};
+use pktables::Protocol;
+
+use super::arguments::Invite;
+use crate::config::{Config, User, UserRule};
+
+/// The line to print for a user, after a QR code if one is wanted.
+pub(super) fn text(config: &Config, name: &str, invite: &Invite) -> Result<String> {
+    let user = config.users.get(name).with_context(|| format!("there is no user \"{name}\""))?;
+    let line = uri(config, user, &address(config, invite)?).to_string();
+    let code = if invite.qr { QrCode::new(&line)?.lines() } else { String::new() };
+    Ok(format!("{code}{line}\n"))
+}
+
+/// Where clients reach this host: as given, as configured, or its name.
+fn address(config: &Config, invite: &Invite) -> Result<String> {
+    if let Some(address) = invite.address.as_ref().or(config.gate.address.as_ref()) {
+        return Ok(address.clone());
+    }
+    let short = gethostname().ok().and_then(|name| name.into_string().ok()).filter(|name| !name.is_empty());
+    // The name with its domain, if the host knows it.
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let is_ours = |line: &&str| line.split_whitespace().any(|word| Some(word) == short.as_deref());
+    let full = hosts
+        .lines()
+        .find(is_ours)
+        .and_then(|line| line.split_whitespace().skip(1).find(|word| word.contains('.')));
+    full.map(str::to_owned).or(short).context("this host has no name: give --address, or set gate.address")
+}
+
+fn uri(config: &Config, user: &User, address: &str) -> Uri {
+    let mut options = vec![("key", key_text(user))];
+    let services: Vec<String> = config
+        .services_of(user)
+        .map(|one| {
+            let udp = if one.service.protocol == Protocol::Udp { "/udp" } else { "" };
+            format!("{}:{}{udp}", one.service.name, one.service.port.0)
+        })
+        .collect();
+    options.push(("services", services.join(",")));
+    if matches!(user.rule, UserRule::Format2(_)) {
+        options.push(("format", "2".to_owned()));
+    }
+    let bound: Vec<&str> = [(Bindings::SOURCE, "source"), (Bindings::DESTINATION, "destination")]
+        .into_iter()
+        .filter_map(|(binding, word)| user.require.contains(binding).then_some(word))
+        .collect();
+    if !bound.is_empty() {
+        options.push(("bind", bound.join(",")));
+    }
+    if user.rule.window() != Window::default() {
+        options.push(("window", user.rule.window().as_secs().to_string()));
+    }
+    if let Some(day) = user.expires {
+        options.push(("expires", day.to_string()));
+    }
+    let host = if address.contains(':') && !address.starts_with('[') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    Uri {
+        tag: Some(user.tag).filter(|tag| *tag != Tag::default()).map(|tag| tag.to_string()),
+        host,
+        port: config.gate.port.map(|port| port.to_string()),
+        name: profile_name(address),
+        options: options.into_iter().map(|(option, value)| (option.to_owned(), value)).collect(),
+    }
+}
+
+/// The key without its padding.
+fn key_text(user: &User) -> String {
+    let bytes = user.key.as_bytes();
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    bytes[..length].iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// A name that `knock` accepts for a profile, by which people know the gateway.
+fn profile_name(address: &str) -> String {
+    let first = if address.parse::<std::net::IpAddr>().is_ok() {
+        address
+    } else {
+        address.split('.').next().unwrap_or(address)
+    };
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
+    let name: String = first.trim_start_matches(['-', '.', '[', ':']).chars().map(plain).take(64).collect();
+    if name.is_empty() { "gateway".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_uri_has_everything_that_the_configuration_asks_of_a_client() {
+        let text = "\
+[gate]
+port = 40000
+[service.ssh]
+port = 22
+[service.dns]
+port = 53
+protocol = 'udp'
+[service.other]
+port = 80
+[user.a]
+tag = 'a/b'
+key = '0x00ff'
+services = ['ssh', 'dns']
+require = ['source']
+window = 20
+expires = '2027-12-31'
+[user.b]
+tag = 'PKD0'
+key = 'sesame'
+format = 'classic'
+services = ['other']
+";
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let of = |name: &str, address: &str| uri(&config, &config.users[name], address).to_string();
+        assert_eq!(
+            of("a", "gw.example.net"),
+            "knock://a%2Fb@gw.example.net:40000/gw?key=0x00ff&services=dns:53/udp,ssh:22&format=2&bind=source&window=20\
+             &expires=2027-12-31"
+        );
+        assert_eq!(
+            of("b", "2001:db8::1"),
+            "knock://[2001:db8::1]:40000/2001-db8--1?key=0x736573616d65&services=other:80"
+        );
+    }
+}
