@@ -32,6 +32,7 @@ mod picture;
 mod prelude;
 mod pypi;
 mod qemu;
+mod root;
 mod router;
 mod row;
 mod run;
