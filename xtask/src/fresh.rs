@@ -5,11 +5,7 @@
 
 use std::{env, os::unix::fs::PermissionsExt};
 
-use crate::{
-    apt::{self, SUITE},
-    mutants::mirror,
-    prelude::*,
-};
+use crate::{mutants::mirror, prelude::*, root};
 
 /// What the README has people install, besides what any Debian with a user has.
 const NAMED_BY_THE_README: &str = "cargo-web rustc-web gcc libc6-dev make git";
@@ -38,9 +34,6 @@ const COMMANDS: &[(&str, Who)] = &[
 
 /// A user of the root; the name is in no package.
 const USER: &str = "newcomer";
-
-/// The script that becomes the root's first process. `$1`: the root; `$2`: who; the rest: the command.
-const ENTER: &str = include_str!("../scripts/enter.sh");
 
 /// Runs these commands of make, all of [`COMMANDS`] if none is named, and prints the minutes that each took.
 pub(crate) fn run(names: &[String]) -> Result<()> {
@@ -80,10 +73,9 @@ fn one(command: &str, who: Who) -> Result<Duration> {
     };
     // A minimal Debian with what the README names, made once.
     let packages = format!("{ANY_DEBIAN} {NAMED_BY_THE_README}");
-    let base = cache::entry("fresh-base", &[SUITE, &packages, "1"], |base, _| fill(base, &packages))?;
+    let base = root::base("fresh-base", &packages, &[], fill)?;
     progress!("an empty Debian 12: make {command}, as {user}");
-    let root = cache::folder()?.join(format!("fresh-root-{}", std::process::id()));
-    cmd!("cp -aH --reflink=auto {base} {root}").quiet()?;
+    let root = root::copy(&base, "fresh-root")?;
     // sudo looks the computer's name up.
     let name = cmd!("hostname").read()?;
     fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n127.0.1.1 {name}"))?;
@@ -98,13 +90,8 @@ fn one(command: &str, who: Who) -> Result<Duration> {
 
     let start = Instant::now();
     let make = format!("cd /{home}/pkd && exec make {command}");
-    cmd!("unshare --mount --pid --fork --kill-child --propagation private sh -c {ENTER} sh {root} {user} sh -c {make}")
-        .env_clear()
+    root::enter(&root, user, &format!("/{home}"), &[], &make)
         .envs(network())
-        .env("HOME", format!("/{home}"))
-        .env("USER", user)
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LANG", "C.UTF-8")
         .show()
         .with_context(|| format!("the root stays in {}", root.display()))?;
     let time = start.elapsed();
@@ -112,10 +99,7 @@ fn one(command: &str, who: Who) -> Result<Duration> {
     Ok(time)
 }
 
-fn fill(base: &Path, packages: &str) -> Result<()> {
-    progress!("making an empty Debian 12");
-    let (include, sources) = (packages.replace(' ', ","), apt::sources());
-    cmd!("mmdebstrap --variant=minbase --quiet --include={include} {SUITE} {base} {sources...}").quiet()?;
+fn fill(base: &Path) -> Result<()> {
     // apt and others are to reach what they reach here, in the same way.
     let mut paths = [
         "/etc/apt",

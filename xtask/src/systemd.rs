@@ -1,8 +1,7 @@
 //! pkdd's units under a real systemd; the checks are in `tests/netns/systemd`.
 
-use crate::{apt, prelude::*};
+use crate::{prelude::*, root};
 
-const SUITE: &str = "bookworm";
 /// What each machine needs.
 const PACKAGES: &str = "systemd,systemd-sysv,nftables,iptables,iproute2,dropbear-bin";
 /// The other firewalls, which a second machine has beside pkdd.
@@ -21,14 +20,7 @@ pub(crate) fn test() -> Result<()> {
 }
 
 fn checks(which: &str, packages: &str) -> Result<()> {
-    let base = cache::entry("systemd-base", &[SUITE, packages, "1"], |unfinished, _| {
-        progress!("making a Debian 12 with systemd");
-        let sources = apt::sources();
-        cmd!("mmdebstrap --variant=minbase --quiet --include={packages} {SUITE} {unfinished} {sources...}")
-            .quiet()
-    })?;
-    let root = cache::folder()?.join(format!("systemd-root-{}", std::process::id()));
-    cmd!("cp -a --reflink=auto {base} {root}").quiet()?;
+    let root = root::copy(&root::base("systemd-base", packages, &[], |_| Ok(()))?, "systemd-root")?;
     let (programs, units) = (toolchain::target().join("debug"), at("linux/debian"));
     // Our end of the cable is in a namespace of its own, whatever addresses this computer has.
     let result = cmd!(
