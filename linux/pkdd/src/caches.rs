@@ -1,6 +1,9 @@
 //! The replay caches of all keys, and the journal that restores them after a restart of the process.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+};
 
 use pkd_core::{Baseline, CacheId, KnockId, ReplayCache, ReplayStore, UnixSeconds, Window};
 use pktables::Sender;
@@ -37,8 +40,35 @@ pub struct Caches<T = UnixSeconds> {
     /// The greatest time of each key's knocks in the journal and of those accepted since.
     greatest: BTreeMap<CacheId, T>,
     journal: Journal<T>,
-    /// The error that made the store refuse a valid knock.
-    failure: Option<io::Error>,
+    /// What made the store refuse a valid knock.
+    failure: Option<Refusal>,
+}
+
+/// Addresses that one key can have opened something to at a time. More would be no people: its holder can send valid knocks from
+/// any address that a knock is not bound to, and each takes memory here and in the firewall's sets.
+pub const MOST_SENDERS: usize = 1_024;
+
+/// Why a valid knock was refused.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It could not be written to the journal.
+    Journal(io::Error),
+    /// The key has opened something to [`MOST_SENDERS`] other addresses.
+    TooManySenders,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(error) => write!(f, "cannot write it to the journal: {error}"),
+            Self::TooManySenders => {
+                write!(
+                    f,
+                    "its key has opened something to {MOST_SENDERS} other addresses; wait until grants end"
+                )
+            }
+        }
+    }
 }
 
 /// The state of a cache, for the status.
@@ -158,8 +188,8 @@ impl<T: Unit> Caches<T> {
         Memory { caches: self, id, sender, uptime, closes: false }
     }
 
-    /// The error that made a store refuse a valid knock since the last call: it could not be written to the journal.
-    pub fn take_failure(&mut self) -> Option<io::Error> {
+    /// What made a store refuse a valid knock since the last call.
+    pub fn take_failure(&mut self) -> Option<Refusal> {
         self.failure.take()
     }
 
@@ -242,6 +272,19 @@ impl<T: Unit> Caches<T> {
         self.rewrite()
     }
 
+    /// Whether a key has opened something to the most addresses, and this one is not among them.
+    fn has_too_many(&self, id: CacheId, sender: Sender) -> bool {
+        let mut senders = BTreeSet::new();
+        for accepted in self.accepted.iter().filter(|accepted| accepted.cache == id) {
+            if accepted.closes {
+                senders.remove(&accepted.sender);
+            } else {
+                senders.insert(accepted.sender);
+            }
+        }
+        senders.len() >= MOST_SENDERS && !senders.contains(&sender)
+    }
+
     fn rewrite(&mut self) -> io::Result<()> {
         let caches = self.by_key.iter().map(|(id, cache)| Entry::Cache {
             cache: *id,
@@ -283,10 +326,14 @@ impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
             return false;
         }
         let Self { sender, uptime: at, closes, .. } = *self;
+        if !closes && self.caches.has_too_many(self.id, sender) {
+            self.caches.failure = Some(Refusal::TooManySenders);
+            return false;
+        }
         let accepted = Accepted { cache: self.id, id, window, sender, at, closes };
         // A knock that is not in the journal could be replayed after a restart.
         if let Err(error) = self.caches.journal.write(&Entry::Accepted(accepted)) {
-            self.caches.failure = Some(error);
+            self.caches.failure = Some(Refusal::Journal(error));
             return false;
         }
         self.caches.accepted.push(accepted);

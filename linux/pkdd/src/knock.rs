@@ -52,8 +52,8 @@ pub(crate) fn handle(
         }
     }
     let caches = engine.caches();
-    if let Some(error) = caches.classic.take_failure().or(caches.format2.take_failure()) {
-        log(&format!("refused a valid knock from {sender}: cannot write it to the journal: {error}"));
+    if let Some(why) = caches.classic.take_failure().or(caches.format2.take_failure()) {
+        log(&format!("refused a valid knock from {sender}: {why}"));
     }
 }
 

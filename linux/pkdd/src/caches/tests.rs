@@ -112,6 +112,29 @@ fn a_knock_that_cannot_be_written_to_the_journal_is_refused() {
 }
 
 #[test]
+fn one_key_fills_no_set_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut caches = open(&folder.path().join("journal"), FIRST);
+    let mut knock = |name: &str, number: u32, time: u64, closes: bool| {
+        let sender: Sender = std::net::IpAddr::from((0x0a00_0000 + number).to_be_bytes()).into();
+        let memory = caches.memory(id(name), sender, Uptime(NOW.0));
+        let mut memory = if closes { memory.to_close() } else { memory };
+        let is_accepted = memory.record(KnockId::kept(UnixSeconds(time), number.into()), WINDOW);
+        (is_accepted, caches.take_failure().map(|why| why.to_string()))
+    };
+    let most = u32::try_from(MOST_SENDERS).unwrap();
+    for number in 0..most {
+        assert_eq!(knock("one", number, 1_001 + u64::from(number), false), (true, None), "{number}");
+    }
+    let refused = "its key has opened something to 1024 other addresses; wait until grants end";
+    assert_eq!(knock("one", most, 9_000, false), (false, Some(refused.to_owned())));
+    assert_eq!(knock("two", most, 9_000, false), (true, None), "another key");
+    assert_eq!(knock("one", 7, 9_001, false), (true, None), "an address that has a grant");
+    assert_eq!(knock("one", 7, 9_002, true), (true, None), "it is closed");
+    assert_eq!(knock("one", most, 9_003, false), (true, None), "there is room now");
+}
+
+#[test]
 fn a_cache_without_a_rule_is_dropped_after_its_window_and_raises_the_floor_of_new_ones() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");

@@ -130,7 +130,7 @@ services = ['other']
         let of = |name: &str, address: &str| uri(&config, &config.users[name], address).to_string();
         assert_eq!(
             of("a", "gw.example.net"),
-            "knock://a%2Fb@gw.example.net:40000/gw?key=0x00ff&services=dns:53/udp,ssh:22&format=2&bind=source&window=20\
+            "knock://a%2Fb@gw.example.net:40000/gw?key=0x00ff&services=ssh:22,dns:53/udp&format=2&bind=source&window=20\
              &expires=2027-12-31"
         );
         assert_eq!(
