@@ -3,13 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-
-// The client's own module, as it is in the program.
-#[allow(missing_docs)]
-#[path = "../../../host-knock/src/profile/uri/text.rs"]
-mod text;
-
-use text::{SCHEME, Uri};
+use pkd_uri::{SCHEME, Uri};
 
 /// So long that no other word of a message is like it.
 const KEY: &str = "kEyKeYkEyKeYkEyKeYkEyKeYkEyKeY";
