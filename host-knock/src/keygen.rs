@@ -1,16 +1,20 @@
 //! `knock keygen`: creates a key, and prints what the gateway needs.
 
-use std::{fmt::Write as _, path::PathBuf};
+mod forms;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pkd_core::{Key, Tag};
+use pkd_core::{Key, Port};
 
 use crate::{
     atomic_file, cli, hex, keyring,
-    model::{Format, Host, Salt},
+    model::{Format, Host, KeySource, Salt, Service},
     parse, passphrase,
-    profile::config::Config,
+    profile::{config::Config, import},
 };
+pub(crate) use forms::quoted;
+use forms::{BOARD_PORT, Form, Kind, word};
 
 /// Creates the key, writes it, and updates the profile; returns the lines to print.
 ///
@@ -23,14 +27,26 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
         format != Some(Format::Before1_0),
         "invalid format \"pre-1.0\": expected 2 or classic; no gateway of today accepts another"
     );
+    let kind = args.kind.as_deref().map(Kind::parse).transpose()?;
+    let port = args.port.as_deref().map(parse::port).transpose()?;
+    let port = port.or((kind == Some(Kind::Firmware)).then_some(BOARD_PORT));
+    let services = services(&args.services)?;
     let Some(name) = &args.name else {
         let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
         atomic_file::create(&file, &line(&random()?))?;
         let format = format.unwrap_or(Format::Two);
         let tag = tag.unwrap_or_default();
         let option = if format == Format::Two { " --format 2" } else { "" };
-        let note = format!("Knock with: knock{option} --tag {tag} --key-file {} GATEWAY\n", file.display());
-        return Ok(instructions(&file, "me", tag, format, &note));
+        let at = port.map_or(String::new(), |Port(port)| format!(" --port {port}"));
+        let words = format!(
+            "{option}{at} --tag {} --key-file {}",
+            word(&tag.to_string()),
+            word(&file.display().to_string())
+        );
+        let note = format!("Knock with: knock{words} GATEWAY\n");
+        let file = absolute(&file)?;
+        let form = Form { file: &file, user: "me", gateway: None, tag, format, port, services: &services };
+        return Ok(head(&file, &note) + &form.text(kind));
     };
     parse::name(name)?;
     let mut config = Config::open_for_update(args.config.as_deref())?;
@@ -47,6 +63,12 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
             before.format.as_str()
         );
     }
+    let user = forms::plain(name);
+    if let Some(other) =
+        config.names().into_iter().find(|other| *other != name && forms::plain(other) == user)
+    {
+        bail!("profile {other} has the name {user} on gateways, as {name} would have: use another name");
+    }
     let format = before.as_ref().map_or(format.unwrap_or(Format::Two), |profile| profile.format);
     let address = args.address.as_deref().map(Host::parse).transpose()?;
     if before.is_none() && address.is_none() {
@@ -62,6 +84,12 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     if file.exists() {
         bail!("{} already exists; a new key would lock out its users", file.display());
     }
+    let has_key = before.as_ref().is_some_and(|profile| match &profile.key {
+        KeySource::Prompt => false,
+        KeySource::File(path) => path.exists(),
+        KeySource::Known(_) | KeySource::Keyring(_) | KeySource::Passphrase(_) => true,
+    });
+    ensure!(!has_key, "profile {name} has a key already; a new one would lock out its users");
     let salt = if args.passphrase { Some(Salt::random()?) } else { None };
     let key = match &salt {
         Some(salt) => passphrase::prompt_new(name, salt)?,
@@ -70,7 +98,7 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     // A file that is only for the gateway is not part of the profile.
     let in_profile = match &args.output {
         _ if is_elsewhere => None,
-        Some(file) => Some(std::path::absolute(file).context("no working directory")?.display().to_string()),
+        Some(file) => Some(absolute(file)?.display().to_string()),
         None => Some(relative),
     };
     let mut options = vec![
@@ -78,17 +106,29 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
         ("keyring", args.keyring.then(|| true.into())),
         ("passphrase_salt", salt.map(|salt| salt.to_string().into())),
     ];
+    // What the gateway opens is in the profile too, so that knock ssh, wait and doctor know it.
+    let has_services = before.as_ref().is_some_and(|profile| !profile.services.is_empty());
+    if !has_services || !args.services.is_empty() {
+        options.push(("services", Some(import::services(&services).into())));
+    }
     if before.is_none() {
         options.push(("format", Some(format.as_str().into())));
+    }
+    if let Some(Port(port)) = port {
+        options.push(("port", Some(i64::from(port).into())));
     }
     if let Some(tag) = tag {
         options.push(("tag", Some(tag.to_string().into())));
     }
-    if let Some(address) = address {
+    if let Some(address) = &address {
         options.push(("address", Some(address.as_str().into())));
     }
     config.set(name, options)?;
     if args.keyring {
+        ensure!(
+            !keyring::has(name)?,
+            "the keyring has a key for {name} already; a new one would lock out its users"
+        );
         keyring::store(name, &key)?;
     }
     // First the key: a profile without a key would be worse than a key without a profile.
@@ -96,13 +136,46 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     new_files.create(&file, &line(&key))?;
     config.save()?;
     new_files.keep();
-    let tag = tag.or(before.and_then(|profile| profile.tag)).unwrap_or_default();
+    let profile = config.profile(name).context("no profile")??;
     let note = if is_elsewhere {
         "The file is only for the gateway: copy it there, then delete it here.\n"
     } else {
         ""
     };
-    Ok(instructions(&file, name, tag, format, note))
+    let file = absolute(&file)?;
+    let form = Form {
+        file: &file,
+        user: &user,
+        gateway: Some(profile.host.as_str()),
+        tag: profile.tag.unwrap_or_default(),
+        format,
+        port: profile.port,
+        services: &profile.services,
+    };
+    Ok(head(&file, note) + &form.text(kind))
+}
+
+/// `NAME=PORT`, or SSH if there is none.
+fn services(given: &[String]) -> Result<Vec<Service>> {
+    if given.is_empty() {
+        return Ok(vec![Service::parse("ssh", "22")?]);
+    }
+    let one = |text: &String| {
+        let (name, port) = text.split_once('=').with_context(|| {
+            format!("invalid service {text:?}: expected NAME=PORT, such as ssh=22 or vpn=1194/udp")
+        })?;
+        Service::parse(name, port)
+    };
+    given.iter().map(one).collect()
+}
+
+fn absolute(file: &Path) -> Result<PathBuf> {
+    std::path::absolute(file).context("no working directory")
+}
+
+/// What is said before the forms.
+fn head(file: &Path, note: &str) -> String {
+    format!("The key is in {}. Only you can read this file.\n{note}", file.display())
 }
 
 /// 32 random bytes.
@@ -117,55 +190,4 @@ fn random() -> Result<Key> {
 fn line(key: &Key) -> Vec<u8> {
     let bytes = key.as_bytes().get(..passphrase::KEY_LENGTH).unwrap_or_default();
     format!("0x{}\n", hex::digits(bytes)).into_bytes()
-}
-
-/// Instructions for each kind of gateway. They do not contain the key, which goes there as a file.
-fn instructions(file: &std::path::Path, name: &str, tag: Tag, format: Format, note: &str) -> String {
-    let file = file.display();
-    // UCI accepts only these characters in names.
-    let user: String =
-        name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let is_format2 = format == Format::Two;
-    let matched = if is_format2 { "-m pkd --format 2" } else { "-m pkd" };
-    // Everything but iptables has format 2 by default.
-    let [uci, toml] =
-        if is_format2 { ["", ""] } else { ["  \toption format 'classic'\n", "  format = 'classic'\n"] };
-    let mut text = format!("The key is in {file}. Only you can read this file.\n{note}");
-    let _ = write!(
-        text,
-        "
-Copy the file to the gateway, for example with scp:
-  scp {file} root@GATEWAY:/etc/pkd.key
-
-For iptables with xt_pkd (port 22 is open for a minute after a knock):
-  iptables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-  iptables -A INPUT -p udp {matched} --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
-  iptables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
-  iptables -A INPUT -p tcp --dport 22 -j DROP
-  ip6tables -A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-  ip6tables -A INPUT -p udp {matched} --key-file /etc/pkd.key --tag {tag} -m recent --name pkd --set -j DROP
-  ip6tables -A INPUT -p tcp --dport 22 -m recent --name pkd --rcheck --seconds 60 -j ACCEPT
-  ip6tables -A INPUT -p tcp --dport 22 -j DROP
-
-For OpenWrt, in /etc/config/pkd, with the file as /etc/pkd/keys/{user}.key:
-  config user '{user}'
-  \toption tag '{tag}'
-{uci}  \tlist service 'ssh'
-
-For pkdd, in /etc/pkdd/pkdd.toml:
-  [user.{user}]
-{toml}  tag = '{tag}'
-  key_file = '/etc/pkd.key'
-  services = ['ssh']
-
-For the firmware, in its TOML file, with the key file next to it:
-  [[rule]]
-{toml}  tag = \"{tag}\"
-  key_file = \"pkd.key\"
-  window = 10
-  ttl = 60
-  services = [\"ssh\"]
-"
-    );
-    text
 }

@@ -19,6 +19,14 @@ pub(crate) fn store(name: &str, key: &Key) -> Result<()> {
     backend::store(name, key)
 }
 
+/// Whether there is a key of a profile.
+///
+/// # Errors
+/// There is no keyring, or it is locked.
+pub(crate) fn has(name: &str) -> Result<bool> {
+    backend::has(name)
+}
+
 #[cfg(feature = "keyring")]
 mod backend {
     use anyhow::{Result, anyhow};
@@ -37,6 +45,14 @@ mod backend {
 
     pub(super) fn store(name: &str, key: &Key) -> Result<()> {
         entry(name)?.set_secret(key.as_bytes()).map_err(|error| describe(name, &error))
+    }
+
+    pub(super) fn has(name: &str) -> Result<bool> {
+        match entry(name)?.get_secret() {
+            Ok(_) => Ok(true),
+            Err(Error::NoEntry) => Ok(false),
+            Err(error) => Err(describe(name, &error)),
+        }
     }
 
     fn entry(name: &str) -> Result<Entry> {
@@ -67,6 +83,10 @@ mod backend {
     use pkd_core::Key;
 
     pub(super) fn load(_: &str) -> Result<Key> {
+        bail!("this knock was built without keyring support")
+    }
+
+    pub(super) fn has(_: &str) -> Result<bool> {
         bail!("this knock was built without keyring support")
     }
 

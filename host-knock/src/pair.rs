@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    cli, parse,
+    cli,
+    keygen::quoted,
+    parse,
     profile::{config::Config, import, uri},
     ssh,
 };
@@ -89,11 +91,6 @@ fn computer() -> String {
 #[cfg(not(unix))]
 fn computer() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_default()
-}
-
-/// What a shell reads as this word.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// OpenWrt's service has a command of its own, which writes UCI.

@@ -72,6 +72,18 @@ pub(crate) struct Keygen {
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
+    /// Print what this kind of gateway needs: openwrt, pkdd, iptables or firmware [default: all]
+    #[arg(long = "for", value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// A service that a knock opens; can be given several times [default: those of the profile, or ssh=22]
+    #[arg(long = "service", value_name = "NAME=PORT")]
+    pub(crate) services: Vec<String>,
+
+    /// UDP port to knock at [default: that of the profile, or any; for the firmware 40000]
+    #[arg(short, long)]
+    pub(crate) port: Option<String>,
+
     /// The format of a new profile and of what is printed: 2 or classic [default: that of the profile, else 2]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,

@@ -179,7 +179,8 @@ pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Optio
     options
 }
 
-fn services(services: &[Service]) -> InlineTable {
+/// Services as a profile has them.
+pub(crate) fn services(services: &[Service]) -> InlineTable {
     let mut table = InlineTable::new();
     for service in services {
         let value: Value = match service.protocol {

@@ -53,13 +53,20 @@ fn the_instructions_contain_tag_and_user() -> Result<()> {
         .knock(&["keygen", "--format", "classic", "my-office.1", "--address", "10.0.0.1", "-t", "0x00ff"])?
         .stdout;
     for part in [
-        "--tag 0x00ff0000 -m recent --name pkd --set -j DROP",
-        "  config user 'my_office_1'\n  \toption tag '0x00ff0000'\n  \toption format 'classic'\n  \tlist service 'ssh'\n",
-        "  [user.my_office_1]\n  format = 'classic'\n  tag = '0x00ff0000'\n  key_file = '/etc/pkd.key'\n  services = ['ssh']\n",
-        "  [[rule]]\n  format = 'classic'\n  tag = \"0x00ff0000\"\n",
+        "ssh root@10.0.0.1 'umask 077; mkdir -p /etc/pkd/keys && cat > /etc/pkd/keys/my_office_1.key' < '",
+        "-m pkd --key-file /etc/pkd/keys/my_office_1.key --tag 0x00ff0000 -m recent --name pkd --set -j DROP",
+        "set pkd.my_office_1=user\nset pkd.my_office_1.tag='0x00ff0000'\nset pkd.my_office_1.format='classic'\n",
+        "[service.ssh]\nport = 22\n[user.my_office_1]\nformat = 'classic'\ntag = '0x00ff0000'\n\
+         key_file = 'keys/my_office_1.key'\nservices = ['ssh']\n",
+        "[[rule]]\nformat = \"classic\"\ntag = \"0x00ff0000\"\n",
+        "knock_port = 40000\n",
     ] {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
+    // They would have one name, and one key file, on a gateway.
+    let equal = harness.knock(&["keygen", "my_office.1", "--address", "10.0.0.2"])?;
+    let problem = "profile my-office.1 has the name my_office_1 on gateways, as my_office.1 would have: use another name\n";
+    assert!(equal.code == Some(2) && equal.stderr.ends_with(problem), "{equal:?}");
     Tag::parse("0x00ff0000")?;
     Ok(())
 }
@@ -69,10 +76,10 @@ fn a_new_profile_and_its_instructions_have_format_2() -> Result<()> {
     let harness = Harness::new("a_new_profile_and_its_instructions_have_format_2")?;
     let told = harness.knock(&["keygen", "office", "--address", "10.0.0.1"])?.stdout;
     for part in [
-        "-A INPUT -p udp -m pkd --format 2 --key-file",
-        "  config user 'office'\n  \toption tag 'PKD0'\n  \tlist service 'ssh'\n",
-        "  [user.office]\n  tag = 'PKD0'\n",
-        "  [[rule]]\n  tag = \"PKD0\"\n",
+        "-A INPUT -p udp -m pkd --format 2 --key-file /etc/pkd/keys/office.key --tag PKD0",
+        "set pkd.office.tag='PKD0'\nadd_list pkd.office.service='ssh'\n",
+        "[user.office]\ntag = 'PKD0'\n",
+        "[[rule]]\ntag = \"PKD0\"\n",
     ] {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
@@ -84,6 +91,66 @@ fn a_new_profile_and_its_instructions_have_format_2() -> Result<()> {
     let changed = harness.knock(&["keygen", "--format", "classic", "office"])?;
     let problem = "knock: profile office has format 2; change it there, and on the gateway\n";
     assert_eq!((changed.code, changed.stderr.as_str()), (Some(2), problem));
+    Ok(())
+}
+
+#[test]
+fn a_form_is_for_one_kind_of_gateway_and_what_the_profile_says() -> Result<()> {
+    let harness = Harness::new("a_form_is_for_one_kind_of_gateway")?;
+    let words = ["keygen", "ssh", "--address", "gw.example.net", "--for", "openwrt", "--tag", "a'\\b"];
+    let told =
+        harness.knock(&[&words[..], &["--service", "ssh=22", "--service", "vpn=1194/udp"]].concat())?.stdout;
+    ensure!(told.matches("\nFor ").count() == 1, "{told}");
+    for part in [
+        // A user called like a service is another section, and no tag needs quotes of its own.
+        "set pkd.ssh=service\n",
+        "set pkd.ssh_user=user\nset pkd.ssh_user.tag='0x61275c62'\nset pkd.ssh_user.key_file='/etc/pkd/keys/ssh.key'\n",
+        "set pkd.vpn.protocol='udp'\n",
+        "add_list pkd.ssh_user.service='vpn'\n",
+    ] {
+        ensure!(told.contains(part), "{part:?} is not in {told}");
+    }
+    let shown = harness.knock(&["show", "ssh"])?.stdout;
+    ensure!(shown.contains("[\"ssh 22/tcp\",\"vpn 1194/udp\"]") && shown.contains("port: random"), "{shown}");
+    // A board has one port, which the profile has to know.
+    let told = harness.knock(&["keygen", "nas", "--address", "10.0.0.9", "--for", "firmware"])?.stdout;
+    let file = harness.home().join(".config/knock/keys/nas.key");
+    ensure!(told.contains(&format!("key_file = \"{}\"\n", file.display())), "{told}");
+    ensure!(harness.knock(&["show", "nas"])?.stdout.contains("port: 40000"));
+    for (words, problem) in [
+        (
+            &["--for", "fritzbox"][..],
+            "invalid --for \"fritzbox\": expected openwrt, pkdd, iptables or firmware",
+        ),
+        (
+            &["--service", "ssh"],
+            "invalid service \"ssh\": expected NAME=PORT, such as ssh=22 or vpn=1194/udp",
+        ),
+        (&["--port", "any"], "invalid port \"any\": expected 1–65535"),
+    ] {
+        let outcome = harness.knock(&[&["keygen", "new", "--address", "10.0.0.9"], words].concat())?;
+        ensure!(outcome.code == Some(2) && outcome.stderr == format!("knock: {problem}\n"), "{outcome:?}");
+        ensure!(harness.knock(&["show", "new"])?.code == Some(2), "{words:?} has made a profile");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_passphrase_replaces_no_key() -> Result<()> {
+    let harness = Harness::new("a_passphrase_replaces_no_key")?;
+    let typed = "correct open sesame battery\n";
+    let keygen = ["keygen", "--passphrase", "office", "--address", "10.0.0.1"];
+    ensure!(harness.knock_on_terminal_with_answers(&keygen, &[typed, typed])?.code == Some(0));
+    fs::remove_file(harness.home().join("office.key"))?;
+    let profile = fs::read_to_string(harness.home().join(".config/knock/config.toml"))?;
+    for words in
+        [&["keygen", "--passphrase", "office"][..], &["keygen", "office"], &["keygen", "--keyring", "office"]]
+    {
+        let outcome = harness.knock(words)?;
+        let problem = "knock: profile office has a key already; a new one would lock out its users\n";
+        ensure!(outcome.code == Some(2) && outcome.stderr == problem, "{outcome:?}");
+    }
+    ensure!(fs::read_to_string(harness.home().join(".config/knock/config.toml"))? == profile);
     Ok(())
 }
 
@@ -126,7 +193,7 @@ fn a_shared_profile_can_be_imported() -> Result<()> {
     harness.knock(&["keygen", "--format", "classic", "office", "--address", "10.0.0.1", "--tag", "SSHK"])?;
     let key = key_of(&harness, ".config/knock/keys/office.key")?;
     let uri = harness.knock(&["share", "--uri", "office"])?.stdout;
-    assert_eq!(uri, format!("knock://SSHK@10.0.0.1/office?key={key}\n"));
+    assert_eq!(uri, format!("knock://SSHK@10.0.0.1/office?key={key}&services=ssh:22\n"));
     let other = Harness::new("a_shared_profile_can_be_imported_elsewhere")?;
     let outcome = other.knock_with_input(&["import", "-"], uri.as_bytes())?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "imported office\n"), "{outcome:?}");

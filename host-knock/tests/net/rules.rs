@@ -13,7 +13,7 @@ use pkd_netns::{
 };
 
 /// The match, and what stands in for it.
-const MATCH: &str = "-m pkd --key-file /etc/pkd.key --tag SSHK";
+const MATCH: [&str; 2] = ["-m pkd", "--tag SSHK"];
 const KNOCK_PORT: u16 = 40_000;
 /// How long the port is open after a knock, and in the test.
 const OPEN: [&str; 2] = ["--seconds 60", "--seconds 3"];
@@ -33,8 +33,18 @@ fn rules(text: &str) -> Vec<&str> {
 fn keygen() -> Result<String> {
     let folder = folder()?;
     let output = Command::new(knock_program()?)
-        .args(["keygen", "--tag", "SSHK", "--output"])
-        .arg(folder.path().join("pkd.key"))
+        .args([
+            "keygen",
+            "office",
+            "--address",
+            "gw.example.net",
+            "--tag",
+            "SSHK",
+            "--for",
+            "iptables",
+            "--config",
+        ])
+        .arg(folder.path().join("config.toml"))
         .output()?;
     ensure!(output.status.success(), "{}", text(&output.stderr));
     Ok(text(&output.stdout))
@@ -69,7 +79,11 @@ fn hold(network: &Network, back: &str, name: &str, text: &str) -> Result<()> {
     ensure!(rules.len() == 8, "{name}: {} rules: {rules:#?}", rules.len());
     for rule in rules {
         let knock = format!("--dport {KNOCK_PORT}");
-        run(&rule.replace("--format 2 ", "").replace(MATCH, &knock).replace(OPEN[0], OPEN[1]))?;
+        let rule = match (rule.split_once(MATCH[0]), rule.split_once(MATCH[1])) {
+            (Some((before, _)), Some((_, after))) => format!("{before}{knock}{after}"),
+            _ => rule.to_owned(),
+        };
+        run(&rule.replace(OPEN[0], OPEN[1]))?;
     }
     let closed = |when: &str| -> Result<()> {
         for family in Family::BOTH {

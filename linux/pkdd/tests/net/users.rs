@@ -184,3 +184,51 @@ net_test!(a_service_is_closed_when_it_is_added, |network| {
     knock(&gateway, "ann", "accept")?;
     gateway.is_open(FAMILY)
 });
+
+net_test!(what_knock_keygen_prints_works_when_it_is_pasted, |network| {
+    let mut gateway = Gateway::new(network, "nft")?;
+    let _server = pkd_netns::network::ssh_server(22, gateway.folder.path())?;
+    let home = gateway.path("client");
+    fs::create_dir_all(&home)?;
+    let mut keygen = Command::new(knock_program()?);
+    keygen.args([
+        "keygen",
+        "it's",
+        "--for",
+        "pkdd",
+        "--address",
+        &FAMILY.gateway().to_string(),
+        "--tag",
+        "a'\\",
+    ]);
+    keygen.arg("--config").arg(gateway.path("client/config.toml"));
+    let refused = keygen.output()?;
+    ensure!(!refused.status.success(), "a name with a quote was taken");
+    let mut keygen = Command::new(knock_program()?);
+    keygen.args([
+        "keygen",
+        "ann-1",
+        "--for",
+        "pkdd",
+        "--address",
+        &FAMILY.gateway().to_string(),
+        "--tag",
+        "a'\\",
+    ]);
+    let told = keygen.arg("--config").arg(gateway.path("client/config.toml")).output()?;
+    let told = String::from_utf8(told.stdout)?;
+    let copy = told.lines().find(|line| line.starts_with("ssh root@")).context("no line to copy the key")?;
+    // The gateway's side of the line, with its folder for /etc/pkdd.
+    let folder = gateway.folder.path().to_string_lossy();
+    let here = copy.replace("/etc/pkdd", &folder).replace(&format!("ssh root@{}", FAMILY.gateway()), "sh -c");
+    pkd_netns::process::shell(&here)?;
+    let key = fs::metadata(gateway.path("keys/ann_1.key"))?;
+    ensure!(key.permissions().mode() & 0o007 == 0 && key.len() == 67, "{key:?}");
+    let form =
+        told.lines().skip_while(|line| !line.starts_with('[')).take_while(|line| !line.starts_with("then"));
+    gateway.configure(&form.map(|line| format!("{line}\n")).collect::<String>())?;
+    gateway.start()?;
+    gateway.is_closed(FAMILY)?;
+    knock(&gateway, "ann-1", "accept")?;
+    gateway.is_open(FAMILY)
+});
