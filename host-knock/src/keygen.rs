@@ -5,11 +5,11 @@ mod forms;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pkd_core::{Key, Port};
+use pkd_core::{Key, Port, Tag};
 
 use crate::{
     atomic_file, cli, hex, keyring,
-    model::{Format, Host, KeySource, Salt, Service},
+    model::{Format, Host, KeySource, Profile, Salt, Service},
     parse, passphrase,
     profile::{config::Config, import},
 };
@@ -21,55 +21,13 @@ use forms::{BOARD_PORT, Form, Kind, word};
 /// # Errors
 /// An argument is invalid, or something exists already. No key is ever lost or replaced.
 pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
-    let tag = args.tag.as_deref().map(parse::tag).transpose()?;
-    let format = args.format.as_deref().map(Format::parse).transpose()?;
-    ensure!(
-        format != Some(Format::Before1_0),
-        "invalid format \"pre-1.0\": expected 2 or classic; no gateway of today accepts another"
-    );
-    let kind = args.kind.as_deref().map(Kind::parse).transpose()?;
-    let port = args.port.as_deref().map(parse::port).transpose()?;
-    let port = port.or((kind == Some(Kind::Firmware)).then_some(BOARD_PORT));
-    let services = services(&args.services)?;
-    let Some(name) = &args.name else {
-        let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
-        atomic_file::create(&file, &line(&random()?))?;
-        let format = format.unwrap_or(Format::Two);
-        let tag = tag.unwrap_or_default();
-        let option = if format == Format::Two { " --format 2" } else { "" };
-        let at = port.map_or(String::new(), |Port(port)| format!(" --port {port}"));
-        let words = format!(
-            "{option}{at} --tag {} --key-file {}",
-            word(&tag.to_string()),
-            word(&file.display().to_string())
-        );
-        let note = format!("Knock with: knock{words} GATEWAY\n");
-        let file = absolute(&file)?;
-        let form = Form { file: &file, user: "me", gateway: None, tag, format, port, services: &services };
-        return Ok(head(&file, &note) + &form.text(kind));
-    };
+    let wanted = Wanted::of(args)?;
+    let Some(name) = &args.name else { return without_profile(args, &wanted) };
     parse::name(name)?;
     let mut config = Config::open_for_update(args.config.as_deref())?;
     let before = config.profile(name).transpose()?;
-    ensure!(
-        before.is_none() || args.address.is_none(),
-        "--address is only for new profiles; {} has a profile {name}",
-        config.path().display()
-    );
-    if let (Some(before), Some(wanted)) = (&before, format) {
-        ensure!(
-            before.format == wanted,
-            "profile {name} has format {}; change it there, and on the gateway",
-            before.format.as_str()
-        );
-    }
-    let user = forms::plain(name);
-    if let Some(other) =
-        config.names().into_iter().find(|other| *other != name && forms::plain(other) == user)
-    {
-        bail!("profile {other} has the name {user} on gateways, as {name} would have: use another name");
-    }
-    let format = before.as_ref().map_or(format.unwrap_or(Format::Two), |profile| profile.format);
+    check(args, name, &config, before.as_ref(), wanted.format)?;
+    let format = before.as_ref().map_or(wanted.format.unwrap_or(Format::Two), |profile| profile.format);
     let address = args.address.as_deref().map(Host::parse).transpose()?;
     if before.is_none() && address.is_none() {
         Host::parse(name)?;
@@ -84,12 +42,10 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     if file.exists() {
         bail!("{} already exists; a new key would lock out its users", file.display());
     }
-    let has_key = before.as_ref().is_some_and(|profile| match &profile.key {
-        KeySource::Prompt => false,
-        KeySource::File(path) => path.exists(),
-        KeySource::Known(_) | KeySource::Keyring(_) | KeySource::Passphrase(_) => true,
-    });
-    ensure!(!has_key, "profile {name} has a key already; a new one would lock out its users");
+    ensure!(
+        !before.as_ref().is_some_and(has_key),
+        "profile {name} has a key already; a new one would lock out its users"
+    );
     let salt = if args.passphrase { Some(Salt::random()?) } else { None };
     let key = match &salt {
         Some(salt) => passphrase::prompt_new(name, salt)?,
@@ -109,15 +65,15 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     // What the gateway opens is in the profile too, so that knock ssh, wait and doctor know it.
     let has_services = before.as_ref().is_some_and(|profile| !profile.services.is_empty());
     if !has_services || !args.services.is_empty() {
-        options.push(("services", Some(import::services(&services).into())));
+        options.push(("services", Some(import::services(&wanted.services).into())));
     }
     if before.is_none() {
         options.push(("format", Some(format.as_str().into())));
     }
-    if let Some(Port(port)) = port {
+    if let Some(Port(port)) = wanted.port {
         options.push(("port", Some(i64::from(port).into())));
     }
-    if let Some(tag) = tag {
+    if let Some(tag) = wanted.tag {
         options.push(("tag", Some(tag.to_string().into())));
     }
     if let Some(address) = &address {
@@ -145,14 +101,95 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let file = absolute(&file)?;
     let form = Form {
         file: &file,
-        user: &user,
+        user: &forms::plain(name),
         gateway: Some(profile.host.as_str()),
         tag: profile.tag.unwrap_or_default(),
         format,
         port: profile.port,
         services: &profile.services,
     };
-    Ok(head(&file, note) + &form.text(kind))
+    Ok(head(&file, note) + &form.text(wanted.kind))
+}
+
+/// What the arguments ask for.
+struct Wanted {
+    tag: Option<Tag>,
+    format: Option<Format>,
+    port: Option<Port>,
+    kind: Option<Kind>,
+    services: Vec<Service>,
+}
+
+impl Wanted {
+    fn of(args: &cli::Keygen) -> Result<Self> {
+        let format = args.format.as_deref().map(Format::parse).transpose()?;
+        ensure!(
+            format != Some(Format::Before1_0),
+            "invalid format \"pre-1.0\": expected 2 or classic; no gateway of today accepts another"
+        );
+        let kind = args.kind.as_deref().map(Kind::parse).transpose()?;
+        let port = args.port.as_deref().map(parse::port).transpose()?;
+        Ok(Self {
+            tag: args.tag.as_deref().map(parse::tag).transpose()?,
+            format,
+            port: port.or((kind == Some(Kind::Firmware)).then_some(BOARD_PORT)),
+            kind,
+            services: services(&args.services)?,
+        })
+    }
+}
+
+/// Whether the profile can have a new key.
+fn check(
+    args: &cli::Keygen,
+    name: &str,
+    config: &Config,
+    before: Option<&Profile>,
+    format: Option<Format>,
+) -> Result<()> {
+    ensure!(
+        before.is_none() || args.address.is_none(),
+        "--address is only for new profiles; {} has a profile {name}",
+        config.path().display()
+    );
+    if let (Some(before), Some(wanted)) = (before, format) {
+        ensure!(
+            before.format == wanted,
+            "profile {name} has format {}; change it there, and on the gateway",
+            before.format.as_str()
+        );
+    }
+    let user = forms::plain(name);
+    if let Some(other) =
+        config.names().into_iter().find(|other| *other != name && forms::plain(other) == user)
+    {
+        bail!("profile {other} has the name {user} on gateways, as {name} would have: use another name");
+    }
+    Ok(())
+}
+
+/// A key alone, for the user `me` of a gateway.
+fn without_profile(args: &cli::Keygen, wanted: &Wanted) -> Result<String> {
+    let Wanted { port, kind, ref services, .. } = *wanted;
+    let (tag, format) = (wanted.tag.unwrap_or_default(), wanted.format.unwrap_or(Format::Two));
+    let file = args.output.clone().unwrap_or_else(|| PathBuf::from("pkd.key"));
+    atomic_file::create(&file, &line(&random()?))?;
+    let option = if format == Format::Two { " --format 2" } else { "" };
+    let at = port.map_or(String::new(), |Port(port)| format!(" --port {port}"));
+    let (shown, path) = (word(&tag.to_string()), word(&file.display().to_string()));
+    let note = format!("Knock with: knock{option}{at} --tag {shown} --key-file {path} GATEWAY\n");
+    let file = absolute(&file)?;
+    let form = Form { file: &file, user: "me", gateway: None, tag, format, port, services };
+    Ok(head(&file, &note) + &form.text(kind))
+}
+
+/// Whether the profile has a key, which a new one would replace.
+fn has_key(profile: &Profile) -> bool {
+    match &profile.key {
+        KeySource::Prompt => false,
+        KeySource::File(path) => path.exists(),
+        KeySource::Known(_) | KeySource::Keyring(_) | KeySource::Passphrase(_) => true,
+    }
 }
 
 /// `NAME=PORT`, or SSH if there is none.

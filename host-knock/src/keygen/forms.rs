@@ -161,7 +161,10 @@ impl Form<'_> {
         let port = self.port.map_or(String::new(), |Port(port)| format!(" --dport {port}"));
         let tag = self.tag();
         for program in ["iptables", "ip6tables"] {
-            let rule = |text: &mut String, rest: &str| *text += &format!("{program} -A INPUT {rest}\n");
+            // Writing to a String cannot fail.
+            let rule = |text: &mut String, rest: &str| {
+                let _ = writeln!(text, "{program} -A INPUT {rest}");
+            };
             let entrances: Vec<String> = services
                 .iter()
                 .map(|service| {
