@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Port;
 
-use crate::{datagram, model::Request, progress::Progress, send};
+use crate::{cli::SendOptions, datagram, model::Request, progress::Progress, send, stderr::Stderr};
 
 /// Timeout of the first connection attempt, and the maximum; it doubles with each attempt. The system would repeat a
 /// dropped SYN only after a second.
@@ -28,13 +28,28 @@ const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// How often the progress is updated.
 const TICK: Duration = Duration::from_millis(200);
 
+/// What is said meanwhile, on standard error.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Talk {
+    /// No progress.
+    pub(crate) is_quiet: bool,
+    /// A line for each knock.
+    pub(crate) is_verbose: bool,
+}
+
+impl From<&SendOptions> for Talk {
+    fn from(options: &SendOptions) -> Self {
+        Self { is_quiet: options.quiet, is_verbose: options.verbose }
+    }
+}
+
 /// Why an address could not be reached.
 struct Unreachable {
     address: SocketAddr,
     reason: String,
 }
 
-/// Knocks at the first address of each family, repeatedly, until one of them accepts a connection to the TCP port; returns
+/// Knocks at the addresses of the host, repeatedly, until one of them accepts a connection to the TCP port; returns
 /// that connection.
 ///
 /// # Errors
@@ -43,20 +58,23 @@ pub(crate) fn knock_and_connect(
     request: &Request,
     port: Port,
     limit: Duration,
-    quiet: bool,
+    talk: Talk,
 ) -> Result<TcpStream> {
     let addresses = send::addresses(request, port)?;
     let begin = Instant::now();
     let request = Arc::new(request.clone());
     let is_done = Arc::new(AtomicBool::new(false));
     let (sender, answers) = mpsc::channel();
+    let is_verbose = talk.is_verbose;
     for address in addresses {
         let (request, is_done, sender) = (Arc::clone(&request), Arc::clone(&is_done), sender.clone());
         // The result of a slower address is ignored.
-        thread::spawn(move || sender.send(knock_address(&request, address, begin + limit, &is_done)));
+        thread::spawn(move || {
+            sender.send(knock_address(&request, address, begin + limit, &is_done, is_verbose))
+        });
     }
     drop(sender);
-    let mut progress = Progress::new(quiet);
+    let mut progress = Progress::new(talk.is_quiet);
     let mut failures = Vec::new();
     loop {
         match answers.recv_timeout(TICK) {
@@ -71,14 +89,19 @@ pub(crate) fn knock_and_connect(
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 progress.clear();
-                bail!("{}", summary(port, limit, &failures))
+                bail!("{}", summary(port, limit, begin.elapsed() < limit, &failures))
             }
         }
     }
 }
 
-fn summary(port: Port, limit: Duration, failures: &[Unreachable]) -> String {
-    let mut text = format!("port {} did not open within {} s", port.0, limit.as_secs());
+/// `is_early`: there was no point in waiting longer.
+fn summary(port: Port, limit: Duration, is_early: bool, failures: &[Unreachable]) -> String {
+    let mut text = if is_early {
+        format!("cannot reach port {}", port.0)
+    } else {
+        format!("port {} did not open within {} s", port.0, limit.as_secs())
+    };
     for (row, Unreachable { address, reason }) in failures.iter().enumerate() {
         let join = if row == 0 { ':' } else { ';' };
         // Writing to a String cannot fail.
@@ -93,6 +116,7 @@ fn knock_address(
     address: SocketAddr,
     end: Instant,
     is_done: &AtomicBool,
+    is_verbose: bool,
 ) -> Result<TcpStream, Unreachable> {
     let (mut try_for, mut pause) = (FIRST_TRY, FIRST_PAUSE);
     let mut due = Instant::now();
@@ -105,9 +129,15 @@ fn knock_address(
         if now >= due {
             due = now + pause;
             pause = (pause * 2).min(MAX_PAUSE);
-            if let Err(error) = knock(request, address) {
-                reason = format!("{error:#}");
-                break;
+            match knock(request, address) {
+                Ok(port) if is_verbose => {
+                    Stderr::note(&format!("knocked {} ({} port {port})", request.host, address.ip()));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    reason = format!("{error:#}");
+                    break;
+                }
             }
         }
         let begin = Instant::now();
@@ -129,8 +159,8 @@ fn knock_address(
     Err(Unreachable { address, reason })
 }
 
-/// Sends one knock to this address, at the port of the request or a new random one.
-fn knock(request: &Request, mut address: SocketAddr) -> Result<()> {
+/// Sends one knock to this address, at the port of the request or a new random one; returns that port.
+fn knock(request: &Request, mut address: SocketAddr) -> Result<u16> {
     address.set_port(datagram::destination_port(request).context("cannot knock")?.0);
-    send::send_to_each(request, &[address]).map(drop)
+    send::send_to_each(request, &[address]).map(|_| address.port())
 }

@@ -119,7 +119,7 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
 
 /// Knocks until the port opens or `limit` has passed.
 fn knock_until_open(request: &Request, port: Port, limit: Duration, addresses: &[SocketAddr]) -> PortState {
-    match connect::knock_and_connect(request, port, limit, false) {
+    match connect::knock_and_connect(request, port, limit, connect::Talk::default()) {
         Ok(_) => PortState::Open,
         Err(_) => probe_all(addresses),
     }

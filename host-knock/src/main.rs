@@ -64,7 +64,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+#[cfg(feature = "desktop")]
+use anyhow::Context as _;
+use anyhow::Result;
 #[cfg(feature = "desktop")]
 use pkd_core::{Port, format2::Request as Action};
 
@@ -155,6 +157,7 @@ fn open_store(options: &SendOptions) -> Result<ProfileStore> {
 
 fn knock(args: &Args) -> Outcome {
     let store = open_store(&args.send_options).usage_error()?;
+    check_words(args, &store).usage_error()?;
     let parallel = parse::parallel(&args.parallel).usage_error()?;
     #[cfg(feature = "desktop")]
     let limit = parse::timeout(&args.timeout).usage_error()?;
@@ -170,6 +173,18 @@ fn knock(args: &Args) -> Outcome {
         return then(command, &requests, limit, args);
     }
     Ok(0)
+}
+
+/// A mistyped command would be a host, for which knock asks for a key.
+fn check_words(args: &Args, store: &ProfileStore) -> Result<()> {
+    match args.similar_command() {
+        Some((word, command)) if !store.has(word) => {
+            anyhow::bail!(
+                "unknown command {word:?}: did you mean knock {command}? For a host of that name: knock -- {word}"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn close(args: &cli::Close) -> Outcome {
@@ -198,7 +213,7 @@ fn close_again(requests: &[Request]) {
 /// The output format.
 fn style(args: &Args) -> report::Style {
     #[cfg(feature = "desktop")]
-    if !args.dry_run && args.json {
+    if args.json {
         return report::Style::Json;
     }
     #[cfg(feature = "desktop")]
@@ -214,7 +229,7 @@ fn style(args: &Args) -> report::Style {
 fn then(command: &str, requests: &[Request], limit: Duration, args: &Args) -> Outcome {
     for request in requests {
         for port in tcp_services(&request.services) {
-            connect::knock_and_connect(request, port, limit, args.send_options.quiet)
+            connect::knock_and_connect(request, port, limit, (&args.send_options).into())
                 .with_context(|| request.host.to_string())
                 .runtime_error()?;
         }
@@ -240,7 +255,7 @@ fn ssh(args: &cli::Ssh) -> Outcome {
             .usage_error()?;
     let knocked = || -> Result<()> {
         match invocation.port {
-            Some(port) => connect::knock_and_connect(&request, port, limit, options.quiet).map(drop),
+            Some(port) => connect::knock_and_connect(&request, port, limit, options.into()).map(drop),
             None => send::send(&request, datagram::destination_port(&request)?).map(drop),
         }
     };
@@ -269,7 +284,7 @@ fn proxy(args: &cli::Proxy) -> Outcome {
         .usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
     let host = request.host.to_string();
-    let stream = connect::knock_and_connect(&request, port, limit, options.quiet);
+    let stream = connect::knock_and_connect(&request, port, limit, options.into());
     let relayed = stream.and_then(|stream| {
         if !args.closing.close_after {
             return relay::relay(&stream);
@@ -298,7 +313,7 @@ fn wait(args: &cli::Wait) -> Outcome {
     .usage_error()?;
     let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
     for port in ports {
-        connect::knock_and_connect(&request, port, limit, options.quiet)
+        connect::knock_and_connect(&request, port, limit, options.into())
             .with_context(|| request.host.to_string())
             .runtime_error()?;
     }
@@ -383,5 +398,5 @@ fn print(text: &str) -> Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    writeln!(io::stdout(), "{text}").context("cannot write to standard output")
+    report::unless_gone(writeln!(io::stdout(), "{text}"))
 }

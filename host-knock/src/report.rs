@@ -84,7 +84,18 @@ pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]
         }
         out.flush()
     };
-    print_all().context("cannot write to standard output")
+    unless_gone(print_all())
+}
+
+/// Whether standard output was written. That nobody reads on, as after `| head`, is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn unless_gone(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 fn lines(style: Style, request: &Request, sent: &Sent) -> String {
@@ -128,6 +139,15 @@ fn json(requests: &[Request], results: &[Result<Sent>]) -> serde_json::Value {
     let objects = requests.iter().zip(results).map(|(request, result)| {
         let (name, host) = (&request.name, request.host.as_str());
         match result {
+            Ok(sent) if !sent.payloads.is_empty() => {
+                let payloads = sent.payloads.iter().map(|(address, payload)| {
+                    serde_json::json!({ "address": address.map(|address| address.to_string()), "payload": hex::digits(payload) })
+                });
+                serde_json::json!({
+                    "name": name, "host": host, "sent": false, "port": sent.port.0,
+                    "payloads": payloads.collect::<Vec<_>>(),
+                })
+            }
             Ok(sent) => serde_json::json!({
                 "name": name, "host": host, "sent": true, "port": sent.port.0, "addresses": addresses(sent),
             }),

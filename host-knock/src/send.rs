@@ -13,7 +13,7 @@ use crate::{
     model::{Families, Host, Request, Source},
 };
 
-/// Sends one knock to the first address of each allowed family of the host; returns the addresses.
+/// Sends one knock to each address of the host, of the allowed families; returns the addresses.
 ///
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
@@ -21,7 +21,7 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     send_to_each(request, &addresses(request, port)?)
 }
 
-/// The first address of each allowed family of the host, with this port.
+/// The addresses of the host, of the allowed families, with this port.
 ///
 /// # Errors
 /// The name cannot be resolved.
@@ -35,28 +35,32 @@ pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>
 /// The name cannot be resolved.
 pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
     let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    first_per_family(found, families)
+    each_of(found, families)
 }
 
-/// The first address of each of these families.
+/// Addresses of one family that are knocked at; a name for a whole network would be a flood.
+const MOST_PER_FAMILY: usize = 8;
+
+/// The addresses of these families: IPv4 first, each once, in the resolver's order.
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn first_per_family(
+pub(crate) fn each_of(
     found: impl Iterator<Item = SocketAddr>,
     families: Families,
 ) -> Result<Vec<SocketAddr>> {
-    let (mut v4, mut v6) = (None, None);
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for address in found {
-        let slot = if address.is_ipv4() { &mut v4 } else { &mut v6 };
-        slot.get_or_insert(address);
+        let list = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+        if list.len() < MOST_PER_FAMILY && !list.contains(&address) {
+            list.push(address);
+        }
     }
-    let (wanted, name) = match families {
-        Families::Both => (vec![v4, v6], "address"),
-        Families::V4 => (vec![v4], "IPv4 address"),
-        Families::V6 => (vec![v6], "IPv6 address"),
+    let (chosen, name) = match families {
+        Families::Both => ([v4, v6].concat(), "address"),
+        Families::V4 => (v4, "IPv4 address"),
+        Families::V6 => (v6, "IPv6 address"),
     };
-    let chosen: Vec<_> = wanted.into_iter().flatten().collect();
     if chosen.is_empty() {
         bail!("cannot resolve: no {name}");
     }
@@ -130,19 +134,21 @@ mod tests {
     use crate::model::{Bind, Format};
 
     #[test]
-    fn the_first_address_of_each_family_is_used() {
+    fn every_address_of_the_families_is_used_once() {
         let both = ["[2001:db8::1]:9", "[2001:db8::2]:9", "192.0.2.1:9", "192.0.2.2:9"];
-        let rows: [(&[&str], Families, &[&str]); 7] = [
-            (&both, Families::Both, &["192.0.2.1:9", "[2001:db8::1]:9"]),
-            (&both, Families::V4, &["192.0.2.1:9"]),
-            (&both, Families::V6, &["[2001:db8::1]:9"]),
-            (&both[..2], Families::Both, &["[2001:db8::1]:9"]),
+        let twice = ["192.0.2.1:9", "192.0.2.1:9"];
+        let rows: [(&[&str], Families, &[&str]); 8] = [
+            (&both, Families::Both, &["192.0.2.1:9", "192.0.2.2:9", "[2001:db8::1]:9", "[2001:db8::2]:9"]),
+            (&both, Families::V4, &["192.0.2.1:9", "192.0.2.2:9"]),
+            (&both, Families::V6, &["[2001:db8::1]:9", "[2001:db8::2]:9"]),
+            (&both[..2], Families::Both, &["[2001:db8::1]:9", "[2001:db8::2]:9"]),
             (&both[..2], Families::V4, &[]),
+            (&twice, Families::Both, &["192.0.2.1:9"]),
             (&both[2..], Families::V6, &[]),
             (&[], Families::Both, &[]),
         ];
         for (row, (found, families, expected)) in rows.into_iter().enumerate() {
-            let chosen = first_per_family(found.iter().filter_map(|text| text.parse().ok()), families);
+            let chosen = each_of(found.iter().filter_map(|text| text.parse().ok()), families);
             let texts: Vec<_> = chosen.iter().flatten().map(SocketAddr::to_string).collect();
             assert_eq!(texts, expected, "row {row}");
             assert_eq!(chosen.is_err(), expected.is_empty(), "row {row}");

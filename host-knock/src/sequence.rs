@@ -55,7 +55,7 @@ impl Sequence {
             let found = (host.as_str(), 1).to_socket_addrs().context("cannot resolve")?;
             let mut lines = String::new();
             let mut failures = Vec::new();
-            for address in send::first_per_family(found, self.families)? {
+            for address in send::each_of(found, self.families)? {
                 match self.send_to(address) {
                     Ok(sent) => lines += &sent,
                     Err(error) => failures.push(format!("{error:#}")),

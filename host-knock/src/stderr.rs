@@ -17,6 +17,11 @@ impl Stderr {
         }
     }
 
+    /// Tells something that was asked for.
+    pub(crate) fn note(text: &str) {
+        Self::line(text);
+    }
+
     /// Reports an error.
     pub(crate) fn error(text: &str) {
         Self::line(text);

@@ -47,7 +47,7 @@ impl Uri {
     /// # Errors
     /// It is not such a URI.
     pub fn read(text: &str) -> Result<Self, SyntaxError> {
-        let rest = text.strip_prefix(SCHEME).ok_or(SyntaxError("expected knock://"))?;
+        let rest = without_scheme(text).ok_or(SyntaxError("expected knock://"))?;
         let (rest, query) = rest.split_once('?').ok_or(SyntaxError("missing ?key="))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (tag, place) = match authority.rsplit_once('@') {
@@ -94,6 +94,17 @@ impl fmt::Display for Uri {
         }
         Ok(())
     }
+}
+
+/// Whether a text begins as a URI. A scheme may be written in capitals, as keyboards of phones do.
+#[must_use]
+pub fn is_uri(text: &str) -> bool {
+    without_scheme(text).is_some()
+}
+
+fn without_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
 }
 
 /// Percent-encodes all characters but the unreserved ones (RFC 3986) and those in `harmless`.

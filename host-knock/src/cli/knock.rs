@@ -37,6 +37,7 @@ invalid argument, key or file.";
     disable_help_subcommand = true,
     subcommand_value_name = "COMMAND"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "most are command-line switches")]
 pub(crate) struct Args {
     /// Hosts to knock at
     #[arg(value_name = "HOST", required = true)]
@@ -73,6 +74,10 @@ pub(crate) struct Args {
     #[cfg(feature = "desktop")]
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Whether a `--` says that all words are hosts.
+    #[arg(skip)]
+    pub(crate) is_only_hosts: bool,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -5,6 +5,7 @@
 mod close;
 #[cfg(feature = "desktop")]
 mod connect;
+mod hoist;
 mod knock;
 #[cfg(feature = "desktop")]
 mod manage;
@@ -13,7 +14,7 @@ mod sequence;
 
 use std::ffi::OsString;
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 pub(crate) use close::Close;
 #[cfg(feature = "desktop")]
@@ -37,15 +38,20 @@ pub(crate) enum CliExit {
 impl Args {
     /// Reads the command line, program name first.
     pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, CliExit> {
-        let line: Vec<_> = line.into_iter().collect();
-        Self::try_parse_from(&line).map_err(|error| exit(&error, line.get(1)))
+        let line = hoist::hoist(&Self::command(), line.into_iter().collect());
+        let args = Self::try_parse_from(&line).map_err(|error| exit(&error, line.get(1)))?;
+        Ok(Self { is_only_hosts: line.iter().any(|word| word == "--"), ..args })
+    }
+
+    /// The command that the first host may have been meant to be, unless `--` says that it is a host.
+    pub(crate) fn similar_command(&self) -> Option<(&str, String)> {
+        let first = self.words.first().filter(|_| !self.is_only_hosts)?;
+        Some((first, hoist::similar_command(&Self::command(), first.as_ref())?))
     }
 }
 
 /// Reduces what clap says about a mistake to one line. `first` is the word that may be a command.
 fn exit(error: &clap::Error, first: Option<&OsString>) -> CliExit {
-    use clap::CommandFactory as _;
-
     let text = error.render().to_string();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return CliExit::Help(text);

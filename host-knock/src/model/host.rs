@@ -45,6 +45,11 @@ impl Host {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         };
+        if !name.is_ascii() {
+            bail!(
+                "invalid host {text:?}: write names with other letters than a-z as xn--…, as dig and browsers show them"
+            );
+        }
         let last = name.rsplit('.').next().unwrap_or(name);
         if name.len() > 253 || name.starts_with('-') || !name.split('.').all(label_fits) {
             bail!("invalid host {text:?}: expected an address or a host name");

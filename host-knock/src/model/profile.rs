@@ -38,6 +38,8 @@ pub(crate) struct Profile {
     pub(crate) window: Window,
     /// The last day on which the gateway accepts knocks, as `2027-12-31`.
     pub(crate) expires: Option<String>,
+    /// What the user has written about it.
+    pub(crate) note: Option<String>,
     /// Services that a knock opens.
     pub(crate) services: Vec<Service>,
 }
@@ -74,6 +76,7 @@ impl Profile {
             time_offset: 0,
             window: Window::default(),
             expires: None,
+            note: None,
             services: Vec::new(),
         }
     }

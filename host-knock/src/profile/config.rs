@@ -188,7 +188,7 @@ impl Config {
             Some(other) => bail!("invalid family {other:?}: expected both, ipv4 or ipv6"),
         };
         profile.expires = options.text("expires")?.map(parse::day).transpose()?;
-        options.text("note")?;
+        profile.note = options.text("note")?.map(str::to_owned);
         let salt = options.text("passphrase_salt")?.map(Salt::parse).transpose()?;
         profile.key = match (options.text("key_file")?, options.boolean("keyring")?, salt) {
             (None, false, None) => KeySource::Prompt,
@@ -261,11 +261,25 @@ impl Config {
             Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
         };
         ensure!(current == self.text, "{name} was changed by another program; try again");
-        atomic_file::replace(&self.path, self.document.to_string().as_bytes())
+        let before = self.text.as_deref().unwrap_or_default();
+        let mut text = self.document.to_string().trim_start_matches('\u{feff}').to_owned();
+        // As an editor on Windows left it.
+        if before.contains("\r\n") {
+            text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+        }
+        if before.starts_with('\u{feff}') {
+            text.insert(0, '\u{feff}');
+        }
+        atomic_file::replace(&self.path, text.as_bytes())
     }
 
-    /// Paths are relative to the directory of the file.
+    /// Paths are relative to the directory of the file; `~/` is the home directory.
     fn resolve(&self, file: &str) -> PathBuf {
+        if let Some(rest) = file.strip_prefix("~/")
+            && let Some(home) = paths::home()
+        {
+            return home.join(rest);
+        }
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
 

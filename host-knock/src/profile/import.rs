@@ -90,7 +90,7 @@ pub(crate) fn add(config: &mut Config, name: &str, profile: &Profile, key: Optio
 }
 
 fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
-    if source.starts_with(pkd_uri::SCHEME) {
+    if pkd_uri::is_uri(source) {
         stderr.warn("a URI on the command line is visible to all users of this computer; use -");
         return from_uri(source);
     }
@@ -101,8 +101,8 @@ fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
     } else {
         (source.to_owned(), secret_file::read(Path::new(source), stderr)?)
     };
-    let text = if text.trim_start().starts_with(pkd_uri::SCHEME) { text.trim().to_owned() } else { text };
-    if text.starts_with(pkd_uri::SCHEME) {
+    let text = if pkd_uri::is_uri(text.trim_start()) { text.trim().to_owned() } else { text };
+    if pkd_uri::is_uri(&text) {
         return from_uri(&text).context(name);
     }
     let profiles = if fwknop::is_fwknoprc(&text) {

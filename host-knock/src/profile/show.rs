@@ -86,6 +86,7 @@ fn object(name: &str, profile: &Profile) -> Value {
         "time_offset": profile.time_offset,
         "window": profile.window.as_secs(),
         "expires": profile.expires.as_deref().map_or_else(|| Value::from("never"), Value::from),
+        "note": profile.note.as_deref().unwrap_or_default(),
         "services": profile.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

@@ -81,7 +81,9 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
         parse::name(name)?;
     }
     let mut secret = None;
-    for (option, given) in &uri.options {
+    for (row, (option, given)) in uri.options.iter().enumerate() {
+        let is_first = uri.options.iter().take(row).all(|(other, _)| other != option);
+        ensure!(is_first, "URI: {option} is given twice");
         match (option.as_str(), given.as_str()) {
             ("key", given) => secret = Some(key::parse(given).context("URI")?),
             ("services", given) => profile.services = services(given)?,
@@ -137,6 +139,7 @@ mod tests {
         for row in rows {
             let (name, profile, key) = read(row)?;
             assert_eq!(write(&name.unwrap_or_default(), &profile, &key), row);
+            assert!(read(&row.replacen("knock", "KNOCK", 1)).is_ok());
         }
         Ok(())
     }
@@ -173,6 +176,7 @@ mod tests {
                 "knock://gw?key=sesame&services=a%20b:22",
                 "invalid name \"a b\": use up to 64 letters, digits, - _ or ., and start with a letter, digit or _",
             ),
+            ("knock://gw?key=sesame&key=sesame2", "URI: key is given twice"),
             ("knock://gw?key=sesame&expires=soon", "invalid date \"soon\": expected one such as 2027-12-31"),
             ("knock://gw?key=sesame&window=-1", "invalid window \"-1\": expected seconds"),
         ];

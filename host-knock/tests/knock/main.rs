@@ -8,6 +8,7 @@ mod commands;
 mod datagram;
 mod errors;
 mod format2;
+mod habits;
 mod harness;
 mod ini;
 mod key_files;
