@@ -103,8 +103,20 @@ pub(crate) struct Extra {
 
 /// Builds everything for `machine` and packs it, with the script `main` to run in it.
 pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: Option<&Extra>) -> Result<Guest> {
-    let tree = Tree::of(machine)?;
     let module = kmod::build(machine)?;
+    build_with(machine, Tree::of(machine)?.kernel, &module, purpose, main, extra)
+}
+
+/// The same with this kernel, and with an `xt_pkd.ko` that was built for it.
+pub(crate) fn build_with(
+    machine: &Machine,
+    kernel: Built,
+    module: &Path,
+    purpose: &str,
+    main: &str,
+    extra: Option<&Extra>,
+) -> Result<Guest> {
+    let tree = Tree::of(machine)?;
     let artefacts = artefacts(machine, purpose == "bench")?;
 
     let folder = at("target/guest").join(format!("{}-{purpose}", machine.name));
@@ -112,7 +124,7 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: Option<
     files::empty(&folder)?;
     fs::create_dir(&root)?;
     userland(&tree, &root)?;
-    kernel_modules(&tree.kernel, &module, machine.card, extra, &root)?;
+    kernel_modules(&kernel, module, machine.card, extra, &root)?;
     for program in [&artefacts.knock, &artefacts.vm] {
         files::copy_into(program, &root.join("usr/bin"))?;
     }
@@ -127,12 +139,12 @@ pub(crate) fn build(machine: &Machine, purpose: &str, main: &str, extra: Option<
         fs::create_dir_all(root.join(empty))?;
     }
     if purpose == "vm" {
-        router::furnish(machine, &tree.kernel.headers, &root)?;
+        router::furnish(machine, &kernel.headers, &root)?;
     }
     let pack = "find . -print0 | LC_ALL=C sort -z | cpio --quiet --null --create --format=newc --owner=0:0 > ../initrd";
     cmd!("sh -c {pack}").current_dir(&root).quiet()?;
     fs::remove_dir_all(&root)?;
-    Ok(Guest { kernel: tree.kernel.image, initrd })
+    Ok(Guest { kernel: kernel.image, initrd })
 }
 
 fn userland(tree: &Tree, root: &Path) -> Result<()> {
@@ -164,20 +176,24 @@ fn kernel_modules(
     let Built { modules, release, .. } = kernel;
     let target = root.join("lib/modules").join(release);
     for file in needed(modules, card, extra.map(|extra| extra.needed).unwrap_or_default())? {
-        let to = target.join(&file);
-        files::copy(&modules.join(&file), &to)?;
-        // Newer kernels of Debian come with compressed modules; depmod lists what it finds below.
-        if files::has_ending(&to, "xz") {
-            cmd!("xz --decompress {to}").quiet()?;
-        }
+        copy_module(&modules.join(&file), &target.join(&file))?;
     }
     for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         files::copy(&modules.join(list), &target.join(list))?;
     }
     for module in extra.map(|extra| extra.module.as_path()).into_iter().chain([module]) {
-        files::copy_into(module, &target.join("extra"))?;
+        copy_module(
+            module,
+            &target.join("extra").join(module.file_name().context("a module without a name")?),
+        )?;
     }
     cmd!("/sbin/depmod -b {root} {release}").quiet()
+}
+
+/// Newer kernels of Debian come with compressed modules; depmod lists what it finds without the ending.
+fn copy_module(from: &Path, to: &Path) -> Result<()> {
+    files::copy(from, to)?;
+    if files::has_ending(to, "xz") { cmd!("xz --decompress {to}").quiet() } else { Ok(()) }
 }
 
 /// The files of [`MODULES`], of those [`OLDER_MODULES`] that the kernel has, of the card's driver, of `extra`, and of all

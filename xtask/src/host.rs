@@ -61,6 +61,13 @@ const SYSTEMD: &str = "systemd-container:systemd-nspawn";
 /// For a root of a fresh Debian.
 const FRESH: &str = "mmdebstrap:mmdebstrap";
 
+/// For Debian packages; the archives of Rust objects are read by the architecture's own binutils.
+const DEBS: &str = "binutils:nm binutils-aarch64-linux-gnu:aarch64-linux-gnu-nm
+    binutils-arm-linux-gnueabihf:arm-linux-gnueabihf-nm xz-utils:xz";
+
+/// For the judgement of Debian packages by Debian.
+const LINTIAN: &str = "lintian:lintian";
+
 /// For `make bench`: who else lets in after a knock, and what draws a plot.
 const BENCH: &str = "fwknop-client:fwknop fwknop-server:/usr/sbin/fwknopd gnuplot-nox:gnuplot";
 
@@ -79,13 +86,15 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "test-fresh" => vec![FRESH],
         "systemd" => vec![FRESH, SYSTEMD, DEMO],
         "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
+        "debs" => vec![RUST, DEBS],
+        "dkms" => vec![RUST, DEBS, GUEST, GUESTS, FRESH, LINTIAN],
         "feed" => vec![RUST, GUEST, PACKAGES, FEED],
         "luci" => vec![LUCI],
         "fuzz" => vec![FUZZ],
         "firmware" | "test-firmware" | "demo-firmware" => vec![RUST, FIRMWARE],
         "coverage" => vec![DEMO, GUESTS, TESTS, COVERAGE],
         "bench" => [&TEST[..], &[BENCH]].concat(),
-        "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD]].concat(),
+        "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD, DEBS, LINTIAN]].concat(),
         "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
         | "userland" => TEST.to_vec(),
         _ => bail!("unknown command {command:?}: `cargo xtask` lists the commands"),

@@ -9,6 +9,9 @@ use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchai
 pub(crate) const KERNEL_GIVES: &str =
     "memcpy memset memcmp memmove bcmp __x86_return_thunk pkd_cache_lock pkd_cache_unlock";
 
+/// Where `Kbuild` looks for the Rust object.
+pub(crate) const OBJECT: &str = "pkd_verify.o_bin";
+
 /// Builds the module and prints its figures.
 pub(crate) fn show(machine: &'static Machine) -> Result<()> {
     let module = build(machine)?;
@@ -99,14 +102,8 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     let folder = at("target/kmod").join(name);
     files::empty(&folder)?;
     let folder = folder.canonicalize()?;
-    for entry in fs::read_dir(at("linux/kmod"))? {
-        let file = entry?.path();
-        let is_source = file.extension().is_some_and(|ending| ending == "c" || ending == "h");
-        if is_source || file.ends_with("Kbuild") {
-            fs::copy(&file, folder.join(file.file_name().context("no name")?))?;
-        }
-    }
-    rust_object(machine, &folder.join("pkd_verify.o_bin"))?;
+    copy_sources(&folder)?;
+    rust_object(machine, &folder.join(OBJECT))?;
 
     let Machine { kernel_arch, cross, .. } = machine;
     let version = env!("CARGO_PKG_VERSION");
@@ -129,19 +126,31 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     Ok(module)
 }
 
+/// Copies what the kernel's make reads, besides [`OBJECT`].
+pub(crate) fn copy_sources(folder: &Path) -> Result<()> {
+    for file in files::list(&at("linux/kmod"))? {
+        if files::has_ending(&file, "c") || files::has_ending(&file, "h") || file.ends_with("Kbuild") {
+            files::copy_into(&file, folder)?;
+        }
+    }
+    Ok(())
+}
+
 /// The one object of `linux/kmod/rust` itself; with fat LTO it holds all that is used of the
-/// crates below it. It is taken out and checked as OpenWrt's recipe does it.
-fn rust_object(machine: &Machine, object: &Path) -> Result<()> {
+/// crates below it. It is taken out and checked as OpenWrt's recipe does it. Answers with the compiler.
+pub(crate) fn rust_object(machine: &Machine, object: &Path) -> Result<Toolchain> {
     let cross = machine.cross;
     let (target, profile, flags) =
         (machine.kernel_target, machine.kernel_profile, machine.all_kernel_flags());
     let linker = format!("{cross}gcc");
-    let built = Toolchain::find()?.build("pkd-kmod", target, profile, "core", &flags, &linker)?;
+    let toolchain = Toolchain::find()?;
+    let built = toolchain.build("pkd-kmod", target, profile, "core", &flags, &linker)?;
     let (archive, given) = (built.join("libpkd_kmod.a"), KERNEL_GIVES.split(' '));
     let script = at("openwrt/feed/net/pkd/kernel-object.sh");
     cmd!("sh {script} {archive} {object} {given...}")
         .env("AR", format!("{cross}ar"))
         .env("NM", format!("{cross}nm"))
         .quiet()
-        .with_context(|| format!("the Rust object for {}", machine.name))
+        .with_context(|| format!("the Rust object for {}", machine.name))?;
+    Ok(toolchain)
 }

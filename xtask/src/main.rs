@@ -6,9 +6,11 @@ mod cache;
 mod clients;
 mod coverage;
 mod debian;
+mod debs;
 mod demo;
 mod demo_router;
 mod deny;
+mod dkms;
 mod document;
 mod elf;
 mod feed;
@@ -144,6 +146,13 @@ enum Cli {
         #[arg(value_name = "ARCH", value_parser = openwrt::find)]
         architectures: Vec<&'static Architecture>,
     },
+    /// build the Debian packages, in target/debs (default: all architectures)
+    Debs {
+        #[arg(value_name = "ARCH", value_parser = debs::find)]
+        architectures: Vec<&'static debs::Architecture>,
+    },
+    /// xt-pkd-dkms: built twice, and installed, upgraded and removed on a Debian 12 with two kernels
+    Dkms,
     /// build knock as one static file (default: all architectures)
     Clients {
         #[arg(value_name = "ARCH", value_parser = openwrt::find)]
@@ -255,6 +264,8 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
             machine::or_all(machines).into_iter().try_for_each(kmod::show)
         }
         Cli::Packages { kernel, architectures } => packages::run(architectures, kernel.as_deref()),
+        Cli::Debs { architectures } => debs::run(&architectures),
+        Cli::Dkms => dkms::test(),
         Cli::Clients { architectures } => clients::run(architectures),
         Cli::Firmware => firmware::build_all(),
         Cli::TestFirmware => firmware::test(),

@@ -11,7 +11,7 @@ use crate::{
     sdk,
 };
 
-pub(crate) use pack::Package;
+pub(crate) use pack::{Package, date};
 
 /// Bytes that all programs, scripts and pages of a gate may take once installed on mipsel, and its extension. Of the first,
 /// 70 KiB are for format 2: its keys, caches, floors and hints beside those of classic knocks.

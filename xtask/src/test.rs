@@ -5,7 +5,7 @@ use std::thread;
 use crate::{
     bench,
     debian::Tree,
-    deny, feed, firmware, fresh, fuzz, kmod, luci,
+    deny, dkms, feed, firmware, fresh, fuzz, kmod, luci,
     machine::{self, Machine},
     mutants, openwrt, packages,
     prelude::*,
@@ -23,6 +23,9 @@ const VM: &str =
 
 /// What programs for routers are made of.
 const PACKAGES: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ openwrt/ tests/fakes/sdk/";
+
+/// What `xt-pkd-dkms` is made of, and the guests that load its module.
+const DKMS: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ LICENSES/ tests/Cargo.toml tests/vm/ tests/src/ tests/vectors/";
 
 const FIRMWARE: &str =
     "pkd-core/ sntp/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
@@ -67,6 +70,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "deny", inputs: "deny.toml", run: deny::run },
     Step { name: "own-kernel", inputs: VM, run: own_kernel },
     Step { name: "systemd", inputs: HOST, run: systemd::test },
+    Step { name: "dkms", inputs: DKMS, run: dkms::test },
     Step { name: "chaos", inputs: HOST, run: chaos },
     Step { name: "fuzz", inputs: FUZZ, run: fuzz_all },
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },

@@ -2,6 +2,7 @@
 
 use crate::{
     guest::{self, Guest},
+    kernel::Built,
     machine::{self, Card, Machine, System},
     prelude::*,
     qemu::Qemu,
@@ -87,8 +88,7 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     }
     // A guest with another purpose has no packages to install.
     let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
-    let main = MAIN.replace("{part}", part).replace("{reboot}", reboot(machine));
-    let mut guest = guest::build(machine, purpose, &main, None)?;
+    let mut guest = guest::build(machine, purpose, &main(machine, part), None)?;
     progress!("vm {name}: booting");
     let Some(text) = boot(machine, &guest, "utc")? else {
         // Its userland lacks what the service needs, and the vm has said so.
@@ -101,6 +101,17 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     guest.initrd = guest.with_more_files(&cmd!("base64 --decode").read_with(text.as_bytes())?)?;
     progress!("vm {name}: booting again, with the clock set back");
     boot(machine, &guest, SET_BACK).map(drop)
+}
+
+/// Runs the short checks on this kernel, with this module.
+pub(crate) fn run_short(machine: &'static Machine, kernel: Built, module: &Path) -> Result<()> {
+    let guest = guest::build_with(machine, kernel, module, "short", &main(machine, SHORT), None)?;
+    progress!("vm {}: booting with {}", machine.name, module.display());
+    boot(machine, &guest, "utc").map(drop)
+}
+
+fn main(machine: &Machine, part: &str) -> String {
+    MAIN.replace("{part}", part).replace("{reboot}", reboot(machine))
 }
 
 /// Runs a guest to its end; what it wants its next boot to find, if that was said.

@@ -191,7 +191,7 @@ fn content(from: &Path, to: &str, mode: u32, is_config: bool) -> Value {
 }
 
 /// The time of every file in a package: that of the commit it is built from.
-fn date() -> String {
+pub(crate) fn date() -> String {
     // Without git, as from an archive of the sources, any fixed time does.
     let date = cmd!("git log -1 --format=%ct").read();
     date.map_or_else(|_| "1767225600".to_owned(), |text| text.trim().to_owned())

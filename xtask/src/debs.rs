@@ -1,0 +1,266 @@
+//! Debian packages, in `target/debs`.
+
+use std::{os::unix::fs::PermissionsExt, process::Command};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    kmod,
+    machine::{self, Machine},
+    mutants::mirror,
+    packages,
+    prelude::*,
+};
+
+/// The texts of the package, with `@NAME@` for what differs.
+const TEXTS: &str = "linux/debian/dkms";
+
+/// Debian's formats want an address; the project has none, and this one cannot exist.
+const MAINTAINER: &str = "pkd maintainers <maintainers@pkd.invalid>";
+
+/// One of Debian's architectures.
+pub(crate) struct Architecture {
+    pub(crate) name: &'static str,
+    /// A machine of this architecture; its Rust object fits all kernels of the architecture.
+    machine: &'static str,
+    /// `uname -m`.
+    uname: &'static str,
+}
+
+const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "amd64", machine: "x86_64", uname: "x86_64" },
+    Architecture { name: "arm64", machine: "arm64", uname: "aarch64" },
+    Architecture { name: "armhf", machine: "armhf", uname: "armv7l" },
+];
+
+/// The architecture that Debian calls so.
+pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
+    ARCHITECTURES.iter().find(|architecture| architecture.name == name).with_context(|| {
+        let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
+        format!("no architecture of Debian is called {name:?} here: expected {}", known.join(", "))
+    })
+}
+
+/// `debs ARCH...`: builds the packages of these architectures, or of all.
+pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
+    let folder = at("target/debs");
+    files::empty(&folder)?;
+    let all: Vec<_> = ARCHITECTURES.iter().collect();
+    for architecture in if named.is_empty() { &all } else { named } {
+        let deb = dkms(architecture, env!("CARGO_PKG_VERSION"), &folder)?;
+        println!("{}: {} bytes", deb.display(), fs::metadata(&deb)?.len());
+    }
+    Ok(())
+}
+
+/// Builds the packages of all architectures, and a second time in another folder from nothing: the same bytes must come
+/// out. So they hold no object but that of the source. Answers with the first ones.
+pub(crate) fn run_twice() -> Result<Vec<PathBuf>> {
+    run(&[])?;
+    progress!("building the packages again, in another clone and with nothing in the cache");
+    let (ours, copy) = (toolchain::root().canonicalize()?, at("target/debs-again"));
+    files::empty(&copy)?;
+    cmd!("git clone --quiet --no-hardlinks {ours} {copy}").quiet()?;
+    // What is not committed, too.
+    mirror(&ours, &copy)?;
+    cmd!("{CARGO} xtask debs")
+        .current_dir(&copy)
+        .env_remove("CARGO_TARGET_DIR")
+        .env("XDG_CACHE_HOME", copy.canonicalize()?.join("target/cache"))
+        .quiet()?;
+    let [first, again] = [at("target/debs"), copy.join("target/debs")].map(|folder| files::list(&folder));
+    let (first, again) = (first?, again?);
+    ensure!(first.len() == ARCHITECTURES.len() && again.len() == first.len(), "not all packages were built");
+    for (one, other) in first.iter().zip(&again) {
+        ensure!(
+            one.file_name() == other.file_name() && fs::read(one)? == fs::read(other)?,
+            "{} has other bytes when it is built elsewhere: {}",
+            one.display(),
+            other.display()
+        );
+    }
+    fs::remove_dir_all(copy)?;
+    Ok(first)
+}
+
+/// Builds `xt-pkd-dkms` of this version, the source of `xt_pkd.ko` and its Rust object, in `folder`.
+pub(crate) fn dkms(architecture: &Architecture, version: &str, folder: &Path) -> Result<PathBuf> {
+    progress!("building xt-pkd-dkms {version} for {}", architecture.name);
+    let machine = machine::find(architecture.machine)?;
+    let work = folder.join("work");
+    files::empty(&work)?;
+    let source = work.join("usr/src").join(format!("xt-pkd-{version}"));
+    let documents = work.join("usr/share/doc/xt-pkd-dkms");
+    let overrides = work.join("usr/share/lintian/overrides");
+    for folder in [&source, &documents, &overrides] {
+        fs::create_dir_all(folder)?;
+    }
+    kmod::copy_sources(&source)?;
+    let object = source.join(kmod::OBJECT);
+    let toolchain = kmod::rust_object(machine, &object)?;
+    let sum = files::hex(&Sha256::digest(fs::read(&object)?));
+
+    let epoch = packages::date();
+    let values = [
+        ("VERSION", version.to_owned()),
+        ("PACKAGE_VERSION", format!("{version}-1")),
+        ("ARCHITECTURE", architecture.name.to_owned()),
+        ("MACHINE", architecture.uname.to_owned()),
+        ("MAINTAINER", MAINTAINER.to_owned()),
+        ("DATE", cmd!("date --utc --rfc-email --date=@{epoch}").env("LC_ALL", "C").read()?.trim().to_owned()),
+        ("COMMIT", commit()),
+        ("COMPILER", toolchain.version.lines().next().unwrap_or_default().to_owned()),
+        ("TARGET", machine.kernel_target.to_owned()),
+        ("FLAGS", machine.all_kernel_flags().join("\n           ")),
+        ("SHA256", sum.clone()),
+        ("KIB", kib(&work)?.to_string()),
+    ];
+    let text = |name: &str| -> Result<String> {
+        let path = at(TEXTS).join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        filled(&text, &values).with_context(|| format!("{TEXTS}/{name}"))
+    };
+    fs::write(source.join("dkms.conf"), text("dkms.conf")?)?;
+    fs::write(source.join("pkd_verify.sha256"), format!("{sum}  {}\n", kmod::OBJECT))?;
+    fs::write(documents.join("README.Debian"), text("README.Debian")?)?;
+    fs::write(documents.join("copyright"), text("copyright")? + &notices(machine)?)?;
+    fs::write(overrides.join("xt-pkd-dkms"), text("lintian-overrides")?)?;
+    let changelog = documents.join("changelog.Debian");
+    fs::write(&changelog, text("changelog")?)?;
+    cmd!("gzip --no-name --best {changelog}").quiet()?;
+
+    let sums = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
+    let sums = cmd!("sh -c {sums}").current_dir(&work).read()?;
+    let control = work.join("DEBIAN");
+    fs::create_dir(&control)?;
+    fs::write(control.join("md5sums"), sums)?;
+    for name in ["control", "postinst", "prerm"] {
+        fs::write(control.join(name), text(name)?)?;
+    }
+    // Neither the modes of the checkout nor the times of this build.
+    cmd!("chmod --recursive u=rwX,go=rX {work}").quiet()?;
+    for name in ["postinst", "prerm"] {
+        fs::set_permissions(control.join(name), fs::Permissions::from_mode(0o755))?;
+    }
+    let found = "{}";
+    cmd!("find {work} -exec touch --date=@{epoch} {found} +").quiet()?;
+    let deb = folder.join(format!("xt-pkd-dkms_{version}-1_{}.deb", architecture.name));
+    cmd!("dpkg-deb --root-owner-group -Zxz --build {work} {deb}").env("SOURCE_DATE_EPOCH", epoch).quiet()?;
+    fs::remove_dir_all(work)?;
+    Ok(deb)
+}
+
+/// The text with the value for each `@NAME@`.
+fn filled(text: &str, values: &[(&str, String)]) -> Result<String> {
+    let text =
+        values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value));
+    let is_name =
+        |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    match text.split('@').skip(1).find(is_name) {
+        Some(name) => bail!("there is no value for @{name}@"),
+        None => Ok(text),
+    }
+}
+
+/// The commit that the package is built from, for people to find it again.
+fn commit() -> String {
+    let read = |mut git: Command| git.current_dir(toolchain::root()).read();
+    match (read(cmd!("git rev-parse HEAD")), read(cmd!("git status --porcelain"))) {
+        (Ok(commit), Ok(changes)) if changes.is_empty() => commit.trim().to_owned(),
+        (Ok(commit), _) => format!("{}, with changes that are not committed", commit.trim()),
+        _ => "unknown, as it was not built in a checkout by git".to_owned(),
+    }
+}
+
+/// What is installed, as Debian counts it: each file takes whole KiB.
+fn kib(folder: &Path) -> Result<u64> {
+    let sizes = files::below(folder)?.into_iter().map(|path| Ok(fs::metadata(path)?.len().div_ceil(1024)));
+    sizes.sum()
+}
+
+/// Name, version, licence and the licence's text of each crate that the object for this machine is made of.
+fn notices(machine: &Machine) -> Result<String> {
+    let target = machine.kernel_target;
+    let said = cmd!("{CARGO} metadata --locked --format-version 1 --filter-platform {target}")
+        .current_dir(toolchain::root())
+        .read()?;
+    let said: Value = serde_json::from_str(&said)?;
+    let nodes = said["resolve"]["nodes"].as_array().context("cargo metadata has no nodes")?;
+    let packages = said["packages"].as_array().context("cargo metadata has no packages")?;
+    let named = |name: &str| packages.iter().find(|package| package["name"] == name);
+    let mut ids = vec![&named("pkd-kmod").context("there is no pkd-kmod")?["id"]];
+    let mut done = 0;
+    while let Some(id) = ids.get(done) {
+        let node = nodes.iter().find(|node| node["id"] == **id).context("a crate without a node")?;
+        for dependency in node["deps"].as_array().into_iter().flatten() {
+            let is_built_in = dependency["dep_kinds"]
+                .as_array()
+                .is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()));
+            if is_built_in && !ids.contains(&&dependency["pkg"]) {
+                ids.push(&dependency["pkg"]);
+            }
+        }
+        done += 1;
+    }
+    let mut notices = Vec::new();
+    // The first is the module itself.
+    for id in &ids[1..] {
+        let package = packages.iter().find(|package| package["id"] == **id).context("an unknown crate")?;
+        let field = |name: &str| package[name].as_str().unwrap_or_default();
+        let folder = Path::new(field("manifest_path")).parent().context("a crate in no folder")?;
+        let text = if field("name") == "pkd-core" { at("LICENSES/MIT.txt") } else { licence(folder)? };
+        let text = fs::read_to_string(text)?;
+        notices.push(format!(
+            "\n\n--- {} {} ({})\n\n{}\n",
+            field("name"),
+            field("version"),
+            field("license"),
+            text.trim()
+        ));
+    }
+    ensure!(notices.len() > 5, "only {} crates are below pkd-kmod", notices.len());
+    notices.sort();
+    let core = fs::read_to_string(at("LICENSES/MIT.txt"))?;
+    let core = core.replace("the pkd authors", "the Rust project contributors");
+    Ok(notices.concat() + "\n\n--- Rust's core library (MIT OR Apache-2.0)\n\n" + core.trim() + "\n")
+}
+
+/// The text of a crate's licence that goes with the GPL's version 2: MIT where there are several.
+fn licence(folder: &Path) -> Result<PathBuf> {
+    let names = ["LICENSE-MIT", "LICENSE-MIT.md", "LICENSE.md", "LICENSE.txt", "LICENSE"];
+    names
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| format!("{} has no text of a licence that is known here", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_a_name_that_has_no_value_is_an_error() -> Result<()> {
+        let values = [("A", "1".to_owned()), ("LONG_NAME", "2".to_owned())];
+        assert_eq!(filled("x@A@y @LONG_NAME@ me@example.org", &values)?, "x1y 2 me@example.org");
+        assert!(filled("@A@ and @B@", &values).is_err());
+        Ok(())
+    }
+
+    /// So a package has one object for all of them.
+    #[test]
+    fn all_kernels_of_an_architecture_take_the_same_object() {
+        for Architecture { name, machine, .. } in ARCHITECTURES {
+            let first = machine::find(machine).unwrap();
+            let built = |machine: &Machine| {
+                (machine.kernel_target, machine.kernel_profile, machine.all_kernel_flags())
+            };
+            let same = machine::or_all(Vec::new())
+                .into_iter()
+                .filter(|machine| machine.kernel_arch == first.kernel_arch)
+                .inspect(|machine| assert_eq!(built(machine), built(first), "{}", machine.name));
+            assert_eq!(same.count(), if *name == "amd64" { 3 } else { 1 }, "{name}");
+        }
+    }
+}
