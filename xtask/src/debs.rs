@@ -45,7 +45,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
 /// `debs ARCH...`: builds the packages of these architectures, or of all.
 pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
     let folder = at("target/debs");
-    files::empty(&folder)?;
+    fs::create_dir_all(&folder)?;
     let all: Vec<_> = ARCHITECTURES.iter().collect();
     for architecture in if named.is_empty() { &all } else { named } {
         let deb = dkms(architecture, env!("CARGO_PKG_VERSION"), &folder)?;
@@ -57,6 +57,7 @@ pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
 /// Builds the packages of all architectures, and a second time in another folder from nothing: the same bytes must come
 /// out. So they hold no object but that of the source. Answers with the first ones.
 pub(crate) fn run_twice() -> Result<Vec<PathBuf>> {
+    files::empty(&at("target/debs"))?;
     run(&[])?;
     progress!("building the packages again, in another clone and with nothing in the cache");
     let (ours, copy) = (toolchain::root().canonicalize()?, at("target/debs-again"));

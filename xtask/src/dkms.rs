@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{debs, kernel::Built, machine, machine::Machine, prelude::*, root, vm};
+use crate::{debs, kernel::Built, kmod, machine, machine::Machine, prelude::*, root, vm};
 
 /// What a server has: DKMS and what signs modules, the kernel that runs with its headers, and a newer kernel without.
 const PACKAGES: &str = "dkms openssl linux-image-amd64 linux-headers-amd64 linux-image-6.12-amd64";
@@ -164,6 +164,11 @@ impl Server {
             ensure!(modules.len() == usize::from(kernels.contains(&kernel)), "{kernel} has {modules:?}");
         }
         for kernel in kernels {
+            let log = format!("var/lib/dkms/xt-pkd/{version}/{kernel}/x86_64/log/make.log");
+            let log =
+                fs::read_to_string(self.root.join(log)).context("DKMS kept no log of the kernel's make")?;
+            // Of objtool, which reads the linked module, too.
+            kmod::has_no_warning(&log)?;
             for (field, expected) in [("version", version), ("vermagic", kernel)] {
                 let said = self.run(&format!("modinfo -k {kernel} -F {field} xt_pkd"))?;
                 let first = said.split_whitespace().next().unwrap_or_default();

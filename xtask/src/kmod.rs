@@ -95,10 +95,6 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
 /// Builds the module. Warnings are errors, of the compiler as of sparse, modpost and objtool, and so is a limit that is
 /// passed.
 fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
-    // None of these is about our code: Debian's headers lack the files behind the first two, and on MIPS the kernel's make
-    // passes macros to sparse that it predefines.
-    const ABOUT_THE_HEADERS: &[&str] =
-        &["the compiler differs", "Skipping BTF generation", "builtin:1:9: warning: preprocessor token"];
     let folder = at("target/kmod").join(name);
     files::empty(&folder)?;
     let folder = folder.canonicalize()?;
@@ -117,13 +113,23 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
     .finish()?;
     let said = run::text_of(&output);
     ensure!(output.status.success(), "the kernel's make failed\n{said}");
-    let mut warnings = said.lines().filter(|line| line.to_lowercase().contains("warning"));
-    if let Some(warning) = warnings.find(|line| !ABOUT_THE_HEADERS.iter().any(|known| line.contains(known))) {
-        bail!("the kernel's make warns: {warning}");
-    }
+    has_no_warning(&said)?;
     let module = folder.join("xt_pkd.ko");
     Figures::of(machine, &module)?.within_limits(machine)?;
     Ok(module)
+}
+
+/// Fails for a line with a warning about our code.
+pub(crate) fn has_no_warning(said: &str) -> Result<()> {
+    // Debian's headers lack the files behind the first two, and on MIPS the kernel's make passes macros to sparse that it
+    // predefines.
+    const ABOUT_THE_HEADERS: &[&str] =
+        &["the compiler differs", "Skipping BTF generation", "builtin:1:9: warning: preprocessor token"];
+    let mut warnings = said.lines().filter(|line| line.to_lowercase().contains("warning"));
+    match warnings.find(|line| !ABOUT_THE_HEADERS.iter().any(|known| line.contains(known))) {
+        Some(warning) => bail!("the kernel's make warns: {warning}"),
+        None => Ok(()),
+    }
 }
 
 /// Copies what the kernel's make reads, besides [`OBJECT`].

@@ -27,6 +27,9 @@ const PACKAGES: &str = "pkd-core/ packet/ sntp/ uri/ host-knock/ linux/ openwrt/
 /// What `xt-pkd-dkms` is made of, and the guests that load its module.
 const DKMS: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ LICENSES/ tests/Cargo.toml tests/vm/ tests/src/ tests/vectors/";
 
+/// What `xt-pkd-dkms` is made of, and the guests that load its module.
+const DKMS: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ LICENSES/ tests/Cargo.toml tests/vm/ tests/src/ tests/vectors/";
+
 const FIRMWARE: &str =
     "pkd-core/ sntp/ uri/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
 
