@@ -9,6 +9,18 @@ use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchai
 pub(crate) const KERNEL_GIVES: &str =
     "memcpy memset memcmp memmove bcmp __x86_return_thunk pkd_cache_lock pkd_cache_unlock";
 
+/// What a kernel that looks for data races gives to the Rust object.
+fn kcsan_gives() -> Vec<String> {
+    let mut given: Vec<_> = KERNEL_GIVES.split(' ').map(str::to_owned).collect();
+    given.extend(["init", "memcpy", "memmove", "memset"].map(|name| format!("__tsan_{name}")));
+    for kind in ["", "unaligned_", "volatile_", "unaligned_volatile_"] {
+        for access in ["read", "write", "read_write"] {
+            given.extend([1, 2, 4, 8, 16].map(|bytes| format!("__tsan_{kind}{access}{bytes}")));
+        }
+    }
+    given
+}
+
 /// Builds the module and prints its figures.
 pub(crate) fn show(machine: &'static Machine) -> Result<()> {
     let module = build(machine)?;
@@ -133,11 +145,15 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
 /// crates below it. It is taken out and checked as OpenWrt's recipe does it.
 fn rust_object(machine: &Machine, object: &Path) -> Result<()> {
     let cross = machine.cross;
-    let (target, profile, flags) =
-        (machine.kernel_target, machine.kernel_profile, machine.all_kernel_flags());
-    let linker = format!("{cross}gcc");
-    let built = Toolchain::find()?.build("pkd-kmod", target, profile, "core", &flags, &linker)?;
-    let (archive, given) = (built.join("libpkd_kmod.a"), KERNEL_GIVES.split(' '));
+    let (profile, flags) = (machine.kernel_profile, machine.all_kernel_flags());
+    let (toolchain, linker) = (Toolchain::find()?, format!("{cross}gcc"));
+    let (target, given) = if machine.thread_sanitizer {
+        (toolchain.with_thread_sanitizer(machine.kernel_target)?, kcsan_gives())
+    } else {
+        (machine.kernel_target.to_owned(), KERNEL_GIVES.split(' ').map(str::to_owned).collect())
+    };
+    let built = toolchain.build("pkd-kmod", &target, profile, "core", &flags, &linker)?;
+    let archive = built.join("libpkd_kmod.a");
     let script = at("openwrt/feed/net/pkd/kernel-object.sh");
     cmd!("sh {script} {archive} {object} {given...}")
         .env("AR", format!("{cross}ar"))

@@ -172,7 +172,7 @@ enum Cli {
     Mutants { name: Vec<String> },
     /// verdicts of the kernel and parsing by the extension, compared with pkd-core
     Differential,
-    /// the match under KASAN, UBSAN, lockdep and kmemleak
+    /// the match under KASAN, UBSAN, lockdep and kmemleak, and under KCSAN
     TestSanitizers,
     /// convert a TOML file to the gateway's binary configuration
     GatewayConfig {
@@ -268,7 +268,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
                 .show()?;
             vm::run_part(machine::find("x86_64")?, "differential")
         }
-        Cli::TestSanitizers => vm::run_part(&machine::SANITIZERS, "sanitizers"),
+        Cli::TestSanitizers => vm::run_sanitizers(),
         Cli::GatewayConfig { file } => firmware::configure(&file),
         Cli::Uci { architecture } => uci::program(&Zig::find()?, architecture).map(|path| print(&path)),
         Cli::Userland { architecture } => {

@@ -72,7 +72,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
     Step { name: "vm-all", inputs: VM, run: all_machines },
-    Step { name: "sanitizers", inputs: VM, run: || vm::run_part(&machine::SANITIZERS, "sanitizers") },
+    Step { name: "sanitizers", inputs: VM, run: vm::run_sanitizers },
     Step { name: "mutants", inputs: ALL_FILES, run: || mutants::run(&[]) },
     Step { name: "bench", inputs: ALL_FILES, run: bench::test },
     Step { name: "fresh", inputs: ALL_FILES, run: || fresh::run(&[]) },

@@ -42,12 +42,11 @@ fn cable(card: &Card) -> Vec<String> {
     [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
 }
 
-/// Parts for which a guest needs no packages to install.
-const MATCH_ALONE: &[&str] =
-    &["sanitizers", "sanitizers-quick", "differential", "keys", "processors", "format2", SHORT];
+/// Parts for which a guest needs packages to install; without any part all are run.
+const OF_PACKAGES: [&str; 2] = ["packages", "nft"];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 11] = [
+pub(crate) const PARTS: [&str; 12] = [
     "match",
     "flood",
     "packages",
@@ -59,6 +58,7 @@ pub(crate) const PARTS: [&str; 11] = [
     "format2",
     "sanitizers",
     "sanitizers-quick",
+    "races",
 ];
 
 /// A part that takes about a minute.
@@ -86,7 +86,8 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
         bail!("unknown part {other:?}: expected one or more of {}", PARTS.join(", "));
     }
     // A guest with another purpose has no packages to install.
-    let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
+    let has_packages = part.is_empty() || part.split_whitespace().any(|word| OF_PACKAGES.contains(&word));
+    let purpose = if has_packages { "vm" } else { "match" };
     let main = MAIN.replace("{part}", part).replace("{reboot}", reboot(machine));
     let mut guest = guest::build(machine, purpose, &main, None)?;
     progress!("vm {name}: booting");
@@ -101,6 +102,12 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
     guest.initrd = guest.with_more_files(&cmd!("base64 --decode").read_with(text.as_bytes())?)?;
     progress!("vm {name}: booting again, with the clock set back");
     boot(machine, &guest, SET_BACK).map(drop)
+}
+
+/// The match on the kernels that watch themselves.
+pub(crate) fn run_sanitizers() -> Result<()> {
+    run_part(&machine::SANITIZERS, "sanitizers")?;
+    run_part(&machine::KCSAN, "match races")
 }
 
 /// Runs a guest to its end; what it wants its next boot to find, if that was said.
@@ -120,7 +127,7 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
 
 /// Shows what the program in the guest says; its last line, if it comes to that.
 fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Option<String>> {
-    let timeout = if machine.name == machine::SANITIZERS.name { SANITIZERS_TIMEOUT } else { TIMEOUT };
+    let timeout = if machine.is_watched() { SANITIZERS_TIMEOUT } else { TIMEOUT };
     while let Some(line) = qemu.line(timeout)? {
         if let Some(text) = line.strip_prefix("vm-flash: ") {
             flash.push_str(text);
