@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain};
+use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain, unstable};
 
 /// What the kernel gives to the Rust object. Anything else it wants would stop the module from
 /// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
@@ -51,9 +51,13 @@ impl fmt::Display for Figures {
 impl Figures {
     pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
         let text = elf::section_bytes(machine.cross, module, ".text")?;
+        // Newer kernels merge the sections of functions when they link the module, and calls no longer name what they call.
+        let object = module.with_extension("o");
         let (stack, deepest) =
-            elf::stack_depth(machine.cross, module, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
-        let (any_stack, _) = elf::stack_depth(machine.cross, module, &[])?;
+            elf::stack_depth(machine.cross, &object, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
+        let is_followed = deepest.iter().any(|function| function.starts_with("pkd_verify"));
+        ensure!(is_followed, "the calls in {} end at {}", object.display(), deepest.join(" > "));
+        let (any_stack, _) = elf::stack_depth(machine.cross, &object, &[])?;
         Ok(Self { text, stack, deepest, any_stack })
     }
 
@@ -122,9 +126,17 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
 
     let Machine { kernel_arch, cross, .. } = machine;
     let version = env!("CARGO_PKG_VERSION");
+    // A kernel that the host's tools do not fit has its own, in a root around it.
+    let (enter, kernel, inside) = match unstable::root_around(kernel) {
+        Some(root) => {
+            let (enter, inside) = unstable::entering(root, &folder);
+            (enter, Path::new("/").join(kernel.strip_prefix(root)?), inside)
+        }
+        None => (Vec::new(), kernel.to_owned(), folder.clone()),
+    };
     // Nobody reads the BTF of a test module, and pahole would have to be installed to make it.
     let output = cmd!(
-        "make --no-print-directory -C {kernel} ARCH={kernel_arch} CROSS_COMPILE={cross} M={folder}
+        "env {enter...} make --no-print-directory -C {kernel} ARCH={kernel_arch} CROSS_COMPILE={cross} M={inside}
                        PKD_VERSION={version} W=1 C=1 KCFLAGS=-Werror CONFIG_DEBUG_INFO_BTF_MODULES= modules"
     )
     .env_remove("MAKEFLAGS")

@@ -38,6 +38,8 @@ pub(crate) enum System {
         kernel: &'static str,
         headers: &'static str,
     },
+    /// Debian's userland as another machine has it, on the newest kernel of Debian.
+    NewestKernel { userland_of: &'static Machine },
     /// Debian's userland as another machine has it, on a kernel that is built.
     BuiltKernel { kernel: kernel::Source, userland_of: &'static Machine },
     /// Built from Debian's source packages, with musl, as on OpenWrt.
@@ -104,6 +106,7 @@ const MACHINES: &[Machine] = &[
         },
         ..X86_64
     },
+    Machine { name: "x86_64-unstable", system: System::NewestKernel { userland_of: &X86_64_6_12 }, ..X86_64 },
     Machine {
         name: "armhf",
         system: packages("armhf", "linux-image-armmp", "linux-headers-armmp"),

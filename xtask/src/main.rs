@@ -41,6 +41,7 @@ mod systemd;
 mod test;
 mod toolchain;
 mod uci;
+mod unstable;
 mod userland;
 mod vm;
 
@@ -59,7 +60,9 @@ use run::{CARGO, Run, cmd};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_help = "machines: mipsel, x86_64, x86_64-6.12, x86_64-5.10, armhf, arm64, mips")]
+#[command(
+    after_help = "machines: mipsel, x86_64, x86_64-6.12, x86_64-5.10, x86_64-unstable, armhf, arm64, mips"
+)]
 enum Cli {
     /// a gateway in network namespaces: closed, knock, open
     Demo,

@@ -209,9 +209,12 @@ fn three_machines() -> Result<()> {
     ])
 }
 
-/// Linux 6.12 is compared with pkd-core too.
+/// Linux 6.12 and the newest kernel are compared with pkd-core too.
 fn all_machines() -> Result<()> {
-    let part = |name| if name == "x86_64-6.12" { vm::WITH_DIFFERENTIAL } else { "" };
+    let part = |name| match name {
+        "x86_64-6.12" | "x86_64-unstable" => vm::WITH_DIFFERENTIAL,
+        _ => "",
+    };
     let all = machine::or_all(Vec::new()).into_iter();
     machines(&all.map(|machine| (machine, part(machine.name))).collect::<Vec<_>>())
 }
