@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain, unstable};
+use crate::{checkpatch, debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain, unstable};
 
 /// What the kernel gives to the Rust object. Anything else it wants would stop the module from
 /// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
@@ -102,6 +102,9 @@ pub(crate) fn build_for(machine: &Machine, kernel: &Path, name: &str) -> Result<
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
     progress!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.kernel.release);
+    if machine.has_built_kernel() {
+        checkpatch::run(&tree.kernel.headers)?;
+    }
     build_in(machine, &tree.kernel.headers, machine.name)
 }
 

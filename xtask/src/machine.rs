@@ -236,6 +236,11 @@ impl Machine {
         WATCHED.iter().any(|machine| machine.name == self.name)
     }
 
+    /// Whether its kernel is built, so that there is all that comes with the source.
+    pub(crate) fn has_built_kernel(&self) -> bool {
+        matches!(self.system, System::BuiltKernel { .. } | System::Sources { .. })
+    }
+
     /// All compiler flags for code inside this machine's kernel.
     pub(crate) fn all_kernel_flags(&self) -> Vec<&'static str> {
         let sanitizer = if self.thread_sanitizer { THREAD_SANITIZER } else { &[] };

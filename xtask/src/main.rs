@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod cache;
+mod checkpatch;
 mod clients;
 mod coverage;
 mod debian;
