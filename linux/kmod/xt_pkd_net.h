@@ -70,7 +70,7 @@ struct pkd_stats {
 };
 
 struct pkd_net {
-	struct mutex mutex;
+	struct mutex mutex;		/* see xt_pkd_cache.c */
 	DECLARE_HASHTABLE(caches, PKD_HASH_BITS);
 	siphash_key_t hash_key;
 	unsigned int keys;		/* caches that have rules */
@@ -125,6 +125,7 @@ void pkd_rules2_exit(struct pkd_net *pn);
 /* The hints for a packet. Called under RCU, which they stay for. */
 static inline const struct pkd_hints *pkd_rule2_hints(const struct pkd_rule2 *rule2)
 {
+	/* Pairs with smp_store_release() in pkd_rule2_refresh(). */
 	return &rule2->hints[smp_load_acquire(&rule2->current_hints)];
 }
 

@@ -26,6 +26,7 @@ static void pkd_rule2_refresh(struct pkd_rule2 *rule2, u64 now)
 	cond_synchronize_rcu(rule2->grace);
 	if (!pkd_hints_refresh(&rule2->secrets, &rule2->hints[!spare], &rule2->hints[spare], now))
 		return;
+	/* Pairs with smp_load_acquire() in pkd_rule2_hints(): the hints are whole. */
 	smp_store_release(&rule2->current_hints, spare);
 	rule2->grace = get_state_synchronize_rcu();
 }

@@ -5,8 +5,9 @@
 //! it sets the clock, flushes rules and unloads the module. The words on
 //! its command line are the parts to run, `match flood packages` without any. `reboot` wants a guest that an earlier boot
 //! has left something to; `short` is a part of `match`; `nft` is mode nft of the packages; `sanitizers` and `sanitizers-quick`
-//! are about the match on a kernel that watches itself; `differential` compares its verdicts with pkd-core's; `keys` adds many
-//! rules with many keys; `processors`, `floors` and `format2` are parts of `match`; `figures` measures for `make bench`.
+//! are about the match on a kernel that watches itself, `races` on one that looks for data races; `differential` compares its
+//! verdicts with pkd-core's; `keys` adds many rules with many keys; `processors`, `floors` and `format2` are parts of `match`;
+//! `figures` measures for `make bench`.
 
 mod conformance;
 mod conformance_format2;
@@ -27,6 +28,7 @@ mod openwrt;
 mod options;
 mod packet;
 mod processors;
+mod races;
 mod readme;
 mod reboot;
 mod reloads;
@@ -100,6 +102,10 @@ fn run(report: &mut Report) -> Result<()> {
                 knocks::checks(report, &gateway);
                 malformed::checks(report, &ipv6);
                 sanitizers::checks(report, &gateway, &sanitizers::QUICK);
+            }
+            "races" => {
+                races::prepare()?;
+                races::checks(report);
             }
             "differential" => differential::checks(report),
             "keys" => keys::checks(report),

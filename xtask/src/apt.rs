@@ -9,6 +9,9 @@ pub(crate) const SUITE: &str = "bookworm";
 /// The suite that what does not fit, or is not there, is taken from.
 pub(crate) const BACKPORTS: &str = "bookworm-backports";
 
+/// The suite that never stands still.
+pub(crate) const UNSTABLE: &str = "sid";
+
 /// Where a host has this suite, backports come from too.
 const UPDATES: &str = "bookworm-updates";
 
@@ -84,6 +87,15 @@ impl Apt {
             .into_iter()
             .find(|name| name.starts_with(prefix) && !name.ends_with("-common"))
             .with_context(|| format!("{package} depends on no {prefix}…"))
+    }
+
+    /// The version of a package that would be installed.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let options = &self.options;
+        let text =
+            cmd!("apt-cache {options...} show --no-all-versions {package}").env("LC_ALL", "C").read()?;
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        version.map(str::to_owned).with_context(|| format!("apt knows no version of {package}"))
     }
 
     pub(crate) fn download(&self, packages: &[&str], folder: &Path) -> Result<()> {
@@ -177,8 +189,13 @@ fn derived(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The sources of another suite, without updates, which it may not have, and without backports.
+/// The sources of another suite, without updates, which it may not have, and without backports. [`UNSTABLE`] has no security
+/// updates either.
 fn of_suite(text: &str, suite: &str) -> String {
+    let security = format!("{SUITE}-security");
+    let separator = if text.contains("Suites:") { "\n\n" } else { "\n" };
+    let entries = text.split(separator).filter(|entry| suite != UNSTABLE || !entry.contains(&security));
+    let text = entries.collect::<Vec<_>>().join(separator);
     let is_wanted =
         |line: &&str| !(line.starts_with("deb") && (line.contains(UPDATES) || line.contains(BACKPORTS)));
     let without = |line: &str| line.replace(&format!(" {UPDATES}"), "").replace(&format!(" {BACKPORTS}"), "");
@@ -203,6 +220,15 @@ mod tests {
             ),
         ] {
             assert_eq!(of_suite(own, "bullseye"), expected);
+        }
+        for (own, expected) in [
+            (
+                "Types: deb\nSuites: bookworm bookworm-updates\n\nTypes: deb\nSuites: bookworm-security\n",
+                "Types: deb\nSuites: sid\n",
+            ),
+            ("deb x bookworm main\ndeb y bookworm-security main\n", "deb x sid main\n"),
+        ] {
+            assert_eq!(of_suite(own, UNSTABLE), expected);
         }
     }
 

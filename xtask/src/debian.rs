@@ -6,7 +6,7 @@ use crate::{
     machine::{Machine, System},
     openwrt::{self, Zig},
     prelude::*,
-    userland,
+    unstable, userland,
 };
 
 /// What the guests run, besides the kernel and what is ours.
@@ -34,6 +34,9 @@ impl Tree {
         let build = |kernel: &kernel::Source| kernel.build(machine.kernel_arch, machine.cross);
         match &machine.system {
             System::Packages { .. } => Self::unpacked(machine),
+            System::NewestKernel { userland_of } => {
+                Ok(Self { kernel: unstable::kernel()?, root: Self::unpacked(userland_of)?.root })
+            }
             System::BuiltKernel { kernel, userland_of } => {
                 Ok(Self { kernel: build(kernel)?, root: Self::unpacked(userland_of)?.root })
             }

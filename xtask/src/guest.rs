@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Kernel modules that a guest may want, besides ours; those they depend on come along. Built-in ones are skipped.
-/// `nf_tables` asks the crypto layer for `crc32c` by name, which modules.dep does not know.
 const MODULES: &str = "ip_tables ip6_tables iptable_filter ip6table_filter iptable_mangle ip6table_mangle
-    xt_recent xt_tcpudp xt_conntrack ipt_REJECT ip6t_REJECT crc32c_generic nf_tables nft_compat nft_ct nft_limit
+    xt_recent xt_tcpudp xt_conntrack ipt_REJECT ip6t_REJECT nf_tables nft_compat nft_ct nft_limit
     nft_log nfnetlink_log nft_reject_inet xt_mark";
 
-/// Modules that newer kernels have built into others: `nft_counter` is part of `nf_tables` since Linux 5.18.
-const OLDER_MODULES: [&str; 1] = ["nft_counter"];
+/// Modules that newer kernels have built into others: `nft_counter` is part of `nf_tables` since Linux 5.18. Of old,
+/// `nf_tables` asks the crypto layer for `crc32c` by name, which modules.dep does not know.
+const OLDER_MODULES: [&str; 2] = ["nft_counter", "crc32c_generic"];
 
 /// What `/init` does before it hands over to `/main`.
 const INIT: &str = include_str!("../scripts/init.sh");

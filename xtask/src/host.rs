@@ -21,15 +21,16 @@ const GUEST: &str = "gcc:gcc gcc-12:gcc-12 make:make cpio:cpio xz-utils:xz kmod:
     qemu-system-mips:qemu-system-mipsel gcc-mipsel-linux-gnu:mipsel-linux-gnu-gcc-12
     libc6-dev-mipsel-cross:/usr/mipsel-linux-gnu/include/stdio.h";
 
-/// For all guests: their compilers; what builds a kernel, with the objtool of `x86_64`; dpkg-source for the userland.
+/// For all guests: their compilers; what builds a kernel, with the objtool of `x86_64`, and judges C; dpkg-source for the
+/// userland; what enters the root of the newest kernel's tools.
 const GUESTS: &str = "qemu-system-x86:qemu-system-x86_64 qemu-system-arm:qemu-system-aarch64
     gcc-arm-linux-gnueabihf:arm-linux-gnueabihf-gcc-12
     libc6-dev-armhf-cross:/usr/arm-linux-gnueabihf/include/stdio.h
     gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc-12
     libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h
     gcc-mips-linux-gnu:mips-linux-gnu-gcc-12
-    bc:bc bison:bison flex:flex libelf-dev:/usr/include/gelf.h dpkg-dev:dpkg-source
-    libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
+    bc:bc bison:bison flex:flex perl:perl libelf-dev:/usr/include/gelf.h dpkg-dev:dpkg-source
+    util-linux:unshare libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
 
 /// For the tests on this computer: firewalls, namespaces, who knocks, whom ssh gets in to, and a terminal by script(1).
 const TESTS: &str = "nftables:/usr/sbin/nft iptables:/usr/sbin/xtables-legacy-multi knockd:/usr/sbin/knockd

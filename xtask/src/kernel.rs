@@ -9,16 +9,28 @@ use crate::{
 pub(crate) struct Source {
     /// The package with the source; a name of a release, so that a newer one does not come unasked.
     pub(crate) package: &'static str,
-    /// What `make tinyconfig` lacks.
-    pub(crate) fragment: &'static str,
+    /// What `make tinyconfig` lacks, in parts.
+    pub(crate) fragments: &'static [&'static str],
+    /// Variables for the kernel's make.
+    pub(crate) variables: &'static [&'static str],
 }
 
-pub(crate) const MIPS_MALTA: Source =
-    Source { package: "linux-source-6.12", fragment: include_str!("../kernel/mips-malta.config") };
+pub(crate) const MIPS_MALTA: Source = built_from(&[include_str!("../kernel/mips-malta.config")], &[]);
 
 /// Reports what other kernels ignore: KASAN, UBSAN, lockdep, kmemleak; and can make allocations fail.
 pub(crate) const X86_64_SANITIZERS: Source =
-    Source { package: "linux-source-6.12", fragment: include_str!("../kernel/x86_64-sanitizers.config") };
+    built_from(&[X86_64, include_str!("../kernel/x86_64-sanitizers.config")], &[]);
+
+/// Reports data races of modules. It leaves itself alone: its own races are not ours, and each access that it watched would be
+/// one less of the module's.
+pub(crate) const X86_64_KCSAN: Source =
+    built_from(&[X86_64, include_str!("../kernel/x86_64-kcsan.config")], &["KCSAN_SANITIZE=n"]);
+
+const X86_64: &str = include_str!("../kernel/x86_64.config");
+
+const fn built_from(fragments: &'static [&'static str], variables: &'static [&'static str]) -> Source {
+    Source { package: "linux-source-6.12", fragments, variables }
+}
 
 /// A kernel for a machine.
 pub(crate) struct Built {
@@ -35,7 +47,9 @@ impl Source {
     /// Builds the kernel for `arch` with the compiler `{cross}gcc`, or takes it from the cache.
     pub(crate) fn build(&self, arch: &str, cross: &str) -> Result<Built> {
         let compiler = cmd!("{cross}gcc --version").read()?;
-        let inputs = [self.package, self.fragment, arch, cross, compiler.lines().next().unwrap_or(""), "1"];
+        let (fragment, compiler) = (self.fragments.concat(), compiler.lines().next().unwrap_or(""));
+        let mut inputs = vec![self.package, &fragment, arch, cross, compiler, "1"];
+        inputs.extend(self.variables);
         let entry = cache::entry(&format!("kernel-{arch}"), &inputs, |unfinished, _| {
             self.fill(unfinished, arch, cross)
         })?;
@@ -61,14 +75,15 @@ impl Source {
         fs::remove_dir_all(unpacked)?;
 
         let make = |words: &[&str]| {
-            let mut make = cmd!("make ARCH={arch} CROSS_COMPILE={cross} {words...}");
+            let variables = self.variables;
+            let mut make = cmd!("make ARCH={arch} CROSS_COMPILE={cross} {variables...} {words...}");
             // The same kernel, on every computer and at any time.
             make.env("KBUILD_BUILD_USER", "pkd").env("KBUILD_BUILD_HOST", "pkd");
             make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(&tree).read()
         };
         make(&["tinyconfig"])?;
         let config = tree.join(".config");
-        fs::write(&config, fs::read_to_string(&config)? + self.fragment)?;
+        fs::write(&config, fs::read_to_string(&config)? + &self.fragments.concat())?;
         make(&["olddefconfig"])?;
         self.survived(&fs::read_to_string(&config)?)?;
         // What QEMU loads, and make's name of it.
@@ -100,7 +115,8 @@ impl Source {
 
     /// `olddefconfig` drops silently what lacks something else.
     fn survived(&self, config: &str) -> Result<()> {
-        let wanted = self.fragment.lines().filter(|line| !line.is_empty() && !is_remark(line));
+        let lines = self.fragments.iter().flat_map(|fragment| fragment.lines());
+        let wanted = lines.filter(|line| !line.is_empty() && !is_remark(line));
         let lost: Vec<&str> = wanted.filter(|wanted| !config.lines().any(|line| line == *wanted)).collect();
         ensure!(lost.is_empty(), "the configuration of {} does not take {}", self.package, lost.join(", "));
         Ok(())
@@ -127,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_line_that_the_configuration_dropped_is_named() {
-        let source = Source { package: "x", fragment: "# why\nCONFIG_A=y\n# CONFIG_B is not set\n\n" };
+        let source = built_from(&["# why\nCONFIG_A=y\n", "# CONFIG_B is not set\n\n"], &[]);
         source.survived("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=y\n").unwrap();
         for (row, config) in ["CONFIG_A=y\n", "# CONFIG_B is not set\nCONFIG_A=m\n"].iter().enumerate() {
             assert!(source.survived(config).is_err(), "row {row}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain};
+use crate::{checkpatch, debian::Tree, elf, machine::Machine, prelude::*, toolchain::Toolchain, unstable};
 
 /// What the kernel gives to the Rust object. Anything else it wants would stop the module from
 /// loading; a call of `pkd_panic_path_survived` would mean that some input can panic.
@@ -11,6 +11,18 @@ pub(crate) const KERNEL_GIVES: &str =
 
 /// Where `Kbuild` looks for the Rust object.
 pub(crate) const OBJECT: &str = "pkd_verify.o_bin";
+
+/// What a kernel that looks for data races gives to the Rust object.
+fn kcsan_gives() -> Vec<String> {
+    let mut given: Vec<_> = KERNEL_GIVES.split(' ').map(str::to_owned).collect();
+    given.extend(["init", "memcpy", "memmove", "memset"].map(|name| format!("__tsan_{name}")));
+    for kind in ["", "unaligned_", "volatile_", "unaligned_volatile_"] {
+        for access in ["read", "write", "read_write"] {
+            given.extend([1, 2, 4, 8, 16].map(|bytes| format!("__tsan_{kind}{access}{bytes}")));
+        }
+    }
+    given
+}
 
 /// Builds the module and prints its figures.
 pub(crate) fn show(machine: &'static Machine) -> Result<()> {
@@ -42,9 +54,13 @@ impl fmt::Display for Figures {
 impl Figures {
     pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
         let text = elf::section_bytes(machine.cross, module, ".text")?;
+        // Newer kernels merge the sections of functions when they link the module, and calls no longer name what they call.
+        let object = module.with_extension("o");
         let (stack, deepest) =
-            elf::stack_depth(machine.cross, module, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
-        let (any_stack, _) = elf::stack_depth(machine.cross, module, &[])?;
+            elf::stack_depth(machine.cross, &object, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
+        let is_followed = deepest.iter().any(|function| function.starts_with("pkd_verify"));
+        ensure!(is_followed, "the calls in {} end at {}", object.display(), deepest.join(" > "));
+        let (any_stack, _) = elf::stack_depth(machine.cross, &object, &[])?;
         Ok(Self { text, stack, deepest, any_stack })
     }
 
@@ -89,6 +105,9 @@ pub(crate) fn build_for(machine: &Machine, kernel: &Path, name: &str) -> Result<
 pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     let tree = Tree::of(machine)?;
     progress!("building xt_pkd.ko for {} (Linux {})", machine.name, tree.kernel.release);
+    if machine.has_built_kernel() {
+        checkpatch::run(&tree.kernel.headers)?;
+    }
     build_in(machine, &tree.kernel.headers, machine.name)
 }
 
@@ -103,9 +122,17 @@ fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {
 
     let Machine { kernel_arch, cross, .. } = machine;
     let version = env!("CARGO_PKG_VERSION");
+    // A kernel that the host's tools do not fit has its own, in a root around it.
+    let (enter, kernel, inside) = match unstable::root_around(kernel) {
+        Some(root) => {
+            let (enter, inside) = unstable::entering(root, &folder);
+            (enter, Path::new("/").join(kernel.strip_prefix(root)?), inside)
+        }
+        None => (Vec::new(), kernel.to_owned(), folder.clone()),
+    };
     // Nobody reads the BTF of a test module, and pahole would have to be installed to make it.
     let output = cmd!(
-        "make --no-print-directory -C {kernel} ARCH={kernel_arch} CROSS_COMPILE={cross} M={folder}
+        "env {enter...} make --no-print-directory -C {kernel} ARCH={kernel_arch} CROSS_COMPILE={cross} M={inside}
                        PKD_VERSION={version} W=1 C=1 KCFLAGS=-Werror CONFIG_DEBUG_INFO_BTF_MODULES= modules"
     )
     .env_remove("MAKEFLAGS")
@@ -146,12 +173,15 @@ pub(crate) fn copy_sources(folder: &Path) -> Result<()> {
 /// crates below it. It is taken out and checked as OpenWrt's recipe does it. Answers with the compiler.
 pub(crate) fn rust_object(machine: &Machine, object: &Path) -> Result<Toolchain> {
     let cross = machine.cross;
-    let (target, profile, flags) =
-        (machine.kernel_target, machine.kernel_profile, machine.all_kernel_flags());
-    let linker = format!("{cross}gcc");
-    let toolchain = Toolchain::find()?;
-    let built = toolchain.build("pkd-kmod", target, profile, "core", &flags, &linker)?;
-    let (archive, given) = (built.join("libpkd_kmod.a"), KERNEL_GIVES.split(' '));
+    let (profile, flags) = (machine.kernel_profile, machine.all_kernel_flags());
+    let (toolchain, linker) = (Toolchain::find()?, format!("{cross}gcc"));
+    let (target, given) = if machine.thread_sanitizer {
+        (toolchain.with_thread_sanitizer(machine.kernel_target)?, kcsan_gives())
+    } else {
+        (machine.kernel_target.to_owned(), KERNEL_GIVES.split(' ').map(str::to_owned).collect())
+    };
+    let built = toolchain.build("pkd-kmod", &target, profile, "core", &flags, &linker)?;
+    let archive = built.join("libpkd_kmod.a");
     let script = at("openwrt/feed/net/pkd/kernel-object.sh");
     cmd!("sh {script} {archive} {object} {given...}")
         .env("AR", format!("{cross}ar"))

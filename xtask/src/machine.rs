@@ -12,6 +12,8 @@ pub(crate) struct Machine {
     /// Rust's target for code inside the kernel, and the compiler flags it takes there.
     pub(crate) kernel_target: &'static str,
     pub(crate) kernel_flags: &'static [&'static str],
+    /// Whether that code is instrumented against data races.
+    pub(crate) thread_sanitizer: bool,
     /// Cargo's profile for it.
     pub(crate) kernel_profile: &'static str,
     /// Rust's target for programs on Debian's userland; `None`: the host's own.
@@ -36,6 +38,8 @@ pub(crate) enum System {
         kernel: &'static str,
         headers: &'static str,
     },
+    /// Debian's userland as another machine has it, on the newest kernel of Debian.
+    NewestKernel { userland_of: &'static Machine },
     /// Debian's userland as another machine has it, on a kernel that is built.
     BuiltKernel { kernel: kernel::Source, userland_of: &'static Machine },
     /// Built from Debian's source packages, with musl, as on OpenWrt.
@@ -70,6 +74,16 @@ const ANY_KERNEL: &[&str] = &[
     "--cfg=sha2_backend=\"soft\"",
 ];
 
+/// As the kernel wants its own code instrumented: accesses that are marked as such are told from others, and functions are
+/// not counted. The calls that come into the code hide from the optimizer that nothing panics; a panic is an invalid instruction.
+const THREAD_SANITIZER: &[&str] = &[
+    "-Zunstable-options",
+    "-Zsanitizer=thread",
+    "-Cpanic=immediate-abort",
+    "-Cllvm-args=-tsan-distinguish-volatile=1",
+    "-Cllvm-args=-tsan-instrument-func-entry-exit=0",
+];
+
 /// Bytes of stack that a packet may take on its way through the module.
 const STACK_LIMIT: u64 = 1024;
 
@@ -92,6 +106,7 @@ const MACHINES: &[Machine] = &[
         },
         ..X86_64
     },
+    Machine { name: "x86_64-unstable", system: System::NewestKernel { userland_of: &X86_64_6_12 }, ..X86_64 },
     Machine {
         name: "armhf",
         system: packages("armhf", "linux-image-armmp", "linux-headers-armmp"),
@@ -100,6 +115,7 @@ const MACHINES: &[Machine] = &[
         // Not armv7a-none-eabi: it calls __aeabi_memcpy, which the kernel does not give to modules.
         kernel_target: "armv7-unknown-linux-gnueabi",
         kernel_flags: &["-Ctarget-feature=+soft-float,-neon,-vfp2,-vfp3,-d32"],
+        thread_sanitizer: false,
         kernel_profile: "small",
         user_target: Some("armv7-unknown-linux-gnueabihf"),
         qemu: "qemu-system-arm",
@@ -117,6 +133,7 @@ const MACHINES: &[Machine] = &[
         kernel_target: "aarch64-unknown-none-softfloat",
         // x18 is the kernel's own; landing pads for CPUs that look for them.
         kernel_flags: &["-Zfixed-x18", "-Zbranch-protection=bti,pac-ret"],
+        thread_sanitizer: false,
         kernel_profile: "small",
         user_target: Some("aarch64-unknown-linux-gnu"),
         qemu: "qemu-system-aarch64",
@@ -147,6 +164,7 @@ const MIPSEL: Machine = Machine {
     kernel_target: "mipsel-unknown-linux-musl",
     // The kernel's own ABI: no GOT, no floating point, calls that reach from module space.
     kernel_flags: &["-Ctarget-feature=+soft-float,+noabicalls,+long-calls"],
+    thread_sanitizer: false,
     kernel_profile: "small",
     user_target: Some("mipsel-unknown-linux-gnu"),
     qemu: "qemu-system-mipsel",
@@ -173,6 +191,7 @@ const X86_64: Machine = Machine {
         "-Zretpoline-external-thunk",
         "-Zcf-protection=branch",
     ],
+    thread_sanitizer: false,
     // Unrolled further, the hash alone would take the stack over its limit.
     kernel_profile: "small",
     user_target: None,
@@ -190,7 +209,7 @@ const X86_64_6_12: Machine = Machine {
     ..X86_64
 };
 
-/// The machine with the sanitizer kernel. It takes long to build, so [`or_all`] leaves it out.
+/// The machine with the sanitizer kernel.
 pub(crate) const SANITIZERS: Machine = Machine {
     name: "x86_64-sanitizers",
     system: System::BuiltKernel { kernel: kernel::X86_64_SANITIZERS, userland_of: &X86_64_6_12 },
@@ -200,16 +219,38 @@ pub(crate) const SANITIZERS: Machine = Machine {
     ..X86_64
 };
 
+/// The machine whose kernel looks for data races.
+pub(crate) const KCSAN: Machine = Machine {
+    name: "x86_64-kcsan",
+    system: System::BuiltKernel { kernel: kernel::X86_64_KCSAN, userland_of: &X86_64_6_12 },
+    thread_sanitizer: true,
+    ..SANITIZERS
+};
+
+/// Machines whose kernels watch themselves. These take long to build, so [`or_all`] leaves them out.
+const WATCHED: [&Machine; 2] = [&SANITIZERS, &KCSAN];
+
 impl Machine {
+    /// Whether its kernel watches itself, which slows everything down.
+    pub(crate) fn is_watched(&self) -> bool {
+        WATCHED.iter().any(|machine| machine.name == self.name)
+    }
+
+    /// Whether its kernel is built, so that there is all that comes with the source.
+    pub(crate) fn has_built_kernel(&self) -> bool {
+        matches!(self.system, System::BuiltKernel { .. } | System::Sources { .. })
+    }
+
     /// All compiler flags for code inside this machine's kernel.
     pub(crate) fn all_kernel_flags(&self) -> Vec<&'static str> {
-        ANY_KERNEL.iter().chain(self.kernel_flags).copied().collect()
+        let sanitizer = if self.thread_sanitizer { THREAD_SANITIZER } else { &[] };
+        ANY_KERNEL.iter().chain(self.kernel_flags).chain(sanitizer).copied().collect()
     }
 }
 
 /// The machine of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Machine> {
-    MACHINES.iter().chain([&SANITIZERS]).find(|machine| machine.name == name).with_context(|| {
+    MACHINES.iter().chain(WATCHED).find(|machine| machine.name == name).with_context(|| {
         let known: Vec<_> = MACHINES.iter().map(|machine| machine.name).collect();
         format!("no machine is called {name:?}; there are {}", known.join(", "))
     })

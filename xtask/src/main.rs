@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod cache;
+mod checkpatch;
 mod clients;
 mod coverage;
 mod debian;
@@ -44,6 +45,7 @@ mod systemd;
 mod test;
 mod toolchain;
 mod uci;
+mod unstable;
 mod userland;
 mod vm;
 
@@ -62,7 +64,9 @@ use run::{CARGO, Run, cmd};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_help = "machines: mipsel, x86_64, x86_64-6.12, x86_64-5.10, armhf, arm64, mips")]
+#[command(
+    after_help = "machines: mipsel, x86_64, x86_64-6.12, x86_64-5.10, x86_64-unstable, armhf, arm64, mips"
+)]
 enum Cli {
     /// a gateway in network namespaces: closed, knock, open
     Demo,
@@ -182,7 +186,7 @@ enum Cli {
     Mutants { name: Vec<String> },
     /// verdicts of the kernel and parsing by the extension, compared with pkd-core
     Differential,
-    /// the match under KASAN, UBSAN, lockdep and kmemleak
+    /// the match under KASAN, UBSAN, lockdep and kmemleak, and under KCSAN
     TestSanitizers,
     /// convert a TOML file to the gateway's binary configuration
     GatewayConfig {
@@ -280,7 +284,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
                 .show()?;
             vm::run_part(machine::find("x86_64")?, "differential")
         }
-        Cli::TestSanitizers => vm::run_part(&machine::SANITIZERS, "sanitizers"),
+        Cli::TestSanitizers => vm::run_sanitizers(),
         Cli::GatewayConfig { file } => firmware::configure(&file),
         Cli::Uci { architecture } => uci::program(&Zig::find()?, architecture).map(|path| print(&path)),
         Cli::Userland { architecture } => {

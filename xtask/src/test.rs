@@ -27,9 +27,6 @@ const PACKAGES: &str = "pkd-core/ packet/ sntp/ uri/ host-knock/ linux/ openwrt/
 /// What `xt-pkd-dkms` is made of, and the guests that load its module.
 const DKMS: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ LICENSES/ tests/Cargo.toml tests/vm/ tests/src/ tests/vectors/";
 
-/// What `xt-pkd-dkms` is made of, and the guests that load its module.
-const DKMS: &str = "pkd-core/ packet/ sntp/ host-knock/ linux/ LICENSES/ tests/Cargo.toml tests/vm/ tests/src/ tests/vectors/";
-
 const FIRMWARE: &str =
     "pkd-core/ sntp/ uri/ firmware/ host-knock/ tests/firmware/ tests/src/ tests/vectors/ rustfmt.toml";
 
@@ -79,7 +76,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "packages-twice", inputs: PACKAGES, run: packages::check_all },
     Step { name: "firmware-all", inputs: FIRMWARE, run: firmware::test_in_qemu },
     Step { name: "vm-all", inputs: VM, run: all_machines },
-    Step { name: "sanitizers", inputs: VM, run: || vm::run_part(&machine::SANITIZERS, "sanitizers") },
+    Step { name: "sanitizers", inputs: VM, run: vm::run_sanitizers },
     Step { name: "mutants", inputs: ALL_FILES, run: || mutants::run(&[]) },
     Step { name: "bench", inputs: ALL_FILES, run: bench::test },
     Step { name: "fresh", inputs: ALL_FILES, run: || fresh::run(&[]) },
@@ -216,9 +213,12 @@ fn three_machines() -> Result<()> {
     ])
 }
 
-/// Linux 6.12 is compared with pkd-core too.
+/// Linux 6.12 and the newest kernel are compared with pkd-core too.
 fn all_machines() -> Result<()> {
-    let part = |name| if name == "x86_64-6.12" { vm::WITH_DIFFERENTIAL } else { "" };
+    let part = |name| match name {
+        "x86_64-6.12" | "x86_64-unstable" => vm::WITH_DIFFERENTIAL,
+        _ => "",
+    };
     let all = machine::or_all(Vec::new()).into_iter();
     machines(&all.map(|machine| (machine, part(machine.name))).collect::<Vec<_>>())
 }

@@ -61,6 +61,25 @@ impl Toolchain {
         Ok(folder.join(target).join(profile))
     }
 
+    /// Another name for the target that lets code be instrumented against data races, which rustc has no runtime for there;
+    /// a kernel is one.
+    pub(crate) fn with_thread_sanitizer(&self, target: &str) -> Result<String> {
+        let (rustc, name) = (self.rustc, format!("{target}-tsan"));
+        let text = cmd!("{rustc} -Z unstable-options --print target-spec-json --target {target}")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .read()?;
+        let mut spec: serde_json::Value = serde_json::from_str(&text)?;
+        let sanitizers = spec["supported-sanitizers"].as_array_mut();
+        sanitizers.with_context(|| format!("{target} has no sanitizers"))?.push("thread".into());
+        let folder = own_targets()?;
+        fs::create_dir_all(&folder)?;
+        // Renamed into place: another run may be reading the last.
+        let unfinished = folder.join(format!("{name}.{}", std::process::id()));
+        fs::write(&unfinished, spec.to_string())?;
+        fs::rename(unfinished, folder.join(format!("{name}.json")))?;
+        Ok(name)
+    }
+
     /// Makes `cargo` use this compiler, with `flags`, and build into `folder`.
     pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<()> {
         forget_other_clones(folder)?;
@@ -70,6 +89,7 @@ impl Toolchain {
             // -Z flags on a stable compiler: the same source that the kernel and OpenWrt build so.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", folder)
+            .env("RUST_TARGET_PATH", own_targets()?)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTFLAGS");
@@ -81,6 +101,11 @@ impl Toolchain {
         let find = |name| run::path_of(name).with_context(|| format!("{name} is not in the PATH any more"));
         Ok((find(self.rustc)?, find(self.cargo)?))
     }
+}
+
+/// Where rustc finds targets that it does not know.
+fn own_targets() -> Result<PathBuf> {
+    Ok(cache::folder()?.join("targets"))
 }
 
 /// The variable that names a target's linker to cargo.

@@ -43,12 +43,11 @@ fn cable(card: &Card) -> Vec<String> {
     [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
 }
 
-/// Parts for which a guest needs no packages to install.
-const MATCH_ALONE: &[&str] =
-    &["sanitizers", "sanitizers-quick", "differential", "keys", "processors", "floors", "format2", SHORT];
+/// Parts for which a guest needs packages to install; without any part all are run.
+const OF_PACKAGES: [&str; 2] = ["packages", "nft"];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
-pub(crate) const PARTS: [&str; 12] = [
+pub(crate) const PARTS: [&str; 13] = [
     "match",
     "flood",
     "packages",
@@ -61,6 +60,7 @@ pub(crate) const PARTS: [&str; 12] = [
     "format2",
     "sanitizers",
     "sanitizers-quick",
+    "races",
 ];
 
 /// A part that takes about a minute.
@@ -88,7 +88,8 @@ pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
         bail!("unknown part {other:?}: expected one or more of {}", PARTS.join(", "));
     }
     // A guest with another purpose has no packages to install.
-    let purpose = if MATCH_ALONE.contains(&part) { "match" } else { "vm" };
+    let has_packages = part.is_empty() || part.split_whitespace().any(|word| OF_PACKAGES.contains(&word));
+    let purpose = if has_packages { "vm" } else { "match" };
     let mut guest = guest::build(machine, purpose, &main(machine, part), None)?;
     progress!("vm {name}: booting");
     let Some(text) = boot(machine, &guest, "utc")? else {
@@ -115,6 +116,12 @@ fn main(machine: &Machine, part: &str) -> String {
     MAIN.replace("{part}", part).replace("{reboot}", reboot(machine))
 }
 
+/// The match on the kernels that watch themselves.
+pub(crate) fn run_sanitizers() -> Result<()> {
+    run_part(&machine::SANITIZERS, "sanitizers")?;
+    run_part(&machine::KCSAN, "match races")
+}
+
 /// Runs a guest to its end; what it wants its next boot to find, if that was said.
 fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<String>> {
     let mut qemu = Qemu::start(machine, guest, clock, &cable(machine.card))?;
@@ -132,7 +139,7 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
 
 /// Shows what the program in the guest says; its last line, if it comes to that.
 fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Option<String>> {
-    let timeout = if machine.name == machine::SANITIZERS.name { SANITIZERS_TIMEOUT } else { TIMEOUT };
+    let timeout = if machine.is_watched() { SANITIZERS_TIMEOUT } else { TIMEOUT };
     while let Some(line) = qemu.line(timeout)? {
         if let Some(text) = line.strip_prefix("vm-flash: ") {
             flash.push_str(text);
