@@ -1,5 +1,8 @@
 //! Debian packages, in `target/debs`.
 
+mod manual;
+mod programs;
+
 use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::Value;
@@ -48,8 +51,12 @@ pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let all: Vec<_> = ARCHITECTURES.iter().collect();
     for architecture in if named.is_empty() { &all } else { named } {
-        let deb = dkms(architecture, env!("CARGO_PKG_VERSION"), &folder)?;
-        println!("{}: {} bytes", deb.display(), fs::metadata(&deb)?.len());
+        let version = env!("CARGO_PKG_VERSION");
+        let mut debs = programs::build(architecture, version, &folder)?;
+        debs.push(dkms(architecture, version, &folder)?);
+        for deb in debs {
+            println!("{}: {} bytes", deb.display(), fs::metadata(&deb)?.len());
+        }
     }
     Ok(())
 }
@@ -72,7 +79,10 @@ pub(crate) fn run_twice() -> Result<Vec<PathBuf>> {
         .quiet()?;
     let [first, again] = [at("target/debs"), copy.join("target/debs")].map(|folder| files::list(&folder));
     let (first, again) = (first?, again?);
-    ensure!(first.len() == ARCHITECTURES.len() && again.len() == first.len(), "not all packages were built");
+    ensure!(
+        first.len() == 4 * ARCHITECTURES.len() && again.len() == first.len(),
+        "not all packages were built"
+    );
     for (one, other) in first.iter().zip(&again) {
         ensure!(
             one.file_name() == other.file_name() && fs::read(one)? == fs::read(other)?,
@@ -131,25 +141,33 @@ pub(crate) fn dkms(architecture: &Architecture, version: &str, folder: &Path) ->
     fs::write(&changelog, text("changelog")?)?;
     cmd!("gzip --no-name --best {changelog}").quiet()?;
 
+    let control: Vec<(&str, String)> = ["control", "postinst", "prerm"]
+        .into_iter()
+        .map(|name| Ok((name, text(name)?)))
+        .collect::<Result<_>>()?;
+    finish(&work, &control, &folder.join(format!("xt-pkd-dkms_{version}-1_{}.deb", architecture.name)))
+}
+
+/// Packs what is in `work`, and these files of its control archive; all but `control` are scripts.
+fn finish(work: &Path, control: &[(&str, String)], deb: &Path) -> Result<PathBuf> {
     let sums = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
-    let sums = cmd!("sh -c {sums}").current_dir(&work).read()?;
-    let control = work.join("DEBIAN");
-    fs::create_dir(&control)?;
-    fs::write(control.join("md5sums"), sums)?;
-    for name in ["control", "postinst", "prerm"] {
-        fs::write(control.join(name), text(name)?)?;
+    let sums = cmd!("sh -c {sums}").current_dir(work).read()?;
+    let folder = work.join("DEBIAN");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("md5sums"), sums)?;
+    for (name, text) in control {
+        fs::write(folder.join(name), text)?;
     }
     // Neither the modes of the checkout nor the times of this build.
     cmd!("chmod --recursive u=rwX,go=rX {work}").quiet()?;
-    for name in ["postinst", "prerm"] {
-        fs::set_permissions(control.join(name), fs::Permissions::from_mode(0o755))?;
+    for (name, _) in control.iter().filter(|(name, _)| *name != "control") {
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
     }
-    let found = "{}";
+    let (epoch, found) = (packages::date(), "{}");
     cmd!("find {work} -exec touch --date=@{epoch} {found} +").quiet()?;
-    let deb = folder.join(format!("xt-pkd-dkms_{version}-1_{}.deb", architecture.name));
     cmd!("dpkg-deb --root-owner-group -Zxz --build {work} {deb}").env("SOURCE_DATE_EPOCH", epoch).quiet()?;
     fs::remove_dir_all(work)?;
-    Ok(deb)
+    Ok(deb.to_owned())
 }
 
 /// The text with the value for each `@NAME@`.
@@ -261,7 +279,7 @@ mod tests {
                 .into_iter()
                 .filter(|machine| machine.kernel_arch == first.kernel_arch)
                 .inspect(|machine| assert_eq!(built(machine), built(first), "{}", machine.name));
-            assert_eq!(same.count(), if *name == "amd64" { 3 } else { 1 }, "{name}");
+            assert_eq!(same.count(), if *name == "amd64" { 4 } else { 1 }, "{name}");
         }
     }
 }

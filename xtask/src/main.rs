@@ -120,6 +120,8 @@ enum Cli {
     Luci,
     /// pkdd's units, under a real systemd
     Systemd,
+    /// the first ten minutes of a server: the package, pkdd init, knock pair, knock ssh
+    Server,
     /// boot machines and run the tests inside them (default: all machines)
     Vm {
         /// only the tests of the packages
@@ -253,6 +255,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Feed { opkg: Some(program) } => feed::opkg::test_with_opkg(&program),
         Cli::Luci => luci::test(),
         Cli::Systemd => systemd::test(),
+        Cli::Server => systemd::packages(),
         Cli::Vm { packages, nft, part, machines } => {
             let part = match part.as_deref() {
                 None if packages => "packages",

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
+    net::IpAddr,
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -29,17 +30,40 @@ pub enum Query {
     Metrics,
     /// Reloads the configuration; the answer is [`RELOADED`], or what is wrong.
     Reload,
+    /// Opens all services to an address for so many seconds; the answer is [`GRANTED`], or what is wrong.
+    Grant(IpAddr, u32),
+    /// Closes all services to an address; the answer is [`REVOKED`], or what is wrong.
+    Revoke(IpAddr),
 }
 
 /// The answer to a reload that succeeded.
 pub const RELOADED: &str = "configuration reloaded";
+/// The answer to a grant that was made.
+pub const GRANTED: &str = "granted";
+/// The answer when an address is closed out.
+pub const REVOKED: &str = "revoked";
 
 impl Query {
     const ALL: [(Self, &str); 3] =
         [(Self::Status, "status"), (Self::Metrics, "metrics"), (Self::Reload, "reload")];
 
-    fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(query, _)| *query == self).map_or("", |(_, word)| word)
+    fn line(self) -> String {
+        match self {
+            Self::Grant(address, seconds) => format!("grant {address} {seconds}"),
+            Self::Revoke(address) => format!("revoke {address}"),
+            _ => Self::ALL.iter().find(|(query, _)| *query == self).map_or("", |(_, word)| word).to_owned(),
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        if let Some(rest) = line.strip_prefix("grant ") {
+            let (address, seconds) = rest.split_once(' ')?;
+            return Some(Self::Grant(address.parse().ok()?, seconds.parse().ok()?));
+        }
+        if let Some(address) = line.strip_prefix("revoke ") {
+            return address.parse().ok().map(Self::Revoke);
+        }
+        Self::ALL.into_iter().find(|(_, word)| *word == line).map(|(query, _)| query)
     }
 }
 
@@ -93,14 +117,16 @@ fn read(stream: &UnixStream) -> io::Result<Query> {
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut line = String::new();
     BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
-    let query = Query::ALL.into_iter().find(|(_, word)| *word == line.trim_end());
+    let query = Query::parse(line.trim_end());
     let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "unknown request");
     let found = query.ok_or_else(unknown);
     if found.is_err() {
         let mut stream = stream;
-        stream.write_all(b"unknown request: expected status, metrics or reload\n")?;
+        stream.write_all(
+            b"unknown request: expected status, metrics, reload, grant ADDRESS SECONDS or revoke ADDRESS\n",
+        )?;
     }
-    found.map(|(query, _)| query)
+    found
 }
 
 /// Sends a request to the daemon that listens at `path`, and returns the answer.
@@ -110,7 +136,7 @@ fn read(stream: &UnixStream) -> io::Result<Query> {
 pub fn ask(path: &Path, query: Query) -> io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT + TIMEOUT))?;
-    writeln!(stream, "{}", query.word())?;
+    writeln!(stream, "{}", query.line())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     if text.is_empty() {
@@ -134,7 +160,7 @@ mod tests {
                 request.answer(text);
             }
         });
-        for words in ["nonsense\n", "\n", &"x".repeat(100)] {
+        for words in ["nonsense\n", "\n", "grant 192.0.2.1\n", "grant x 5\n", &"x".repeat(100)] {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(words.as_bytes()).unwrap();
             let mut text = String::new();

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
+    net::IpAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{atomic::Ordering, mpsc::Receiver},
@@ -224,6 +225,8 @@ impl Daemon {
                     self.reload();
                     self.health.configuration.clone().unwrap_or_else(|| control::RELOADED.to_owned())
                 }
+                Query::Grant(address, seconds) => self.by_hand(address, Some(seconds)),
+                Query::Revoke(address) => self.by_hand(address, None),
             };
             request.answer(text);
         }
@@ -244,6 +247,26 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Opens all services to an address for so many seconds, or closes them, as a person has asked for; returns the answer.
+    fn by_hand(&mut self, address: IpAddr, seconds: Option<u32>) -> String {
+        let sender = pktables::Sender::from(address);
+        let config = self.engine.config().clone();
+        for service in config.services.values() {
+            let done = match seconds {
+                Some(seconds) => self.firewall.grant(service, sender, Duration::from_secs(seconds.into())),
+                None => self.firewall.revoke(service, sender),
+            };
+            if let Err(error) = done {
+                return format!("cannot change {} for {sender}: {error:#}", service.service.name);
+            }
+        }
+        match seconds {
+            Some(seconds) => log(&format!("by hand: all services are open to {sender} for {seconds} s")),
+            None => log(&format!("by hand: all services are closed to {sender}")),
+        }
+        seconds.map_or(control::REVOKED, |_| control::GRANTED).to_owned()
     }
 
     fn reload(&mut self) {

@@ -35,6 +35,8 @@ usage: pkdd [--config FILE] COMMAND
   user rotate NAME make a new key; the old one works until the new one was used, or [--until DATE]
                    [--address HOST] [--qr]
   user revoke NAME remove a user; what they have opened is closed
+  grant ADDRESS    open all services to an address without a knock [--seconds N, else 600]
+  revoke ADDRESS   close them to it again
   service add NAME PORT[/udp]
                    close another port [--seconds N] [--forward ADDRESS:PORT]...
   run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores

@@ -1,11 +1,14 @@
 //! pkdd's units under a real systemd: a Debian 12 boots in `systemd-nspawn`, and a stranger on the other end of its cable
 //! tries to connect the whole time.
 //!
+//! `pkd-systemd packages ROOT DEBS KNOCK` installs the package instead, on a machine with openssh-server.
+//!
 //! `pkd-systemd CHECKS ROOT UNITS PKDD KNOCK`: which checks, the root file system, which is changed, the folder with the
 //! units, the programs. The checks `firewalls` need the packages of ufw, firewalld and Docker in the root.
 
 mod firewalls;
 mod machine;
+mod packages;
 
 use std::{
     env, fs,
@@ -56,6 +59,12 @@ WantedBy=sysinit.target
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    if let [which, root, debs, knock] = &arguments[..]
+        && which == Path::new("packages")
+    {
+        fs::write(root.join("etc/systemd/system/network.service"), NETWORK)?;
+        return packages::checks(root, debs, knock);
+    }
     let [which, root, debian, pkdd, knock] = &arguments[..] else {
         anyhow::bail!("usage: pkd-systemd units|firewalls ROOT UNITS PKDD KNOCK");
     };

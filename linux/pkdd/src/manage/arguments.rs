@@ -13,6 +13,18 @@ pub enum Command {
     Confirm,
     /// `undo-init`: takes back what was not confirmed; started by `init`.
     Undo,
+    /// `grant`: all services are open to an address for a while, without a knock.
+    Grant {
+        /// The address.
+        address: String,
+        /// For how long.
+        seconds: Option<String>,
+    },
+    /// `revoke`: all services are closed to an address.
+    Revoke {
+        /// The address.
+        address: String,
+    },
     /// `service add`.
     ServiceAdd(NewService),
     /// `user add`.
@@ -123,10 +135,12 @@ struct Shape {
     options: &'static [&'static str],
 }
 
-const SHAPES: [Shape; 8] = [
+const SHAPES: [Shape; 10] = [
     shape(&["init"], &[], &["service", "port", "address", "no-start", "yes"]),
     shape(&["confirm"], &[], &[]),
     shape(&["undo-init"], &[], &[]),
+    shape(&["grant"], &["ADDRESS"], &["seconds"]),
+    shape(&["revoke"], &["ADDRESS"], &[]),
     shape(&["service", "add"], &["NAME", "PORT"], &["seconds", "forward"]),
     shape(&["user", "add"], &["NAME"], &["service", "expires", "format", "tag", "address", "qr"]),
     shape(&["user", "list"], &[], &["json"]),
@@ -181,6 +195,8 @@ impl Command {
             }),
             "confirm" => Self::Confirm,
             "undo-init" => Self::Undo,
+            "grant" => Self::Grant { address: argument, seconds: given.value("seconds") },
+            "revoke" => Self::Revoke { address: argument },
             "service add" => Self::ServiceAdd(NewService {
                 name: argument,
                 port: second,

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
+    net::IpAddr,
     os::unix::fs::{OpenOptionsExt as _, chown},
     path::Path,
     process::Command,
@@ -12,8 +13,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Group, User};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::{arguments::InitOptions, service};
-use crate::{config::Config, guard};
+use super::{arguments::InitOptions, grant, service};
+use crate::{
+    config::Config,
+    control::{self, Query},
+    guard,
+};
 
 /// How long what `init` has started stays without `pkdd confirm`, in seconds.
 const UNCONFIRMED: u32 = 300;
@@ -63,11 +68,14 @@ pub(super) fn run(path: &Path, options: &InitOptions) -> Result<String> {
 }
 
 /// What `init` has started stays.
-pub(super) fn confirm() -> Result<String> {
+pub(super) fn confirm(path: &Path) -> Result<String> {
     let is_waiting = systemctl(&["is-active", "--quiet", &format!("{TIMER}.timer")]).is_ok();
     ensure!(is_waiting, "there is nothing to confirm");
     systemctl(&["stop", &format!("{TIMER}.timer")])?;
-    Ok("confirmed: pkdd stays\n".to_owned())
+    if let Some(address) = client() {
+        grant::ask(path, Query::Revoke(address), control::REVOKED)?;
+    }
+    Ok("confirmed: pkdd stays, and your address needs a knock, too\n".to_owned())
 }
 
 /// Takes back what was not confirmed. The configuration stays, for the next try.
@@ -201,11 +209,25 @@ fn start(path: &Path, yes: bool) -> Result<String> {
     );
     systemctl(&["enable", "--now", "pkdd-guard.service", "pkdd.service"])?;
     let minutes = UNCONFIRMED / 60;
+    let again = keep_session(path)?;
     Ok(format!(
-        "started pkdd: its ports are closed, and open sessions go on\n\
+        "started pkdd: its ports are closed, and open sessions go on\n{again}\
          try a knock and a new session, then run: pkdd confirm\n\
          without that, pkdd stops and the ports are open again in {minutes} minutes\n"
     ))
+}
+
+/// The address that this very session comes from.
+fn client() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
+    connection.split(' ').next()?.parse().ok()
+}
+
+/// Who is logged in now may log in again until it is confirmed, to pair or to take it back.
+fn keep_session(path: &Path) -> Result<String> {
+    let Some(address) = client() else { return Ok(String::new()) };
+    grant::ask(path, Query::Grant(address, UNCONFIRMED), control::GRANTED)?;
+    Ok(format!("your address {address} can open new ones for {} minutes, to pair\n", UNCONFIRMED / 60))
 }
 
 #[cfg(test)]

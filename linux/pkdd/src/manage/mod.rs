@@ -5,6 +5,7 @@
 
 mod arguments;
 mod file;
+mod grant;
 mod init;
 mod invitation;
 mod key_file;
@@ -25,8 +26,10 @@ impl Command {
     pub fn run(self, path: &Path) -> Result<String> {
         match self {
             Self::Init(options) => init::run(path, &options),
-            Self::Confirm => init::confirm(),
+            Self::Confirm => init::confirm(path),
             Self::Undo => init::undo(path),
+            Self::Grant { address, seconds } => grant::run(path, &address, seconds.as_deref()),
+            Self::Revoke { address } => grant::revoke(path, &address),
             Self::ServiceAdd(new) => service::add(path, &new),
             Self::UserAdd(new) => user::add(path, &new),
             Self::UserList { json } => user::list(path, json),

@@ -232,3 +232,24 @@ net_test!(what_knock_keygen_prints_works_when_it_is_pasted, |network| {
     knock(&gateway, "ann-1", "accept")?;
     gateway.is_open(FAMILY)
 });
+
+net_test!(an_address_is_let_in_by_hand, |network| {
+    each_back_end(network, |gateway| {
+        gateway.is_closed(FAMILY)?;
+        let address = FAMILY.client().to_string();
+        let said = gateway.run(&["grant", &address])?;
+        ensure!(said == format!("all services are open to {address} for 600 s\n"), "{said}");
+        gateway.is_open(FAMILY)?;
+        gateway.run(&["revoke", &address])?;
+        gateway.is_closed(FAMILY)?;
+        for (words, expected) in [
+            (&["revoke", ""][..], "invalid address"),
+            (&["grant", "nobody"][..], "invalid address nobody"),
+            (&["grant", "192.0.2.9", "--seconds", "0"], "invalid --seconds 0: expected 1–86400"),
+        ] {
+            let said = refused(gateway, words)?;
+            ensure!(said.contains(expected), "{said}");
+        }
+        Ok(())
+    })
+});
