@@ -70,7 +70,7 @@ fn prepare(root: &Path, debs: &Path, home: &Path) -> Result<()> {
     let is_deb = |path: &PathBuf| path.to_string_lossy().contains("/pkdd_");
     let found = fs::read_dir(debs)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     let deb = found.into_iter().find(is_deb).context("no package pkdd")?;
-    fs::copy(deb, root.join("root/pkdd.deb"))?;
+    fs::copy(deb, root.join("opt/pkdd.deb"))?;
     quiet(Command::new("chroot").arg(root).args(["systemctl", "enable", "--quiet", "network"]))?;
     Ok(())
 }
@@ -82,7 +82,7 @@ pub(crate) fn checks(root: &Path, debs: &Path, knock: &Path) -> Result<()> {
     machine.is_open(22)?;
 
     step("the package is installed, and nothing is closed by that", || {
-        machine.shell("dpkg --install /root/pkdd.deb")?;
+        machine.shell("dpkg --install /opt/pkdd.deb")?;
         ensure!(machine.shell("systemctl is-enabled pkdd").is_err(), "the unit is enabled");
         machine.is_open(22)
     })?;
