@@ -1,9 +1,10 @@
 //! Debian packages, in `target/debs`.
 
 mod manual;
+mod pack;
 mod programs;
 
-use std::{os::unix::fs::PermissionsExt, process::Command};
+use std::process::Command;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,34 +17,11 @@ use crate::{
     prelude::*,
 };
 
+use pack::{ARCHITECTURES, MAINTAINER, filled, finish, kib};
+pub(crate) use pack::{Architecture, find};
+
 /// The texts of the package, with `@NAME@` for what differs.
 const TEXTS: &str = "linux/debian/dkms";
-
-/// Debian's formats want an address; the project has none, and this one cannot exist.
-const MAINTAINER: &str = "pkd maintainers <maintainers@pkd.invalid>";
-
-/// One of Debian's architectures.
-pub(crate) struct Architecture {
-    pub(crate) name: &'static str,
-    /// A machine of this architecture; its Rust object fits all kernels of the architecture.
-    machine: &'static str,
-    /// `uname -m`.
-    uname: &'static str,
-}
-
-const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "amd64", machine: "x86_64", uname: "x86_64" },
-    Architecture { name: "arm64", machine: "arm64", uname: "aarch64" },
-    Architecture { name: "armhf", machine: "armhf", uname: "armv7l" },
-];
-
-/// The architecture that Debian calls so.
-pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
-    ARCHITECTURES.iter().find(|architecture| architecture.name == name).with_context(|| {
-        let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
-        format!("no architecture of Debian is called {name:?} here: expected {}", known.join(", "))
-    })
-}
 
 /// `debs ARCH...`: builds the packages of these architectures, or of all.
 pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
@@ -148,40 +126,6 @@ pub(crate) fn dkms(architecture: &Architecture, version: &str, folder: &Path) ->
     finish(&work, &control, &folder.join(format!("xt-pkd-dkms_{version}-1_{}.deb", architecture.name)))
 }
 
-/// Packs what is in `work`, and these files of its control archive; all but `control` are scripts.
-fn finish(work: &Path, control: &[(&str, String)], deb: &Path) -> Result<PathBuf> {
-    let sums = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
-    let sums = cmd!("sh -c {sums}").current_dir(work).read()?;
-    let folder = work.join("DEBIAN");
-    fs::create_dir(&folder)?;
-    fs::write(folder.join("md5sums"), sums)?;
-    for (name, text) in control {
-        fs::write(folder.join(name), text)?;
-    }
-    // Neither the modes of the checkout nor the times of this build.
-    cmd!("chmod --recursive u=rwX,go=rX {work}").quiet()?;
-    for (name, _) in control.iter().filter(|(name, _)| *name != "control") {
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
-    }
-    let (epoch, found) = (packages::date(), "{}");
-    cmd!("find {work} -exec touch --date=@{epoch} {found} +").quiet()?;
-    cmd!("dpkg-deb --root-owner-group -Zxz --build {work} {deb}").env("SOURCE_DATE_EPOCH", epoch).quiet()?;
-    fs::remove_dir_all(work)?;
-    Ok(deb.to_owned())
-}
-
-/// The text with the value for each `@NAME@`.
-fn filled(text: &str, values: &[(&str, String)]) -> Result<String> {
-    let text =
-        values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value));
-    let is_name =
-        |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    match text.split('@').skip(1).find(is_name) {
-        Some(name) => bail!("there is no value for @{name}@"),
-        None => Ok(text),
-    }
-}
-
 /// The commit that the package is built from, for people to find it again.
 fn commit() -> String {
     let read = |mut git: Command| git.current_dir(toolchain::root()).read();
@@ -190,12 +134,6 @@ fn commit() -> String {
         (Ok(commit), _) => format!("{}, with changes that are not committed", commit.trim()),
         _ => "unknown, as it was not built in a checkout by git".to_owned(),
     }
-}
-
-/// What is installed, as Debian counts it: each file takes whole KiB.
-fn kib(folder: &Path) -> Result<u64> {
-    let sizes = files::below(folder)?.into_iter().map(|path| Ok(fs::metadata(path)?.len().div_ceil(1024)));
-    sizes.sum()
 }
 
 /// Name, version, licence and the licence's text of each crate that the object for this machine is made of.
@@ -258,14 +196,6 @@ fn licence(folder: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_with_a_name_that_has_no_value_is_an_error() -> Result<()> {
-        let values = [("A", "1".to_owned()), ("LONG_NAME", "2".to_owned())];
-        assert_eq!(filled("x@A@y @LONG_NAME@ me@example.org", &values)?, "x1y 2 me@example.org");
-        assert!(filled("@A@ and @B@", &values).is_err());
-        Ok(())
-    }
 
     /// So a package has one object for all of them.
     #[test]

@@ -1,6 +1,9 @@
 //! The packages with programs: `pkdd`, `pktables` and `pkd-knock`. The programs are static, so one package fits every Debian.
 
-use super::{Architecture, MAINTAINER, filled, finish, kib, manual};
+use super::{
+    manual,
+    pack::{Architecture, MAINTAINER, filled, finish, kib},
+};
 use crate::{
     openwrt::{self, Panics, Zig},
     packages,
