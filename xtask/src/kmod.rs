@@ -55,7 +55,9 @@ impl Figures {
     pub(crate) fn of(machine: &Machine, module: &Path) -> Result<Self> {
         let text = elf::section_bytes(machine.cross, module, ".text")?;
         // Newer kernels merge the sections of functions when they link the module, and calls no longer name what they call.
-        let object = module.with_extension("o");
+        // An installed module is alone; that it can be followed is checked.
+        let beside = module.with_extension("o");
+        let object = if beside.exists() { beside } else { module.to_owned() };
         let (stack, deepest) =
             elf::stack_depth(machine.cross, &object, &["pkd_mt", "pkd_mt_v1", "pkd_mt_v2"])?;
         let is_followed = deepest.iter().any(|function| function.starts_with("pkd_verify"));
