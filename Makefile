@@ -1,7 +1,7 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients need
+.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs need
 demo demo-router bench deny coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
 
@@ -26,6 +26,10 @@ mutants-sample: need
 
 clients: need
 	@$(CARGO) xtask clients $(ARCH)
+
+# ARCH: one or more of amd64, arm64 and armhf; without it, all.
+debs: need
+	@$(CARGO) xtask debs $(ARCH)
 
 # SECONDS or HOURS: how long each target runs; without either, a minute. TARGET: one or more targets; without it, all.
 fuzz: need

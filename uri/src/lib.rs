@@ -5,10 +5,12 @@
 //! knock://TAG@HOST:PORT/NAME?OPTION=VALUE&OPTION=VALUE
 //! ```
 
+#[cfg(feature = "qr")]
 mod qr;
 
 use std::fmt::{self, Write as _};
 
+#[cfg(feature = "qr")]
 pub use qr::{QrCode, TooLong};
 
 /// The start of every URI.

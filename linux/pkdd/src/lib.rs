@@ -19,6 +19,7 @@ pub mod format;
 pub mod guard;
 mod health;
 mod hints;
+mod invitation;
 pub mod journal;
 mod knock;
 #[cfg(feature = "manage")]

@@ -7,7 +7,7 @@ mod arguments;
 mod file;
 mod grant;
 mod init;
-mod invitation;
+mod invite;
 mod key_file;
 mod service;
 mod user;

@@ -12,7 +12,7 @@ use toml_edit::{Array, Item, Table, value};
 use super::{
     arguments::{Invite, NewUser},
     file::{ConfigFile, Taken},
-    invitation,
+    invite,
     key_file::NewKeyFile,
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) fn add(path: &Path, new: &NewUser) -> Result<String> {
     let (config, taken) = file.save()?;
     key.keep();
     say(taken, &format!("added user \"{name}\""));
-    invitation::text(&config, name, &new.print)
+    invite::text(&config, name, &new.print)
 }
 
 /// Replaces the key of a user. The old one works until the new one was used.
@@ -116,7 +116,7 @@ pub(super) fn rotate(path: &Path, name: &str, until: Option<&str>, print: &Invit
             "the old key of \"{name}\" works until the new one was used, at the latest until {last_day}"
         ),
     );
-    invitation::text(&config, name, print)
+    invite::text(&config, name, print)
 }
 
 /// Removes a user and their key. What they have opened ends.

@@ -11,7 +11,9 @@ impl Router {
         let tag: Tag = self.config.users.get(user)?.tag;
         let (_, place) = self.keys.iter().find(|(name, _)| name == user)?;
         let fetch = match place {
-            KeyPlace::File(path) => format!("  scp root@{host}:{} {user}.key\n", path.display()),
+            KeyPlace::File(path) => {
+                format!("  (umask 077; ssh root@{host} cat {} > {user}.key)\n", path.display())
+            }
             KeyPlace::Inline => {
                 format!("  # put option key of user {user} in /etc/config/pkd into {user}.key\n")
             }

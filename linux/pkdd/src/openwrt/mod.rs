@@ -30,7 +30,10 @@ use self::{
     paths::Paths,
     router::{KeyFiles, KeyPlace, Mode, Router},
 };
-use crate::config::{Config, Error};
+use crate::{
+    config::{Config, Error},
+    invitation,
+};
 
 /// What people edit.
 const CONFIG: &str = "/etc/config/pkd";
@@ -60,6 +63,13 @@ pub enum Command {
     Status {
         /// Whether to print JSON.
         json: bool,
+    },
+    /// Prints a user's URI, which contains the key.
+    Uri {
+        /// Whose.
+        user: String,
+        /// Where the client reaches the router.
+        host: String,
     },
     /// Prints the commands with which a user knocks.
     Client {
@@ -100,6 +110,7 @@ impl Command {
             ["status", "--json"] => Self::Status { json: true },
             ["client", user] => Self::Client { user: (*user).to_owned(), host: "ROUTER".to_owned() },
             ["client", user, host] => Self::Client { user: (*user).to_owned(), host: (*host).to_owned() },
+            ["uri", user, host] => Self::Uri { user: (*user).to_owned(), host: (*host).to_owned() },
             ["expired"] => Self::Expired,
             ["time-known"] => Self::TimeKnown,
             ["restore-floor"] => Self::RestoreFloor { mode_changed: false },
@@ -156,6 +167,14 @@ impl Command {
             Self::Client { user, host } => {
                 let router = check(&input()?, &paths)?;
                 router.client(&user, &host).with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))
+            }
+            Self::Uri { user, host } => {
+                let config = check(&input()?, &paths)?.config;
+                let found = config
+                    .users
+                    .get(&user)
+                    .with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))?;
+                Ok(format!("{}\n", invitation::uri(&config, found, &host)))
             }
             Self::Expired => {
                 let router = active(&paths)?;

@@ -512,7 +512,7 @@ fn the_client_is_told_its_commands() {
         said.ends_with("  knock --key-file me.key --tag 'it'\\''s' --port 40000 gw.example.net\n"),
         "{said}"
     );
-    assert!(said.starts_with("  scp root@gw.example.net:"), "{said}");
+    assert!(said.starts_with("  (umask 077; ssh root@gw.example.net cat /"), "{said}");
     let error = files.run(&["client", "you"], GOOD).unwrap_err().to_string();
     assert_eq!(error, "unknown user \"you\" in /etc/config/pkd");
 }
