@@ -64,7 +64,7 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
-    /// Prints a user's URI, which contains the key.
+    /// Prints a user's URI, which contains the key; makes the key if there is none.
     Uri {
         /// Whose.
         user: String,
@@ -169,11 +169,19 @@ impl Command {
                 router.client(&user, &host).with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))
             }
             Self::Uri { user, host } => {
-                let config = check(&input()?, &paths)?.config;
-                let found = config
-                    .users
-                    .get(&user)
-                    .with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))?;
+                let text = input()?;
+                let unknown = || format!("unknown user \"{user}\" in {CONFIG}");
+                let router = check(&text, &paths)?;
+                let (_, place) = router.keys.iter().find(|(name, _)| *name == user).with_context(unknown)?;
+                // Until there is one, the configuration has a placeholder in its stead.
+                match place {
+                    KeyPlace::File(path) if path.exists() => {}
+                    KeyPlace::File(path) if *path == paths.key_file(&user) => make_key(path)?,
+                    KeyPlace::File(path) => bail!("there is no key file {}", path.display()),
+                    KeyPlace::Inline => {}
+                }
+                let config = check(&text, &paths)?.config;
+                let found = config.users.get(&user).with_context(unknown)?;
                 Ok(format!("{}\n", invitation::uri(&config, found, &host)))
             }
             Self::Expired => {

@@ -504,6 +504,20 @@ fn the_status_says_what_the_gate_does() {
 }
 
 #[test]
+fn a_uri_has_the_users_own_key_which_is_made_if_there_is_none() {
+    let files = Files::new();
+    let uri = files.run(&["uri", "me", "gw.example.net"], GOOD).unwrap();
+    let key = files.read("etc/pkd/keys/me.key");
+    assert!(key.len() == 67 && uri.contains(&format!("?key={}", key.trim_end())), "{uri}");
+    assert_eq!(files.run(&["uri", "me", "gw.example.net"], GOOD).unwrap(), uri);
+    let elsewhere =
+        GOOD.replace("config user 'me'\n", "config user 'me'\n\toption key_file '/etc/none.key'\n");
+    let error = files.run(&["uri", "me", "gw"], &elsewhere).unwrap_err().to_string();
+    assert!(error.contains("/etc/none.key"), "{error}");
+    assert!(files.run(&["uri", "you", "gw"], GOOD).unwrap_err().to_string().contains("unknown user"));
+}
+
+#[test]
 fn the_client_is_told_its_commands() {
     let files = Files::new();
     let text = GOOD.replace("'PKD0'", "'it'\\''s'").replace("port 'any'", "port '40000'");
