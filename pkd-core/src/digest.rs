@@ -87,11 +87,18 @@ impl fmt::Debug for Digest {
 }
 
 /// A state of SHA-256, as its hash has it.
-#[inline(never)]
 pub(crate) fn to_bytes(state: &[u32; 8]) -> [u8; Digest::LENGTH] {
     let mut bytes = [0; Digest::LENGTH];
-    state.iter().fold(&mut bytes[..], |rest, word| put(rest, &word.to_be_bytes()));
+    put_words(&mut bytes, state);
     bytes
+}
+
+/// Writes a state of SHA-256 to the start of `bytes`, as its hash has it.
+#[inline(never)]
+pub(crate) fn put_words(bytes: &mut [u8], state: &[u32; 8]) {
+    if let Some(slots) = bytes.as_chunks_mut().0.first_chunk_mut() {
+        *slots = state.map(u32::to_be_bytes);
+    }
 }
 
 /// Writes `part` to the start of `bytes` and returns the rest. All parts of a digest fit.

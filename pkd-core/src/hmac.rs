@@ -4,7 +4,7 @@ use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
-    digest::{INITIAL_HASH, put, put_slice, to_bytes},
+    digest::{INITIAL_HASH, put, put_slice, put_words, to_bytes},
     secret::wipe,
 };
 
@@ -113,13 +113,12 @@ impl Message {
     #[inline(never)]
     fn finish(&mut self, outer: &[u32; 8]) {
         self.pad();
-        self.state.iter().fold(self.block.as_flattened_mut(), |rest, word| put(rest, &word.to_be_bytes()));
+        put_words(self.block.as_flattened_mut(), &self.state);
         (self.state, self.length) = (*outer, HASHED);
         self.pad();
     }
 
     /// FIPS 180-4, section 5.1.1. There is always room for the first byte.
-    #[inline(never)]
     fn pad(&mut self) {
         let bits = u64::try_from(self.length).unwrap_or_default().saturating_mul(8);
         let space = put(self.space(), &[0x80]);
