@@ -16,14 +16,14 @@ done.";
 
 /// Control which address may reach which service of this host
 #[derive(Debug, Parser)]
-#[command(name = "pktables", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "pktables", version, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// iptables, nft, or auto: the one that has services, else nft if it is installed
     #[arg(long, global = true, default_value = "auto", value_name = "NAME")]
     pub(crate) backend: String,
 
     /// Print whether anything changed
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, visible_alias = "debug")]
     pub(crate) verbose: bool,
 
     #[command(subcommand)]
@@ -97,13 +97,13 @@ pub(crate) struct Init {
     #[arg(long)]
     pub(crate) log: bool,
     /// Start of each log line, up to 29 characters
-    #[arg(long, value_name = "TEXT", requires = "log")]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) log_prefix: Option<String>,
     /// emerg, alert, crit, error, warning, notice, info or debug [default: warning]
-    #[arg(long, value_name = "LEVEL", requires = "log")]
+    #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
     /// Rate limit, such as 3/minute [default: none]
-    #[arg(long, value_name = "RATE", requires = "log")]
+    #[arg(long, value_name = "RATE")]
     pub(crate) log_limit: Option<String>,
     /// Lines at once before the limit applies [default: 5]
     #[arg(long, value_name = "N", requires = "log_limit")]
@@ -120,6 +120,19 @@ pub(crate) struct Init {
     /// iptables: check before NAT (in mangle), so that ports that DNAT publishes are guarded. nftables always does
     #[arg(long)]
     pub(crate) before_nat: bool,
+}
+
+impl Init {
+    /// An option about log lines, if there are to be none. The original took these without `--log`.
+    pub(crate) fn idle_option(&self) -> Option<&'static str> {
+        [
+            ("--log-prefix", &self.log_prefix),
+            ("--log-level", &self.log_level),
+            ("--log-limit", &self.log_limit),
+        ]
+        .into_iter()
+        .find_map(|(name, value)| (!self.log && value.is_some()).then_some(name))
+    }
 }
 
 /// Why there are no [`Args`].

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use pktables::{Change, Error, Firewall, Listings};
 
-use cli::{Args, CliExit};
+use cli::{Args, CliExit, Command};
 use request::{Action, Request};
 
 /// Exit code: the operation failed.
@@ -31,6 +31,12 @@ fn main() -> ExitCode {
         Err(CliExit::Help(text)) => return finish(print(text.trim_end(), "\n")),
         Err(CliExit::Usage(text)) => return fail(USAGE_ERROR, &text),
     };
+    if let Command::Init(init) = &args.command
+        && let Some(option) = init.idle_option()
+    {
+        // The service is guarded without it.
+        let _ = writeln!(io::stderr(), "pktables: {option} has no effect without --log");
+    }
     match Request::from_args(&args) {
         Ok(request) => finish(serve(&request)),
         Err(invalid) => fail(USAGE_ERROR, &invalid.to_string()),

@@ -17,10 +17,6 @@ fn invalid_arguments_are_one_line() -> Result<()> {
                 "the argument '--udp' cannot be used with '--syn'; see pktables --help",
             ),
             (
-                "init ssh --port 22 --log-prefix x",
-                "the following required arguments were not provided: --log; see pktables --help",
-            ),
-            (
                 "add 192.0.2.7",
                 "the following required arguments were not provided: --service <SERVICE>; see pktables --help",
             ),

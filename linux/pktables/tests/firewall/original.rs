@@ -26,6 +26,21 @@ on_each_firewall! {
 }
 
 on_each_firewall! {
+    /// What scripts for the original may say: options of the log without a log, which had no effect, `--debug` and `help`.
+    fn command_lines_of_the_original_are_understood(netns) {
+        let Outcome { code, stdout, stderr } =
+            netns.pktables("--debug init ssh --port 22 --log-prefix knock --log-level info")?;
+        let note = "pktables: --log-prefix has no effect without --log\n";
+        assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "changed\n", note));
+        let listed: serde_json::Value = serde_json::from_str(&netns.pktables("list ssh --json")?.stdout)?;
+        ensure!(listed.pointer("/0/log") == Some(&serde_json::Value::Null), "{listed}");
+        let help = netns.pktables("help")?;
+        ensure!(help.code == Some(0) && help.stdout.contains("Usage: pktables"), "{help:?}");
+        Ok(())
+    }
+}
+
+on_each_firewall! {
     /// In the original, list printed nothing.
     fn list_shows_services_and_grants(netns) {
         netns.quietly(&[
