@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::Path,
     time::Duration,
 };
 
@@ -31,9 +32,6 @@ const OPEN: [&str; 2] = ["--seconds 60", "--seconds 6"];
 /// How long to wait for the end.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Where all of them keep the key.
-const KEY_FILE: &str = "/etc/pkd.key";
-
 pub(crate) fn checks(report: &mut Report, gateway: &Gateway<'_>) {
     for (name, text) in READMES {
         report.check(&gateway.name(&format!("the rules in {name} do what it says")), || hold(gateway, text));
@@ -41,8 +39,10 @@ pub(crate) fn checks(report: &mut Report, gateway: &Gateway<'_>) {
 }
 
 fn hold(gateway: &Gateway<'_>, text: &str) -> Result<String> {
-    fs::write(KEY_FILE, "0x00112233445566778899aabbccddeeff\n")?;
-    fs::set_permissions(KEY_FILE, fs::Permissions::from_mode(0o600))?;
+    let file = Path::new(key_file(text)?);
+    fs::create_dir_all(file.parent().context("a key file without a folder")?)?;
+    fs::write(file, "0x00112233445566778899aabbccddeeff\n")?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
     gateway::reload()?;
     if has_format2(text) {
         gateway::restore("floor2-ms 0")?;
@@ -54,6 +54,15 @@ fn hold(gateway: &Gateway<'_>, text: &str) -> Result<String> {
         gateway.firewall.of_family(family).flush()?;
     }
     done
+}
+
+/// Where its rules have the key: one file for all of them.
+fn key_file(text: &str) -> Result<&str> {
+    let rules = text.lines().filter(|line| line.contains("tables -A ") && line.contains(" -m pkd "));
+    let mut files = rules.filter_map(|rule| rule.split(" --key-file ").nth(1)?.split(' ').next());
+    let file = files.next().context("no rule has a key file")?;
+    ensure!(files.all(|other| other == file), "the rules have several key files");
+    Ok(file)
 }
 
 /// Whether its rules are for knocks of format 2.
@@ -81,7 +90,7 @@ fn run(gateway: &Gateway<'_>, text: &str, families: [(Family, &str); 2]) -> Resu
             ensure!(closed(gateway, family)?, "{}: open before a knock, try {attempt}", family.name());
         }
     }
-    let mut options = vec!["--tag", "SSHK", "--key-file", KEY_FILE];
+    let mut options = vec!["--tag", "SSHK", "--key-file", key_file(text)?];
     if has_format2(text) {
         options.extend(["--format", "2"]);
     }
