@@ -92,7 +92,9 @@ static void pkd_show_tag(struct seq_file *seq, const u8 tag[XT_PKD_TAG_LEN])
 
 static bool pkd_is_root(const struct file *file)
 {
-	return file_ns_capable(file, seq_file_single_net(file->private_data)->user_ns, CAP_NET_ADMIN);
+	const struct net *net = seq_file_single_net(file->private_data);
+
+	return file_ns_capable(file, net->user_ns, CAP_NET_ADMIN);
 }
 
 /*

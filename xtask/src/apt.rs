@@ -9,6 +9,9 @@ pub(crate) const SUITE: &str = "bookworm";
 /// The suite that what does not fit, or is not there, is taken from.
 pub(crate) const BACKPORTS: &str = "bookworm-backports";
 
+/// The suite after the host's.
+pub(crate) const NEXT: &str = "trixie";
+
 /// The suite that never stands still.
 pub(crate) const UNSTABLE: &str = "sid";
 
@@ -35,9 +38,7 @@ impl Apt {
     /// Another suite, from the host's sources with the suite's name changed.
     pub(crate) fn of_suite(architecture: &str, suite: &str) -> Result<Self> {
         let name = format!("apt-{suite}-{architecture}");
-        let parts = cache::folder()?.join(&name).join("sources.list.d");
-        derive(&parts, |text| of_suite(text, suite))?;
-        Self::with(architecture, &name, &only(&parts))
+        Self::with(architecture, &name, &only(&sources_of_suite(suite, &name)?))
     }
 
     fn with(architecture: &str, name: &str, more: &[String]) -> Result<Self> {
@@ -145,6 +146,13 @@ pub(crate) fn sources() -> Vec<PathBuf> {
         path.is_file() && (files::has_ending(path, "list") || files::has_ending(path, "sources"))
     });
     lists
+}
+
+/// A folder in the cache with the lists of sources of another suite.
+pub(crate) fn sources_of_suite(suite: &str, name: &str) -> Result<PathBuf> {
+    let parts = cache::folder()?.join(name).join("sources.list.d");
+    derive(&parts, |text| of_suite(text, suite))?;
+    Ok(parts)
 }
 
 /// Settings for these sources alone.

@@ -39,6 +39,13 @@ pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
     Ok(())
 }
 
+/// Builds `pkdd` of a version to come, for an upgrade; the package.
+pub(crate) fn newer_pkdd(architecture: &Architecture) -> Result<PathBuf> {
+    let folder = at("target/debs-newer");
+    files::empty(&folder)?;
+    programs::build_named("pkdd", architecture, "99.0.0", &folder)
+}
+
 /// Builds the packages of all architectures, and a second time in another folder from nothing: the same bytes must come
 /// out. So they hold no object but that of the source. Answers with the first ones.
 pub(crate) fn run_twice() -> Result<Vec<PathBuf>> {

@@ -1,4 +1,4 @@
-//! Root file systems of an empty Debian 12, for what has to run as on a computer that has nothing else.
+//! Root file systems of an empty Debian, for what has to run as on a computer that has nothing else.
 
 use std::process::Command;
 
@@ -10,19 +10,34 @@ use crate::{
 /// The script that becomes the root's first process. `$1`: the root; `$2`: who; the rest: the command.
 const ENTER: &str = include_str!("../scripts/enter.sh");
 
-/// A minimal Debian with these packages, made once. `more`: other arguments of mmdebstrap; `fill` adds what is not in a package.
+/// A minimal Debian 12 with these packages, made once. `more`: other arguments of mmdebstrap; `fill` adds what is not in a package.
 pub(crate) fn base(
     name: &str,
     packages: &str,
     more: &[&str],
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let inputs = [&[SUITE, packages, "1"], more].concat();
+    base_of(SUITE, name, packages, more, fill)
+}
+
+/// The same, of this suite.
+pub(crate) fn base_of(
+    suite: &str,
+    name: &str,
+    packages: &str,
+    more: &[&str],
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let inputs = [&[suite, packages, "1"], more].concat();
     cache::entry(name, &inputs, |base, _| {
-        progress!("making a Debian 12 with {packages}");
-        let (include, sources) = (packages.replace(' ', ","), apt::sources());
+        progress!("making a Debian ({suite}) with {packages}");
+        let sources = match suite {
+            SUITE => apt::sources(),
+            other => files::list(&apt::sources_of_suite(other, &format!("apt-{other}"))?)?,
+        };
+        let include = packages.replace(' ', ",");
         cmd!(
-            "mmdebstrap --variant=minbase --quiet --include={include} {more...} {SUITE} {base} {sources...}"
+            "mmdebstrap --variant=minbase --quiet --include={include} {more...} {suite} {base} {sources...}"
         )
         .quiet()?;
         fill(base)

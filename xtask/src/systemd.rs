@@ -1,11 +1,19 @@
 //! pkdd's units under a real systemd; the checks are in `tests/netns/systemd`.
 
-use crate::{debs, prelude::*, root};
+use crate::{
+    apt::{NEXT, SUITE},
+    debs,
+    prelude::*,
+    root,
+};
 
 /// What each machine needs.
 const PACKAGES: &str = "systemd,systemd-sysv,nftables,iptables,iproute2,dropbear-bin";
 /// What a server has before pkd comes.
 const SERVER: &str = "systemd,systemd-sysv,nftables,iproute2,openssh-server";
+/// Keeps knockd and what it needs in `/var/lib/knockd`, for a server that installs it later.
+const KNOCKD: &str = "--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --quiet --download-only \
+    install knockd && mkdir $1/var/lib/knockd && mv $1/var/cache/apt/archives/*.deb $1/var/lib/knockd/";
 /// The other firewalls, which a second machine has beside pkdd.
 const FIREWALLS: &str = "dbus,procps,ufw,firewalld,docker.io";
 
@@ -22,16 +30,24 @@ pub(crate) fn test() -> Result<()> {
     packages()
 }
 
-/// The first ten minutes of a server, with the package that `debs` builds.
+/// The first ten minutes of a server, with the packages that `debs` builds, on this Debian and on the next.
 pub(crate) fn packages() -> Result<()> {
     cmd!("{CARGO} build --quiet --locked --package host-knock --package pkd-netns").quiet()?;
-    debs::run(&[debs::find("amd64")?])?;
-    let root = root::copy(&root::base("server-base", SERVER, &[], |_| Ok(()))?, "server-root")?;
-    let (programs, debs) = (toolchain::target().join("debug"), at("target/debs"));
-    let result =
-        cmd!("unshare --net -- {programs}/pkd-systemd packages {root} {debs} {programs}/knock").show();
-    fs::remove_dir_all(&root)?;
-    result
+    let (amd64, debs) = (debs::find("amd64")?, at("target/debs"));
+    debs::run(&[amd64])?;
+    let newer = debs::newer_pkdd(amd64)?;
+    for suite in [SUITE, NEXT] {
+        progress!("the first ten minutes of a server: {suite}");
+        let base = root::base_of(suite, &format!("server-{suite}"), SERVER, &[KNOCKD], |_| Ok(()))?;
+        let root = root::copy(&base, "server-root")?;
+        let programs = toolchain::target().join("debug");
+        let result =
+            cmd!("unshare --net -- {programs}/pkd-systemd packages {root} {debs} {newer} {programs}/knock")
+                .show();
+        fs::remove_dir_all(&root)?;
+        result?;
+    }
+    Ok(())
 }
 
 fn checks(which: &str, packages: &str) -> Result<()> {

@@ -7,15 +7,15 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use pkd_netns::stranger::{PACE, Stranger};
 
 use crate::{
-    TRIES,
+    TRIES, knockd,
     machine::{MACHINE, Machine, Options, quiet, until},
+    step::step,
 };
 
 /// Where nothing listens, for the time before anything is closed.
@@ -54,30 +54,29 @@ impl Desk<'_> {
     }
 }
 
-fn step<T>(what: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let done = act().with_context(|| what.to_owned())?;
-    println!("systemd: ok   {what} [{:.1} s]", start.elapsed().as_secs_f32());
-    Ok(done)
-}
-
-/// Gives the server the package and the key of the desk.
-fn prepare(root: &Path, debs: &Path, home: &Path) -> Result<()> {
+/// Gives the server the packages and the key of the desk.
+fn prepare(root: &Path, debs: &Path, newer: &Path, home: &Path) -> Result<()> {
     fs::create_dir_all(home)?;
     quiet(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(home.join("id")))?;
     fs::create_dir_all(root.join("root/.ssh"))?;
     fs::copy(home.join("id.pub"), root.join("root/.ssh/authorized_keys"))?;
-    let is_deb = |path: &PathBuf| path.to_string_lossy().contains("/pkdd_");
     let found = fs::read_dir(debs)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    let deb = found.into_iter().find(is_deb).context("no package pkdd")?;
-    fs::copy(deb, root.join("opt/pkdd.deb"))?;
+    for name in ["pkdd", "pktables", "pkd-knock"] {
+        let is_deb = |path: &&PathBuf| {
+            let path = path.to_string_lossy();
+            path.contains(&format!("/{name}_")) && path.ends_with("_amd64.deb")
+        };
+        let deb = found.iter().find(is_deb).with_context(|| format!("no package {name}"))?;
+        fs::copy(deb, root.join(format!("opt/{name}.deb")))?;
+    }
+    fs::copy(newer, root.join("opt/newer.deb"))?;
     quiet(Command::new("chroot").arg(root).args(["systemctl", "enable", "--quiet", "network"]))?;
     Ok(())
 }
 
-pub(crate) fn checks(root: &Path, debs: &Path, knock: &Path) -> Result<()> {
+pub(crate) fn checks(root: &Path, debs: &Path, newer: &Path, knock: &Path) -> Result<()> {
     let desk = Desk { knock, home: root.join("opt/desk") };
-    prepare(root, debs, &desk.home)?;
+    prepare(root, debs, newer, &desk.home)?;
     let machine = Machine::boot(root, Options { ports: &[NOTHING], ..Options::default() })?;
     machine.is_open(22)?;
 
@@ -137,6 +136,21 @@ pub(crate) fn checks(root: &Path, debs: &Path, knock: &Path) -> Result<()> {
     ensure!(said.ends_with("in\n"), "{said}");
     stranger.more(TRIES)?;
 
+    step(
+        "an upgrade: the port stays closed, configuration, keys and the session stay, and knocks go on",
+        || {
+            let kept = "cd /etc/pkdd && find . -type f -exec sha256sum {} +";
+            let before = machine.shell(kept)?;
+            machine.shell("dpkg --install /opt/newer.deb")?;
+            stranger.more(TRIES)?;
+            ensure!(machine.shell("dpkg-query --show pkdd")?.ends_with("99.0.0-1\n"), "not upgraded");
+            ensure!(machine.shell(kept)? == before, "the upgrade has changed /etc/pkdd");
+            echo("after the upgrade")?;
+            desk.login("office").map(drop)
+        },
+    )?;
+    stranger.more(TRIES)?;
+
     let user = machine.shell("pkdd user list --json")?;
     let name = user.split('"').nth(3).context("no user")?.to_owned();
     step("a new key: the old one works until the new one was used", || {
@@ -158,6 +172,14 @@ pub(crate) fn checks(root: &Path, debs: &Path, knock: &Path) -> Result<()> {
     })?;
     stranger.finish()?;
 
+    removal(&machine)?;
+    knockd::checks(root, &machine)?;
+    until("the session's end", || Ok(session.try_wait()?.map_or(Some(()), |_| Some(()))))?;
+    drop(session.kill());
+    machine.power_off()
+}
+
+fn removal(machine: &Machine) -> Result<()> {
     step("init that is not confirmed is taken back", || {
         machine.shell("pkdd undo-init")?;
         machine.is_open(22)
@@ -169,8 +191,5 @@ pub(crate) fn checks(root: &Path, debs: &Path, knock: &Path) -> Result<()> {
             machine.shell("ls -d /etc/pkdd /var/lib/pkdd /usr/sbin/pkdd 2>/dev/null; nft list ruleset")?;
         ensure!(left.trim().is_empty(), "left: {left}");
         Ok(())
-    })?;
-    until("the session's end", || Ok(session.try_wait()?.map_or(Some(()), |_| Some(()))))?;
-    drop(session.kill());
-    machine.power_off()
+    })
 }

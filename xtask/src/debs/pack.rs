@@ -30,7 +30,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
     })
 }
 
-/// Packs what is in `work`, and these files of its control archive; all but `control` are scripts.
+/// Packs what is in `work`, and these files of its control archive; all but `control` and `triggers` are scripts.
 pub(super) fn finish(work: &Path, control: &[(&str, String)], deb: &Path) -> Result<PathBuf> {
     let sums = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
     let sums = cmd!("sh -c {sums}").current_dir(work).read()?;
@@ -42,7 +42,7 @@ pub(super) fn finish(work: &Path, control: &[(&str, String)], deb: &Path) -> Res
     }
     // Neither the modes of the checkout nor the times of this build.
     cmd!("chmod --recursive u=rwX,go=rX {work}").quiet()?;
-    for (name, _) in control.iter().filter(|(name, _)| *name != "control") {
+    for (name, _) in control.iter().filter(|(name, _)| !["control", "triggers"].contains(name)) {
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755))?;
     }
     let (epoch, found) = (packages::date(), "{}");

@@ -19,6 +19,7 @@ struct Program {
     features: &'static str,
     /// Where the program is installed.
     path: &'static str,
+    /// What dpkg runs, and when it does.
     scripts: &'static [&'static str],
 }
 
@@ -45,7 +46,7 @@ const PROGRAMS: &[Program] = &[
         binary: "knock",
         features: "desktop,pages",
         path: "usr/bin/pkd-knock",
-        scripts: &["postinst", "prerm"],
+        scripts: &["postinst", "prerm", "triggers"],
     },
 ];
 
@@ -60,6 +61,17 @@ const UNITS: [(&str, &str); 4] = [
 /// Builds them for this architecture in `folder`; answers with the packages.
 pub(super) fn build(architecture: &Architecture, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     PROGRAMS.iter().map(|program| build_one(program, architecture, version, folder)).collect()
+}
+
+/// Builds the package of this name.
+pub(super) fn build_named(
+    name: &str,
+    architecture: &Architecture,
+    version: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let program = PROGRAMS.iter().find(|program| program.name == name);
+    build_one(program.with_context(|| format!("no package {name}"))?, architecture, version, folder)
 }
 
 fn build_one(
