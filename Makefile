@@ -1,7 +1,7 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs need
+.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo need
 demo demo-router bench deny coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
 
@@ -30,6 +30,10 @@ clients: need
 # ARCH: one or more of amd64, arm64 and armhf; without it, all.
 debs: need
 	@$(CARGO) xtask debs $(ARCH)
+
+# ARCH: as above. KEY: a file with a secret key, as gpg exports it, to sign the repository with.
+apt-repo: need
+	@$(CARGO) xtask apt-repo $(if $(KEY),--key $(KEY)) $(ARCH)
 
 # SECONDS or HOURS: how long each target runs; without either, a minute. TARGET: one or more targets; without it, all.
 fuzz: need

@@ -3,6 +3,7 @@
 mod manual;
 mod pack;
 mod programs;
+mod repository;
 
 use std::process::Command;
 
@@ -19,6 +20,7 @@ use crate::{
 
 use pack::{ARCHITECTURES, MAINTAINER, filled, finish, kib};
 pub(crate) use pack::{Architecture, find};
+pub(crate) use repository::make_key;
 
 /// The texts of the package, with `@NAME@` for what differs.
 const TEXTS: &str = "linux/debian/dkms";
@@ -27,8 +29,7 @@ const TEXTS: &str = "linux/debian/dkms";
 pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
     let folder = at("target/debs");
     fs::create_dir_all(&folder)?;
-    let all: Vec<_> = ARCHITECTURES.iter().collect();
-    for architecture in if named.is_empty() { &all } else { named } {
+    for architecture in named_or_all(named) {
         let version = env!("CARGO_PKG_VERSION");
         let mut debs = programs::build(architecture, version, &folder)?;
         debs.push(dkms(architecture, version, &folder)?);
@@ -36,6 +37,20 @@ pub(crate) fn run(named: &[&'static Architecture]) -> Result<()> {
             println!("{}: {} bytes", deb.display(), fs::metadata(&deb)?.len());
         }
     }
+    Ok(())
+}
+
+fn named_or_all(named: &[&'static Architecture]) -> Vec<&'static Architecture> {
+    if named.is_empty() { ARCHITECTURES.iter().collect() } else { named.to_vec() }
+}
+
+/// `apt-repo ARCH...`: the packages of these architectures, or of all, as a repository for apt in `target/apt`, signed with
+/// this key.
+pub(crate) fn repository(named: &[&'static Architecture], key: Option<&Path>) -> Result<()> {
+    files::empty(&at("target/debs"))?;
+    run(named)?;
+    let built = repository::build(&at("target/debs"), &named_or_all(named), key)?;
+    println!("{}: put it on a web server; README.md has what its users type", built.display());
     Ok(())
 }
 

@@ -25,6 +25,8 @@ const COMMANDS: &[(&str, Who)] = &[
     ("demo", Who::Root),
     ("demo-router", Who::User),
     ("packages ARCH=mipsel_24kc", Who::User),
+    ("debs ARCH=amd64", Who::User),
+    ("apt-repo ARCH=amd64", Who::User),
     ("clients ARCH=x86_64", Who::User),
     ("firmware", Who::User),
     ("deny", Who::User),

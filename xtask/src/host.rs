@@ -66,6 +66,9 @@ const FRESH: &str = "mmdebstrap:mmdebstrap";
 const DEBS: &str = "binutils:nm binutils-aarch64-linux-gnu:aarch64-linux-gnu-nm
     binutils-arm-linux-gnueabihf:arm-linux-gnueabihf-nm xz-utils:xz";
 
+/// For a repository of them, and its signature.
+const APT_REPO: &str = "apt-utils:apt-ftparchive dpkg-dev:dpkg-scanpackages gnupg:gpg";
+
 /// For the judgement of Debian packages by Debian.
 const LINTIAN: &str = "lintian:lintian";
 
@@ -85,9 +88,10 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "demo" | "picture" => vec![DEMO],
         "demo-router" => vec![RUST, GUEST],
         "test-fresh" => vec![FRESH],
-        "systemd" | "server" => vec![RUST, GUEST, PACKAGES, DEBS, FRESH, SYSTEMD, DEMO],
+        "systemd" | "server" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO, FRESH, SYSTEMD, DEMO],
         "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
         "debs" => vec![RUST, GUEST, PACKAGES, DEBS],
+        "apt-repo" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO],
         "dkms" => vec![RUST, PACKAGES, DEBS, GUEST, GUESTS, FRESH, LINTIAN],
         "feed" => vec![RUST, GUEST, PACKAGES, FEED],
         "luci" => vec![LUCI],
@@ -95,7 +99,7 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "firmware" | "test-firmware" | "demo-firmware" => vec![RUST, FIRMWARE],
         "coverage" => vec![DEMO, GUESTS, TESTS, COVERAGE],
         "bench" => [&TEST[..], &[BENCH]].concat(),
-        "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD, DEBS, LINTIAN]].concat(),
+        "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD, DEBS, APT_REPO, LINTIAN]].concat(),
         "ci" | "test" | "mutants" | "differential" | "test-sanitizers" | "vm" | "kmod" | "uci"
         | "userland" => TEST.to_vec(),
         _ => bail!("unknown command {command:?}: `cargo xtask` lists the commands"),

@@ -157,6 +157,14 @@ enum Cli {
         #[arg(value_name = "ARCH", value_parser = debs::find)]
         architectures: Vec<&'static debs::Architecture>,
     },
+    /// the Debian packages as a repository for apt, in target/apt (default: all architectures)
+    AptRepo {
+        /// a file with a secret key, as gpg exports it, to sign it with
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        #[arg(value_name = "ARCH", value_parser = debs::find)]
+        architectures: Vec<&'static debs::Architecture>,
+    },
     /// xt-pkd-dkms: built twice, and installed, upgraded and removed on a Debian 12 with two kernels
     Dkms,
     /// build knock as one static file (default: all architectures)
@@ -272,6 +280,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         }
         Cli::Packages { kernel, architectures } => packages::run(architectures, kernel.as_deref()),
         Cli::Debs { architectures } => debs::run(&architectures),
+        Cli::AptRepo { key, architectures } => debs::repository(&architectures, key.as_deref()),
         Cli::Dkms => dkms::test(),
         Cli::Clients { architectures } => clients::run(architectures),
         Cli::Firmware => firmware::build_all(),

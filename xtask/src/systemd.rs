@@ -33,17 +33,23 @@ pub(crate) fn test() -> Result<()> {
 /// The first ten minutes of a server, with the packages that `debs` builds, on this Debian and on the next.
 pub(crate) fn packages() -> Result<()> {
     cmd!("{CARGO} build --quiet --locked --package host-knock --package pkd-netns").quiet()?;
-    let (amd64, debs) = (debs::find("amd64")?, at("target/debs"));
-    debs::run(&[amd64])?;
+    let (amd64, repository) = (debs::find("amd64")?, at("target/apt"));
+    let key = at("target/test-key.gpg");
+    if key.exists() {
+        fs::remove_file(&key)?;
+    }
+    debs::make_key(&key)?;
+    debs::repository(&[amd64], Some(&key))?;
     let newer = debs::newer_pkdd(amd64)?;
     for suite in [SUITE, NEXT] {
         progress!("the first ten minutes of a server: {suite}");
         let base = root::base_of(suite, &format!("server-{suite}"), SERVER, &[KNOCKD], |_| Ok(()))?;
         let root = root::copy(&base, "server-root")?;
         let programs = toolchain::target().join("debug");
-        let result =
-            cmd!("unshare --net -- {programs}/pkd-systemd packages {root} {debs} {newer} {programs}/knock")
-                .show();
+        let result = cmd!(
+            "unshare --net -- {programs}/pkd-systemd packages {root} {repository} {newer} {programs}/knock"
+        )
+        .show();
         fs::remove_dir_all(&root)?;
         result?;
     }

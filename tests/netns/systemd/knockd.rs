@@ -26,12 +26,12 @@ fn beside(machine: &Machine) -> Result<()> {
     let ours = "test \"$(readlink -f /usr/bin/knock)\" = /usr/bin/pkd-knock && knock --version";
     let theirs = "test ! -L /usr/bin/knock && dpkg --verify knockd && pkd-knock --version";
     for (what, state) in [
-        ("dpkg --install /opt/pkd-knock.deb", ours),
+        ("dpkg --install /opt/apt/pool/main/pkd-knock_*.deb", ours),
         ("dpkg --install /var/lib/knockd/*.deb", theirs),
         ("dpkg --remove knockd", ours),
         ("dpkg --install /var/lib/knockd/knockd_*.deb", theirs),
         ("dpkg --purge pkd-knock", "test ! -L /usr/bin/knock && dpkg --verify knockd"),
-        ("dpkg --install /opt/pkd-knock.deb", theirs),
+        ("dpkg --install /opt/apt/pool/main/pkd-knock_*.deb", theirs),
         ("dpkg --purge pkd-knock", "test ! -e /etc/alternatives/knock && dpkg --verify knockd"),
     ] {
         machine.shell(what)?;
@@ -59,7 +59,7 @@ fn opens(root: &Path, machine: &Machine) -> Result<()> {
     fs::write(root.join("etc/knockd.conf"), block("[options]")?)?;
     fs::write(root.join("etc/default/knockd"), "KNOCKD_OPTS=\"-i host0\"\n")?;
     machine.shell(
-        "dpkg --install /opt/pktables.deb && chmod 755 /usr/local/sbin/knockd-helper && \
+        "dpkg --install /opt/apt/pool/main/pktables_*.deb && chmod 755 /usr/local/sbin/knockd-helper && \
          systemctl daemon-reload && systemctl enable --quiet --now knockd",
     )?;
     machine.active("knockd")?;

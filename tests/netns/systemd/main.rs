@@ -1,8 +1,8 @@
 //! pkdd's units under a real systemd: a Debian 12 boots in `systemd-nspawn`, and a stranger on the other end of its cable
 //! tries to connect the whole time.
 //!
-//! `pkd-systemd packages ROOT DEBS NEWER KNOCK` installs the packages instead, on a machine with openssh-server; NEWER is a
-//! package of pkdd to upgrade to.
+//! `pkd-systemd packages ROOT REPOSITORY NEWER KNOCK` installs the packages of a repository for apt instead, on a machine with
+//! openssh-server; NEWER is a package of pkdd to upgrade to.
 //!
 //! `pkd-systemd CHECKS ROOT UNITS PKDD KNOCK`: which checks, the root file system, which is changed, the folder with the
 //! units, the programs. The checks `firewalls` need the packages of ufw, firewalld and Docker in the root.
@@ -62,11 +62,11 @@ WantedBy=sysinit.target
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    if let [which, root, debs, newer, knock] = &arguments[..]
+    if let [which, root, repository, newer, knock] = &arguments[..]
         && which == Path::new("packages")
     {
         fs::write(root.join("etc/systemd/system/network.service"), NETWORK)?;
-        return packages::checks(root, debs, newer, knock);
+        return packages::checks(root, repository, newer, knock);
     }
     let [which, root, debian, pkdd, knock] = &arguments[..] else {
         anyhow::bail!("usage: pkd-systemd units|firewalls ROOT UNITS PKDD KNOCK");

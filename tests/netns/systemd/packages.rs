@@ -54,34 +54,33 @@ impl Desk<'_> {
     }
 }
 
-/// Gives the server the packages and the key of the desk.
-fn prepare(root: &Path, debs: &Path, newer: &Path, home: &Path) -> Result<()> {
+/// What apt reads besides: the computer has no network, so no other source answers.
+const APT: &str =
+    "apt-get -qq -o Dir::Etc::SourceList=/etc/apt/sources.list.d/pkd.list -o Dir::Etc::SourceParts=-";
+
+/// Gives the server the repository, a newer package and the key of the desk.
+fn prepare(root: &Path, repository: &Path, newer: &Path, home: &Path) -> Result<()> {
     fs::create_dir_all(home)?;
     quiet(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(home.join("id")))?;
     fs::create_dir_all(root.join("root/.ssh"))?;
     fs::copy(home.join("id.pub"), root.join("root/.ssh/authorized_keys"))?;
-    let found = fs::read_dir(debs)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    for name in ["pkdd", "pktables", "pkd-knock"] {
-        let is_deb = |path: &&PathBuf| {
-            let path = path.to_string_lossy();
-            path.contains(&format!("/{name}_")) && path.ends_with("_amd64.deb")
-        };
-        let deb = found.iter().find(is_deb).with_context(|| format!("no package {name}"))?;
-        fs::copy(deb, root.join(format!("opt/{name}.deb")))?;
-    }
+    quiet(Command::new("cp").arg("-r").arg(repository).arg(root.join("opt/apt")))?;
+    fs::rename(root.join("opt/apt/pkd.gpg"), root.join("etc/apt/keyrings/pkd.gpg"))?;
+    let source = "deb [signed-by=/etc/apt/keyrings/pkd.gpg] file:/opt/apt stable main\n";
+    fs::write(root.join("etc/apt/sources.list.d/pkd.list"), source)?;
     fs::copy(newer, root.join("opt/newer.deb"))?;
     quiet(Command::new("chroot").arg(root).args(["systemctl", "enable", "--quiet", "network"]))?;
     Ok(())
 }
 
-pub(crate) fn checks(root: &Path, debs: &Path, newer: &Path, knock: &Path) -> Result<()> {
+pub(crate) fn checks(root: &Path, repository: &Path, newer: &Path, knock: &Path) -> Result<()> {
     let desk = Desk { knock, home: root.join("opt/desk") };
-    prepare(root, debs, newer, &desk.home)?;
+    prepare(root, repository, newer, &desk.home)?;
     let machine = Machine::boot(root, Options { ports: &[NOTHING], ..Options::default() })?;
     machine.is_open(22)?;
 
     step("the package is installed, and nothing is closed by that", || {
-        machine.shell("dpkg --install /opt/pkdd.deb")?;
+        install(&machine)?;
         ensure!(machine.shell("systemctl is-enabled pkdd").is_err(), "the unit is enabled");
         machine.is_open(22)
     })?;
@@ -177,6 +176,17 @@ pub(crate) fn checks(root: &Path, debs: &Path, newer: &Path, knock: &Path) -> Re
     until("the session's end", || Ok(session.try_wait()?.map_or(Some(()), |_| Some(()))))?;
     drop(session.kill());
     machine.power_off()
+}
+
+/// Installs pkdd from the repository, whose signature counts.
+fn install(machine: &Machine) -> Result<()> {
+    let list = "/opt/apt/dists/stable/main/binary-amd64/Packages";
+    let changed = format!("sed -i s/opens/Opens/ {list} && rm {list}.gz");
+    machine.shell(&format!("cp {list} {list}.gz /opt && {changed}"))?;
+    let refused = machine.shell(&format!("{APT} update"));
+    ensure!(refused.is_err(), "apt takes a list that was changed after it was signed");
+    machine.shell(&format!("mv /opt/Packages /opt/Packages.gz $(dirname {list}) && {APT} update"))?;
+    machine.shell(&format!("{APT} install pkdd")).map(drop)
 }
 
 fn removal(machine: &Machine) -> Result<()> {
