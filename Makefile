@@ -1,8 +1,8 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router picture test test-all test-fresh bench packages firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo need
-demo demo-router bench deny coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
+.PHONY: demo demo-router picture test test-all test-fresh bench packages docs firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo need
+demo demo-router bench deny docs coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
 
 picture: need

@@ -1,8 +1,7 @@
-//! The client as one static file for each kind of computer, with all features but the keyring, which is D-Bus on
-//! Linux.
+//! The client as one file for each kind of computer, with all features but the keyring, which is D-Bus on Linux.
 
 use crate::{
-    openwrt::{self, Architecture, Panics, Zig},
+    openwrt::{self, STATIC, Zig},
     prelude::*,
 };
 
@@ -11,27 +10,70 @@ const FEATURES: &str = "desktop,pages";
 /// Bytes that a file may have.
 pub(crate) const LIMIT: u64 = 2 * 1024 * 1024;
 
+/// A kind of computer.
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// As OpenWrt calls it, where it is one of OpenWrt's.
+    name: &'static str,
+    pub(crate) target: &'static str,
+    for_whom: &'static str,
+}
+
+/// Those that OpenWrt does not have.
+const OTHERS: [Client; 4] = [
+    Client { name: "i686", target: "i686-unknown-linux-musl", for_whom: "Linux, 32 bits; iSH" },
+    Client { name: "windows", target: "x86_64-pc-windows-gnu", for_whom: "Windows" },
+    Client {
+        name: "macos-arm64",
+        target: "aarch64-apple-darwin",
+        for_whom: "macOS, Apple silicon; never run",
+    },
+    Client { name: "macos-x86_64", target: "x86_64-apple-darwin", for_whom: "macOS, Intel; never run" },
+];
+
+pub(crate) fn all() -> impl Iterator<Item = Client> {
+    let routers = openwrt::ARCHITECTURES.iter();
+    let routers = routers.map(|one| Client { name: one.name, target: one.rust_target, for_whom: "Linux" });
+    routers.chain(OTHERS)
+}
+
+/// The client of this name.
+pub(crate) fn find(name: &str) -> Result<Client> {
+    all().find(|client| client.name == name).with_context(|| {
+        let known: Vec<_> = all().map(|client| client.name).collect();
+        format!("knock is not built for {name:?}, only for {}", known.join(", "))
+    })
+}
+
 /// Builds them into `target/clients`, pages beside them, and prints a table of sizes. No name: all.
-pub(crate) fn run(named: Vec<&'static Architecture>) -> Result<()> {
-    println!("| target | static knock |\n|---|---:|");
-    for architecture in openwrt::or_all(named) {
-        println!("| {} | {} bytes |", architecture.rust_target, size(architecture)?);
+pub(crate) fn run(named: Vec<Client>) -> Result<()> {
+    println!("| target | for | knock |\n|---|---|---:|");
+    let chosen = if named.is_empty() { all().collect() } else { named };
+    for client in chosen {
+        println!("| {} | {} | {} bytes |", client.target, client.for_whom, size(&client)?);
     }
     println!("they lie in target/clients");
     Ok(())
 }
 
 /// Builds one; returns its size in bytes, which has a limit.
-pub(crate) fn size(architecture: &Architecture) -> Result<u64> {
-    let target = architecture.rust_target;
-    progress!("building knock for {target}");
-    let built = Zig::find()?.build("host-knock", architecture, Panics::Described, FEATURES)?;
+pub(crate) fn size(client: &Client) -> Result<u64> {
+    let built = build(client.target)?;
+    let ending = if client.name == "windows" { ".exe" } else { "" };
     let folder = at("target/clients");
     fs::create_dir_all(&folder)?;
-    let size = fs::copy(built.join("knock"), folder.join(format!("knock-{target}")));
-    let size = size.context("no knock was built")?;
+    let file = folder.join(format!("knock-{}{ending}", client.target));
+    let size = fs::copy(built.join(format!("knock{ending}")), file).context("no knock was built")?;
     // The same for all.
     cmd!("cp -R {built}/share {folder}").quiet()?;
     ensure!(size < LIMIT, "knock has {size} bytes; {LIMIT} are allowed");
     Ok(size)
+}
+
+fn build(target: &str) -> Result<PathBuf> {
+    progress!("building knock for {target}");
+    // A panic is described.
+    let panic = "-Cpanic=abort";
+    let flags = if target.ends_with("-musl") { [STATIC, &[panic]].concat() } else { vec![panic] };
+    Zig::find()?.build_for("host-knock", target, &flags, FEATURES)
 }

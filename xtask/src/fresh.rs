@@ -30,6 +30,7 @@ const COMMANDS: &[(&str, Who)] = &[
     ("clients ARCH=x86_64", Who::User),
     ("firmware", Who::User),
     ("deny", Who::User),
+    ("docs", Who::User),
     ("fuzz SECONDS=1", Who::User),
     ("test", Who::Root),
 ];

@@ -83,7 +83,7 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
     const TEST: [&str; 9] = [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED, FIRMWARE, FUZZ, LUCI];
     Ok(match command {
         // Cargo and a C compiler, which built this program.
-        "deny" | "gateway-config" | "setup" => vec![],
+        "deny" | "docs" | "gateway-config" | "setup" => vec![],
         "mutants-sample" => vec![RUST, GUEST, GUESTS, TESTS],
         "demo" | "picture" => vec![DEMO],
         "demo-router" => vec![RUST, GUEST],

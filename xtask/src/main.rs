@@ -2,6 +2,7 @@
 
 mod apt;
 mod bench;
+mod book;
 mod cache;
 mod checkpatch;
 mod clients;
@@ -57,6 +58,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use clients::Client;
 use host::Missing;
 use machine::Machine;
 use openwrt::{Architecture, Zig};
@@ -165,12 +167,14 @@ enum Cli {
         #[arg(value_name = "ARCH", value_parser = debs::find)]
         architectures: Vec<&'static debs::Architecture>,
     },
+    /// all documents as one book, in target/book, its links checked
+    Docs,
     /// xt-pkd-dkms: built twice, and installed, upgraded and removed on a Debian 12 with two kernels
     Dkms,
     /// build knock as one static file (default: all architectures)
     Clients {
-        #[arg(value_name = "ARCH", value_parser = openwrt::find)]
-        architectures: Vec<&'static Architecture>,
+        #[arg(value_name = "ARCH", value_parser = clients::find)]
+        clients: Vec<Client>,
     },
     /// build the gateway's boards
     Firmware,
@@ -281,8 +285,9 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Packages { kernel, architectures } => packages::run(architectures, kernel.as_deref()),
         Cli::Debs { architectures } => debs::run(&architectures),
         Cli::AptRepo { key, architectures } => debs::repository(&architectures, key.as_deref()),
+        Cli::Docs => book::build(),
         Cli::Dkms => dkms::test(),
-        Cli::Clients { architectures } => clients::run(architectures),
+        Cli::Clients { clients } => clients::run(clients),
         Cli::Firmware => firmware::build_all(),
         Cli::TestFirmware => firmware::test(),
         Cli::DemoFirmware => firmware::demo(),

@@ -62,6 +62,18 @@ pub(crate) fn or_all(named: Vec<&'static Architecture>) -> Vec<&'static Architec
     if named.is_empty() { ARCHITECTURES.iter().collect() } else { named }
 }
 
+/// Static at a fixed address: a position-independent program of MIPS carries 60 KB of relocations.
+pub(crate) const STATIC: &[&str] = &[
+    "-Zunstable-options",
+    "-Crelocation-model=static",
+    "-Ctarget-feature=+crt-static",
+    // musl's start files are Zig's, there are none beside a compiler without this target.
+    "-Clink-self-contained=no",
+    "-Clink-arg=-Wl,-z,norelro",
+    // Nothing unwinds.
+    "-Cforce-unwind-tables=n",
+];
+
 /// What a program's panic does.
 #[derive(Clone, Copy)]
 pub(crate) enum Panics {
@@ -119,25 +131,22 @@ impl Zig {
         panics: Panics,
         features: &str,
     ) -> Result<PathBuf> {
-        // Static at a fixed address: a position-independent program of MIPS carries 60 KB of
-        // relocations.
-        const FLAGS: &[&str] = &[
-            "-Zunstable-options",
-            "-Crelocation-model=static",
-            "-Ctarget-feature=+crt-static",
-            // musl's start files are Zig's, there are none beside a compiler without this target.
-            "-Clink-self-contained=no",
-            "-Clink-arg=-Wl,-z,norelro",
-            // Nothing unwinds.
-            "-Cforce-unwind-tables=n",
-        ];
-        let toolchain = Toolchain::find()?;
-        let target = architecture.rust_target;
         let panic = match panics {
             Panics::Silent => "-Cpanic=immediate-abort",
             Panics::Described => "-Cpanic=abort",
         };
-        let flags = [FLAGS, &[panic]].concat();
+        self.build_for(package, architecture.rust_target, &[STATIC, &[panic]].concat(), features)
+    }
+
+    /// The same for any target of Rust's, with these flags.
+    pub(crate) fn build_for(
+        &self,
+        package: &str,
+        target: &str,
+        flags: &[&str],
+        features: &str,
+    ) -> Result<PathBuf> {
+        let toolchain = Toolchain::find()?;
         let inputs = [target, &toolchain.version, &flags.join(" "), &self.folder.to_string_lossy()];
         let folder = match &self.target {
             Some(clean) => clean.clone(),
@@ -153,8 +162,8 @@ impl Zig {
             .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
             .env("CARGO_ZIGBUILD_ZIG_PATH", self.program())
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));
-        toolchain.environment(Self::environment(&mut cargo)?, &folder, &flags)?;
-        cargo.quiet().with_context(|| format!("cannot build {package} for {}", architecture.name))?;
+        toolchain.environment(Self::environment(&mut cargo)?, &folder, flags)?;
+        cargo.quiet().with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join("tiny"))
     }
 

@@ -18,10 +18,10 @@ pub(super) fn rows() -> Result<Vec<Row>> {
             rows.push(row.beside(format!("installed; {packed} bytes as .ipk")));
         }
     }
-    for architecture in ARCHITECTURES {
-        let bytes = format!("{} bytes", clients::size(architecture)?);
+    for client in clients::all() {
+        let bytes = format!("{} bytes", clients::size(&client)?);
         let limit = format!("at most {}", clients::LIMIT);
-        rows.push(Row::new("knock, static, for desks", bytes, architecture.rust_target).beside(limit));
+        rows.push(Row::new("knock, one file, for desks", bytes, client.target).beside(limit));
     }
     rows.extend(firmware::memory_rows()?);
     Ok(rows)
