@@ -191,7 +191,7 @@ fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
     );
     // Else only errors are logged.
     cargo.env("DEFMT_LOG", "info").current_dir(at("firmware/boards"));
-    toolchain.environment(&mut cargo, &entry, &[])?;
+    let _lock = toolchain.environment(&mut cargo, &entry, &[])?;
     if run::path_of(host::LLD).is_some() {
         cargo.env(toolchain::linker_of(target), host::LLD);
     }

@@ -162,7 +162,7 @@ impl Zig {
             .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
             .env("CARGO_ZIGBUILD_ZIG_PATH", self.program())
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));
-        toolchain.environment(Self::environment(&mut cargo)?, &folder, flags)?;
+        let _lock = toolchain.environment(Self::environment(&mut cargo)?, &folder, flags)?;
         cargo.quiet().with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join("tiny"))
     }

@@ -56,7 +56,7 @@ impl Toolchain {
                               --no-default-features --target {target} -Z build-std={crates}"
         );
         build.current_dir(root()).env(linker_of(target), linker);
-        self.environment(&mut build, &folder, flags)?;
+        let _lock = self.environment(&mut build, &folder, flags)?;
         build.quiet().with_context(|| format!("cannot build {package} for {target}"))?;
         Ok(folder.join(target).join(profile))
     }
@@ -80,8 +80,9 @@ impl Toolchain {
         Ok(name)
     }
 
-    /// Makes `cargo` use this compiler, with `flags`, and build into `folder`.
-    pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<()> {
+    /// Makes `cargo` use this compiler, with `flags`, and build into `folder`, which is this clone's until the answer is dropped.
+    pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<fs::File> {
+        let lock = locked(folder)?;
         forget_other_clones(folder)?;
         cargo
             .env("CARGO", self.cargo)
@@ -93,7 +94,7 @@ impl Toolchain {
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTFLAGS");
-        Ok(())
+        Ok(lock)
     }
 
     /// Where its rustc and its cargo are.
@@ -111,6 +112,15 @@ fn own_targets() -> Result<PathBuf> {
 /// The variable that names a target's linker to cargo.
 pub(crate) fn linker_of(target: &str) -> String {
     format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"))
+}
+
+/// Keeps other clones out of a folder that all of them build in, as long as the file is open. Cargo has a lock for its builds
+/// alone, and [`forget_other_clones`] would remove what a build of another clone is about to write.
+fn locked(folder: &Path) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let lock = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(lock)
 }
 
 /// Cargo tells a changed source by its time alone, and by no path: what another clone has built later than
@@ -163,6 +173,11 @@ mod tests {
         make()?;
         forget_other_clones(&folder)?;
         assert_eq!(left()?, 5, "our own are kept");
+        let lock = locked(&folder)?;
+        let other = fs::File::open(folder.join("lock"))?;
+        assert!(other.try_lock().is_err(), "two clones build there");
+        drop(lock);
+        other.try_lock()?;
         Ok(fs::remove_dir_all(&folder)?)
     }
 }
