@@ -384,8 +384,16 @@ fn doctor(args: &cli::Doctor) -> Outcome {
 
 #[cfg(feature = "desktop")]
 fn verify(args: &cli::Verify) -> Outcome {
-    let (text, is_accepted) = verify::Capture::from_args(args).usage_error()?.explain().runtime_error()?;
-    print(text.trim_end()).map(|()| u8::from(!is_accepted)).runtime_error()
+    let (report, damage) = verify::Verification::from_args(args).usage_error()?.explain().runtime_error()?;
+    if args.json {
+        print(&format!("{:#}", report.json(damage.as_ref()))).runtime_error()?;
+    } else {
+        print(report.text().trim_end()).runtime_error()?;
+    }
+    match damage {
+        Some(damage) => Err(Failure::Usage(damage)),
+        None => Ok(u8::from(!report.is_accepted())),
+    }
 }
 
 fn sequence(args: &cli::Sequence) -> Outcome {

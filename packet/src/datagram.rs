@@ -16,7 +16,7 @@ pub struct Datagram<'a> {
     udp: &'a [u8],
 }
 
-/// The EtherType of a PPPoE session (RFC 2516).
+/// The type of a session of PPP over Ethernet (RFC 2516).
 const PPPOE_SESSION: EtherType = EtherType(0x8864);
 
 /// What a packet turned out to be.
@@ -35,7 +35,7 @@ impl<'a> Seen<'a> {
         LaxSlicedPacket::from_ip(packet).map_or(Self::Short, |sliced| Self::from_sliced(&sliced))
     }
 
-    /// An Ethernet frame, with or without VLAN tags and a PPPoE session.
+    /// An Ethernet frame, with or without VLAN tags and a session of PPP over Ethernet.
     pub(crate) fn from_ethernet(frame: &'a [u8]) -> Self {
         let Ok(sliced) = LaxSlicedPacket::from_ethernet(frame) else { return Self::Short };
         match sliced.ether_payload() {
@@ -48,7 +48,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// A PPPoE session (RFC 2516, section 4): 6 bytes of header, then PPP.
+    /// A session of PPP over Ethernet (RFC 2516, section 4): 6 bytes of header, then PPP.
     pub(crate) fn from_pppoe(packet: &'a [u8]) -> Self {
         const HEADER: usize = 6;
         packet.get(HEADER..).map_or(Self::Short, Self::from_ppp)
@@ -57,11 +57,10 @@ impl<'a> Seen<'a> {
     /// A PPP frame, with or without HDLC's address and control (RFC 1662, section 3.1).
     pub(crate) fn from_ppp(frame: &'a [u8]) -> Self {
         let frame = frame.strip_prefix(&[0xff, 0x03]).unwrap_or(frame);
-        match frame {
-            [0x00, 0x21 | 0x57, packet @ ..] => Self::from_ip(packet),
-            // The first byte of a protocol below 0x100 may be compressed away (RFC 1661, section 6.5).
+        // The zero may be compressed away (RFC 1661, section 6.5).
+        match frame.strip_prefix(&[0]).unwrap_or(frame) {
             [0x21 | 0x57, packet @ ..] => Self::from_ip(packet),
-            [] | [0] => Self::Short,
+            [] => Self::Short,
             _ => Self::Other,
         }
     }
@@ -103,7 +102,7 @@ impl<'a> Datagram<'a> {
         Seen::from_ip(packet).datagram()
     }
 
-    /// Parses an Ethernet frame, with or without VLAN tags and a PPPoE session.
+    /// Parses an Ethernet frame, with or without VLAN tags and a session of PPP over Ethernet.
     #[must_use]
     pub fn from_ethernet(frame: &'a [u8]) -> Option<Self> {
         Seen::from_ethernet(frame).datagram()

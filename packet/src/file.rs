@@ -230,10 +230,10 @@ mod tests {
             (6, 1_000_000),
             (9, 1_000_000_000),
             (0x80, 1),
-            (0x80 | 10, 1024),
-            (0x80 | 20, 1 << 20),
-            (0x80 | 32, 1 << 32),
-            (0x80 | 33, 1 << 33),
+            (0x8a, 1024),
+            (0x94, 1 << 20),
+            (0xa0, 1 << 32),
+            (0xa1, 1 << 33),
         ];
         let mut file = section_header();
         for (row, (unit, per_second)) in (0..).zip(units) {
@@ -243,7 +243,7 @@ mod tests {
         let (found, ended) = datagrams(&file);
         assert_eq!((found, ended.unwrap()), ((1..=8).map(|number| (number, time)).collect(), 8));
         // Units that do not fit into 64 bits.
-        for unit in [20, 0x7f, 0x80 | 64, 0xff] {
+        for unit in [20, 0x7f, 0xc0, 0xff] {
             let file = [section_header(), interface(unit), enhanced(0, u64::MAX, &packet)].concat();
             assert_eq!(datagrams(&file).0, [(1, 0)], "{unit:#x}");
         }

@@ -66,7 +66,7 @@ pub(crate) fn seen(link: LinkType, bytes: &[u8]) -> Option<Seen<'_>> {
         0 | 108 => after(bytes, 4, Seen::from_ip),
         // ETHERNET.
         1 => Seen::from_ethernet(bytes),
-        // PPP, and PPP_ETHER: the frames of a PPPoE session.
+        // PPP, and PPP_ETHER: PPP over Ethernet.
         9 => Seen::from_ppp(bytes),
         51 => Seen::from_pppoe(bytes),
         // RAW, in files of some systems by the numbers that they have themselves; IPV4, IPV6.
@@ -84,7 +84,7 @@ fn after<'a>(bytes: &'a [u8], length: usize, read: impl FnOnce(&'a [u8]) -> Seen
     bytes.get(length..).map_or(Seen::Short, read)
 }
 
-/// A packet behind a header of `length` bytes with the EtherType at `place`.
+/// A packet behind a header of `length` bytes with the type of Ethernet at `place`.
 fn cooked(bytes: &[u8], place: usize, length: usize) -> Seen<'_> {
     const PPPOE_SESSION: [u8; 2] = [0x88, 0x64];
     let is_session = bytes.get(place..).is_some_and(|rest| rest.starts_with(&PPPOE_SESSION));

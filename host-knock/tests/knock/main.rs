@@ -4,6 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod captures;
 mod commands;
 mod datagram;
 mod errors;
