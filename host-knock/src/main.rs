@@ -249,7 +249,8 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
     let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
-    let needs = needs(&args.closing);
+    let port = invocation.port.map(|port| port.0.to_string());
+    let needs = needs(&args.closing, Some(port.as_deref().unwrap_or("ssh")));
     let request =
         request::single(&invocation.host, options, needs, &store, diagnostics(options), key::from_prompt)
             .usage_error()?;
@@ -270,8 +271,8 @@ fn ssh(args: &cli::Ssh) -> Outcome {
 }
 
 #[cfg(feature = "desktop")]
-fn needs(closing: &CloseOptions) -> Needs {
-    Needs { format2: closing.close_after.then_some("--close-after") }
+fn needs<'a>(closing: &CloseOptions, service: Option<&'a str>) -> Needs<'a> {
+    Needs { format2: closing.close_after.then_some("--close-after"), service }
 }
 
 #[cfg(feature = "desktop")]
@@ -279,7 +280,7 @@ fn proxy(args: &cli::Proxy) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let needs = needs(&args.closing);
+    let needs = needs(&args.closing, Some(&args.service));
     let request = request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt)
         .usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
@@ -305,7 +306,7 @@ fn wait(args: &cli::Wait) -> Outcome {
     let request = request::single(
         &args.host,
         options,
-        Needs::default(),
+        Needs { service: args.service.as_deref(), ..Needs::default() },
         &store,
         diagnostics(options),
         key::from_prompt,
@@ -361,7 +362,7 @@ fn doctor(args: &cli::Doctor) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let profile = store.profile_at(&args.host).transpose().usage_error()?;
+    let profile = store.profile_at(&args.host, args.service.as_deref()).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,
         None => Profile::new(Host::parse(&args.host).usage_error()?),
@@ -376,7 +377,7 @@ fn doctor(args: &cli::Doctor) -> Outcome {
         limit,
         time_server: args.time_server.as_deref(),
     };
-    let needs = Needs::default();
+    let needs = Needs { service: args.service.as_deref(), ..Needs::default() };
     let request =
         || request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt);
     doctor::diagnose(&target, request).map(|is_open| u8::from(!is_open)).runtime_error()

@@ -89,16 +89,25 @@ impl ProfileStore {
         self.ini.profile(name)
     }
 
-    /// The profile with this name, or else the only one with this address: ssh passes addresses on, not names.
+    /// The profile with this name, or else the only one with this address: ssh passes addresses on, not names. Of several,
+    /// the only one that offers the service.
     ///
     /// # Errors
-    /// As for [`ProfileStore::profile`], or several profiles have the address.
-    pub(crate) fn profile_at(&self, host: &str) -> Option<Result<Profile>> {
+    /// As for [`ProfileStore::profile`], or several profiles may be meant.
+    pub(crate) fn profile_at(
+        &self,
+        host: &str,
+        #[cfg_attr(
+            not(feature = "desktop"),
+            expect(unused_variables, reason = "only profiles have services")
+        )]
+        service: Option<&str>,
+    ) -> Option<Result<Profile>> {
         if let Some(profile) = self.profile(host) {
             return Some(profile);
         }
         #[cfg(feature = "desktop")]
-        if let Some(found) = self.config.profile_at(host) {
+        if let Some(found) = self.config.profile_at(host, service) {
             return Some(found);
         }
         None

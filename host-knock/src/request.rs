@@ -34,7 +34,7 @@ pub(crate) fn requests(
 ) -> Result<Vec<Request>> {
     let words = parse_positionals(args, store);
     #[cfg(feature = "desktop")]
-    let needs = Needs { format2: args.close_after.then_some("--close-after") };
+    let needs = Needs { format2: args.close_after.then_some("--close-after"), ..Needs::default() };
     #[cfg(not(feature = "desktop"))]
     let needs = Needs::default();
     each(&words, &args.send_options, needs, store, stderr, ask)
@@ -52,7 +52,7 @@ pub(crate) fn to_close(
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
     let words = Positionals { hosts, tag: None, port: None };
-    let needs = Needs { format2: Some("knock close") };
+    let needs = Needs { format2: Some("knock close"), ..Needs::default() };
     let mut requests = each(&words, send_options, needs, store, stderr, ask)?;
     for request in &mut requests {
         request.action = format2::Request::Close;
@@ -63,7 +63,7 @@ pub(crate) fn to_close(
 fn each(
     words: &Positionals<'_>,
     given: &SendOptions,
-    needs: Needs,
+    needs: Needs<'_>,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
@@ -81,9 +81,11 @@ fn each(
 
 /// What a command needs of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Needs {
+pub(crate) struct Needs<'a> {
     /// What only format 2 can do, as the command line names it.
     pub(crate) format2: Option<&'static str>,
+    /// The service or TCP port to open, which may tell profiles with the same address apart.
+    pub(crate) service: Option<&'a str>,
 }
 
 /// The request for one host as ssh may name it: a profile, its address, or any host.
@@ -93,13 +95,13 @@ pub(crate) struct Needs {
 pub(crate) fn single(
     host: &str,
     send_options: &SendOptions,
-    needs: Needs,
+    needs: Needs<'_>,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Request> {
     let options = Overrides::of(send_options, needs, None, None)?;
-    let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
+    let draft = Draft::of(host.to_owned(), store.profile_at(host, needs.service).transpose()?, &options)?;
     let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
     request.with_context(|| format!("no request for {host:?}"))
 }
@@ -107,7 +109,7 @@ pub(crate) fn single(
 /// Validated options, which override those of profiles.
 struct Overrides<'a> {
     given: &'a SendOptions,
-    needs: Needs,
+    needs: Needs<'a>,
     format: Option<Format>,
     bind: Option<Bind>,
     tag: Option<Tag>,
@@ -117,7 +119,7 @@ struct Overrides<'a> {
 }
 
 impl<'a> Overrides<'a> {
-    fn of(given: &'a SendOptions, needs: Needs, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+    fn of(given: &'a SendOptions, needs: Needs<'a>, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
         let format = given.format.as_deref().map(Format::parse).transpose()?;
         Ok(Self {
             given,

@@ -41,6 +41,15 @@ impl Service {
         Ok(Self { name: name.to_owned(), port: parse::port(number)?, protocol })
     }
 
+    /// Whether one of them has this name, or is TCP at this port.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn offers(services: &[Self], text: &str) -> bool {
+        let port = parse::port(text).ok();
+        services.iter().any(|service| {
+            service.name == text || service.protocol == Protocol::Tcp && port == Some(service.port)
+        })
+    }
+
     /// The TCP port of a service, or the number itself.
     ///
     /// # Errors

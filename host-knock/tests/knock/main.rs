@@ -4,6 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod addresses;
 mod captures;
 mod commands;
 mod datagram;

@@ -162,7 +162,19 @@ pub(super) const ROWS: &[Row] = &[
     (
         Some(b"[host.a]\naddress = 'gw.example.net'\n[host.b]\naddress = 'gw.example.net'\n"),
         &["wait", "-c", "FILE.toml", "gw.example.net", "22"],
-        "FILE.toml: profiles a and b both have address \"gw.example.net\"; use a profile name",
+        "FILE.toml: profiles a and b both have address \"gw.example.net\", and none has service \"22\"; use a profile name",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = 'gw'\n[host.b]\naddress = 'gw'\n[host.c]\naddress = 'gw'\n"),
+        &["wait", "-c", "FILE.toml", "gw"],
+        "FILE.toml: profiles a, b and c all have address \"gw\"; use a profile name",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = 'gw'\nservices = { ssh = 22 }\n[host.b]\naddress = 'gw'\nservices = { ssh = 22 }\n"),
+        &["proxy", "-c", "FILE.toml", "gw", "ssh"],
+        "FILE.toml: profiles a and b both have address \"gw\" and service \"ssh\"; use a profile name",
         2,
     ),
     (Some(b""), &["-c", "FILE.toml", "@all"], "FILE.toml: unknown group \"all\"", 2),
