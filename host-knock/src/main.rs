@@ -342,6 +342,7 @@ fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<
 #[cfg(feature = "desktop")]
 fn manage(command: &Command) -> Outcome {
     let text = match command {
+        Command::List(args) if args.names => names(args),
         Command::List(args) => profile::show::list(args),
         Command::Show(args) => profile::show::show(args),
         Command::Import(args) => profile::import::import(args),
@@ -355,6 +356,11 @@ fn manage(command: &Command) -> Outcome {
         }
     };
     print(text.usage_error()?.trim_end()).map(|()| 0).runtime_error()
+}
+
+#[cfg(feature = "desktop")]
+fn names(args: &cli::List) -> Result<String> {
+    Ok(ProfileStore::open(args.config.as_deref(), Stderr { quiet: true })?.names().join("\n"))
 }
 
 #[cfg(feature = "desktop")]

@@ -14,6 +14,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+#[cfg(feature = "desktop")]
+use crate::parse;
 use crate::{ini::Ini, model::Profile, stderr::Stderr};
 
 /// All profiles and ini sections.
@@ -111,6 +113,17 @@ impl ProfileStore {
             return Some(found);
         }
         None
+    }
+
+    /// All names that can stand for a host, each once: profiles, sections, and groups after `@`.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn names(&self) -> Vec<String> {
+        let profiles = self.config.names();
+        let sections = self.ini.names().filter(|name| !profiles.contains(name));
+        // Shells expand what they complete, so anything else must not get there.
+        let is_plain = |name: &&str| parse::name(name).is_ok();
+        let hosts = profiles.iter().copied().chain(sections).filter(is_plain).map(str::to_owned);
+        hosts.chain(self.config.groups().filter(is_plain).map(|group| format!("@{group}"))).collect()
     }
 
     /// The hosts that a word means: the members of a group after `@`, else the word itself.

@@ -70,7 +70,7 @@ pub(crate) struct Ssh {
     pub(crate) closing: CloseOptions,
 
     /// Destination, then arguments for ssh
-    #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "HOST", required = true, trailing_var_arg = true, value_hint = clap::ValueHint::Username)]
     pub(crate) words: Vec<OsString>,
 }
 
@@ -92,6 +92,7 @@ pub(crate) struct Proxy {
     pub(crate) closing: CloseOptions,
 
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port to connect to, or a service of the profile
@@ -110,6 +111,7 @@ pub(crate) struct Wait {
     pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port, or a service of the profile [default: all TCP services of the profile]

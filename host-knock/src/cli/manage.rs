@@ -9,6 +9,10 @@ use super::options::{SendOptions, WaitOptions};
 /// List the profiles
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
+    /// Print only what can stand for a host: profiles, sections of the ini file, and groups as @NAME
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) names: bool,
+
     /// Print a JSON array
     #[arg(long)]
     pub(crate) json: bool,
@@ -22,6 +26,7 @@ pub(crate) struct List {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Show {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: String,
 
     /// Print a JSON object
@@ -62,6 +67,7 @@ pub(crate) struct Import {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Keygen {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: Option<String>,
 
     /// Host of a new profile [default: NAME]
@@ -112,6 +118,7 @@ pub(crate) struct Keygen {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Share {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: String,
 
     /// Write a PNG image that only you can read, instead of printing the code
@@ -145,6 +152,7 @@ pub(crate) struct Doctor {
     pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port, or a service of the profile [default: its first TCP service]
@@ -171,7 +179,7 @@ pub(crate) struct Verify {
     pub(crate) key_file: Option<PathBuf>,
 
     /// A gateway as this profile knows it; other options override it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Username)]
     pub(crate) profile: Option<String>,
 
     /// The gateway's tag [default: that of the profile, or PKD0]

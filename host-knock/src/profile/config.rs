@@ -124,6 +124,11 @@ impl Config {
         self.table("host").into_iter().flat_map(TableLike::iter).map(|(name, _)| name).collect()
     }
 
+    /// The names of all groups, in file order.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.table("group").into_iter().flat_map(TableLike::iter).map(|(name, _)| name)
+    }
+
     /// Whether there is a profile with this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.table("host").is_some_and(|hosts| hosts.contains_key(name))

@@ -7,6 +7,7 @@
 mod addresses;
 mod captures;
 mod commands;
+mod completions;
 mod datagram;
 mod errors;
 mod format2;
