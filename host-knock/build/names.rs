@@ -3,6 +3,8 @@
 //! The command line marks what takes names: [`ValueHint::Hostname`] a list of hosts, which may contain groups, and
 //! [`ValueHint::Username`] one profile.
 
+use std::fmt::Write as _;
+
 use clap::{Arg, Command, ValueHint};
 
 const LIST: ValueHint = ValueHint::Hostname;
@@ -112,11 +114,8 @@ const BASH: &str = r#"_knock_with_names() {
 pub(crate) fn zsh(script: &str) -> String {
     // clap gives the first word to the hosts and looks for a command in the second.
     let hosts = "\":: :_knock_commands\" \\\n";
-    let script: String = script
-        .lines()
-        .filter(|line| !line.starts_with("':words -- Hosts to knock at"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let kept = script.split_inclusive('\n').filter(|line| !line.starts_with("':words -- Hosts to knock at"));
+    let script: String = kept.collect();
     let script = script
         .replace(hosts, "\":: :_knock_commands_or_hosts\" \\\n")
         .replace("$line[2]", "$line[1]")
@@ -166,7 +165,8 @@ pub(crate) fn fish(script: &str, root: &Command) -> String {
         };
         for positional in command.get_positionals().filter(|arg| takes_names(arg)) {
             let names = if positional.get_value_hint() == LIST { NAMES } else { PROFILES };
-            script.push_str(&format!("complete -c knock -n \"{is_here}\" -f -a \"{names}\" -d Profile\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(script, "complete -c knock -n \"{is_here}\" -f -a \"{names}\" -d Profile");
         }
     }
     script

@@ -55,6 +55,8 @@ mod table;
 mod terminal;
 #[cfg(feature = "desktop")]
 mod verify;
+#[cfg(feature = "desktop")]
+mod wait;
 
 #[cfg(feature = "desktop")]
 use std::time::Duration;
@@ -74,7 +76,7 @@ use pkd_core::{Port, format2::Request as Action};
 use cli::CloseOptions;
 use cli::{Args, CliExit, Command, SendOptions};
 #[cfg(feature = "desktop")]
-use model::{Families, Host, Profile, Protocol, Request, Service};
+use model::{Families, Host, Profile, Request, Service};
 use profile::ProfileStore;
 #[cfg(feature = "desktop")]
 use request::Needs;
@@ -228,7 +230,7 @@ fn style(args: &Args) -> report::Style {
 /// Waits for all TCP services, then runs a command in the shell.
 fn then(command: &str, requests: &[Request], limit: Duration, args: &Args) -> Outcome {
     for request in requests {
-        for port in tcp_services(&request.services) {
+        for port in Service::tcp_ports(&request.services) {
             connect::knock_and_connect(request, port, limit, (&args.send_options).into())
                 .with_context(|| request.host.to_string())
                 .runtime_error()?;
@@ -312,31 +314,13 @@ fn wait(args: &cli::Wait) -> Outcome {
         key::from_prompt,
     )
     .usage_error()?;
-    let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
-    for port in ports {
-        connect::knock_and_connect(&request, port, limit, options.into())
-            .with_context(|| request.host.to_string())
-            .runtime_error()?;
+    let ports = Service::ports(&request.services, args.service.as_deref(), &request.name).usage_error()?;
+    let report = wait::wait(&request, ports, limit, options.into());
+    if args.json {
+        print(&format!("{:#}", report.json())).runtime_error()?;
+        return Ok(if report.is_open() { 0 } else { RUNTIME_ERROR });
     }
-    Ok(0)
-}
-
-#[cfg(feature = "desktop")]
-/// The ports that can be probed.
-fn tcp_services(services: &[Service]) -> Vec<Port> {
-    let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
-    services.map(|service| service.port).collect()
-}
-
-#[cfg(feature = "desktop")]
-/// The given port, or all TCP services of the profile.
-fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<Port>> {
-    let ports = match service {
-        Some(service) => vec![Service::find(services, service)?],
-        None => tcp_services(services),
-    };
-    anyhow::ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
-    Ok(ports)
+    report.into_result().map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
@@ -375,13 +359,14 @@ fn doctor(args: &cli::Doctor) -> Outcome {
     };
     let selected = Families::of(options.ipv4, options.ipv6);
     let families = if selected == Families::Both { profile.families } else { selected };
-    let ports = ports(&args.host, &profile.services, args.service.as_deref()).usage_error()?;
+    let ports = Service::ports(&profile.services, args.service.as_deref(), &args.host).usage_error()?;
     let target = doctor::Target {
         host: &profile.host,
         families,
         port: ports.first().copied().unwrap_or(Port(22)),
         limit,
         time_server: args.time_server.as_deref(),
+        is_json: args.json,
     };
     let needs = Needs { service: args.service.as_deref(), ..Needs::default() };
     let request =

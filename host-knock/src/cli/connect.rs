@@ -110,6 +110,10 @@ pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) timing: WaitOptions,
 
+    /// Print a JSON object, also for a port that does not open
+    #[arg(long)]
+    pub(crate) json: bool,
+
     /// A profile, its address, or any host
     #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,

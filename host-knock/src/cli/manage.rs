@@ -162,6 +162,10 @@ pub(crate) struct Doctor {
     /// Get the time from HOST, by SNTP (port 123, or PORT), then HTTP (port 80); - skips this check
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) time_server: Option<String>,
+
+    /// Print a JSON object in the end
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Explain a captured knock: its fields, and the verdict of a gateway

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use pkd_core::Port;
 
 use crate::parse;
@@ -48,6 +48,27 @@ impl Service {
         services.iter().any(|service| {
             service.name == text || service.protocol == Protocol::Tcp && port == Some(service.port)
         })
+    }
+
+    /// The ports that can be probed.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn tcp_ports(services: &[Self]) -> Vec<Port> {
+        let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
+        services.map(|service| service.port).collect()
+    }
+
+    /// The given port or service of the host `name`, or all of its TCP services.
+    ///
+    /// # Errors
+    /// As for [`Service::find`], or there is none.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn ports(services: &[Self], given: Option<&str>, name: &str) -> Result<Vec<Port>> {
+        let ports = match given {
+            Some(service) => vec![Self::find(services, service)?],
+            None => Self::tcp_ports(services),
+        };
+        ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
+        Ok(ports)
     }
 
     /// The TCP port of a service, or the number itself.

@@ -14,6 +14,7 @@ mod format2;
 mod habits;
 mod harness;
 mod ini;
+mod json;
 mod key_files;
 mod keys;
 mod packaging;
