@@ -3,11 +3,7 @@
 mod clock;
 mod report;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use pkd_core::{Port, Window, format2::Bindings};
@@ -15,8 +11,8 @@ use pkd_core::{Port, Window, format2::Bindings};
 use self::report::{Report, Status};
 use crate::{
     connect, datagram,
-    model::{Bind, Families, Host, Request},
-    send,
+    model::{Bind, Families, Host, Outlet, Request},
+    send, socket,
 };
 
 /// How long a probe waits for an answer.
@@ -93,7 +89,7 @@ fn checks(
     )?;
     let clock = check_clock(report, request, time_server)?;
 
-    let before = probe_all(&addresses);
+    let before = probe_all(&request.outlet, &addresses);
     report.check(
         if before == PortState::Open { Status::Note } else { Status::Ok },
         "before",
@@ -140,19 +136,19 @@ fn checks(
 fn knock_until_open(request: &Request, port: Port, limit: Duration, addresses: &[SocketAddr]) -> PortState {
     match connect::knock_and_connect(request, port, limit, connect::Talk::default()) {
         Ok(_) => PortState::Open,
-        Err(_) => probe_all(addresses),
+        Err(_) => probe_all(&request.outlet, addresses),
     }
 }
 
 /// What a knock to this address is bound to.
 fn binding(request: &Request, address: SocketAddr) -> Bindings {
-    send::path(address).map_or(Bindings::NONE, |path| path.bindings(request))
+    send::path(&request.outlet, address).map_or(Bindings::NONE, |path| path.bindings(request))
 }
 
 /// An address that a knock was sent to, and the addresses that it is bound to.
 fn described(request: &Request, address: SocketAddr) -> String {
     let to = address.ip();
-    let Ok(path) = send::path(address) else { return to.to_string() };
+    let Ok(path) = send::path(&request.outlet, address) else { return to.to_string() };
     let bindings = path.bindings(request);
     let bound = [(Bindings::SOURCE, "source", path.local), (Bindings::DESTINATION, "destination", to)];
     let bound: Vec<_> = bound
@@ -223,16 +219,16 @@ fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Po
 }
 
 /// The best state of all addresses.
-fn probe_all(addresses: &[SocketAddr]) -> PortState {
-    let states: Vec<_> = addresses.iter().map(probe).collect();
+fn probe_all(outlet: &Outlet, addresses: &[SocketAddr]) -> PortState {
+    let states: Vec<_> = addresses.iter().map(|address| probe(outlet, *address)).collect();
     [PortState::Open, PortState::Refused, PortState::Silent]
         .into_iter()
         .find(|port| states.contains(port))
         .unwrap_or(PortState::Unreachable)
 }
 
-fn probe(address: &SocketAddr) -> PortState {
-    match TcpStream::connect_timeout(address, PROBE_TIMEOUT) {
+fn probe(outlet: &Outlet, address: SocketAddr) -> PortState {
+    match socket::connect(outlet, address, PROBE_TIMEOUT) {
         Ok(_) => PortState::Open,
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => PortState::Refused,

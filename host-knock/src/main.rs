@@ -47,6 +47,7 @@ mod send;
 mod sequence;
 #[cfg(feature = "desktop")]
 mod share;
+mod socket;
 #[cfg(feature = "desktop")]
 mod ssh;
 mod stderr;
@@ -250,7 +251,8 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
+    let invocation =
+        ssh::Invocation::new(&args.words, &store, &request::outlet(options).usage_error()?).usage_error()?;
     let port = invocation.port.map(|port| port.0.to_string());
     let needs = needs(&args.closing, Some(port.as_deref().unwrap_or("ssh")));
     let request =
@@ -359,6 +361,7 @@ fn doctor(args: &cli::Doctor) -> Outcome {
     };
     let selected = Families::of(options.ipv4, options.ipv6);
     let families = if selected == Families::Both { profile.families } else { selected };
+    let families = request::outlet(options).and_then(|outlet| outlet.families(families)).usage_error()?;
     let ports = Service::ports(&profile.services, args.service.as_deref(), &args.host).usage_error()?;
     let target = doctor::Target {
         host: &profile.host,

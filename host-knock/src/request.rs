@@ -6,7 +6,7 @@ use pkd_core::{Key, Port, Tag, format2};
 use crate::{
     cli::{Args, SendOptions},
     key,
-    model::{Bind, Families, Format, Host, Profile, Request, Source},
+    model::{Bind, Families, Format, Host, Outlet, Profile, Request, Source},
     parse::{self, is_number},
     profile::ProfileStore,
     stderr::Stderr,
@@ -115,6 +115,7 @@ struct Overrides<'a> {
     tag: Option<Tag>,
     port: Option<Port>,
     families: Families,
+    outlet: Outlet,
     time_offset: Option<i64>,
 }
 
@@ -129,9 +130,22 @@ impl<'a> Overrides<'a> {
             tag: given.tag.as_deref().or(tag).map(parse::tag).transpose()?,
             port: given.port.as_deref().or(port).map(parse::port).transpose()?,
             families: Families::of(given.ipv4, given.ipv6),
+            outlet: outlet(given)?,
             time_offset: given.time_offset.as_deref().map(parse::time_offset).transpose()?,
         })
     }
+}
+
+/// Where the options say that knocks leave this computer.
+///
+/// # Errors
+/// An option is invalid.
+pub(crate) fn outlet(given: &SendOptions) -> Result<Outlet> {
+    #[cfg(feature = "desktop")]
+    let interface = given.interface.as_deref();
+    #[cfg(not(feature = "desktop"))]
+    let interface = None;
+    Outlet::parse(interface, given.source.as_deref())
 }
 
 /// A request without its key.
@@ -151,6 +165,7 @@ impl Draft {
         if options.families != Families::Both {
             profile.families = options.families;
         }
+        profile.families = options.outlet.families(profile.families)?;
         let wrong_family = match (profile.families, profile.host.address()) {
             (Families::V4, Some(address)) if address.is_ipv6() => {
                 Some("IPv6 address, but only IPv4 is allowed")
@@ -213,6 +228,7 @@ fn complete(
             bind: profile.bind,
             action: format2::Request::Open,
             source: if same_port { Source::SamePort } else { Source::Any },
+            outlet: options.outlet.clone(),
             time_offset: options.time_offset.unwrap_or(profile.time_offset),
             #[cfg(feature = "desktop")]
             window: profile.window,
