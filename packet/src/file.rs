@@ -130,6 +130,7 @@ fn is_shorter_than_its_header(block: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use etherparse::PacketBuilder;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -307,6 +308,22 @@ mod tests {
         let snapped = block(1, &little_endian(&[RAW, 30]));
         let simple = block(3, &[&84_u32.to_le_bytes(), &packet[..30]].concat());
         assert_eq!(contents(&[section_header(), snapped, simple].concat())[0].0, "30 of 84, Some(56)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), is_ng: bool) {
+            let packet = packet();
+            let old = block(2, &[&little_endian(&[0, 0, 9, length(&packet), length(&packet)]), &packet[..]].concat());
+            let simple = block(3, &[&length(&packet).to_le_bytes(), &packet[..]].concat());
+            let blocks = [section_header(), interface(6), enhanced(0, 5, &packet), old, simple];
+            let mut file = if is_ng { blocks.concat() } else { pcap(&[&packet, &packet]) };
+            for (place, byte) in changes {
+                let place = place.index(file.len());
+                file[place] = byte;
+            }
+            let _ = each_packet(&file[..], |_| {});
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use pkd_core::Port;
 
 use crate::parse;
@@ -67,7 +67,7 @@ impl Service {
             Some(service) => vec![Self::find(services, service)?],
             None => Self::tcp_ports(services),
         };
-        ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
+        anyhow::ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
         Ok(ports)
     }
 

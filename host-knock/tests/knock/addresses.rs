@@ -46,12 +46,30 @@ fn the_service_tells_profiles_with_one_address_apart() -> Result<()> {
         }
         let doctor = harness.knock(&["doctor", "-c", &file, "--time-server", "-", "127.0.0.1", &service])?;
         assert!(doctor.stdout.contains(&format!("key: found, for tag {tag}")), "{doctor:?}");
-        // It has ended, so all of its knocks are here.
-        knocks.set_nonblocking(true)?;
-        while knocks.recv(&mut [0; 100]).is_ok() {}
-        knocks.set_nonblocking(false)?;
+        drain(&knocks)?;
+    }
+    // ssh's configuration has the port.
+    std::fs::create_dir(harness.home().join("bin"))?;
+    let path = format!("{}/bin:{}", harness.home().display(), std::env::var("PATH")?);
+    for (service, tag) in [(ssh, "ONE"), (web, "TWO")] {
+        let fake = format!(
+            "#!/bin/sh\nif [ \"$1\" = -G ]; then printf 'hostname 127.0.0.1\\nport {service}\\n'; fi\n"
+        );
+        harness.file_with_mode("bin/ssh", &fake, 0o755)?;
+        let outcome = harness.knock_with_path(&path, &["ssh", "-c", &file, "alias"])?;
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{service}");
+        let mut buffer = [0; 100];
+        let length = knocks.recv(&mut buffer)?;
+        verify(&buffer[..length], KEY, tag, port)?;
     }
     Ok(())
+}
+
+/// Takes what a command that has ended has sent.
+fn drain(knocks: &UdpSocket) -> Result<()> {
+    knocks.set_nonblocking(true)?;
+    while knocks.recv(&mut [0; 100]).is_ok() {}
+    Ok(knocks.set_nonblocking(false)?)
 }
 
 #[test]
