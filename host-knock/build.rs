@@ -7,6 +7,10 @@
 mod cli;
 
 #[cfg(feature = "pages")]
+#[path = "build/names.rs"]
+mod names;
+
+#[cfg(feature = "pages")]
 mod pages {
     use std::{
         env,
@@ -16,8 +20,10 @@ mod pages {
     };
 
     use clap::{Command, CommandFactory as _};
-    use clap_complete::{Generator, Shell, generate_to};
+    use clap_complete::{Shell, generate};
     use clap_mangen::Man;
+
+    use crate::names;
 
     type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
@@ -40,8 +46,18 @@ mod pages {
         for (shell, folder, name) in SHELLS {
             let folder = own.join(folder);
             fs::create_dir_all(&folder)?;
-            generate_to(shell, &mut command.clone(), "knock", &folder)?;
-            fs::rename(folder.join(shell.file_name("knock")), folder.join(name))?;
+            let mut script = Vec::new();
+            // It builds the command, which then knows what options take values.
+            let mut built = command.clone();
+            generate(shell, &mut built, "knock", &mut script);
+            let script = String::from_utf8(script)?;
+            let script = match shell {
+                Shell::Bash => names::bash(&script, &built),
+                Shell::Zsh => names::zsh(&script),
+                Shell::Fish => names::fish(&script, &built),
+                _ => script,
+            };
+            fs::write(folder.join(name), script)?;
         }
         // OUT_DIR is PROFILE/build/PACKAGE-HASH/out; packagers only know PROFILE.
         let profile = own.ancestors().nth(4).ok_or("unexpected OUT_DIR")?;
@@ -90,6 +106,7 @@ mod pages {
 
 #[cfg(feature = "pages")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=src/cli");
     pages::write()
 }

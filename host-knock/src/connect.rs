@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use pkd_core::Port;
 
-use crate::{cli::SendOptions, datagram, model::Request, progress::Progress, send, stderr::Stderr};
+use crate::{cli::SendOptions, datagram, model::Request, progress::Progress, send, socket, stderr::Stderr};
 
 /// Timeout of the first connection attempt, and the maximum; it doubles with each attempt. The system would repeat a
 /// dropped SYN only after a second.
@@ -143,7 +143,7 @@ fn knock_address(
         let begin = Instant::now();
         let time = try_for.min(end.saturating_duration_since(begin)).max(Duration::from_millis(1));
         try_for = (try_for * 2).min(MAX_TRY);
-        match TcpStream::connect_timeout(&address, time) {
+        match socket::connect(&request.outlet, address, time) {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 reason = match error.kind() {

@@ -1,20 +1,18 @@
 //! `knock doctor`: checks the steps to an open port, one after the other.
 
 mod clock;
+mod report;
 
-use std::{
-    io::{self, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use pkd_core::{Port, Window, format2::Bindings};
 
+use self::report::{Report, Status};
 use crate::{
     connect, datagram,
-    model::{Bind, Families, Host, Request},
-    send,
+    model::{Bind, Families, Host, Outlet, Request},
+    send, socket,
 };
 
 /// How long a probe waits for an answer.
@@ -43,6 +41,8 @@ pub(crate) struct Target<'a> {
     pub(crate) limit: Duration,
     /// Time server; `-`: skip the check of the clock.
     pub(crate) time_server: Option<&'a str>,
+    /// Print a JSON document instead.
+    pub(crate) is_json: bool,
 }
 
 /// Prints a line for each check and a conclusion; returns whether the port is open in the end. `request` reads the key.
@@ -50,17 +50,22 @@ pub(crate) struct Target<'a> {
 /// # Errors
 /// Standard output cannot be written.
 pub(crate) fn diagnose(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Result<bool> {
-    let (is_open, conclusion) = checks(target, request)?;
-    print_line("", &conclusion)?;
+    let mut report = Report::new(target.is_json);
+    let (is_open, conclusion) = checks(target, &mut report, request)?;
+    report.end(target.host.as_str(), target.port.0, is_open, &conclusion)?;
     Ok(is_open)
 }
 
-fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Result<(bool, String)> {
-    let Target { host, families, port, limit, time_server } = *target;
+fn checks(
+    target: &Target<'_>,
+    report: &mut Report,
+    request: impl FnOnce() -> Result<Request>,
+) -> Result<(bool, String)> {
+    let Target { host, families, port, limit, time_server, .. } = *target;
     let addresses = match send::resolve(host, port, families) {
         Ok(addresses) => addresses,
         Err(error) => {
-            print_line("FAIL", &format!("name: {host}: {error:#}"))?;
+            report.check(Status::Fail, "name", &format!("name: {host}: {error:#}"))?;
             return Ok((
                 false,
                 format!("{host} does not resolve: check the spelling and this computer's network."),
@@ -68,46 +73,56 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
         }
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    print_line("ok", &format!("name: {host} resolves to {}", list.join(", ")))?;
+    report.check(Status::Ok, "name", &format!("name: {host} resolves to {}", list.join(", ")))?;
     let request = match request() {
         Ok(request) => request,
         Err(error) => {
-            print_line("FAIL", &format!("key: {error:#}"))?;
+            report.check(Status::Fail, "key", &format!("key: {error:#}"))?;
             return Ok((false, "No key, so no knock was sent; see the line above.".to_owned()));
         }
     };
     let request = &request;
-    print_line("ok", &format!("key: found, for tag {}, format {}", request.tag, request.format.as_str()))?;
-    let clock = check_clock(request, time_server)?;
+    report.check(
+        Status::Ok,
+        "key",
+        &format!("key: found, for tag {}, format {}", request.tag, request.format.as_str()),
+    )?;
+    let clock = check_clock(report, request, time_server)?;
 
-    let before = probe_all(&addresses);
-    print_line(
-        if before == PortState::Open { "----" } else { "ok" },
+    let before = probe_all(&request.outlet, &addresses);
+    report.check(
+        if before == PortState::Open { Status::Note } else { Status::Ok },
+        "before",
         &format!("port {} before: {}", port.0, word(before)),
     )?;
     let knock_port = datagram::destination_port(request)?;
     match send::send(request, knock_port) {
         Ok(sent) => {
             let list: Vec<_> = sent.iter().map(|address| described(request, *address)).collect();
-            print_line("ok", &format!("knock: sent to {} port {}", list.join(", "), knock_port.0))?;
+            report.check(
+                Status::Ok,
+                "knock",
+                &format!("knock: sent to {} port {}", list.join(", "), knock_port.0),
+            )?;
         }
         Err(error) => {
-            print_line("FAIL", &format!("knock: {error:#}"))?;
+            report.check(Status::Fail, "knock", &format!("knock: {error:#}"))?;
             return Ok((false, "The knock did not leave this computer: it has no route to the host, or a local firewall blocks it.".to_owned()));
         }
     }
     let after = knock_until_open(request, port, limit, &addresses);
-    print_line(
-        if after == PortState::Open { "ok" } else { "FAIL" },
+    report.check(
+        if after == PortState::Open { Status::Ok } else { Status::Fail },
+        "after",
         &format!("port {} after: {}", port.0, word(after)),
     )?;
     let is_bound = addresses.iter().any(|address| binding(request, *address) != Bindings::NONE);
     if is_bound && after != PortState::Open && clock.is_none() {
         let unbound = Request { bind: Bind::Only(Bindings::NONE), ..request.clone() };
         let state = knock_until_open(&unbound, port, limit, &addresses);
-        let mark = if state == PortState::Open { "ok" } else { "FAIL" };
-        print_line(
-            mark,
+        report.check(
+            if state == PortState::Open { Status::Ok } else { Status::Fail },
+            "unbound",
             &format!("port {} after a knock that is bound to no address: {}", port.0, word(state)),
         )?;
         if state == PortState::Open {
@@ -121,19 +136,19 @@ fn checks(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Res
 fn knock_until_open(request: &Request, port: Port, limit: Duration, addresses: &[SocketAddr]) -> PortState {
     match connect::knock_and_connect(request, port, limit, connect::Talk::default()) {
         Ok(_) => PortState::Open,
-        Err(_) => probe_all(addresses),
+        Err(_) => probe_all(&request.outlet, addresses),
     }
 }
 
 /// What a knock to this address is bound to.
 fn binding(request: &Request, address: SocketAddr) -> Bindings {
-    send::path(address).map_or(Bindings::NONE, |path| path.bindings(request))
+    send::path(&request.outlet, address).map_or(Bindings::NONE, |path| path.bindings(request))
 }
 
 /// An address that a knock was sent to, and the addresses that it is bound to.
 fn described(request: &Request, address: SocketAddr) -> String {
     let to = address.ip();
-    let Ok(path) = send::path(address) else { return to.to_string() };
+    let Ok(path) = send::path(&request.outlet, address) else { return to.to_string() };
     let bindings = path.bindings(request);
     let bound = [(Bindings::SOURCE, "source", path.local), (Bindings::DESTINATION, "destination", to)];
     let bound: Vec<_> = bound
@@ -145,16 +160,16 @@ fn described(request: &Request, address: SocketAddr) -> String {
 }
 
 /// Returns how far the clock is off, if that is too far.
-fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>> {
+fn check_clock(report: &mut Report, request: &Request, server: Option<&str>) -> Result<Option<String>> {
     let window = request.window;
     if server == Some("-") {
-        print_line("----", "clock: not checked")?;
+        report.check(Status::Note, "clock", "clock: not checked")?;
         return Ok(None);
     }
     let offset = match clock::offset(server) {
         Ok(offset) => offset,
         Err(error) => {
-            print_line("----", &format!("clock: no time server answers: {error:#}"))?;
+            report.check(Status::Note, "clock", &format!("clock: no time server answers: {error:#}"))?;
             return Ok(None);
         }
     };
@@ -164,10 +179,14 @@ fn check_clock(request: &Request, server: Option<&str>) -> Result<Option<String>
     // With a time offset the clock of the host is what counts, and nothing can ask it.
     let is_off = window != Window::Monotonic && offset.seconds.abs() > limit && request.time_offset == 0;
     if is_off {
-        print_line("FAIL", &format!("clock: {offset_text}, outside the window of {limit} s"))?;
+        report.check(
+            Status::Fail,
+            "clock",
+            &format!("clock: {offset_text}, outside the window of {limit} s"),
+        )?;
         return Ok(Some(offset_text));
     }
-    print_line("ok", &format!("clock: {offset_text}; the window is {limit} s"))?;
+    report.check(Status::Ok, "clock", &format!("clock: {offset_text}; the window is {limit} s"))?;
     Ok(None)
 }
 
@@ -200,16 +219,16 @@ fn conclusion(before: PortState, after: PortState, clock: Option<&str>, port: Po
 }
 
 /// The best state of all addresses.
-fn probe_all(addresses: &[SocketAddr]) -> PortState {
-    let states: Vec<_> = addresses.iter().map(probe).collect();
+fn probe_all(outlet: &Outlet, addresses: &[SocketAddr]) -> PortState {
+    let states: Vec<_> = addresses.iter().map(|address| probe(outlet, *address)).collect();
     [PortState::Open, PortState::Refused, PortState::Silent]
         .into_iter()
         .find(|port| states.contains(port))
         .unwrap_or(PortState::Unreachable)
 }
 
-fn probe(address: &SocketAddr) -> PortState {
-    match TcpStream::connect_timeout(address, PROBE_TIMEOUT) {
+fn probe(outlet: &Outlet, address: SocketAddr) -> PortState {
+    match socket::connect(outlet, address, PROBE_TIMEOUT) {
         Ok(_) => PortState::Open,
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => PortState::Refused,
@@ -226,9 +245,4 @@ fn word(port: PortState) -> &'static str {
         PortState::Silent => "no answer",
         PortState::Unreachable => "unreachable",
     }
-}
-
-fn print_line(mark: &str, text: &str) -> Result<()> {
-    let text = if mark.is_empty() { text.to_owned() } else { format!("{mark:4}  {text}") };
-    writeln!(io::stdout(), "{text}").context("cannot write to standard output")
 }

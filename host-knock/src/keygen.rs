@@ -12,6 +12,7 @@ use crate::{
     model::{Format, Host, KeySource, Profile, Salt, Service},
     parse, passphrase,
     profile::{config::Config, import},
+    stderr::Stderr,
 };
 pub(crate) use forms::quoted;
 use forms::{BOARD_PORT, Form, Kind, word};
@@ -93,6 +94,9 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     config.save()?;
     new_files.keep();
     let profile = config.profile(name).context("no profile")??;
+    if let Some(shared) = config.shared_address(name, profile.host.as_str()).filter(|_| before.is_none()) {
+        Stderr { quiet: false }.warn(&shared);
+    }
     let note = if is_elsewhere {
         "The file is only for the gateway: copy it there, then delete it here.\n"
     } else {

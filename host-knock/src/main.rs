@@ -47,6 +47,7 @@ mod send;
 mod sequence;
 #[cfg(feature = "desktop")]
 mod share;
+mod socket;
 #[cfg(feature = "desktop")]
 mod ssh;
 mod stderr;
@@ -55,6 +56,8 @@ mod table;
 mod terminal;
 #[cfg(feature = "desktop")]
 mod verify;
+#[cfg(feature = "desktop")]
+mod wait;
 
 #[cfg(feature = "desktop")]
 use std::time::Duration;
@@ -74,7 +77,7 @@ use pkd_core::{Port, format2::Request as Action};
 use cli::CloseOptions;
 use cli::{Args, CliExit, Command, SendOptions};
 #[cfg(feature = "desktop")]
-use model::{Families, Host, Profile, Protocol, Request, Service};
+use model::{Families, Host, Profile, Request, Service};
 use profile::ProfileStore;
 #[cfg(feature = "desktop")]
 use request::Needs;
@@ -228,7 +231,7 @@ fn style(args: &Args) -> report::Style {
 /// Waits for all TCP services, then runs a command in the shell.
 fn then(command: &str, requests: &[Request], limit: Duration, args: &Args) -> Outcome {
     for request in requests {
-        for port in tcp_services(&request.services) {
+        for port in Service::tcp_ports(&request.services) {
             connect::knock_and_connect(request, port, limit, (&args.send_options).into())
                 .with_context(|| request.host.to_string())
                 .runtime_error()?;
@@ -248,8 +251,10 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let invocation = ssh::Invocation::new(&args.words, &store).usage_error()?;
-    let needs = needs(&args.closing);
+    let invocation =
+        ssh::Invocation::new(&args.words, &store, &request::outlet(options).usage_error()?).usage_error()?;
+    let port = invocation.port.map(|port| port.0.to_string());
+    let needs = needs(&args.closing, Some(port.as_deref().unwrap_or("ssh")));
     let request =
         request::single(&invocation.host, options, needs, &store, diagnostics(options), key::from_prompt)
             .usage_error()?;
@@ -270,8 +275,8 @@ fn ssh(args: &cli::Ssh) -> Outcome {
 }
 
 #[cfg(feature = "desktop")]
-fn needs(closing: &CloseOptions) -> Needs {
-    Needs { format2: closing.close_after.then_some("--close-after") }
+fn needs<'a>(closing: &CloseOptions, service: Option<&'a str>) -> Needs<'a> {
+    Needs { format2: closing.close_after.then_some("--close-after"), service }
 }
 
 #[cfg(feature = "desktop")]
@@ -279,7 +284,7 @@ fn proxy(args: &cli::Proxy) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let needs = needs(&args.closing);
+    let needs = needs(&args.closing, Some(&args.service));
     let request = request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt)
         .usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
@@ -305,42 +310,25 @@ fn wait(args: &cli::Wait) -> Outcome {
     let request = request::single(
         &args.host,
         options,
-        Needs::default(),
+        Needs { service: args.service.as_deref(), ..Needs::default() },
         &store,
         diagnostics(options),
         key::from_prompt,
     )
     .usage_error()?;
-    let ports = ports(&request.name, &request.services, args.service.as_deref()).usage_error()?;
-    for port in ports {
-        connect::knock_and_connect(&request, port, limit, options.into())
-            .with_context(|| request.host.to_string())
-            .runtime_error()?;
+    let ports = Service::ports(&request.services, args.service.as_deref(), &request.name).usage_error()?;
+    let report = wait::wait(&request, ports, limit, options.into());
+    if args.json {
+        print(&format!("{:#}", report.json())).runtime_error()?;
+        return Ok(if report.is_open() { 0 } else { RUNTIME_ERROR });
     }
-    Ok(0)
-}
-
-#[cfg(feature = "desktop")]
-/// The ports that can be probed.
-fn tcp_services(services: &[Service]) -> Vec<Port> {
-    let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
-    services.map(|service| service.port).collect()
-}
-
-#[cfg(feature = "desktop")]
-/// The given port, or all TCP services of the profile.
-fn ports(name: &str, services: &[Service], service: Option<&str>) -> Result<Vec<Port>> {
-    let ports = match service {
-        Some(service) => vec![Service::find(services, service)?],
-        None => tcp_services(services),
-    };
-    anyhow::ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
-    Ok(ports)
+    report.into_result().map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
 fn manage(command: &Command) -> Outcome {
     let text = match command {
+        Command::List(args) if args.names => names(args),
         Command::List(args) => profile::show::list(args),
         Command::Show(args) => profile::show::show(args),
         Command::Import(args) => profile::import::import(args),
@@ -357,26 +345,33 @@ fn manage(command: &Command) -> Outcome {
 }
 
 #[cfg(feature = "desktop")]
+fn names(args: &cli::List) -> Result<String> {
+    Ok(ProfileStore::open(args.config.as_deref(), Stderr { quiet: true })?.names().join("\n"))
+}
+
+#[cfg(feature = "desktop")]
 fn doctor(args: &cli::Doctor) -> Outcome {
     let options = &args.send_options;
     let store = open_store(options).usage_error()?;
     let limit = parse::timeout(&args.timing.timeout).usage_error()?;
-    let profile = store.profile_at(&args.host).transpose().usage_error()?;
+    let profile = store.profile_at(&args.host, args.service.as_deref()).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,
         None => Profile::new(Host::parse(&args.host).usage_error()?),
     };
     let selected = Families::of(options.ipv4, options.ipv6);
     let families = if selected == Families::Both { profile.families } else { selected };
-    let ports = ports(&args.host, &profile.services, args.service.as_deref()).usage_error()?;
+    let families = request::outlet(options).and_then(|outlet| outlet.families(families)).usage_error()?;
+    let ports = Service::ports(&profile.services, args.service.as_deref(), &args.host).usage_error()?;
     let target = doctor::Target {
         host: &profile.host,
         families,
         port: ports.first().copied().unwrap_or(Port(22)),
         limit,
         time_server: args.time_server.as_deref(),
+        is_json: args.json,
     };
-    let needs = Needs::default();
+    let needs = Needs { service: args.service.as_deref(), ..Needs::default() };
     let request =
         || request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt);
     doctor::diagnose(&target, request).map(|is_open| u8::from(!is_open)).runtime_error()
@@ -384,8 +379,16 @@ fn doctor(args: &cli::Doctor) -> Outcome {
 
 #[cfg(feature = "desktop")]
 fn verify(args: &cli::Verify) -> Outcome {
-    let (text, is_accepted) = verify::Capture::from_args(args).usage_error()?.explain().runtime_error()?;
-    print(text.trim_end()).map(|()| u8::from(!is_accepted)).runtime_error()
+    let (report, damage) = verify::Verification::from_args(args).usage_error()?.explain().runtime_error()?;
+    if args.json {
+        print(&format!("{:#}", report.json(damage.as_ref()))).runtime_error()?;
+    } else {
+        print(report.text().trim_end()).runtime_error()?;
+    }
+    match damage {
+        Some(damage) => Err(Failure::Usage(damage)),
+        None => Ok(u8::from(!report.is_accepted())),
+    }
 }
 
 fn sequence(args: &cli::Sequence) -> Outcome {

@@ -13,6 +13,7 @@ use crate::{
     parse,
     profile::{config::Config, import, uri},
     ssh,
+    stderr::Stderr,
 };
 
 /// Pairs, and returns what to do next.
@@ -57,6 +58,9 @@ pub(crate) fn pair(args: &cli::Pair) -> Result<String> {
         Ok(())
     });
     added.with_context(|| format!("the gateway has a new user {user}, but no profile could be made here"))?;
+    if let Some(shared) = config.shared_address(name, profile.host.as_str()) {
+        Stderr { quiet: false }.warn(&shared);
+    }
     let next = if profile.services.iter().any(|service| service.name == "ssh") {
         format!("knock ssh {destination_of}", destination_of = with_user(destination, name))
     } else {

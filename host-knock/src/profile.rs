@@ -14,6 +14,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+#[cfg(feature = "desktop")]
+use crate::parse;
 use crate::{ini::Ini, model::Profile, stderr::Stderr};
 
 /// All profiles and ini sections.
@@ -89,19 +91,39 @@ impl ProfileStore {
         self.ini.profile(name)
     }
 
-    /// The profile with this name, or else the only one with this address: ssh passes addresses on, not names.
+    /// The profile with this name, or else the only one with this address: ssh passes addresses on, not names. Of several,
+    /// the only one that offers the service.
     ///
     /// # Errors
-    /// As for [`ProfileStore::profile`], or several profiles have the address.
-    pub(crate) fn profile_at(&self, host: &str) -> Option<Result<Profile>> {
+    /// As for [`ProfileStore::profile`], or several profiles may be meant.
+    pub(crate) fn profile_at(
+        &self,
+        host: &str,
+        #[cfg_attr(
+            not(feature = "desktop"),
+            expect(unused_variables, reason = "only profiles have services")
+        )]
+        service: Option<&str>,
+    ) -> Option<Result<Profile>> {
         if let Some(profile) = self.profile(host) {
             return Some(profile);
         }
         #[cfg(feature = "desktop")]
-        if let Some(found) = self.config.profile_at(host) {
+        if let Some(found) = self.config.profile_at(host, service) {
             return Some(found);
         }
         None
+    }
+
+    /// All names that can stand for a host, each once: profiles, sections, and groups after `@`.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn names(&self) -> Vec<String> {
+        let profiles = self.config.names();
+        let sections = self.ini.names().filter(|name| !profiles.contains(name));
+        // Shells expand what they complete, so anything else must not get there.
+        let is_plain = |name: &&str| parse::name(name).is_ok();
+        let hosts = profiles.iter().copied().chain(sections).filter(is_plain).map(str::to_owned);
+        hosts.chain(self.config.groups().filter(is_plain).map(|group| format!("@{group}"))).collect()
     }
 
     /// The hosts that a word means: the members of a group after `@`, else the word itself.

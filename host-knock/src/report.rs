@@ -55,7 +55,7 @@ fn payloads(request: &Request, port: Port) -> Result<Vec<(Option<IpAddr>, [u8; L
         return Ok(vec![(None, datagram::payload(request, port, None)?)]);
     }
     let bound = |address: SocketAddr| {
-        let path = send::path(address)?;
+        let path = send::path(&request.outlet, address)?;
         Ok((Some(address.ip()), datagram::payload(request, port, Some(path))?))
     };
     send::addresses(request, port)?.into_iter().map(bound).collect()

@@ -6,7 +6,7 @@ use pkd_core::{Key, Port, Tag, format2};
 use crate::{
     cli::{Args, SendOptions},
     key,
-    model::{Bind, Families, Format, Host, Profile, Request, Source},
+    model::{Bind, Families, Format, Host, Outlet, Profile, Request, Source},
     parse::{self, is_number},
     profile::ProfileStore,
     stderr::Stderr,
@@ -34,7 +34,7 @@ pub(crate) fn requests(
 ) -> Result<Vec<Request>> {
     let words = parse_positionals(args, store);
     #[cfg(feature = "desktop")]
-    let needs = Needs { format2: args.close_after.then_some("--close-after") };
+    let needs = Needs { format2: args.close_after.then_some("--close-after"), ..Needs::default() };
     #[cfg(not(feature = "desktop"))]
     let needs = Needs::default();
     each(&words, &args.send_options, needs, store, stderr, ask)
@@ -52,7 +52,7 @@ pub(crate) fn to_close(
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Vec<Request>> {
     let words = Positionals { hosts, tag: None, port: None };
-    let needs = Needs { format2: Some("knock close") };
+    let needs = Needs { format2: Some("knock close"), ..Needs::default() };
     let mut requests = each(&words, send_options, needs, store, stderr, ask)?;
     for request in &mut requests {
         request.action = format2::Request::Close;
@@ -63,7 +63,7 @@ pub(crate) fn to_close(
 fn each(
     words: &Positionals<'_>,
     given: &SendOptions,
-    needs: Needs,
+    needs: Needs<'_>,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
@@ -81,9 +81,11 @@ fn each(
 
 /// What a command needs of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Needs {
+pub(crate) struct Needs<'a> {
     /// What only format 2 can do, as the command line names it.
     pub(crate) format2: Option<&'static str>,
+    /// The service or TCP port to open, which may tell profiles with the same address apart.
+    pub(crate) service: Option<&'a str>,
 }
 
 /// The request for one host as ssh may name it: a profile, its address, or any host.
@@ -93,13 +95,13 @@ pub(crate) struct Needs {
 pub(crate) fn single(
     host: &str,
     send_options: &SendOptions,
-    needs: Needs,
+    needs: Needs<'_>,
     store: &ProfileStore,
     stderr: Stderr,
     ask: impl FnOnce(&str) -> Result<Key>,
 ) -> Result<Request> {
     let options = Overrides::of(send_options, needs, None, None)?;
-    let draft = Draft::of(host.to_owned(), store.profile_at(host).transpose()?, &options)?;
+    let draft = Draft::of(host.to_owned(), store.profile_at(host, needs.service).transpose()?, &options)?;
     let request = complete(vec![draft], &options, stderr, None, ask)?.pop();
     request.with_context(|| format!("no request for {host:?}"))
 }
@@ -107,17 +109,18 @@ pub(crate) fn single(
 /// Validated options, which override those of profiles.
 struct Overrides<'a> {
     given: &'a SendOptions,
-    needs: Needs,
+    needs: Needs<'a>,
     format: Option<Format>,
     bind: Option<Bind>,
     tag: Option<Tag>,
     port: Option<Port>,
     families: Families,
+    outlet: Outlet,
     time_offset: Option<i64>,
 }
 
 impl<'a> Overrides<'a> {
-    fn of(given: &'a SendOptions, needs: Needs, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
+    fn of(given: &'a SendOptions, needs: Needs<'a>, tag: Option<&str>, port: Option<&str>) -> Result<Self> {
         let format = given.format.as_deref().map(Format::parse).transpose()?;
         Ok(Self {
             given,
@@ -127,9 +130,22 @@ impl<'a> Overrides<'a> {
             tag: given.tag.as_deref().or(tag).map(parse::tag).transpose()?,
             port: given.port.as_deref().or(port).map(parse::port).transpose()?,
             families: Families::of(given.ipv4, given.ipv6),
+            outlet: outlet(given)?,
             time_offset: given.time_offset.as_deref().map(parse::time_offset).transpose()?,
         })
     }
+}
+
+/// Where the options say that knocks leave this computer.
+///
+/// # Errors
+/// An option is invalid.
+pub(crate) fn outlet(given: &SendOptions) -> Result<Outlet> {
+    #[cfg(feature = "desktop")]
+    let interface = given.interface.as_deref();
+    #[cfg(not(feature = "desktop"))]
+    let interface = None;
+    Outlet::parse(interface, given.source.as_deref())
 }
 
 /// A request without its key.
@@ -149,6 +165,7 @@ impl Draft {
         if options.families != Families::Both {
             profile.families = options.families;
         }
+        profile.families = options.outlet.families(profile.families)?;
         let wrong_family = match (profile.families, profile.host.address()) {
             (Families::V4, Some(address)) if address.is_ipv6() => {
                 Some("IPv6 address, but only IPv4 is allowed")
@@ -211,6 +228,7 @@ fn complete(
             bind: profile.bind,
             action: format2::Request::Open,
             source: if same_port { Source::SamePort } else { Source::Any },
+            outlet: options.outlet.clone(),
             time_offset: options.time_offset.unwrap_or(profile.time_offset),
             #[cfg(feature = "desktop")]
             window: profile.window,

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
+    net::{SocketAddr, ToSocketAddrs as _, UdpSocket},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -10,7 +10,8 @@ use pkd_core::Port;
 
 use crate::{
     datagram::{self, Path},
-    model::{Families, Host, Request, Source},
+    model::{Families, Host, Outlet, Request, Source},
+    socket,
 };
 
 /// Sends one knock to each address of the host, of the allowed families; returns the addresses.
@@ -86,7 +87,8 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
 
 fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
     let cannot_send = || format!("cannot send to {address}");
-    let mut socket = UdpSocket::bind(wildcard(address)).with_context(cannot_send)?;
+    let outlet = &request.outlet;
+    let mut socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
     let mut path = None;
     if request.source == Source::SamePort || datagram::may_be_bound(request) {
         let mut local = local_address(&socket, address).with_context(cannot_send)?;
@@ -94,7 +96,7 @@ fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
         // Bind only the address that the datagram leaves from, which the knock may be bound to: another program may use the
         // port on others.
         local.set_port(if request.source == Source::SamePort { address.port() } else { 0 });
-        socket = UdpSocket::bind(local).with_context(|| format!("cannot send from {local}"))?;
+        socket = socket::udp(outlet, local).with_context(|| format!("cannot send from {local}"))?;
     }
     let payload = datagram::payload(request, Port(address.port()), path)?;
     socket.send_to(&payload, address).with_context(cannot_send)?;
@@ -111,18 +113,22 @@ fn local_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<SocketAd
 ///
 /// # Errors
 /// There is no route.
-pub(crate) fn path(address: SocketAddr) -> Result<Path> {
-    let local = UdpSocket::bind(wildcard(address)).and_then(|socket| local_address(&socket, address));
-    let local = local.with_context(|| format!("cannot send to {address}"))?;
+pub(crate) fn path(outlet: &Outlet, address: SocketAddr) -> Result<Path> {
+    let socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
+    let local = local_address(&socket, address).with_context(|| format!("cannot send to {address}"))?;
     Ok(Path { local: local.ip(), destination: address.ip() })
+}
+
+/// What cannot be done: names the interface and the source, if they were given.
+fn from(outlet: &Outlet, address: SocketAddr) -> String {
+    let interface = outlet.interface.as_ref().map_or(String::new(), |name| format!(" through {name}"));
+    let source = outlet.source.map_or(String::new(), |source| format!(" from {source}"));
+    format!("cannot send to {address}{source}{interface}")
 }
 
 /// Any address and port, of the same family.
 pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    }
+    Outlet::default().local(address)
 }
 
 #[cfg(test)]
@@ -160,7 +166,7 @@ mod tests {
         let gateway = UdpSocket::bind("127.0.0.1:0")?;
         let open = gateway.local_addr()?;
         // Sending to the broadcast address needs SO_BROADCAST.
-        let closed = SocketAddr::from((Ipv4Addr::BROADCAST, open.port()));
+        let closed = SocketAddr::from(([255; 4], open.port()));
         let request = Request {
             host: Host::parse("gw")?,
             families: Families::Both,
@@ -171,6 +177,7 @@ mod tests {
             bind: Bind::default(),
             action: pkd_core::format2::Request::Open,
             source: Source::Any,
+            outlet: Outlet::default(),
             name: "gw".to_owned(),
             time_offset: 0,
             #[cfg(feature = "desktop")]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use pkd_core::Port;
 
-use crate::{parse, profile::ProfileStore};
+use crate::{model::Outlet, parse, profile::ProfileStore};
 
 /// A command line for ssh, and where it leads.
 #[derive(Debug)]
@@ -23,16 +23,18 @@ pub(crate) struct Invocation {
 
 impl Invocation {
     /// Gets host and port from `ssh -G`, which reads ssh's configuration and arguments. A profile's address and its service
-    /// `ssh` are passed as options, unless the arguments set a port.
+    /// `ssh` are passed as options, unless the arguments set a port; so is the outlet.
     ///
     /// # Errors
     /// ssh is missing or rejects the arguments, or the profile is invalid.
-    pub(crate) fn new(words: &[OsString], store: &ProfileStore) -> Result<Self> {
+    pub(crate) fn new(words: &[OsString], store: &ProfileStore, outlet: &Outlet) -> Result<Self> {
         let (destination, rest) = words.split_first().context("missing host")?;
         let text = destination.to_str().context("the host is not UTF-8 text")?;
         ensure!(!text.starts_with('-'), "invalid host {text:?}: expected an address or a host name");
         let name = text.rsplit_once('@').map_or(text, |(_, name)| name);
-        let mut arguments = Vec::new();
+        let interface = outlet.interface.iter().map(|name| format!("-oBindInterface={name}"));
+        let source = outlet.source.iter().map(|address| format!("-oBindAddress={address}"));
+        let mut arguments: Vec<_> = interface.chain(source).map(OsString::from).collect();
         if let Some(profile) = store.profile(name).transpose()? {
             arguments.push(OsString::from(format!("-oHostName={}", profile.host)));
             if let Some(service) = profile.services.iter().find(|service| service.name == "ssh")

@@ -1,73 +1,56 @@
 //! `knock verify`: explains a captured knock, with the verdict of a gateway.
 
 mod classic;
+mod finding;
 mod format2;
+mod gateway;
+mod report;
+mod source;
 mod text;
 
-use std::{
-    fmt::Write as _,
-    fs, io,
-    io::{IsTerminal as _, Read as _},
-    net::IpAddr,
-    path::Path,
-    time::SystemTime,
+use std::{net::IpAddr, path::Path, time::SystemTime};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use pkd_core::{Key, Port, UnixSeconds, Window};
+
+pub(crate) use self::report::Report;
+use self::{
+    format2::Ends,
+    gateway::Gateways,
+    report::{Entry, Origin},
+    source::{Capture, Source},
+};
+use crate::{
+    cli, datagram, key,
+    model::{Format, Profile},
+    parse,
+    profile::ProfileStore,
+    stderr::Stderr,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use pkd_core::{LENGTH, Port, UnixSeconds, Window};
-
-use self::format2::Ends;
-use crate::{cli, datagram, hex, key, model::Format, parse, stderr::Stderr};
-
-/// Maximum size of a capture in bytes.
-const MAX_CAPTURE: u64 = 256 * 1024 * 1024;
-
-/// A gateway of each format, each with the same key.
-struct Gateways {
-    /// Decides for all knocks, if given.
-    format: Option<Format>,
-    classic: classic::Gateway,
-    format2: format2::Gateway,
-    /// Their time, if given.
-    at: Option<UnixSeconds>,
-}
-
 /// Validated input.
-pub(crate) struct Capture {
+pub(crate) struct Verification {
     gateways: Gateways,
+    /// The gateway's time, if given.
+    at: Option<UnixSeconds>,
+    /// Seconds that the gateway's clock is ahead of this one.
+    time_offset: i64,
     port: Option<Port>,
     /// Given addresses, instead of those of a capture.
     ends: Ends,
     source: Source,
 }
 
-enum Source {
-    Payload(Vec<u8>),
-    Datagrams(Vec<Datagram>),
-}
-
-/// A datagram of a capture.
-struct Datagram {
-    /// Packet number in the file, from 1.
-    number: u64,
-    time: UnixSeconds,
-    source: IpAddr,
-    destination: IpAddr,
-    port: Port,
-    payload: Vec<u8>,
-}
-
-impl Capture {
+impl Verification {
     /// Reads key and source.
     ///
     /// # Errors
-    /// An argument, the key or the source is invalid.
+    /// An argument, the profile, the key or the source is invalid.
     pub(crate) fn from_args(args: &cli::Verify) -> Result<Self> {
-        let tag = args.tag.as_deref().map(parse::tag).transpose()?.unwrap_or_default();
+        let stderr = Stderr { quiet: false };
+        let tag = args.tag.as_deref().map(parse::tag).transpose()?;
         let port = args.port.as_deref().map(parse::port).transpose()?;
-        let window =
-            args.window.parse().map_err(|_| anyhow!("invalid window {:?}: expected seconds", args.window))?;
-        let window = Window::from_secs(window);
+        let window = args.window.as_deref().map(window).transpose()?;
         let format = args.format.as_deref().map(Format::parse).transpose()?;
         ensure!(
             format != Some(Format::Before1_0),
@@ -86,133 +69,105 @@ impl Capture {
             text.parse().map(UnixSeconds).map_err(|_| anyhow!("invalid time {text:?}: expected Unix seconds"))
         });
         let at = at.transpose()?;
+        let is_key_from_input = args.key_file.as_deref() == Some(Path::new("-"));
         ensure!(
-            args.key_file.as_os_str() != "-" || args.source != "-",
+            !is_key_from_input || args.source.iter().all(|word| word != "-"),
             "the key and the knock cannot both come from standard input"
         );
-        let key = key::from_file(&args.key_file, Stderr { quiet: false }, args.insecure_key_mode)?;
-        let source = read(&args.source)?;
-        let gateways = Gateways {
-            format,
-            format2: format2::Gateway::new(&key, tag, window),
-            classic: classic::Gateway::new(key, tag, window),
+        let profile = args.profile.as_deref().map(|name| profile(name, args, stderr)).transpose()?;
+        let key = key(args, profile.as_ref(), stderr)?;
+        let source = source::read(&args.source)?;
+        let profile = profile.as_ref();
+        let tag = tag.or(profile.and_then(|profile| profile.tag)).unwrap_or_default();
+        let window = window.or(profile.map(|profile| profile.window)).unwrap_or_default();
+        // A profile of before 1.0 has no gateway that could decide.
+        let own = profile.map(|profile| profile.format).filter(|format| *format != Format::Before1_0);
+        Ok(Self {
+            gateways: Gateways::new(key, tag, window, format.or(own)),
             at,
-        };
-        Ok(Self { gateways, port, ends, source })
+            time_offset: profile.map_or(0, |profile| profile.time_offset),
+            port,
+            ends,
+            source,
+        })
     }
 
-    /// Returns the lines to print, and whether a gateway would accept all knocks.
+    /// Returns the report, and why the rest of the source cannot be read.
     ///
     /// # Errors
     /// This computer's clock is before 1970.
-    pub(crate) fn explain(mut self) -> Result<(String, bool)> {
-        let now = datagram::unix_seconds(SystemTime::now())?;
-        let gateways = &mut self.gateways;
-        let mut text = String::new();
-        match &self.source {
+    pub(crate) fn explain(mut self) -> Result<(Report, Option<anyhow::Error>)> {
+        let UnixSeconds(now) = datagram::unix_seconds(SystemTime::now())?;
+        let now = self.at.unwrap_or(UnixSeconds(now.saturating_add_signed(self.time_offset)));
+        let Self { gateways, at, port: wanted, ends, source, .. } = &mut self;
+        let is_wanted = |port: Port| wanted.is_none_or(|wanted| wanted == port);
+        let mut report = Report::default();
+        let mut damage = None;
+        match source {
             Source::Payload(payload) => {
-                let at = gateways.at.unwrap_or(now);
-                let is_accepted = gateways.explain(&mut text, at, self.port, self.ends, payload);
-                Ok((text, is_accepted))
+                let finding = gateways.explain(now, *wanted, *ends, payload);
+                report.add(Entry { origin: Origin::Payload, port: *wanted, finding: Ok(finding) });
             }
-            Source::Datagrams(datagrams) => {
-                let (mut knocks, mut accepted) = (0_usize, 0_usize);
-                for datagram in datagrams {
-                    let Datagram { number, time, source, destination, port, payload } = datagram;
-                    let is_elsewhere = self.port.is_some_and(|wanted| wanted != *port);
-                    if payload.len() != LENGTH || is_elsewhere {
+            Source::Lines(lines) => {
+                for line in lines {
+                    let (host, port) = line.to.clone().unzip();
+                    if port.is_some_and(|port| !is_wanted(port)) {
                         continue;
                     }
-                    let _ = writeln!(text, "packet {number}, from {source} to port {}", port.0);
-                    let at = gateways.at.unwrap_or(*time);
-                    let ends = Ends {
-                        source: self.ends.source.or(Some(*source)),
-                        destination: self.ends.destination.or(Some(*destination)),
-                    };
-                    knocks += 1;
-                    accepted += usize::from(gateways.explain(&mut text, at, Some(*port), ends, payload));
+                    let port = port.or(*wanted);
+                    // Of a payload that may be bound, it is the address that the knock goes to.
+                    let address = host.as_deref().and_then(|host| host.parse().ok());
+                    let ends = Ends { source: ends.source, destination: ends.destination.or(address) };
+                    let finding = Ok(gateways.explain(now, port, ends, &line.payload));
+                    report.add(Entry { origin: Origin::Line { number: line.number, host }, port, finding });
                 }
-                let _ = writeln!(
-                    text,
-                    "{} UDP datagrams, {knocks} with the length of a knock, {accepted} accepted",
-                    datagrams.len()
-                );
-                Ok((text, knocks > 0 && accepted == knocks))
+            }
+            Source::Capture(Capture { knocks, datagrams, unread, damage: found }) => {
+                report = Report::of_capture(*datagrams, unread.describe());
+                damage = found.take();
+                for packet in knocks.iter().filter(|packet| is_wanted(packet.port)) {
+                    let (source, destination) = (packet.source, packet.destination);
+                    let ends = Ends {
+                        source: ends.source.or(Some(source)),
+                        destination: ends.destination.or(Some(destination)),
+                    };
+                    let at = at.or(packet.time).unwrap_or(now);
+                    let port = Some(packet.port);
+                    let finding = match &packet.payload {
+                        Ok(payload) => Ok(gateways.explain(at, port, ends, payload)),
+                        Err(cut) => Err(cut.describe()),
+                    };
+                    let (number, time) = (packet.number, packet.time);
+                    let origin = Origin::Packet { number, time, source, destination };
+                    report.add(Entry { origin, port, finding });
+                }
             }
         }
+        Ok((report, damage))
     }
 }
 
-impl Gateways {
-    /// Without a given format, a knock is explained in the one that the key finds in it.
-    fn explain(
-        &mut self,
-        text: &mut String,
-        now: UnixSeconds,
-        port: Option<Port>,
-        ends: Ends,
-        payload: &[u8],
-    ) -> bool {
-        let is_format2 = match self.format {
-            Some(format) => format == Format::Two,
-            None => self.format2.knows(port, payload),
-        };
-        if is_format2 {
-            self.format2.explain(text, now, port, ends, payload)
-        } else {
-            self.classic.explain(text, now, port, payload)
-        }
-    }
+fn window(text: &str) -> Result<Window> {
+    let seconds = text.parse().map_err(|_| anyhow!("invalid window {text:?}: expected seconds"))?;
+    Ok(Window::from_secs(seconds))
 }
 
 fn address(what: &str, text: &str) -> Result<IpAddr> {
     text.parse().map_err(|_| anyhow!("invalid {what} {text:?}: expected an IPv4 or IPv6 address"))
 }
 
-fn read(source: &str) -> Result<Source> {
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let digits = source.strip_prefix("0x").unwrap_or(source);
-    if source != "-" && is_digits(digits) && !Path::new(source).exists() {
-        return payload(digits, "HEX");
-    }
-    let (name, bytes) = if source == "-" {
-        ensure!(!io::stdin().is_terminal(), "standard input is a terminal; give the knock as an argument");
-        ("standard input".to_owned(), read_limited(io::stdin().lock(), "standard input")?)
-    } else {
-        let file = fs::File::open(source).with_context(|| format!("cannot read {source}"))?;
-        (source.to_owned(), read_limited(file, source)?)
-    };
-    if pkd_packet::is_file(&bytes) {
-        let mut datagrams = Vec::new();
-        pkd_packet::each_datagram(&bytes[..], |number, time, datagram| {
-            datagrams.extend(datagram.parts().map(|(port, payload)| Datagram {
-                number,
-                time,
-                source: datagram.source,
-                destination: datagram.destination,
-                port,
-                payload: payload.to_vec(),
-            }));
-        })
-        .with_context(|| format!("cannot read {name}"))?;
-        return Ok(Source::Datagrams(datagrams));
-    }
-    let text = String::from_utf8(bytes).ok().filter(|text| is_digits(text.trim().trim_start_matches("0x")));
-    match text {
-        // The last word of a line of --dry-run is not extracted.
-        Some(text) => payload(text.trim().trim_start_matches("0x"), &name),
-        None => bail!("{name}: expected a capture (pcap or pcapng) or hexadecimal digits"),
-    }
+fn profile(name: &str, args: &cli::Verify, stderr: Stderr) -> Result<Profile> {
+    let store = ProfileStore::open(args.config.as_deref(), stderr)?;
+    store.profile(name).with_context(|| format!("unknown profile {name:?}; see knock list"))?
 }
 
-fn payload(digits: &str, name: &str) -> Result<Source> {
-    let bytes = hex::bytes(digits);
-    bytes.map(Source::Payload).with_context(|| format!("{name}: odd number of hexadecimal digits"))
-}
-
-fn read_limited(source: impl io::Read, name: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(MAX_CAPTURE + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    ensure!(bytes.len() as u64 <= MAX_CAPTURE, "{name}: larger than 256 MiB");
-    Ok(bytes)
+/// The key of the file or else of the profile.
+fn key(args: &cli::Verify, profile: Option<&Profile>, stderr: Stderr) -> Result<Key> {
+    if let Some(file) = &args.key_file {
+        return key::from_file(file, stderr, args.insecure_key_mode);
+    }
+    let (name, profile) =
+        args.profile.as_deref().zip(profile).context("no key; use --key-file or --profile")?;
+    let found = key::from_source(&profile.key, name, stderr, args.insecure_key_mode)?;
+    found.map_or_else(|| key::from_prompt(name), Ok)
 }

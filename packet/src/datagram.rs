@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
+use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice, ip_number};
 use pkd_core::{Packet, Port};
 
 /// A UDP datagram with its addresses.
@@ -16,38 +16,111 @@ pub struct Datagram<'a> {
     udp: &'a [u8],
 }
 
+/// The type of a session of PPP over Ethernet (RFC 2516).
+const PPPOE_SESSION: EtherType = EtherType(0x8864);
+
+/// What a packet turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen<'a> {
+    Datagram(Datagram<'a>),
+    /// It may be a datagram, but ends within its headers.
+    Short,
+    /// Not UDP, or a fragment.
+    Other,
+}
+
+impl<'a> Seen<'a> {
+    /// A packet that starts with its IPv4 or IPv6 header.
+    pub(crate) fn from_ip(packet: &'a [u8]) -> Self {
+        LaxSlicedPacket::from_ip(packet).map_or(Self::Short, |sliced| Self::from_sliced(&sliced))
+    }
+
+    /// An Ethernet frame, with or without VLAN tags and a session of PPP over Ethernet.
+    pub(crate) fn from_ethernet(frame: &'a [u8]) -> Self {
+        let Ok(sliced) = LaxSlicedPacket::from_ethernet(frame) else { return Self::Short };
+        match sliced.ether_payload() {
+            Some(inner) if sliced.net.is_none() => match inner.ether_type {
+                PPPOE_SESSION => Self::from_pppoe(inner.payload),
+                EtherType::IPV4 | EtherType::IPV6 => Self::Short,
+                _ => Self::Other,
+            },
+            _ => Self::from_sliced(&sliced),
+        }
+    }
+
+    /// A session of PPP over Ethernet (RFC 2516, section 4): 6 bytes of header, then PPP.
+    pub(crate) fn from_pppoe(packet: &'a [u8]) -> Self {
+        const HEADER: usize = 6;
+        packet.get(HEADER..).map_or(Self::Short, Self::from_ppp)
+    }
+
+    /// A PPP frame, with or without HDLC's address and control (RFC 1662, section 3.1).
+    pub(crate) fn from_ppp(frame: &'a [u8]) -> Self {
+        let frame = frame.strip_prefix(&[0xff, 0x03]).unwrap_or(frame);
+        // The zero may be compressed away (RFC 1661, section 6.5).
+        match frame.strip_prefix(&[0]).unwrap_or(frame) {
+            [0x21 | 0x57, packet @ ..] => Self::from_ip(packet),
+            [] => Self::Short,
+            _ => Self::Other,
+        }
+    }
+
+    fn from_sliced(packet: &LaxSlicedPacket<'a>) -> Self {
+        let (source, destination) = match packet.net.as_ref() {
+            Some(LaxNetSlice::Ipv4(ip)) => {
+                (IpAddr::V4(ip.header().source_addr()), IpAddr::V4(ip.header().destination_addr()))
+            }
+            Some(LaxNetSlice::Ipv6(ip)) => {
+                (IpAddr::V6(ip.header().source_addr()), IpAddr::V6(ip.header().destination_addr()))
+            }
+            Some(LaxNetSlice::Arp(_)) | None => return Self::Other,
+        };
+        let Some(inner) = packet.ip_payload().filter(|inner| !inner.fragmented) else { return Self::Other };
+        match packet.transport.as_ref() {
+            Some(TransportSlice::Udp(udp)) => {
+                Self::Datagram(Datagram { source, destination, udp: udp.slice() })
+            }
+            None if inner.ip_number == ip_number::UDP => Self::Short,
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn datagram(self) -> Option<Datagram<'a>> {
+        match self {
+            Self::Datagram(datagram) => Some(datagram),
+            Self::Short | Self::Other => None,
+        }
+    }
+}
+
 impl<'a> Datagram<'a> {
     /// Parses a packet that starts with its IPv4 or IPv6 header.
     ///
     /// `None`: not UDP, or a fragment.
     #[must_use]
     pub fn from_ip(packet: &'a [u8]) -> Option<Self> {
-        Self::from_sliced(&LaxSlicedPacket::from_ip(packet).ok()?)
+        Seen::from_ip(packet).datagram()
     }
 
-    /// Parses an Ethernet frame, with or without VLAN tags.
+    /// Parses an Ethernet frame, with or without VLAN tags and a session of PPP over Ethernet.
     #[must_use]
     pub fn from_ethernet(frame: &'a [u8]) -> Option<Self> {
-        Self::from_sliced(&LaxSlicedPacket::from_ethernet(frame).ok()?)
+        Seen::from_ethernet(frame).datagram()
     }
 
-    fn from_sliced(packet: &LaxSlicedPacket<'a>) -> Option<Self> {
-        let (source, destination) = match packet.net.as_ref()? {
-            LaxNetSlice::Ipv4(ip) => {
-                (IpAddr::V4(ip.header().source_addr()), IpAddr::V4(ip.header().destination_addr()))
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                (IpAddr::V6(ip.header().source_addr()), IpAddr::V6(ip.header().destination_addr()))
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
-        if packet.ip_payload()?.fragmented {
-            return None;
-        }
-        match packet.transport.as_ref()? {
-            TransportSlice::Udp(udp) => Some(Self { source, destination, udp: udp.slice() }),
-            _ => None,
-        }
+    /// Whether the payload is as long as the UDP header states.
+    #[cfg(feature = "files")]
+    pub(crate) fn is_whole(&self) -> bool {
+        let payload = self.parts().map(|(_, payload)| payload.len());
+        self.stated_length().zip(payload).is_some_and(|(stated, present)| present >= stated)
+    }
+
+    /// The length of the payload in bytes, as the UDP header states it. A capture may have fewer.
+    #[must_use]
+    pub fn stated_length(&self) -> Option<usize> {
+        const HEADER: usize = 8;
+        let length = self.udp.get(4..)?.first_chunk::<2>()?;
+        usize::from(u16::from_be_bytes(*length)).checked_sub(HEADER)
     }
 
     /// The destination port and the payload, as far as present.
@@ -90,13 +163,22 @@ mod tests {
 
     #[test]
     fn a_datagram_is_found_after_its_headers() {
-        let ethernet = Ethernet2Header { ether_type: etherparse::EtherType::IPV4, ..Default::default() };
+        let ethernet = Ethernet2Header { ether_type: EtherType::IPV4, ..Default::default() };
         let framed = [&ethernet.to_bytes()[..], &ipv4(&PAYLOAD)].concat();
         let (one, other) = (ipv4(&PAYLOAD), ipv6(&PAYLOAD));
+        // Version and type, code, session, length, protocol; behind a VLAN tag, too.
+        let session =
+            |protocol: u8| [&[0; 12][..], &[0x88, 0x64, 0x11, 0, 0, 7, 0, 86, 0, protocol]].concat();
+        let (pppoe, pppoe_v6) = ([&session(0x21), &one[..]].concat(), [&session(0x57), &other[..]].concat());
+        let tagged = [&[0; 12][..], &[0x81, 0, 0, 9], &pppoe[12..]].concat();
+        let v6 = ("909:909:909:909:909:909:909:909", "101:101:101:101:101:101:101:101");
         let rows = [
             (Datagram::from_ip(&one), "192.0.2.7", "192.0.2.1"),
-            (Datagram::from_ip(&other), "909:909:909:909:909:909:909:909", "101:101:101:101:101:101:101:101"),
+            (Datagram::from_ip(&other), v6.0, v6.1),
             (Datagram::from_ethernet(&framed), "192.0.2.7", "192.0.2.1"),
+            (Datagram::from_ethernet(&pppoe), "192.0.2.7", "192.0.2.1"),
+            (Datagram::from_ethernet(&pppoe_v6), v6.0, v6.1),
+            (Datagram::from_ethernet(&tagged), "192.0.2.7", "192.0.2.1"),
         ];
         for (row, (datagram, source, destination)) in rows.iter().enumerate() {
             let datagram = datagram.unwrap_or_else(|| panic!("row {row}"));

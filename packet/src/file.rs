@@ -4,11 +4,16 @@ use std::io::Read;
 
 use anyhow::{Result, bail};
 use pcap_parser::{
-    Block, Linktype, PcapBlockOwned, PcapError, PcapHeader, create_reader, traits::PcapNGPacketBlock,
+    Block, PcapBlockOwned, PcapError, PcapHeader, create_reader, traits::PcapNGPacketBlock as _,
 };
 use pkd_core::UnixSeconds;
 
-use crate::{Datagram, link::Captured};
+use crate::{
+    Datagram,
+    captured::{Captured, Content, Span},
+    link::LinkType,
+    section::{OBSOLETE_PACKET, Section},
+};
 
 /// Maximum packet size in bytes.
 const MAX_PACKET: usize = 1024 * 1024;
@@ -26,30 +31,30 @@ pub fn is_file(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic))
 }
 
-/// Reads a capture file and passes on each UDP datagram with its packet number, from 1, and its time. Returns the number of
-/// packets.
+/// Reads a capture file and passes on each whole UDP datagram with its packet number, from 1, and its time, which is 0 if the
+/// file does not have it. Returns the number of packets.
 ///
 /// # Errors
-/// It is not a capture file, is damaged, or is truncated. Complete packets before the damage have been passed on.
+/// As for [`each_packet`].
 pub fn each_datagram(
     source: impl Read + Send,
     mut each: impl FnMut(u64, UnixSeconds, &Datagram<'_>),
 ) -> Result<u64> {
     let mut packets = 0;
-    each_packet(source, |time, packet| {
-        packets += 1;
-        if let Some(datagram) = packet.and_then(Captured::datagram) {
-            each(packets, time, &datagram);
+    each_packet(source, |packet| {
+        packets = packet.number;
+        if let Content::Datagram(datagram) = packet.content {
+            each(packet.number, packet.time.unwrap_or(UnixSeconds(0)), &datagram);
         }
     })?;
     Ok(packets)
 }
 
-/// A packet of an unknown interface is `None`.
-fn each_packet(
-    source: impl Read + Send,
-    mut each: impl FnMut(UnixSeconds, Option<Captured<'_>>),
-) -> Result<()> {
+/// Reads a capture file and passes on each of its packets.
+///
+/// # Errors
+/// It is not a capture file, is damaged, or is truncated. Complete packets before the damage have been passed on.
+pub fn each_packet(source: impl Read + Send, mut each: impl FnMut(&Captured<'_>)) -> Result<()> {
     let mut reader = match create_reader(MAX_PACKET, source) {
         Ok(reader) => reader,
         Err(PcapError::HeaderNotRecognized | PcapError::Eof | PcapError::Incomplete(_)) => {
@@ -58,40 +63,48 @@ fn each_packet(
         Err(error) => bail!("not a capture file: {error:?}"),
     };
     let mut legacy: Option<PcapHeader> = None;
-    let mut interfaces: Vec<(Linktype, u64, u64)> = Vec::new();
-    let mut in_section = false;
+    let mut section: Option<Section> = None;
+    let mut number = 0;
+    let mut pass = |(time, content): (Option<UnixSeconds>, Content<'_>)| {
+        number += 1;
+        each(&Captured { number, time, content });
+    };
     loop {
         // The reader subtracts 12 from the length of some blocks before it checks the length.
-        if in_section && is_shorter_than_its_header(reader.data()) {
+        if section.is_some() && is_shorter_than_its_header(reader.data()) {
             bail!("damaged: a block is shorter than its header");
         }
         match reader.next() {
             Ok((offset, block)) => {
-                match block {
-                    PcapBlockOwned::LegacyHeader(header) => legacy = Some(header),
-                    PcapBlockOwned::Legacy(packet) => {
-                        let link = legacy.as_ref().map(|header| header.network);
-                        let time = UnixSeconds(packet.ts_sec.into());
-                        each(time, link.map(|link| Captured { link, bytes: packet.data }));
+                match (block, &mut section) {
+                    (PcapBlockOwned::LegacyHeader(header), _) => legacy = Some(header),
+                    (PcapBlockOwned::Legacy(packet), _) => {
+                        let link = legacy.as_ref().map(|header| LinkType::of_pcap(header.network));
+                        let span = Span { bytes: packet.data, original: packet.origlen };
+                        pass((Some(UnixSeconds(packet.ts_sec.into())), Content::of(link, span)));
                     }
-                    PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-                        interfaces.clear();
-                        in_section = true;
+                    (PcapBlockOwned::NG(Block::SectionHeader(header)), section) => {
+                        *section = Some(Section::new(header.big_endian()));
                     }
-                    PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                        let resolution = interface.ts_resolution().unwrap_or(1_000_000);
-                        let offset = u64::try_from(interface.ts_offset()).unwrap_or(0);
-                        interfaces.push((interface.linktype, resolution, offset));
+                    (PcapBlockOwned::NG(Block::InterfaceDescription(interface)), Some(section)) => {
+                        section.add(&interface);
                     }
-                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-                        let found = usize::try_from(packet.if_id).ok().and_then(|at| interfaces.get(at));
-                        let time = found.map_or(0, |&(_, resolution, offset)| {
-                            u64::from(packet.decode_ts(offset, resolution).0)
-                        });
-                        let bytes = packet.packet_data();
-                        each(UnixSeconds(time), found.map(|&(link, ..)| Captured { link, bytes }));
+                    (PcapBlockOwned::NG(Block::EnhancedPacket(packet)), Some(section)) => {
+                        let span = Span { bytes: packet.packet_data(), original: packet.origlen };
+                        pass(section.packet(packet.if_id, [packet.ts_high, packet.ts_low], span));
                     }
-                    PcapBlockOwned::NG(_) => {}
+                    (PcapBlockOwned::NG(Block::SimplePacket(packet)), Some(section)) => {
+                        pass(section.simple(packet.data, packet.origlen));
+                    }
+                    (PcapBlockOwned::NG(Block::Unknown(block)), Some(section))
+                        if section.number(block.block_type) == OBSOLETE_PACKET =>
+                    {
+                        match section.obsolete(block.data) {
+                            Some(packet) => pass(packet),
+                            None => bail!("damaged: a packet block is shorter than its header"),
+                        }
+                    }
+                    (PcapBlockOwned::NG(_), _) => {}
                 }
                 reader.consume(offset);
             }
@@ -117,6 +130,7 @@ fn is_shorter_than_its_header(block: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use etherparse::PacketBuilder;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -186,24 +200,137 @@ mod tests {
         assert_eq!((found, ended.unwrap()), (vec![(1, TIME.into()), (3, TIME.into())], 3));
     }
 
+    /// What `Content` is, in a word, and the time.
+    fn contents(file: &[u8]) -> Vec<(String, Option<u64>)> {
+        let mut found = Vec::new();
+        let each = |packet: &Captured<'_>| {
+            let word = match packet.content {
+                Content::Datagram(datagram) => {
+                    format!("datagram of {}", datagram.parts().map_or(0, |(_, payload)| payload.len()))
+                }
+                Content::Cut { datagram, kept, original } => {
+                    let stated = datagram.and_then(|datagram| datagram.stated_length());
+                    format!("{kept} of {original}, {stated:?}")
+                }
+                Content::UnknownLink(link) => format!("link {link}"),
+                Content::UnknownInterface => "no interface".to_owned(),
+                Content::Other => "other".to_owned(),
+            };
+            found.push((word, packet.time.map(|time| time.0)));
+        };
+        each_packet(file, each).unwrap();
+        found
+    }
+
     #[test]
     fn a_pcapng_file_has_times_in_the_unit_of_each_interface() {
         let (packet, time) = (packet(), u64::from(TIME));
-        let file = [
-            section_header(),
-            interface(6),
-            interface(9),
-            enhanced(0, time * 1_000_000 + 5, &packet),
-            enhanced(1, time * 1_000_000_000 + 5, &packet),
-            // Nobody knows the link of an interface that is not there.
-            enhanced(2, time, &packet),
+        // if_tsresol, and how many of its units a second has.
+        let units: [(u8, u64); 8] = [
+            (0, 1),
+            (6, 1_000_000),
+            (9, 1_000_000_000),
+            (0x80, 1),
+            (0x8a, 1024),
+            (0x94, 1 << 20),
+            (0xa0, 1 << 32),
+            (0xa1, 1 << 33),
         ];
-        let (found, ended) = datagrams(&file.concat());
-        assert_eq!((found, ended.unwrap()), (vec![(1, time), (2, time)], 3));
-        // A new section has interfaces of its own.
-        let file = [section_header(), interface(6), section_header(), enhanced(0, time, &packet)];
-        let (found, ended) = datagrams(&file.concat());
-        assert_eq!((found, ended.unwrap()), (vec![], 1));
+        let mut file = section_header();
+        for (row, (unit, per_second)) in (0..).zip(units) {
+            file.extend(interface(unit));
+            file.extend(enhanced(row, time * per_second + per_second / 2, &packet));
+        }
+        let (found, ended) = datagrams(&file);
+        assert_eq!((found, ended.unwrap()), ((1..=8).map(|number| (number, time)).collect(), 8));
+        // Units that do not fit into 64 bits.
+        for unit in [20, 0x7f, 0xc0, 0xff] {
+            let file = [section_header(), interface(unit), enhanced(0, u64::MAX, &packet)].concat();
+            assert_eq!(datagrams(&file).0, [(1, 0)], "{unit:#x}");
+        }
+        // Nobody knows the link of an interface that is not there, and a new section has interfaces of its own.
+        let file = [section_header(), interface(6), enhanced(1, time, &packet), section_header()];
+        let file = [file.concat(), enhanced(0, time, &packet)].concat();
+        assert_eq!(contents(&file), [("no interface".to_owned(), None), ("no interface".to_owned(), None)]);
+    }
+
+    #[test]
+    fn simple_and_obsolete_packet_blocks_are_read() {
+        let (packet, time) = (packet(), u64::from(TIME));
+        let simple = |packet: &[u8]| block(3, &[&length(packet).to_le_bytes(), packet].concat());
+        let [high, low] = [0x0006_6517, 0x2898_8000_u32];
+        assert_eq!(u64::from(high) << 32 | u64::from(low), time * 1_000_000, "the test's own time");
+        let head = little_endian(&[0x0003_0000, high, low, length(&packet), length(&packet)]);
+        let obsolete = block(2, &[&head, &packet[..]].concat());
+        let file = [section_header(), interface(6), simple(&packet), obsolete.clone()].concat();
+        let datagram = "datagram of 56".to_owned();
+        assert_eq!(contents(&file), [(datagram.clone(), None), (datagram.clone(), Some(time))]);
+        // In the other byte order each number is reversed, and the packets are not.
+        let big = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        let file = [
+            big(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 0x0001_0000, u32::MAX, u32::MAX, 28]),
+            big(&[1, 20, RAW << 16, 65_535, 20]),
+            big(&[3, 100, 84]),
+            packet.clone(),
+            big(&[100, 2, 116, 3, high, low, 84, 84]),
+            packet.clone(),
+            big(&[116]),
+        ];
+        assert_eq!(contents(&file.concat()), [(datagram.clone(), None), (datagram, Some(time))]);
+        // One that is shorter than it says is damage.
+        let head = little_endian(&[0, 0, 0, 1000, 1000]);
+        let error = datagrams(&[section_header(), interface(6), block(2, &head)].concat()).1.unwrap_err();
+        assert_eq!(error.to_string(), "damaged: a packet block is shorter than its header");
+    }
+
+    #[test]
+    fn what_the_snap_length_cut_off_is_told() {
+        let packet = packet();
+        let cut = |kept: usize| {
+            let mut file = pcap(&[]);
+            file.extend(little_endian(&[TIME, 5, u32::try_from(kept).unwrap(), length(&packet)]));
+            file.extend(&packet[..kept]);
+            contents(&file).pop().unwrap().0
+        };
+        assert_eq!(cut(84), "datagram of 56");
+        assert_eq!([cut(83), cut(28)], ["83 of 84, Some(56)", "28 of 84, Some(56)"]);
+        assert_eq!(
+            [cut(27), cut(20), cut(19), cut(0)],
+            ["27", "20", "19", "0"].map(|kept| format!("{kept} of 84, None"))
+        );
+        // Other protocols stay what they are, and so does what was sent so short.
+        let mut tcp = packet.clone();
+        tcp[9] = 6;
+        let words = little_endian(&[TIME, 5, 30, 84]);
+        assert_eq!(contents(&[pcap(&[]), words, tcp[..30].to_vec()].concat())[0].0, "other");
+        assert_eq!(contents(&pcap(&[&packet[..27]]))[0].0, "other");
+        // Only a simple packet block leaves it to the snap length of the interface.
+        let snapped = block(1, &little_endian(&[RAW, 30]));
+        let simple = block(3, &[&84_u32.to_le_bytes(), &packet[..30]].concat());
+        assert_eq!(contents(&[section_header(), snapped, simple].concat())[0].0, "30 of 84, Some(56)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), is_ng: bool) {
+            let packet = packet();
+            let old = block(2, &[&little_endian(&[0, 0, 9, length(&packet), length(&packet)]), &packet[..]].concat());
+            let simple = block(3, &[&length(&packet).to_le_bytes(), &packet[..]].concat());
+            let blocks = [section_header(), interface(6), enhanced(0, 5, &packet), old, simple];
+            let mut file = if is_ng { blocks.concat() } else { pcap(&[&packet, &packet]) };
+            for (place, byte) in changes {
+                let place = place.index(file.len());
+                file[place] = byte;
+            }
+            let _ = each_packet(&file[..], |_| {});
+        }
+    }
+
+    #[test]
+    fn unknown_links_are_told() {
+        let mut file = pcap(&[&packet()]);
+        file[20] = 127;
+        assert_eq!(contents(&file)[0].0, "link IEEE802_11_RADIOTAP (127)");
     }
 
     #[test]
@@ -235,10 +362,10 @@ mod tests {
         // Process information, a block of Apple, and an unknown one.
         for kind in [0x8000_0001, 0x7777_7777] {
             for length in [0, 4, 8, 11, 1 << 24] {
-                let error = each_packet(&section(kind, length)[..], |_, _| {}).unwrap_err().to_string();
+                let error = each_packet(&section(kind, length)[..], |_| {}).unwrap_err().to_string();
                 assert!(error.starts_with("damaged: "), "{kind:x} of {length}: {error}");
             }
         }
-        each_packet(&section(0x7777_7777, 16)[..], |_, _| {}).unwrap();
+        each_packet(&section(0x7777_7777, 16)[..], |_| {}).unwrap();
     }
 }

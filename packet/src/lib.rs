@@ -4,12 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "files")]
+mod captured;
 mod datagram;
 #[cfg(feature = "files")]
 mod file;
 #[cfg(feature = "files")]
 mod link;
+#[cfg(feature = "files")]
+mod section;
 
+#[cfg(feature = "files")]
+pub use captured::{Captured, Content};
 pub use datagram::Datagram;
 #[cfg(feature = "files")]
-pub use file::{each_datagram, is_file};
+pub use file::{each_datagram, each_packet, is_file};
+#[cfg(feature = "files")]
+pub use link::LinkType;

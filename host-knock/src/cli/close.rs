@@ -19,6 +19,6 @@ pub(crate) struct Close {
     pub(crate) dry_run: bool,
 
     /// Profiles, addresses, host names, or @GROUP
-    #[arg(value_name = "HOST", required = true)]
+    #[arg(value_name = "HOST", required = true, value_hint = clap::ValueHint::Hostname)]
     pub(crate) words: Vec<String>,
 }

@@ -70,7 +70,7 @@ pub(crate) struct Ssh {
     pub(crate) closing: CloseOptions,
 
     /// Destination, then arguments for ssh
-    #[arg(value_name = "HOST", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "HOST", required = true, trailing_var_arg = true, value_hint = clap::ValueHint::Username)]
     pub(crate) words: Vec<OsString>,
 }
 
@@ -92,6 +92,7 @@ pub(crate) struct Proxy {
     pub(crate) closing: CloseOptions,
 
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port to connect to, or a service of the profile
@@ -109,7 +110,12 @@ pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) timing: WaitOptions,
 
+    /// Print a JSON object, also for a port that does not open
+    #[arg(long)]
+    pub(crate) json: bool,
+
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port, or a service of the profile [default: all TCP services of the profile]

@@ -87,6 +87,7 @@ fn is_near(name: &[char], word: &[char]) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(feature = "desktop")]
 mod tests {
     use clap::CommandFactory as _;
 

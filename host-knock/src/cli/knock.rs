@@ -40,7 +40,7 @@ invalid argument, key or file.";
 #[allow(clippy::struct_excessive_bools, reason = "most are command-line switches")]
 pub(crate) struct Args {
     /// Hosts to knock at
-    #[arg(value_name = "HOST", required = true)]
+    #[arg(value_name = "HOST", required = true, value_hint = clap::ValueHint::Hostname)]
     pub(crate) words: Vec<String>,
 
     #[command(flatten)]

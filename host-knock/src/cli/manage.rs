@@ -9,6 +9,10 @@ use super::options::{SendOptions, WaitOptions};
 /// List the profiles
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
+    /// Print only what can stand for a host: profiles, sections of the ini file, and groups as @NAME
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) names: bool,
+
     /// Print a JSON array
     #[arg(long)]
     pub(crate) json: bool,
@@ -22,6 +26,7 @@ pub(crate) struct List {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Show {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: String,
 
     /// Print a JSON object
@@ -62,6 +67,7 @@ pub(crate) struct Import {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Keygen {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: Option<String>,
 
     /// Host of a new profile [default: NAME]
@@ -112,6 +118,7 @@ pub(crate) struct Keygen {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Share {
     /// The profile
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: String,
 
     /// Write a PNG image that only you can read, instead of printing the code
@@ -145,6 +152,7 @@ pub(crate) struct Doctor {
     pub(crate) timing: WaitOptions,
 
     /// A profile, its address, or any host
+    #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) host: String,
 
     /// TCP port, or a service of the profile [default: its first TCP service]
@@ -154,24 +162,36 @@ pub(crate) struct Doctor {
     /// Get the time from HOST, by SNTP (port 123, or PORT), then HTTP (port 80); - skips this check
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) time_server: Option<String>,
+
+    /// Print a JSON object in the end
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Explain a captured knock: its fields, and the verdict of a gateway
+///
+/// The knock is hexadecimal digits, a line of `knock -n`, a file with such lines, or a capture (pcap or pcapng). With
+/// --profile the gateway is that of a profile, with its key, tag, format, window and time offset.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Exit codes: 0 a gateway would accept all knocks, 1 it would not, or there are none, 2 invalid argument, \
-                        key or file."
+                        key or file; what comes before the damage in a capture is explained."
 )]
 pub(crate) struct Verify {
     /// Read the key from FILE: one line, text or 0x and hexadecimal digits; - is standard input
     #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: PathBuf,
+    pub(crate) key_file: Option<PathBuf>,
 
-    /// The gateway's tag [default: PKD0]
+    /// A gateway as this profile knows it; other options override it
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Username)]
+    pub(crate) profile: Option<String>,
+
+    /// The gateway's tag [default: that of the profile, or PKD0]
     #[arg(short, long)]
     pub(crate) tag: Option<String>,
 
-    /// The gateway's format: 2 or classic [default: the format that the key finds in the knock]
+    /// The gateway's format: 2 or classic [default: that of the profile, else the format that the key finds in the
+    /// knock]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
 
@@ -191,15 +211,23 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) at: Option<String>,
 
-    /// The gateway's window in seconds; 0 is a gateway without a clock
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    pub(crate) window: String,
+    /// The gateway's window in seconds; 0 is a gateway without a clock [default: that of the profile, or 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) window: Option<String>,
+
+    /// Read the profiles from FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 
     /// Accept a key file that other users can read, with a warning
     #[arg(long)]
     pub(crate) insecure_key_mode: bool,
 
-    /// Payload as hexadecimal digits, a capture (pcap or pcapng), or - to read either from standard input
-    #[arg(value_name = "HEX|FILE|-")]
-    pub(crate) source: String,
+    /// Payload as hexadecimal digits, a line of `knock -n`, a file, or - to read one from standard input
+    #[arg(value_name = "HEX|LINE|FILE|-", required = true, num_args = 1..=3)]
+    pub(crate) source: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! The command line, parsed but not validated.
 //!
-//! The build script compiles these files too, for man pages and completions, so they may use nothing but clap.
+//! The build script compiles these files too, for man pages and completions, so they may use nothing but clap. What takes names
+//! of profiles has a value hint, `Hostname` (a list, with groups) or `Username` (one), for which the completions have them.
 
 mod close;
 #[cfg(feature = "desktop")]

@@ -41,6 +41,15 @@ pub(crate) struct SendOptions {
     #[arg(long)]
     pub(crate) same_source_port: bool,
 
+    /// Send from ADDRESS, which is one of this computer's; connections to the port come from there too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source: Option<String>,
+
+    /// Send through the interface NAME (Linux); connections to the port go through it too
+    #[cfg(feature = "desktop")]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+
     /// Add SECONDS to this computer's time, for a host whose clock is wrong; may be negative
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) time_offset: Option<String>,

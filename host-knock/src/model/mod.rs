@@ -3,6 +3,7 @@
 mod bind;
 mod host;
 mod options;
+mod outlet;
 mod profile;
 mod request;
 #[cfg(feature = "desktop")]
@@ -14,6 +15,7 @@ pub(crate) use bind::Bind;
 pub(crate) use bind::words as binding_words;
 pub(crate) use host::Host;
 pub(crate) use options::{Families, Format, Source};
+pub(crate) use outlet::Outlet;
 pub(crate) use profile::{KeySource, Profile};
 pub(crate) use request::Request;
 #[cfg(feature = "desktop")]

@@ -6,6 +6,7 @@ use super::{
     bind::Bind,
     host::Host,
     options::{Families, Format, Source},
+    outlet::Outlet,
     service::Service,
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) action: format2::Request,
     /// Source port.
     pub(crate) source: Source,
+    /// Where it leaves this computer.
+    pub(crate) outlet: Outlet,
     /// Seconds to add to this computer's time.
     pub(crate) time_offset: i64,
     /// The gateway's window, if known.

@@ -41,6 +41,36 @@ impl Service {
         Ok(Self { name: name.to_owned(), port: parse::port(number)?, protocol })
     }
 
+    /// Whether one of them has this name, or is TCP at this port.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn offers(services: &[Self], text: &str) -> bool {
+        let port = parse::port(text).ok();
+        services.iter().any(|service| {
+            service.name == text || service.protocol == Protocol::Tcp && port == Some(service.port)
+        })
+    }
+
+    /// The ports that can be probed.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn tcp_ports(services: &[Self]) -> Vec<Port> {
+        let services = services.iter().filter(|service| service.protocol == Protocol::Tcp);
+        services.map(|service| service.port).collect()
+    }
+
+    /// The given port or service of the host `name`, or all of its TCP services.
+    ///
+    /// # Errors
+    /// As for [`Service::find`], or there is none.
+    #[cfg(feature = "desktop")]
+    pub(crate) fn ports(services: &[Self], given: Option<&str>, name: &str) -> Result<Vec<Port>> {
+        let ports = match given {
+            Some(service) => vec![Self::find(services, service)?],
+            None => Self::tcp_ports(services),
+        };
+        anyhow::ensure!(!ports.is_empty(), "no port given, and no profile defines a TCP service for {name}");
+        Ok(ports)
+    }
+
     /// The TCP port of a service, or the number itself.
     ///
     /// # Errors

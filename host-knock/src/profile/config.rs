@@ -13,6 +13,8 @@
 //!
 //! It never contains a key. Only the profiles in use are validated.
 
+mod options;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -22,10 +24,11 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::Window;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
+use self::options::Options;
 use super::paths;
 use crate::{
     atomic_file,
-    model::{Bind, Families, Format, Host, KeySource, Profile, Salt, Service},
+    model::{Families, Format, Host, KeySource, Profile, Salt, Service},
     parse,
 };
 
@@ -121,6 +124,11 @@ impl Config {
         self.table("host").into_iter().flat_map(TableLike::iter).map(|(name, _)| name).collect()
     }
 
+    /// The names of all groups, in file order.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.table("group").into_iter().flat_map(TableLike::iter).map(|(name, _)| name)
+    }
+
     /// Whether there is a profile with this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.table("host").is_some_and(|hosts| hosts.contains_key(name))
@@ -135,27 +143,71 @@ impl Config {
         Some(self.check(name, item).with_context(|| format!("{}: [host.{name}]", self.path.display())))
     }
 
-    /// The only profile with this address.
+    /// The only profile with this address. Of several, the only one that offers the service, if one is wanted: its name or
+    /// its TCP port.
     ///
     /// # Errors
-    /// Several profiles have it, or the profile is invalid.
-    pub(crate) fn profile_at(&self, address: &str) -> Option<Result<Profile>> {
-        let hosts = self.table("host")?;
-        let has_it = |item: &Item| {
-            item.as_table_like()
-                .and_then(|table| table.get("address"))
-                .and_then(Item::as_str)
-                .is_some_and(|given| given.eq_ignore_ascii_case(address))
-        };
-        let mut found = hosts.iter().filter(|(_, item)| has_it(item)).map(|(name, _)| name);
-        let first = found.next()?;
-        if let Some(second) = found.next() {
-            return Some(Err(anyhow!(
-                "{}: profiles {first} and {second} both have address {address:?}; use a profile name",
-                self.path.display()
-            )));
+    /// Several profiles may be meant, or one of them is invalid.
+    pub(crate) fn profile_at(&self, address: &str, service: Option<&str>) -> Option<Result<Profile>> {
+        let names = self.names_at(address);
+        match (names.as_slice(), service) {
+            ([], _) => None,
+            ([name], _) => self.profile(name),
+            (names, None) => Some(Err(self.ambiguous(names, address, "; use a profile name"))),
+            (names, Some(service)) => Some(self.offering(names, address, service)),
         }
-        self.profile(first)
+    }
+
+    fn offering(&self, names: &[&str], address: &str, service: &str) -> Result<Profile> {
+        let mut found = Vec::new();
+        for name in names {
+            found.extend(self.profile(name).transpose()?.map(|profile| (*name, profile)));
+        }
+        found.retain(|(_, profile)| Service::offers(&profile.services, service));
+        match found.len() {
+            1 => found.pop().map(|(_, profile)| profile).context("no profile"),
+            0 => Err(self.ambiguous(
+                names,
+                address,
+                &format!(", and none has service {service:?}; use a profile name"),
+            )),
+            _ => {
+                let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
+                Err(self.ambiguous(&names, address, &format!(" and service {service:?}; use a profile name")))
+            }
+        }
+    }
+
+    fn ambiguous(&self, names: &[&str], address: &str, rest: &str) -> anyhow::Error {
+        anyhow!("{}: profiles {} have address {address:?}{rest}", self.path.display(), list(names))
+    }
+
+    /// The names of the profiles whose option `address` is this one, in file order.
+    fn names_at(&self, address: &str) -> Vec<&str> {
+        let hosts = self.table("host").into_iter().flat_map(TableLike::iter);
+        hosts
+            .filter(|(_, item)| given_address(item).is_some_and(|given| given.eq_ignore_ascii_case(address)))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Says that other profiles have the address of this new one, if so.
+    pub(crate) fn shared_address(&self, name: &str, address: &str) -> Option<String> {
+        let hosts = self.table("host").into_iter().flat_map(TableLike::iter);
+        let mut names: Vec<&str> = hosts
+            .filter(|(other, item)| {
+                *other != name && given_address(item).unwrap_or(other).eq_ignore_ascii_case(address)
+            })
+            .map(|(other, _)| other)
+            .collect();
+        names.push(name);
+        (names.len() > 1).then(|| {
+            format!(
+                "profiles {} have address {address:?}; to say which one a command is for, give it the profile's name, \
+                 or with the address a service that only one of them has",
+                list(&names)
+            )
+        })
     }
 
     fn check(&self, name: &str, item: &Item) -> Result<Profile> {
@@ -317,54 +369,16 @@ impl Config {
     }
 }
 
-/// The options of a profile, by type.
-struct Options<'a>(&'a dyn TableLike);
+/// The option `address`, if it is there.
+fn given_address(profile: &Item) -> Option<&str> {
+    profile.as_table_like()?.get("address")?.as_str()
+}
 
-impl<'a> Options<'a> {
-    fn text(&self, option: &str) -> Result<Option<&'a str>> {
-        self.typed(option, "a string", Item::as_str)
-    }
-
-    fn integer(&self, option: &str) -> Result<Option<i64>> {
-        self.typed(option, "a whole number", Item::as_integer)
-    }
-
-    fn boolean(&self, option: &str) -> Result<bool> {
-        Ok(self.typed(option, "true or false", Item::as_bool)?.unwrap_or(false))
-    }
-
-    fn bind(&self) -> Result<Option<Bind>> {
-        let expected = "\"auto\", \"none\", or a list such as [\"source\"]";
-        let words = |item: &Item| match item.as_array() {
-            Some(list) if list.is_empty() => Some("none".to_owned()),
-            Some(list) => {
-                list.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|words| words.join(","))
-            }
-            None => item.as_str().map(str::to_owned),
-        };
-        self.typed("bind", expected, words)?.as_deref().map(Bind::parse).transpose()
-    }
-
-    fn services(&self) -> Result<Vec<Service>> {
-        let table = self.typed("services", "a table such as { ssh = 22 }", Item::as_table_like)?;
-        let entries = table.into_iter().flat_map(TableLike::iter);
-        entries
-            .map(|(name, item)| {
-                let number = item.as_integer().map(|port| port.to_string());
-                let text = number.as_deref().or(item.as_str());
-                let text = text.with_context(|| format!("service {name}: expected 22 or \"22/tcp\""))?;
-                Service::parse(name, text).with_context(|| format!("service {name}"))
-            })
-            .collect()
-    }
-
-    fn typed<T>(
-        &self,
-        option: &str,
-        kind: &str,
-        take: impl FnOnce(&'a Item) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let Some(item) = self.0.get(option) else { return Ok(None) };
-        Ok(Some(take(item).with_context(|| format!("{option}: expected {kind}"))?))
+/// `a and b both`, or `a, b and c all`.
+fn list(names: &[&str]) -> String {
+    match names {
+        [one, other] => format!("{one} and {other} both"),
+        [first @ .., last] => format!("{} and {last} all", first.join(", ")),
+        [] => String::new(),
     }
 }

@@ -49,9 +49,11 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
         is_free(&config, name)?;
     }
     let mut report = String::new();
+    let mut shared = Vec::new();
     let mut new_files = Vec::new();
     for Imported { name, profile, key, skipped } in &profiles {
         new_files.push(add(&mut config, name, profile, key.as_ref())?);
+        shared.extend(config.shared_address(name, profile.host.as_str()));
         let _ = writeln!(report, "imported {name}");
         for skipped in skipped {
             stderr.warn(&format!("{name}: {skipped}"));
@@ -59,6 +61,9 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
     }
     config.save()?;
     new_files.into_iter().for_each(NewFiles::keep);
+    for text in &shared {
+        stderr.warn(text);
+    }
     Ok(report)
 }
 

@@ -1,14 +1,14 @@
 //! A classic gateway, and what its knocks contain.
 
-use std::fmt::Write as _;
-
 use pkd_core::{
-    Baseline, Key, Knock, KnockParams, LENGTH, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds,
-    Verdict, Window,
+    Baseline, Key, Knock, KnockParams, Packet, Port, Reason, ReplayCache, Rule, Tag, UnixSeconds, Window,
 };
 
-use super::text::{date, describe, time_difference, valid_port};
-use crate::hex;
+use super::{
+    finding::Finding,
+    text::{date, time_difference, valid_port},
+};
+use crate::{hex, model::Format};
 
 /// A simulated gateway.
 pub(super) struct Gateway {
@@ -22,22 +22,17 @@ impl Gateway {
         Self { rule: Rule::new(key, tag, window), cache: ReplayCache::new(start.floor(window)) }
     }
 
-    /// Writes a line for each field and the verdict; returns whether it is accepted. `port` is unknown for a bare payload.
-    pub(super) fn explain(
-        &mut self,
-        text: &mut String,
-        now: UnixSeconds,
-        port: Option<Port>,
-        payload: &[u8],
-    ) -> bool {
-        let Some(knock) = Knock::parse(payload) else {
-            let _ = writeln!(
-                text,
-                "length   {} bytes; a knock has {LENGTH}\nverdict  ignore: length",
-                payload.len()
-            );
-            return false;
-        };
+    /// Whether a holder of the key made this payload, for whatever port.
+    pub(super) fn knows(&self, port: Option<Port>, payload: &[u8]) -> bool {
+        Knock::parse(payload).is_some_and(|knock| {
+            let fits = |port| knock.expected_digest(self.rule.key(), port).matches(&knock.digest());
+            valid_port(port, fits).is_some()
+        })
+    }
+
+    /// Each field and the verdict. `port` is unknown for a bare payload.
+    pub(super) fn explain(&mut self, now: UnixSeconds, port: Option<Port>, payload: &[u8]) -> Finding {
+        let Some(knock) = Knock::parse(payload) else { return Finding::wrong_length(payload.len()) };
         let (key, tag, window) = (self.rule.key(), self.rule.tag(), self.rule.window());
         let fits = |port: Port| knock.expected_digest(key, port).matches(&knock.digest());
         let valid = valid_port(port, fits);
@@ -57,19 +52,15 @@ impl Gateway {
             (None, None) => "invalid for every port: another key, or altered".to_owned(),
         };
         let carried = knock.tag();
-        let _ = writeln!(
-            text,
-            "tag      {carried}{}",
-            if carried == tag { String::new() } else { format!("; the gateway expects {tag}") }
-        );
-        let _ =
-            writeln!(text, "time     {}, {}", date(knock.time()), time_difference(knock.time(), now, window));
-        let _ = writeln!(text, "nonce    {}", hex::digits(knock.nonce()));
-        let _ = writeln!(text, "digest   {digest}");
+        let wrong = if carried == tag { String::new() } else { format!("; the gateway expects {tag}") };
+        let mut finding = Finding::new(Format::Classic);
+        finding.field("tag", format!("{carried}{wrong}"));
+        finding
+            .field("time", format!("{}, {}", date(knock.time()), time_difference(knock.time(), now, window)));
+        finding.field("nonce", hex::digits(knock.nonce()));
+        finding.field("digest", digest);
         let packet = Packet { destination_port: port.or(valid).unwrap_or(Port(1)), payload };
-        let verdict = self.rule.verify(&mut self.cache, now, &packet);
-        let _ = writeln!(text, "verdict  {}", describe(verdict, why));
-        verdict == Verdict::Accept
+        finding.verdict(self.rule.verify(&mut self.cache, now, &packet), why)
     }
 }
 

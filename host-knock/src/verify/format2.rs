@@ -1,19 +1,23 @@
 //! A gateway of format 2, and what its knocks contain.
 
 use std::{
-    fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Range,
 };
 
 use pkd_core::{
-    Key, LENGTH, Packet, Port, Reason, ReplayCache, Tag, Timestamp as _, UnixMillis, UnixSeconds, Verdict,
-    Window,
+    Key, Packet, Port, Reason, ReplayCache, Tag, Timestamp as _, UnixMillis, UnixSeconds, Verdict, Window,
     format2::{Addresses, Bindings, Contents, Knock, Request, Rule},
 };
 
-use super::text::{date, describe, time_difference, valid_port};
-use crate::{hex, model::binding_words};
+use super::{
+    finding::Finding,
+    text::{date, time_difference, valid_port},
+};
+use crate::{
+    hex,
+    model::{Format, binding_words},
+};
 
 /// Where the nonce is, between hint and what is masked.
 const NONCE: Range<usize> = 4..16;
@@ -68,23 +72,15 @@ impl Gateway {
         })
     }
 
-    /// Writes a line for each field and the verdict; returns whether it is accepted. `port` is unknown for a bare payload.
+    /// Each field and the verdict. `port` is unknown for a bare payload.
     pub(super) fn explain(
         &mut self,
-        text: &mut String,
         now: UnixSeconds,
         port: Option<Port>,
         ends: Ends,
         payload: &[u8],
-    ) -> bool {
-        let Some(knock) = Knock::parse(payload) else {
-            let _ = writeln!(
-                text,
-                "length   {} bytes; a knock has {LENGTH}\nverdict  ignore: length",
-                payload.len()
-            );
-            return false;
-        };
+    ) -> Finding {
+        let Some(knock) = Knock::parse(payload) else { return Finding::wrong_length(payload.len()) };
         let keys = self.rule.keys();
         let valid = valid_port(port, |port| knock.filter_matches(keys, port));
         let now = UnixMillis(now.0.saturating_mul(UnixMillis::PER_SECOND.into()));
@@ -92,11 +88,12 @@ impl Gateway {
         let contents = knock.open(keys);
         // Of a later version's flags, those that have a meaning.
         let bound = Bindings::from_bits(contents.flags & 3).unwrap_or_default();
-        let _ =
-            writeln!(text, "format   2\nnonce    {}", hex::digits(payload.get(NONCE).unwrap_or_default()));
+        let mut finding = Finding::new(Format::Two);
+        finding.field("format", Format::Two.as_str());
+        finding.field("nonce", hex::digits(payload.get(NONCE).unwrap_or_default()));
         if valid.is_some() {
             // Without the key, what is under the mask is noise.
-            self.write_contents(text, knock, contents, now);
+            self.add_contents(&mut finding, knock, contents, now);
         }
         let filter = match (valid, port) {
             (Some(valid), Some(given)) if valid != given => {
@@ -105,7 +102,7 @@ impl Gateway {
             (Some(valid), _) => format!("valid for this key and port {}", valid.0),
             (None, _) => "invalid: another key, tag or format, or altered".to_owned(),
         };
-        let _ = writeln!(text, "filter   {filter}");
+        finding.field("filter", filter);
         let packet = Packet { destination_port: port.or(valid).unwrap_or(Port(1)), payload };
         let missing = ends.missing(bound);
         if valid == Some(packet.destination_port) {
@@ -121,26 +118,24 @@ impl Gateway {
                     format!("invalid {seen}: a NAT changed an address that it is bound to, or it was altered")
                 }
             };
-            let _ = writeln!(text, "auth     {auth}");
+            finding.field("auth", auth);
         }
         let hints = self.rule.hints(now);
         let verdict = Addresses::with(source, destination, |addresses| {
             self.rule.verify(&hints, &mut self.cache, now, &packet, addresses, &[])
         });
         let verdict = verdict.unwrap_or(Verdict::Ignore(Reason::Digest));
-        let _ = writeln!(text, "verdict  {}", describe(verdict, why));
-        !matches!(verdict, Verdict::Ignore(_))
+        finding.verdict(verdict, why)
     }
 
-    fn write_contents(&self, text: &mut String, knock: Knock<'_>, contents: Contents, now: UnixMillis) {
+    fn add_contents(&self, finding: &mut Finding, knock: Knock<'_>, contents: Contents, now: UnixMillis) {
         let Contents { time, flags, request } = contents;
         let seconds = |time: UnixMillis| UnixSeconds(time.0 / u64::from(UnixMillis::PER_SECOND));
         let difference = time_difference(seconds(time), seconds(now), self.rule.window());
-        let _ = writeln!(text, "time     {}, {difference}", date(seconds(time)));
+        finding.field("time", format!("{}, {difference}", date(seconds(time))));
         let of_its_time = self.clocked.hints(time);
         let is_own = of_its_time.iter().any(|hint| hint == knock.hint());
-        let _ =
-            writeln!(text, "hint     {}", if is_own { "of its time" } else { "of another time: altered" });
+        finding.field("hint", if is_own { "of its time" } else { "of another time: altered" });
         let request = match Request::from_byte(request) {
             Some(Request::Open) => "open".to_owned(),
             Some(Request::Close) => "close".to_owned(),
@@ -150,7 +145,8 @@ impl Gateway {
             Some(bindings) => binding_words(bindings).join(", "),
             None => format!("unknown ({flags:#04x}): of a later version"),
         };
-        let _ = writeln!(text, "request  {request}\nbound    {bound}");
+        finding.field("request", request);
+        finding.field("bound", bound);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Times, ports and verdicts in words.
+//! Times and ports in words.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use pkd_core::{Port, Reason, Timestamp as _, UnixSeconds, Verdict, Window};
+use pkd_core::{Port, Timestamp as _, UnixSeconds, Window};
 
 /// The last second of the year 9999, the last that can be formatted.
 const LAST_DATE: u64 = 253_402_300_799;
@@ -10,14 +10,6 @@ const LAST_DATE: u64 = 253_402_300_799;
 /// The port that `fits`: the given one before all others.
 pub(super) fn valid_port(given: Option<Port>, fits: impl Fn(Port) -> bool) -> Option<Port> {
     given.into_iter().chain((1..=u16::MAX).map(Port)).find(|port| fits(*port))
-}
-
-/// The verdict, and why it is not accepted.
-pub(super) fn describe(verdict: Verdict, why: impl FnOnce(Reason) -> &'static str) -> String {
-    match verdict {
-        Verdict::Ignore(reason) => format!("ignore: {reason}: {}", why(reason)),
-        Verdict::Accept | Verdict::Close => verdict.to_string(),
-    }
 }
 
 pub(super) fn date(UnixSeconds(seconds): UnixSeconds) -> String {

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use self::rows::rows;
 use crate::harness::{Harness, KEY, Outcome};
 
-/// Rows whose cause needs more than a file and arguments. The last has a unit test in `datagram.rs`.
+/// Rows whose cause needs more than a file and arguments. TRUNCATED has a test in `captures.rs`, because
+/// it comes after other output, and the last a unit test in `datagram.rs`.
 const NOT_UTF_8: &str = "invalid UTF-8 was detected in one or more arguments; see knock --help";
 const STDIN_TERMINAL: &str =
     "standard input is a terminal, which would show the key; omit --key-file to be prompted";
@@ -24,6 +25,8 @@ const SHORT: &str =
 const TYPED_DIFFERENTLY: &str = "the passphrases do not match";
 const NO_HOME: &str = "no home directory; give a file with --config";
 const NO_SSH: &str = "cannot run ssh: No such file or directory (os error 2)";
+const NOT_A_LINE: &str = "FILE:2: expected HOST PORT HEX, as knock -n prints it";
+const TRUNCATED: &str = "cannot read FILE after packet 1: truncated: the file ends within a packet or block";
 const CLOCK: &str = "gw: this computer's clock is before 1970; set it";
 
 fn check(outcome: &Outcome, harness: &Harness, message: &str, code: i32) -> Result<()> {
@@ -130,6 +133,14 @@ fn without_ssh_nothing_is_sent() -> Result<()> {
 }
 
 #[test]
+fn a_file_of_lines_is_read_to_its_end() -> Result<()> {
+    let harness = Harness::new("a_file_of_lines_is_read_to_its_end")?;
+    let key = harness.file("key", KEY)?;
+    let file = harness.file("FILE", "gw 40000 00\ngw 40000\n")?;
+    check(&harness.knock(&["verify", "--key-file", &key, &file])?, &harness, NOT_A_LINE, 2)
+}
+
+#[test]
 fn failing_output_is_an_error() -> Result<()> {
     let harness = Harness::new("failing_output_is_an_error")?;
     for args in [["-qn", "--key=sesame", "gw"], ["-q", "--help", "gw"]] {
@@ -161,6 +172,8 @@ fn the_readme_lists_exactly_these_messages() -> Result<()> {
         (NO_HOME.to_owned(), 2),
         (NO_SSH.to_owned(), 2),
         (FULL.to_owned(), 1),
+        (NOT_A_LINE.to_owned(), 2),
+        (TRUNCATED.to_owned(), 2),
         (CLOCK.to_owned(), 1),
     ];
     let tested: BTreeSet<_> =

@@ -4,13 +4,17 @@
 
 #![cfg(target_os = "linux")]
 
+mod addresses;
+mod captures;
 mod commands;
+mod completions;
 mod datagram;
 mod errors;
 mod format2;
 mod habits;
 mod harness;
 mod ini;
+mod json;
 mod key_files;
 mod keys;
 mod packaging;

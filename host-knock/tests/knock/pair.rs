@@ -68,6 +68,14 @@ fn a_pairing_makes_a_profile_of_what_the_gateway_prints() -> Result<()> {
     }
     ensure!(gateway.read(".config/knock/keys/office.key") == "0x5e5a3e5e5a3e\n");
 
+    // Another name for the same gateway.
+    ensure!(!outcome.stderr.contains("have address"), "{outcome:?}");
+    let again = gateway.pair(&["root@office", "again"])?;
+    ensure!(
+        again.stderr.contains("warning: profiles office and again both have address \"192.0.2.9\";"),
+        "{again:?}"
+    );
+
     // A second time it would replace the key, so the gateway is not asked at all.
     fs::remove_file(gateway.harness.home().join("asked"))?;
     let outcome = gateway.pair(&["root@office"])?;

@@ -1,6 +1,6 @@
 //! `knock verify`.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use pkd_core::{Key, Knock, KnockParams, Port, Tag, UnixSeconds};
 
 use crate::harness::{Harness, KEY};
@@ -74,57 +74,83 @@ verdict  accept
     Ok(())
 }
 
-/// A capture of raw IP, as `tcpdump -y RAW` writes it, with these UDP payloads to port 40000.
-fn capture(payloads: &[&[u8]]) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
-        file.extend(word.to_le_bytes());
+#[test]
+fn lines_of_a_dry_run_are_explained() -> Result<()> {
+    let harness = Harness::new("lines_of_a_dry_run_are_explained")?;
+    harness.file("key", KEY)?;
+    harness.file("other", "another sesame")?;
+    let line = |host: &str, key: &str| -> Result<String> {
+        Ok(harness.knock(&["-n", "--key-file", key, "-t", "SSHK", "-p", "40000", host])?.stdout)
+    };
+    let (good, bad) = (line("gw", "key")?, line("nas", "other")?);
+    let verify = ["verify", "--key-file", "key", "-t", "SSHK"];
+    let explain = |words: &[&str], input: &str| {
+        harness.knock_with_input(&[&verify[..], words].concat(), input.as_bytes())
+    };
+    // As one argument, as three, from standard input and from a file.
+    let file = harness.file("lines", &good)?;
+    let words: Vec<&str> = good.split_whitespace().collect();
+    let ways =
+        [explain(&[good.trim()], "")?, explain(&words, "")?, explain(&["-"], &good)?, explain(&[&file], "")?];
+    for outcome in ways {
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+        assert!(outcome.stdout.starts_with("line 1, to gw port 40000\ntag      SSHK\n"), "{outcome:?}");
+        assert!(outcome.stdout.contains("digest   valid for this key and port 40000\nverdict  accept\n"));
     }
-    for payload in payloads {
-        let udp = u16::try_from(8 + payload.len()).unwrap_or(0);
-        let mut packet = vec![0x45, 0];
-        packet.extend((20 + udp).to_be_bytes());
-        packet.extend([0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 192, 0, 2, 1]);
-        packet.extend([0x30, 0x39, 0x9c, 0x40]);
-        packet.extend(udp.to_be_bytes());
-        packet.extend([0, 0]);
-        packet.extend(*payload);
-        let length = u32::try_from(packet.len()).unwrap_or(0);
-        for word in [1_800_000_002_u32, 0, length, length] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(packet);
+    let both = explain(&["-"], &format!("{good}\n{bad}"))?;
+    assert_eq!(both.code, Some(1));
+    assert!(both.stdout.contains("\nline 3, to nas port 40000\n"), "{both:?}");
+    assert!(
+        both.stdout.ends_with("digest: wrong key, wrong port, or altered\n2 knocks, 1 accepted\n"),
+        "{both:?}"
+    );
+    // A given port is the one that counts.
+    assert_eq!(explain(&["-p", "40001", "-"], &good)?.code, Some(1));
+    // Bound to the address that the line has; its own the gateway has to see.
+    let knock = ["-n", "--format", "2", "--key-file", "key", "-p", "40000", "--bind"];
+    for (bind, source, code) in
+        [("destination", "192.0.2.9", 0), ("source,destination", "192.0.2.9", 1), ("source", "127.0.0.1", 0)]
+    {
+        let bound = harness.knock(&[&knock[..], &[bind, "127.0.0.1"]].concat())?.stdout;
+        let args = ["verify", "--key-file", "key", "--source", source, "-"];
+        let outcome = harness.knock_with_input(&args, bound.as_bytes())?;
+        assert_eq!(outcome.code, Some(code), "{bind}: {outcome:?}");
     }
-    file
+    Ok(())
 }
 
 #[test]
-fn a_capture_is_checked_as_by_a_gateway() -> Result<()> {
-    let harness = Harness::new("a_capture_is_checked_as_by_a_gateway")?;
+fn a_profile_is_the_gateway() -> Result<()> {
+    let harness = Harness::new("a_profile_is_the_gateway")?;
     harness.file("key", KEY)?;
-    let hex = seal(Some(40_000))?;
-    let digits: Result<Vec<u8>, _> =
-        (0..56).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16)).collect();
-    let good = digits?;
-    let file = capture(&[&good, b"no knock", &good]);
-    let args = ["verify", "--key-file", "key", "-t", "SSHK"];
-    let name = harness.file("x.pcap", &file)?;
-    let from_file = harness.knock(&[args.as_slice(), &[&name]].concat())?;
-    let from_input = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file)?;
-    assert_eq!(from_file.stdout, from_input.stdout);
-    assert_eq!((from_file.code, from_file.stderr.as_str()), (Some(1), ""));
-    let lines: Vec<_> = from_file.stdout.lines().collect();
-    assert_eq!(lines[0], "packet 1, from 192.0.2.7 to port 40000");
-    assert_eq!((lines[5], lines[6]), ("verdict  accept", "packet 3, from 192.0.2.7 to port 40000"));
-    assert!(lines[11].starts_with("verdict  ignore: replay: "), "{lines:?}");
-    let last = lines.last().context("no lines")?;
-    assert_eq!(*last, "3 UDP datagrams, 2 with the length of a knock, 1 accepted");
-    let once = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &capture(&[&good]))?;
-    assert_eq!(once.code, Some(0));
-    // Truncated anywhere, it is an error or a shorter capture, never a panic.
-    for length in 24..file.len() {
-        let outcome = harness.knock_with_input(&[args.as_slice(), &["-"]].concat(), &file[..length])?;
-        assert!(matches!(outcome.code, Some(1 | 2)) || length >= 24 + 16 + 84, "{length}: {outcome:?}");
+    let profiles = "[host.home]\naddress = 'gw'\nkey_file = 'key'\ntag = 'SSHK'\nwindow = 20\ntime_offset = 3600\n\
+                    [host.two]\nkey_file = 'key'\nformat = '2'\n[host.old]\nkey_file = 'key'\nformat = 'pre-1.0'\n";
+    let file = harness.file("p.toml", profiles)?;
+    let verify = |profile: &str, options: &[&str], line: &str| {
+        let args = [&["verify", "-c", &file, "--profile", profile][..], options, &["-"]].concat();
+        harness.knock_with_input(&args, line.as_bytes())
+    };
+    // The clock of this gateway is an hour ahead, and so is the time in its knocks.
+    for name in ["home", "two"] {
+        let line = harness.knock(&["-n", "-c", &file, "--bind", "none", "--format", "2", name])?.stdout;
+        let line = if name == "home" { harness.knock(&["-n", "-c", &file, name])?.stdout } else { line };
+        assert_eq!(verify(name, &[], &line)?.code, Some(0), "{name}");
+        assert_eq!(verify(name, &["-t", "OTHR"], &line)?.code, Some(1), "{name}");
     }
+    let hex = seal(Some(40_000))?;
+    let late = verify("home", &["--at", "1800000020"], &hex)?;
+    assert!(late.code == Some(0) && late.stdout.contains("within the window of 20 s"), "{late:?}");
+    let shorter = verify("home", &["--at", "1800000020", "--window", "19"], &hex)?;
+    assert!(shorter.code == Some(1) && shorter.stdout.contains("outside the window of 19 s"), "{shorter:?}");
+    // Its gateway decides, even if the knock is a good one in the other format.
+    let other = verify("two", &["-t", "SSHK"], &hex)?;
+    assert!(other.stdout.starts_with("format   classic; the gateway expects 2\n"), "{other:?}");
+    let two = harness.knock(&["-n", "-c", &file, "--bind", "none", "two"])?.stdout;
+    let other = verify("home", &["-t", "PKD0"], &two)?;
+    assert_eq!(other.code, Some(1));
+    assert!(other.stdout.contains("\nformat   2; the gateway expects classic\n"), "{other:?}");
+    // No gateway of today accepts such knocks, so nothing is expected.
+    let old = verify("old", &["-t", "SSHK", "-p", "40000"], &seal(None)?)?;
+    assert!(old.stdout.contains("digest   valid for this key, in the format before 1.0"), "{old:?}");
     Ok(())
 }

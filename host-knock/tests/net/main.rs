@@ -4,5 +4,6 @@
 
 mod doctor;
 mod gateway;
+mod outlet;
 mod rules;
 mod ssh;

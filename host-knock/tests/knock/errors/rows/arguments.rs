@@ -27,6 +27,32 @@ pub(super) const ROWS: &[Row] = &[
         2,
     ),
     (None, &["seq", "gw", "7000:sctp"], "invalid protocol \"sctp\" in \"7000:sctp\": expected tcp or udp", 2),
+    // Where knocks leave.
+    (None, &["--source", "eth0", "gw"], "invalid source \"eth0\": expected an IPv4 or IPv6 address", 2),
+    (
+        None,
+        &["--interface", "a/b", "gw"],
+        "invalid interface \"a/b\": expected a name of up to 15 bytes, such as eth0",
+        2,
+    ),
+    (
+        None,
+        &["-4", "--source", "::1", "gw"],
+        "source ::1: IPv6 address, but only the other family is allowed",
+        2,
+    ),
+    (
+        None,
+        &["-q", "--key", KEY, "-p", "40000", "--source", "192.0.2.99", "127.0.0.1"],
+        "127.0.0.1: cannot send to 127.0.0.1:40000 from 192.0.2.99: Cannot assign requested address (os error 99)",
+        1,
+    ),
+    (
+        None,
+        &["-q", "--key", KEY, "-p", "40000", "--interface", "nowhere", "127.0.0.1"],
+        "127.0.0.1: cannot send to 127.0.0.1:40000 through nowhere: No such device (os error 19)",
+        1,
+    ),
     // Tag and port.
     (None, &["-t", "SSHKEY", "gw"], "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4", 2),
     (None, &["gw", "SSHKEY", "40000"], "invalid tag \"SSHKEY\": too long: 6 bytes, maximum 4", 2),

@@ -162,7 +162,19 @@ pub(super) const ROWS: &[Row] = &[
     (
         Some(b"[host.a]\naddress = 'gw.example.net'\n[host.b]\naddress = 'gw.example.net'\n"),
         &["wait", "-c", "FILE.toml", "gw.example.net", "22"],
-        "FILE.toml: profiles a and b both have address \"gw.example.net\"; use a profile name",
+        "FILE.toml: profiles a and b both have address \"gw.example.net\", and none has service \"22\"; use a profile name",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = 'gw'\n[host.b]\naddress = 'gw'\n[host.c]\naddress = 'gw'\n"),
+        &["wait", "-c", "FILE.toml", "gw"],
+        "FILE.toml: profiles a, b and c all have address \"gw\"; use a profile name",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = 'gw'\nservices = { ssh = 22 }\n[host.b]\naddress = 'gw'\nservices = { ssh = 22 }\n"),
+        &["proxy", "-c", "FILE.toml", "gw", "ssh"],
+        "FILE.toml: profiles a and b both have address \"gw\" and service \"ssh\"; use a profile name",
         2,
     ),
     (Some(b""), &["-c", "FILE.toml", "@all"], "FILE.toml: unknown group \"all\"", 2),
@@ -289,49 +301,6 @@ pub(super) const ROWS: &[Row] = &[
         2,
     ),
     (None, &["keygen", "--keyring", "gw"], "no keyring available; it needs a desktop session with D-Bus", 2),
-    (Some(b"sesame"), &["verify", "--key-file", "FILE", "abc"], "HEX: odd number of hexadecimal digits", 2),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "FILE"],
-        "FILE: expected a capture (pcap or pcapng) or hexadecimal digits",
-        2,
-    ),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "--window", "x", "00"],
-        "invalid window \"x\": expected seconds",
-        2,
-    ),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "--format", "pre-1.0", "00"],
-        "no gateway accepts format pre-1.0; without --format such knocks are explained",
-        2,
-    ),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "--source", "gw", "00"],
-        "invalid source \"gw\": expected an IPv4 or IPv6 address",
-        2,
-    ),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "--source", "::1", "--destination", "1.2.3.4", "00"],
-        "--source and --destination are of different families",
-        2,
-    ),
-    (
-        Some(b"sesame"),
-        &["verify", "--key-file", "FILE", "--at", "now", "00"],
-        "invalid time \"now\": expected Unix seconds",
-        2,
-    ),
-    (
-        None,
-        &["verify", "--key-file", "-", "-"],
-        "the key and the knock cannot both come from standard input",
-        2,
-    ),
     (Some(b"[gw]\nSPA_SERVER a\n[gw]\nSPA_SERVER b\n"), &["import", "FILE"], "duplicate section [gw]", 2),
     // The network.
     (
