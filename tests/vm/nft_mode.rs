@@ -1,6 +1,6 @@
 //! Our packages on a router in mode nft: no kernel module of ours and no iptables, but the daemon.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
@@ -23,6 +23,10 @@ pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gat
     report.check("mode nft: a start that fails is tried again when the configuration changes", fails);
     report.check("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
     report.check("mode nft: a user of format 2 opens and closes", || format2(v4, v6));
+    report
+        .check("mode nft: pkd user add lets somebody in, and pkd user revoke ends what they opened", || {
+            user(v4)
+        });
     report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
     report.check("mode nft: grants outlive reload, restart, and stop and start of the firewall", || {
@@ -122,6 +126,43 @@ fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     service("reload")?;
     is_ready()?;
     Ok(shell("nft list set inet fw4 pkd.hints 2>/dev/null || echo 'no hints any more'")?.trim().to_owned())
+}
+
+/// Somebody with the key and the tag of the URI that the command prints.
+fn user(v4: &Gateway<'_>) -> Result<String> {
+    let host = v4.family.router().to_string();
+    let uri = shell(&format!("pkd user add ann --address {host} --service ssh"))?;
+    is_ready()?;
+    let (tag, rest) =
+        uri.trim().strip_prefix("knock://").and_then(|rest| rest.split_once('@')).context("no URI")?;
+    let (place, options) = rest.split_once('?').context("no options")?;
+    ensure!(place.starts_with(&host), "the URI leads to {place}");
+    let option = |name| options.split('&').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+    ensure!(
+        option("format") == Some("2") && option("services") == Some("ssh:22"),
+        "{place} has other options"
+    );
+    fs::write("/tmp/ann.key", format!("{}\n", option("key").context("no key")?))?;
+    fs::set_permissions("/tmp/ann.key", fs::Permissions::from_mode(0o600))?;
+    let again = shell(&format!("pkd user add ann --address {host}"));
+    ensure!(again.is_err(), "a second ann was made");
+    shell("nft flush set inet fw4 pkd_ssh_4")?;
+    is_closed(v4)?;
+    let before = counter("accept")?;
+    v4.network.at_client(|| {
+        let options = ["--format", "2", "--key-file", "/tmp/ann.key", "--tag", tag, &host];
+        let output = network::run(Command::new("knock").args(options))?;
+        ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
+        Ok(())
+    })?;
+    wait(LIMIT, || counter("accept"), |count| *count == before + 1)?;
+    is_open(v4)?;
+    shell("pkd user revoke ann")?;
+    is_ready()?;
+    is_closed(v4)?;
+    ensure!(!Path::new("/etc/pkd/keys/ann.key").exists(), "the key is still there");
+    ensure!(shell("uci get pkd.ann").is_err(), "the user is still there");
+    Ok(format!("tag {tag}"))
 }
 
 /// The daemon answers.

@@ -74,6 +74,21 @@ fn build(target: &str) -> Result<PathBuf> {
     progress!("building knock for {target}");
     // A panic is described.
     let panic = "-Cpanic=abort";
-    let flags = if target.ends_with("-musl") { [STATIC, &[panic]].concat() } else { vec![panic] };
+    let libraries = format!("-Lnative={}", empty_libraries()?.display());
+    let flags = match target {
+        target if target.ends_with("-musl") => [STATIC, &[panic]].concat(),
+        target if target.contains("-windows-") => vec![panic, &libraries],
+        _ => vec![panic],
+    };
     Zig::find()?.build_for("host-knock", target, &flags, FEATURES)
+}
+
+/// Rust asks for libraries of GCC's for Windows that Zig does not have, and that nothing needs.
+fn empty_libraries() -> Result<PathBuf> {
+    cache::entry("empty-libraries", &["1"], |folder, _| {
+        for name in ["libssp.a", "libssp_nonshared.a"] {
+            fs::write(folder.join(name), "!<arch>\n")?;
+        }
+        Ok(())
+    })
 }

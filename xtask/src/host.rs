@@ -32,10 +32,11 @@ const GUESTS: &str = "qemu-system-x86:qemu-system-x86_64 qemu-system-arm:qemu-sy
     bc:bc bison:bison flex:flex perl:perl libelf-dev:/usr/include/gelf.h dpkg-dev:dpkg-source
     util-linux:unshare libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
 
-/// For the tests on this computer: firewalls, namespaces, who knocks, whom ssh gets in to, and a terminal by script(1).
+/// For the tests on this computer: firewalls, namespaces, who knocks, whom ssh gets in to, a terminal by script(1), and the
+/// shells that complete names.
 const TESTS: &str = "nftables:/usr/sbin/nft iptables:/usr/sbin/xtables-legacy-multi knockd:/usr/sbin/knockd
     dropbear-bin:/usr/sbin/dropbear iproute2:/sbin/ip util-linux:unshare openssh-client:ssh
-    openssh-server:/usr/sbin/sshd bsdutils:script rustfmt-web:{cargo-fmt} rust-web-clippy:{cargo-clippy}";
+    openssh-server:/usr/sbin/sshd bsdutils:script zsh:zsh fish:fish rustfmt-web:{cargo-fmt} rust-web-clippy:{cargo-clippy}";
 
 /// For `make packages`, besides what a guest needs.
 const PACKAGES: &str = "python3-pip:{pip}";

@@ -43,17 +43,13 @@ fn prepared(name: &str) -> Result<(Harness, PathBuf)> {
     Ok((harness, program.parent().context("no folder")?.to_owned()))
 }
 
-fn is_installed(shell: &str) -> bool {
-    let version = Command::new(shell).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
 /// The candidates of a line, which the script prints one a line.
 fn candidates(harness: &Harness, programs: &Path, command: &mut Command) -> Result<Vec<String>> {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
     let home = harness.home();
     command.env("HOME", home).env("PATH", path).env_remove("XDG_CONFIG_HOME").current_dir(home);
-    let output = command.stdin(Stdio::null()).output()?;
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{} is missing", command.get_program().display()))?;
     ensure!(!home.join("bad").exists(), "a name was run");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut found: Vec<_> =
@@ -118,9 +114,6 @@ fn bash_completes_names() -> Result<()> {
 
 #[test]
 fn fish_completes_names() -> Result<()> {
-    if !is_installed("fish") {
-        return Ok(());
-    }
     let (harness, programs) = prepared("fish_completes_names")?;
     let file = programs.join("share/fish/vendor_completions.d/knock.fish");
     let rows = ROWS.iter().chain(&[
@@ -158,9 +151,6 @@ fn zsh_completes_names() -> Result<()> {
         for ((i = 0; i < 2000; i++)); do [[ -e $file.ended ]] && break; drain; done
         zpty -d inner
         cat $file"#;
-    if !is_installed("zsh") {
-        return Ok(());
-    }
     let (harness, programs) = prepared("zsh_completes_names")?;
     let folder = programs.join("share/zsh/site-functions");
     for (line, expected) in ROWS.iter().chain(&[("knock ssh root@of", "office"), ("knock close @", "@all")]) {
