@@ -433,13 +433,17 @@ impl Daemon {
             trouble.push(format!("{error:#}"));
             Vec::new()
         });
+        let limited = self.firewall.limited().unwrap_or_else(|error| {
+            trouble.push(format!("{error:#}"));
+            0
+        });
         let counters = self.engine.counters().into();
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
         let (engine, time) = (&self.engine, now_millis());
         let cache = |user: &User| engine.report(user, time);
         Status::new(
             seconds(time),
-            Parts { config: &config, cache: &cache, counters, overruns, grants, trouble },
+            Parts { config: &config, cache: &cache, counters, limited, overruns, grants, trouble },
         )
     }
 

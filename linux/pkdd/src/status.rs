@@ -21,6 +21,9 @@ pub struct Status {
     pub now: u64,
     /// Datagrams by verdict since the process started.
     pub counters: Verdicts,
+    /// Datagrams that began as a knock and were dropped beyond the rate limit, since the process started.
+    #[serde(default)]
+    pub limited: u64,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
     /// Configured users.
@@ -143,6 +146,8 @@ pub struct Parts<'a> {
     pub cache: &'a dyn Fn(&config::User) -> Option<Report>,
     /// Datagrams by verdict.
     pub counters: Verdicts,
+    /// Datagrams dropped beyond the rate limit.
+    pub limited: u64,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
     /// Active grants, from the firewall.
@@ -155,11 +160,12 @@ impl Status {
     /// Combines the parts into a status at the time `now`.
     #[must_use]
     pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
-        let Parts { config, cache, counters, overruns, grants, trouble } = parts;
+        let Parts { config, cache, counters, limited, overruns, grants, trouble } = parts;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: now.0,
             counters,
+            limited,
             overruns,
             users: config
                 .users
@@ -221,12 +227,15 @@ impl Status {
         }
         let _ = write!(
             text,
-            "# HELP pkdd_overruns_total How often the kernel dropped datagrams because the buffer was full.\n\
+            "# HELP pkdd_limited_total Datagrams dropped beyond the rate limit before they were checked.\n\
+             # TYPE pkdd_limited_total counter\n\
+             pkdd_limited_total {}\n\
+             # HELP pkdd_overruns_total How often the kernel dropped datagrams because the buffer was full.\n\
              # TYPE pkdd_overruns_total counter\n\
              pkdd_overruns_total {}\n\
              # HELP pkdd_grants Addresses that may reach the service now.\n\
              # TYPE pkdd_grants gauge\n",
-            self.overruns
+            self.limited, self.overruns
         );
         for service in &self.services {
             let grants = self.grants.iter().filter(|grant| grant.service == service.name).count();
@@ -275,6 +284,9 @@ impl Status {
             }
         }
         text.push('\n');
+        if self.limited > 0 {
+            let _ = writeln!(text, "Dropped beyond the rate limit: {}", self.limited);
+        }
         if self.overruns > 0 {
             let _ = writeln!(text, "Buffer overruns: {}", self.overruns);
         }

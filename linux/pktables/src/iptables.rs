@@ -49,6 +49,8 @@ pub struct Iptables {
     without_ipset: bool,
     /// Whether rules had an end when they were last listed.
     has_ends: bool,
+    /// Datagrams that earlier rules have dropped beyond their rates; `None`: this value has installed none.
+    dropped: Option<u64>,
 }
 
 impl Default for Iptables {
@@ -59,6 +61,7 @@ impl Default for Iptables {
             sets: None,
             without_ipset: false,
             has_ends: false,
+            dropped: None,
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Gate {
     pub firewall: Firewall,
     /// The NFLOG group; no other program on this host may use it.
     pub group: u16,
-    /// Datagrams with a known tag that are checked, per second and source.
+    /// Datagrams that begin as a knock and are always checked, per second, for each source and word that they begin with.
     pub rate: u32,
     /// Folder for files that outlive the process but not a reboot.
     pub run: PathBuf,
@@ -67,6 +67,15 @@ pub struct Gate {
     pub address: Option<String>,
     /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
+}
+
+impl Gate {
+    /// Datagrams beyond `rate` that are checked too, per second, of all sources together: 5000 by default. Only what is beyond
+    /// this is dropped, so that forgeries from somebody's address do not silence the address.
+    #[must_use]
+    pub fn rate_beyond(&self) -> u32 {
+        self.rate.saturating_mul(250)
+    }
 }
 
 /// The firewall that holds rules and grants.

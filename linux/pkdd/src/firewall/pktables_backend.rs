@@ -402,6 +402,14 @@ impl FirewallBackend for PktablesBackend {
         Ok(active)
     }
 
+    fn limited(&mut self) -> Result<u64> {
+        Ok(match (&mut self.held, &mut self.rules) {
+            (Some(held), _) => held.dropped()?,
+            (None, Rules::Iptables(iptables)) => iptables.dropped()?,
+            (None, Rules::Nft(_)) => 0,
+        })
+    }
+
     fn needs_expiry(&self) -> bool {
         matches!(&self.rules, Rules::Iptables(iptables) if iptables.needs_expiry())
     }

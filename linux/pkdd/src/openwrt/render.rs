@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     config::{User, UserRule},
-    firewall::{firewall4::Kind, nflog_chain::NflogChain},
+    firewall::{
+        firewall4::Kind,
+        nflog_chain::{NflogChain, PREFIX},
+    },
 };
 
-/// Comes before every name of ours in firewall4's table that no service gives. Names of services have no dot.
-const PREFIX: &str = "pkd.";
 /// A service's set in kernels that hold no more.
 const MAX_GRANTS: u32 = 4096;
 
@@ -116,6 +117,7 @@ impl Router {
             port: gate.port,
             group: gate.group,
             rate: gate.rate,
+            rate_beyond: gate.rate_beyond(),
         };
         let rules = chain.rules().into_iter().fold(String::new(), |rules, rule| rules + "\t" + &rule + "\n");
         format!("{}chain {PREFIX}knocks {{\n{rules}}}\n", chain.definitions())

@@ -64,6 +64,7 @@ fn status(trouble: &str, overruns: u64) -> Status {
         config: &config,
         cache: &|user| caches.report(user.cache, NOW),
         counters: Verdicts::from(&counters),
+        limited: overruns * 2,
         overruns,
         grants,
         trouble: trouble.to_owned(),
@@ -89,7 +90,9 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
 ";
     assert_eq!(status("", 0).text(), expected);
     let (first, rest) = expected.split_once("Service").unwrap();
-    let with_trouble = format!("Problem: no firewall\n{first}Buffer overruns: 7\nService{rest}");
+    let with_trouble = format!(
+        "Problem: no firewall\n{first}Dropped beyond the rate limit: 14\nBuffer overruns: 7\nService{rest}"
+    );
     assert_eq!(status("no firewall", 7).text(), with_trouble);
     let mut status = status("", 0);
     status.users.iter_mut().for_each(|user| (user.wait, user.knocks) = (0, 1));
@@ -112,6 +115,7 @@ fn every_metric_has_its_value_help_and_type() {
             "pkdd_datagrams_total{verdict=\"filter\"} 8".to_owned(),
             "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
             "pkdd_datagrams_total{verdict=\"request\"} 9".to_owned(),
+            format!("pkdd_limited_total {}", overruns * 2),
             format!("pkdd_overruns_total {overruns}"),
             "pkdd_grants{service=\"ssh\"} 2".to_owned(),
             "pkdd_grants{service=\"vpn\"} 2".to_owned(),
@@ -136,7 +140,7 @@ fn the_json_parses_and_contains_no_key() {
     let text = serde_json::to_string(&status).unwrap();
     let read: Status = serde_json::from_str(&text).unwrap();
     assert_eq!(format!("{read:?}"), format!("{status:?}"));
-    assert_eq!((read.now, read.overruns, read.users[1].window), (NOW.0, 7, 100));
+    assert_eq!((read.now, read.limited, read.overruns, read.users[1].window), (NOW.0, 14, 7, 100));
     assert_eq!(read.users[0].newest, None);
     assert_eq!(
         read.grants.iter().map(|grant| grant.seconds_left).collect::<Vec<_>>(),

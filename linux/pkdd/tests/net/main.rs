@@ -9,6 +9,7 @@ mod conflicts;
 mod events;
 mod faults;
 mod firewall4;
+mod flood;
 mod floor;
 mod format2;
 mod gateway;
