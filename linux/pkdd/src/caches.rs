@@ -42,6 +42,8 @@ pub struct Caches<T = UnixSeconds> {
     journal: Journal<T>,
     /// What made the store refuse a valid knock.
     failure: Option<Refusal>,
+    /// Whether a store has refused a knock because its time was not later than the floor.
+    is_below_floor: bool,
 }
 
 /// Addresses that one key can have opened something to at a time. More would be no people: its holder can send valid knocks from
@@ -105,6 +107,7 @@ impl<T: Unit> Caches<T> {
             greatest: BTreeMap::new(),
             journal,
             failure: None,
+            is_below_floor: false,
         };
         let has_start = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
         if !has_start {
@@ -191,6 +194,15 @@ impl<T: Unit> Caches<T> {
     /// What made a store refuse a valid knock since the last call.
     pub fn take_failure(&mut self) -> Option<Refusal> {
         self.failure.take()
+    }
+
+    /// Whether a knock of this key that was just refused could not be told from a replay, because knocks have to wait. To be
+    /// asked once after each refusal.
+    pub fn take_wait(&mut self, id: CacheId, now: T) -> bool {
+        let is_below = std::mem::take(&mut self.is_below_floor);
+        // Without a clock, the last knock is the floor.
+        let waits = |cache: &Cache<T>| cache.widest != Window::Monotonic && cache.memory.wait(now) > 0;
+        is_below && self.by_key.get(&id).is_some_and(waits)
     }
 
     /// The greatest time that each key has accepted in this boot, as far as the journal knows.
@@ -318,7 +330,12 @@ impl<T> Memory<'_, T> {
 /// A key without a cache is refused: nothing is known about its replays.
 impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
     fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool {
-        self.caches.by_key.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
+        let Some(cache) = self.caches.by_key.get_mut(&self.id) else { return true };
+        let is_refused = cache.memory.refuses(id, window);
+        // What a complete memory knows is a replay, whatever the clocks say.
+        let is_known = self.caches.known.get(&self.id).is_some_and(|known| id.time() <= *known);
+        self.caches.is_below_floor = is_refused && !is_known && id.time() <= cache.memory.floor();
+        is_refused
     }
 
     fn record(&mut self, id: KnockId<T>, window: Window) -> bool {

@@ -51,6 +51,9 @@ pub struct Verdicts {
     pub tag: u64,
     pub window: u64,
     pub replay: u64,
+    /// After a start without a complete memory, knocks wait for one window, as they cannot be told from replays.
+    #[serde(default)]
+    pub waiting: u64,
     #[serde(default)]
     pub filter: u64,
     pub digest: u64,
@@ -84,6 +87,7 @@ impl From<&Counters> for Verdicts {
             tag: of(Reason::Tag),
             window: of(Reason::Window),
             replay: of(Reason::Replay),
+            waiting: 0,
             filter: of(Reason::Filter),
             digest: of(Reason::Digest),
             request: of(Reason::Request),
@@ -225,6 +229,7 @@ impl Status {
             let count = self.counters.of(verdict);
             let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"{verdict}\"}} {count}");
         }
+        let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"waiting\"}} {}", self.counters.waiting);
         let _ = write!(
             text,
             "# HELP pkdd_limited_total Datagrams dropped beyond the rate limit before they were checked.\n\
@@ -268,7 +273,8 @@ impl Status {
         for conflict in &self.conflicts {
             let _ = writeln!(text, "Conflict: {conflict}");
         }
-        let Verdicts { accept, close, length, tag, window, replay, filter, digest, request } = self.counters;
+        let Verdicts { accept, close, length, tag, window, replay, waiting, filter, digest, request } =
+            self.counters;
         let _ = writeln!(text, "Accepted: {accept}");
         if close > 0 {
             let _ = writeln!(text, "Closed: {close}");
@@ -278,7 +284,11 @@ impl Status {
             "Ignored: {length} wrong length, {tag} unknown tag, {window} outside the window, {replay} replayed, \
              {digest} wrong digest"
         );
-        for (count, what) in [(filter, "forged"), (request, "unknown request or missing binding")] {
+        for (count, what) in [
+            (waiting, "waiting after a start"),
+            (filter, "forged"),
+            (request, "unknown request or missing binding"),
+        ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");
             }

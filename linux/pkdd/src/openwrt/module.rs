@@ -159,6 +159,8 @@ mod tests {
             tag: 2,
             window: 3,
             replay: 5,
+            // The module counts them as replays.
+            waiting: 0,
             filter: 8,
             digest: 6,
             request: 9,

@@ -63,7 +63,7 @@ fn status(trouble: &str, overruns: u64) -> Status {
     let parts = Parts {
         config: &config,
         cache: &|user| caches.report(user.cache, NOW),
-        counters: Verdicts::from(&counters),
+        counters: Verdicts { waiting: 10, ..Verdicts::from(&counters) },
         limited: overruns * 2,
         overruns,
         grants,
@@ -77,7 +77,7 @@ fn the_text_has_a_line_for_each_service_grant_and_user() {
     let expected = "\
 Accepted: 1
 Closed: 7
-Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 8 forged, 9 unknown request or missing binding
+Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 10 waiting after a start, 8 forged, 9 unknown request or missing binding
 Service ssh: tcp port 22, 30 s after a knock
   open for 192.0.2.7, 29 s left
   open for 2001:db8::/32, no time limit
@@ -115,6 +115,7 @@ fn every_metric_has_its_value_help_and_type() {
             "pkdd_datagrams_total{verdict=\"filter\"} 8".to_owned(),
             "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
             "pkdd_datagrams_total{verdict=\"request\"} 9".to_owned(),
+            "pkdd_datagrams_total{verdict=\"waiting\"} 10".to_owned(),
             format!("pkdd_limited_total {}", overruns * 2),
             format!("pkdd_overruns_total {overruns}"),
             "pkdd_grants{service=\"ssh\"} 2".to_owned(),

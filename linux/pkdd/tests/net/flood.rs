@@ -66,7 +66,13 @@ fn knock(key: &str, family: Family, number: u32) -> Result<[u8; LENGTH]> {
 }
 
 /// Sends a payload from the client's address so many times, as fast as the gateway takes it.
-fn burst(network: &Network, from: IpAddr, to: SocketAddr, payload: &[u8], count: usize) -> Result<()> {
+pub(crate) fn burst(
+    network: &Network,
+    from: IpAddr,
+    to: SocketAddr,
+    payload: &[u8],
+    count: usize,
+) -> Result<()> {
     network.at_client(|| {
         let socket = UdpSocket::bind((from, 0))?;
         // Without a limit to what is under way, the kernel may lose some.
@@ -158,9 +164,10 @@ net_test!(sixty_users_behind_one_address_knock_at_once, |network| {
     let mut text = String::from("\n[service.ssh]\nport = 22\nseconds = 600\n");
     for user in 0..60 {
         let format = if user % 2 == 0 { "classic" } else { "2" };
-        text.push_str(&format!(
-            "[user.u{user}]\nformat = '{format}'\ntag = 'SSHK'\nkey = 'a key of user {user}'\nservices = ['ssh']\n"
-        ));
+        let user =
+            format!("[user.u{user}]\nformat = '{format}'\ntag = 'SSHK'\nkey = 'a key of user {user}'\n");
+        text.push_str(&user);
+        text += "services = ['ssh']\n";
     }
     gateway.configure(&text)?;
     gateway.start()?;

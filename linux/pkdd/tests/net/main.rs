@@ -11,6 +11,7 @@ mod faults;
 mod firewall4;
 mod flood;
 mod floor;
+mod follow;
 mod format2;
 mod gateway;
 mod guard;

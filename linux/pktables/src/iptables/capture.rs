@@ -68,8 +68,11 @@ impl Iptables {
             }
             // Declaring a chain flushes it, or creates it if it is missing.
             let chains = [NAME.to_owned(), format!("{NAME}-nflog"), BEYOND.to_owned()];
-            let declared = chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect::<String>();
-            let removed = chains.iter().map(|chain| format!("-X {chain}\n")).collect::<String>();
+            let (mut declared, mut removed) = (String::new(), String::new());
+            for chain in chains {
+                let _ = writeln!(declared, ":{chain} - [0:0]");
+                let _ = writeln!(removed, "-X {chain}");
+            }
             let script = format!("*raw\n{declared}{deletions}{removed}COMMIT\n");
             family.change(&script, &guard)
         })
