@@ -37,7 +37,7 @@ impl News {
             if !self.feed.has_readers() {
                 continue;
             }
-            let (service, address) = (change.service.to_string(), change.sender.to_string());
+            let (service, address) = (change.service.to_string(), change.address);
             let (service, address) = (service.as_str(), address.as_str());
             self.feed.tell(&match change.ttl {
                 Some(ttl) => Event::Granted { service, address, seconds: ttl.as_secs() },

@@ -24,6 +24,7 @@ use crate::{
     firewall::{Change, Firewall, Grant, Grants, Listings, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
+    lease_prefix::LeasePrefix,
     lock::{Guard, Lock},
     program,
     sender::is_link_local,
@@ -228,7 +229,9 @@ fn restore(name: &ServiceName, plan: &Plan, guard: &Guard) -> Result<(), Error> 
 impl Firewall for Iptables {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let mut service = service.checked()?;
-        service.scope.leases = service.scope.leases && self.create_sets(&service.name)?;
+        // An ipset would hold networks of one length, and the rules do not tell which.
+        let is_single = std::mem::take(&mut service.scope.lease_prefix) == LeasePrefix::default();
+        service.scope.leases = service.scope.leases && is_single && self.create_sets(&service.name)?;
         let service = &service;
         let now = self.now();
         let guard = self.lock.acquire()?;

@@ -104,6 +104,7 @@ impl FirewallBackend for Firewall4 {
 
     fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
         let set = Kind::of(sender).set(&service.service.name);
+        let sender = Sender::new(service.network(sender).addr(), sender.interface());
         Ok(self.sets.grant(SetPath { table: TABLE, set: &set }, sender, Some(ttl))?)
     }
 
@@ -113,6 +114,7 @@ impl FirewallBackend for Firewall4 {
             return Ok(Change::AlreadySo);
         }
         let set = Kind::of(sender).set(&service.service.name);
+        let sender = Sender::new(service.network(sender).addr(), sender.interface());
         match self.sets.revoke(SetPath { table: TABLE, set: &set }, sender) {
             // While firewall4 is stopped, there are no grants to revoke.
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
@@ -128,7 +130,7 @@ impl FirewallBackend for Firewall4 {
                 let elements = self.sets.list(SetPath { table: TABLE, set: &set })?;
                 active.extend(elements.into_iter().map(|element| ActiveGrant {
                     service: service.clone(),
-                    address: element.address.into(),
+                    address: config.gate.prefix.network(element.address),
                     interface: element.interface,
                     left: element.left,
                 }));

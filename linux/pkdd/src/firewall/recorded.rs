@@ -19,7 +19,7 @@ const SAME: Duration = Duration::from_secs(2);
 /// A firewall, and the grants that were made through it.
 pub(crate) struct Recorded {
     firewall: Box<dyn FirewallBackend>,
-    open: BTreeMap<(ServiceName, Sender), Instant>,
+    open: BTreeMap<(ServiceName, String), Instant>,
     changes: Vec<GrantChange>,
 }
 
@@ -27,7 +27,8 @@ pub(crate) struct Recorded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrantChange {
     pub(crate) service: ServiceName,
-    pub(crate) sender: Sender,
+    /// The address or network, as text.
+    pub(crate) address: String,
     /// For how long it was made; `None`: it has ended.
     pub(crate) ttl: Option<Duration>,
 }
@@ -45,52 +46,60 @@ impl Recorded {
     /// Notes which grants have ended by `now`.
     pub(crate) fn end(&mut self, now: Instant) {
         let Self { open, changes, .. } = self;
-        open.retain(|(service, sender), end| {
+        open.retain(|(service, address), end| {
             let is_open = *end > now;
             if !is_open {
-                changes.push(GrantChange { service: service.clone(), sender: *sender, ttl: None });
+                changes.push(GrantChange { service: service.clone(), address: address.clone(), ttl: None });
             }
             is_open
         });
     }
 
-    fn granted(&mut self, service: &ServiceName, sender: Sender, ttl: Duration) {
+    fn granted(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) {
         let now = Instant::now();
-        let end = self.open.entry((service.clone(), sender)).or_insert(now);
+        let key = key(service, sender);
+        let end = self.open.entry(key.clone()).or_insert(now);
         if now + ttl > *end + SAME || *end <= now {
-            self.changes.push(GrantChange { service: service.clone(), sender, ttl: Some(ttl) });
+            self.changes.push(GrantChange { service: key.0, address: key.1, ttl: Some(ttl) });
         }
         *end = (now + ttl).max(*end);
     }
 
-    fn revoked(&mut self, service: &ServiceName, sender: Sender) {
-        let key = (service.clone(), sender);
+    fn revoked(&mut self, service: &ServiceConfig, sender: Sender) {
+        let key = key(service, sender);
         if self.open.remove(&key).is_some() {
-            self.changes.push(GrantChange { service: key.0, sender, ttl: None });
+            self.changes.push(GrantChange { service: key.0, address: key.1, ttl: None });
         }
     }
+}
+
+fn key(service: &ServiceConfig, sender: Sender) -> (ServiceName, String) {
+    let network = service.network(sender);
+    let is_link = sender.is_link_local();
+    let address = if is_link { sender.to_string() } else { pktables::address::short(network) };
+    (service.service.name.clone(), address)
 }
 
 impl FirewallBackend for Recorded {
     fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
         let change = self.firewall.grant(service, sender, ttl)?;
-        self.granted(&service.service.name, sender, ttl);
+        self.granted(service, sender, ttl);
         Ok(change)
     }
 
     fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change> {
         let change = self.firewall.revoke(service, sender)?;
-        self.revoked(&service.service.name, sender);
+        self.revoked(service, sender);
         Ok(change)
     }
 
     fn install(&mut self, config: &Config, list: &Path) -> Result<Change> {
         let change = self.firewall.install(config, list)?;
         let Self { open, changes, .. } = self;
-        open.retain(|(service, sender), _| {
+        open.retain(|(service, address), _| {
             let is_service = config.services.contains_key(service);
             if !is_service {
-                changes.push(GrantChange { service: service.clone(), sender: *sender, ttl: None });
+                changes.push(GrantChange { service: service.clone(), address: address.clone(), ttl: None });
             }
             is_service
         });

@@ -17,6 +17,8 @@ mod gateway;
 mod guard;
 mod link_local;
 mod locks;
+
+mod prefix;
 mod privileges;
 mod scenarios;
 mod survival;

@@ -179,7 +179,9 @@ impl<'a> Batch<'a> {
     fn service(&mut self, service: &Service, kept: &Kept) {
         let chain = service.name.chain();
         // Grants and leases alike.
-        let mut own: Vec<SetName> = sets(service).filter(|set| !set.lease).collect();
+        let mut own: Vec<SetName> = sets(service).map(|set| SetName { lease: false, ..set }).collect();
+        own.sort_unstable();
+        own.dedup();
         let is_reachable = |set: &SetName| own.iter().any(|own| own.v6 == set.v6);
         let mut more: Vec<SetName> = kept
             .grants
