@@ -17,6 +17,7 @@ mod gateway;
 mod guard;
 mod link_local;
 mod locks;
+mod log;
 
 mod prefix;
 mod privileges;
