@@ -43,6 +43,7 @@ impl LeasePrefix {
     }
 
     /// The length in a family.
+    #[cfg(feature = "rules")]
     pub(crate) fn length(self, v6: bool) -> u8 {
         if v6 { self.v6 } else { self.v4 }
     }
