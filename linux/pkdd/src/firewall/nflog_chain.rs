@@ -43,16 +43,17 @@ impl NflogChain<'_> {
         let Self { prefix, group, rate, rate_beyond, .. } = self;
         let burst = (rate_beyond / 50).max(1);
         let mut text = String::new();
-        for (family, kind) in [(4, "ip saddr"), (6, "ip6 saddr")] {
+        for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
             let _ = writeln!(
                 text,
-                "set {prefix}sources_{family} {{ typeof {kind} . @th,64,32; size {MAX_SOURCES}; flags dynamic,timeout; timeout {SOURCE_TIMEOUT}s; }}"
+                "set {prefix}sources_{family} {{ type {kind} . mark; size {MAX_SOURCES}; flags dynamic,timeout; timeout {SOURCE_TIMEOUT}s; }}"
             );
         }
         if self.has_hints {
             let _ =
                 writeln!(text, "set {prefix}hints {{ typeof @th,64,32; size {MAX_HINTS}; flags timeout; }}");
         }
+        // The mark of a packet that is dropped means nothing else. Not every nft takes raw bytes as a part of a key.
         // One IPv6 host usually has a whole /64 to send from.
         let _ = write!(
             text,
@@ -62,8 +63,9 @@ impl NflogChain<'_> {
              \tdrop\n\
              }}\n\
              chain {prefix}nflog {{\n\
-             \tupdate @{prefix}sources_4 {{ ip saddr . @th,64,32 limit rate over {rate}/second burst {rate} packets }} goto {prefix}{BEYOND}\n\
-             \tupdate @{prefix}sources_6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: . @th,64,32 limit rate over {rate}/second burst {rate} packets }} goto {prefix}{BEYOND}\n\
+             \tmeta mark set @th,64,32\n\
+             \tupdate @{prefix}sources_4 {{ ip saddr . meta mark limit rate over {rate}/second burst {rate} packets }} goto {prefix}{BEYOND}\n\
+             \tupdate @{prefix}sources_6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: . meta mark limit rate over {rate}/second burst {rate} packets }} goto {prefix}{BEYOND}\n\
              \tlog group {group} snaplen {SNAPLEN} queue-threshold 1\n\
              \tdrop\n\
              }}\n"

@@ -92,6 +92,15 @@ net_test!(a_knock_opens_the_port_to_the_network_of_its_sender, |network| {
         gateway.configure(&format!("{PREFIXES}{USERS}"))?;
         ensure!(gateway.reload()?);
         is_open_to_the_network_alone(gateway, Family::V6)?;
+        // The same while pkdd is stopped: rules and grants stay.
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.configure(USERS)?;
+        gateway.start()?;
+        ensure!(speaks(network, client, Family::V6)? && !speaks(network, other, Family::V6)?);
+        gateway.stop(Signal::SIGTERM)?;
+        gateway.configure(&format!("{PREFIXES}{USERS}"))?;
+        gateway.start()?;
+        is_open_to_the_network_alone(gateway, Family::V6)?;
         // A user who may no longer open it loses the network.
         gateway
             .configure(&format!("{PREFIXES}{}", USERS.replace("services", "enabled = false\nservices")))?;
