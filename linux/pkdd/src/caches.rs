@@ -22,6 +22,8 @@ pub const CAPACITY: usize = 256;
 const MAX_SURPLUS: u64 = 4096;
 
 struct Cache<T> {
+    /// Knocks accepted by this process.
+    accepted: u64,
     memory: ReplayCache<CAPACITY, T>,
     widest: Window,
     has_rule: bool,
@@ -86,6 +88,8 @@ pub struct Report {
     pub newest: Option<UnixSeconds>,
     /// Seconds until knocks are later than the floor, rounded up.
     pub wait: u64,
+    /// Knocks accepted since the process started; `None`: not counted.
+    pub accepted: Option<u64>,
 }
 
 impl<T: Unit> Caches<T> {
@@ -139,7 +143,7 @@ impl<T: Unit> Caches<T> {
             Entry::Dropped(high_water_mark) => self.baseline.drop_cache(high_water_mark),
             Entry::Cache { cache, floor, widest } => {
                 let memory = ReplayCache::new(floor);
-                self.by_key.insert(cache, Cache { memory, widest, has_rule: false });
+                self.by_key.insert(cache, Cache { accepted: 0, memory, widest, has_rule: false });
             }
             Entry::Accepted(accepted) => {
                 self.join(accepted.cache, accepted.window);
@@ -177,7 +181,7 @@ impl<T: Unit> Caches<T> {
         let cache = self.by_key.entry(id).or_insert_with(|| {
             let mut memory = ReplayCache::new(known.unwrap_or_default());
             memory.raise_evicted(self.baseline.dropped());
-            Cache { memory, widest: window, has_rule: true }
+            Cache { accepted: 0, memory, widest: window, has_rule: true }
         });
         if known.is_none() {
             cache.memory.raise_baseline(self.baseline.earlier(window));
@@ -235,8 +239,9 @@ impl<T: Unit> Caches<T> {
     /// The state of a cache; `None` if there is none.
     #[must_use]
     pub fn report(&self, id: CacheId, now: T) -> Option<Report> {
-        let memory = &self.by_key.get(&id)?.memory;
+        let Cache { memory, accepted, .. } = self.by_key.get(&id)?;
         Some(Report {
+            accepted: Some(*accepted),
             knocks: memory.len(),
             capacity: CAPACITY,
             floor: seconds(memory.floor()),
@@ -355,7 +360,10 @@ impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
         }
         self.caches.accepted.push(accepted);
         self.caches.note(self.id, id.time());
-        self.caches.by_key.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
+        self.caches.by_key.get_mut(&self.id).is_some_and(|cache| {
+            cache.accepted += 1;
+            cache.memory.record(id, window)
+        })
     }
 }
 

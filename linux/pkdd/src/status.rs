@@ -109,6 +109,9 @@ pub struct User {
     pub state: String,
     /// Seconds.
     pub window: u32,
+    /// Knocks accepted since the process started; `null` if they are not counted.
+    #[serde(default)]
+    pub accepted: Option<u64>,
     /// Knocks in the cache.
     pub knocks: usize,
     /// Knocks that the cache has room for.
@@ -187,6 +190,7 @@ impl Status {
                         }
                         .to_owned(),
                         window: user.rule.window().as_secs(),
+                        accepted: report.and_then(|report| report.accepted),
                         knocks: report.map_or(0, |report| report.knocks),
                         capacity: report.map_or(0, |report| report.capacity),
                         floor: report.map_or(0, |report| report.floor.0),
@@ -245,6 +249,13 @@ impl Status {
         for service in &self.services {
             let grants = self.grants.iter().filter(|grant| grant.service == service.name).count();
             let _ = writeln!(text, "pkdd_grants{{service=\"{}\"}} {grants}", service.name);
+        }
+        text.push_str(
+            "# HELP pkdd_user_accepted_total Knocks of the user that were accepted.\n\
+             # TYPE pkdd_user_accepted_total counter\n",
+        );
+        for (name, accepted) in self.users.iter().filter_map(|user| Some((&user.name, user.accepted?))) {
+            let _ = writeln!(text, "pkdd_user_accepted_total{{user=\"{name}\"}} {accepted}");
         }
         text.push_str(
             "# HELP pkdd_cache_wait_seconds Seconds until a knock of the user can be accepted.\n\
@@ -310,11 +321,14 @@ impl Status {
             }
         }
         for user in &self.users {
-            let User { name, format, tag, state, knocks, wait, .. } = user;
+            let User { name, format, tag, state, knocks, wait, accepted, .. } = user;
             // Classic ones have always been shown without.
             let format = if format == "2" { ", format 2" } else { "" };
             let knocks = counted(*knocks, "knock");
             let _ = write!(text, "User {name}: tag {tag}{format}, {state}, {knocks} in the replay cache");
+            if let Some(accepted) = accepted.filter(|accepted| *accepted > 0) {
+                let _ = write!(text, ", {accepted} accepted");
+            }
             if *wait > 0 {
                 let _ = write!(text, ", waits {wait} s, because earlier knocks are unknown");
             }

@@ -172,6 +172,7 @@ mod tests {
             floor: UnixSeconds(17),
             newest: Some(UnixSeconds(19)),
             wait: 11,
+            accepted: None,
         };
         let other = caches::Report { knocks: 1, ..cache };
         let expected = [(true, "a", other), (false, "a rules b", cache)];

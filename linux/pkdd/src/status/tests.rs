@@ -98,6 +98,9 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
     status.users.iter_mut().for_each(|user| (user.wait, user.knocks) = (0, 1));
     let text = status.text();
     assert!(text.ends_with("User c: tag CCCC, expired, 1 knock in the replay cache\n"), "{text}");
+    status.users.iter_mut().for_each(|user| user.accepted = Some(3));
+    let text = status.text();
+    assert!(text.ends_with("1 knock in the replay cache, 3 accepted\n"), "{text}");
 }
 
 #[test]
@@ -120,6 +123,9 @@ fn every_metric_has_its_value_help_and_type() {
             format!("pkdd_overruns_total {overruns}"),
             "pkdd_grants{service=\"ssh\"} 2".to_owned(),
             "pkdd_grants{service=\"vpn\"} 2".to_owned(),
+            "pkdd_user_accepted_total{user=\"a\"} 0".to_owned(),
+            "pkdd_user_accepted_total{user=\"b\"} 0".to_owned(),
+            "pkdd_user_accepted_total{user=\"c\"} 0".to_owned(),
             "pkdd_cache_wait_seconds{user=\"a\"} 11".to_owned(),
             "pkdd_cache_wait_seconds{user=\"b\"} 101".to_owned(),
             "pkdd_cache_wait_seconds{user=\"c\"} 11".to_owned(),
