@@ -11,8 +11,8 @@ useBrowser();
 test('each counter is shown with its meaning', () => withPage(STATUS, {}, async (tab) => {
   const rows = await tab.rows('#pkd-counters');
   assert.deepEqual(rows.map((row) => row.slice(0, 2)), [
-    ['Accepted', '1'], ['Closed', '0'], ['Wrong length', '0'], ['Unknown tag', '2'], ['Outside the window', '0'], ['Replayed', '0'], ['Wrong filter', '0'],
-    ['Wrong digest', '3'], ['Unknown request', '0'],
+    ['Accepted', '1'], ['Closed', '0'], ['Wrong length', '0'], ['Unknown tag', '2'], ['Outside the window', '0'], ['Replayed', '0'], ['Waiting', '4'], ['Wrong filter', '0'],
+    ['Wrong digest', '3'], ['Unknown request', '0'], ['Not checked', '5'],
   ]);
   rows.forEach(([name, , meaning]) => assert.ok(meaning.length > 10, name));
   await tab.shot('status-open');

@@ -184,6 +184,16 @@ pub(crate) fn expect(gateway: &Gateway<'_>, verdict: &str, payload: &[u8]) -> Re
     wait(LIMIT, || counter(verdict), |count| *count == before + 1).map(drop)
 }
 
+/// Sends a knock that was accepted before, and waits until it is refused: as a replay, or because all knocks have to wait.
+pub(crate) fn refuses(gateway: &Gateway<'_>, payload: &[u8]) -> Result<()> {
+    let refused = || Ok(counter("replay")? + counter("waiting")?);
+    let before = refused()?;
+    gateway
+        .network
+        .at_client(|| packet::send(gateway.family.client(), gateway.family.router(), PORT, payload))?;
+    wait(LIMIT, refused, |count| *count == before + 1).map(drop)
+}
+
 /// Knocks with the program, as `pkd client` says to.
 fn knock(gateway: &Gateway<'_>) -> Result<()> {
     let before = counter("accept")?;

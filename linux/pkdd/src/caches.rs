@@ -22,6 +22,8 @@ pub const CAPACITY: usize = 256;
 const MAX_SURPLUS: u64 = 4096;
 
 struct Cache<T> {
+    /// Knocks accepted by this process.
+    accepted: u64,
     memory: ReplayCache<CAPACITY, T>,
     widest: Window,
     has_rule: bool,
@@ -42,6 +44,8 @@ pub struct Caches<T = UnixSeconds> {
     journal: Journal<T>,
     /// What made the store refuse a valid knock.
     failure: Option<Refusal>,
+    /// Whether a store has refused a knock because its time was not later than the floor.
+    is_below_floor: bool,
 }
 
 /// Addresses that one key can have opened something to at a time. More would be no people: its holder can send valid knocks from
@@ -84,6 +88,8 @@ pub struct Report {
     pub newest: Option<UnixSeconds>,
     /// Seconds until knocks are later than the floor, rounded up.
     pub wait: u64,
+    /// Knocks accepted since the process started; `None`: not counted.
+    pub accepted: Option<u64>,
 }
 
 impl<T: Unit> Caches<T> {
@@ -105,6 +111,7 @@ impl<T: Unit> Caches<T> {
             greatest: BTreeMap::new(),
             journal,
             failure: None,
+            is_below_floor: false,
         };
         let has_start = entries.iter().any(|entry| matches!(entry, Entry::Unknown(_) | Entry::Remembered(_)));
         if !has_start {
@@ -136,7 +143,7 @@ impl<T: Unit> Caches<T> {
             Entry::Dropped(high_water_mark) => self.baseline.drop_cache(high_water_mark),
             Entry::Cache { cache, floor, widest } => {
                 let memory = ReplayCache::new(floor);
-                self.by_key.insert(cache, Cache { memory, widest, has_rule: false });
+                self.by_key.insert(cache, Cache { accepted: 0, memory, widest, has_rule: false });
             }
             Entry::Accepted(accepted) => {
                 self.join(accepted.cache, accepted.window);
@@ -174,7 +181,7 @@ impl<T: Unit> Caches<T> {
         let cache = self.by_key.entry(id).or_insert_with(|| {
             let mut memory = ReplayCache::new(known.unwrap_or_default());
             memory.raise_evicted(self.baseline.dropped());
-            Cache { memory, widest: window, has_rule: true }
+            Cache { accepted: 0, memory, widest: window, has_rule: true }
         });
         if known.is_none() {
             cache.memory.raise_baseline(self.baseline.earlier(window));
@@ -191,6 +198,15 @@ impl<T: Unit> Caches<T> {
     /// What made a store refuse a valid knock since the last call.
     pub fn take_failure(&mut self) -> Option<Refusal> {
         self.failure.take()
+    }
+
+    /// Whether a knock of this key that was just refused could not be told from a replay, because knocks have to wait. To be
+    /// asked once after each refusal.
+    pub fn take_wait(&mut self, id: CacheId, now: T) -> bool {
+        let is_below = std::mem::take(&mut self.is_below_floor);
+        // Without a clock, the last knock is the floor.
+        let waits = |cache: &Cache<T>| cache.widest != Window::Monotonic && cache.memory.wait(now) > 0;
+        is_below && self.by_key.get(&id).is_some_and(waits)
     }
 
     /// The greatest time that each key has accepted in this boot, as far as the journal knows.
@@ -223,8 +239,9 @@ impl<T: Unit> Caches<T> {
     /// The state of a cache; `None` if there is none.
     #[must_use]
     pub fn report(&self, id: CacheId, now: T) -> Option<Report> {
-        let memory = &self.by_key.get(&id)?.memory;
+        let Cache { memory, accepted, .. } = self.by_key.get(&id)?;
         Some(Report {
+            accepted: Some(*accepted),
             knocks: memory.len(),
             capacity: CAPACITY,
             floor: seconds(memory.floor()),
@@ -318,7 +335,12 @@ impl<T> Memory<'_, T> {
 /// A key without a cache is refused: nothing is known about its replays.
 impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
     fn refuses(&mut self, id: KnockId<T>, window: Window) -> bool {
-        self.caches.by_key.get_mut(&self.id).is_none_or(|cache| cache.memory.refuses(id, window))
+        let Some(cache) = self.caches.by_key.get_mut(&self.id) else { return true };
+        let is_refused = cache.memory.refuses(id, window);
+        // What a complete memory knows is a replay, whatever the clocks say.
+        let is_known = self.caches.known.get(&self.id).is_some_and(|known| id.time() <= *known);
+        self.caches.is_below_floor = is_refused && !is_known && id.time() <= cache.memory.floor();
+        is_refused
     }
 
     fn record(&mut self, id: KnockId<T>, window: Window) -> bool {
@@ -338,7 +360,10 @@ impl<T: Unit> ReplayStore<T> for Memory<'_, T> {
         }
         self.caches.accepted.push(accepted);
         self.caches.note(self.id, id.time());
-        self.caches.by_key.get_mut(&self.id).is_some_and(|cache| cache.memory.record(id, window))
+        self.caches.by_key.get_mut(&self.id).is_some_and(|cache| {
+            cache.accepted += 1;
+            cache.memory.record(id, window)
+        })
     }
 }
 

@@ -30,6 +30,10 @@ pub enum Query {
     Metrics,
     /// Reloads the configuration; the answer is [`RELOADED`], or what is wrong.
     Reload,
+    /// The accepted knocks that are still remembered, as events.
+    Events,
+    /// Events from now on, without end.
+    Follow,
     /// Opens all services to an address for so many seconds; the answer is [`GRANTED`], or what is wrong.
     Grant(IpAddr, u32),
     /// Closes all services to an address; the answer is [`REVOKED`], or what is wrong.
@@ -44,8 +48,13 @@ pub const GRANTED: &str = "granted";
 pub const REVOKED: &str = "revoked";
 
 impl Query {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Status, "status"), (Self::Metrics, "metrics"), (Self::Reload, "reload")];
+    const ALL: [(Self, &str); 5] = [
+        (Self::Status, "status"),
+        (Self::Metrics, "metrics"),
+        (Self::Reload, "reload"),
+        (Self::Events, "events"),
+        (Self::Follow, "follow"),
+    ];
 
     fn line(self) -> String {
         match self {
@@ -72,9 +81,17 @@ pub struct Request {
     /// The kind of request.
     pub query: Query,
     answer: SyncSender<String>,
+    /// For an answer without end.
+    stream: Option<UnixStream>,
 }
 
 impl Request {
+    /// The client's stream, if the request was to follow; the next client need not wait for its end.
+    #[must_use]
+    pub fn into_stream(self) -> Option<UnixStream> {
+        self.stream
+    }
+
     /// Sends the answer.
     pub fn answer(self, text: String) {
         // Fails if the client has timed out.
@@ -100,7 +117,10 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
         for stream in listener.incoming().flatten() {
             let Ok(query) = read(&stream) else { continue };
             let (answer, text) = mpsc::sync_channel(1);
-            if sender.send(Request { query, answer }).is_err() {
+            let Ok(clone) = (query == Query::Follow).then(|| stream.try_clone()).transpose() else {
+                continue;
+            };
+            if sender.send(Request { query, answer, stream: clone }).is_err() {
                 return;
             }
             wake();
@@ -123,7 +143,7 @@ fn read(stream: &UnixStream) -> io::Result<Query> {
     if found.is_err() {
         let mut stream = stream;
         stream.write_all(
-            b"unknown request: expected status, metrics, reload, grant ADDRESS SECONDS or revoke ADDRESS\n",
+            b"unknown request: expected status, metrics, reload, events, follow, grant ADDRESS SECONDS or revoke ADDRESS\n",
         )?;
     }
     found
@@ -143,6 +163,26 @@ pub fn ask(path: &Path, query: Query) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer"));
     }
     Ok(text)
+}
+
+/// Asks the daemon that listens at `path` for all events from now on, and passes each line to `each` until that fails or the
+/// daemon ends.
+///
+/// # Errors
+/// No daemon listens there, the connection fails, or `each` does.
+pub fn follow(path: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path)?;
+    writeln!(stream, "{}", Query::Follow.line())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 {
+        if !line.starts_with('{') {
+            return Err(io::Error::other(line.trim_end().to_owned()));
+        }
+        each(&line)?;
+        line.clear();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     control::{self, Query, Request},
     date::{now, now_millis},
     engine::Engine,
-    firewall::{self, FirewallBackend, Integrity, Look, reconcile},
+    firewall::{self, FirewallBackend, Integrity, Look, Recorded, reconcile},
     floor::{self, Savers},
     format::seconds,
     guard::{self, Guard},
@@ -34,13 +34,14 @@ use crate::{
     hints::Words,
     journal::Effect,
     knock,
+    news::{self, News},
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
     report::{Ignored, log},
     run_folder,
     signals::Signals,
     source,
-    status::{Parts, Status},
+    status::{Parts, Status, Verdicts},
     stored::Stored,
     uptime::Uptime,
 };
@@ -102,7 +103,7 @@ fn tell_systemd(state: NotifyState<'_>) {
 struct Daemon {
     path: PathBuf,
     engine: Engine,
-    firewall: Box<dyn FirewallBackend>,
+    firewall: Recorded,
     nflog: Nflog,
     savers: Savers,
     signals: Signals,
@@ -110,6 +111,7 @@ struct Daemon {
     ignored: Ignored,
     overruns: u64,
     health: Health,
+    news: News,
     next_retry: Instant,
     next_tick: Instant,
     next_slow_tick: Instant,
@@ -149,7 +151,7 @@ impl Daemon {
         })?;
         let time = now_millis();
         let stored = Stored::open(&gate, &config, time)?;
-        let mut firewall = firewall::open(gate.firewall)?;
+        let mut firewall = Recorded::new(firewall::open(gate.firewall)?);
         firewall.set_words(Words::new(&config, time).all())?;
         firewall.install(&config, &run_folder::service_list(&gate.run))?;
         let (caches, floors) = stored.into_parts();
@@ -171,6 +173,7 @@ impl Daemon {
             ignored: Ignored::default(),
             overruns: 0,
             health: Health::default(),
+            news: News::default(),
             next_retry: Instant::now(),
             next_tick: Instant::now(),
             next_slow_tick: Instant::now(),
@@ -219,6 +222,12 @@ impl Daemon {
         }
         while let Ok(request) = self.requests.try_recv() {
             let text = match request.query {
+                Query::Follow => {
+                    self.news.tell(&mut self.firewall, &self.health);
+                    self.news.follow(request.into_stream());
+                    continue;
+                }
+                Query::Events => news::remembered(&self.engine),
                 Query::Status => serde_json::to_string(&self.status()).unwrap_or_default() + "\n",
                 Query::Metrics => self.status().metrics(),
                 Query::Reload => {
@@ -231,15 +240,17 @@ impl Daemon {
             request.answer(text);
         }
         self.tick(Instant::now());
+        self.news.tell(&mut self.firewall, &self.health);
         Ok(())
     }
 
     fn receive(&mut self) -> Result<()> {
         for _ in 0..BURST {
-            let Self { nflog, engine, firewall, savers, ignored, health, .. } = self;
+            let Self { nflog, engine, firewall, savers, ignored, health, news, .. } = self;
             let received = nflog.receive(|logged| {
-                knock::handle(engine, &mut **firewall, savers, ignored, health, logged);
+                knock::handle(engine, firewall, savers, ignored, health, news.feed(), logged);
             });
+            news.tell(firewall, health);
             match received.context("cannot read packets")? {
                 Received::Some => {}
                 Received::Nothing => return Ok(()),
@@ -323,7 +334,7 @@ impl Daemon {
     fn reconcile(&mut self) {
         let config = self.engine.config().clone();
         let effects = self.engine.effects();
-        let result = reconcile::reconcile(&mut *self.firewall, &config, &effects, (now(), Uptime::now()));
+        let result = reconcile::reconcile(&mut self.firewall, &config, &effects, (now(), Uptime::now()));
         record_error(&mut self.health.firewall, result);
     }
 
@@ -348,6 +359,8 @@ impl Daemon {
             if let Some(line) = self.ignored.line(instant) {
                 log(&line);
             }
+            self.firewall.end(instant);
+            self.news.feed().look();
             // The words of a slot have to be there when it begins, and after the clock was set.
             if self.engine.refresh(now_millis()) {
                 let result = self.firewall.set_words(self.engine.words().all());
@@ -426,20 +439,23 @@ impl Daemon {
         self.check_floor();
         let config = self.engine.config().clone();
         let grants = self.firewall.list(&config);
-        let Health { configuration, firewall, floor } = &self.health;
         let mut trouble: Vec<String> =
-            [configuration, firewall, floor].into_iter().flatten().cloned().collect();
+            Some(self.health.text()).into_iter().filter(|text| !text.is_empty()).collect();
         let grants = grants.unwrap_or_else(|error| {
             trouble.push(format!("{error:#}"));
             Vec::new()
         });
-        let counters = self.engine.counters().into();
+        let limited = self.firewall.limited().unwrap_or_else(|error| {
+            trouble.push(format!("{error:#}"));
+            0
+        });
+        let counters = Verdicts { waiting: self.engine.waiting(), ..self.engine.counters().into() };
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
         let (engine, time) = (&self.engine, now_millis());
         let cache = |user: &User| engine.report(user, time);
         Status::new(
             seconds(time),
-            Parts { config: &config, cache: &cache, counters, overruns, grants, trouble },
+            Parts { config: &config, cache: &cache, counters, limited, overruns, grants, trouble },
         )
     }
 

@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use pkd_core::{
-    CacheId, Counters, Packet, Reason, UnixMillis, UnixSeconds, Verdict,
+    CacheId, Counters, Knock as ClassicKnock, Packet, Reason, UnixMillis, UnixSeconds, Verdict,
     format2::{self, Addresses, Hints, Knock, Request},
     verify_any,
 };
@@ -12,6 +12,7 @@ use pktables::Sender;
 
 use crate::{
     caches::{Caches, Report},
+    cause::Cause,
     config::{Config, ServiceConfig, User, UserRule},
     format::{Unit, seconds},
     hints::{Word, Words},
@@ -38,8 +39,8 @@ pub enum Decision {
         /// What to save.
         floor: NewFloor,
     },
-    /// Anything else, with the reason.
-    Ignore(Reason),
+    /// Anything else, and why.
+    Ignore(Cause),
 }
 
 /// The time of an accepted knock.
@@ -52,13 +53,13 @@ pub enum NewFloor {
 }
 
 impl Decision {
-    /// The verdict, as it is counted.
+    /// The verdict of pkd-core.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Accept { .. } => Verdict::Accept,
             Self::Close { .. } => Verdict::Close,
-            Self::Ignore(reason) => Verdict::Ignore(*reason),
+            Self::Ignore(cause) => Verdict::Ignore(cause.reason()),
         }
     }
 }
@@ -78,6 +79,8 @@ pub struct Engine {
     words: Words,
     caches: FormatCaches,
     counters: Counters,
+    /// Knocks that had to wait, which are not among the replays of `counters`.
+    waiting: u64,
 }
 
 /// The bytes of an address, as they stand in a packet.
@@ -91,7 +94,7 @@ impl Engine {
     pub fn new(config: Config, caches: FormatCaches, now: UnixMillis) -> io::Result<Self> {
         let words = Words::new(&config, now);
         let own = octets(&config);
-        let mut engine = Self { config, own, words, caches, counters: Counters::default() };
+        let mut engine = Self { config, own, words, caches, counters: Counters::default(), waiting: 0 };
         engine.update_caches()?;
         Ok(engine)
     }
@@ -163,16 +166,38 @@ impl Engine {
         &self.counters
     }
 
+    /// Knocks since the process started that could not be told from a replay, because knocks had to wait.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// How far the sender's clock is ahead of the time `now`, in milliseconds, as the datagram says: only of an accepted knock
+    /// that is certain. A classic knock has whole seconds.
+    #[must_use]
+    pub fn offset(&self, now: UnixMillis, datagram: &Datagram<'_>) -> Option<i64> {
+        let payload = datagram.packet()?.payload;
+        let user = self.words.users(*payload.first_chunk()?).first()?;
+        let time = match &self.config.users.get(user)?.rule {
+            UserRule::Classic(_) => ClassicKnock::parse(payload)?.time().0.checked_mul(1_000)?,
+            UserRule::Format2(rule) => Knock::parse(payload)?.open(rule.keys()).time.0,
+        };
+        i64::try_from(i128::from(time) - i128::from(now.0)).ok()
+    }
+
     /// Decides about a datagram at the time `now`, and counts it. `sender` is where it came from.
     ///
     /// Users may share a tag. If none of them accepts the knock, the reason is that of the user for whom most checks
     /// passed.
     pub fn handle(&mut self, now: UnixMillis, sender: Sender, datagram: &Datagram<'_>) -> Decision {
         let decision = match datagram.packet() {
-            None => Decision::Ignore(Reason::Length),
+            None => Decision::Ignore(Cause::Check(Reason::Length)),
             Some(packet) => self.handle_packet(now, sender, &packet, datagram),
         };
-        self.counters.count(decision.verdict());
+        match decision {
+            Decision::Ignore(Cause::Waiting) => self.waiting += 1,
+            _ => self.counters.count(decision.verdict()),
+        }
         decision
     }
 
@@ -184,7 +209,9 @@ impl Engine {
         datagram: &Datagram<'_>,
     ) -> Decision {
         let Self { config, own, words, caches, .. } = self;
-        let Some(word) = packet.payload.first_chunk() else { return Decision::Ignore(Reason::Length) };
+        let Some(word) = packet.payload.first_chunk() else {
+            return Decision::Ignore(Cause::Check(Reason::Length));
+        };
         let word: Word = *word;
         let at = Uptime::now();
         let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
@@ -194,15 +221,19 @@ impl Engine {
             .filter_map(|name| config.users.get_key_value(name))
             .filter(|(_, user)| user.is_active(seconds(now)) && !is_replaced(config, caches, user))
             .collect();
-        let mut is_close = false;
+        let (mut is_close, mut waits) = (false, false);
         let accepted = verify_any(packet, active, |(name, user)| match &user.rule {
             UserRule::Classic(rule) => {
-                rule.verify(&mut caches.classic.memory(user.cache, sender, at), seconds(now), packet)
+                let memory = &mut caches.classic.memory(user.cache, sender, at);
+                let verdict = rule.verify(memory, seconds(now), packet);
+                waits |= caches.classic.take_wait(user.cache, seconds(now));
+                verdict
             }
             UserRule::Format2(rule) => {
                 let Some(hints) = words.of(name) else { return Verdict::Ignore(Reason::Tag) };
                 let memory = caches.format2.memory(user.cache, sender, at);
                 let verdict = verify(rule, hints, memory, now, packet, datagram, &own);
+                waits |= caches.format2.take_wait(user.cache, now);
                 // To verify_any() it is accepted: nobody else can have made it.
                 is_close = verdict == Verdict::Close;
                 if is_close { Verdict::Accept } else { verdict }
@@ -210,14 +241,15 @@ impl Engine {
         });
         let (name, user) = match accepted {
             Ok(accepted) => accepted,
-            Err(reason) => return Decision::Ignore(reason),
+            Err(Reason::Replay) if waits => return Decision::Ignore(Cause::Waiting),
+            Err(reason) => return Decision::Ignore(Cause::Check(reason)),
         };
         let floor = match &user.rule {
             UserRule::Classic(_) => newest(&caches.classic).map(|(id, time)| NewFloor::Classic(id, time)),
             UserRule::Format2(_) => newest(&caches.format2).map(|(id, time)| NewFloor::Format2(id, time)),
         };
         // What was accepted is the last entry.
-        let Some(floor) = floor else { return Decision::Ignore(Reason::Replay) };
+        let Some(floor) = floor else { return Decision::Ignore(Cause::Check(Reason::Replay)) };
         let user_name = name.clone();
         if is_close {
             return Decision::Close { user: user_name, floor };

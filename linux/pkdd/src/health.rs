@@ -12,6 +12,16 @@ pub(crate) struct Health {
     pub(crate) floor: Option<String>,
 }
 
+impl Health {
+    /// All current problems, in one line; empty if there are none.
+    pub(crate) fn text(&self) -> String {
+        let Self { configuration, firewall, floor } = self;
+        let all = [configuration, firewall, floor];
+        let problems: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
+        problems.join("; ")
+    }
+}
+
 /// Stores an error for the status, and logs it unless it is already stored.
 pub(crate) fn record_error<T>(stored: &mut Option<String>, result: Result<T>) {
     if let Err(error) = result {

@@ -10,6 +10,8 @@ use crate::{
     config::ServiceConfig,
     date::{now, now_millis},
     engine::{Decision, Engine},
+    events::Event,
+    feed::Feed,
     firewall::{FirewallBackend, obstacle, reconcile},
     floor::Savers,
     health::{Health, record_error},
@@ -25,15 +27,20 @@ pub(crate) fn handle(
     savers: &Savers,
     ignored: &mut Ignored,
     health: &mut Health,
+    feed: &mut Feed,
     logged: Logged<'_>,
 ) {
     let Some(datagram) = Datagram::from_ip(logged.packet) else { return };
     let sender = Sender::new(datagram.source, logged.interface);
-    match engine.handle(now_millis(), sender, &datagram) {
+    let time = now_millis();
+    let offset_ms = if feed.has_readers() { engine.offset(time, &datagram) } else { None };
+    match engine.handle(time, sender, &datagram) {
         Decision::Accept { user, services, floor } => {
-            let result = grant(firewall, &user, &services, sender);
+            let (opened, result) = grant(firewall, &user, &services, sender);
             savers.save(floor);
             record_error(&mut health.firewall, result);
+            let from = sender.to_string();
+            feed.tell(&Event::Accepted { user: &user, from, services: Some(opened), offset_ms });
         }
         Decision::Close { user, floor } => {
             let (effects, times) = (engine.effects(), (now(), Uptime::now()));
@@ -42,12 +49,17 @@ pub(crate) fn handle(
             let result = closed.map(|services| {
                 let closed = if services.is_empty() { "nothing".to_owned() } else { services.join(", ") };
                 log(&format!("closed: user {user} from {sender} closed {closed}"));
+                let from = sender.to_string();
+                feed.tell(&Event::Closed { user: &user, from, services: Some(services) });
             });
             record_error(&mut health.firewall, result);
         }
-        Decision::Ignore(reason) => {
-            if let Some(line) = ignored.add(Instant::now(), reason, sender) {
+        Decision::Ignore(cause) => {
+            if let Some(line) = ignored.add(Instant::now(), cause, sender) {
                 log(&line);
+            }
+            if feed.has_readers() {
+                feed.tell(&Event::Ignored { reason: cause.as_str(), from: sender.to_string(), offset_ms });
             }
         }
     }
@@ -57,27 +69,30 @@ pub(crate) fn handle(
     }
 }
 
-/// Opens the services of a knock to its sender; returns the last error.
+/// Opens the services of a knock to its sender; returns their names, and the last error.
 fn grant(
     firewall: &mut dyn FirewallBackend,
     user: &str,
     services: &[ServiceConfig],
     sender: Sender,
-) -> Result<()> {
+) -> (Vec<String>, Result<()>) {
     if let Some(why) = obstacle(firewall.has_link_grants(), sender) {
         log(&format!("accepted: user {user} from {sender} opened nothing: {why}"));
-        return Ok(());
+        return (Vec::new(), Ok(()));
     }
-    let mut opened = Vec::new();
+    let (mut names, mut opened) = (Vec::new(), Vec::new());
     let mut result = Ok(());
     for config in services {
         let name = &config.service.name;
         match firewall.grant(config, sender, config.ttl) {
-            Ok(_) => opened.push(format!("{name} for {} s", config.ttl.as_secs())),
+            Ok(_) => {
+                names.push(name.to_string());
+                opened.push(format!("{name} for {} s", config.ttl.as_secs()));
+            }
             Err(error) => result = Err(error.context(format!("cannot open {name} to {sender}"))),
         }
     }
     let opened = if opened.is_empty() { "nothing".to_owned() } else { opened.join(", ") };
     log(&format!("accepted: user {user} from {sender} opened {opened}"));
-    result
+    (names, result)
 }

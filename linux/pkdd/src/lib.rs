@@ -8,11 +8,14 @@
 
 mod atomic_file;
 pub mod caches;
+pub mod cause;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod date;
 pub mod engine;
+pub mod events;
+mod feed;
 pub mod firewall;
 pub mod floor;
 pub mod format;
@@ -24,6 +27,7 @@ pub mod journal;
 mod knock;
 #[cfg(feature = "manage")]
 pub mod manage;
+mod news;
 pub mod nflog;
 pub mod openwrt;
 pub mod privileges;

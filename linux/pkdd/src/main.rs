@@ -45,6 +45,8 @@ usage: pkdd [--config FILE] COMMAND
   check            check the configuration, and name rules of other firewalls that are in the way,
                    without changing anything
   status [--json]  show the running daemon's services, grants, users and counters, and such rules
+  events           print the accepted knocks that pkdd still remembers, as lines of JSON; --follow
+                   prints what happens from now on
   metrics          print grants and counters in Prometheus' text format
   replay FILE      show the verdict on each knock in a capture file (pcap or pcapng)
   guard            close the services' ports without the daemon, as before it starts; if the
@@ -73,6 +75,9 @@ enum Command {
         json: bool,
     },
     Metrics,
+    Events {
+        follow: bool,
+    },
     #[cfg(feature = "replay")]
     Replay {
         file: PathBuf,
@@ -93,7 +98,7 @@ enum Command {
 impl Args {
     fn parse(mut parser: Parser) -> Result<Self, lexopt::Error> {
         let mut config = PathBuf::from(DEFAULT_CONFIG);
-        let (mut command, mut file, mut json) = (None, None, false);
+        let (mut command, mut file, mut json, mut follow) = (None, None, false, false);
         while let Some(arg) = parser.next()? {
             match arg {
                 Arg::Short('c') | Arg::Long("config") => config = parser.value()?.into(),
@@ -114,6 +119,7 @@ impl Args {
                     return Ok(Self { config, command });
                 }
                 Arg::Long("json") => json = true,
+                Arg::Short('f') | Arg::Long("follow") => follow = true,
                 Arg::Short('h') | Arg::Long("help") => {
                     return Ok(Self { config, command: Command::Print(HELP.to_owned()) });
                 }
@@ -127,11 +133,15 @@ impl Args {
             }
         }
         let command = command.ok_or("missing command")?;
+        if follow && command != "events" {
+            return Err("--follow is only for events".into());
+        }
         let command = match (command.as_str(), file, json) {
             ("run", None, false) => Command::Run,
             ("check", None, false) => Command::Check,
             ("status", None, json) => Command::Status { json },
             ("metrics", None, false) => Command::Metrics,
+            ("events", None, false) => Command::Events { follow },
             ("clear", None, false) => Command::Clear,
             ("guard", None, false) => Command::Guard,
             ("reload", None, false) => Command::Reload,
@@ -141,14 +151,16 @@ impl Args {
             #[cfg(feature = "replay")]
             ("replay", None, _) => return Err("replay needs a capture file".into()),
             (
-                "run" | "check" | "metrics" | "clear" | "guard" | "reload" | "reset-floor" | "replay",
+                "run" | "check" | "metrics" | "events" | "clear" | "guard" | "reload" | "reset-floor"
+                | "replay",
                 _,
                 true,
             ) => {
                 return Err("--json is only for status".into());
             }
             (
-                "run" | "check" | "status" | "metrics" | "clear" | "guard" | "reload" | "reset-floor",
+                "run" | "check" | "status" | "metrics" | "events" | "clear" | "guard" | "reload"
+                | "reset-floor",
                 Some(file),
                 _,
             ) => {
@@ -204,6 +216,11 @@ fn execute(Args { config, command }: Args) -> Result<()> {
             let status: Status = serde_json::from_str(&answer).context(unreadable)?;
             print(&Status { conflicts, ..status }.text())
         }
+        Command::Events { follow: false } => {
+            let answer = ask(&config, Query::Events)?;
+            print(answer.strip_suffix('\n').unwrap_or(&answer))
+        }
+        Command::Events { follow: true } => follow(&config),
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]
         Command::Replay { file } => {
@@ -225,6 +242,23 @@ fn ask(config: &std::path::Path, query: Query) -> Result<String> {
     let socket = run_folder::socket(&guard::run_folder_of(config));
     control::ask(&socket, query)
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
+}
+
+fn follow(config: &std::path::Path) -> Result<()> {
+    let socket = run_folder::socket(&guard::run_folder_of(config));
+    let mut reader_gone = false;
+    let followed = control::follow(&socket, |line| {
+        let mut out = io::stdout().lock();
+        let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        reader_gone = written.is_err();
+        written
+    });
+    match followed {
+        // A reader who has enough, such as head, is no error.
+        Err(_) if reader_gone => Ok(()),
+        Ok(()) => bail!("pkdd has ended"),
+        Err(error) => Err(error).with_context(|| format!("cannot follow the daemon at {}", socket.display())),
+    }
 }
 
 fn print(text: &str) -> Result<()> {

@@ -98,31 +98,35 @@ fn explain(
         behind => format!("{} s behind", time.since(behind)),
     };
     let verdict = match decision {
+        // A capture begins with complete memories.
+        Decision::Ignore(cause) => ignored(cause.reason(), is_format2, &offset),
         Decision::Accept { user, .. } if is_format2 => format!("accept; user {user}, in format 2"),
         Decision::Close { user, .. } => format!("close; user {user}, in format 2"),
         Decision::Accept { user, .. } => {
             format!("accept; user {user}, whose clock is {offset} the capture's")
         }
-        Decision::Ignore(Reason::Length) => "length".to_owned(),
-        Decision::Ignore(Reason::Tag) => {
+    };
+    writeln!(out, "{start}{verdict}")
+}
+
+/// Why a knock is ignored; `offset` is how far its time is from the capture's.
+fn ignored(reason: Reason, is_format2: bool, offset: &str) -> String {
+    match reason {
+        Reason::Length => "length".to_owned(),
+        Reason::Tag => {
             "tag; no active user has this tag, or in format 2 a knock that begins like this now".to_owned()
         }
-        Decision::Ignore(Reason::Window) if is_format2 => "window; its time is outside the window".to_owned(),
-        Decision::Ignore(Reason::Window) => format!("window; its time is {offset} the capture's"),
-        Decision::Ignore(Reason::Replay) => {
-            "replay; the capture contains it twice, or a later knock before it".to_owned()
-        }
-        Decision::Ignore(Reason::Filter) => "filter; forged, or made for another port".to_owned(),
-        Decision::Ignore(Reason::Request) => {
+        Reason::Window if is_format2 => "window; its time is outside the window".to_owned(),
+        Reason::Window => format!("window; its time is {offset} the capture's"),
+        Reason::Replay => "replay; the capture contains it twice, or a later knock before it".to_owned(),
+        Reason::Filter => "filter; forged, or made for another port".to_owned(),
+        Reason::Request => {
             "request; asks for what this version does not know, or is not bound to what the user requires"
                 .to_owned()
         }
-        Decision::Ignore(Reason::Digest) if is_format2 => {
+        Reason::Digest if is_format2 => {
             "digest; bound to other addresses than those in the capture, or altered".to_owned()
         }
-        Decision::Ignore(Reason::Digest) => {
-            "digest; made with another key or for another port, or altered".to_owned()
-        }
-    };
-    writeln!(out, "{start}{verdict}")
+        Reason::Digest => "digest; made with another key or for another port, or altered".to_owned(),
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pkd_core::Reason;
 use pktables::Sender;
+
+use crate::cause::Cause;
 
 /// The shortest time between two lines about ignored datagrams.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -11,16 +12,16 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Counts ignored datagrams until the next line.
 #[derive(Debug, Default)]
 pub struct Ignored {
-    counts: [u64; Reason::ALL.len()],
+    counts: [u64; Cause::ALL.len()],
     last: Option<Sender>,
     next: Option<Instant>,
 }
 
 impl Ignored {
     /// Counts one datagram. Returns a line if one is due.
-    pub fn add(&mut self, now: Instant, reason: Reason, sender: Sender) -> Option<String> {
-        for (known, count) in Reason::ALL.iter().zip(&mut self.counts) {
-            *count += u64::from(*known == reason);
+    pub fn add(&mut self, now: Instant, cause: Cause, sender: Sender) -> Option<String> {
+        for (known, count) in Cause::ALL.iter().zip(&mut self.counts) {
+            *count += u64::from(*known == cause);
         }
         self.last = Some(sender);
         self.line(now)
@@ -32,11 +33,11 @@ impl Ignored {
         if self.next.is_some_and(|next| now < next) {
             return None;
         }
-        let parts: Vec<String> = Reason::ALL
+        let parts: Vec<String> = Cause::ALL
             .iter()
             .zip(self.counts)
             .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{count} {reason}"))
+            .map(|(cause, count)| format!("{count} {cause}"))
             .collect();
         *self = Self { next: Some(now + INTERVAL), ..Self::default() };
         Some(format!("ignored: {}; last from {last}", parts.join(", ")))
@@ -53,6 +54,8 @@ pub fn log(line: &str) {
 mod tests {
     use std::net::IpAddr;
 
+    use pkd_core::Reason;
+
     use super::*;
 
     #[test]
@@ -61,19 +64,22 @@ mod tests {
         let start = Instant::now();
         let sender = |last: u8| IpAddr::from([192, 0, 2, last]).into();
         let mut lines = Vec::new();
-        // seconds since the start, reason
-        for (seconds, reason) in [
-            (0, Reason::Window),
-            (1, Reason::Digest),
-            (9, Reason::Digest),
-            (10, Reason::Replay),
-            (11, Reason::Tag),
+        // seconds since the start, cause
+        for (seconds, cause) in [
+            (0, Cause::Check(Reason::Window)),
+            (1, Cause::Check(Reason::Digest)),
+            (9, Cause::Waiting),
+            (10, Cause::Check(Reason::Replay)),
+            (11, Cause::Check(Reason::Tag)),
         ] {
-            lines.extend(ignored.add(start + Duration::from_secs(seconds.into()), reason, sender(seconds)));
+            lines.extend(ignored.add(start + Duration::from_secs(seconds.into()), cause, sender(seconds)));
         }
         assert_eq!(
             lines,
-            ["ignored: 1 window; last from 192.0.2.0", "ignored: 1 replay, 2 digest; last from 192.0.2.10"]
+            [
+                "ignored: 1 window; last from 192.0.2.0",
+                "ignored: 1 replay, 1 digest, 1 waiting; last from 192.0.2.10"
+            ]
         );
         assert_eq!(ignored.line(start + Duration::from_secs(19)), None);
         let rest = ignored.line(start + Duration::from_secs(20)).unwrap();

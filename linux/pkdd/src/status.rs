@@ -21,6 +21,9 @@ pub struct Status {
     pub now: u64,
     /// Datagrams by verdict since the process started.
     pub counters: Verdicts,
+    /// Datagrams that began as a knock and were dropped beyond the rate limit, since the process started.
+    #[serde(default)]
+    pub limited: u64,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
     /// Configured users.
@@ -48,6 +51,9 @@ pub struct Verdicts {
     pub tag: u64,
     pub window: u64,
     pub replay: u64,
+    /// After a start without a complete memory, knocks wait for one window, as they cannot be told from replays.
+    #[serde(default)]
+    pub waiting: u64,
     #[serde(default)]
     pub filter: u64,
     pub digest: u64,
@@ -81,6 +87,7 @@ impl From<&Counters> for Verdicts {
             tag: of(Reason::Tag),
             window: of(Reason::Window),
             replay: of(Reason::Replay),
+            waiting: 0,
             filter: of(Reason::Filter),
             digest: of(Reason::Digest),
             request: of(Reason::Request),
@@ -102,6 +109,9 @@ pub struct User {
     pub state: String,
     /// Seconds.
     pub window: u32,
+    /// Knocks accepted since the process started; `null` if they are not counted.
+    #[serde(default)]
+    pub accepted: Option<u64>,
     /// Knocks in the cache.
     pub knocks: usize,
     /// Knocks that the cache has room for.
@@ -143,6 +153,8 @@ pub struct Parts<'a> {
     pub cache: &'a dyn Fn(&config::User) -> Option<Report>,
     /// Datagrams by verdict.
     pub counters: Verdicts,
+    /// Datagrams dropped beyond the rate limit.
+    pub limited: u64,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
     /// Active grants, from the firewall.
@@ -155,11 +167,12 @@ impl Status {
     /// Combines the parts into a status at the time `now`.
     #[must_use]
     pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
-        let Parts { config, cache, counters, overruns, grants, trouble } = parts;
+        let Parts { config, cache, counters, limited, overruns, grants, trouble } = parts;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: now.0,
             counters,
+            limited,
             overruns,
             users: config
                 .users
@@ -177,6 +190,7 @@ impl Status {
                         }
                         .to_owned(),
                         window: user.rule.window().as_secs(),
+                        accepted: report.and_then(|report| report.accepted),
                         knocks: report.map_or(0, |report| report.knocks),
                         capacity: report.map_or(0, |report| report.capacity),
                         floor: report.map_or(0, |report| report.floor.0),
@@ -219,18 +233,29 @@ impl Status {
             let count = self.counters.of(verdict);
             let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"{verdict}\"}} {count}");
         }
+        let _ = writeln!(text, "pkdd_datagrams_total{{verdict=\"waiting\"}} {}", self.counters.waiting);
         let _ = write!(
             text,
-            "# HELP pkdd_overruns_total How often the kernel dropped datagrams because the buffer was full.\n\
+            "# HELP pkdd_limited_total Datagrams dropped beyond the rate limit before they were checked.\n\
+             # TYPE pkdd_limited_total counter\n\
+             pkdd_limited_total {}\n\
+             # HELP pkdd_overruns_total How often the kernel dropped datagrams because the buffer was full.\n\
              # TYPE pkdd_overruns_total counter\n\
              pkdd_overruns_total {}\n\
              # HELP pkdd_grants Addresses that may reach the service now.\n\
              # TYPE pkdd_grants gauge\n",
-            self.overruns
+            self.limited, self.overruns
         );
         for service in &self.services {
             let grants = self.grants.iter().filter(|grant| grant.service == service.name).count();
             let _ = writeln!(text, "pkdd_grants{{service=\"{}\"}} {grants}", service.name);
+        }
+        text.push_str(
+            "# HELP pkdd_user_accepted_total Knocks of the user that were accepted.\n\
+             # TYPE pkdd_user_accepted_total counter\n",
+        );
+        for (name, accepted) in self.users.iter().filter_map(|user| Some((&user.name, user.accepted?))) {
+            let _ = writeln!(text, "pkdd_user_accepted_total{{user=\"{name}\"}} {accepted}");
         }
         text.push_str(
             "# HELP pkdd_cache_wait_seconds Seconds until a knock of the user can be accepted.\n\
@@ -259,7 +284,8 @@ impl Status {
         for conflict in &self.conflicts {
             let _ = writeln!(text, "Conflict: {conflict}");
         }
-        let Verdicts { accept, close, length, tag, window, replay, filter, digest, request } = self.counters;
+        let Verdicts { accept, close, length, tag, window, replay, waiting, filter, digest, request } =
+            self.counters;
         let _ = writeln!(text, "Accepted: {accept}");
         if close > 0 {
             let _ = writeln!(text, "Closed: {close}");
@@ -269,12 +295,19 @@ impl Status {
             "Ignored: {length} wrong length, {tag} unknown tag, {window} outside the window, {replay} replayed, \
              {digest} wrong digest"
         );
-        for (count, what) in [(filter, "forged"), (request, "unknown request or missing binding")] {
+        for (count, what) in [
+            (waiting, "waiting after a start"),
+            (filter, "forged"),
+            (request, "unknown request or missing binding"),
+        ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");
             }
         }
         text.push('\n');
+        if self.limited > 0 {
+            let _ = writeln!(text, "Dropped beyond the rate limit: {}", self.limited);
+        }
         if self.overruns > 0 {
             let _ = writeln!(text, "Buffer overruns: {}", self.overruns);
         }
@@ -288,11 +321,14 @@ impl Status {
             }
         }
         for user in &self.users {
-            let User { name, format, tag, state, knocks, wait, .. } = user;
+            let User { name, format, tag, state, knocks, wait, accepted, .. } = user;
             // Classic ones have always been shown without.
             let format = if format == "2" { ", format 2" } else { "" };
             let knocks = counted(*knocks, "knock");
             let _ = write!(text, "User {name}: tag {tag}{format}, {state}, {knocks} in the replay cache");
+            if let Some(accepted) = accepted.filter(|accepted| *accepted > 0) {
+                let _ = write!(text, ", {accepted} accepted");
+            }
             if *wait > 0 {
                 let _ = write!(text, ", waits {wait} s, because earlier knocks are unknown");
             }

@@ -24,6 +24,7 @@ use crate::{
     firewall::{Change, Firewall, Grant, Grants, Listings, join as join_grant},
     invalid::Invalid,
     ipset::IpSets,
+    lease_prefix::LeasePrefix,
     lock::{Guard, Lock},
     program,
     sender::is_link_local,
@@ -49,6 +50,8 @@ pub struct Iptables {
     without_ipset: bool,
     /// Whether rules had an end when they were last listed.
     has_ends: bool,
+    /// Datagrams that earlier rules have dropped beyond their rates; `None`: this value has installed none.
+    dropped: Option<u64>,
 }
 
 impl Default for Iptables {
@@ -59,6 +62,7 @@ impl Default for Iptables {
             sets: None,
             without_ipset: false,
             has_ends: false,
+            dropped: None,
         }
     }
 }
@@ -225,7 +229,9 @@ fn restore(name: &ServiceName, plan: &Plan, guard: &Guard) -> Result<(), Error> 
 impl Firewall for Iptables {
     fn init(&mut self, service: &Service) -> Result<Change, Error> {
         let mut service = service.checked()?;
-        service.scope.leases = service.scope.leases && self.create_sets(&service.name)?;
+        // An ipset would hold networks of one length, and the rules do not tell which.
+        let is_single = std::mem::take(&mut service.scope.lease_prefix) == LeasePrefix::default();
+        service.scope.leases = service.scope.leases && is_single && self.create_sets(&service.name)?;
         let service = &service;
         let now = self.now();
         let guard = self.lock.acquire()?;

@@ -35,6 +35,7 @@ mod invalid;
 mod ipset;
 #[cfg(feature = "rules")]
 mod iptables;
+mod lease_prefix;
 #[cfg(feature = "rules")]
 mod lock;
 mod log;
@@ -63,6 +64,7 @@ pub use held::{Capture, HeldTable, LinkGrant, Protection};
 pub use invalid::Invalid;
 #[cfg(feature = "rules")]
 pub use iptables::Iptables;
+pub use lease_prefix::LeasePrefix;
 #[cfg(feature = "rules")]
 pub use lock::DEFAULT_PATH as LOCK;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};

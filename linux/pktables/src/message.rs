@@ -36,7 +36,6 @@ pub(crate) mod kind {
     #[cfg(feature = "rules")]
     pub(crate) const NEW_RULE: u16 = of_nftables(6);
     /// `NFT_MSG_GETRULE`.
-    #[cfg(feature = "rules")]
     pub(crate) const GET_RULE: u16 = of_nftables(7);
     /// `NFT_MSG_NEWSET`.
     #[cfg(feature = "rules")]

@@ -4,7 +4,7 @@ pub(crate) mod ruleset;
 pub(crate) mod schema;
 pub(crate) mod set_name;
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use ipnet::IpNet;
 
@@ -91,11 +91,16 @@ impl Nft {
     /// shortens nor revokes. [`Firewall::revoke`] and [`Firewall::flush`] also end leases, and lists contain both.
     ///
     /// # Errors
-    /// There is no such service, it has no leases, `ttl` is zero, or the kernel refuses.
-    pub fn lease(&mut self, name: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
-        let address = address.to_canonical();
-        let set = SetName::leases(name, address.is_ipv6()).text();
-        match self.sets.grant(SetPath { table: TABLE, set: &set }, address, Some(ttl)) {
+    /// There is no such service, it has no leases for a prefix of this length, `ttl` is zero, or the kernel refuses.
+    pub fn lease(
+        &mut self,
+        name: &ServiceName,
+        address: impl Into<IpNet>,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
+        let address = canonical(address.into());
+        let set = SetName::leases(name, address).text();
+        match self.sets.grant(SetPath { table: TABLE, set: &set }, address.addr(), Some(ttl)) {
             Err(Error::NoSet { .. }) if self.sets_of(name)?.is_empty() => Err(Error::NoService(name.clone())),
             done => done,
         }
@@ -105,10 +110,10 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn release(&mut self, name: &ServiceName, address: IpAddr) -> Result<Change, Error> {
-        let address = address.to_canonical();
-        let set = SetName::leases(name, address.is_ipv6()).text();
-        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address) {
+    pub fn release(&mut self, name: &ServiceName, address: impl Into<IpNet>) -> Result<Change, Error> {
+        let address = canonical(address.into());
+        let set = SetName::leases(name, address).text();
+        match self.sets.revoke(SetPath { table: TABLE, set: &set }, address.addr()) {
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
             done => done,
         }
@@ -209,7 +214,7 @@ impl Firewall for Nft {
             script.add_set(set)?;
         }
         let is_wanted = |set: &&SetName| {
-            wanted.iter().any(|wanted| wanted.v6 == set.v6) && (!set.lease || service.scope.leases)
+            wanted.iter().any(|wanted| wanted.v6 == set.v6) && (!set.lease || wanted.contains(set))
         };
         for set in there.iter().filter(|set| !is_wanted(set)) {
             script.delete_set(set)?;
@@ -271,7 +276,7 @@ impl Firewall for Nft {
     fn revoke(&mut self, name: &ServiceName, address: IpNet) -> Result<Change, Error> {
         let address = canonical(address);
         let set = SetName::of(name, address);
-        let released = if set.is_single() { self.release(name, address.addr())? } else { Change::AlreadySo };
+        let released = self.release(name, address)?;
         match self.sets.revoke(SetPath { table: TABLE, set: &set.text() }, address.addr()) {
             Err(Error::NoSet { .. }) if self.sets_of(name)?.is_empty() => Err(Error::NoService(name.clone())),
             Err(Error::NoSet { .. }) | Ok(Change::AlreadySo) => Ok(released),

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
 
-use crate::{address, address::canonical, invalid::Invalid};
+use crate::{address, address::canonical, invalid::Invalid, lease_prefix::LeasePrefix};
 
 /// The name of a network interface: 1 to 15 letters, digits, `_`, `-`, `.`, `:` or `@`. The firewalls read other
 /// characters, such as `+` and `*`, as patterns.
@@ -103,6 +103,8 @@ pub struct Scope {
     /// A program may also let addresses in as leases: see [`Nft::lease`](crate::Nft::lease) and
     /// [`Iptables::lease`](crate::Iptables::lease).
     pub leases: bool,
+    /// The networks that leases let in.
+    pub lease_prefix: LeasePrefix,
 }
 
 impl Scope {
@@ -161,6 +163,7 @@ mod tests {
         let scope = |interfaces: &[&str], exempt: &[&str]| Scope {
             before_nat: false,
             leases: false,
+            lease_prefix: LeasePrefix::default(),
             interfaces: interfaces.iter().map(|text| text.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         };

@@ -7,7 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use crate::{error::Error, invalid::Invalid, log::Log, scope::Scope, service_name::ServiceName};
+use crate::{
+    error::Error, invalid::Invalid, lease_prefix::LeasePrefix, log::Log, scope::Scope,
+    service_name::ServiceName,
+};
 
 /// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,10 +186,23 @@ impl Service {
             [one, other] if one.to.is_ipv4() == other.to.is_ipv4() => Some(other.to.to_string()),
             _ => None,
         });
-        match twice {
-            Some(text) => Err(Invalid::new("forward", &text, "only one address per family")),
-            None => Ok(Self { forward, scope: self.scope.sorted(), ..self.clone() }),
+        if let Some(text) = twice {
+            return Err(Invalid::new("forward", &text, "only one address per family"));
         }
+        let (mut scope, none) = (self.scope.sorted(), LeasePrefix::default());
+        // Rules say nothing about leases that there cannot be.
+        if !scope.leases || !Self::reaches(&forward, false) {
+            scope.lease_prefix.v4 = none.v4;
+        }
+        if !scope.leases || !Self::reaches(&forward, true) {
+            scope.lease_prefix.v6 = none.v6;
+        }
+        Ok(Self { forward, scope, ..self.clone() })
+    }
+
+    /// Whether the service can be reached in a family.
+    fn reaches(forward: &[Forward], v6: bool) -> bool {
+        forward.is_empty() || forward.iter().any(|forward| forward.to.is_ipv6() == v6)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Grants as elements of nftables sets, changed over netlink without starting a program.
 
+mod counted;
 #[cfg(feature = "rules")]
 mod fingerprint;
 mod words;
@@ -450,7 +451,11 @@ fn left(element: Attributes<'_>) -> Option<Duration> {
 }
 
 fn packets(element: Attributes<'_>) -> Option<u64> {
-    let expression = element.nested(attribute::ELEMENT_EXPRESSION)?;
+    counter_of(element.nested(attribute::ELEMENT_EXPRESSION)?)
+}
+
+/// The packets of a counter; `None`: the expression is another one.
+fn counter_of(expression: Attributes<'_>) -> Option<u64> {
     let is_counter = expression.text(attribute::EXPRESSION_NAME) == Some("counter");
     let counter = is_counter.then(|| expression.nested(attribute::EXPRESSION_DATA)).flatten()?;
     counter.u64(attribute::COUNTER_PACKETS)

@@ -85,7 +85,8 @@ function defaultStatus() {
     version: '0.1.0', enabled: true, mode: 'match', state: 'open', reason: '',
     gate: {
       version: '0.1.0', now: 1800000000, overruns: 0, trouble: '',
-      counters: { accept: 1, close: 0, length: 0, tag: 2, window: 0, replay: 0, filter: 0, digest: 3, request: 0 },
+      counters: { accept: 1, close: 0, length: 0, tag: 2, window: 0, replay: 0, waiting: 4, filter: 0, digest: 3, request: 0 },
+      limited: 5,
       users: [{
         name: 'me', tag: 'SSHK', format: '2', state: 'active', window: 10, knocks: 3, capacity: 256,
         floor: 1799999990, newest: 1800000000, wait: 0,

@@ -188,7 +188,7 @@ pub(super) fn modes(v4: &Gateway<'_>) -> Result<String> {
     nft_mode::is_ready()?;
     // A reload may take longer here than the window; the knock must not be refused for its age.
     set_clock(sent + 2)?;
-    nft_mode::expect(v4, "replay", &recorded)?;
+    nft_mode::refuses(v4, &recorded)?;
     let floor =
         || -> Result<u64> { Ok(router::status()?["gate"]["users"][0]["floor"].as_u64().unwrap_or(u64::MAX)) };
     let until = floor()?;

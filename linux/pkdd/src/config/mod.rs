@@ -16,11 +16,12 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use pkd_core::{
     CacheId, Key, Rule, Tag, UnixSeconds, Window,
     format2::{self, Bindings},
 };
-use pktables::{Service, ServiceName};
+use pktables::{LeasePrefix, Sender, Service, ServiceName};
 
 pub use error::Error;
 use error::Section;
@@ -51,8 +52,10 @@ pub struct Gate {
     pub firewall: Firewall,
     /// The NFLOG group; no other program on this host may use it.
     pub group: u16,
-    /// Datagrams with a known tag that are checked, per second and source.
+    /// Datagrams that begin as a knock and are always checked, per second, for each source and word that they begin with.
     pub rate: u32,
+    /// The networks of senders that grants are for.
+    pub prefix: LeasePrefix,
     /// Folder for files that outlive the process but not a reboot.
     pub run: PathBuf,
     /// Folder for files that outlive a reboot.
@@ -67,6 +70,31 @@ pub struct Gate {
     pub address: Option<String>,
     /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
+}
+
+impl Gate {
+    /// Datagrams beyond `rate` that are checked too, per second, of all sources together: 5000 by default. Only what is beyond
+    /// this is dropped, so that forgeries from somebody's address do not silence the address.
+    #[must_use]
+    pub fn rate_beyond(&self) -> u32 {
+        self.rate.saturating_mul(250)
+    }
+}
+
+impl Gate {
+    /// Whom a grant for this sender is for: its network, named by its first address.
+    #[must_use]
+    pub fn granted(&self, sender: Sender) -> Sender {
+        Sender::new(self.prefix.network(sender.address()).addr(), sender.interface())
+    }
+}
+
+impl ServiceConfig {
+    /// The network that a grant for this sender lets in.
+    #[must_use]
+    pub fn network(&self, sender: Sender) -> IpNet {
+        self.service.scope.lease_prefix.network(sender.address())
+    }
 }
 
 /// The firewall that holds rules and grants.

@@ -11,7 +11,7 @@ use std::{
 
 use nix::unistd::User as UnixUser;
 use pkd_core::{CacheId, Rule, Tag, Window, format2, format2::Bindings};
-use pktables::{Exempt, Forward, Invalid, Policy, Port, Protocol, Scope, Service, ServiceName};
+use pktables::{Exempt, Forward, Invalid, LeasePrefix, Policy, Port, Protocol, Scope, Service, ServiceName};
 use serde::{Deserialize, Deserializer};
 
 use super::{
@@ -59,6 +59,8 @@ pub(crate) struct GateSection {
     pub(crate) run: Option<PathBuf>,
     pub(crate) state: Option<PathBuf>,
     pub(crate) save: Option<Number>,
+    pub(crate) prefix4: Option<Number>,
+    pub(crate) prefix6: Option<Number>,
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
     pub(crate) address: Option<String>,
@@ -162,6 +164,7 @@ impl GateSection {
         scope.before_nat = true;
         // What a knock opens is kept apart from what `pktables add` grants by hand.
         scope.leases = true;
+        scope.lease_prefix = self.prefix()?;
         for text in &self.interfaces {
             let invalid = |error: Invalid| GATE.invalid("interfaces", text, error.why());
             scope.interfaces.push(text.parse().map_err(invalid)?);
@@ -175,8 +178,21 @@ impl GateSection {
         Ok(scope)
     }
 
+    /// The networks of senders that grants are for. Shorter prefixes are those of whole providers.
+    fn prefix(&self) -> Result<LeasePrefix, Error> {
+        let length = |option, value: &Option<Number>, range: RangeInclusive<i64>| {
+            let value = value.clone().unwrap_or_else(|| (*range.end()).into());
+            number(&Section::GATE, option, &value, range)
+        };
+        Ok(LeasePrefix {
+            v4: length("prefix4", &self.prefix4, 16..=32)?,
+            v6: length("prefix6", &self.prefix6, 32..=128)?,
+        })
+    }
+
     pub(super) fn check(self) -> Result<Gate, Error> {
         const GATE: Section = Section::GATE;
+        let prefix = self.prefix()?;
         let port = self.port.map(|port| number(&GATE, "port", &port, 1..=65_535)).transpose()?;
         let firewall = match self.firewall.as_deref() {
             Some("fw4") => Firewall::Firewall4,
@@ -211,6 +227,7 @@ impl GateSection {
             return Err(GATE.at("user", message));
         }
         Ok(Gate {
+            prefix,
             port,
             firewall,
             group: u16::try_from(in_gate("group", self.group, 5_644, 0..=65_535)?).unwrap_or(u16::MAX),

@@ -112,6 +112,12 @@ pub trait FirewallBackend {
     /// The firewall refuses.
     fn list(&mut self, config: &Config) -> Result<Vec<ActiveGrant>>;
 
+    /// Datagrams that began as a knock and were dropped beyond the rate limit, since this process started.
+    ///
+    /// # Errors
+    /// The firewall refuses.
+    fn limited(&mut self) -> Result<u64>;
+
     /// Whether grants end only when [`expire`](Self::expire) is called.
     fn needs_expiry(&self) -> bool;
 

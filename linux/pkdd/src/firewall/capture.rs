@@ -17,5 +17,6 @@ pub(super) fn capture(config: &Config, words: &BTreeMap<[u8; 4], Option<Instant>
         group: config.gate.group,
         snaplen: SNAPLEN,
         rate: config.gate.rate,
+        rate_beyond: config.gate.rate_beyond(),
     }
 }

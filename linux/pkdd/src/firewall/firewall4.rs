@@ -11,7 +11,10 @@ use std::{
 use anyhow::Result;
 use pktables::{Change, Error, Sender, ServiceName, SetPath, Sets};
 
-use super::{ActiveGrant, FirewallBackend, Integrity};
+use super::{
+    ActiveGrant, FirewallBackend, Integrity,
+    nflog_chain::{BEYOND, PREFIX},
+};
 use crate::config::{Config, ServiceConfig};
 
 /// firewall4's table, of the family `inet`.
@@ -27,6 +30,8 @@ pub struct Firewall4 {
     was_stopped: bool,
     /// The hints that count now.
     words: BTreeMap<[u8; 4], Instant>,
+    /// What was dropped beyond the rate limit since the start, and what firewall4's counter last was; `None`: unknown yet.
+    limited: (u64, Option<u64>),
 }
 
 impl Firewall4 {
@@ -35,7 +40,7 @@ impl Firewall4 {
     /// # Errors
     /// The kernel has no nftables.
     pub fn open() -> Result<Self> {
-        Ok(Self { sets: Sets::open()?, was_stopped: false, words: BTreeMap::new() })
+        Ok(Self { sets: Sets::open()?, was_stopped: false, words: BTreeMap::new(), limited: (0, None) })
     }
 
     fn add_words(&mut self, words: &[([u8; 4], Duration)]) -> Result<()> {
@@ -84,6 +89,7 @@ impl FirewallBackend for Firewall4 {
     }
 
     fn check(&mut self, config: &Config) -> Result<Integrity> {
+        self.limited()?;
         let names = self.sets.names(TABLE)?;
         let is_running = config.services.keys().all(|service| names.contains(&Kind::V4.set(service)));
         // There is nothing to do while firewall4 is stopped. After a start its sets are empty.
@@ -98,6 +104,7 @@ impl FirewallBackend for Firewall4 {
 
     fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
         let set = Kind::of(sender).set(&service.service.name);
+        let sender = Sender::new(service.network(sender).addr(), sender.interface());
         Ok(self.sets.grant(SetPath { table: TABLE, set: &set }, sender, Some(ttl))?)
     }
 
@@ -107,6 +114,7 @@ impl FirewallBackend for Firewall4 {
             return Ok(Change::AlreadySo);
         }
         let set = Kind::of(sender).set(&service.service.name);
+        let sender = Sender::new(service.network(sender).addr(), sender.interface());
         match self.sets.revoke(SetPath { table: TABLE, set: &set }, sender) {
             // While firewall4 is stopped, there are no grants to revoke.
             Err(Error::NoSet { .. }) => Ok(Change::AlreadySo),
@@ -122,13 +130,23 @@ impl FirewallBackend for Firewall4 {
                 let elements = self.sets.list(SetPath { table: TABLE, set: &set })?;
                 active.extend(elements.into_iter().map(|element| ActiveGrant {
                     service: service.clone(),
-                    address: element.address.into(),
+                    address: config.gate.prefix.network(element.address),
                     interface: element.interface,
                     left: element.left,
                 }));
             }
         }
         Ok(active)
+    }
+
+    fn limited(&mut self) -> Result<u64> {
+        let now = self.sets.counted(TABLE, &format!("{PREFIX}{BEYOND}"))?;
+        let (all, last) = &mut self.limited;
+        // A reload of firewall4 lets its counter begin anew. The first number is that of an earlier process.
+        let before = last.map_or(now, |last| if now < last { 0 } else { last });
+        *all = all.saturating_add(now - before);
+        *last = Some(now);
+        Ok(*all)
     }
 
     fn needs_expiry(&self) -> bool {

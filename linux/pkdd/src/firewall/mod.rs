@@ -12,6 +12,7 @@ mod obstacle;
 #[cfg(feature = "rules")]
 pub mod pktables_backend;
 pub mod reconcile;
+mod recorded;
 
 use std::path::Path;
 
@@ -23,6 +24,7 @@ pub use look::Look;
 pub(crate) use obstacle::obstacle;
 #[cfg(feature = "rules")]
 use pktables_backend::PktablesBackend;
+pub(crate) use recorded::Recorded;
 
 use crate::config::Firewall;
 

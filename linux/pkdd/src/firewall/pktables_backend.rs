@@ -11,13 +11,13 @@ mod rules;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use pktables::{
     Backend, Capture, Change, Error, Firewall, Grant, Grants, HeldTable, Iptables, Nft, Protection, Sender,
     Service, ServiceName, TABLE, Watch,
@@ -62,7 +62,7 @@ pub struct PktablesBackend {
     words: BTreeMap<[u8; 4], Option<Instant>>,
     fingerprints: Option<(u64, u64)>,
     /// When grants end that knocks have made.
-    leases: BTreeMap<(ServiceName, IpAddr), Instant>,
+    leases: BTreeMap<(ServiceName, IpNet), Instant>,
     /// Reported already.
     unknown: BTreeSet<String>,
 }
@@ -170,23 +170,44 @@ impl PktablesBackend {
     /// later configuration may revoke it.
     fn restore(&mut self, service: &ServiceName, grant: &Grant) -> Result<Change, Error> {
         let is_lease = self.fingerprints.is_none() || is_lease(&self.leases, service, grant);
-        let is_single = grant.address.prefix_len() == grant.address.max_prefix_len();
+        let of_service = self.services.iter().find(|known| known.name == *service);
+        let is_whole = of_service
+            .is_some_and(|service| service.scope.lease_prefix.network(grant.address.addr()) == grant.address);
         // A knock would have bound it to an interface.
         let is_by_hand = Sender::from(grant.address.addr()).is_link_local();
-        let Some(left) = grant.left.filter(|_| is_single && is_lease && !is_by_hand) else {
+        let Some(left) = grant.left.filter(|_| is_lease && !is_by_hand) else {
             return self.rules.firewall().grant(service, grant.address, grant.left);
         };
-        self.rules.lease(service, grant.address.addr(), left)
+        // Grants were for other networks. What knocks have opened is opened again as it is to be now.
+        if !is_whole {
+            return Ok(Change::AlreadySo);
+        }
+        self.rules.lease(service, grant.address, left)
     }
 
     /// Notes that a knock has made a grant.
-    fn remember(&mut self, service: &ServiceName, address: IpAddr, left: Duration) {
+    fn remember(&mut self, service: &ServiceName, address: IpNet, left: Duration) {
         let now = Instant::now();
         if self.leases.len() >= MOST_LEASES {
             self.leases.retain(|_, end| *end > now);
         }
         let end = self.leases.entry((service.clone(), address)).or_insert(now);
         *end = (now + left).max(*end);
+    }
+
+    /// Ends what knocks have opened to networks of another size than the configuration wants now.
+    fn end_other_networks(&mut self, config: &Config) -> Result<()> {
+        let (grants, _) = self.rules.grants()?;
+        for (name, grants) in grants {
+            let Some(service) = config.services.get(&name) else { continue };
+            for address in grants.iter().map(|grant| grant.address) {
+                if service.network(address.addr().into()) != address {
+                    self.rules.release(&name, address)?;
+                    self.leases.remove(&(name.clone(), address));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes the rules of pktables what they should be.
@@ -235,6 +256,8 @@ impl FirewallBackend for PktablesBackend {
         let before = read_list(list)?;
         // New services enter the list before they get rules; old ones leave it after their rules are removed.
         write_list(list, before.iter().chain(config.services.keys()))?;
+        let prefix = |services: &[Service]| services.first().map(|service| service.scope.lease_prefix);
+        let installed = prefix(&self.services);
         self.services = config.services.values().map(|service| service.service.clone()).collect();
         self.capture = Some(capture(config, &self.words));
         // The held table comes first: it closes what nothing guards yet.
@@ -260,6 +283,9 @@ impl FirewallBackend for PktablesBackend {
         }
         for name in before.iter().filter(|name| !config.services.contains_key(*name)) {
             self.rules.firewall().remove(name).with_context(|| format!("service \"{name}\""))?;
+        }
+        if installed != prefix(&self.services) {
+            self.end_other_networks(config)?;
         }
         if self.fingerprints.is_none() {
             self.leave_other(list, &before)?;
@@ -353,19 +379,19 @@ impl FirewallBackend for PktablesBackend {
     }
 
     fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
-        let (name, address) = (&service.service.name, sender.address());
+        let (name, address) = (&service.service.name, service.network(sender));
         if sender.is_link_local() {
             return links::grant(self.held.as_mut(), &mut self.rules, name, sender, ttl);
         }
         self.remember(name, address, ttl);
         if let Some(held) = &mut self.held {
-            held.grant(name, address.into(), Some(ttl))?;
+            held.grant(name, address, Some(ttl))?;
         }
         Ok(self.rules.lease(name, address, ttl)?)
     }
 
     fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change> {
-        let (name, address) = (&service.service.name, sender.address());
+        let (name, address) = (&service.service.name, service.network(sender));
         if sender.is_link_local() {
             return links::revoke(self.held.as_mut(), &mut self.rules, name, sender);
         }
@@ -402,6 +428,14 @@ impl FirewallBackend for PktablesBackend {
         Ok(active)
     }
 
+    fn limited(&mut self) -> Result<u64> {
+        Ok(match (&mut self.held, &mut self.rules) {
+            (Some(held), _) => held.dropped()?,
+            (None, Rules::Iptables(iptables)) => iptables.dropped()?,
+            (None, Rules::Nft(_)) => 0,
+        })
+    }
+
     fn needs_expiry(&self) -> bool {
         matches!(&self.rules, Rules::Iptables(iptables) if iptables.needs_expiry())
     }
@@ -416,8 +450,8 @@ impl FirewallBackend for PktablesBackend {
 }
 
 /// Whether knocks have made a grant. It is made again from the journal, so that it can still be revoked.
-fn is_lease(leases: &BTreeMap<(ServiceName, IpAddr), Instant>, service: &ServiceName, grant: &Grant) -> bool {
-    let lease = leases.get(&(service.clone(), grant.address.addr()));
+fn is_lease(leases: &BTreeMap<(ServiceName, IpNet), Instant>, service: &ServiceName, grant: &Grant) -> bool {
+    let lease = leases.get(&(service.clone(), grant.address));
     let left = lease.map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_secs(2));
     grant.left.zip(left).is_some_and(|(grant, lease)| grant <= lease)
 }

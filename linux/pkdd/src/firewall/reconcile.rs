@@ -65,7 +65,9 @@ pub fn close(
     sender: Sender,
     (now, uptime): (UnixSeconds, Uptime),
 ) -> Result<Vec<String>> {
-    let own: Vec<Effect> = effects.iter().copied().filter(|effect| effect.sender == sender).collect();
+    let sender = config.gate.granted(sender);
+    let is_own = |effect: &Effect| config.gate.granted(effect.sender) == sender;
+    let own: Vec<Effect> = effects.iter().copied().filter(is_own).collect();
     let (wanted, _) = desired_grants(config, &own, now, uptime);
     let has_closed = |user: &&User| own.iter().any(|effect| effect.closes && effect.cache == user.cache);
     let mut services: BTreeSet<ServiceName> = BTreeSet::new();
@@ -100,17 +102,19 @@ fn desired_grants(
     now: UnixSeconds,
     uptime: Uptime,
 ) -> (BTreeMap<GrantKey, Duration>, Vec<GrantKey>) {
+    let granted = |effect: &Effect| Effect { sender: config.gate.granted(effect.sender), ..*effect };
+    let effects: Vec<Effect> = effects.iter().map(granted).collect();
     let mut wanted: BTreeMap<GrantKey, Duration> = BTreeMap::new();
     let mut unwanted = Vec::new();
     // Filled one by one: to collect them, the library would bring a sort of its own for each type, 8 KB of a router's flash.
     let mut by_cache: BTreeMap<CacheId, &User> = BTreeMap::new();
     by_cache.extend(config.users.values().filter(|user| user.is_active(now)).map(|user| (user.cache, user)));
     let mut closed: BTreeMap<(CacheId, Sender), usize> = BTreeMap::new();
-    for (place, effect) in (0..).zip(effects).filter(|(_, effect)| effect.closes) {
+    for (place, effect) in (0..).zip(&effects).filter(|(_, effect)| effect.closes) {
         closed.insert((effect.cache, effect.sender), place);
     }
     let recent =
-        (0..).zip(effects).filter(|(_, knock)| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT));
+        (0..).zip(&effects).filter(|(_, knock)| uptime.since(knock.at).is_none_or(|age| age < MAX_GRANT));
     for (place, knock) in recent {
         let is_closed = closed.get(&(knock.cache, knock.sender)).is_some_and(|last| place <= *last);
         let user = by_cache.get(&knock.cache).copied();

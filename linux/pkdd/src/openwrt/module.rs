@@ -159,6 +159,8 @@ mod tests {
             tag: 2,
             window: 3,
             replay: 5,
+            // The module counts them as replays.
+            waiting: 0,
             filter: 8,
             digest: 6,
             request: 9,
@@ -170,6 +172,7 @@ mod tests {
             floor: UnixSeconds(17),
             newest: Some(UnixSeconds(19)),
             wait: 11,
+            accepted: None,
         };
         let other = caches::Report { knocks: 1, ..cache };
         let expected = [(true, "a", other), (false, "a rules b", cache)];

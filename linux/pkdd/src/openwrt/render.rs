@@ -1,9 +1,10 @@
 //! What the gate's configuration becomes: rules for firewall4 to include, rules for iptables, and pkdd's own
 //! configuration.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use pkd_core::format2::Bindings;
+use pktables::LeasePrefix;
 
 use super::{
     files::hex,
@@ -12,11 +13,12 @@ use super::{
 };
 use crate::{
     config::{User, UserRule},
-    firewall::{firewall4::Kind, nflog_chain::NflogChain},
+    firewall::{
+        firewall4::Kind,
+        nflog_chain::{NflogChain, PREFIX},
+    },
 };
 
-/// Comes before every name of ours in firewall4's table that no service gives. Names of services have no dot.
-const PREFIX: &str = "pkd.";
 /// A service's set in kernels that hold no more.
 const MAX_GRANTS: u32 = 4096;
 
@@ -26,7 +28,7 @@ struct SetText {
     /// The type of its elements.
     elements: &'static str,
     nfproto: &'static str,
-    /// The sender of a packet.
+    /// The sender of a packet, or its network.
     sender: &'static str,
     /// Which senders of the family are in it.
     which: &'static str,
@@ -49,6 +51,22 @@ const SETS: [SetText; 3] = [
         which: "ip6 saddr fe80::/10 ",
     },
 ];
+
+impl SetText {
+    /// What is looked up in the set: the sender of a packet, or its network. A link-local address stays whole.
+    fn key(&self, prefix: LeasePrefix) -> String {
+        let any = match self.kind {
+            Kind::V4 => IpAddr::from([0; 4]),
+            Kind::V6 => IpAddr::from([0; 16]),
+            Kind::Link => return self.sender.to_owned(),
+        };
+        let network = prefix.network(any);
+        if network.prefix_len() == network.max_prefix_len() {
+            return self.sender.to_owned();
+        }
+        format!("{} & {}", self.sender, network.netmask())
+    }
+}
 
 /// What `libxt_pkd`'s option `--require` is called with; `None`: nothing is required.
 fn required(bindings: Bindings) -> Option<String> {
@@ -78,7 +96,9 @@ impl Router {
         let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks");
         for (name, config) in &self.config.services {
             let (protocol, port) = (config.service.protocol, config.service.port);
-            for SetText { kind, nfproto, sender, .. } in SETS {
+            for text_of in SETS {
+                let (SetText { kind, nfproto, .. }, sender) =
+                    (&text_of, text_of.key(self.config.gate.prefix));
                 let set = kind.set(name);
                 let _ = writeln!(
                     text,
@@ -116,6 +136,7 @@ impl Router {
             port: gate.port,
             group: gate.group,
             rate: gate.rate,
+            rate_beyond: gate.rate_beyond(),
         };
         let rules = chain.rules().into_iter().fold(String::new(), |rules, rule| rules + "\t" + &rule + "\n");
         format!("{}chain {PREFIX}knocks {{\n{rules}}}\n", chain.definitions())
@@ -144,7 +165,9 @@ impl Router {
     fn grants(&self, user: &User, closes: bool) -> String {
         let mut text = String::new();
         for config in self.config.services_of(user) {
-            for SetText { kind, nfproto, sender, which, .. } in SETS {
+            for text_of in SETS {
+                let (SetText { kind, nfproto, which, .. }, sender) =
+                    (&text_of, text_of.key(self.config.gate.prefix));
                 let (set, seconds) = (kind.set(&config.service.name), config.ttl.as_secs());
                 let change = if closes {
                     format!("delete @{set} {{ {sender} }}")

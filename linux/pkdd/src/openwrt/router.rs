@@ -116,6 +116,8 @@ struct GateOptions {
     zone: Option<String>,
     mark: Option<String>,
     rate: Option<Number>,
+    prefix4: Option<Number>,
+    prefix6: Option<Number>,
     clock: Option<String>,
 }
 
@@ -185,6 +187,8 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         firewall: Some("fw4".to_owned()),
         group: Some(GROUP.into()),
         rate: gate.rate,
+        prefix4: gate.prefix4,
+        prefix6: gate.prefix6,
         run: Some(paths.daemon_run()),
         state: Some(paths.daemon_state()),
         save: Some(SAVE.into()),
@@ -276,6 +280,8 @@ fn gate_options(options: &[UciOption]) -> Result<GateOptions, Error> {
             "zone" => gate.zone = Some(value.to_owned()),
             "mark" => gate.mark = Some(value.to_owned()),
             "rate" => gate.rate = Some(value.into()),
+            "prefix4" => gate.prefix4 = Some(value.into()),
+            "prefix6" => gate.prefix6 = Some(value.into()),
             "clock" => gate.clock = Some(value.to_owned()),
             _ => return Err(unknown(&GATE, option)),
         }

@@ -158,7 +158,8 @@ fn module_status(router: &Router, paths: &Paths) -> Option<String> {
         report.caches.iter().find(is_theirs).map(|cache| cache.report)
     };
     let counters = report.counters;
-    let parts = Parts { config: &router.config, cache: &cache, counters, overruns: 0, grants, trouble };
+    let parts =
+        Parts { config: &router.config, cache: &cache, counters, limited: 0, overruns: 0, grants, trouble };
     serde_json::to_string(&Status::new(date::now(), parts)).ok()
 }
 

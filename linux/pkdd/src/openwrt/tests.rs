@@ -541,3 +541,28 @@ fn an_unknown_command_is_a_usage_error() {
         );
     }
 }
+
+#[test]
+fn a_grant_is_for_the_network_that_the_configuration_names() {
+    let files = Files::new();
+    for (mode, made) in [("nft", None), ("match", Some("update @pkd_ssh_6"))] {
+        let prefixes = format!("option mode '{mode}'\n\toption prefix4 '24'\n\toption prefix6 '64'");
+        files.apply(&GOOD.replace("option mode 'match'", &prefixes));
+        let table = files.read("var/run/pkd/active/fw4/table-pkd.nft");
+        let mut expected = vec![
+            "ip saddr & 255.255.255.0 @pkd_ssh_4 accept".to_owned(),
+            "ip6 saddr & ffff:ffff:ffff:ffff:: @pkd_ssh_6 accept".to_owned(),
+            "ip6 saddr . iif @pkd_ssh_link accept".to_owned(),
+        ];
+        expected
+            .extend(made.map(|made| format!("{made} {{ ip6 saddr & ffff:ffff:ffff:ffff:: timeout 30s }}")));
+        for part in expected {
+            assert!(table.contains(&part), "{mode}: no {part} in {table}");
+        }
+    }
+    for (wrong, message) in [("prefix4 '8'", "prefix4 8"), ("prefix6 '1'", "prefix6 1")] {
+        let text = GOOD.replace("option mode", &format!("option {wrong}\n\toption mode"));
+        let error = files.run(&["check"], &text).unwrap_err().to_string();
+        assert!(error.contains(&format!("invalid {message}: expected ")), "{error}");
+    }
+}

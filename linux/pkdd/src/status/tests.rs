@@ -63,7 +63,8 @@ fn status(trouble: &str, overruns: u64) -> Status {
     let parts = Parts {
         config: &config,
         cache: &|user| caches.report(user.cache, NOW),
-        counters: Verdicts::from(&counters),
+        counters: Verdicts { waiting: 10, ..Verdicts::from(&counters) },
+        limited: overruns * 2,
         overruns,
         grants,
         trouble: trouble.to_owned(),
@@ -76,7 +77,7 @@ fn the_text_has_a_line_for_each_service_grant_and_user() {
     let expected = "\
 Accepted: 1
 Closed: 7
-Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 8 forged, 9 unknown request or missing binding
+Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 10 waiting after a start, 8 forged, 9 unknown request or missing binding
 Service ssh: tcp port 22, 30 s after a knock
   open for 192.0.2.7, 29 s left
   open for 2001:db8::/32, no time limit
@@ -89,12 +90,17 @@ User c: tag CCCC, expired, 0 knocks in the replay cache, waits 11 s, because ear
 ";
     assert_eq!(status("", 0).text(), expected);
     let (first, rest) = expected.split_once("Service").unwrap();
-    let with_trouble = format!("Problem: no firewall\n{first}Buffer overruns: 7\nService{rest}");
+    let with_trouble = format!(
+        "Problem: no firewall\n{first}Dropped beyond the rate limit: 14\nBuffer overruns: 7\nService{rest}"
+    );
     assert_eq!(status("no firewall", 7).text(), with_trouble);
     let mut status = status("", 0);
     status.users.iter_mut().for_each(|user| (user.wait, user.knocks) = (0, 1));
     let text = status.text();
     assert!(text.ends_with("User c: tag CCCC, expired, 1 knock in the replay cache\n"), "{text}");
+    status.users.iter_mut().for_each(|user| user.accepted = Some(3));
+    let text = status.text();
+    assert!(text.ends_with("1 knock in the replay cache, 3 accepted\n"), "{text}");
 }
 
 #[test]
@@ -112,9 +118,14 @@ fn every_metric_has_its_value_help_and_type() {
             "pkdd_datagrams_total{verdict=\"filter\"} 8".to_owned(),
             "pkdd_datagrams_total{verdict=\"digest\"} 6".to_owned(),
             "pkdd_datagrams_total{verdict=\"request\"} 9".to_owned(),
+            "pkdd_datagrams_total{verdict=\"waiting\"} 10".to_owned(),
+            format!("pkdd_limited_total {}", overruns * 2),
             format!("pkdd_overruns_total {overruns}"),
             "pkdd_grants{service=\"ssh\"} 2".to_owned(),
             "pkdd_grants{service=\"vpn\"} 2".to_owned(),
+            "pkdd_user_accepted_total{user=\"a\"} 0".to_owned(),
+            "pkdd_user_accepted_total{user=\"b\"} 0".to_owned(),
+            "pkdd_user_accepted_total{user=\"c\"} 0".to_owned(),
             "pkdd_cache_wait_seconds{user=\"a\"} 11".to_owned(),
             "pkdd_cache_wait_seconds{user=\"b\"} 101".to_owned(),
             "pkdd_cache_wait_seconds{user=\"c\"} 11".to_owned(),
@@ -136,7 +147,7 @@ fn the_json_parses_and_contains_no_key() {
     let text = serde_json::to_string(&status).unwrap();
     let read: Status = serde_json::from_str(&text).unwrap();
     assert_eq!(format!("{read:?}"), format!("{status:?}"));
-    assert_eq!((read.now, read.overruns, read.users[1].window), (NOW.0, 7, 100));
+    assert_eq!((read.now, read.limited, read.overruns, read.users[1].window), (NOW.0, 14, 7, 100));
     assert_eq!(read.users[0].newest, None);
     assert_eq!(
         read.grants.iter().map(|grant| grant.seconds_left).collect::<Vec<_>>(),

@@ -80,7 +80,7 @@ net_test!(with_a_full_or_read_only_disk_knocks_are_accepted_and_replays_refused,
             mount("rw")?;
         }
         gateway.start()?;
-        gateway.expect("replay", Family::V4, &knock)?;
+        gateway.refuses(&knock)?;
         gateway.is_closed(Family::V4)?;
         gateway.stop(Signal::SIGTERM)?;
         // The next row starts as after a first installation.
@@ -138,7 +138,7 @@ net_test!(a_damaged_file_is_reported_and_replays_are_refused, |network| {
         let reports = |line: &String| line.contains("floor is damaged; knocks wait for one window");
         let count = gateway.lines().iter().filter(|line| reports(line)).count();
         ensure!(count == 1, "{wrong:?}: {:?}", gateway.lines());
-        gateway.expect("replay", Family::V4, &knock)?;
+        gateway.refuses(&knock)?;
         ensure!(gateway.stop(Signal::SIGTERM)?);
         let written = fs::read_to_string(&floor)?;
         // Nothing is known about other keys now.
@@ -152,7 +152,7 @@ net_test!(a_damaged_file_is_reported_and_replays_are_refused, |network| {
     fs::write(&journal, bytes)?;
     gateway.start()?;
     gateway.wait_for_line("is damaged or of another version; knocks wait for one window")?;
-    gateway.expect("replay", Family::V4, &knock)
+    gateway.refuses(&knock)
 });
 
 /// Puts a folder at the start of the daemon's PATH: `program` is replaced by `script`, others are the system's.

@@ -11,10 +11,15 @@ use crate::gateway::{Gateway, USERS};
 
 /// Reloads the fake firewall4: everything is recreated, with empty sets.
 pub(crate) fn load() -> Result<()> {
+    load_with([""; 2])
+}
+
+/// The same, with what follows the sender of each family in the rules.
+pub(crate) fn load_with([v4, v6]: [&str; 2]) -> Result<()> {
     let (sets, rules): (Vec<String>, Vec<String>) = [
-        ("4", "ipv4_addr", "ip saddr"),
-        ("6", "ipv6_addr", "ip6 saddr"),
-        ("link", "ipv6_addr . iface_index", "ip6 saddr . iif"),
+        ("4", "ipv4_addr", format!("ip saddr{v4}")),
+        ("6", "ipv6_addr", format!("ip6 saddr{v6}")),
+        ("link", "ipv6_addr . iface_index", "ip6 saddr . iif".to_owned()),
     ]
     .map(|(end, kind, sender)| {
         let set = format!("set pkd_ssh_{end} {{ type {kind}; flags timeout; }}");

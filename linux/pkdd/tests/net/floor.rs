@@ -124,7 +124,7 @@ net_test!(a_floor_of_a_wrong_clock_is_reported_and_reset_floor_lets_knocks_in_af
         ensure!(gateway.run(&["metrics"])?.contains("\npkdd_trouble 1\n"));
         let metrics = || Ok(fs::read_to_string(gateway.path("metrics.prom")).unwrap_or_default());
         wait("the metrics", metrics, |text| text.contains("\npkdd_trouble 1\n"))?;
-        gateway.expect("replay", Family::V4, &payload(KEY, TAG, now()?, 1)?)?;
+        gateway.refuses(&payload(KEY, TAG, now()?, 1)?)?;
         // Not while a daemon runs: it would go on with what it knows.
         let output = gateway.command(&["reset-floor"]).stderr(Stdio::piped()).output()?;
         let error = String::from_utf8_lossy(&output.stderr);
@@ -144,7 +144,7 @@ net_test!(a_floor_of_a_wrong_clock_is_reported_and_reset_floor_lets_knocks_in_af
         // One window, not less: what was accepted before the reset may be replayed meanwhile.
         let until = status["users"][0]["floor"].as_u64().context("no floor")?;
         ensure!((now()?..=now()? + 10).contains(&until), "{status}");
-        gateway.expect("replay", Family::V4, &payload(KEY, TAG, until, 2)?)?;
+        gateway.expect("waiting", Family::V4, &payload(KEY, TAG, until, 2)?)?;
         gateway.is_closed(Family::V4)?;
         wait("the window's end", now, |now| *now >= until)?;
         gateway.expect("accept", Family::V4, &payload(KEY, TAG, until + 1, 3)?)?;
@@ -183,7 +183,7 @@ net_test!(a_key_whose_holder_sends_the_greatest_time_locks_out_no_other_key, |ne
         wait("the window's end", now, |now| *now > until)?;
         gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?.max(until + 1), 2)?)?;
         gateway.is_open(Family::V4)?;
-        gateway.expect("replay", Family::V4, &payload("any time", "FARA", u64::MAX, 2)?)?;
+        gateway.refuses(&payload("any time", "FARA", u64::MAX, 2)?)?;
     }
     Ok(())
 });

@@ -33,7 +33,7 @@ services = ['ssh']
 ";
 
 /// Milliseconds since 1970.
-fn now() -> Result<u64> {
+pub(crate) fn now() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 

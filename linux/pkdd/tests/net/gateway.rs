@@ -212,6 +212,15 @@ impl<'a> Gateway<'a> {
         wait(verdict, || self.status(), |status| status["counters"][verdict] == before + 1).map(drop)
     }
 
+    /// Sends a knock that was accepted before, and waits until it is refused: as a replay, or because after a start without a
+    /// complete memory all knocks have to wait.
+    pub(crate) fn refuses(&self, payload: &[u8]) -> Result<()> {
+        let refused = || Ok(self.counter("replay")? + self.counter("waiting")?);
+        let (before, family) = (refused()?, Family::V4);
+        self.network.send(family.client(), SocketAddr::new(family.gateway(), PORT), payload)?;
+        wait("a refusal", refused, |now| *now == before + 1).map(drop)
+    }
+
     /// Checks that the port is silent for the client.
     pub(crate) fn is_closed(&self, family: Family) -> Result<()> {
         let banner = self.network.banner(family.client(), family.ssh())?;

@@ -9,12 +9,17 @@ mod conflicts;
 mod events;
 mod faults;
 mod firewall4;
+mod flood;
 mod floor;
+mod follow;
 mod format2;
 mod gateway;
 mod guard;
 mod link_local;
 mod locks;
+mod log;
+
+mod prefix;
 mod privileges;
 mod scenarios;
 mod survival;

@@ -52,6 +52,11 @@ net_test!(a_knock_opens_the_port_only_for_its_sender, |network| {
         let metrics = gateway.run(&["metrics"])?;
         ensure!(metrics.contains("pkdd_grants{service=\"ssh\"} 2\n"), "{metrics}");
         ensure!(metrics.contains("pkdd_datagrams_total{verdict=\"accept\"} 2\n"), "{metrics}");
+        ensure!(metrics.contains("pkdd_user_accepted_total{user=\"me\"} 2\n"), "{metrics}");
+        ensure!(
+            gateway.status()?["users"][0]["accepted"] == 2 && status.contains(", 2 accepted\n"),
+            "{status}"
+        );
         Ok(())
     })
 });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 
 use super::{
-    capture::{Capture, WORDS},
+    capture::{BEYOND, Capture, WORDS},
     expression::{Base, Rule, Verdict, number, state},
     kept::Kept,
     link,
@@ -32,7 +32,7 @@ const PREROUTING: u32 = 0;
 /// `NF_INET_LOCAL_IN`.
 const LOCAL_IN: u32 = 1;
 
-/// The number of sources whose rate is tracked. Further sources are not limited.
+/// The number of sources and words whose rate is tracked. Further ones are not limited.
 const MAX_SOURCES: u32 = 65_535;
 
 /// Milliseconds until an idle source is forgotten.
@@ -103,7 +103,9 @@ impl<'a> Batch<'a> {
     }
 
     fn capture(&mut self, capture: &Capture) {
-        const SOURCES: [(&str, (u32, u32)); 2] = [("sources4", (7, 4)), ("sources6", (8, 16))];
+        // Types that nft knows, each of 6 bits: an address and an `integer`.
+        const SOURCES: [(&str, (u32, u32)); 2] =
+            [("sources4", (7 << 6 | 4, 8)), ("sources6", (8 << 6 | 4, 20))];
         // NFT_SET_EVAL; NFTA_SET_DESC with NFTA_SET_DESC_SIZE; NFTA_SET_TIMEOUT.
         let rest = [
             nested(9, &[number(1, MAX_SOURCES)]),
@@ -120,6 +122,7 @@ impl<'a> Batch<'a> {
         self.elements(WORDS, &words);
         self.base_chain("knocks", PREROUTING, FIRST);
         self.chain("nflog");
+        self.chain(BEYOND);
         let mut rule = Rule::default()
             .protocol(Protocol::Udp)
             .field(Base::Transport, 4, &capture.length.to_be_bytes())
@@ -132,11 +135,18 @@ impl<'a> Batch<'a> {
         self.rule("knocks", &rule);
         // One IPv6 host usually has a whole /64 to send from.
         for ((set, _), (v6, prefix)) in SOURCES.into_iter().zip([(false, 32), (true, 64)]) {
-            let rule = Rule::default().source(v6, prefix).beyond_rate(set, capture.rate);
-            self.rule("nflog", &rule.then(&Verdict::Drop));
+            let rule = Rule::default().source(v6, prefix).and_word(v6).beyond_rate_of(set, capture.rate);
+            self.rule("nflog", &rule.then(&Verdict::Goto(BEYOND)));
         }
-        let rule = Rule::default().log(capture.group, capture.snaplen).then(&Verdict::Drop);
-        self.rule("nflog", &rule);
+        let dropped = Rule::default()
+            .beyond_rate(capture.rate_beyond, capture.burst_beyond())
+            .count()
+            .then(&Verdict::Drop);
+        self.rule(BEYOND, &dropped);
+        for chain in ["nflog", BEYOND] {
+            let rule = Rule::default().log(capture.group, capture.snaplen).then(&Verdict::Drop);
+            self.rule(chain, &rule);
+        }
     }
 
     /// The set of grants that count on one interface; returns its name.
@@ -169,7 +179,9 @@ impl<'a> Batch<'a> {
     fn service(&mut self, service: &Service, kept: &Kept) {
         let chain = service.name.chain();
         // Grants and leases alike.
-        let mut own: Vec<SetName> = sets(service).filter(|set| !set.lease).collect();
+        let mut own: Vec<SetName> = sets(service).map(|set| SetName { lease: false, ..set }).collect();
+        own.sort_unstable();
+        own.dedup();
         let is_reachable = |set: &SetName| own.iter().any(|own| own.v6 == set.v6);
         let mut more: Vec<SetName> = kept
             .grants

@@ -16,6 +16,9 @@ const REGISTER: u32 = 1;
 /// `NFT_REG_2`, which follows it.
 const SECOND: u32 = 2;
 
+/// `NFT_REG32_01`, which follows the first 4 bytes of it.
+const AFTER_FOUR: u32 = 9;
+
 /// `NFT_META_NFPROTO`, and in it `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const FAMILY: u32 = 15;
 const IPV4: u8 = 2;
@@ -65,11 +68,15 @@ impl Rule {
     }
 
     fn payload(self, base: Base, offset: u32, length: u32) -> Self {
+        self.payload_to(REGISTER, base, offset, length)
+    }
+
+    fn payload_to(self, register: u32, base: Base, offset: u32, length: u32) -> Self {
         let base = match base {
             Base::Network => 1,
             Base::Transport => 2,
         };
-        self.push("payload", &[number(1, REGISTER), number(2, base), number(3, offset), number(4, length)])
+        self.push("payload", &[number(1, register), number(2, base), number(3, offset), number(4, length)])
     }
 
     fn compare(self, operation: u32, value: &[u8]) -> Self {
@@ -192,21 +199,20 @@ impl Rule {
         self.payload(base, offset, length)
     }
 
+    /// Loads the first word after a UDP header behind a source address.
+    pub(super) fn and_word(self, v6: bool) -> Self {
+        self.payload_to(if v6 { SECOND } else { AFTER_FOUR }, Base::Transport, 8, 4)
+    }
+
+    /// Packets beyond a rate.
+    pub(super) fn beyond_rate(self, rate: u32, burst: u32) -> Self {
+        self.push("limit", &limit(rate, burst))
+    }
+
     /// Packets beyond the rate of what was loaded. The set is updated (`NFT_DYNSET_OP_UPDATE`).
-    pub(super) fn beyond_rate(self, set: &str, rate: u32) -> Self {
-        let limit = expression(
-            "limit",
-            &[
-                DefaultNla::new(1, u64::from(rate).to_be_bytes().to_vec()),
-                // Per second.
-                DefaultNla::new(2, 1_u64.to_be_bytes().to_vec()),
-                number(3, rate),
-                // NFT_LIMIT_PKTS and NFT_LIMIT_F_INV.
-                number(4, 0),
-                number(5, 1),
-            ],
-        );
+    pub(super) fn beyond_rate_of(self, set: &str, rate: u32) -> Self {
         // The expression itself is the attribute, not an item of a list.
+        let limit = expression("limit", &limit(rate, rate));
         let limit = DefaultNla::new(7 | netlink_packet_core::NLA_F_NESTED, value_of(&limit));
         self.push("dynset", &[text(1, set), number(3, 1), number(4, REGISTER), limit])
     }
@@ -233,6 +239,19 @@ impl Rule {
         // NFT_REG_VERDICT, NFTA_DATA_VERDICT.
         self.push("immediate", &[number(1, 0), nested(2, &[nested(2, &attributes)])])
     }
+}
+
+/// More packets per second than `rate`, and more than `burst` at once.
+fn limit(rate: u32, burst: u32) -> [DefaultNla; 5] {
+    [
+        DefaultNla::new(1, u64::from(rate).to_be_bytes().to_vec()),
+        // Per second.
+        DefaultNla::new(2, 1_u64.to_be_bytes().to_vec()),
+        number(3, burst),
+        // NFT_LIMIT_PKTS and NFT_LIMIT_F_INV.
+        number(4, 0),
+        number(5, 1),
+    ]
 }
 
 /// The mask of a prefix; `None`: the whole address.

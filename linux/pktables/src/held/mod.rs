@@ -33,7 +33,7 @@ use crate::{
 };
 use batch::{Batch, operation};
 pub use capture::Capture;
-use capture::WORDS;
+use capture::{BEYOND, WORDS};
 use expression::number;
 use kept::Kept;
 pub use link::LinkGrant;
@@ -71,6 +71,8 @@ pub struct HeldTable {
     /// Unknown until the first [`install`](Self::install).
     protection: Option<Protection>,
     best: Protection,
+    /// What the tables before this one have dropped beyond the rate.
+    dropped: u64,
 }
 
 impl HeldTable {
@@ -80,7 +82,7 @@ impl HeldTable {
     /// The kernel has no netfilter.
     pub fn open(table: &str) -> Result<Self, Error> {
         let best = Protection::Persistent;
-        Ok(Self { sets: Sets::open()?, table: table.to_owned(), protection: None, best })
+        Ok(Self { sets: Sets::open()?, table: table.to_owned(), protection: None, best, dropped: 0 })
     }
 
     /// Uses no better protection than this, as an older kernel.
@@ -186,6 +188,18 @@ impl HeldTable {
     /// There is no capture, or the kernel refuses.
     pub fn add_words(&mut self, words: &[([u8; 4], Duration)]) -> Result<(), Error> {
         self.sets.add_words(SetPath { table: &self.table, set: WORDS }, words)
+    }
+
+    /// Datagrams that the [`Capture`] has dropped beyond its rates since this value first installed it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn dropped(&mut self) -> Result<u64, Error> {
+        if self.protection.is_none() {
+            return Ok(0);
+        }
+        let table = self.table.clone();
+        Ok(self.dropped.saturating_add(self.sets.counted(&table, BEYOND)?))
     }
 
     /// Grants an address, as [`Firewall::grant`](crate::Firewall::grant) does. Prefixes come with [`mirror`](Self::mirror).
@@ -332,6 +346,8 @@ impl HeldTable {
         grants: impl Fn(&mut Sets) -> Result<Vec<(SetName, Vec<u8>, Option<Duration>)>, Errno>,
     ) -> Result<(), Errno> {
         let table = self.table.clone();
+        // The counter begins anew.
+        let dropped = self.dropped().map_err(|error| errno(&error))?;
         let change = self.sets.transaction(|sets| {
             let mut batch = Batch::new(&table);
             let kept = Kept {
@@ -345,7 +361,7 @@ impl HeldTable {
             batch.fill(services, capture, &kept);
             Ok(Some(batch.operations))
         });
-        change.map(drop)
+        change.map(|_| self.dropped = dropped)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::{
@@ -9,6 +10,7 @@ use super::{
     grant::{GrantRule, UnixSeconds},
 };
 use crate::{
+    address::{canonical, is_single},
     error::Error,
     firewall::{Change, Grant, join as join_grant},
     invalid::Invalid,
@@ -57,17 +59,23 @@ impl Iptables {
     /// shortens nor revokes. [`Firewall::revoke`] and [`Firewall::flush`] also end leases, and lists contain both.
     ///
     /// A lease is an element of an ipset, added over netlink without starting a program. The kernel ends it. If the kernel has
-    /// no ipset, it is a rule with `-m time --datestop`.
+    /// no ipset, or leases of the service are for networks, it is a rule with `-m time --datestop`.
     ///
     /// # Errors
     /// There is no such service, it has no leases, `ttl` is zero, or iptables refuses.
-    pub fn lease(&mut self, name: &ServiceName, address: IpAddr, ttl: Duration) -> Result<Change, Error> {
+    pub fn lease(
+        &mut self,
+        name: &ServiceName,
+        address: impl Into<IpNet>,
+        ttl: Duration,
+    ) -> Result<Change, Error> {
         if ttl.is_zero() {
             return Err(Invalid::new("time", "0", "must not be zero").into());
         }
-        let address = address.to_canonical();
-        let set = Family::of(address.into()).set(name);
-        if let Some(sets) = self.sets()? {
+        let network = canonical(address.into());
+        let address = network.addr();
+        let set = Family::of(network).set(name);
+        if let Some(sets) = self.sets()?.filter(|_| is_single(network)) {
             let failed = |errno| refused("change an ipset", errno);
             let there = sets.list(&set).map_err(failed)?;
             if let Some(there) = there {
@@ -80,16 +88,16 @@ impl Iptables {
             }
         }
         let end = UnixSeconds::end((self.clock)(), ttl);
-        self.change_grants(name, address.into(), |found, grants| {
+        self.change_grants(name, network, |found, grants| {
             if found.other_family_only {
                 return Err(Error::no_forward(name, address));
             }
-            let same = |grant: &GrantRule| grant.lease && grant.address == address.into();
+            let same = |grant: &GrantRule| grant.lease && grant.address == network;
             if grants.iter().any(|grant| same(grant) && grant.end >= Some(end)) {
                 return Ok(());
             }
             grants.retain(|grant| !same(grant));
-            grants.push(GrantRule::lease(address.into(), end));
+            grants.push(GrantRule::lease(network, end));
             Ok(())
         })
     }
@@ -98,18 +106,18 @@ impl Iptables {
     ///
     /// # Errors
     /// iptables refuses.
-    pub fn release(&mut self, name: &ServiceName, address: IpAddr) -> Result<Change, Error> {
-        let address = address.to_canonical();
-        let set = Family::of(address.into()).set(name);
-        if let Some(sets) = self.sets()? {
-            match sets.delete(&set, address) {
+    pub fn release(&mut self, name: &ServiceName, address: impl Into<IpNet>) -> Result<Change, Error> {
+        let network = canonical(address.into());
+        let set = Family::of(network).set(name);
+        if let Some(sets) = self.sets()?.filter(|_| is_single(network)) {
+            match sets.delete(&set, network.addr()) {
                 Ok(()) => return Ok(Change::Made),
                 Err(Errno::NOENT | Errno::INVAL) => {}
                 Err(errno) => return Err(refused("change an ipset", errno)),
             }
         }
-        let released = self.change_grants(name, address.into(), |_, grants| {
-            grants.retain(|grant| !grant.lease || grant.address != address.into());
+        let released = self.change_grants(name, network, |_, grants| {
+            grants.retain(|grant| !grant.lease || grant.address != network);
             Ok(())
         });
         match released {

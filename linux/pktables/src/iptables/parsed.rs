@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    lease_prefix::LeasePrefix,
     log::{Log, LogLevel, LogLimit},
     scope::{Exempt, Interface, Scope},
     service::{Forward, Policy, Port, Protocol, Service},
@@ -206,6 +207,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
             interfaces,
             exempt: exemptions(rules).ok_or_else(|| wrong("an exemption cannot be parsed"))?,
             leases: holders.iter().any(|rule| is_lease_rule(rule, name)),
+            lease_prefix: LeasePrefix::default(),
         }
         .sorted(),
     };

@@ -12,6 +12,7 @@ use super::schema::{AFTER_CONNTRACK, BEFORE_FILTER, EXEMPT, FORWARD, GUARD, INPU
 use super::set_name::SetName;
 use crate::{
     error::Error,
+    lease_prefix::LeasePrefix,
     log::{Log, LogLimit},
     scope::{Exempt, Interface, Scope},
     service::{Forward, Policy, Protocol, Service},
@@ -164,7 +165,7 @@ impl Ruleset {
         }
         let mut only_new = false;
         let mut exempt = Vec::new();
-        let mut leases = false;
+        let (mut leases, mut lease_prefix) = (false, LeasePrefix::default());
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
@@ -180,7 +181,12 @@ impl Ruleset {
             if !is_own || last.is_some() {
                 return Err(wrong("a rule that pktables did not make"));
             }
-            leases |= rule.grant(name).is_some_and(|set| set.lease);
+            if let Some(set) = rule.grant(name).filter(|set| set.lease) {
+                leases = true;
+                if !set.is_single() {
+                    *(if set.v6 { &mut lease_prefix.v6 } else { &mut lease_prefix.v4 }) = set.length;
+                }
+            }
             if rule.comment == EXEMPT {
                 exempt.push(rule.exempt().ok_or_else(|| wrong("an exemption cannot be parsed"))?);
             }
@@ -203,6 +209,7 @@ impl Ruleset {
                 interfaces: entrances.into_iter().flatten().collect(),
                 exempt,
                 leases,
+                lease_prefix,
             }
             .sorted(),
         };

@@ -265,12 +265,18 @@ impl Script {
     }
 }
 
-/// The sets that a service always has: single addresses, and leases, in each family in which it can be reached.
+/// The sets that a service always has: single addresses, leases for them, and leases for whole networks, in each family in
+/// which it can be reached.
 pub(crate) fn sets(service: &Service) -> impl Iterator<Item = SetName> {
     let is_reachable =
         |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
     let families = move || [false, true].into_iter().filter(move |v6| is_reachable(*v6));
-    let leases = families().filter(|_| service.scope.leases).map(|v6| SetName::leases(&service.name, v6));
+    let leases = families().filter(|_| service.scope.leases).flat_map(|v6| {
+        let single = SetName { lease: true, ..SetName::single(&service.name, v6) };
+        let network = SetName { length: service.scope.lease_prefix.length(v6), ..single.clone() };
+        let network = (!network.is_single()).then_some(network);
+        [Some(single), network].into_iter().flatten()
+    });
     families().map(|v6| SetName::single(&service.name, v6)).chain(leases)
 }
 

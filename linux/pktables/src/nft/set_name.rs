@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use crate::service_name::ServiceName;
 
 /// The end of the name of a set of leases.
-const LEASE: &str = "lease";
+const LEASE: &str = "/lease";
 
 /// The name of a set: service, family and prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,31 +28,28 @@ impl SetName {
         Self { service: service.clone(), v6, length: if v6 { 128 } else { 32 }, lease: false }
     }
 
-    pub(crate) fn leases(service: &ServiceName, v6: bool) -> Self {
-        Self { lease: true, ..Self::single(service, v6) }
+    pub(crate) fn leases(service: &ServiceName, address: IpNet) -> Self {
+        Self { lease: true, ..Self::of(service, address) }
     }
 
     pub(crate) fn is_single(&self) -> bool {
         self.length == if self.v6 { 128 } else { 32 }
     }
 
-    /// `pk-NAME-4`, `pk-NAME-4/24` or `pk-NAME-4/lease`. Service names contain no slash.
+    /// `pk-NAME-4`, `pk-NAME-4/24`, `pk-NAME-4/lease` or `pk-NAME-4/24/lease`. Service names contain no slash.
     pub(crate) fn text(&self) -> String {
         let family = if self.v6 { 6 } else { 4 };
         let single = format!("{}-{family}", self.service.chain());
-        match (self.lease, self.is_single()) {
-            (true, _) => format!("{single}/{LEASE}"),
-            (false, true) => single,
-            (false, false) => format!("{single}/{}", self.length),
-        }
+        let length = if self.is_single() { String::new() } else { format!("/{}", self.length) };
+        format!("{single}{length}{}", if self.lease { LEASE } else { "" })
     }
 
     /// Parses what [`Self::text`] formats.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (single, length, lease) = match text.split_once('/') {
-            Some((single, LEASE)) => (single, None, true),
-            Some((single, length)) => (single, Some(length.parse().ok()?), false),
-            None => (text, None, false),
+        let (text, lease) = text.strip_suffix(LEASE).map_or((text, false), |rest| (rest, true));
+        let (single, length) = match text.split_once('/') {
+            Some((single, length)) => (single, Some(length.parse().ok()?)),
+            None => (text, None),
         };
         let (chain, v6) = match (single.strip_suffix("-4"), single.strip_suffix("-6")) {
             (Some(chain), _) => (chain, false),

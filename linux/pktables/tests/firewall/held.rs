@@ -31,7 +31,7 @@ fn service(name: &str, port: &str) -> Result<Service> {
 
 fn capture() -> Capture {
     let words = BTreeMap::from([(*b"SSHK", None), (*b"MORE", None)]);
-    Capture { length: 64, words, port: Some(40_000), group: 7, snaplen: 192, rate: 20 }
+    Capture { length: 64, words, port: Some(40_000), group: 7, snaplen: 192, rate: 20, rate_beyond: 5_000 }
 }
 
 /// The loopback interface is always the first.

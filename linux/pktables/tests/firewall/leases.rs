@@ -42,8 +42,8 @@ impl Backend {
 
     fn release(&mut self, name: &ServiceName, address: &str) -> Result<Change> {
         Ok(match self {
-            Self::Nft(nft) => nft.release(name, address.parse()?)?,
-            Self::Iptables(iptables) => iptables.release(name, address.parse()?)?,
+            Self::Nft(nft) => nft.release(name, address.parse::<IpAddr>()?)?,
+            Self::Iptables(iptables) => iptables.release(name, address.parse::<IpAddr>()?)?,
         })
     }
 
@@ -83,6 +83,49 @@ fn service(before_nat: bool) -> Result<Service> {
 }
 
 const CLIENTS: [(&str, &str); 2] = [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")];
+
+on_each_firewall! {
+    /// And no others, and it ends like any.
+    fn a_lease_for_a_network_lets_its_addresses_in(netns) {
+        topology::connect()?;
+        topology::serve(None, 22, "gateway")?;
+        for (kind, mut backend) in Backend::all(netns)? {
+            let mut service = service(true)?;
+            (service.scope.lease_prefix.v4, service.scope.lease_prefix.v6) = (29, 125);
+            let prefix = service.scope.lease_prefix;
+            let name = service.name.clone();
+            backend.firewall().init(&service)?;
+            assert_eq!(backend.firewall().init(&service)?, Change::AlreadySo, "{kind}");
+            for (client, stranger) in CLIENTS {
+                let network = prefix.network(client.parse()?);
+                let grant = |backend: &mut Backend| -> Result<Change> {
+                    let ttl = Duration::from_mins(10);
+                    Ok(match backend {
+                        Backend::Nft(nft) => nft.lease(&name, network, ttl)?,
+                        Backend::Iptables(iptables) => iptables.lease(&name, network, ttl)?,
+                    })
+                };
+                assert_eq!(grant(&mut backend)?, Change::Made, "{kind}: {client}");
+                topology::expect(client, 22, Some("gateway"))?;
+                ensure!(topology::who(stranger, 22)?.is_none(), "{kind}: {stranger}");
+                assert_eq!(backend.left(&network.to_string())?.map(|left| left > 500), Some(true), "{kind}");
+                // A shorter one changes nothing, and the rules stay as they are.
+                assert_eq!(backend.firewall().init(&service)?, Change::AlreadySo, "{kind}");
+                match &mut backend {
+                    Backend::Nft(nft) => nft.release(&name, network)?,
+                    Backend::Iptables(iptables) => iptables.release(&name, network)?,
+                };
+                ensure!(topology::who(client, 22)?.is_none(), "{kind}: {client}");
+                // Who removes a grant by hand also ends a lease.
+                grant(&mut backend)?;
+                assert_eq!(backend.firewall().revoke(&name, network)?, Change::Made, "{kind}");
+                ensure!(topology::who(client, 22)?.is_none(), "{kind}: {client}");
+            }
+            backend.firewall().remove(&name)?;
+        }
+        Ok(())
+    }
+}
 
 on_each_firewall! {
     /// Nobody calls `expire`.

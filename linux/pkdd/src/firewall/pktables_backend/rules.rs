@@ -1,7 +1,8 @@
 //! The rules of services: pktables' for nftables or for iptables.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
+use ipnet::IpNet;
 use pktables::{Change, Error, Firewall, Grants, Iptables, Nft, ServiceName};
 
 /// pktables' rules of one kind.
@@ -39,7 +40,7 @@ impl Rules {
     pub(super) fn lease(
         &mut self,
         service: &ServiceName,
-        address: IpAddr,
+        address: impl Into<IpNet>,
         ttl: Duration,
     ) -> Result<Change, Error> {
         match self {
@@ -48,7 +49,11 @@ impl Rules {
         }
     }
 
-    pub(super) fn release(&mut self, service: &ServiceName, address: IpAddr) -> Result<Change, Error> {
+    pub(super) fn release(
+        &mut self,
+        service: &ServiceName,
+        address: impl Into<IpNet>,
+    ) -> Result<Change, Error> {
         match self {
             Self::Nft(nft) => nft.release(service, address),
             Self::Iptables(iptables) => iptables.release(service, address),

@@ -81,6 +81,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
         scope: Scope {
             before_nat: true,
             leases: false,
+            lease_prefix: LeasePrefix::default(),
             interfaces: interfaces.iter().map(|name| name.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         },

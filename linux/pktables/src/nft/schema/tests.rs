@@ -176,6 +176,7 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     let scope = Scope {
         before_nat: true,
         leases: false,
+        lease_prefix: crate::LeasePrefix::default(),
         interfaces: ["eth0", "eth1"].map(|name| name.parse().expect("a name")).to_vec(),
         exempt: ["lo", "10.0.0.0/8", "fd00::7"].map(|text| text.parse().expect("an exemption")).to_vec(),
     };

@@ -43,9 +43,11 @@ const COUNTERS = [
 	[ 'tag', _('Unknown tag'), _('Unknown tag; with several users, each user’s rule also counts the other users’ knocks') ],
 	[ 'window', _('Outside the window'), _('Time outside the window: compare both clocks') ],
 	[ 'replay', _('Replayed'), _('Already used, or not later than the floor') ],
+	[ 'waiting', _('Waiting'), _('After a start, until every knock can be told from a replay; mode “match” counts them as replayed') ],
 	[ 'filter', _('Wrong filter'), _('A forgery in format 2, or a knock for another port') ],
 	[ 'digest', _('Wrong digest'), _('Wrong key, bound to other addresses, or a forgery') ],
-	[ 'request', _('Unknown request'), _('Not bound to what the user requires, or of a later version') ]
+	[ 'request', _('Unknown request'), _('Not bound to what the user requires, or of a later version') ],
+	[ 'limited', _('Not checked'), _('Dropped beyond the rate limit; mode “match” has none') ]
 ];
 
 const USER_STATES = {
@@ -134,7 +136,7 @@ return view.extend({
 		const [ kind, sentence, advice ] = describe(status);
 		/* What pkdd or the kernel module reports; null while neither does. */
 		const gate = status.gate || {};
-		const counters = gate.counters || {};
+		const counters = Object.assign({ 'limited': gate.limited }, gate.counters);
 		const port = (grant) => {
 			const service = list(gate.services).find((one) => one.name === grant.service) || {};
 
