@@ -12,12 +12,13 @@ use pkd_tests::Report;
 use crate::{
     gateway,
     namespace::{self, LOOPBACK, STATUS},
-    network,
+    network::{self, wait},
     packet::{self, PORT},
     status::Status,
 };
 
 const TAG: &str = "MANY";
+const LIMIT: Duration = Duration::from_secs(30);
 const RULES: usize = 20_000;
 /// The most keys of a namespace, unless the module is told otherwise.
 const KEYS: usize = 2_048;
@@ -48,12 +49,18 @@ fn pass(keys: &[u64]) -> Result<(Duration, Duration)> {
         for sent in 1..=5 {
             let payload = packet::knock_with("none of them", TAG, network::now()?, PORT)?;
             let start = Instant::now();
-            // Over loopback, it has met all rules when this returns.
             socket.send_to(&payload, &SocketAddr::new(LOOPBACK, PORT).into())?;
-            passing = passing.min(start.elapsed());
-            let digest = Status::parse(&fs::read_to_string(STATUS)?)?.counters["Digest"];
-            ensure!(digest == sent * RULES as u64, "{digest} of {RULES} rules looked at datagram {sent}");
+            let took = start.elapsed();
+            let digest = || Ok(Status::parse(&fs::read_to_string(STATUS)?)?.counters["Digest"]);
+            let expected = sent * RULES as u64;
+            // Over loopback it has met all rules by now, unless a busy kernel has left that to a thread of its own.
+            if digest()? == expected {
+                passing = passing.min(took);
+            }
+            let digest = wait(LIMIT, digest, |digest| *digest >= expected)?;
+            ensure!(digest == expected, "{digest} rules looked at datagram {sent}, of {expected}");
         }
+        ensure!(passing < Duration::MAX, "no datagram met the rules while it was sent");
         Ok((loading, passing))
     })
 }

@@ -78,6 +78,8 @@ fn build(target: &str) -> Result<PathBuf> {
     let flags = match target {
         target if target.ends_with("-musl") => [STATIC, &[panic]].concat(),
         target if target.contains("-windows-") => vec![panic, &libraries],
+        // The linker strips: rustc would run a tool that comes with few compilers.
+        target if target.ends_with("-apple-darwin") => vec![panic, "-Cstrip=none", "-Clink-arg=-s"],
         _ => vec![panic],
     };
     Zig::find()?.build_for("host-knock", target, &flags, FEATURES)

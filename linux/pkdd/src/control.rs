@@ -31,8 +31,10 @@ pub enum Query {
     /// Reloads the configuration; the answer is [`RELOADED`], or what is wrong.
     Reload,
     /// The accepted knocks that are still remembered, as events.
+    #[cfg(feature = "events")]
     Events,
     /// Events from now on, without end.
+    #[cfg(feature = "events")]
     Follow,
     /// Opens all services to an address for so many seconds; the answer is [`GRANTED`], or what is wrong.
     Grant(IpAddr, u32),
@@ -48,13 +50,24 @@ pub const GRANTED: &str = "granted";
 pub const REVOKED: &str = "revoked";
 
 impl Query {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: &[(Self, &str)] = &[
         (Self::Status, "status"),
         (Self::Metrics, "metrics"),
         (Self::Reload, "reload"),
+        #[cfg(feature = "events")]
         (Self::Events, "events"),
+        #[cfg(feature = "events")]
         (Self::Follow, "follow"),
     ];
+
+    /// Whether its answer has no end.
+    #[cfg_attr(not(feature = "events"), expect(clippy::unused_self, reason = "none is without events"))]
+    const fn is_endless(self) -> bool {
+        #[cfg(feature = "events")]
+        return matches!(self, Self::Follow);
+        #[cfg(not(feature = "events"))]
+        false
+    }
 
     fn line(self) -> String {
         match self {
@@ -72,7 +85,7 @@ impl Query {
         if let Some(address) = line.strip_prefix("revoke ") {
             return address.parse().ok().map(Self::Revoke);
         }
-        Self::ALL.into_iter().find(|(_, word)| *word == line).map(|(query, _)| query)
+        Self::ALL.iter().find(|(_, word)| *word == line).map(|(query, _)| *query)
     }
 }
 
@@ -117,7 +130,7 @@ pub fn listen(path: &Path, wake: impl Fn() + Send + 'static) -> io::Result<Recei
         for stream in listener.incoming().flatten() {
             let Ok(query) = read(&stream) else { continue };
             let (answer, text) = mpsc::sync_channel(1);
-            let Ok(clone) = (query == Query::Follow).then(|| stream.try_clone()).transpose() else {
+            let Ok(clone) = query.is_endless().then(|| stream.try_clone()).transpose() else {
                 continue;
             };
             if sender.send(Request { query, answer, stream: clone }).is_err() {
@@ -170,6 +183,7 @@ pub fn ask(path: &Path, query: Query) -> io::Result<String> {
 ///
 /// # Errors
 /// No daemon listens there, the connection fails, or `each` does.
+#[cfg(feature = "events")]
 pub fn follow(path: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
     let mut stream = UnixStream::connect(path)?;
     writeln!(stream, "{}", Query::Follow.line())?;

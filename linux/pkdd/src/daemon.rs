@@ -34,7 +34,7 @@ use crate::{
     hints::Words,
     journal::Effect,
     knock,
-    news::{self, News},
+    news::News,
     nflog::{Nflog, Received},
     privileges::{self, Sandbox},
     report::{Ignored, log},
@@ -222,12 +222,14 @@ impl Daemon {
         }
         while let Ok(request) = self.requests.try_recv() {
             let text = match request.query {
+                #[cfg(feature = "events")]
                 Query::Follow => {
                     self.news.tell(&mut self.firewall, &self.health);
                     self.news.follow(request.into_stream());
                     continue;
                 }
-                Query::Events => news::remembered(&self.engine),
+                #[cfg(feature = "events")]
+                Query::Events => crate::news::remembered(&self.engine),
                 Query::Status => serde_json::to_string(&self.status()).unwrap_or_default() + "\n",
                 Query::Metrics => self.status().metrics(),
                 Query::Reload => {

@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod date;
 pub mod engine;
 pub mod events;
+#[cfg_attr(not(feature = "events"), path = "no_feed.rs")]
 mod feed;
 pub mod firewall;
 pub mod floor;

@@ -75,6 +75,7 @@ enum Command {
         json: bool,
     },
     Metrics,
+    #[cfg(feature = "events")]
     Events {
         follow: bool,
     },
@@ -141,6 +142,7 @@ impl Args {
             ("check", None, false) => Command::Check,
             ("status", None, json) => Command::Status { json },
             ("metrics", None, false) => Command::Metrics,
+            #[cfg(feature = "events")]
             ("events", None, false) => Command::Events { follow },
             ("clear", None, false) => Command::Clear,
             ("guard", None, false) => Command::Guard,
@@ -216,10 +218,12 @@ fn execute(Args { config, command }: Args) -> Result<()> {
             let status: Status = serde_json::from_str(&answer).context(unreadable)?;
             print(&Status { conflicts, ..status }.text())
         }
+        #[cfg(feature = "events")]
         Command::Events { follow: false } => {
             let answer = ask(&config, Query::Events)?;
             print(answer.strip_suffix('\n').unwrap_or(&answer))
         }
+        #[cfg(feature = "events")]
         Command::Events { follow: true } => follow(&config),
         Command::Metrics => print(&ask(&config, Query::Metrics)?),
         #[cfg(feature = "replay")]
@@ -244,6 +248,7 @@ fn ask(config: &std::path::Path, query: Query) -> Result<String> {
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }
 
+#[cfg(feature = "events")]
 fn follow(config: &std::path::Path) -> Result<()> {
     let socket = run_folder::socket(&guard::run_folder_of(config));
     let mut reader_gone = false;

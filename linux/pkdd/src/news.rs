@@ -1,13 +1,14 @@
 //! What the readers of events are told besides knocks: grants, and problems.
 
+#[cfg(feature = "events")]
 use std::os::unix::net::UnixStream;
 
+#[cfg(feature = "events")]
 use pkd_core::UnixMillis;
 
-use crate::{
-    date::now_millis, engine::Engine, events::Event, feed::Feed, firewall::Recorded, health::Health,
-    report::log, uptime::Uptime,
-};
+#[cfg(feature = "events")]
+use crate::{date::now_millis, engine::Engine, report::log, uptime::Uptime};
+use crate::{events::Event, feed::Feed, firewall::Recorded, health::Health};
 
 /// The readers, and what they know.
 #[derive(Default)]
@@ -23,6 +24,7 @@ impl News {
     }
 
     /// Adds a reader.
+    #[cfg(feature = "events")]
     pub(crate) fn follow(&mut self, stream: Option<UnixStream>) {
         let Some(stream) = stream else { return };
         let first = Event::Following { version: env!("CARGO_PKG_VERSION"), trouble: &self.trouble };
@@ -33,6 +35,9 @@ impl News {
 
     /// Tells what has become of grants and problems.
     pub(crate) fn tell(&mut self, firewall: &mut Recorded, health: &Health) {
+        if !cfg!(feature = "events") {
+            return;
+        }
         for change in firewall.changes() {
             if !self.feed.has_readers() {
                 continue;
@@ -53,6 +58,7 @@ impl News {
 }
 
 /// The accepted knocks that are still remembered, oldest first, as lines.
+#[cfg(feature = "events")]
 pub(crate) fn remembered(engine: &Engine) -> String {
     let (time, uptime) = (now_millis(), Uptime::now());
     let mut effects = engine.effects();

@@ -28,7 +28,7 @@ const PROGRAMS: &[Program] = &[
         name: "pkdd",
         cargo: "pkdd",
         binary: "pkdd",
-        features: "manage,replay,rules",
+        features: "events,manage,replay,rules",
         path: "usr/sbin/pkdd",
         scripts: &["postinst", "prerm", "postrm"],
     },
