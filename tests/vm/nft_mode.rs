@@ -132,7 +132,7 @@ fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
 fn user(v4: &Gateway<'_>) -> Result<String> {
     let host = v4.family.router().to_string();
     let uri = shell(&format!("pkd user add ann --address {host} --service ssh"))?;
-    is_ready()?;
+    knows_ann(true)?;
     let (tag, rest) =
         uri.trim().strip_prefix("knock://").and_then(|rest| rest.split_once('@')).context("no URI")?;
     let (place, options) = rest.split_once('?').context("no options")?;
@@ -158,11 +158,21 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     wait(LIMIT, || counter("accept"), |count| *count == before + 1)?;
     is_open(v4)?;
     shell("pkd user revoke ann")?;
-    is_ready()?;
-    is_closed(v4)?;
+    knows_ann(false)?;
+    // Long before the grant would have ended.
+    closes(v4)?;
     ensure!(!Path::new("/etc/pkd/keys/ann.key").exists(), "the key is still there");
     ensure!(shell("uci get pkd.ann").is_err(), "the user is still there");
     Ok(format!("tag {tag}"))
+}
+
+/// Waits for the daemon that has taken the user over, or has lost it.
+fn knows_ann(whether: bool) -> Result<()> {
+    let known = |status: &serde_json::Value| {
+        let users = status["gate"]["users"].as_array();
+        users.map(|users| users.iter().any(|user| user["name"] == "ann"))
+    };
+    wait(LIMIT, router::status, |status| known(status) == Some(whether)).map(drop)
 }
 
 /// The daemon answers.
