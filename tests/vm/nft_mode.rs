@@ -128,41 +128,43 @@ fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
     Ok(shell("nft list set inet fw4 pkd.hints 2>/dev/null || echo 'no hints any more'")?.trim().to_owned())
 }
 
-/// Somebody with the key and the tag of the URI that the command prints.
+/// Somebody with the key and the tag of the URI that the command prints. The service is only theirs: what others have opened
+/// stays.
 fn user(v4: &Gateway<'_>) -> Result<String> {
+    uci(&["set pkd.web=service", "set pkd.web.port=80", "set pkd.web.seconds=600"])?;
+    service("reload")?;
+    is_ready()?;
     let host = v4.family.router().to_string();
-    let uri = shell(&format!("pkd user add ann --address {host} --service ssh"))?;
+    let uri = shell(&format!("pkd user add ann --address {host} --service web"))?;
     knows_ann(true)?;
     let (tag, rest) =
         uri.trim().strip_prefix("knock://").and_then(|rest| rest.split_once('@')).context("no URI")?;
     let (place, options) = rest.split_once('?').context("no options")?;
-    ensure!(place.starts_with(&host), "the URI leads to {place}");
+    ensure!(tag == "ANN" && place.starts_with(&host), "the URI has the tag {tag} and leads to {place}");
     let option = |name| options.split('&').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-    ensure!(
-        option("format") == Some("2") && option("services") == Some("ssh:22"),
-        "{place} has other options"
-    );
+    let is_whole = option("format") == Some("2") && option("services") == Some("web:80");
+    ensure!(is_whole, "{place} has another format, or other services");
     fs::write("/tmp/ann.key", format!("{}\n", option("key").context("no key")?))?;
     fs::set_permissions("/tmp/ann.key", fs::Permissions::from_mode(0o600))?;
     let again = shell(&format!("pkd user add ann --address {host}"));
     ensure!(again.is_err(), "a second ann was made");
-    shell("nft flush set inet fw4 pkd_ssh_4")?;
-    is_closed(v4)?;
-    let before = counter("accept")?;
     v4.network.at_client(|| {
         let options = ["--format", "2", "--key-file", "/tmp/ann.key", "--tag", tag, &host];
         let output = network::run(Command::new("knock").args(options))?;
         ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
         Ok(())
     })?;
-    wait(LIMIT, || counter("accept"), |count| *count == before + 1)?;
-    is_open(v4)?;
+    let elements = || shell("nft -j list set inet fw4 pkd_web_4");
+    let client = v4.family.client().to_string();
+    wait(LIMIT, elements, |set| set.contains(&client))?;
     shell("pkd user revoke ann")?;
     knows_ann(false)?;
-    // Long before the grant would have ended.
-    closes(v4)?;
+    wait(LIMIT, elements, |set| !set.contains(&client))?;
     ensure!(!Path::new("/etc/pkd/keys/ann.key").exists(), "the key is still there");
     ensure!(shell("uci get pkd.ann").is_err(), "the user is still there");
+    uci(&["delete pkd.web"])?;
+    service("reload")?;
+    is_ready()?;
     Ok(format!("tag {tag}"))
 }
 
