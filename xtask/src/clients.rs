@@ -19,6 +19,17 @@ pub(crate) struct Client {
     for_whom: &'static str,
 }
 
+impl Client {
+    fn ending(&self) -> &'static str {
+        if self.name == "windows" { ".exe" } else { "" }
+    }
+
+    /// The program's name.
+    fn file(&self) -> String {
+        format!("knock{}", self.ending())
+    }
+}
+
 /// Those that OpenWrt does not have.
 const OTHERS: [Client; 4] = [
     Client { name: "i686", target: "i686-unknown-linux-musl", for_whom: "Linux, 32 bits; iSH" },
@@ -56,14 +67,19 @@ pub(crate) fn run(named: Vec<Client>) -> Result<()> {
     Ok(())
 }
 
+/// The file of this client, which is built.
+pub(crate) fn build_named(name: &str) -> Result<PathBuf> {
+    let client = find(name)?;
+    Ok(build(client.target)?.join(client.file()))
+}
+
 /// Builds one; returns its size in bytes, which has a limit.
 pub(crate) fn size(client: &Client) -> Result<u64> {
     let built = build(client.target)?;
-    let ending = if client.name == "windows" { ".exe" } else { "" };
     let folder = at("target/clients");
     fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("knock-{}{ending}", client.target));
-    let size = fs::copy(built.join(format!("knock{ending}")), file).context("no knock was built")?;
+    let file = folder.join(format!("knock-{}{}", client.target, client.ending()));
+    let size = fs::copy(built.join(client.file()), file).context("no knock was built")?;
     // The same for all.
     cmd!("cp -R {built}/share {folder}").quiet()?;
     ensure!(size < LIMIT, "knock has {size} bytes; {LIMIT} are allowed");

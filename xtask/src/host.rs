@@ -92,6 +92,7 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "systemd" | "server" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO, FRESH, SYSTEMD, DEMO],
         "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
         "debs" => vec![RUST, GUEST, PACKAGES, DEBS],
+        "wine" => vec![RUST, GUEST, PACKAGES, FRESH],
         "apt-repo" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO],
         "dkms" => vec![RUST, PACKAGES, DEBS, GUEST, GUESTS, FRESH, LINTIAN],
         "feed" => vec![RUST, GUEST, PACKAGES, FEED],

@@ -49,6 +49,7 @@ mod uci;
 mod unstable;
 mod userland;
 mod vm;
+mod wine;
 
 use std::{
     path::{Path, PathBuf},
@@ -176,6 +177,8 @@ enum Cli {
         #[arg(value_name = "ARCH", value_parser = clients::find)]
         clients: Vec<Client>,
     },
+    /// knock for Windows, run in Wine
+    Wine,
     /// build the gateway's boards
     Firmware,
     /// test the gateway on the host, and its boards in QEMU
@@ -288,6 +291,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Docs => book::build(),
         Cli::Dkms => dkms::test(),
         Cli::Clients { clients } => clients::run(clients),
+        Cli::Wine => wine::test(),
         Cli::Firmware => firmware::build_all(),
         Cli::TestFirmware => firmware::test(),
         Cli::DemoFirmware => firmware::demo(),
