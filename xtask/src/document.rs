@@ -2,6 +2,8 @@
 //!
 //! They stand between `<!-- NAME: … -->` and `<!-- /NAME -->`, so that a document says where a figure is from.
 
+use std::ops::Range;
+
 use crate::prelude::*;
 
 /// Puts `text` in the place called `name` of a document of the project. One that has it already is left alone.
@@ -16,11 +18,23 @@ pub(crate) fn write(document: &str, name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The text in the place called `name`.
+pub(crate) fn read(document: &str, name: &str) -> Result<String> {
+    let text = fs::read_to_string(at(document)).with_context(|| document.to_owned())?;
+    let place = place(&text, name).with_context(|| format!("{document}: no place {name}"))?;
+    Ok(text[place].trim().to_owned() + "\n")
+}
+
 fn replaced(document: &str, name: &str, text: &str) -> Option<String> {
+    let Range { start, end } = place(document, name)?;
+    Some([document.get(..start)?, "\n\n", text.trim(), "\n\n", document.get(end..)?].concat())
+}
+
+/// Where the text called `name` is in a document.
+fn place(document: &str, name: &str) -> Option<Range<usize>> {
     let begin = document.find(&format!("<!-- {name}:"))?;
-    let from = begin + document.get(begin..)?.find("-->")? + "-->".len();
-    let to = from + document.get(from..)?.find(&format!("<!-- /{name} -->"))?;
-    Some([document.get(..from)?, "\n\n", text.trim(), "\n\n", document.get(to..)?].concat())
+    let start = begin + document.get(begin..)?.find("-->")? + "-->".len();
+    Some(start..start + document.get(start..)?.find(&format!("<!-- /{name} -->"))?)
 }
 
 #[cfg(test)]

@@ -113,6 +113,11 @@ pub(crate) fn build(machine: &Machine) -> Result<PathBuf> {
     build_in(machine, &tree.kernel.headers, machine.name)
 }
 
+/// Where the module for a machine's own kernel is.
+pub(crate) fn built(machine: &Machine) -> PathBuf {
+    at("target/kmod").join(machine.name).join("xt_pkd.ko")
+}
+
 /// Builds the module. Warnings are errors, of the compiler as of sparse, modpost and objtool, and so is a limit that is
 /// passed.
 fn build_in(machine: &Machine, kernel: &Path, name: &str) -> Result<PathBuf> {

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     /// Extra words for the kernel's command line.
     pub(crate) console: &'static str,
     pub(crate) card: &'static Card,
+    /// The parts of the tests that make up a whole run.
+    pub(crate) parts: &'static str,
     /// Bytes that the module's code may take, and the stack of a packet; 0: not limited.
     pub(crate) text_limit: u64,
     pub(crate) stack_limit: u64,
@@ -84,6 +86,12 @@ const THREAD_SANITIZER: &[&str] = &[
     "-Cllvm-args=-tsan-instrument-func-entry-exit=0",
 ];
 
+/// What runs on every kernel.
+const PARTS: &str = "match flood packages";
+
+/// Besides, the kernel's verdicts against pkd-core's, and many keys.
+const WITH_DIFFERENTIAL: &str = "match flood differential keys packages";
+
 /// Bytes of stack that a packet may take on its way through the module.
 const STACK_LIMIT: u64 = 1024;
 
@@ -106,7 +114,12 @@ const MACHINES: &[Machine] = &[
         },
         ..X86_64
     },
-    Machine { name: "x86_64-unstable", system: System::NewestKernel { userland_of: &X86_64_6_12 }, ..X86_64 },
+    Machine {
+        name: "x86_64-unstable",
+        parts: WITH_DIFFERENTIAL,
+        system: System::NewestKernel { userland_of: &X86_64_6_12 },
+        ..X86_64
+    },
     Machine {
         name: "armhf",
         system: packages("armhf", "linux-image-armmp", "linux-headers-armmp"),
@@ -122,6 +135,7 @@ const MACHINES: &[Machine] = &[
         qemu_arguments: "-M virt -cpu cortex-a15 -m 512 -smp 2",
         console: "console=ttyAMA0",
         card: &VIRTIO,
+        parts: PARTS,
         text_limit: 0,
         stack_limit: STACK_LIMIT,
     },
@@ -140,6 +154,7 @@ const MACHINES: &[Machine] = &[
         qemu_arguments: "-M virt -cpu cortex-a53 -m 512 -smp 2",
         console: "console=ttyAMA0",
         card: &VIRTIO,
+        parts: PARTS,
         text_limit: 0,
         stack_limit: STACK_LIMIT,
     },
@@ -171,6 +186,7 @@ const MIPSEL: Machine = Machine {
     qemu_arguments: "-M malta -cpu 24Kf -m 256",
     console: "console=ttyS0",
     card: &E1000,
+    parts: PARTS,
     text_limit: 32 * 1024,
     stack_limit: STACK_LIMIT,
 };
@@ -199,6 +215,7 @@ const X86_64: Machine = Machine {
     qemu_arguments: "-M q35 -cpu qemu64 -m 512 -smp 2",
     console: "console=ttyS0",
     card: &E1000,
+    parts: PARTS,
     text_limit: 0,
     stack_limit: STACK_LIMIT,
 };
@@ -206,12 +223,14 @@ const X86_64: Machine = Machine {
 const X86_64_6_12: Machine = Machine {
     name: "x86_64-6.12",
     system: packages("amd64", "linux-image-6.12-amd64", "linux-headers-6.12-amd64"),
+    parts: WITH_DIFFERENTIAL,
     ..X86_64
 };
 
 /// The machine with the sanitizer kernel.
-pub(crate) const SANITIZERS: Machine = Machine {
+const SANITIZERS: Machine = Machine {
     name: "x86_64-sanitizers",
+    parts: "sanitizers",
     system: System::BuiltKernel { kernel: kernel::X86_64_SANITIZERS, userland_of: &X86_64_6_12 },
     qemu_arguments: "-M q35 -cpu qemu64 -m 1024 -smp 2",
     // The sanitizers take some for themselves.
@@ -220,20 +239,30 @@ pub(crate) const SANITIZERS: Machine = Machine {
 };
 
 /// The machine whose kernel looks for data races.
-pub(crate) const KCSAN: Machine = Machine {
+const KCSAN: Machine = Machine {
     name: "x86_64-kcsan",
+    parts: "match races",
     system: System::BuiltKernel { kernel: kernel::X86_64_KCSAN, userland_of: &X86_64_6_12 },
     thread_sanitizer: true,
     ..SANITIZERS
 };
 
 /// Machines whose kernels watch themselves. These take long to build, so [`or_all`] leaves them out.
-const WATCHED: [&Machine; 2] = [&SANITIZERS, &KCSAN];
+pub(crate) const WATCHED: [&Machine; 2] = [&SANITIZERS, &KCSAN];
 
 impl Machine {
     /// Whether its kernel watches itself, which slows everything down.
     pub(crate) fn is_watched(&self) -> bool {
         WATCHED.iter().any(|machine| machine.name == self.name)
+    }
+
+    /// The name of its instructions.
+    pub(crate) fn architecture(&self) -> &str {
+        self.kernel_target.split('-').next().unwrap_or_default()
+    }
+
+    pub(crate) fn is_big_endian(&self) -> bool {
+        self.architecture() == "mips"
     }
 
     /// Whether its kernel is built, so that there is all that comes with the source.
@@ -248,9 +277,14 @@ impl Machine {
     }
 }
 
+/// All machines, those of [`WATCHED`] too.
+pub(crate) fn all() -> impl Iterator<Item = &'static Machine> {
+    MACHINES.iter().chain(WATCHED)
+}
+
 /// The machine of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Machine> {
-    MACHINES.iter().chain(WATCHED).find(|machine| machine.name == name).with_context(|| {
+    all().find(|machine| machine.name == name).with_context(|| {
         let known: Vec<_> = MACHINES.iter().map(|machine| machine.name).collect();
         format!("no machine is called {name:?}; there are {}", known.join(", "))
     })

@@ -24,6 +24,7 @@ mod guest;
 mod host;
 mod installed;
 mod kernel;
+mod kernels;
 mod kmod;
 mod luci;
 mod machine;
@@ -125,7 +126,8 @@ enum Cli {
     Systemd,
     /// the first ten minutes of a server: the package, pkdd init, knock pair, knock ssh
     Server,
-    /// boot machines and run the tests inside them (default: all machines)
+    /// boot machines and run the tests inside them (default: all machines); what passed whole is written to
+    /// linux/kmod/README.md
     Vm {
         /// only the tests of the packages
         #[arg(long, requires = "machines", conflicts_with_all = ["nft", "part"])]
@@ -272,12 +274,11 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Systemd => systemd::test(),
         Cli::Server => systemd::packages(),
         Cli::Vm { packages, nft, part, machines } => {
-            let part = match part.as_deref() {
-                None if packages => "packages",
-                None if nft => "nft",
-                part => part.unwrap_or_default(),
-            };
-            machine::or_all(machines).into_iter().try_for_each(|machine| vm::run_part(machine, part))
+            let part = part.as_deref().or(packages.then_some("packages")).or(nft.then_some("nft"));
+            if let Some(part) = part {
+                return machines.into_iter().try_for_each(|machine| vm::run_part(machine, part).map(drop));
+            }
+            written(machine::or_all(machines).into_iter().try_for_each(vm::run_whole))
         }
         Cli::Kmod { kernel: Some(kernel), machines } => {
             machines.into_iter().try_for_each(|machine| kmod::build_for_own(machine, &kernel))
@@ -303,9 +304,9 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Differential => {
             cmd!("{CARGO} test --quiet --locked --package pkd-tests --test iptables_extension random_texts")
                 .show()?;
-            vm::run_part(machine::find("x86_64")?, "differential")
+            vm::run_part(machine::find("x86_64")?, "differential").map(drop)
         }
-        Cli::TestSanitizers => vm::run_sanitizers(),
+        Cli::TestSanitizers => written(vm::run_sanitizers()),
         Cli::GatewayConfig { file } => firmware::configure(&file),
         Cli::Uci { architecture } => uci::program(&Zig::find()?, architecture).map(|path| print(&path)),
         Cli::Userland { architecture } => {
@@ -313,6 +314,12 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         }
         Cli::Setup { command } => host::missing_for(&command)?.install(),
     }
+}
+
+/// What virtual machines came to; those that have passed are in the table of kernels.
+fn written(ended: Result<()>) -> Result<()> {
+    kernels::write()?;
+    ended
 }
 
 fn print(path: &Path) {

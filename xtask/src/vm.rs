@@ -1,8 +1,10 @@
 //! Boots a machine and runs the tests inside it.
 
 use crate::{
+    debian::Tree,
     guest::{self, Guest},
     kernel::Built,
+    kernels, kmod,
     machine::{self, Card, Machine, System},
     prelude::*,
     qemu::Qemu,
@@ -43,7 +45,7 @@ fn cable(card: &Card) -> Vec<String> {
     [("router", 1), ("client", 2)].into_iter().flat_map(plug).collect()
 }
 
-/// Parts for which a guest needs packages to install; without any part all are run.
+/// Parts for which a guest needs packages to install.
 const OF_PACKAGES: [&str; 2] = ["packages", "nft"];
 
 /// What a guest can be asked for by name, besides `reboot`, which a second boot does.
@@ -66,9 +68,6 @@ pub(crate) const PARTS: [&str; 13] = [
 /// A part that takes about a minute.
 pub(crate) const SHORT: &str = "short";
 
-/// All of a vm, the kernel's verdicts against pkd-core's, and many keys.
-pub(crate) const WITH_DIFFERENTIAL: &str = "match flood differential keys packages";
-
 /// A guest prints a line at least this often: no single check takes longer.
 const TIMEOUT: Duration = Duration::from_mins(4);
 
@@ -81,28 +80,35 @@ const END: Duration = Duration::from_mins(1);
 /// Where the clock of the second boot begins: long before the first.
 const SET_BACK: &str = "2024-02-29T12:00:00";
 
-/// Builds the guest, runs these parts of the checks, or the usual ones if the text is empty, and fails if one of them does.
-pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<()> {
+/// Builds the guest, runs these parts of the checks, and fails if one of them does; the number of checks that passed.
+pub(crate) fn run_part(machine: &'static Machine, part: &str) -> Result<u32> {
     let name = machine.name;
     if let Some(other) = part.split_whitespace().find(|word| !PARTS.contains(word)) {
         bail!("unknown part {other:?}: expected one or more of {}", PARTS.join(", "));
     }
     // A guest with another purpose has no packages to install.
-    let has_packages = part.is_empty() || part.split_whitespace().any(|word| OF_PACKAGES.contains(&word));
+    let has_packages = part.split_whitespace().any(|word| OF_PACKAGES.contains(&word));
     let purpose = if has_packages { "vm" } else { "match" };
     let mut guest = guest::build(machine, purpose, &main(machine, part), None)?;
     progress!("vm {name}: booting");
-    let Some(text) = boot(machine, &guest, "utc")? else {
+    let (passed, flash) = boot(machine, &guest, "utc")?;
+    let Some(text) = flash else {
         // Its userland lacks what the service needs, and the vm has said so.
         let is_small = matches!(machine.system, System::Sources { .. });
-        let once = is_small || !part.is_empty() && part.split_whitespace().all(|word| word != "packages");
+        let once = is_small || part.split_whitespace().all(|word| word != "packages");
         ensure!(once, "vm {name}: the first boot left nothing for the second");
-        return Ok(());
+        return Ok(passed);
     };
     // A second archive behind the first adds to the guest's files.
     guest.initrd = guest.with_more_files(&cmd!("base64 --decode").read_with(text.as_bytes())?)?;
     progress!("vm {name}: booting again, with the clock set back");
-    boot(machine, &guest, SET_BACK).map(drop)
+    Ok(passed + boot(machine, &guest, SET_BACK)?.0)
+}
+
+/// Runs all that the machine is for, and keeps its row of the table of kernels, for [`kernels::write`].
+pub(crate) fn run_whole(machine: &'static Machine) -> Result<()> {
+    let checks = run_part(machine, machine.parts)?;
+    kernels::passed(machine, &Tree::of(machine)?.kernel.release, checks, &kmod::built(machine))
 }
 
 /// Runs the short checks on this kernel, with this module.
@@ -118,12 +124,11 @@ fn main(machine: &Machine, part: &str) -> String {
 
 /// The match on the kernels that watch themselves.
 pub(crate) fn run_sanitizers() -> Result<()> {
-    run_part(&machine::SANITIZERS, "sanitizers")?;
-    run_part(&machine::KCSAN, "match races")
+    machine::WATCHED.into_iter().try_for_each(run_whole)
 }
 
-/// Runs a guest to its end; what it wants its next boot to find, if that was said.
-fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<String>> {
+/// Runs a guest to its end; how many checks passed, and what it wants its next boot to find, if that was said.
+fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<(u32, Option<String>)> {
     let mut qemu = Qemu::start(machine, guest, clock, &cable(machine.card))?;
     let mut flash = String::new();
     let summary = watch(machine, &mut qemu, &mut flash);
@@ -131,8 +136,10 @@ fn boot(machine: &'static Machine, guest: &Guest, clock: &str) -> Result<Option<
     let log = at("target").join(format!("vm-{}{again}.log", machine.name));
     fs::write(&log, qemu.log())?;
     match summary? {
-        Some(text) if all_passed(&text) => Ok(Some(flash).filter(|text| !text.is_empty())),
-        Some(text) => bail!("vm {}: {text}; the console is in {}", machine.name, log.display()),
+        Some(text) => match all_passed(&text) {
+            Some(passed) => Ok((passed, Some(flash).filter(|text| !text.is_empty()))),
+            None => bail!("vm {}: {text}; the console is in {}", machine.name, log.display()),
+        },
         None => bail!("vm {} ended without a result; its last words:\n{}", machine.name, qemu.last_words()),
     }
 }
@@ -156,10 +163,9 @@ fn watch(machine: &Machine, qemu: &mut Qemu, flash: &mut String) -> Result<Optio
     Ok(None)
 }
 
-/// Whether a guest's last line, `N passed, 0 failed`, says that there were tests and that all of them passed.
-fn all_passed(summary: &str) -> bool {
-    let passed = summary.strip_suffix(" passed, 0 failed").and_then(|count| count.parse::<u32>().ok());
-    passed.is_some_and(|count| count > 0)
+/// How many passed by a guest's last line, `N passed, 0 failed`, if there were checks and all of them passed.
+fn all_passed(summary: &str) -> Option<u32> {
+    summary.strip_suffix(" passed, 0 failed")?.parse().ok().filter(|count| *count > 0)
 }
 
 /// A guest that has passed everything must also reboot: one that hangs then has a fault of the kernel's, or of ours.
@@ -182,14 +188,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_parts_of_every_machine_are_known() {
+        for machine in machine::all() {
+            let mut parts = machine.parts.split(' ');
+            assert!(parts.all(|part| PARTS.contains(&part)), "{}: {:?}", machine.name, machine.parts);
+        }
+    }
+
+    #[test]
     fn a_guest_that_tested_nothing_has_not_passed() {
         for (summary, expected) in [
-            ("114 passed, 0 failed", true),
-            ("1 passed, 0 failed", true),
-            ("0 passed, 0 failed", false),
-            ("114 passed, 1 failed", false),
-            ("114 passed, 10 failed", false),
-            (" passed, 0 failed", false),
+            ("114 passed, 0 failed", Some(114)),
+            ("1 passed, 0 failed", Some(1)),
+            ("0 passed, 0 failed", None),
+            ("114 passed, 1 failed", None),
+            ("114 passed, 10 failed", None),
+            (" passed, 0 failed", None),
         ] {
             assert_eq!(all_passed(summary), expected, "{summary:?}");
         }

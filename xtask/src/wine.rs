@@ -1,6 +1,6 @@
 //! `knock` for Windows, in Wine: the one of Debian 13, because that of 12 lacks what Rust takes its random numbers from.
 
-use std::net::UdpSocket;
+use std::{net::UdpSocket, os::unix::fs::PermissionsExt};
 
 use crate::{apt::NEXT, clients, prelude::*, root};
 
@@ -18,10 +18,12 @@ pub(crate) fn test() -> Result<()> {
     let base = root::base_of(NEXT, "wine-base", PACKAGES, &[], |_| Ok(()))?;
     let root = root::copy(&base, "wine-root")?;
     fs::copy(&program, root.join("root/knock.exe"))?;
-    fs::write(root.join("root/key"), format!("{KEY}\n"))?;
+    let key = root.join("root/key");
+    fs::write(&key, format!("{KEY}\n"))?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     let wine = |words: &str| -> Result<String> {
         let command = format!(
-            "cd /root && WINEDEBUG=-all timeout {} wine knock.exe {words} </dev/null",
+            "cd /root && WINEDEBUG=-all timeout {} /usr/lib/wine/wine64 knock.exe {words} </dev/null",
             LIMIT.as_secs()
         );
         root::enter(&root, "root", "/root", &[], &command).read().context(words.to_owned())
@@ -40,7 +42,7 @@ pub(crate) fn test() -> Result<()> {
         let mut payload = [0; LENGTH + 1];
         let (length, _) = socket.recv_from(&mut payload).context("no knock came")?;
         ensure!(length == LENGTH, "a datagram of {length} bytes came");
-        verified(&payload[..length], port, &root.join("root/key"))
+        verified(&payload[..length], port, &key)
     };
     checks().with_context(|| format!("the root stays in {}", root.display()))?;
     println!("knock.exe makes a profile and knocks, in Wine");
