@@ -147,6 +147,14 @@ fn build_one(
         filled(&text, &values).with_context(|| format!("linux/debian/{file}"))
     };
     fs::write(documents.join("copyright"), text("copyright")?)?;
+    let overrides = work.join("usr/share/lintian/overrides");
+    fs::create_dir_all(&overrides)?;
+    let mut own = text("lintian-overrides")?;
+    let more = format!("{name}/lintian-overrides");
+    if at("linux/debian").join(&more).exists() {
+        own += &text(&more)?;
+    }
+    fs::write(overrides.join(name), own)?;
     let changelog = documents.join("changelog.Debian");
     fs::write(&changelog, text("changelog")?)?;
     cmd!("gzip --no-name --best {changelog}").quiet()?;
