@@ -173,11 +173,14 @@ impl Command {
                 let unknown = || format!("unknown user \"{user}\" in {CONFIG}");
                 let router = check(&text, &paths)?;
                 let (_, place) = router.keys.iter().find(|(name, _)| *name == user).with_context(unknown)?;
-                // Until there is one, the configuration has a placeholder in its stead.
+                // The check does not need the key itself, so the file may be missing.
                 match place {
                     KeyPlace::File(path) if path.exists() => {}
                     KeyPlace::File(path) if *path == paths.key_file(&user) => make_key(path)?,
-                    KeyPlace::File(path) => bail!("there is no key file {}", path.display()),
+                    KeyPlace::File(path) => bail!(
+                        "key file {} is missing: write the key there, or remove the option",
+                        path.display()
+                    ),
                     KeyPlace::Inline => {}
                 }
                 let config = check(&text, &paths)?.config;
