@@ -45,7 +45,7 @@ test('the page shows the configuration', () => withPage(CONFIG, {}, async (tab, 
   const value = (section, option) => tab.page.$eval(widget(section, option), (node) => node.value);
   assert.equal(await value('gate', 'port'), 'any');
   assert.equal(await value('gate', 'clock'), 'ntp');
-  assert.equal(await value('gate', 'mode'), 'match');
+  assert.equal(await value('gate', 'mode'), 'nft');
   assert.equal(await value('gate', 'mark'), '0x00ff0000');
   assert.equal(await tab.page.$eval(widget('gate', 'enabled'), (node) => node.checked), false);
   assert.equal(await tab.text(`${box('gate', 'zone')} li[selected]`), 'wan');

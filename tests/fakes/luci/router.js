@@ -64,7 +64,7 @@ function defaultConfig() {
     pkd: [
       {
         '.type': 'gate', '.name': 'gate',
-        enabled: '0', mode: 'match', port: 'any', zone: 'wan', mark: '0x00ff0000', clock: 'ntp',
+        enabled: '0', mode: 'nft', port: 'any', zone: 'wan', mark: '0x00ff0000', clock: 'ntp',
       },
       { '.type': 'service', '.name': 'ssh', protocol: 'tcp', port: '22', seconds: '30' },
       { '.type': 'user', '.name': 'me', tag: 'PKD0', window: '10', service: ['ssh'] },
@@ -82,7 +82,7 @@ function defaultConfig() {
 
 function defaultStatus() {
   return {
-    version: '0.1.0', enabled: true, mode: 'match', state: 'open', reason: '',
+    version: '0.1.0', enabled: true, mode: 'nft', state: 'open', reason: '',
     gate: {
       version: '0.1.0', now: 1800000000, overruns: 0, trouble: '',
       counters: { accept: 1, close: 0, length: 0, tag: 2, window: 0, replay: 0, waiting: 4, filter: 0, digest: 3, request: 0 },

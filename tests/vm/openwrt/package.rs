@@ -50,7 +50,7 @@ pub(super) fn by_hand(v4: &Gateway<'_>) -> Result<String> {
 pub(super) fn misses_nft() -> Result<String> {
     router::install("pkdd")?;
     router::install("pkd")?;
-    uci(&["set pkd.gate.enabled=1"])?;
+    uci(&["set pkd.gate.mode=match", "set pkd.gate.enabled=1"])?;
     shell("pkd check")?;
     uci(&["set pkd.ssh.port=70000"])?;
     ensure!(shell("pkd check").is_err(), "port 70000 is taken");
@@ -81,7 +81,7 @@ pub(super) fn installs(v4: &Gateway<'_>) -> Result<String> {
 }
 
 pub(super) fn starts(v4: &Gateway<'_>) -> Result<String> {
-    uci(&["set pkd.gate.enabled=1", "set pkd.me.format=classic", LONG])?;
+    uci(&["set pkd.gate.mode=match", "set pkd.gate.enabled=1", "set pkd.me.format=classic", LONG])?;
     let said = service("start")?;
     let key = router::key()?;
     ensure!(key.len() == 66 && key.starts_with("0x"), "the key has {} characters", key.len());

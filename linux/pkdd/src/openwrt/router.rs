@@ -200,9 +200,9 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
     let router = Router {
         enabled: gate.enabled.map_or(Ok(false), |flag| flag.check(&GATE, "enabled"))?,
         mode: match gate.mode.as_deref() {
-            None | Some("match") => Mode::Match,
-            Some("nft") => Mode::Nft,
-            Some(other) => return Err(GATE.invalid("mode", other, "expected match or nft")),
+            None | Some("nft") => Mode::Nft,
+            Some("match") => Mode::Match,
+            Some(other) => return Err(GATE.invalid("mode", other, "expected nft or match")),
         },
         zone: zone(gate.zone.as_deref().unwrap_or("wan"), &sections)?,
         clock: match gate.clock.as_deref() {

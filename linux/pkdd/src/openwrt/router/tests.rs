@@ -56,7 +56,8 @@ fn the_default_configuration_is_read() {
     let short = GOOD
         .replace("\toption window '10'\n\toption enabled '1'\n", "")
         .replace("\toption mode 'match'\n", "");
-    assert_eq!(read(&short).unwrap().config.users["me"].rule.window().as_secs(), 10);
+    let short = read(&short).unwrap();
+    assert_eq!((short.mode, short.config.users["me"].rule.window().as_secs()), (Mode::Nft, 10));
 }
 
 /// Text, replacement, message.
@@ -66,7 +67,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "enabled 'yes'\n\toption mode",
         "gate: invalid enabled \"yes\": expected 0 or 1",
     ),
-    ("'match'", "'ebpf'", "gate: invalid mode \"ebpf\": expected match or nft"),
+    ("'match'", "'ebpf'", "gate: invalid mode \"ebpf\": expected nft or match"),
     ("port 'any'", "port '70000'", "gate: invalid port 70000: expected 1–65535"),
     ("port 'any'", "port '010'", "gate: invalid port \"010\": expected 1–65535"),
     ("port 'any'", "rate '0'", "gate: invalid rate 0: expected 1–1000000"),

@@ -81,9 +81,9 @@ return view.extend({
 		o.rmempty = false;
 
 		o = s.taboption('advanced', form.ListValue, 'mode', _('Checked by'));
-		o.value('match', _('match: the kernel module xt_pkd'));
 		o.value('nft', _('nft: the daemon pkdd'));
-		o.default = 'match';
+		o.value('match', _('match: the kernel module xt_pkd'));
+		o.default = 'nft';
 		o.rmempty = false;
 
 		o = s.taboption('advanced', form.Value, 'mark', _('Packet mark'),
