@@ -26,6 +26,8 @@ const MAX_REQUEST: u64 = 64;
 pub enum Query {
     /// The status as JSON.
     Status,
+    /// The status as text.
+    StatusText,
     /// The status in Prometheus' text format.
     Metrics,
     /// Reloads the configuration; the answer is [`RELOADED`], or what is wrong.
@@ -52,6 +54,7 @@ pub const REVOKED: &str = "revoked";
 impl Query {
     const ALL: &[(Self, &str)] = &[
         (Self::Status, "status"),
+        (Self::StatusText, "status-text"),
         (Self::Metrics, "metrics"),
         (Self::Reload, "reload"),
         #[cfg(feature = "events")]

@@ -231,6 +231,7 @@ impl Daemon {
                 #[cfg(feature = "events")]
                 Query::Events => crate::news::remembered(&self.engine),
                 Query::Status => serde_json::to_string(&self.status()).unwrap_or_default() + "\n",
+                Query::StatusText => self.status().text(),
                 Query::Metrics => self.status().metrics(),
                 Query::Reload => {
                     self.reload();

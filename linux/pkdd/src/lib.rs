@@ -20,6 +20,7 @@ mod feed;
 pub mod firewall;
 pub mod floor;
 pub mod format;
+#[cfg_attr(not(feature = "rules"), path = "no_guard.rs")]
 pub mod guard;
 mod health;
 mod hints;

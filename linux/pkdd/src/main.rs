@@ -4,24 +4,50 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
+#[cfg(feature = "rules")]
+use anyhow::ensure;
 use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
+#[cfg(feature = "rules")]
+use pkdd::firewall::Look;
 use pkdd::{
     control::{self, Query},
-    daemon,
-    firewall::Look,
-    floor, guard, openwrt, run_folder, source,
-    status::Status,
+    daemon, floor, guard, openwrt, run_folder, source,
 };
 
 /// The exit code for a usage error.
 const USAGE_ERROR: u8 = 2;
+#[cfg(feature = "rules")]
 const DEFAULT_CONFIG: &str = "/etc/pkdd/pkdd.toml";
+/// What the service has rendered.
+#[cfg(not(feature = "rules"))]
+const DEFAULT_CONFIG: &str = "/var/run/pkd/active/config";
 
+#[cfg(not(feature = "rules"))]
+const HELP: &str = "\
+Checks knocks for OpenWrt's service pkd, which starts it and shows its status: see pkd help.
+
+usage: pkdd [--config FILE] COMMAND
+  run              wait for knocks until SIGTERM
+  status [--json]  show services, grants, users and counters
+  metrics          print grants and counters in Prometheus' text format
+  reset-floor      forget the greatest accepted time, after the clock was ahead; needs a stopped daemon,
+                   and the next one waits for one window
+  openwrt COMMAND  for the service: check or render /etc/config/pkd, show the gate's status
+
+  -c, --config FILE  the configuration that the service has rendered
+                     [default: /var/run/pkd/active/config]
+  -h, --help         show this help
+  -V, --version      show the version
+
+Exit codes: 0 success, 1 failure (one line says why), 2 usage error.
+";
+
+#[cfg(feature = "rules")]
 const HELP: &str = "\
 Opens a port to the address that has just sent a valid knock.
 
@@ -70,6 +96,7 @@ struct Args {
 
 enum Command {
     Run,
+    #[cfg(feature = "rules")]
     Check,
     Status {
         json: bool,
@@ -83,7 +110,9 @@ enum Command {
     Replay {
         file: PathBuf,
     },
+    #[cfg(feature = "rules")]
     Clear,
+    #[cfg(feature = "rules")]
     Guard,
     Reload,
     ResetFloor,
@@ -139,12 +168,15 @@ impl Args {
         }
         let command = match (command.as_str(), file, json) {
             ("run", None, false) => Command::Run,
+            #[cfg(feature = "rules")]
             ("check", None, false) => Command::Check,
             ("status", None, json) => Command::Status { json },
             ("metrics", None, false) => Command::Metrics,
             #[cfg(feature = "events")]
             ("events", None, false) => Command::Events { follow },
+            #[cfg(feature = "rules")]
             ("clear", None, false) => Command::Clear,
+            #[cfg(feature = "rules")]
             ("guard", None, false) => Command::Guard,
             ("reload", None, false) => Command::Reload,
             ("reset-floor", None, false) => Command::ResetFloor,
@@ -187,11 +219,13 @@ fn main() -> ExitCode {
 fn execute(Args { config, command }: Args) -> Result<()> {
     match command {
         Command::Print(text) => print(&text),
+        #[cfg(feature = "rules")]
         Command::Guard => print(&format!("pkdd: {}\n", guard::run(&config)?)),
         #[cfg(feature = "manage")]
         Command::Manage(command) => print(&command.run(&config)?),
         Command::OpenWrt(command) => print(&command.run()?),
         Command::Run => daemon::run(&config),
+        #[cfg(feature = "rules")]
         Command::Check => {
             let read = source::read(&config)?;
             let conflicts = Look::begin(&read).lines(&read);
@@ -205,19 +239,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
                 pkdd::status::counted(read.users.len(), "user")
             ))
         }
-        Command::Status { json } => {
-            let answer = ask(&config, Query::Status)?;
-            let unreadable = "cannot read the status: restart pkdd if it was upgraded";
-            // Not the daemon: it may see less, and must not wait for other programs.
-            let found = guard::find(&config).map(|(config, _)| Look::begin(&config).lines(&config));
-            let conflicts = found.unwrap_or_default();
-            if json {
-                let status = pkdd::status::with_conflicts(&answer, conflicts).context(unreadable)?;
-                return print(&(status + "\n"));
-            }
-            let status: Status = serde_json::from_str(&answer).context(unreadable)?;
-            print(&Status { conflicts, ..status }.text())
-        }
+        Command::Status { json } => print(&status(&config, json)?),
         #[cfg(feature = "events")]
         Command::Events { follow: false } => {
             let answer = ask(&config, Query::Events)?;
@@ -230,6 +252,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Replay { file } => {
             pkdd::replay::replay(source::read(&config)?, &file, &mut io::stdout().lock())
         }
+        #[cfg(feature = "rules")]
         Command::Clear => guard::clear(&config),
         Command::Reload => {
             let answer = ask(&config, Query::Reload)?;
@@ -242,14 +265,33 @@ fn execute(Args { config, command }: Args) -> Result<()> {
     }
 }
 
-fn ask(config: &std::path::Path, query: Query) -> Result<String> {
+#[cfg(feature = "rules")]
+fn status(config: &Path, json: bool) -> Result<String> {
+    let answer = ask(config, if json { Query::Status } else { Query::StatusText })?;
+    let unreadable = "cannot read the status: restart pkdd if it was upgraded";
+    ensure!(!answer.is_empty(), "{unreadable}");
+    // Not the daemon: it may see less, and must not wait for other programs.
+    let found = guard::find(config).map(|(config, _)| Look::begin(&config).lines(&config));
+    let conflicts = found.unwrap_or_default();
+    if json {
+        return Ok(pkdd::status::with_conflicts(&answer, conflicts).context(unreadable)? + "\n");
+    }
+    Ok(conflicts.iter().fold(String::new(), |text, conflict| text + "Conflict: " + conflict + "\n") + &answer)
+}
+
+#[cfg(not(feature = "rules"))]
+fn status(config: &Path, json: bool) -> Result<String> {
+    ask(config, if json { Query::Status } else { Query::StatusText })
+}
+
+fn ask(config: &Path, query: Query) -> Result<String> {
     let socket = run_folder::socket(&guard::run_folder_of(config));
     control::ask(&socket, query)
         .with_context(|| format!("no daemon answers at {}: is pkdd running?", socket.display()))
 }
 
 #[cfg(feature = "events")]
-fn follow(config: &std::path::Path) -> Result<()> {
+fn follow(config: &Path) -> Result<()> {
     let socket = run_folder::socket(&guard::run_folder_of(config));
     let mut reader_gone = false;
     let followed = control::follow(&socket, |line| {

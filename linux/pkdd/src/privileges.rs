@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use caps::{CapSet, Capability};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
@@ -16,9 +15,12 @@ use nix::{
     sys::prctl,
     unistd::{Gid, Uid, User, setgid, setgroups, setuid},
 };
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
+};
 
 /// The only capability that pkdd keeps.
-const KEPT: Capability = Capability::CAP_NET_ADMIN;
+const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN;
 
 /// Switches to this user and keeps only `CAP_NET_ADMIN`, which `nft` inherits. `paths`, files or folders, change their
 /// owner to the user.
@@ -42,12 +44,9 @@ pub fn drop_privileges(name: &str, paths: &[&Path]) -> Result<()> {
         setgroups(&[user.gid])?;
         setgid(user.gid)?;
         setuid(user.uid)?;
-        let kept = [KEPT].into();
-        for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-            caps::set(None, set, &kept)?;
-        }
+        set_capabilities(None, CapabilitySets { effective: KEPT, permitted: KEPT, inheritable: KEPT })?;
         // Child processes such as nft inherit it.
-        caps::set(None, CapSet::Ambient, &kept)?;
+        configure_capability_in_ambient_set(KEPT, true)?;
         Ok(())
     };
     switch().with_context(|| format!("cannot switch to user {name}"))?;
@@ -88,7 +87,7 @@ fn change_owner(path: &Path, user: &User) -> Result<()> {
 /// Whether pkdd may change firewall rules in this network namespace.
 #[must_use]
 pub fn may_change_rules() -> bool {
-    caps::has_cap(None, CapSet::Effective, KEPT).unwrap_or(false)
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(KEPT))
 }
 
 /// The result of [`sandbox`].

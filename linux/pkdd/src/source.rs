@@ -15,8 +15,14 @@ pub fn read(path: &Path) -> Result<Config, Error> {
     let name = path.display();
     let text =
         fs::read_to_string(path).map_err(|error| Error::new(format!("cannot read {name}: {error}")))?;
-    let config = openwrt::read_config(&text)
-        .unwrap_or_else(|| Config::parse(&text, path.parent().unwrap_or(Path::new("/"))));
+    let config = openwrt::read_config(&text).unwrap_or_else(|| {
+        #[cfg(feature = "rules")]
+        return Config::parse(&text, path.parent().unwrap_or(Path::new("/")));
+        #[cfg(not(feature = "rules"))]
+        Err(Error::new(
+            ": this pkdd was built for OpenWrt, whose configuration begins with a package".to_owned(),
+        ))
+    });
     let mut config = config.map_err(|error| error.in_file(&name.to_string()))?;
     let is_key = |line: &str| line.starts_with("key ") || line.starts_with("key=");
     if text.lines().any(|line| is_key(line.trim_start())) && is_loose(path) {

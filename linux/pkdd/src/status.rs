@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use pkd_core::{Counters, Reason, UnixSeconds, Verdict};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+#[cfg(feature = "rules")]
 use serde_json::{Map, Value};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// The status; the JSON of `pkdd status --json`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// pkdd's version.
     pub version: String,
@@ -22,7 +23,6 @@ pub struct Status {
     /// Datagrams by verdict since the process started.
     pub counters: Verdicts,
     /// Datagrams that began as a knock and were dropped beyond the rate limit, since the process started.
-    #[serde(default)]
     pub limited: u64,
     /// How often the kernel dropped packets because the buffer was full.
     pub overruns: u64,
@@ -34,30 +34,25 @@ pub struct Status {
     pub grants: Vec<Grant>,
     /// Current problems; empty if there are none.
     pub trouble: String,
-    /// Rules of other programs that make a grant or a guard ineffective, a line each. `pkdd status` adds them; the daemon
-    /// does not look.
-    #[serde(default)]
-    pub conflicts: Vec<String>,
+    /// Rules of other programs that make a grant or a guard ineffective, a line each. `pkdd status` [adds](with_conflicts)
+    /// them; the daemon does not look.
+    conflicts: [String; 0],
 }
 
 /// Datagrams by verdict.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the names of pkd_core::Reason")]
 pub struct Verdicts {
     pub accept: u64,
-    #[serde(default)]
     pub close: u64,
     pub length: u64,
     pub tag: u64,
     pub window: u64,
     pub replay: u64,
     /// After a start without a complete memory, knocks wait for one window, as they cannot be told from replays.
-    #[serde(default)]
     pub waiting: u64,
-    #[serde(default)]
     pub filter: u64,
     pub digest: u64,
-    #[serde(default)]
     pub request: u64,
 }
 
@@ -96,12 +91,11 @@ impl From<&Counters> for Verdicts {
 }
 
 /// A user and their replay cache.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct User {
     /// The name in the configuration.
     pub name: String,
     /// `2` or `classic`.
-    #[serde(default)]
     pub format: String,
     /// The tag, as text if that is printable, otherwise as `0x…`.
     pub tag: String,
@@ -110,7 +104,6 @@ pub struct User {
     /// Seconds.
     pub window: u32,
     /// Knocks accepted since the process started; `null` if they are not counted.
-    #[serde(default)]
     pub accepted: Option<u64>,
     /// Knocks in the cache.
     pub knocks: usize,
@@ -125,7 +118,7 @@ pub struct User {
 }
 
 /// A service.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the names in the configuration")]
 pub struct Service {
     pub name: String,
@@ -135,7 +128,7 @@ pub struct Service {
 }
 
 /// An active grant.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Grant {
     /// The service's name.
     pub service: String,
@@ -218,7 +211,7 @@ impl Status {
                 })
                 .collect(),
             trouble,
-            conflicts: Vec::new(),
+            conflicts: [],
         }
     }
 
@@ -281,9 +274,6 @@ impl Status {
         if !self.trouble.is_empty() {
             let _ = writeln!(text, "Problem: {}", self.trouble);
         }
-        for conflict in &self.conflicts {
-            let _ = writeln!(text, "Conflict: {conflict}");
-        }
         let Verdicts { accept, close, length, tag, window, replay, waiting, filter, digest, request } =
             self.counters;
         let _ = writeln!(text, "Accepted: {accept}");
@@ -345,10 +335,11 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{ending}")
 }
 
-/// Adds [`Status::conflicts`] to a daemon's status in JSON. What a newer daemon says besides is passed on.
+/// Sets `conflicts` in a daemon's status in JSON. What a newer daemon says besides is passed on.
 ///
 /// # Errors
 /// The status is not a JSON object.
+#[cfg(feature = "rules")]
 pub fn with_conflicts(status: &str, conflicts: Vec<String>) -> serde_json::Result<String> {
     let mut status: Map<String, Value> = serde_json::from_str(status)?;
     status.insert("conflicts".to_owned(), conflicts.into());

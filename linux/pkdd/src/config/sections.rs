@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     num::NonZeroU16,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -12,13 +11,14 @@ use std::{
 use nix::unistd::User as UnixUser;
 use pkd_core::{CacheId, Rule, Tag, Window, format2, format2::Bindings};
 use pktables::{Exempt, Forward, Invalid, LeasePrefix, Policy, Port, Protocol, Scope, Service, ServiceName};
-use serde::{Deserialize, Deserializer};
+#[cfg(feature = "rules")]
+use serde::Deserialize;
 
 use super::{
     Firewall, Gate, ServiceConfig, User, UserRule,
     error::{Error, Section},
     keys,
-    values::{Flag, FormatName, Number},
+    values::{Flag, Number},
 };
 
 /// The range of times in seconds.
@@ -35,22 +35,23 @@ pub(crate) struct Names {
     pub(crate) tags: &'static str,
 }
 
-pub(crate) const TOML: Names = Names { services: "services", tags: "tags" };
+#[cfg(feature = "rules")]
+pub(super) const TOML: Names = Names { services: "services", tags: "tags" };
 
 /// A whole configuration.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct File {
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) gate: GateSection,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) service: BTreeMap<String, ServiceSection>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) user: BTreeMap<String, UserSection>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct GateSection {
     pub(crate) port: Option<Number>,
     pub(crate) firewall: Option<String>,
@@ -64,89 +65,43 @@ pub(crate) struct GateSection {
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
     pub(crate) address: Option<String>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) own_addresses: Vec<String>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) exempt: Vec<String>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) interfaces: Vec<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
     pub(crate) port: Option<Number>,
     pub(crate) seconds: Option<Number>,
-    #[serde(default, deserialize_with = "one_or_more")]
+    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::one_or_more"))]
     pub(crate) forward: Vec<String>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) tags: Vec<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct UserSection {
     pub(crate) enabled: Option<Flag>,
     pub(crate) tag: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) window: Option<Number>,
-    pub(crate) format: Option<FormatName>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::format_name"))]
+    pub(crate) format: Option<String>,
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) require: Vec<String>,
-    #[serde(default)]
+    #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) services: Vec<String>,
-    #[serde(default, deserialize_with = "date")]
+    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::date"))]
     pub(crate) expires: Option<String>,
     pub(crate) replaced_by: Option<String>,
-}
-
-/// A single forward, or a list with one for each address family.
-fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
-    impl<'de> serde::de::Visitor<'de> for Texts {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port, or a list of them")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut texts = Vec::new();
-            while let Some(text) = list.next_element()? {
-                texts.push(text);
-            }
-            Ok(texts)
-        }
-    }
-    from.deserialize_any(Texts)
-}
-
-/// A date in quotes, or one of TOML's own.
-fn date<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    struct Day;
-    impl<'de> serde::de::Visitor<'de> for Day {
-        type Value = Option<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a date such as 2027-12-31")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Some(text.to_owned()))
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            let map = serde::de::value::MapAccessDeserializer::new(map);
-            Ok(Some(toml::value::Datetime::deserialize(map)?.to_string()))
-        }
-    }
-    from.deserialize_any(Day)
 }
 
 impl GateSection {
@@ -337,7 +292,7 @@ impl UserSection {
             self.expires.map(|text| text.parse().map_err(|error| section.invalid("expires", &text, error)));
         let window = self.window.unwrap_or(10.into());
         let require = require(&section, &self.require)?;
-        let (rule, cache) = match self.format.map(|name| name.to_string()).as_deref() {
+        let (rule, cache) = match self.format.as_deref() {
             None | Some("2") => {
                 let window = Window::from_secs(number(&section, "window", &window, FORMAT2_WINDOW)?);
                 let rule = format2::Rule::new(&key, tag, window, require);

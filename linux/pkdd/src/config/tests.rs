@@ -298,7 +298,7 @@ fn only_a_value_of_a_wrong_type_is_removed_from_a_message() {
         ("missing field `key`", "missing field `key`"),
     ];
     for (message, expected) in rows {
-        assert_eq!(without_value(message), expected);
+        assert_eq!(toml::without_value(message), expected);
     }
 }
 

@@ -2,52 +2,14 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, de::Visitor};
+#[cfg(feature = "rules")]
+use serde::Deserialize;
 
 use super::error::{Error, Section};
 
-/// The name of a format: a string, or the bare number 2.
-#[derive(Clone, Debug)]
-pub(crate) enum FormatName {
-    Text(String),
-    Number(i64),
-}
-
-/// By hand: serde's code for an untagged enum takes 7 KB.
-impl<'de> Deserialize<'de> for FormatName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl Visitor<'_> for Name {
-            type Value = FormatName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"2\" or \"classic\"")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<FormatName, E> {
-                Ok(FormatName::Text(text.to_owned()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<FormatName, E> {
-                Ok(FormatName::Number(number))
-            }
-        }
-        from.deserialize_any(Name)
-    }
-}
-
-impl fmt::Display for FormatName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => write!(f, "{number}"),
-        }
-    }
-}
-
 /// A number, or what was written in its place.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "i64")]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(from = "i64"))]
 pub(crate) enum Number {
     Is(i64),
     IsNot(String),
@@ -88,8 +50,8 @@ impl fmt::Display for Number {
 }
 
 /// Yes or no, or what was written in its place.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "bool")]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "rules", derive(Deserialize), serde(from = "bool"))]
 pub(crate) enum Flag {
     Is(bool),
     IsNot(String),

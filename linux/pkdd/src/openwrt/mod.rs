@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::json;
+use serde::Serialize;
 
 use self::{
     files::{hex, write},
@@ -31,7 +31,7 @@ use self::{
     router::{KeyFiles, KeyPlace, Mode, Router},
 };
 use crate::{
-    config::{Config, Error},
+    config::{Config, Error, error::Located},
     invitation,
 };
 
@@ -148,10 +148,12 @@ impl Command {
                 }
                 Ok(text)
             }
-            Self::Check { json: true } => Ok(match router::check(&input()?, &paths, KeyFiles::Ignore) {
-                Ok(router) => json!({ "ok": true, "warnings": router.config.warnings }).to_string(),
-                Err(error) => json!({ "ok": false, "error": error.located() }).to_string(),
-            } + "\n"),
+            Self::Check { json: true } => {
+                let checked = router::check(&input()?, &paths, KeyFiles::Ignore);
+                let error = checked.as_ref().err().map(Error::located);
+                let warnings = checked.as_ref().ok().map(|router| &router.config.warnings[..]);
+                Ok(serde_json::to_string(&Checked { ok: checked.is_ok(), warnings, error })? + "\n")
+            }
             Self::Render { folder } => render(&input()?, &folder, &paths),
             Self::DropIn { zone } => {
                 let changed = drop_in::install(&paths, &zone)?;
@@ -219,6 +221,16 @@ pub(crate) fn read_config(text: &str) -> Option<Result<Config, Error>> {
     text.starts_with("package ").then(|| {
         router::check(text, &Paths::below(Path::new("/")), KeyFiles::Read).map(|router| router.config)
     })
+}
+
+/// The JSON of `pkdd openwrt check --json`.
+#[derive(Serialize)]
+struct Checked<'a> {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Located<'a>>,
 }
 
 fn check(text: &str, paths: &Paths) -> Result<Router> {

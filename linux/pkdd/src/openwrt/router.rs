@@ -11,7 +11,7 @@ use crate::config::{
     Config, Error, User, UserRule,
     error::Section,
     sections::{File, GateSection, Names, ServiceSection, UserSection},
-    values::{Flag, FormatName, Number},
+    values::{Flag, Number},
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
@@ -311,7 +311,7 @@ fn user_section(section: &Section, options: &[UciOption]) -> Result<UserSection,
             "tag" => user.tag = Some(one(section, option)?.to_owned()),
             "key" => user.key = Some(one(section, option)?.to_owned()),
             "key_file" => user.key_file = Some(one(section, option)?.into()),
-            "format" => user.format = Some(FormatName::Text(one(section, option)?.to_owned())),
+            "format" => user.format = Some(one(section, option)?.to_owned()),
             "require" => user.require = words(option),
             "window" => user.window = Some(one(section, option)?.into()),
             "service" => user.services = words(option),

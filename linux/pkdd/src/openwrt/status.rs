@@ -5,7 +5,6 @@ use std::{fs, process::Command};
 use anyhow::Result;
 use pkd_core::UnixSeconds;
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
 
 use super::{
     module::{Cache, Report},
@@ -21,7 +20,8 @@ use crate::{
     status::{Parts, Status},
 };
 
-/// The JSON of `pkd status --json`.
+/// The JSON of `pkd status --json`, without its last field `gate`: the status of pkdd or of the kernel module; `null` if
+/// there is none.
 #[derive(Debug, Serialize)]
 struct RouterStatus {
     version: &'static str,
@@ -32,8 +32,6 @@ struct RouterStatus {
     state: State,
     /// Why, if the state does not say it.
     reason: String,
-    /// The status of pkdd or of the kernel module; `null` if there is none.
-    gate: Option<Box<RawValue>>,
 }
 
 /// What the gate does.
@@ -53,8 +51,14 @@ pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
     let active = fs::read_to_string(paths.active("config")).ok();
     let router = active.as_deref().and_then(|text| router::check(text, paths, KeyFiles::Read).ok());
     let gate = router.as_ref().and_then(|router| match router.mode {
-        Mode::Nft => control::ask(&run_folder::socket(&paths.daemon_run()), Query::Status).ok(),
-        Mode::Match => module_status(router, paths),
+        Mode::Nft => {
+            let query = if json { Query::Status } else { Query::StatusText };
+            control::ask(&run_folder::socket(&paths.daemon_run()), query).ok()
+        }
+        Mode::Match => {
+            let status = module_status(router, paths)?;
+            if json { serde_json::to_string(&status).ok() } else { Some(status.text()) }
+        }
     });
     let enabled = router::is_enabled(text);
     let (state, reason) = state(enabled, active.is_some(), router.as_ref(), gate.is_some(), paths);
@@ -64,9 +68,13 @@ pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
         mode: router.map(|router| router.mode.word()),
         state,
         reason,
-        gate: gate.map(RawValue::from_string).transpose()?,
     };
-    if json { Ok(serde_json::to_string(&status)? + "\n") } else { status.text() }
+    if !json {
+        return Ok(status.text() + &gate.unwrap_or_default());
+    }
+    let text = serde_json::to_string(&status)?;
+    let text = text.trim_end_matches('}');
+    Ok(format!("{text},\"gate\":{}}}\n", gate.as_deref().map_or("null", str::trim_end)))
 }
 
 fn state(
@@ -115,20 +123,15 @@ pub(crate) fn is_time_known(router: &Router, paths: &Paths) -> bool {
 fn deafness(router: &Router) -> Option<String> {
     let chain = router.zone.as_ref().map_or("input".to_owned(), |zone| format!("input_{zone}"));
     let jump = Router::jump();
-    let listed = list(&["-j", "list", "chain", "inet", "fw4", &chain]).unwrap_or_default();
-    let target = jump.trim().trim_start_matches("jump ");
-    let is_jump = |expression: &Value| expression["jump"]["target"] == target;
-    let has_jump =
-        |entry: &Value| entry["rule"]["expr"].as_array().is_some_and(|all| all.iter().any(is_jump));
-    if !listed["nftables"].as_array().is_some_and(|all| all.iter().any(has_jump)) {
+    let jump = jump.trim_end();
+    if !printed("nft", &["list", "chain", "inet", "fw4", &chain]).lines().any(|line| line.trim() == jump) {
+        let target = jump.trim_start_matches("jump ");
         return Some(format!(
             "firewall4's chain {chain} does not jump to {target}, so no knock arrives: run /etc/init.d/firewall restart"
         ));
     }
     if router.mode == Mode::Match {
-        let rules = Command::new("iptables").args(["-w", "-t", "mangle", "-S", "INPUT"]).output().ok();
-        let rules =
-            rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let rules = printed("iptables", &["-w", "-t", "mangle", "-S", "INPUT"]);
         if !rules.lines().any(|line| line.ends_with(" -j pkd")) {
             let what =
                 "iptables' chain INPUT of the table mangle does not jump to pkd, so no knock is checked";
@@ -138,13 +141,14 @@ fn deafness(router: &Router) -> Option<String> {
     None
 }
 
-fn list(arguments: &[&str]) -> Option<Value> {
-    let output = Command::new("nft").args(arguments).output().ok()?;
-    serde_json::from_slice(&output.stdout).ok()
+/// What a program prints; nothing if it fails.
+fn printed(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// What the kernel module knows, in the form of pkdd's status. `None`: the module is not loaded.
-fn module_status(router: &Router, paths: &Paths) -> Option<String> {
+/// What the kernel module knows, as pkdd's status. `None`: the module is not loaded.
+fn module_status(router: &Router, paths: &Paths) -> Option<Status> {
     let report = Report::parse(&fs::read_to_string(paths.module()).ok()?);
     let (grants, trouble) = match grants(&router.config) {
         Ok(grants) => (grants, String::new()),
@@ -160,7 +164,7 @@ fn module_status(router: &Router, paths: &Paths) -> Option<String> {
     let counters = report.counters;
     let parts =
         Parts { config: &router.config, cache: &cache, counters, limited: 0, overruns: 0, grants, trouble };
-    serde_json::to_string(&Status::new(date::now(), parts)).ok()
+    Some(Status::new(date::now(), parts))
 }
 
 fn grants(config: &Config) -> Result<Vec<ActiveGrant>> {
@@ -168,7 +172,7 @@ fn grants(config: &Config) -> Result<Vec<ActiveGrant>> {
 }
 
 impl RouterStatus {
-    fn text(&self) -> Result<String> {
+    fn text(&self) -> String {
         let reason = &self.reason;
         let mut text = match self.state {
             State::Disabled => {
@@ -186,10 +190,6 @@ impl RouterStatus {
             State::Open => "pkd is running and accepts knocks".to_owned(),
         };
         text.push('\n');
-        if let Some(gate) = &self.gate {
-            let status: Status = serde_json::from_str(gate.get())?;
-            text += &status.text();
-        }
-        Ok(text)
+        text
     }
 }

@@ -145,14 +145,15 @@ fn every_metric_has_its_value_help_and_type() {
 fn the_json_parses_and_contains_no_key() {
     let status = status("no firewall", 7);
     let text = serde_json::to_string(&status).unwrap();
-    let read: Status = serde_json::from_str(&text).unwrap();
-    assert_eq!(format!("{read:?}"), format!("{status:?}"));
-    assert_eq!((read.now, read.limited, read.overruns, read.users[1].window), (NOW.0, 14, 7, 100));
-    assert_eq!(read.users[0].newest, None);
+    let read: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&read["now"], &read["limited"], &read["overruns"]), (&NOW.0.into(), &14.into(), &7.into()));
+    assert_eq!((&read["users"][1]["window"], &read["users"][0]["newest"]), (&100.into(), &Value::Null));
+    let grants = read["grants"].as_array().unwrap().iter();
     assert_eq!(
-        read.grants.iter().map(|grant| grant.seconds_left).collect::<Vec<_>>(),
+        grants.map(|grant| grant["seconds_left"].as_u64()).collect::<Vec<_>>(),
         [Some(29), None, Some(1), Some(2)]
     );
+    assert_eq!((&read["trouble"], &read["conflicts"]), (&"no firewall".into(), &Value::Array(Vec::new())));
     for word in ["one", "two", "three"] {
         assert!(!text.contains(&format!("\"{word}\"")), "a key is shown");
     }
