@@ -10,11 +10,11 @@ use pkd_core::Port;
 
 use crate::{
     datagram::{self, Path},
-    model::{Families, Host, Outlet, Request, Source},
+    model::{Families, Host, Hosts, Outlet, Request, Source},
     socket,
 };
 
-/// Sends one knock to each address of the host, of the allowed families; returns the addresses.
+/// Sends one knock to each address of the hosts, of the allowed families; returns the addresses.
 ///
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
@@ -22,21 +22,56 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     send_to_each(request, &addresses(request, port)?)
 }
 
-/// The addresses of the host, of the allowed families, with this port.
+/// The addresses of the hosts, of the allowed families, with this port.
 ///
 /// # Errors
 /// The name cannot be resolved.
 pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
-    resolve(&request.host, port, request.families)
+    resolve(&request.hosts, port, request.families)
 }
 
-/// As [`addresses`], for a host alone.
+/// The addresses of all hosts, each once, in their order.
 ///
 /// # Errors
-/// The name cannot be resolved.
-pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
-    let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    each_of(found, families)
+/// Nothing can be resolved.
+pub(crate) fn resolve(hosts: &Hosts, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
+    merged(resolve_each(hosts, port, families))
+}
+
+/// What one host resolves to.
+pub(crate) type Resolved<'a> = (&'a Host, Result<Vec<SocketAddr>>);
+
+/// The addresses of each host, of the allowed families.
+pub(crate) fn resolve_each(hosts: &Hosts, port: Port, families: Families) -> Vec<Resolved<'_>> {
+    let resolve = |host: &Host| {
+        let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
+        each_of(found, families)
+    };
+    hosts.iter().map(|host| (host, resolve(host))).collect()
+}
+
+/// All of them, each once. What cannot be resolved matters only if nothing can.
+///
+/// # Errors
+/// Nothing can be resolved.
+pub(crate) fn merged(resolved: Vec<Resolved<'_>>) -> Result<Vec<SocketAddr>> {
+    let is_only = resolved.len() == 1;
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for (host, addresses) in resolved {
+        match addresses {
+            Ok(addresses) => {
+                let new: Vec<_> = addresses.into_iter().filter(|address| !found.contains(address)).collect();
+                found.extend(new);
+            }
+            Err(error) if is_only => return Err(error),
+            Err(error) => failures.push(format!("{host}: {error:#}")),
+        }
+    }
+    if found.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    Ok(found)
 }
 
 /// Addresses of one family that are knocked at; a name for a whole network would be a flood.
@@ -168,7 +203,7 @@ mod tests {
         // Sending to the broadcast address needs SO_BROADCAST.
         let closed = SocketAddr::from(([255; 4], open.port()));
         let request = Request {
-            host: Host::parse("gw")?,
+            hosts: Hosts::one(Host::parse("gw")?),
             families: Families::Both,
             key: Key::parse("test")?,
             tag: Tag::default(),

@@ -63,7 +63,8 @@ pub(crate) struct GateSection {
     pub(crate) prefix6: Option<Number>,
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
-    pub(crate) address: Option<String>,
+    #[serde(default, deserialize_with = "addresses")]
+    pub(crate) address: Vec<String>,
     #[serde(default)]
     pub(crate) own_addresses: Vec<String>,
     #[serde(default)]
@@ -78,7 +79,7 @@ pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
     pub(crate) port: Option<Number>,
     pub(crate) seconds: Option<Number>,
-    #[serde(default, deserialize_with = "one_or_more")]
+    #[serde(default, deserialize_with = "forwards")]
     pub(crate) forward: Vec<String>,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
@@ -103,13 +104,22 @@ pub(crate) struct UserSection {
 }
 
 /// A single forward, or a list with one for each address family.
-fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
+fn forwards<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    one_or_more(from, "an address and port, or a list of them")
+}
+
+/// A single name or address, or a list of them.
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    one_or_more(from, "a name or an address, or a list of them")
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(from: D, expected: &'static str) -> Result<Vec<String>, D::Error> {
+    struct Texts(&'static str);
     impl<'de> serde::de::Visitor<'de> for Texts {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port, or a list of them")
+            f.write_str(self.0)
         }
 
         fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
@@ -124,7 +134,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
             Ok(texts)
         }
     }
-    from.deserialize_any(Texts)
+    from.deserialize_any(Texts(expected))
 }
 
 /// A date in quotes, or one of TOML's own.
@@ -220,6 +230,13 @@ impl GateSection {
         let in_gate = |option, value: Option<Number>, default: i64, range| {
             number::<i64>(&GATE, option, &value.unwrap_or(default.into()), range)
         };
+        if self.address.len() > pkd_uri::MAX_ADDRESSES {
+            let (given, most) = (self.address.len(), pkd_uri::MAX_ADDRESSES);
+            return Err(GATE.at("address", format!("{given} addresses: expected at most {most}")));
+        }
+        if self.address.iter().any(String::is_empty) {
+            return Err(GATE.invalid("address", "", "expected a name or an address"));
+        }
         if let Some(user) = &self.user
             && matches!(UnixUser::from_name(user), Ok(None))
         {
@@ -244,7 +261,7 @@ impl GateSection {
                     text.parse().map_err(|_| GATE.invalid("own_addresses", text, expected))
                 })
                 .collect::<Result<_, _>>()?,
-            address: self.address,
+            addresses: self.address,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
     }
