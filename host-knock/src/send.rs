@@ -121,12 +121,13 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
 }
 
 fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
-    let cannot_send = || format!("cannot send to {address}");
+    let failed = || format!("cannot send to {address}");
     let outlet = &request.outlet;
-    let mut socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
+    let mut socket =
+        socket::udp(outlet, outlet.local(address)).with_context(|| cannot_send(outlet, address))?;
     let mut path = None;
     if request.source == Source::SamePort || datagram::may_be_bound(request) {
-        let mut local = local_address(&socket, address).with_context(cannot_send)?;
+        let mut local = local_address(&socket, address).with_context(failed)?;
         path = Some(Path { local: local.ip(), destination: address.ip() });
         // Bind only the address that the datagram leaves from, which the knock may be bound to: another program may use the
         // port on others.
@@ -134,7 +135,7 @@ fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
         socket = socket::udp(outlet, local).with_context(|| format!("cannot send from {local}"))?;
     }
     let payload = datagram::payload(request, Port(address.port()), path)?;
-    socket.send_to(&payload, address).with_context(cannot_send)?;
+    socket.send_to(&payload, address).with_context(failed)?;
     Ok(())
 }
 
@@ -149,19 +150,20 @@ fn local_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<SocketAd
 /// # Errors
 /// There is no route.
 pub(crate) fn path(outlet: &Outlet, address: SocketAddr) -> Result<Path> {
-    let socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
+    let socket = socket::udp(outlet, outlet.local(address)).with_context(|| cannot_send(outlet, address))?;
     let local = local_address(&socket, address).with_context(|| format!("cannot send to {address}"))?;
     Ok(Path { local: local.ip(), destination: address.ip() })
 }
 
 /// What cannot be done: names the interface and the source, if they were given.
-fn from(outlet: &Outlet, address: SocketAddr) -> String {
+pub(crate) fn cannot_send(outlet: &Outlet, address: SocketAddr) -> String {
     let interface = outlet.interface.as_ref().map_or(String::new(), |name| format!(" through {name}"));
     let source = outlet.source.map_or(String::new(), |source| format!(" from {source}"));
     format!("cannot send to {address}{source}{interface}")
 }
 
 /// Any address and port, of the same family.
+#[cfg(feature = "desktop")]
 pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
     Outlet::default().local(address)
 }
