@@ -85,7 +85,7 @@ pub(crate) fn knock_and_connect(
             Ok(Err(failure)) => failures.push(failure),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let waited = begin.elapsed().as_secs();
-                progress.show(&format!("waiting for {} port {}, {waited} s", request.host, port.0));
+                progress.show(&format!("waiting for {} port {}, {waited} s", request.label(), port.0));
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 progress.clear();
@@ -131,7 +131,7 @@ fn knock_address(
             pause = (pause * 2).min(MAX_PAUSE);
             match knock(request, address) {
                 Ok(port) if is_verbose => {
-                    Stderr::note(&format!("knocked {} ({} port {port})", request.host, address.ip()));
+                    Stderr::note(&format!("knocked {} ({} port {port})", request.label(), address.ip()));
                 }
                 Ok(_) => {}
                 Err(error) => {

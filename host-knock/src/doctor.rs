@@ -11,7 +11,7 @@ use pkd_core::{Port, Window, format2::Bindings};
 use self::report::{Report, Status};
 use crate::{
     connect, datagram,
-    model::{Bind, Families, Host, Outlet, Request},
+    model::{Bind, Families, Hosts, Outlet, Request},
     send, socket,
 };
 
@@ -35,7 +35,9 @@ enum PortState {
 
 /// What to diagnose.
 pub(crate) struct Target<'a> {
-    pub(crate) host: &'a Host,
+    pub(crate) hosts: &'a Hosts,
+    /// What messages call the host.
+    pub(crate) label: &'a str,
     pub(crate) families: Families,
     pub(crate) port: Port,
     pub(crate) limit: Duration,
@@ -52,7 +54,7 @@ pub(crate) struct Target<'a> {
 pub(crate) fn diagnose(target: &Target<'_>, request: impl FnOnce() -> Result<Request>) -> Result<bool> {
     let mut report = Report::new(target.is_json);
     let (is_open, conclusion) = checks(target, &mut report, request)?;
-    report.end(target.host.as_str(), target.port.0, is_open, &conclusion)?;
+    report.end(target.hosts, target.port.0, is_open, &conclusion)?;
     Ok(is_open)
 }
 
@@ -61,19 +63,24 @@ fn checks(
     report: &mut Report,
     request: impl FnOnce() -> Result<Request>,
 ) -> Result<(bool, String)> {
-    let Target { host, families, port, limit, time_server, .. } = *target;
-    let addresses = match send::resolve(host, port, families) {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            report.check(Status::Fail, "name", &format!("name: {host}: {error:#}"))?;
-            return Ok((
-                false,
-                format!("{host} does not resolve: check the spelling and this computer's network."),
-            ));
-        }
+    let Target { hosts, label, families, port, limit, time_server, .. } = *target;
+    let resolved = send::resolve_each(hosts, port, families);
+    for (host, addresses) in &resolved {
+        let (status, text) = match addresses {
+            Ok(addresses) => {
+                let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+                (Status::Ok, format!("name: {host} resolves to {}", list.join(", ")))
+            }
+            Err(error) => (Status::Fail, format!("name: {host}: {error:#}")),
+        };
+        report.check(status, "name", &text)?;
+    }
+    let Ok(addresses) = send::merged(resolved) else {
+        return Ok((
+            false,
+            format!("{label} does not resolve: check the spelling and this computer's network."),
+        ));
     };
-    let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    report.check(Status::Ok, "name", &format!("name: {host} resolves to {}", list.join(", ")))?;
     let request = match request() {
         Ok(request) => request,
         Err(error) => {

@@ -23,7 +23,7 @@ use std::{
 use self::text::{Section, SyntaxError};
 use crate::{
     key,
-    model::{Format, Host, KeySource, Profile},
+    model::{Format, Host, Hosts, KeySource, Profile},
     parse, secret_file,
     stderr::Stderr,
 };
@@ -104,7 +104,7 @@ impl Ini {
             tag: value("tag").map(parse::tag).transpose()?,
             port: value("port").map(parse::port).transpose()?,
             format: if before_1_0 { Format::Before1_0 } else { Format::Classic },
-            ..Profile::new(Host::parse(value("host").unwrap_or(&section.name))?)
+            ..Profile::new(Hosts::one(Host::parse(value("host").unwrap_or(&section.name))?))
         })
     }
 

@@ -9,7 +9,7 @@ use pkd_core::{Key, Port, Tag};
 
 use crate::{
     atomic_file, cli, hex, keyring,
-    model::{Format, Host, KeySource, Profile, Salt, Service},
+    model::{Format, Host, Hosts, KeySource, Profile, Salt, Service},
     parse, passphrase,
     profile::{config::Config, import},
     stderr::Stderr,
@@ -29,8 +29,9 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let before = config.profile(name).transpose()?;
     check(args, name, &config, before.as_ref(), wanted.format)?;
     let format = before.as_ref().map_or(wanted.format.unwrap_or(Format::Two), |profile| profile.format);
-    let address = args.address.as_deref().map(Host::parse).transpose()?;
-    if before.is_none() && address.is_none() {
+    let given = args.addresses.iter().map(String::as_str);
+    let hosts = if args.addresses.is_empty() { None } else { Some(Hosts::parse(given)?) };
+    if before.is_none() && hosts.is_none() {
         Host::parse(name)?;
     }
     let is_elsewhere = args.passphrase || args.keyring;
@@ -77,8 +78,8 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     if let Some(tag) = wanted.tag {
         options.push(("tag", Some(tag.to_string().into())));
     }
-    if let Some(address) = &address {
-        options.push(("address", Some(address.as_str().into())));
+    if let Some(hosts) = &hosts {
+        options.push(("address", Some(import::address(hosts))));
     }
     config.set(name, options)?;
     if args.keyring {
@@ -94,8 +95,10 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     config.save()?;
     new_files.keep();
     let profile = config.profile(name).context("no profile")??;
-    if let Some(shared) = config.shared_address(name, profile.host.as_str()).filter(|_| before.is_none()) {
-        Stderr { quiet: false }.warn(&shared);
+    if before.is_none() {
+        for shared in config.shared_addresses(name, &profile.hosts) {
+            Stderr { quiet: false }.warn(&shared);
+        }
     }
     let note = if is_elsewhere {
         "The file is only for the gateway: copy it there, then delete it here.\n"
@@ -106,7 +109,7 @@ pub(crate) fn keygen(args: &cli::Keygen) -> Result<String> {
     let form = Form {
         file: &file,
         user: &forms::plain(name),
-        gateway: Some(profile.host.as_str()),
+        gateway: Some(profile.hosts.first().as_str()),
         tag: profile.tag.unwrap_or_default(),
         format,
         port: profile.port,
@@ -152,7 +155,7 @@ fn check(
     format: Option<Format>,
 ) -> Result<()> {
     ensure!(
-        before.is_none() || args.address.is_none(),
+        before.is_none() || args.addresses.is_empty(),
         "--address is only for new profiles; {} has a profile {name}",
         config.path().display()
     );

@@ -77,7 +77,7 @@ use pkd_core::{Port, format2::Request as Action};
 use cli::CloseOptions;
 use cli::{Args, CliExit, Command, SendOptions};
 #[cfg(feature = "desktop")]
-use model::{Families, Host, Profile, Request, Service};
+use model::{Families, Host, Hosts, Profile, Request, Service};
 use profile::ProfileStore;
 #[cfg(feature = "desktop")]
 use request::Needs;
@@ -208,7 +208,7 @@ fn close_again(requests: &[Request]) {
     for request in requests {
         let request = Request { action: Action::Close, ..request.clone() };
         if let Err(error) = report::knock(&request, false) {
-            Stderr::error(&format!("{}: cannot close: {error:#}", request.host));
+            Stderr::error(&format!("{}: cannot close: {error:#}", request.label()));
         }
     }
 }
@@ -233,7 +233,7 @@ fn then(command: &str, requests: &[Request], limit: Duration, args: &Args) -> Ou
     for request in requests {
         for port in Service::tcp_ports(&request.services) {
             connect::knock_and_connect(request, port, limit, (&args.send_options).into())
-                .with_context(|| request.host.to_string())
+                .with_context(|| request.label().to_owned())
                 .runtime_error()?;
         }
     }
@@ -258,14 +258,15 @@ fn ssh(args: &cli::Ssh) -> Outcome {
     let request =
         request::single(&invocation.host, options, needs, &store, diagnostics(options), key::from_prompt)
             .usage_error()?;
-    let knocked = || -> Result<()> {
-        match invocation.port {
-            Some(port) => connect::knock_and_connect(&request, port, limit, options.into()).map(drop),
-            None => send::send(&request, datagram::destination_port(&request)?).map(drop),
-        }
+    let knocked = || -> Result<Option<String>> {
+        let Some(port) = invocation.port else {
+            return send::send(&request, datagram::destination_port(&request)?).map(|_| None);
+        };
+        let stream = connect::knock_and_connect(&request, port, limit, options.into())?;
+        Ok(Some(request.hosts.text_of(stream.peer_addr().context("connection lost")?.ip())))
     };
-    knocked().with_context(|| request.host.to_string()).runtime_error()?;
-    let mut command = invocation.command();
+    let answered = knocked().with_context(|| request.label().to_owned()).runtime_error()?;
+    let mut command = invocation.command(answered.as_deref());
     if !args.closing.close_after {
         return exec::exec(&mut command).context("cannot run ssh").runtime_error();
     }
@@ -288,7 +289,7 @@ fn proxy(args: &cli::Proxy) -> Outcome {
     let request = request::single(&args.host, options, needs, &store, diagnostics(options), key::from_prompt)
         .usage_error()?;
     let port = Service::find(&request.services, &args.service).usage_error()?;
-    let host = request.host.to_string();
+    let label = request.label().to_owned();
     let stream = connect::knock_and_connect(&request, port, limit, options.into());
     let relayed = stream.and_then(|stream| {
         if !args.closing.close_after {
@@ -299,7 +300,7 @@ fn proxy(args: &cli::Proxy) -> Outcome {
         close_again(&[request]);
         relayed
     });
-    relayed.context(host).map(|()| 0).runtime_error()
+    relayed.context(label).map(|()| 0).runtime_error()
 }
 
 #[cfg(feature = "desktop")]
@@ -357,14 +358,15 @@ fn doctor(args: &cli::Doctor) -> Outcome {
     let profile = store.profile_at(&args.host, args.service.as_deref()).transpose().usage_error()?;
     let profile = match profile {
         Some(profile) => profile,
-        None => Profile::new(Host::parse(&args.host).usage_error()?),
+        None => Profile::new(Hosts::one(Host::parse(&args.host).usage_error()?)),
     };
     let selected = Families::of(options.ipv4, options.ipv6);
     let families = if selected == Families::Both { profile.families } else { selected };
     let families = request::outlet(options).and_then(|outlet| outlet.families(families)).usage_error()?;
     let ports = Service::ports(&profile.services, args.service.as_deref(), &args.host).usage_error()?;
     let target = doctor::Target {
-        host: &profile.host,
+        hosts: &profile.hosts,
+        label: profile.hosts.label(&args.host),
         families,
         port: ports.first().copied().unwrap_or(Port(22)),
         limit,

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{
     cli,
     keygen::quoted,
+    model::Hosts,
     parse,
     profile::{config::Config, import, uri},
     ssh,
@@ -30,15 +31,17 @@ pub(crate) fn pair(args: &cli::Pair) -> Result<String> {
     // Before the gateway makes anything.
     import::is_free(&config, name)?;
     let reached = ssh::reached(destination, &args.ssh_arguments)?;
-    let address = args.address.as_deref().unwrap_or(&reached);
+    let given = Some(&args.addresses).filter(|given| !given.is_empty());
+    let hosts = given.map(|given| Hosts::parse(given.iter().map(String::as_str))).transpose()?;
+    let addresses = hosts.as_ref().map_or_else(|| vec![reached.as_str()], Hosts::texts);
     let user = match &args.user {
         Some(user) => user.clone(),
         None => own_name(),
     };
-    let words: Vec<String> = [&["user", "add", &user, "--address", address][..]]
-        .concat()
-        .into_iter()
+    let words: Vec<String> = ["user", "add", &user]
         .map(str::to_owned)
+        .into_iter()
+        .chain(addresses.iter().flat_map(|address| ["--address".to_owned(), (*address).to_owned()]))
         .chain(args.services.iter().flat_map(|service| ["--service".to_owned(), service.clone()]))
         .chain(args.expires.iter().flat_map(|day| ["--expires".to_owned(), day.clone()]))
         .map(|word| quoted(&word))
@@ -49,8 +52,8 @@ pub(crate) fn pair(args: &cli::Pair) -> Result<String> {
         line.context("the gateway did not print a knock:// URI: is pkdd or pkd of this version there?")?;
     let (_, mut profile, key) = uri::read(line.trim_end())?;
     // Its alias in ssh's configuration has the same key.
-    if let Some(given) = &args.address {
-        profile.host = crate::model::Host::parse(given)?;
+    if let Some(given) = hosts {
+        profile.hosts = given;
     }
     let added = import::add(&mut config, name, &profile, Some(&key)).and_then(|files| {
         config.save()?;
@@ -58,7 +61,7 @@ pub(crate) fn pair(args: &cli::Pair) -> Result<String> {
         Ok(())
     });
     added.with_context(|| format!("the gateway has a new user {user}, but no profile could be made here"))?;
-    if let Some(shared) = config.shared_address(name, profile.host.as_str()) {
+    for shared in config.shared_addresses(name, &profile.hosts) {
         Stderr { quiet: false }.warn(&shared);
     }
     let next = if profile.services.iter().any(|service| service.name == "ssh") {

@@ -73,7 +73,7 @@ pub(crate) fn print(style: Style, requests: &[Request], results: &[Result<Sent>]
                 for (request, result) in requests.iter().zip(results) {
                     match result {
                         Ok(sent) => write!(out, "{}", lines(style, request, sent))?,
-                        Err(error) => Stderr::error(&format!("{}: {error:#}", request.host)),
+                        Err(error) => Stderr::error(&format!("{}: {error:#}", request.label())),
                     }
                 }
             }
@@ -99,10 +99,10 @@ pub(crate) fn unless_gone(written: io::Result<()>) -> Result<()> {
 }
 
 fn lines(style: Style, request: &Request, sent: &Sent) -> String {
-    let (host, port) = (&request.host, sent.port.0);
+    let (host, port) = (request.label(), sent.port.0);
     let mut text = String::new();
     for (address, payload) in &sent.payloads {
-        let place = address.map_or_else(|| host.to_string(), |address| address.to_string());
+        let place = address.map_or_else(|| host.to_owned(), |address| address.to_string());
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{place} {port} {}", hex::digits(payload));
     }
@@ -137,22 +137,22 @@ fn columns(requests: &[Request], results: &[Result<Sent>]) -> String {
 #[cfg(feature = "desktop")]
 fn json(requests: &[Request], results: &[Result<Sent>]) -> serde_json::Value {
     let objects = requests.iter().zip(results).map(|(request, result)| {
-        let (name, host) = (&request.name, request.host.as_str());
+        let (name, host, hosts) = (&request.name, request.hosts.first().as_str(), request.hosts.texts());
         match result {
             Ok(sent) if !sent.payloads.is_empty() => {
                 let payloads = sent.payloads.iter().map(|(address, payload)| {
                     serde_json::json!({ "address": address.map(|address| address.to_string()), "payload": hex::digits(payload) })
                 });
                 serde_json::json!({
-                    "name": name, "host": host, "sent": false, "port": sent.port.0,
+                    "name": name, "host": host, "hosts": hosts, "sent": false, "port": sent.port.0,
                     "payloads": payloads.collect::<Vec<_>>(),
                 })
             }
             Ok(sent) => serde_json::json!({
-                "name": name, "host": host, "sent": true, "port": sent.port.0, "addresses": addresses(sent),
+                "name": name, "host": host, "hosts": hosts, "sent": true, "port": sent.port.0, "addresses": addresses(sent),
             }),
             Err(error) => serde_json::json!({
-                "name": name, "host": host, "sent": false, "error": format!("{error:#}"),
+                "name": name, "host": host, "hosts": hosts, "sent": false, "error": format!("{error:#}"),
             }),
         }
     });

@@ -1,12 +1,14 @@
 //! From the command line to requests. Everything is validated here, before the first datagram.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, bail};
 use pkd_core::{Key, Port, Tag, format2};
 
 use crate::{
     cli::{Args, SendOptions},
     key,
-    model::{Bind, Families, Format, Host, Outlet, Profile, Request, Source},
+    model::{Bind, Families, Format, Host, Hosts, Outlet, Profile, Request, Source},
     parse::{self, is_number},
     profile::ProfileStore,
     stderr::Stderr,
@@ -160,22 +162,16 @@ impl Draft {
         let is_known = profile.is_some();
         let mut profile = match profile {
             Some(profile) => profile,
-            None => Profile::new(Host::parse(&name)?),
+            None => Profile::new(Hosts::one(Host::parse(&name)?)),
         };
         if options.families != Families::Both {
             profile.families = options.families;
         }
         profile.families = options.outlet.families(profile.families)?;
-        let wrong_family = match (profile.families, profile.host.address()) {
-            (Families::V4, Some(address)) if address.is_ipv6() => {
-                Some("IPv6 address, but only IPv4 is allowed")
-            }
-            (Families::V6, Some(address)) if address.is_ipv4() => {
-                Some("IPv4 address, but only IPv6 is allowed")
-            }
-            _ => None,
-        };
-        if let Some(problem) = wrong_family {
+        let problem = wrong_family(profile.families, profile.hosts.first());
+        if let Some(problem) = problem
+            && profile.hosts.iter().all(|host| wrong_family(profile.families, host).is_some())
+        {
             bail!("host {name:?}: {problem}");
         }
         profile.format = options.format.unwrap_or(profile.format);
@@ -187,6 +183,15 @@ impl Draft {
             bail!("host {name:?}: {what} needs format 2, this is format {format}; see --format");
         }
         Ok(Self { name, is_known, profile })
+    }
+}
+
+/// What is wrong with an address of another family than the allowed one.
+fn wrong_family(families: Families, host: &Host) -> Option<&'static str> {
+    match (families, host.address()?) {
+        (Families::V4, IpAddr::V6(_)) => Some("IPv6 address, but only IPv4 is allowed"),
+        (Families::V6, IpAddr::V4(_)) => Some("IPv4 address, but only IPv6 is allowed"),
+        _ => None,
     }
 }
 
@@ -212,7 +217,11 @@ fn complete(
     }
     let without_key = drafts.iter().zip(&keys).filter(|(_, key)| key.is_none());
     let without_key: Vec<_> = without_key
-        .map(|(draft, _)| if draft.is_known { draft.name.clone() } else { draft.profile.host.to_string() })
+        .map(
+            |(draft, _)| {
+                if draft.is_known { draft.name.clone() } else { draft.profile.hosts.first().to_string() }
+            },
+        )
         .collect();
     let fallback = if without_key.is_empty() { None } else { Some(ask(&prompt_label(&without_key, tag))?) };
     let request = |(draft, key): (Draft, Option<Key>)| {
@@ -233,7 +242,7 @@ fn complete(
             #[cfg(feature = "desktop")]
             window: profile.window,
             services: profile.services,
-            host: profile.host,
+            hosts: profile.hosts,
         })
     };
     drafts.into_iter().zip(keys).map(request).collect()

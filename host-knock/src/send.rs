@@ -10,11 +10,11 @@ use pkd_core::Port;
 
 use crate::{
     datagram::{self, Path},
-    model::{Families, Host, Outlet, Request, Source},
+    model::{Families, Host, Hosts, Outlet, Request, Source},
     socket,
 };
 
-/// Sends one knock to each address of the host, of the allowed families; returns the addresses.
+/// Sends one knock to each address of the hosts, of the allowed families; returns the addresses.
 ///
 /// # Errors
 /// The name cannot be resolved, or no knock could be sent.
@@ -22,21 +22,56 @@ pub(crate) fn send(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
     send_to_each(request, &addresses(request, port)?)
 }
 
-/// The addresses of the host, of the allowed families, with this port.
+/// The addresses of the hosts, of the allowed families, with this port.
 ///
 /// # Errors
 /// The name cannot be resolved.
 pub(crate) fn addresses(request: &Request, port: Port) -> Result<Vec<SocketAddr>> {
-    resolve(&request.host, port, request.families)
+    resolve(&request.hosts, port, request.families)
 }
 
-/// As [`addresses`], for a host alone.
+/// The addresses of all hosts, each once, in their order.
 ///
 /// # Errors
-/// The name cannot be resolved.
-pub(crate) fn resolve(host: &Host, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
-    let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
-    each_of(found, families)
+/// Nothing can be resolved.
+pub(crate) fn resolve(hosts: &Hosts, port: Port, families: Families) -> Result<Vec<SocketAddr>> {
+    merged(resolve_each(hosts, port, families))
+}
+
+/// What one host resolves to.
+pub(crate) type Resolved<'a> = (&'a Host, Result<Vec<SocketAddr>>);
+
+/// The addresses of each host, of the allowed families.
+pub(crate) fn resolve_each(hosts: &Hosts, port: Port, families: Families) -> Vec<Resolved<'_>> {
+    let resolve = |host: &Host| {
+        let found = (host.as_str(), port.0).to_socket_addrs().context("cannot resolve")?;
+        each_of(found, families)
+    };
+    hosts.iter().map(|host| (host, resolve(host))).collect()
+}
+
+/// All of them, each once. What cannot be resolved matters only if nothing can.
+///
+/// # Errors
+/// Nothing can be resolved.
+pub(crate) fn merged(resolved: Vec<Resolved<'_>>) -> Result<Vec<SocketAddr>> {
+    let is_only = resolved.len() == 1;
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for (host, addresses) in resolved {
+        match addresses {
+            Ok(addresses) => {
+                let new: Vec<_> = addresses.into_iter().filter(|address| !found.contains(address)).collect();
+                found.extend(new);
+            }
+            Err(error) if is_only => return Err(error),
+            Err(error) => failures.push(format!("{host}: {error:#}")),
+        }
+    }
+    if found.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    Ok(found)
 }
 
 /// Addresses of one family that are knocked at; a name for a whole network would be a flood.
@@ -86,12 +121,13 @@ pub(crate) fn send_to_each(request: &Request, addresses: &[SocketAddr]) -> Resul
 }
 
 fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
-    let cannot_send = || format!("cannot send to {address}");
+    let failed = || format!("cannot send to {address}");
     let outlet = &request.outlet;
-    let mut socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
+    let mut socket =
+        socket::udp(outlet, outlet.local(address)).with_context(|| cannot_send(outlet, address))?;
     let mut path = None;
     if request.source == Source::SamePort || datagram::may_be_bound(request) {
-        let mut local = local_address(&socket, address).with_context(cannot_send)?;
+        let mut local = local_address(&socket, address).with_context(failed)?;
         path = Some(Path { local: local.ip(), destination: address.ip() });
         // Bind only the address that the datagram leaves from, which the knock may be bound to: another program may use the
         // port on others.
@@ -99,7 +135,7 @@ fn send_knock(request: &Request, address: SocketAddr) -> Result<()> {
         socket = socket::udp(outlet, local).with_context(|| format!("cannot send from {local}"))?;
     }
     let payload = datagram::payload(request, Port(address.port()), path)?;
-    socket.send_to(&payload, address).with_context(cannot_send)?;
+    socket.send_to(&payload, address).with_context(failed)?;
     Ok(())
 }
 
@@ -114,19 +150,20 @@ fn local_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<SocketAd
 /// # Errors
 /// There is no route.
 pub(crate) fn path(outlet: &Outlet, address: SocketAddr) -> Result<Path> {
-    let socket = socket::udp(outlet, outlet.local(address)).with_context(|| from(outlet, address))?;
+    let socket = socket::udp(outlet, outlet.local(address)).with_context(|| cannot_send(outlet, address))?;
     let local = local_address(&socket, address).with_context(|| format!("cannot send to {address}"))?;
     Ok(Path { local: local.ip(), destination: address.ip() })
 }
 
 /// What cannot be done: names the interface and the source, if they were given.
-fn from(outlet: &Outlet, address: SocketAddr) -> String {
+pub(crate) fn cannot_send(outlet: &Outlet, address: SocketAddr) -> String {
     let interface = outlet.interface.as_ref().map_or(String::new(), |name| format!(" through {name}"));
     let source = outlet.source.map_or(String::new(), |source| format!(" from {source}"));
     format!("cannot send to {address}{source}{interface}")
 }
 
 /// Any address and port, of the same family.
+#[cfg(feature = "desktop")]
 pub(crate) fn wildcard(address: SocketAddr) -> SocketAddr {
     Outlet::default().local(address)
 }
@@ -168,7 +205,7 @@ mod tests {
         // Sending to the broadcast address needs SO_BROADCAST.
         let closed = SocketAddr::from(([255; 4], open.port()));
         let request = Request {
-            host: Host::parse("gw")?,
+            hosts: Hosts::one(Host::parse("gw")?),
             families: Families::Both,
             key: Key::parse("test")?,
             tag: Tag::default(),

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
+    net::{SocketAddr, ToSocketAddrs as _},
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     cli,
-    model::{Families, Host, Protocol},
-    parse, send,
+    model::{Families, Host, Outlet, Protocol},
+    parse, send, socket,
 };
 
 /// Timeout of a connection. Its SYN is the knock; the answer does not matter.
@@ -24,6 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1);
 pub(crate) struct Sequence {
     host: Host,
     families: Families,
+    outlet: Outlet,
     ports: Vec<(u16, Protocol)>,
     delay: Duration,
     verbose: bool,
@@ -36,9 +37,14 @@ impl Sequence {
     /// One of them is invalid.
     pub(crate) fn from_args(args: &cli::Sequence) -> Result<Self> {
         let default = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+        #[cfg(feature = "desktop")]
+        let outlet = Outlet::parse(args.interface.as_deref(), args.source.as_deref())?;
+        #[cfg(not(feature = "desktop"))]
+        let outlet = Outlet::default();
         Ok(Self {
             host: Host::parse(&args.host)?,
-            families: Families::of(args.ipv4, args.ipv6),
+            families: outlet.families(Families::of(args.ipv4, args.ipv6))?,
+            outlet,
             ports: args.ports.iter().map(|text| port(text, default)).collect::<Result<_>>()?,
             delay: Duration::from_millis(args.delay.into()),
             verbose: args.verbose,
@@ -75,11 +81,12 @@ impl Sequence {
         for (row, &(port, protocol)) in self.ports.iter().enumerate() {
             let begin = Instant::now();
             address.set_port(port);
+            let outlet = &self.outlet;
             let (sent, word) = match protocol {
-                Protocol::Tcp => (start_connection(address), "tcp"),
-                Protocol::Udp => (empty_datagram(address), "udp"),
+                Protocol::Tcp => (start_connection(outlet, address), "tcp"),
+                Protocol::Udp => (empty_datagram(outlet, address), "udp"),
             };
-            sent.with_context(|| format!("cannot send to {address}"))?;
+            sent.with_context(|| send::cannot_send(outlet, address))?;
             writeln!(lines, "knocked {} ({} port {port}:{word})", self.host, address.ip())?;
             if row + 1 < self.ports.len() {
                 thread::sleep(self.delay.saturating_sub(begin.elapsed()));
@@ -100,9 +107,9 @@ fn port(text: &str, default: Protocol) -> Result<(u16, Protocol)> {
 }
 
 /// Sends a SYN. A refusal or a timeout is what a closed port looks like.
-fn start_connection(address: SocketAddr) -> io::Result<()> {
+fn start_connection(outlet: &Outlet, address: SocketAddr) -> io::Result<()> {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut, WouldBlock};
-    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+    match socket::connect(outlet, address, CONNECT_TIMEOUT) {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ConnectionRefused | ConnectionReset | TimedOut | WouldBlock) => {
             Ok(())
@@ -111,7 +118,7 @@ fn start_connection(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn empty_datagram(address: SocketAddr) -> io::Result<()> {
-    let socket = UdpSocket::bind(send::wildcard(address))?;
+fn empty_datagram(outlet: &Outlet, address: SocketAddr) -> io::Result<()> {
+    let socket = socket::udp(outlet, outlet.local(address))?;
     socket.send_to(&[], address).map(drop)
 }

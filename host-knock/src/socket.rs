@@ -2,10 +2,9 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
 };
-#[cfg(feature = "desktop")]
-use std::{net::TcpStream, time::Duration};
 
 #[cfg(feature = "desktop")]
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -39,6 +38,15 @@ pub(crate) fn connect(outlet: &Outlet, address: SocketAddr, limit: Duration) -> 
     socket.bind(&outlet.local(address).into())?;
     socket.connect_timeout(&address.into(), limit)?;
     Ok(socket.into())
+}
+
+/// As above: without the feature no interface can be given, and nothing but knocks has a source.
+///
+/// # Errors
+/// As for [`TcpStream::connect_timeout`].
+#[cfg(not(feature = "desktop"))]
+pub(crate) fn connect(_: &Outlet, address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&address, limit)
 }
 
 #[cfg(all(feature = "desktop", any(target_os = "linux", target_os = "android")))]

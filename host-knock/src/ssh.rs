@@ -10,6 +10,9 @@ use pkd_core::Port;
 
 use crate::{model::Outlet, parse, profile::ProfileStore};
 
+/// The port of ssh.
+const SSH: u16 = 22;
+
 /// A command line for ssh, and where it leads.
 #[derive(Debug)]
 pub(crate) struct Invocation {
@@ -19,6 +22,8 @@ pub(crate) struct Invocation {
     pub(crate) host: String,
     /// The port to wait for; `None`: ssh connects through another host or program, so the port cannot be probed.
     pub(crate) port: Option<Port>,
+    /// If the profile has several addresses: under which name `known_hosts` has the host.
+    alias: Option<String>,
 }
 
 impl Invocation {
@@ -32,11 +37,14 @@ impl Invocation {
         let text = destination.to_str().context("the host is not UTF-8 text")?;
         ensure!(!text.starts_with('-'), "invalid host {text:?}: expected an address or a host name");
         let name = text.rsplit_once('@').map_or(text, |(_, name)| name);
+        let mut several = None;
         let interface = outlet.interface.iter().map(|name| format!("-oBindInterface={name}"));
         let source = outlet.source.iter().map(|address| format!("-oBindAddress={address}"));
         let mut arguments: Vec<_> = interface.chain(source).map(OsString::from).collect();
         if let Some(profile) = store.profile(name).transpose()? {
-            arguments.push(OsString::from(format!("-oHostName={}", profile.host)));
+            let hosts = &profile.hosts;
+            arguments.push(OsString::from(format!("-oHostName={}", hosts.first())));
+            several = (!hosts.further().is_empty()).then(|| hosts.first().as_str().to_ascii_lowercase());
             if let Some(service) = profile.services.iter().find(|service| service.name == "ssh")
                 && !sets_port(rest)
             {
@@ -52,16 +60,26 @@ impl Invocation {
         let is_direct = |option: &str| value(option).is_none_or(|by| by == "none");
         let host = if store.has(name) { name } else { value("hostname").unwrap_or(name) };
         let port = value("port").map(parse::port).transpose()?;
+        // As ssh writes what is not at its own port.
+        let known = |first: String| match port {
+            Some(Port(port)) if port != SSH => format!("[{first}]:{port}"),
+            _ => first,
+        };
         Ok(Self {
+            alias: several.map(|first| value("hostkeyalias").map_or_else(|| known(first), str::to_owned)),
             host: host.to_owned(),
             port: port.filter(|_| is_direct("proxyjump") && is_direct("proxycommand")),
             arguments,
         })
     }
 
-    /// The command that runs ssh.
-    pub(crate) fn command(&self) -> Command {
+    /// The command that runs ssh; of a profile's several addresses, it connects to the one that has answered.
+    pub(crate) fn command(&self, answered: Option<&str>) -> Command {
         let mut command = Command::new("ssh");
+        if let (Some(alias), Some(address)) = (&self.alias, answered) {
+            // What stands first counts. The host's key is the same at all of its addresses.
+            command.args([format!("-oHostName={address}"), format!("-oHostKeyAlias={alias}")]);
+        }
         command.args(&self.arguments);
         command
     }

@@ -135,7 +135,7 @@ impl Verification {
                     let port = Some(packet.port);
                     let finding = match &packet.payload {
                         Ok(payload) => Ok(gateways.explain(at, port, ends, payload)),
-                        Err(cut) => Err(cut.describe()),
+                        Err(cut) => Err(cut.to_string()),
                     };
                     let (number, time) = (packet.number, packet.time);
                     let origin = Origin::Packet { number, time, source, destination };

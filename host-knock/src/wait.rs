@@ -59,7 +59,8 @@ impl Report<'_> {
         });
         json!({
             "name": self.request.name,
-            "host": self.request.host.as_str(),
+            "host": self.request.hosts.first().as_str(),
+            "hosts": self.request.hosts.texts(),
             "open": self.is_open(),
             "ports": ports.collect::<Vec<_>>(),
         })
@@ -68,7 +69,7 @@ impl Report<'_> {
     /// # Errors
     /// A port did not open.
     pub(crate) fn into_result(self) -> Result<()> {
-        let host = &self.request.host;
-        self.ports.into_iter().try_for_each(|port| port.outcome.map(drop)).with_context(|| host.to_string())
+        let label = self.request.label().to_owned();
+        self.ports.into_iter().try_for_each(|port| port.outcome.map(drop)).context(label)
     }
 }

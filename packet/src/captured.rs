@@ -3,7 +3,7 @@
 use pkd_core::UnixSeconds;
 
 use crate::{
-    Datagram,
+    Cut, Datagram,
     datagram::Seen,
     link::{self, LinkType},
 };
@@ -29,10 +29,8 @@ pub enum Content<'a> {
     Cut {
         /// The datagram, if its headers are there.
         datagram: Option<Datagram<'a>>,
-        /// How many bytes the capture kept, with all headers.
-        kept: usize,
-        /// How many bytes there were.
-        original: u32,
+        /// How much is there.
+        cut: Cut,
     },
     /// The link type is not supported.
     UnknownLink(LinkType),
@@ -61,7 +59,8 @@ impl<'a> Content<'a> {
     pub(crate) fn of(link: Option<LinkType>, span: Span<'a>) -> Self {
         let Some(link) = link else { return Self::UnknownInterface };
         let Some(seen) = link::seen(link, span.bytes) else { return Self::UnknownLink(link) };
-        let cut = |datagram| Self::Cut { datagram, kept: span.bytes.len(), original: span.original };
+        let cut = Cut { kept: span.bytes.len(), original: span.original };
+        let cut = |datagram| Self::Cut { datagram, cut };
         match seen {
             Seen::Datagram(datagram) if span.is_cut() && !datagram.is_whole() => cut(Some(datagram)),
             Seen::Datagram(datagram) => Self::Datagram(datagram),

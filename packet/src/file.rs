@@ -9,7 +9,6 @@ use pcap_parser::{
 use pkd_core::UnixSeconds;
 
 use crate::{
-    Datagram,
     captured::{Captured, Content, Span},
     link::LinkType,
     section::{OBSOLETE_PACKET, Section},
@@ -29,25 +28,6 @@ pub fn is_file(bytes: &[u8]) -> bool {
         [0x0a, 0x0d, 0x0d, 0x0a],
     ];
     MAGIC.iter().any(|magic| bytes.starts_with(magic))
-}
-
-/// Reads a capture file and passes on each whole UDP datagram with its packet number, from 1, and its time, which is 0 if the
-/// file does not have it. Returns the number of packets.
-///
-/// # Errors
-/// As for [`each_packet`].
-pub fn each_datagram(
-    source: impl Read + Send,
-    mut each: impl FnMut(u64, UnixSeconds, &Datagram<'_>),
-) -> Result<u64> {
-    let mut packets = 0;
-    each_packet(source, |packet| {
-        packets = packet.number;
-        if let Content::Datagram(datagram) = packet.content {
-            each(packet.number, packet.time.unwrap_or(UnixSeconds(0)), &datagram);
-        }
-    })?;
-    Ok(packets)
 }
 
 /// Reads a capture file and passes on each of its packets.
@@ -133,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Cut;
 
     const RAW: u32 = 101;
     const TIME: u32 = 1_800_000_000;
@@ -188,9 +169,14 @@ mod tests {
 
     /// Numbers and times of the datagrams, and how many packets there are.
     fn datagrams(file: &[u8]) -> (Vec<(u64, u64)>, Result<u64>) {
-        let mut found = Vec::new();
-        let ended = each_datagram(file, |number, time, _| found.push((number, time.0)));
-        (found, ended)
+        let (mut found, mut packets) = (Vec::new(), 0);
+        let ended = each_packet(file, |packet| {
+            packets = packet.number;
+            if let Content::Datagram(_) = packet.content {
+                found.push((packet.number, packet.time.map_or(0, |time| time.0)));
+            }
+        });
+        (found, ended.map(|()| packets))
     }
 
     #[test]
@@ -208,7 +194,7 @@ mod tests {
                 Content::Datagram(datagram) => {
                     format!("datagram of {}", datagram.parts().map_or(0, |(_, payload)| payload.len()))
                 }
-                Content::Cut { datagram, kept, original } => {
+                Content::Cut { datagram, cut: Cut { kept, original } } => {
                     let stated = datagram.and_then(|datagram| datagram.stated_length());
                     format!("{kept} of {original}, {stated:?}")
                 }

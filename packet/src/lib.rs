@@ -13,11 +13,15 @@ mod file;
 mod link;
 #[cfg(feature = "files")]
 mod section;
+#[cfg(feature = "files")]
+mod unread;
 
 #[cfg(feature = "files")]
 pub use captured::{Captured, Content};
 pub use datagram::Datagram;
 #[cfg(feature = "files")]
-pub use file::{each_datagram, each_packet, is_file};
+pub use file::{each_packet, is_file};
 #[cfg(feature = "files")]
 pub use link::LinkType;
+#[cfg(feature = "files")]
+pub use unread::{Cut, Unread};

@@ -221,3 +221,24 @@ fn every_command_of_the_readme_is_tested() -> Result<()> {
     }
     Ok(())
 }
+
+/// No man page comes with OpenWrt's packages, so this page is the manual.
+#[test]
+fn the_routers_guide_has_every_command_of_pkd() -> Result<()> {
+    let files = root().join("openwrt/feed/net/pkd/root");
+    let program = fs::read_to_string(files.join("usr/sbin/pkd"))?;
+    let usage =
+        program.split("\t\tusage: pkd COMMAND\n").nth(1).and_then(|rest| rest.split("\t\tUsed by").next());
+    let lines = usage.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("\t\t  "));
+    // What a command does stands behind it, or alone on the next lines.
+    let commands = lines.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split("  ").next());
+    let commands: Vec<_> = commands.map(|command| format!("| `pkd {}` |", command.trim_end())).collect();
+    ensure!(commands.len() > 5, "only {commands:?}");
+    let guide = fs::read_to_string(root().join("docs/router.md"))?;
+    let rows: Vec<_> = guide.lines().filter(|line| line.starts_with("| `pkd ")).collect();
+    let is_listed = |command: &&String| rows.iter().any(|row| row.starts_with(command.as_str()));
+    let missing: Vec<_> = commands.iter().filter(|command| !is_listed(command)).collect();
+    assert!(missing.is_empty(), "docs/router.md lacks {missing:?}");
+    assert_eq!(rows.len(), commands.len(), "docs/router.md has commands that pkd has not: {rows:?}");
+    Ok(())
+}

@@ -130,7 +130,7 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     service("reload")?;
     is_ready()?;
     let host = v4.family.router().to_string();
-    let uri = shell(&format!("pkd user add ann --address {host} --service web"))?;
+    let uri = shell(&format!("pkd user add ann --address {host} --service web --address gw.example.net"))?;
     knows_ann(true)?;
     let (tag, rest) =
         uri.trim().strip_prefix("knock://").and_then(|rest| rest.split_once('@')).context("no URI")?;
@@ -139,6 +139,7 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     let option = |name| options.split('&').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
     let is_whole = option("format") == Some("2") && option("services") == Some("web:80");
     ensure!(is_whole, "{place} has another format, or other services");
+    ensure!(option("address") == Some("gw.example.net"), "{place} has no second address");
     fs::write("/tmp/ann.key", format!("{}\n", option("key").context("no key")?))?;
     fs::set_permissions("/tmp/ann.key", fs::Permissions::from_mode(0o600))?;
     let again = shell(&format!("pkd user add ann --address {host}"));

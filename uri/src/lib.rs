@@ -13,6 +13,9 @@ use std::fmt::{self, Write as _};
 #[cfg(feature = "qr")]
 pub use qr::{QrCode, TooLong};
 
+/// Addresses that a URI names at most: a knock goes to each.
+pub const MAX_ADDRESSES: usize = 8;
+
 /// The start of every URI.
 pub const SCHEME: &str = "knock://";
 

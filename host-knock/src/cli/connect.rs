@@ -33,9 +33,9 @@ pub(crate) struct Pair {
     #[arg(long, value_name = "DATE")]
     pub(crate) expires: Option<String>,
 
-    /// Where to knock, if not where ssh connects to
-    #[arg(long, value_name = "HOST")]
-    pub(crate) address: Option<String>,
+    /// Where to knock, if not where ssh connects to; can be given several times, for each address of the gateway
+    #[arg(long = "address", value_name = "HOST")]
+    pub(crate) addresses: Vec<String>,
 
     /// Run the gateway's command with sudo
     #[arg(long)]

@@ -70,9 +70,9 @@ pub(crate) struct Keygen {
     #[arg(value_hint = clap::ValueHint::Username)]
     pub(crate) name: Option<String>,
 
-    /// Host of a new profile [default: NAME]
-    #[arg(long, value_name = "HOST", requires = "name")]
-    pub(crate) address: Option<String>,
+    /// Host of a new profile; can be given several times, for each address of the gateway [default: NAME]
+    #[arg(long = "address", value_name = "HOST", requires = "name")]
+    pub(crate) addresses: Vec<String>,
 
     /// The tag [default: the tag of the profile, or PKD0]
     #[arg(short, long)]

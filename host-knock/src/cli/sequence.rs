@@ -26,6 +26,16 @@ pub(crate) struct Sequence {
     #[arg(short, long, value_name = "MS", default_value = "20")]
     pub(crate) delay: u16,
 
+    /// Send from ADDRESS, which is one of this computer's
+    #[cfg(feature = "desktop")]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source: Option<String>,
+
+    /// Send through the interface NAME (Linux)
+    #[cfg(feature = "desktop")]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+
     /// Use IPv4 only
     #[arg(short = '4', conflicts_with = "ipv6")]
     pub(crate) ipv4: bool,

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::model::Hosts;
+
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -44,12 +46,13 @@ impl Report {
 
     /// # Errors
     /// Standard output cannot be written.
-    pub(super) fn end(self, host: &str, port: u16, is_open: bool, conclusion: &str) -> Result<()> {
+    pub(super) fn end(self, hosts: &Hosts, port: u16, is_open: bool, conclusion: &str) -> Result<()> {
         if !self.is_json {
             return print(conclusion);
         }
         let document = json!({
-            "host": host,
+            "host": hosts.first().as_str(),
+            "hosts": hosts.texts(),
             "port": port,
             "open": is_open,
             "checks": self.checks,

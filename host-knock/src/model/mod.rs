@@ -2,6 +2,7 @@
 
 mod bind;
 mod host;
+mod hosts;
 mod options;
 mod outlet;
 mod profile;
@@ -14,6 +15,7 @@ pub(crate) use bind::Bind;
 #[cfg(feature = "desktop")]
 pub(crate) use bind::words as binding_words;
 pub(crate) use host::Host;
+pub(crate) use hosts::Hosts;
 pub(crate) use options::{Families, Format, Source};
 pub(crate) use outlet::Outlet;
 pub(crate) use profile::{KeySource, Profile};

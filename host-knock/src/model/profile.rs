@@ -8,7 +8,7 @@ use pkd_core::{Key, Port, Tag, Window};
 use super::salt::Salt;
 use super::{
     bind::Bind,
-    host::Host,
+    hosts::Hosts,
     options::{Families, Format},
     service::Service,
 };
@@ -16,8 +16,8 @@ use super::{
 /// A validated profile, or a section of an ini file.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
-    /// The host; by default named like the profile.
-    pub(crate) host: Host,
+    /// Where the host is; by default where its profile's name says.
+    pub(crate) hosts: Hosts,
     /// Where the key is.
     pub(crate) key: KeySource,
     /// The tag, if set.
@@ -63,9 +63,9 @@ pub(crate) enum KeySource {
 
 impl Profile {
     /// A host with default settings.
-    pub(crate) fn new(host: Host) -> Self {
+    pub(crate) fn new(hosts: Hosts) -> Self {
         Self {
-            host,
+            hosts,
             key: KeySource::Prompt,
             tag: None,
             port: None,

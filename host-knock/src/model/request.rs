@@ -4,7 +4,7 @@ use pkd_core::{Key, Port, Tag, format2};
 
 use super::{
     bind::Bind,
-    host::Host,
+    hosts::Hosts,
     options::{Families, Format, Source},
     outlet::Outlet,
     service::Service,
@@ -15,8 +15,8 @@ use super::{
 pub(crate) struct Request {
     /// The name on the command line.
     pub(crate) name: String,
-    /// The host.
-    pub(crate) host: Host,
+    /// Where the host is. Each gets a knock of its own.
+    pub(crate) hosts: Hosts,
     /// Which addresses of the host to use.
     pub(crate) families: Families,
     /// The shared secret.
@@ -42,4 +42,11 @@ pub(crate) struct Request {
     pub(crate) window: pkd_core::Window,
     /// Services that the knock opens.
     pub(crate) services: Vec<Service>,
+}
+
+impl Request {
+    /// What messages call the host.
+    pub(crate) fn label(&self) -> &str {
+        self.hosts.label(&self.name)
+    }
 }

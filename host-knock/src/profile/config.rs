@@ -24,11 +24,11 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pkd_core::Window;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use self::options::Options;
+use self::options::{Options, addresses};
 use super::paths;
 use crate::{
     atomic_file,
-    model::{Families, Format, Host, KeySource, Profile, Salt, Service},
+    model::{Families, Format, Host, Hosts, KeySource, Profile, Salt, Service},
     parse,
 };
 
@@ -182,22 +182,25 @@ impl Config {
         anyhow!("{}: profiles {} have address {address:?}{rest}", self.path.display(), list(names))
     }
 
-    /// The names of the profiles whose option `address` is this one, in file order.
+    /// The names of the profiles whose option `address` is this one, or has it in its list, in file order.
     fn names_at(&self, address: &str) -> Vec<&str> {
         let hosts = self.table("host").into_iter().flat_map(TableLike::iter);
-        hosts
-            .filter(|(_, item)| given_address(item).is_some_and(|given| given.eq_ignore_ascii_case(address)))
-            .map(|(name, _)| name)
-            .collect()
+        hosts.filter(|(_, item)| has(&given_addresses(item), address)).map(|(name, _)| name).collect()
     }
 
-    /// Says that other profiles have the address of this new one, if so.
-    pub(crate) fn shared_address(&self, name: &str, address: &str) -> Option<String> {
+    /// Says which addresses of this new profile others have, too: a line for each.
+    pub(crate) fn shared_addresses(&self, name: &str, hosts: &Hosts) -> Vec<String> {
+        hosts.iter().filter_map(|host| self.shared_address(name, host.as_str())).collect()
+    }
+
+    fn shared_address(&self, name: &str, address: &str) -> Option<String> {
         let hosts = self.table("host").into_iter().flat_map(TableLike::iter);
+        let is_there = |other: &str, item: &Item| match given_addresses(item) {
+            given if given.is_empty() => other.eq_ignore_ascii_case(address),
+            given => has(&given, address),
+        };
         let mut names: Vec<&str> = hosts
-            .filter(|(other, item)| {
-                *other != name && given_address(item).unwrap_or(other).eq_ignore_ascii_case(address)
-            })
+            .filter(|(other, item)| *other != name && is_there(other, item))
             .map(|(other, _)| other)
             .collect();
         names.push(name);
@@ -217,7 +220,10 @@ impl Config {
             bail!("unknown option {option:?}; expected one of {}", OPTIONS.join(", "));
         }
         let options = Options(table);
-        let mut profile = Profile::new(Host::parse(options.text("address")?.unwrap_or(name))?);
+        let mut profile = match options.addresses()? {
+            Some(given) => Profile::new(Hosts::parse(given)?),
+            None => Profile::new(Hosts::one(Host::parse(name)?)),
+        };
         profile.tag = options.text("tag")?.map(parse::tag).transpose()?;
         profile.port = options.integer("port")?.map(|port| parse::port(&port.to_string())).transpose()?;
         profile.same_source_port = options.boolean("same_source_port")?;
@@ -369,9 +375,13 @@ impl Config {
     }
 }
 
-/// The option `address`, if it is there.
-fn given_address(profile: &Item) -> Option<&str> {
-    profile.as_table_like()?.get("address")?.as_str()
+/// The texts of the option `address`, if it is there.
+fn given_addresses(profile: &Item) -> Vec<&str> {
+    profile.as_table_like().and_then(|table| addresses(table.get("address")?)).unwrap_or_default()
+}
+
+fn has(addresses: &[&str], address: &str) -> bool {
+    addresses.iter().any(|given| given.eq_ignore_ascii_case(address))
 }
 
 /// `a and b both`, or `a, b and c all`.

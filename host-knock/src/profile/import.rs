@@ -20,7 +20,7 @@ use crate::{
     cli,
     ini::Ini,
     key,
-    model::{Bind, Families, Format, KeySource, Profile, Protocol, Service, binding_words},
+    model::{Bind, Families, Format, Hosts, KeySource, Profile, Protocol, Service, binding_words},
     parse, secret_file,
     stderr::Stderr,
     terminal,
@@ -53,7 +53,7 @@ pub(crate) fn import(args: &cli::Import) -> Result<String> {
     let mut new_files = Vec::new();
     for Imported { name, profile, key, skipped } in &profiles {
         new_files.push(add(&mut config, name, profile, key.as_ref())?);
-        shared.extend(config.shared_address(name, profile.host.as_str()));
+        shared.extend(config.shared_addresses(name, &profile.hosts));
         let _ = writeln!(report, "imported {name}");
         for skipped in skipped {
             stderr.warn(&format!("{name}: {skipped}"));
@@ -121,7 +121,7 @@ fn read(source: &str, stderr: Stderr) -> Result<Vec<Imported>> {
 
 fn from_uri(text: &str) -> Result<Vec<Imported>> {
     let (name, profile, key) = uri::read(text)?;
-    let name = name.unwrap_or_else(|| profile.host.to_string());
+    let name = name.unwrap_or_else(|| profile.hosts.first().to_string());
     Ok(vec![Imported { name, profile, key: Some(key), skipped: Vec::new() }])
 }
 
@@ -141,8 +141,8 @@ fn from_ini(text: &str, path: &Path) -> Result<Vec<Imported>> {
 /// The options of a profile that differ from the defaults.
 pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Option<Value>)> {
     let mut options: Vec<(&'static str, Option<Value>)> = Vec::new();
-    if profile.host.as_str() != name {
-        options.push(("address", Some(profile.host.as_str().into())));
+    if profile.hosts.texts() != [name] {
+        options.push(("address", Some(address(&profile.hosts))));
     }
     if let Some(tag) = profile.tag {
         options.push(("tag", Some(tag.to_string().into())));
@@ -182,6 +182,15 @@ pub(crate) fn options(name: &str, profile: &Profile) -> Vec<(&'static str, Optio
         options.push(("services", Some(Value::InlineTable(services(&profile.services)))));
     }
     options
+}
+
+/// The option `address`: a string, or a list of several.
+pub(crate) fn address(hosts: &Hosts) -> Value {
+    if hosts.further().is_empty() {
+        hosts.first().as_str().into()
+    } else {
+        hosts.texts().into_iter().collect::<Array>().into()
+    }
 }
 
 /// Services as a profile has them.

@@ -31,7 +31,7 @@ pub(crate) fn list(args: &cli::List) -> Result<String> {
     let rows = profiles.iter().map(|(name, profile)| match profile {
         Ok(profile) => vec![
             (*name).to_owned(),
-            profile.host.to_string(),
+            profile.hosts.texts().join(", "),
             profile.tag.unwrap_or_default().to_string(),
             key(profile),
             profile.services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -75,7 +75,8 @@ fn key(profile: &Profile) -> String {
 fn object(name: &str, profile: &Profile) -> Value {
     json!({
         "name": name,
-        "address": profile.host.as_str(),
+        "address": profile.hosts.first().as_str(),
+        "addresses": profile.hosts.texts(),
         "tag": profile.tag.unwrap_or_default().to_string(),
         "key": key(profile),
         "port": profile.port.map_or_else(|| Value::from("random"), |port| Value::from(port.0)),

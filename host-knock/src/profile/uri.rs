@@ -4,7 +4,8 @@
 //! knock://SSHK@gw.example.net:40000/office?key=0x5ec7e7&services=ssh:22,dns:53/udp
 //! ```
 //!
-//! The tag takes the place of the user, and the profile's name that of the path. Missing parts have their defaults.
+//! The tag takes the place of the user, and the profile's name that of the path. Missing parts have their defaults. Further
+//! addresses of the gateway are options `address`, one each; versions that know only one address refuse the option.
 //! Characters other than `A-Z a-z 0-9 - . _ ~` are percent-encoded (RFC 3986).
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -13,14 +14,18 @@ use pkd_uri::Uri;
 
 use crate::{
     key,
-    model::{Bind, Families, Format, Host, Profile, Service},
+    model::{Bind, Families, Format, Hosts, Profile, Service},
     parse,
 };
 
+/// The option that may be given several times.
+const ADDRESS: &str = "address";
+
 /// The URI of a profile with this key.
 pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
-    let host = profile.host.as_str();
+    let host = profile.hosts.first().as_str();
     let mut options = vec![("key", key::to_text(key))];
+    options.extend(profile.hosts.further().iter().map(|host| (ADDRESS, host.to_string())));
     let services: Vec<_> = profile
         .services
         .iter()
@@ -72,7 +77,9 @@ pub(crate) fn write(name: &str, profile: &Profile, key: &Key) -> String {
 /// The text is not such a URI. No error contains any part of the key.
 pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
     let uri = Uri::read(text)?;
-    let mut profile = Profile::new(Host::parse(&uri.host)?);
+    let further = uri.options.iter().filter(|(option, _)| option == ADDRESS).map(|(_, given)| given.as_str());
+    let mut profile =
+        Profile::new(Hosts::parse([uri.host.as_str()].into_iter().chain(further)).context("URI")?);
     let tag = uri.tag.as_deref().map(parse::tag).transpose()?;
     profile.tag = tag.filter(|tag| *tag != Tag::default());
     profile.port = uri.port.as_deref().map(parse::port).transpose()?;
@@ -83,8 +90,9 @@ pub(crate) fn read(text: &str) -> Result<(Option<String>, Profile, Key)> {
     let mut secret = None;
     for (row, (option, given)) in uri.options.iter().enumerate() {
         let is_first = uri.options.iter().take(row).all(|(other, _)| other != option);
-        ensure!(is_first, "URI: {option} is given twice");
+        ensure!(is_first || option == ADDRESS, "URI: {option} is given twice");
         match (option.as_str(), given.as_str()) {
+            (ADDRESS, _) => {}
             ("key", given) => secret = Some(key::parse(given).context("URI")?),
             ("services", given) => profile.services = services(given)?,
             ("format", given) => profile.format = Format::parse(given).context("URI")?,
@@ -134,6 +142,7 @@ mod tests {
             "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&bind=none",
             "knock://SSHK@gw.example.net/office?key=0x5ec7e7&format=2&expires=2027-12-31",
             "knock://a%3Ab@192.0.2.1/a?key=0x5ec7e7&family=ipv4",
+            "knock://PKD0@gw.example.net/a?key=0x5ec7e7&address=192.0.2.1&address=fe80::1%25eth0&services=ssh:22",
             "knock://PKD0@[fe80::1%25a%3F%2F%40%5D]/a?key=0x5ec7e7",
         ];
         for row in rows {
@@ -177,6 +186,12 @@ mod tests {
                 "invalid name \"a b\": use up to 64 letters, digits, - _ or ., and start with a letter, digit or _",
             ),
             ("knock://gw?key=sesame&key=sesame2", "URI: key is given twice"),
+            ("knock://gw?key=sesame&address=gw2&address=GW", "URI: address \"GW\" is given twice"),
+            ("knock://gw?key=sesame&address=10.1", "URI: invalid host \"10.1\": incomplete address"),
+            (
+                "knock://a?address=b&address=c&address=d&address=e&address=f&address=g&address=h&address=i&key=sesame",
+                "URI: 9 addresses: expected at most 8",
+            ),
             ("knock://gw?key=sesame&expires=soon", "invalid date \"soon\": expected one such as 2027-12-31"),
             ("knock://gw?key=sesame&window=-1", "invalid window \"-1\": expected seconds"),
         ];
@@ -192,7 +207,7 @@ mod tests {
         fn any_text_is_parsed_or_rejected(
             before in "(knock://)?[A-Z%:@\\[\\]0-9.a-z/]{0,24}",
             options in proptest::collection::vec(
-                "(services=|format=|bind=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),
+                "(address=|services=|format=|bind=|family=|window=|time_offset=|same_source_port=|x)[a-z0-9:,/%.-]{0,12}", 0..3),
         ) {
             let text = format!("{before}?key=sesame-sesame&{}", options.join("&"));
             match read(text.trim_end_matches('&')) {

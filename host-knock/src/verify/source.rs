@@ -1,7 +1,6 @@
 //! Where the knocks to verify come from: digits, lines of `knock -n`, or a capture.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, IsTerminal as _, Read as _},
     net::IpAddr,
@@ -10,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pkd_core::{LENGTH, Port, UnixSeconds};
-use pkd_packet::{Captured, Content, Datagram, LinkType};
+use pkd_packet::{Captured, Content, Cut, Datagram, Unread};
 
 use crate::{hex, parse};
 
@@ -57,47 +56,6 @@ pub(super) struct Packet {
     pub(super) payload: Result<Vec<u8>, Cut>,
 }
 
-/// A packet whose end the capture does not have.
-#[derive(Clone, Copy)]
-pub(super) struct Cut {
-    kept: usize,
-    original: u32,
-}
-
-impl Cut {
-    pub(super) fn describe(self) -> String {
-        let Self { kept, original } = self;
-        format!("the capture kept only {kept} of {original} bytes; capture with -s 0")
-    }
-}
-
-/// Packets that may contain a knock, for all that is known.
-#[derive(Default)]
-pub(super) struct Unread {
-    links: BTreeMap<LinkType, u64>,
-    without_interface: u64,
-    /// Cut off within the headers; the first stands for all.
-    cut: Option<(u64, Cut)>,
-}
-
-impl Unread {
-    /// A sentence for each reason.
-    pub(super) fn describe(&self) -> Vec<String> {
-        let packets =
-            |count: u64| if count == 1 { "1 packet".to_owned() } else { format!("{count} packets") };
-        let links = self
-            .links
-            .iter()
-            .map(|(link, count)| format!("{} not read: link type {link} is not supported", packets(*count)));
-        let without = (self.without_interface > 0).then(|| {
-            let count = packets(self.without_interface);
-            format!("{count} not read: the capture does not describe the interface")
-        });
-        let cut = self.cut.map(|(count, cut)| format!("{} not read: {}", packets(count), cut.describe()));
-        links.chain(without).chain(cut).collect()
-    }
-}
-
 impl Capture {
     fn read(bytes: &[u8], name: &str) -> Self {
         let mut capture = Self::default();
@@ -122,20 +80,15 @@ impl Capture {
                     self.push(packet, &datagram, port, Ok(payload.to_vec()));
                 }
             }
-            Content::Cut { datagram: Some(datagram), kept, original } => {
+            Content::Cut { datagram: Some(datagram), cut } => {
                 self.datagrams += 1;
                 if let Some((port, _)) = datagram.parts()
                     && datagram.stated_length() == Some(LENGTH)
                 {
-                    self.push(packet, &datagram, port, Err(Cut { kept, original }));
+                    self.push(packet, &datagram, port, Err(cut));
                 }
             }
-            Content::Cut { datagram: None, kept, original } => {
-                self.unread.cut.get_or_insert((0, Cut { kept, original })).0 += 1;
-            }
-            Content::UnknownLink(link) => *self.unread.links.entry(link).or_default() += 1,
-            Content::UnknownInterface => self.unread.without_interface += 1,
-            _ => {}
+            content => self.unread.add(&content),
         }
     }
 

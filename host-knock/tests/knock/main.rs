@@ -11,6 +11,7 @@ mod completions;
 mod datagram;
 mod errors;
 mod format2;
+mod forms;
 mod habits;
 mod harness;
 mod ini;

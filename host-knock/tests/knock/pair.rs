@@ -76,6 +76,15 @@ fn a_pairing_makes_a_profile_of_what_the_gateway_prints() -> Result<()> {
         "{again:?}"
     );
 
+    // At other addresses than ssh's; this computer knocks at each.
+    let words = ["root@office", "away", "--address", "gw.example.net", "--address", "192.0.2.7"];
+    let away = gateway.pair(&words)?;
+    ensure!(away.code == Some(0), "{away:?}");
+    let asked = gateway.read("asked");
+    ensure!(asked.ends_with("\n--address\ngw.example.net\n--address\n192.0.2.7\n"), "{asked}");
+    let profile = gateway.read(".config/knock/config.toml");
+    ensure!(profile.contains("address = [\"gw.example.net\", \"192.0.2.7\"]"), "{profile}");
+
     // A second time it would replace the key, so the gateway is not asked at all.
     fs::remove_file(gateway.harness.home().join("asked"))?;
     let outcome = gateway.pair(&["root@office"])?;

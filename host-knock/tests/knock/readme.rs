@@ -71,6 +71,8 @@ fn the_profiles_work() -> Result<()> {
     let knocks = harness.knock(&["-n", "-c", "p.toml", "office"])?.knocks()?;
     assert_eq!(knocks[0].host, "gw.example.net");
     knocks[0].verify("0x9a3c51", "SSHK")?;
+    let list = harness.knock(&["list", "-c", "p.toml"])?.stdout;
+    ensure!(list.contains("branch.example.net, 198.51.100.7, 2001:db8::1"), "{list}");
     // The table lists the same options as the error for an unknown one.
     let (_, section) = README.split_once("\n## Profiles\n").context("no section")?;
     let (section, _) = section.split_once("\n## ").context("no end")?;

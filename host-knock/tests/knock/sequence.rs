@@ -62,10 +62,23 @@ fn each_port_gets_its_packet() -> Result<()> {
 }
 
 #[test]
+fn a_sequence_leaves_from_the_source() -> Result<()> {
+    let harness = Harness::new("a_sequence_leaves_from_the_source")?;
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    udp.set_read_timeout(Some(LIMIT))?;
+    let ports = [tcp.local_addr()?.port().to_string(), format!("{}:udp", udp.local_addr()?.port())];
+    let outcome = harness.knock(&["seq", "--source", "127.0.0.5", "localhost", &ports[0], &ports[1]])?;
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let sources = [tcp.accept()?.1.ip(), udp.recv_from(&mut [0; 8])?.1.ip()];
+    assert_eq!(sources.map(|source| source.to_string()), ["127.0.0.5", "127.0.0.5"]);
+    Ok(())
+}
+
+#[test]
 fn invalid_arguments_send_nothing() -> Result<()> {
     let harness = Harness::new("invalid_arguments_send_nothing")?;
     // arguments, exit code, message
-    let rows: [(&[&str], i32, &str); 9] = [
+    let rows: [(&[&str], i32, &str); 14] = [
         (
             &["seq"],
             2,
@@ -84,6 +97,27 @@ fn invalid_arguments_send_nothing() -> Result<()> {
             &["seq", "-4", "-6", "gw", "1"],
             2,
             "the argument '-4' cannot be used with '-6'; see knock seq --help",
+        ),
+        (&["seq", "--source", "lo", "gw", "1"], 2, "invalid source \"lo\": expected an IPv4 or IPv6 address"),
+        (
+            &["seq", "-6", "--source", "127.0.0.1", "gw", "1"],
+            2,
+            "source 127.0.0.1: IPv4 address, but only the other family is allowed",
+        ),
+        (
+            &["seq", "--interface", "a/b", "gw", "1"],
+            2,
+            "invalid interface \"a/b\": expected a name of up to 15 bytes, such as eth0",
+        ),
+        (
+            &["seq", "--interface", "nowhere", "127.0.0.1", "1"],
+            1,
+            "127.0.0.1: cannot send to 127.0.0.1:1 through nowhere: No such device (os error 19)",
+        ),
+        (
+            &["seq", "--source", "192.0.2.99", "127.0.0.1", "1:udp"],
+            1,
+            "127.0.0.1: cannot send to 127.0.0.1:1 from 192.0.2.99: Cannot assign requested address (os error 99)",
         ),
         (&["seq", "-6", "127.0.0.1", "1"], 1, "127.0.0.1: cannot resolve: no IPv6 address"),
         (

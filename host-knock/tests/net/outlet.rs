@@ -1,12 +1,12 @@
 //! Knocks and connections that leave from a certain address or through a certain interface.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use pkd_netns::{
     namespace::As,
     network::{Family, Network, inside_as},
-    process::shell,
+    process::{LIMIT, shell, wait},
 };
 
 use crate::gateway::{Gateway, SSH};
@@ -40,7 +40,7 @@ fn holds(network: &Network) -> Result<()> {
 
     second_link(network)?;
     let to = SocketAddr::new(Family::V4.gateway(), SSH);
-    let second = "198.51.100.2".parse()?;
+    let second: IpAddr = "198.51.100.2".parse()?;
     ensure!(network.banner(second, to)?.is_none(), "open for {second} before");
     let opened = knock(&["wait", "-v", "--interface", "cl3", "office"])?;
     ensure!(opened.status.success(), "{opened:?}");
@@ -61,6 +61,16 @@ fn holds(network: &Network) -> Result<()> {
     let line = String::from_utf8(line.stdout)?;
     let verified = knock(&["verify", "--key-file", "me.key", "--source", "198.51.100.2", line.trim()])?;
     ensure!(verified.status.success(), "{verified:?}");
+    // A sequence, of both protocols.
+    let (tcp, udp) = (TcpListener::bind("0.0.0.0:7000")?, UdpSocket::bind("0.0.0.0:7001")?);
+    udp.set_read_timeout(Some(LIMIT))?;
+    let sent = knock(&["seq", "--interface", "cl3", "192.0.2.1", "7000", "7001:udp"])?;
+    ensure!(sent.status.success(), "{sent:?}");
+    tcp.set_nonblocking(true)?;
+    let accept = || Ok(tcp.accept().ok());
+    let by_tcp = wait("a SYN", accept, Option::is_some)?.context("no SYN")?.1.ip();
+    let by_udp = udp.recv_from(&mut [0; 8])?.1.ip();
+    ensure!([by_tcp, by_udp] == [second, second], "from {by_tcp} and {by_udp}");
     let report = knock(&["doctor", "--time-server", "-", "--interface", "cl3", "office"])?;
     ensure!(report.status.success(), "{report:?}");
     gateway.is_closed(Family::V4)

@@ -69,6 +69,30 @@ fn knock_ssh_runs_ssh() -> Result<()> {
 }
 
 #[test]
+fn knock_ssh_reaches_the_address_that_answers() -> Result<()> {
+    with_gateway(concat!(module_path!(), "::knock_ssh_reaches_the_address_that_answers"), |network| {
+        let gateway = Gateway::closed(network)?;
+        let config = fs::read_to_string(gateway.path("config/knock/config.toml"))?;
+        // Nobody has the first address, under which ssh knows the key.
+        let both = format!(
+            "{config}[host.both]\naddress = ['192.0.2.77', '{}']\nformat = '2'\ntag = 'SSHK'\nkey_file = 'office.key'\n\
+             services = {{ ssh = {SSH} }}\n",
+            Family::V6.gateway()
+        );
+        gateway.secret("config/knock/config.toml", &both)?;
+        let known = fs::read_to_string(gateway.path("known_hosts"))?;
+        fs::write(gateway.path("known_hosts"), known.replacen('*', &format!("[192.0.2.77]:{SSH}"), 1))?;
+        gateway.is_closed(Family::V6)?;
+        let mut ssh = gateway.command("knock");
+        ssh.args(["ssh", "both", "-F"]).arg(gateway.path("ssh_config")).arg("echo $SSH_CONNECTION");
+        let output = gateway.run(&mut ssh)?;
+        let shown = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success() && shown.contains(&format!(" {} ", Family::V6.gateway())), "{shown}");
+        Ok(())
+    })
+}
+
+#[test]
 fn close_and_close_after_shut_the_port_again() -> Result<()> {
     with_gateway(concat!(module_path!(), "::close_and_close_after_shut_the_port_again"), |network| {
         let gateway = Gateway::closed(network)?;

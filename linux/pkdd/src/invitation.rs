@@ -6,9 +6,14 @@ use pktables::Protocol;
 
 use crate::config::{Config, User, UserRule};
 
-/// The URI of a user, for clients who reach this host at `address`.
-pub(crate) fn uri(config: &Config, user: &User, address: &str) -> Uri {
+/// The URI of a user, for clients who reach this host at each of `addresses`, by the first of which they know it.
+pub(crate) fn uri(config: &Config, user: &User, addresses: &[String]) -> Uri {
+    let address = addresses.first().map_or("", String::as_str);
     let mut options = vec![("key", key_text(user))];
+    let is_new =
+        |place: usize| addresses[..place].iter().all(|other| !other.eq_ignore_ascii_case(&addresses[place]));
+    let further = (1..addresses.len()).filter(|place| is_new(*place));
+    options.extend(further.map(|place| ("address", addresses[place].clone())));
     let services: Vec<String> = config
         .services_of(user)
         .map(|one| {
@@ -99,7 +104,10 @@ format = 'classic'
 services = ['other']
 ";
         let config = Config::parse(text, Path::new("/")).unwrap();
-        let of = |name: &str, address: &str| uri(&config, &config.users[name], address).to_string();
+        let of = |name: &str, address: &str| {
+            let addresses: Vec<String> = address.split(' ').map(str::to_owned).collect();
+            uri(&config, &config.users[name], &addresses).to_string()
+        };
         assert_eq!(
             of("a", "gw.example.net"),
             "knock://a%2Fb@gw.example.net:40000/gw?key=0x00ff&services=ssh:22,dns:53/udp&format=2&bind=source&window=20\
@@ -108,6 +116,10 @@ services = ['other']
         assert_eq!(
             of("b", "2001:db8::1"),
             "knock://[2001:db8::1]:40000/2001-db8--1?key=0x736573616d65&services=other:80"
+        );
+        assert_eq!(
+            of("b", "gw.example.net 2001:db8::1 GW.example.net 192.0.2.1"),
+            "knock://gw.example.net:40000/gw?key=0x736573616d65&address=2001:db8::1&address=192.0.2.1&services=other:80"
         );
     }
 }

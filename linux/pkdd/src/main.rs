@@ -55,11 +55,11 @@ usage: pkdd [--config FILE] COMMAND
   init             write a first configuration, and start pkdd; without \"pkdd confirm\" it ends after
                    5 minutes
   user add NAME    let somebody in: make a key, and print what their computer needs as a knock:// URI
-                   [--service NAME]... [--expires DATE] [--address HOST] [--format 2|classic] [--tag TAG]
-                   [--qr]
+                   [--service NAME]... [--expires DATE] [--address HOST]... [--format 2|classic]
+                   [--tag TAG] [--qr]
   user list        show the users [--json]
   user rotate NAME make a new key; the old one works until the new one was used, or [--until DATE]
-                   [--address HOST] [--qr]
+                   [--address HOST]... [--qr]
   user revoke NAME remove a user; what they have opened is closed
   grant ADDRESS    open all services to an address without a knock [--seconds N, else 600]
   revoke ADDRESS   close them to it again

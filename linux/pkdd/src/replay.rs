@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pkd_core::{Knock, Reason, Timestamp, UnixMillis, UnixSeconds, Verdict};
-use pkd_packet::Datagram;
+use pkd_core::{Knock, LENGTH, Reason, Timestamp, UnixMillis, UnixSeconds, Verdict};
+use pkd_packet::{Content, Cut, Datagram, Unread};
 
 use crate::{
     caches::Caches,
@@ -18,7 +18,7 @@ use crate::{
     journal::{Entry, Journal},
 };
 
-/// Prints a line for each UDP datagram with the length of a knock, and a summary. The clock is that of the capture, and
+/// Prints a line for each UDP datagram with the length of a knock, what could not be read, and a summary. The clock is that of the capture, and
 /// no knocks were accepted before it.
 ///
 /// # Errors
@@ -43,18 +43,35 @@ pub fn replay_from(
     let caches = FormatCaches { classic: empty(&config)?, format2: empty(&config)? };
     let port = config.gate.port;
     let mut engine = Engine::new(config, caches, UnixMillis(0))?;
-    let mut datagrams = 0_u64;
+    let (mut packets, mut datagrams) = (0_u64, 0_u64);
+    let mut unread = Unread::default();
     let mut written = Ok(());
-    let packets = pkd_packet::each_datagram(source, |number, time, datagram| {
-        if written.is_ok() {
-            datagrams += 1;
-            written = explain(&mut engine, number, time, port, datagram, out);
+    pkd_packet::each_packet(source, |packet| {
+        packets = packet.number;
+        if written.is_err() {
+            return;
         }
+        written = match &packet.content {
+            Content::Datagram(datagram) => {
+                datagrams += 1;
+                let time = packet.time.unwrap_or(UnixSeconds(0));
+                explain(&mut engine, packets, time, port, datagram, out)
+            }
+            Content::Cut { datagram: Some(datagram), cut } => {
+                datagrams += 1;
+                skip(packets, datagram, *cut, out)
+            }
+            content => {
+                unread.add(content);
+                Ok(())
+            }
+        };
     })
     .with_context(|| format!("cannot read {name}"))?;
     let [opened, closed] = [Verdict::Accept, Verdict::Close].map(|verdict| engine.counters().of(verdict));
     let accepted = opened + closed;
     written
+        .and_then(|()| unread.describe().iter().try_for_each(|line| writeln!(out, "{line}")))
         .and_then(|()| {
             writeln!(
                 out,
@@ -68,6 +85,16 @@ pub fn replay_from(
 fn empty<T: Unit>(config: &Config) -> Result<Caches<T>> {
     let start = [Entry::Remembered(T::ZERO)];
     Ok(Caches::open(Journal::null()?, &start, T::ZERO, config.widest())?)
+}
+
+/// Says that a datagram with the length of a knock was not checked, as the capture does not have all of it.
+fn skip(number: u64, datagram: &Datagram<'_>, cut: Cut, out: &mut impl Write) -> io::Result<()> {
+    match datagram.parts() {
+        Some((to, _)) if datagram.stated_length() == Some(LENGTH) => {
+            writeln!(out, "packet {number}, from {} to port {}: not read; {cut}", datagram.source, to.0)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn explain(

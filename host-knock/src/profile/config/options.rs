@@ -33,6 +33,11 @@ impl<'a> Options<'a> {
         self.typed("bind", expected, words)?.as_deref().map(Bind::parse).transpose()
     }
 
+    /// A string, or a list of them.
+    pub(super) fn addresses(&self) -> Result<Option<Vec<&'a str>>> {
+        self.typed("address", "a string, or a list of strings", addresses)
+    }
+
     pub(super) fn services(&self) -> Result<Vec<Service>> {
         let table = self.typed("services", "a table such as { ssh = 22 }", Item::as_table_like)?;
         let entries = table.into_iter().flat_map(TableLike::iter);
@@ -54,5 +59,13 @@ impl<'a> Options<'a> {
     ) -> Result<Option<T>> {
         let Some(item) = self.0.get(option) else { return Ok(None) };
         Ok(Some(take(item).with_context(|| format!("{option}: expected {kind}"))?))
+    }
+}
+
+/// The texts of an option that is a string or a list of strings; `None`: it is neither.
+pub(super) fn addresses(item: &Item) -> Option<Vec<&str>> {
+    match item.as_array() {
+        Some(list) => list.iter().map(Value::as_str).collect(),
+        None => item.as_str().map(|text| vec![text]),
     }
 }

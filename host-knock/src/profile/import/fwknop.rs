@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::imported::Imported;
 use crate::{
-    model::{Host, Profile, Service},
+    model::{Host, Hosts, Profile, Service},
     parse,
 };
 
@@ -66,13 +66,13 @@ pub(super) fn read(text: &str, file: &str) -> Result<Vec<Imported>> {
 }
 
 fn profile(name: String, options: &[Line<'_>], file: &str) -> Result<Imported> {
-    let mut profile = Profile::new(Host::parse("localhost")?);
+    let mut profile = Profile::new(Hosts::one(Host::parse("localhost")?));
     let mut skipped = Vec::new();
     let mut has_key = false;
     for &(number, option, given) in options {
         let line = || format!("{file}:{number}");
         match option {
-            "SPA_SERVER" => profile.host = Host::parse(given).with_context(line)?,
+            "SPA_SERVER" => profile.hosts = Host::parse(given).map(Hosts::one).with_context(line)?,
             "SPA_SERVER_PORT" => profile.port = Some(parse::port(given).with_context(line)?),
             "ACCESS" => profile.services = access(given).with_context(line)?,
             "TIME_OFFSET" => match parse::time_offset(given) {

@@ -71,8 +71,8 @@ pub struct Gate {
     pub user: Option<String>,
     /// The addresses that this host is reached at through a NAT, for knocks that are bound to them.
     pub own_addresses: Vec<IpAddr>,
-    /// Where clients reach this host; for the URIs that they get.
-    pub address: Option<String>,
+    /// Where clients reach this host, the usual place first; for the URIs that they get.
+    pub addresses: Vec<String>,
     /// A file for the textfile collector of Prometheus' node exporter.
     pub metrics: Option<PathBuf>,
 }

@@ -64,7 +64,8 @@ pub(crate) struct GateSection {
     pub(crate) prefix6: Option<Number>,
     pub(crate) user: Option<String>,
     pub(crate) metrics: Option<PathBuf>,
-    pub(crate) address: Option<String>,
+    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::addresses"))]
+    pub(crate) address: Vec<String>,
     #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) own_addresses: Vec<String>,
     #[cfg_attr(feature = "rules", serde(default))]
@@ -79,7 +80,7 @@ pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
     pub(crate) port: Option<Number>,
     pub(crate) seconds: Option<Number>,
-    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::one_or_more"))]
+    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::forwards"))]
     pub(crate) forward: Vec<String>,
     #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) tags: Vec<String>,
@@ -175,6 +176,13 @@ impl GateSection {
         let in_gate = |option, value: Option<Number>, default: i64, range| {
             number::<i64>(&GATE, option, &value.unwrap_or(default.into()), range)
         };
+        if self.address.len() > pkd_uri::MAX_ADDRESSES {
+            let (given, most) = (self.address.len(), pkd_uri::MAX_ADDRESSES);
+            return Err(GATE.at("address", format!("{given} addresses: expected at most {most}")));
+        }
+        if self.address.iter().any(String::is_empty) {
+            return Err(GATE.invalid("address", "", "expected a name or an address"));
+        }
         if let Some(user) = &self.user
             && matches!(UnixUser::from_name(user), Ok(None))
         {
@@ -199,7 +207,7 @@ impl GateSection {
                     text.parse().map_err(|_| GATE.invalid("own_addresses", text, expected))
                 })
                 .collect::<Result<_, _>>()?,
-            address: self.address,
+            addresses: self.address,
             metrics: self.metrics.map(|path| folder("metrics", Some(path), "")).transpose()?,
         })
     }

@@ -214,6 +214,21 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[gate]\nown_addresses = ['gw']\n[service.ssh]",
         "gate: invalid own_addresses \"gw\": expected an IPv4 or IPv6 address",
     ),
+    (
+        "[service.ssh]",
+        "[gate]\naddress = ['gw', '']\n[service.ssh]",
+        "gate: invalid address \"\": expected a name",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\naddress = 1\n[service.ssh]",
+        ":2: invalid type: integer `1`, expected a name or an",
+    ),
+    (
+        "[service.ssh]",
+        "[gate]\naddress = ['1', '2', '3', '4', '5', '6', '7', '8', '9']\n[service.ssh]",
+        "gate: 9 addresses: expected at most 8",
+    ),
     ("'2027-12-31'", "'soon'", "user \"anna\": invalid expires \"soon\": expected a date such as 2027-12-31"),
     ("[user.me]", "[user.'m e']", "user \"m e\": invalid name"),
     (

@@ -29,13 +29,22 @@ pub(super) fn format_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<S
 }
 
 /// A single forward, or a list with one for each address family.
-pub(super) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
+pub(super) fn forwards<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    one_or_more(from, "an address and port, or a list of them")
+}
+
+/// A single name or address, or a list of them.
+pub(super) fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    one_or_more(from, "a name or an address, or a list of them")
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(from: D, expected: &'static str) -> Result<Vec<String>, D::Error> {
+    struct Texts(&'static str);
     impl<'de> Visitor<'de> for Texts {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port, or a list of them")
+            f.write_str(self.0)
         }
 
         fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
@@ -50,7 +59,7 @@ pub(super) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Stri
             Ok(texts)
         }
     }
-    from.deserialize_any(Texts)
+    from.deserialize_any(Texts(expected))
 }
 
 /// A date in quotes, or one of TOML's own.

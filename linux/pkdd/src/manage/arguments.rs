@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt as _};
+use pkd_uri::MAX_ADDRESSES;
 
 /// A command that writes the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub struct InitOptions {
     /// The UDP port to knock at, or `any`.
     pub port: Option<String>,
     /// Where clients reach this host.
-    pub address: Option<String>,
+    pub addresses: Vec<String>,
     /// Only write the file: neither start nor guard anything.
     pub no_start: bool,
     /// Keep what was started without waiting for `confirm`.
@@ -82,7 +83,7 @@ pub struct NewService {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Invite {
     /// Where the client reaches the gateway.
-    pub address: Option<String>,
+    pub addresses: Vec<String>,
     /// Also as a QR code.
     pub qr: bool,
 }
@@ -110,6 +111,7 @@ struct Given {
     words: Vec<String>,
     services: Vec<String>,
     forward: Vec<String>,
+    addresses: Vec<String>,
     values: Vec<(&'static str, String)>,
     flags: Vec<&'static str>,
 }
@@ -124,7 +126,7 @@ impl Given {
     }
 
     fn invite(&self) -> Invite {
-        Invite { address: self.value("address"), qr: self.has("qr") }
+        Invite { addresses: self.addresses.clone(), qr: self.has("qr") }
     }
 }
 
@@ -189,7 +191,7 @@ impl Command {
             "init" => Self::Init(InitOptions {
                 services: given.services.clone(),
                 port: given.value("port"),
-                address: given.value("address"),
+                addresses: given.addresses.clone(),
                 no_start: given.has("no-start"),
                 yes: given.has("yes"),
             }),
@@ -242,9 +244,20 @@ fn read(shape: &Shape, name: &str, words: impl Iterator<Item = OsString>) -> Res
             // Each may be given several times, and have several in one word.
             "service" => given.services.extend(value.split(',').map(str::to_owned)),
             "forward" => given.forward.push(value),
+            "address" => given.addresses.extend(value.split(',').map(str::to_owned)),
             _ if given.value(option).is_some() => return Err(format!("--{option} is given twice").into()),
             _ => given.values.push((option, value)),
         }
+    }
+    if given.addresses.len() > MAX_ADDRESSES {
+        return Err(format!(
+            "--address: {} addresses, expected at most {MAX_ADDRESSES}",
+            given.addresses.len()
+        )
+        .into());
+    }
+    if given.addresses.iter().any(String::is_empty) {
+        return Err("--address: expected a name or an address".into());
     }
     match shape.arguments.get(given.words.len()) {
         Some(missing) => Err(format!("{name} needs {missing}").into()),
@@ -266,11 +279,14 @@ mod tests {
             name: "bob".into(),
             services: vec!["ssh".into(), "vpn".into(), "web".into()],
             expires: Some("2027-12-31".into()),
-            print: Invite { address: Some("gw.example.net".into()), qr: true },
+            print: Invite {
+                addresses: ["gw.example.net", "192.0.2.1", "::1"].map(str::to_owned).to_vec(),
+                qr: true,
+            },
             ..NewUser::default()
         };
-        let line =
-            "user add bob --service ssh,vpn --expires=2027-12-31 --service web --qr --address gw.example.net";
+        let line = "user add bob --service ssh,vpn --expires=2027-12-31 --service web --qr --address gw.example.net \
+             --address 192.0.2.1,::1";
         assert_eq!(parse(line), Ok(Command::UserAdd(add)));
         for (line, error) in [
             ("user", "user needs one of add, list, rotate, revoke"),
@@ -279,6 +295,11 @@ mod tests {
             ("user add bob alice", "unexpected argument \"alice\""),
             ("user revoke bob --qr", "invalid option '--qr'"),
             ("user add bob --tag A --tag B", "--tag is given twice"),
+            ("user add bob --address a,,b", "--address: expected a name or an address"),
+            (
+                "user add bob --address 1,2,3,4 --address 5,6,7,8,9",
+                "--address: 9 addresses, expected at most 8",
+            ),
             ("service add ssh", "service add needs PORT"),
             ("init --port", "missing argument for option '--port'"),
         ] {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Group, User};
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use super::{arguments::InitOptions, grant, service};
 use crate::{
@@ -50,11 +50,16 @@ pub(super) fn run(path: &Path, options: &InitOptions) -> Result<String> {
         Some(port) => port.clone(),
         None => asks.ask("UDP port to knock at, 1-65535 or any", "any")?,
     };
-    let address = match &options.address {
-        Some(address) => address.clone(),
-        None => asks.ask("Name or address by which clients reach this host", &reached_at())?,
+    let addresses = match &options.addresses[..] {
+        [] => asks
+            .ask("Names or addresses by which clients reach this host", &reached_at())?
+            .split(',')
+            .map(|address| address.trim().to_owned())
+            .filter(|address| !address.is_empty())
+            .collect(),
+        given => given.to_vec(),
     };
-    let text = text(&services, &port, &address)?;
+    let text = text(&services, &port, &addresses)?;
     let folder = path.parent().context("a file has a folder")?;
     Config::parse(&text, folder).map_err(|error| error.in_file(&path.display().to_string()))?;
     write(path, &text)?;
@@ -118,7 +123,7 @@ fn reached_at() -> String {
     reached.or_else(name).unwrap_or_default()
 }
 
-fn text(services: &[String], port: &str, address: &str) -> Result<String> {
+fn text(services: &[String], port: &str, addresses: &[String]) -> Result<String> {
     let mut document = DocumentMut::new();
     let mut gate = Table::new();
     if port != "any" {
@@ -126,8 +131,10 @@ fn text(services: &[String], port: &str, address: &str) -> Result<String> {
         let number = number.with_context(|| format!("invalid port {port}: expected 1–65535 or any"))?;
         gate.insert("port", value(i64::from(number)));
     }
-    if !address.is_empty() {
-        gate.insert("address", value(address));
+    match addresses {
+        [] => {}
+        [only] => drop(gate.insert("address", value(only))),
+        several => drop(gate.insert("address", value(several.iter().collect::<Array>()))),
     }
     document.insert("gate", Item::Table(gate));
     let mut tables = Table::new();
@@ -237,13 +244,16 @@ mod tests {
     #[test]
     fn the_first_configuration_is_valid_and_says_what_was_asked() {
         let services = ["ssh=22".to_owned(), "vpn=1194/udp".to_owned()];
-        let text = text(&services, "40000", "gw.example.net").unwrap();
+        let addresses = ["gw.example.net".to_owned(), "192.0.2.1".to_owned()];
+        let text = text(&services, "40000", &addresses).unwrap();
         let config = Config::parse(&text, Path::new("/")).unwrap();
         assert_eq!(config.gate.port, Some(40_000));
-        assert_eq!(config.gate.address.as_deref(), Some("gw.example.net"));
+        assert_eq!(config.gate.addresses, addresses);
         assert_eq!(config.services.keys().map(ToString::to_string).collect::<Vec<_>>(), ["ssh", "vpn"]);
-        let any = super::text(&services, "any", "").unwrap();
-        assert_eq!(Config::parse(&any, Path::new("/")).unwrap().gate.port, None);
+        let any = super::text(&services, "any", &addresses[..1]).unwrap();
+        assert!(any.contains("address = \"gw.example.net\"\n"), "{any}");
+        let gate = Config::parse(&any, Path::new("/")).unwrap().gate;
+        assert_eq!((gate.port, gate.addresses), (None, addresses[..1].to_vec()));
     }
 
     #[test]
@@ -254,7 +264,7 @@ mod tests {
             ("ssh=22/sctp", "any", "invalid protocol sctp in 22/sctp: expected tcp or udp"),
             ("ssh=22", "0", "invalid port 0: expected 1–65535 or any"),
         ] {
-            let error = text(&[services.to_owned()], port, "").unwrap_err().to_string();
+            let error = text(&[services.to_owned()], port, &[]).unwrap_err().to_string();
             assert_eq!(error, expected);
         }
     }

@@ -12,16 +12,21 @@ use crate::{config::Config, invitation};
 /// The line to print for a user, after a QR code if one is wanted.
 pub(super) fn text(config: &Config, name: &str, invite: &Invite) -> Result<String> {
     let user = config.users.get(name).with_context(|| format!("there is no user \"{name}\""))?;
-    let line = invitation::uri(config, user, &address(config, invite)?).to_string();
+    let line = invitation::uri(config, user, &addresses(config, invite)?).to_string();
     let code = if invite.qr { QrCode::new(&line)?.lines() } else { String::new() };
     Ok(format!("{code}{line}\n"))
 }
 
 /// Where clients reach this host: as given, as configured, or its name.
-fn address(config: &Config, invite: &Invite) -> Result<String> {
-    if let Some(address) = invite.address.as_ref().or(config.gate.address.as_ref()) {
-        return Ok(address.clone());
+fn addresses(config: &Config, invite: &Invite) -> Result<Vec<String>> {
+    if let Some(known) = [&invite.addresses, &config.gate.addresses].into_iter().find(|list| !list.is_empty())
+    {
+        return Ok(known.clone());
     }
+    own_name().map(|name| vec![name])
+}
+
+fn own_name() -> Result<String> {
     let short = gethostname().ok().and_then(|name| name.into_string().ok()).filter(|name| !name.is_empty());
     // The name with its domain, if the host knows it.
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();

@@ -68,8 +68,8 @@ pub enum Command {
     Uri {
         /// Whose.
         user: String,
-        /// Where the client reaches the router.
-        host: String,
+        /// Where the client reaches the router, at every address.
+        hosts: Vec<String>,
     },
     /// Prints the commands with which a user knocks.
     Client {
@@ -110,7 +110,9 @@ impl Command {
             ["status", "--json"] => Self::Status { json: true },
             ["client", user] => Self::Client { user: (*user).to_owned(), host: "ROUTER".to_owned() },
             ["client", user, host] => Self::Client { user: (*user).to_owned(), host: (*host).to_owned() },
-            ["uri", user, host] => Self::Uri { user: (*user).to_owned(), host: (*host).to_owned() },
+            ["uri", user, hosts] => {
+                Self::Uri { user: (*user).to_owned(), hosts: hosts.split(',').map(str::to_owned).collect() }
+            }
             ["expired"] => Self::Expired,
             ["time-known"] => Self::TimeKnown,
             ["restore-floor"] => Self::RestoreFloor { mode_changed: false },
@@ -170,7 +172,7 @@ impl Command {
                 let router = check(&input()?, &paths)?;
                 router.client(&user, &host).with_context(|| format!("unknown user \"{user}\" in {CONFIG}"))
             }
-            Self::Uri { user, host } => {
+            Self::Uri { user, hosts } => {
                 let text = input()?;
                 let unknown = || format!("unknown user \"{user}\" in {CONFIG}");
                 let router = check(&text, &paths)?;
@@ -187,7 +189,7 @@ impl Command {
                 }
                 let config = check(&text, &paths)?.config;
                 let found = config.users.get(&user).with_context(unknown)?;
-                Ok(format!("{}\n", invitation::uri(&config, found, &host)))
+                Ok(format!("{}\n", invitation::uri(&config, found, &hosts)))
             }
             Self::Expired => {
                 let router = active(&paths)?;

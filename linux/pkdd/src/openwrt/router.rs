@@ -194,7 +194,6 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         save: Some(SAVE.into()),
         user: Some(DAEMON_USER.to_owned()),
         metrics: None,
-        address: None,
         ..GateSection::default()
     };
     let router = Router {

@@ -510,6 +510,8 @@ fn a_uri_has_the_users_own_key_which_is_made_if_there_is_none() {
     let key = files.read("etc/pkd/keys/me.key");
     assert!(key.len() == 67 && uri.contains(&format!("?key={}", key.trim_end())), "{uri}");
     assert_eq!(files.run(&["uri", "me", "gw.example.net"], GOOD).unwrap(), uri);
+    let two = files.run(&["uri", "me", "gw.example.net,192.0.2.1"], GOOD).unwrap();
+    assert!(two.contains("//gw.example.net/gw?") && two.contains("&address=192.0.2.1"), "{two}");
     let elsewhere =
         GOOD.replace("config user 'me'\n", "config user 'me'\n\toption key_file '/etc/none.key'\n");
     let error = files.run(&["uri", "me", "gw"], &elsewhere).unwrap_err().to_string();

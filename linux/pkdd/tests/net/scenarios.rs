@@ -289,6 +289,19 @@ net_test!(replay_explains_each_knock_in_a_capture, |network| {
             "{part}: {output}"
         );
     }
+    // What the snap length cut off is not left out in silence: a payload, and headers.
+    let first = 24 + 16;
+    let cut = |kept: usize| {
+        let head = [u32::try_from(time)?, 0, u32::try_from(kept)?, 84];
+        let head = head.iter().flat_map(|word| word.to_ne_bytes());
+        anyhow::Ok(head.chain(file[first..first + kept].iter().copied()).collect::<Vec<u8>>())
+    };
+    fs::write(&path, [&file[..24], &cut(68)?, &cut(20)?, &cut(20)?].concat())?;
+    let output = gateway.run(&["replay", &path.to_string_lossy()])?;
+    let expected = "packet 1, from 192.0.2.7 to port 40000: not read; the capture kept only 68 of 84 bytes; capture with -s 0\n\
+                    2 packets not read: the capture kept only 20 of 84 bytes; capture with -s 0\n\
+                    3 packets, 1 of them UDP datagrams: 0 would have been accepted\n";
+    ensure!(output == expected, "{output}");
     // Invalid files are reported in one line.
     for wrong in [&file[..file.len() - 3], &file[..30], b"no capture at all, only text in it", b""] {
         fs::write(&path, wrong)?;

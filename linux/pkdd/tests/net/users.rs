@@ -87,6 +87,23 @@ net_test!(a_user_is_let_in_gets_a_new_key_and_is_shut_out, |network| {
         knock(gateway, "bob", "accept")?;
         gateway.is_open(FAMILY)?;
 
+        // Who reaches the gateway at another address as well knocks there, too, and the knock says so.
+        let both = gateway.run(&[
+            "user",
+            "add",
+            "both",
+            "--address",
+            "192.0.2.1",
+            "--address",
+            &Family::V6.gateway().to_string(),
+        ])?;
+        import(gateway, "both", &both)?;
+        let (count, config) = (gateway.counter("accept")?, gateway.path("client/config.toml"));
+        gateway.network.knock(&["--config", &config.to_string_lossy(), "both"])?;
+        wait("both knocks", || gateway.counter("accept"), |now| *now == count + 2)?;
+        gateway.is_open(Family::V6)?;
+        gateway.run(&["user", "revoke", "both"])?;
+
         // A second user has a key and a tag of their own.
         let robert = add(gateway, &["user", "add", "Bob", "--qr"])?;
         ensure!(robert.lines().count() > 20 && robert.contains("\nknock://BOB1@"), "{robert}");

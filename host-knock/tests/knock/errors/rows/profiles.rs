@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         Some(b"[host.gw]\naddress = 1\n"),
         &["-c", "FILE.toml", "gw"],
-        "FILE.toml: [host.gw]: address: expected a string",
+        "FILE.toml: [host.gw]: address: expected a string, or a list of strings",
         2,
     ),
     (
@@ -177,6 +177,31 @@ pub(super) const ROWS: &[Row] = &[
         "FILE.toml: profiles a and b both have address \"gw\" and service \"ssh\"; use a profile name",
         2,
     ),
+    (
+        Some(b"[host.gw]\naddress = ['a', 'b', 'A']\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: address \"A\" is given twice",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\naddress = []\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: no address",
+        2,
+    ),
+    (
+        Some(b"[host.gw]\naddress = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i']\n"),
+        &["-c", "FILE.toml", "gw"],
+        "FILE.toml: [host.gw]: 9 addresses: expected at most 8",
+        2,
+    ),
+    (
+        Some(b"[host.a]\naddress = ['gw', 'gw2']\n[host.b]\naddress = 'gw2'\n"),
+        &["wait", "-c", "FILE.toml", "gw2"],
+        "FILE.toml: profiles a and b both have address \"gw2\"; use a profile name",
+        2,
+    ),
+    (None, &["import", "-q", "knock://gw?key=sesame&address=gw"], "URI: address \"gw\" is given twice", 2),
     (Some(b""), &["-c", "FILE.toml", "@all"], "FILE.toml: unknown group \"all\"", 2),
     (None, &["-c", "/dev/null", "@all"], "unknown group \"all\"", 2),
     (
