@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, de::Visitor};
+use pktables::Ports;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 
 use super::error::{Error, Section};
 
@@ -84,6 +88,76 @@ impl fmt::Display for Number {
             Self::Is(number) => write!(f, "{number}"),
             Self::IsNot(text) => write!(f, "\"{text}\""),
         }
+    }
+}
+
+/// The ports of a service as they are written: numbers, and texts that should be numbers or ranges.
+#[derive(Clone, Debug)]
+pub(crate) struct PortList(Vec<Number>);
+
+impl PortList {
+    /// Texts such as `22`, `8000-8100` and `80,443`.
+    pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        Self(
+            texts
+                .into_iter()
+                .flat_map(|text| text.split(','))
+                .map(|text| Number::from(text.trim()))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn check(&self, section: &Section) -> Result<Ports, Error> {
+        let port =
+            |number: &Number| number.get().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        let mut ranges = Vec::new();
+        for item in &self.0 {
+            let range = match item {
+                Number::Is(_) => port(item).map(|port| port..=port),
+                Number::IsNot(text) => text
+                    .split_once('-')
+                    .and_then(|(first, last)| Some(port(&Number::from(first))?..=port(&Number::from(last))?)),
+            };
+            let wrong = || section.at("port", format!("invalid port {item}: expected 1–65535"));
+            ranges.push(range.ok_or_else(wrong)?);
+        }
+        Ports::new(ranges).map_err(|invalid| section.at("port", invalid.to_string()))
+    }
+}
+
+/// By hand, as above. An item of a list is read as a list, too, but contains none.
+impl<'de> Deserialize<'de> for PortList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = PortList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port, a range such as '8000-8100', or a list of them")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<PortList, E> {
+                Ok(PortList(vec![number.into()]))
+            }
+
+            // JSON's numbers are these.
+            fn visit_u64<E>(self, number: u64) -> Result<PortList, E> {
+                Ok(PortList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<PortList, E> {
+                Ok(PortList::of([text]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
+                let mut all = Vec::new();
+                while let Some(PortList(items)) = list.next_element()? {
+                    all.extend(items);
+                }
+                Ok(PortList(all))
+            }
+        }
+        from.deserialize_any(List)
     }
 }
 

@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
             .field(Base::Transport, 4, &capture.length.to_be_bytes())
             .local();
         if let Some(port) = capture.port {
-            rule = rule.port(port);
+            rule = rule.ports(&(port..=port));
         }
         // After the 8 bytes of the UDP header.
         let rule = rule.load(Base::Transport, 8, 4).in_set(WORDS).then(&Verdict::Goto("nflog"));
@@ -227,7 +227,10 @@ impl<'a> Batch<'a> {
         self.rule(&chain, &Rule::default().count().then(&end));
         let interfaces = service.scope.interfaces.iter().map(Some);
         for interface in interfaces.chain(service.scope.interfaces.is_empty().then_some(None)) {
-            for base in ["guard", "input"] {
+            for (base, ports) in ["guard", "input"]
+                .into_iter()
+                .flat_map(|base| service.ports.ranges().iter().map(move |ports| (base, ports)))
+            {
                 let mut rule = Rule::default();
                 if let Some(interface) = interface {
                     rule = rule.arrives_at(interface);
@@ -235,7 +238,7 @@ impl<'a> Batch<'a> {
                 if base == "guard" {
                     rule = rule.local();
                 }
-                let rule = rule.protocol(service.protocol).port(service.port.into());
+                let rule = rule.protocol(service.protocol).ports(ports);
                 self.rule(base, &rule.then(&Verdict::Jump(&chain)));
             }
         }

@@ -1,6 +1,8 @@
 //! Expressions of rules as netlink attributes. Names and numbers are from the kernel's
 //! `include/uapi/linux/netfilter/nf_tables.h`; register contents are as the kernel has them.
 
+use std::ops::RangeInclusive;
+
 use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 
@@ -130,9 +132,14 @@ impl Rule {
         }])
     }
 
-    /// Packets to a port.
-    pub(super) fn port(self, port: u16) -> Self {
-        self.field(Base::Transport, 2, &port.to_be_bytes())
+    /// Packets to a port, or to one of a range.
+    pub(super) fn ports(self, ports: &RangeInclusive<u16>) -> Self {
+        let (first, last) = (ports.start().to_be_bytes(), ports.end().to_be_bytes());
+        if first == last {
+            return self.field(Base::Transport, 2, &first);
+        }
+        // NFT_CMP_GTE and NFT_CMP_LTE.
+        self.payload(Base::Transport, 2, 2).compare(5, &first).compare(3, &last)
     }
 
     /// Packets with these bytes in a header.

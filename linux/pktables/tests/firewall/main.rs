@@ -15,6 +15,7 @@ mod leases;
 mod netns;
 mod original;
 mod packets;
+mod ports;
 mod readme;
 mod rules;
 mod sets;

@@ -22,9 +22,9 @@ fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
 }
 
-fn port(protocol: &str, port: u64) -> Value {
+fn port(protocol: &str, port: impl Into<Value>) -> Value {
     let left = json!({ "payload": { "protocol": protocol, "field": "dport" } });
-    json!({ "match": { "op": "==", "left": left, "right": port } })
+    json!({ "match": { "op": "==", "left": left, "right": port.into() } })
 }
 
 fn jump() -> Value {
@@ -70,7 +70,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
     let plain = Service {
         name: name("ssh"),
         protocol: Protocol::Tcp,
-        port: "22".parse().expect("a port"),
+        ports: "22".parse().expect("a port"),
         only_new: false,
         policy: Policy::Drop,
         log: None,
