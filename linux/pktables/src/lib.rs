@@ -23,6 +23,7 @@
 pub mod address;
 #[cfg(feature = "rules")]
 mod backend;
+mod conntrack;
 mod error;
 mod firewall;
 mod forward;
@@ -59,6 +60,7 @@ mod watch;
 
 #[cfg(feature = "rules")]
 pub use backend::Backend;
+pub use conntrack::Connections;
 pub use error::Error;
 pub use firewall::{Change, Firewall, Grant, Grants, Listing, Listings};
 pub use forward::Forward;

@@ -25,6 +25,14 @@ impl Protocol {
             Self::Udp => "udp",
         }
     }
+
+    /// Its number in IP headers.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -115,6 +123,7 @@ impl Service {
         if !scope.leases || !Self::reaches(&forward, true) {
             scope.lease_prefix.v6 = none.v6;
         }
+        scope.tracked &= self.only_new;
         Ok(Self { forward, scope, ..self.clone() })
     }
 

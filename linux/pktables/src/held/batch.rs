@@ -161,18 +161,21 @@ impl<'a> Batch<'a> {
     }
 
     /// Accepts what belongs to a connection.
-    fn established(&mut self, chain: &str, protocol: Protocol) {
+    fn established(&mut self, chain: &str, protocol: Protocol, tracked: bool) {
+        let begun = |rule: Rule| if tracked { rule.of_beginner() } else { rule };
         if protocol == Protocol::Tcp {
-            let rule = Rule::default()
-                .protocol(Protocol::Tcp)
-                .without_syn()
-                .in_state(state::INVALID | state::ESTABLISHED | state::UNTRACKED);
-            return self.rule(chain, &rule.then(&Verdict::Accept));
+            let states = if tracked {
+                state::ESTABLISHED
+            } else {
+                state::INVALID | state::ESTABLISHED | state::UNTRACKED
+            };
+            let rule = Rule::default().protocol(Protocol::Tcp).without_syn().in_state(states);
+            return self.rule(chain, &begun(rule).then(&Verdict::Accept));
         }
         // Connection tracking knows no interface, so the datagrams of a link-local address seem to be those of its namesake
         // on another link. A socket of TCP knows its interface.
         for rule in [Rule::default().ipv4(), Rule::default().source_beyond_link()] {
-            self.rule(chain, &rule.in_state(state::ESTABLISHED).then(&Verdict::Accept));
+            self.rule(chain, &begun(rule.in_state(state::ESTABLISHED)).then(&Verdict::Accept));
         }
     }
 
@@ -203,7 +206,7 @@ impl<'a> Batch<'a> {
         let links = own.iter().any(|set| set.v6).then(|| self.links(service, kept));
         self.chain(&chain);
         if service.only_new {
-            self.established(&chain, service.protocol);
+            self.established(&chain, service.protocol, service.scope.tracked);
         }
         for exempt in &service.scope.exempt {
             let rule = match exempt {

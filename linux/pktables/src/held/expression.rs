@@ -126,10 +126,7 @@ impl Rule {
 
     /// Packets of a protocol (`NFT_META_L4PROTO`).
     pub(super) fn protocol(self, protocol: Protocol) -> Self {
-        self.meta(16).equals(&[match protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        }])
+        self.meta(16).equals(&[protocol.number()])
     }
 
     /// Packets to a port, or to one of a range.
@@ -157,6 +154,11 @@ impl Rule {
     /// Packets whose connection is in one of these states (`NFT_CT_STATE`).
     pub(super) fn in_state(self, states: u32) -> Self {
         self.push("ct", &[number(1, REGISTER), number(2, 0)]).mask(&states.to_ne_bytes()).differs(&[0; 4])
+    }
+
+    /// Packets of the side that has begun the connection: `NFT_CT_DIRECTION` is `IP_CT_DIR_ORIGINAL`.
+    pub(super) fn of_beginner(self) -> Self {
+        self.push("ct", &[number(1, REGISTER), number(2, 1)]).equals(&[0])
     }
 
     /// Loads the source address, or its prefix.

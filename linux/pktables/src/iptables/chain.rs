@@ -149,6 +149,11 @@ impl ServiceRules {
             hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&there))));
             let back = format!("-s {host} -p {protocol} -m {protocol} --sport {there}");
             hooks.push((HookPoint::Forward, format!("{back} {sent}")));
+            if service.scope.tracked && before_nat {
+                // As if the other host had begun it, after it was forgotten.
+                let reply = format!("-m conntrack --ctdir REPLY -m comment --comment {own} -j DROP");
+                hooks.push((HookPoint::Forward, format!("-d {host} {} {reply}", port_is(&there))));
+            }
         }
         let hooks = hooks.into_iter().map(|(place, text)| Hook {
             table: place.table(),
@@ -166,7 +171,7 @@ impl ServiceRules {
         let leases = service.scope.leases.then(|| format!("-m set --match-set {own}-{family} src"));
         let mut chain = Vec::new();
         if in_mangle && service.only_new {
-            chain.push(begun(protocol));
+            chain.push(begun(protocol, service.scope.tracked));
         }
         let mut nat = None;
         match forward {
@@ -331,14 +336,19 @@ pub(super) fn references<'a>(
 }
 
 /// The rule that lets packets pass that do not begin a connection, as iptables-save writes it. A segment with SYN begins one
-/// even if conntrack still knows an earlier one between the same ports, or expects it (RELATED).
-pub(super) fn begun(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Tcp => "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN -m conntrack --ctstate \
-                          INVALID,ESTABLISHED,UNTRACKED -j RETURN"
-            .to_owned(),
-        Protocol::Udp => "-m conntrack --ctstate ESTABLISHED -j RETURN".to_owned(),
-    }
+/// even if conntrack still knows an earlier one between the same ports, or expects it (RELATED). `tracked`: connection tracking
+/// has to know it as one that the other side has begun.
+pub(super) fn begun(protocol: Protocol, tracked: bool) -> String {
+    let follows = match protocol {
+        Protocol::Tcp => "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ",
+        Protocol::Udp => "",
+    };
+    let known = match protocol {
+        _ if tracked => "ESTABLISHED --ctdir ORIGINAL",
+        Protocol::Tcp => "INVALID,ESTABLISHED,UNTRACKED",
+        Protocol::Udp => "ESTABLISHED",
+    };
+    format!("{follows}-m conntrack --ctstate {known} -j RETURN")
 }
 
 fn log(log: &Log) -> String {

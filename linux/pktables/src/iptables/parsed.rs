@@ -127,13 +127,14 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         (None, Some(rules)) => (true, rules),
         (Some(_), Some(_)) => return Err(wrong("in filter and in mangle")),
     };
-    let (mut jumps, mut early, mut forwards, mut redirects) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut jumps, mut early, mut forwards, mut redirects, mut replies) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, rule) in references(saved, name) {
         match place {
             HookPoint::Input if !in_mangle => jumps.push(rule),
             HookPoint::MangleInput if in_mangle => jumps.push(rule),
             HookPoint::ManglePrerouting if in_mangle => early.push(rule),
+            HookPoint::Forward if rule.value("--ctdir") == Some("REPLY") => replies.push(rule),
             HookPoint::Forward => forwards.push(rule),
             HookPoint::Prerouting => redirects.push(rule),
             _ => {}
@@ -160,7 +161,7 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
     }
     // Before NAT there is nothing else, so what someone added may let everyone in.
     let is_own = |rule: &&Rule| {
-        rule.text == begun(protocol)
+        [false, true].iter().any(|tracked| rule.text == begun(protocol, *tracked))
             || rule.value("--comment") == Some(EXEMPT)
             || rule.target() == Some("LOG")
             || GrantRule::of(rule).is_some()
@@ -189,8 +190,10 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         None => ("filter", rules),
     };
     let ends_nat = table == "nat" && holders.last().is_some_and(|rule| rule.text == NO_OTHER_NAT);
+    let has_begun = |tracked| rules.iter().any(|rule| rule.text == begun(protocol, tracked));
+    let tracked = if in_mangle { has_begun(true) } else { !replies.is_empty() };
     let only_new = if in_mangle {
-        rules.iter().any(|rule| rule.text == begun(protocol))
+        has_begun(tracked)
     } else {
         jump.value("--tcp-flags").is_some() || jump.value("--ctstate") == Some("NEW")
     };
@@ -211,14 +214,16 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
             exempt: exemptions(rules).ok_or_else(|| wrong("an exemption cannot be parsed"))?,
             leases: holders.iter().any(|rule| is_lease_rule(rule, name)),
             lease_prefix: LeasePrefix::default(),
+            tracked,
         }
         .sorted(),
     };
     let complete = match (service.forward.len(), table) {
-        (0, "filter" | "mangle") => forwards.is_empty() && redirects.is_empty(),
+        (0, "filter" | "mangle") => forwards.is_empty() && redirects.is_empty() && replies.is_empty(),
         // For each port or range, one rule there and one back.
         (1, "nat") => {
             let is_whole = places == number && forwards.len() == number.saturating_mul(2);
+            let is_whole = is_whole && (replies.is_empty() || replies.len() == number);
             is_one_place && is_whole && reaches(&forwards, &ports) && is_same(&redirects)
         }
         _ => false,

@@ -167,15 +167,17 @@ impl Ruleset {
         if all && entrances.len() > 1 {
             return Err(wrong("several jumps from input"));
         }
-        let mut only_new = false;
+        let (mut only_new, mut tracked) = (false, false);
         let mut exempt = Vec::new();
         let (mut leases, mut lease_prefix) = (false, LeasePrefix::default());
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
             log = log.or(rule.log());
-            let is_begun = rule.is_about_begun(protocol);
+            let begun = rule.about_begun(protocol);
+            let is_begun = begun.is_some();
             only_new |= is_begun;
+            tracked |= begun == Some(true);
             let is_own = is_begun
                 || rule.comment == EXEMPT
                 || rule.grant(name).is_some()
@@ -214,6 +216,7 @@ impl Ruleset {
                 exempt,
                 leases,
                 lease_prefix,
+                tracked,
             }
             .sorted(),
         };
@@ -255,8 +258,9 @@ impl Rule {
         })
     }
 
-    /// Whether the rule accepts packets that do not begin a connection, and no others.
-    fn is_about_begun(&self, protocol: Protocol) -> bool {
+    /// Whether the rule accepts packets that do not begin a connection, and no others; and if so, whether these have to be
+    /// tracked.
+    fn about_begun(&self, protocol: Protocol) -> Option<bool> {
         let state = |part: &Value| {
             let is_state = text(part, "/match/left/ct/key") == Some("state");
             part.pointer("/match/right").filter(|_| is_state).map(|states| match states {
@@ -265,25 +269,33 @@ impl Rule {
                 _ => Vec::new(),
             })
         };
-        let is_accept = |part: &Value| part.get("accept").is_some();
-        match (protocol, &self.expr[..]) {
-            (Protocol::Udp, [states, end]) => {
-                is_accept(end) && state(states).is_some_and(|states| states == ["established"])
-            }
-            (Protocol::Tcp, [flags, states, end]) => {
+        let (end, parts) = self.expr.split_last()?;
+        end.get("accept")?;
+        let is_original = |part: &Value| {
+            text(part, "/match/left/ct/key") == Some("direction")
+                && text(part, "/match/right") == Some("original")
+        };
+        let (parts, tracked) = match parts {
+            [parts @ .., last] if is_original(last) => (parts, true),
+            parts => (parts, false),
+        };
+        let fits = match (protocol, parts) {
+            (Protocol::Udp, [states]) => state(states).is_some_and(|states| states == ["established"]),
+            (Protocol::Tcp, [flags, states]) => {
                 let follows = text(flags, "/match/op") == Some("!=")
                     && text(flags, "/match/right") == Some("syn")
                     && flags.pointer("/match/left/&").is_some_and(|flags| {
                         let flags = flags.to_string();
                         flags.contains("\"syn\"") && flags.contains("\"ack\"")
                     });
-                let expected = ["invalid", "established", "untracked"];
+                let expected: &[&str] =
+                    if tracked { &["established"] } else { &["invalid", "established", "untracked"] };
                 follows
-                    && is_accept(end)
                     && state(states).is_some_and(|states| states.iter().all(|one| expected.contains(&&**one)))
             }
             _ => false,
-        }
+        };
+        fits.then_some(tracked)
     }
 
     /// The set of the service whose addresses the rule accepts.

@@ -160,7 +160,7 @@ impl Script {
         }
         let own = service.name.chain();
         if service.only_new {
-            let parts = exclude_begun(service.protocol);
+            let parts = exclude_begun(service);
             self.push(NfCmd::Add(NfListObject::Rule(rule(&own, parts))))?;
         }
         for exempt in &service.scope.exempt {
@@ -315,15 +315,17 @@ fn set(name: &SetName) -> Set<'static> {
     }
 }
 
-/// Matches packets that do not begin a connection, also where rules exempt the port from connection tracking. A segment
-/// with SYN begins one even if conntrack still knows an earlier one between the same ports, or expects it (related).
-fn exclude_begun(protocol: Protocol) -> Vec<Statement<'static>> {
+/// Matches packets that do not begin a connection, also where rules exempt the port from connection tracking, unless it has
+/// to be tracked. A segment with SYN begins one even if conntrack still knows an earlier one between the same ports, or
+/// expects it (related).
+fn exclude_begun(service: &Service) -> Vec<Statement<'static>> {
     let states = |states: &[&'static str]| {
         let states = states.iter().map(|state| Expression::String((*state).into())).collect();
         let left = conntrack_key("state");
         Statement::Match(Match { left, right: Expression::List(states), op: Operator::IN })
     };
-    let mut parts = match protocol {
+    let tracked = service.scope.tracked;
+    let mut parts = match service.protocol {
         Protocol::Udp => vec![conntrack("state", "established")],
         Protocol::Tcp => {
             let flags = ["syn", "ack"].map(|flag| Expression::String(flag.into()));
@@ -331,9 +333,17 @@ fn exclude_begun(protocol: Protocol) -> Vec<Statement<'static>> {
             let left = Expression::BinaryOperation(Box::new(flags));
             let right = Expression::String("syn".into());
             let follows = Statement::Match(Match { left, right, op: Operator::NEQ });
-            vec![follows, states(&["invalid", "established", "untracked"])]
+            let known = if tracked {
+                conntrack("state", "established")
+            } else {
+                states(&["invalid", "established", "untracked"])
+            };
+            vec![follows, known]
         }
     };
+    if tracked {
+        parts.push(equal(conntrack_key("direction"), Expression::String("original".into())));
+    }
     parts.push(Statement::Accept(None));
     parts
 }

@@ -7,6 +7,7 @@
 
 mod closed;
 mod concurrency;
+mod conntrack;
 mod errors;
 mod held;
 mod kill;

@@ -82,6 +82,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
             before_nat: true,
             leases: false,
             lease_prefix: LeasePrefix::default(),
+            tracked: false,
             interfaces: interfaces.iter().map(|name| name.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         },

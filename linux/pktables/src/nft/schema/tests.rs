@@ -171,6 +171,7 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     let logged = |parts: &Value| rule("pk-ssh", parts);
     let limit = json!({ "limit": { "rate": 3, "per": "minute", "burst": 5 } });
     let scope = Scope {
+        tracked: false,
         before_nat: true,
         leases: false,
         lease_prefix: crate::LeasePrefix::default(),
