@@ -291,6 +291,23 @@ test('a new service has the values that were entered', () => withPage(CONFIG, {}
   await tab.wait(() => document.querySelectorAll('#cbi-pkd-service tr').length === 3);
 }));
 
+test('a service may have several ports', () => {
+  const config = defaultConfig();
+  config.pkd.push({ '.type': 'service', '.name': 'web', protocol: 'tcp', port: ['80', '443'], seconds: '30' });
+  return withPage(CONFIG, { config }, async (tab, router) => {
+    await edit(tab, 'web');
+    const field = `${MODAL} ${widget('web', 'port')}`;
+    assert.equal(await tab.page.$eval(field, (input) => input.value), '80 443');
+    await refused(tab, field, '80 8100-8000', 'invalid port "8100-8000": expected the lower port first');
+    await refused(tab, field, '80 443x', 'invalid port "443x": expected 1–65535');
+    await tab.fill(field, '80 443 8000-8100');
+    await tab.click(SAVE_MODAL);
+    await until(() => router.callsOf('uci', 'set').length > 0);
+    assert.deepEqual(router.callsOf('uci', 'set')[0].parameters,
+      { config: 'pkd', section: 'web', values: { port: '80 443 8000-8100' } });
+  });
+});
+
 test('a new user can open a service that was just added', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'service', 'web');
   await tab.fill(`${MODAL} ${widget('web', 'port')}`, '443');

@@ -76,6 +76,15 @@ for (const [state, reason, sentence] of STATES) {
     }));
 }
 
+test('all ports of a service are shown', () => {
+  const status = defaultStatus();
+  Object.assign(status.gate.services[0], { port: null, ports: ['80', '443', '8000-8100'] });
+  return withPage(STATUS, { status }, async (tab) => {
+    const ports = (await tab.rows('#pkd-grants')).map((row) => row[1]);
+    assert.ok(ports.length > 0 && ports.every((text) => text === '80, 443, 8000-8100/tcp'), ports.join());
+  });
+});
+
 test('empty tables say that they are empty', () => {
   const status = { ...defaultStatus(), gate: null, state: 'disabled' };
   return withPage(STATUS, { status }, async (tab) => {

@@ -17,8 +17,9 @@ pub(crate) fn uri(config: &Config, user: &User, addresses: &[String]) -> Uri {
     let services: Vec<String> = config
         .services_of(user)
         .map(|one| {
+            // A client asks one of them whether it is open.
             let udp = if one.service.protocol == Protocol::Udp { "/udp" } else { "" };
-            format!("{}:{}{udp}", one.service.name, one.service.port.0)
+            format!("{}:{}{udp}", one.service.name, one.service.ports.first())
         })
         .collect();
     options.push(("services", services.join(",")));

@@ -63,8 +63,8 @@ usage: pkdd [--config FILE] COMMAND
   user revoke NAME remove a user; what they have opened is closed
   grant ADDRESS    open all services to an address without a knock [--seconds N, else 600]
   revoke ADDRESS   close them to it again
-  service add NAME PORT[/udp]
-                   close another port [--seconds N] [--forward ADDRESS:PORT]...
+  service add NAME PORTS[/udp]
+                   close more ports, such as 443 or 80,443,8000-8100 [--seconds N] [--forward ADDRESS:PORT]...
   run              wait for knocks until SIGTERM; SIGHUP reloads the configuration, SIGUSR1 restores
                    rules and grants after another program has reloaded the firewall
   reload           have the running daemon reload the configuration, and say whether it did

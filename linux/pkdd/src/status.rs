@@ -123,8 +123,21 @@ pub struct User {
 pub struct Service {
     pub name: String,
     pub protocol: String,
-    pub port: u16,
+    /// The only port; `null` if there are several.
+    pub port: Option<u16>,
+    /// Each port and range: `80`, `8000-8100`.
+    #[serde(default)]
+    pub ports: Vec<String>,
     pub seconds: u64,
+}
+
+impl Service {
+    fn ports(&self) -> String {
+        match (self.port, &self.ports) {
+            (Some(port), _) => format!("port {port}"),
+            (None, ports) => format!("ports {}", ports.join(", ")),
+        }
+    }
 }
 
 /// An active grant.
@@ -198,7 +211,8 @@ impl Status {
                 .map(|(name, service)| Service {
                     name: name.to_string(),
                     protocol: service.service.protocol.to_string(),
-                    port: service.service.port.into(),
+                    port: service.service.ports.single(),
+                    ports: service.service.ports.texts().collect(),
                     seconds: service.ttl.as_secs(),
                 })
                 .collect(),
@@ -302,8 +316,8 @@ impl Status {
             let _ = writeln!(text, "Buffer overruns: {}", self.overruns);
         }
         for service in &self.services {
-            let Service { name, protocol, port, seconds } = service;
-            let _ = writeln!(text, "Service {name}: {protocol} port {port}, {seconds} s after a knock");
+            let (Service { name, protocol, seconds, .. }, ports) = (service, service.ports());
+            let _ = writeln!(text, "Service {name}: {protocol} {ports}, {seconds} s after a knock");
             for grant in self.grants.iter().filter(|grant| grant.service == *name) {
                 let left =
                     grant.seconds_left.map_or("no time limit".to_owned(), |left| format!("{left} s left"));

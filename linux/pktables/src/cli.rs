@@ -81,7 +81,7 @@ pub(crate) enum Command {
 pub(crate) struct Init {
     /// Name: up to 25 letters, digits, - _ and .
     pub(crate) service: String,
-    /// Port to guard
+    /// Ports to guard: 22, 5060-5070 or 80,443,8000-8100
     #[arg(short, long)]
     pub(crate) port: String,
     /// UDP instead of TCP
@@ -108,7 +108,8 @@ pub(crate) struct Init {
     /// Lines at once before the limit applies [default: 5]
     #[arg(long, value_name = "N", requires = "log_limit")]
     pub(crate) log_burst: Option<String>,
-    /// Forward granted packets to a service on another host; once for IPv4 and once for IPv6
+    /// Forward granted packets to a service on another host; once for IPv4 and once for IPv6. Several ports keep their
+    /// numbers, without :PORT
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) forward: Vec<String>,
     /// Do not check packets from this address or prefix, or packets that arrive on this interface; may be repeated

@@ -53,6 +53,8 @@ pub enum Error {
         /// The table, of family `inet`.
         table: String,
     },
+    /// The kernel does not tell which connections it tracks.
+    NoConntrack,
     /// Other programs kept changing the ruleset for this long.
     Busy(Duration),
     /// Another command holds the lock for too long.
@@ -141,6 +143,9 @@ impl fmt::Display for Error {
             Self::TableInUse { table } => {
                 write!(f, "table inet {table} belongs to a running process: stop the other pkdd")
             }
+            Self::NoConntrack => f.write_str(
+                "the kernel has no ctnetlink: load nf_conntrack_netlink; on OpenWrt, install kmod-nf-conntrack-netlink",
+            ),
             Self::Busy(limit) => {
                 write!(f, "the firewall kept changing for {} s; gave up", limit.as_secs())
             }
@@ -214,6 +219,10 @@ mod tests {
             (
                 Error::TableInUse { table: "t".into() },
                 "table inet t belongs to a running process: stop the other pkdd",
+            ),
+            (
+                Error::NoConntrack,
+                "the kernel has no ctnetlink: load nf_conntrack_netlink; on OpenWrt, install kmod-nf-conntrack-netlink",
             ),
             (Error::Busy(Duration::from_secs(10)), "the firewall kept changing for 10 s; gave up"),
             (Error::Locked { path: "/l".into(), holder: "me".into() }, "/l is locked by me; gave up waiting"),

@@ -7,6 +7,7 @@ use netlink_packet_core::{NetlinkBuffer, NetlinkMessage};
 use serde_json::{Value, json};
 
 use crate::{
+    forward::Forward,
     iptables::{
         chain::ServiceRules,
         grant::{GrantRule, UnixSeconds},
@@ -19,7 +20,7 @@ use crate::{
         schema::{Script, sets},
     },
     scope::Exempt,
-    service::{Forward, Service},
+    service::Service,
     sets::{elements, read},
 };
 
@@ -67,7 +68,7 @@ pub fn iptables_service(service: &Service, grants: &[(IpNet, Option<u64>)], befo
             Exempt::Interface(_) => true,
         });
         let service = &service;
-        let forward = service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == v6);
+        let forward = service.forward.iter().copied().find(|forward| forward.host.is_ipv6() == v6);
         let other_family_only = forward.is_none() && !service.forward.is_empty();
         let saved = Saved::parse(before);
         let mut rules = Rules::of(&saved);
@@ -232,7 +233,7 @@ pub fn nft_listing(bytes: &[u8]) {
         assert!(ruleset.has(&name));
         if let Ok(found) = ruleset.service(&name) {
             assert_eq!(found.service.name, name);
-            assert!(found.service.port.0.get() > 0);
+            assert!(found.service.ports.first() > 0);
         }
     }
 }

@@ -232,6 +232,7 @@ impl Firewall for Iptables {
         // An ipset would hold networks of one length, and the rules do not tell which.
         let is_single = std::mem::take(&mut service.scope.lease_prefix) == LeasePrefix::default();
         service.scope.leases = service.scope.leases && is_single && self.create_sets(&service.name)?;
+        service.scope.tracked &= service.scope.before_nat;
         let service = &service;
         let now = self.now();
         let guard = self.lock.acquire()?;

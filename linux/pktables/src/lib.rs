@@ -1,6 +1,6 @@
 //! Decides which address may reach which service of a host.
 //!
-//! A [`Service`] is a guarded port. A grant lets an address or prefix reach it, for a time or without end. [`Nft`] keeps both
+//! A [`Service`] guards ports. A grant lets an address or prefix reach it, for a time or without end. [`Nft`] keeps both
 //! in nftables and [`Iptables`] in iptables, behind one trait, [`Firewall`]. [`Sets`] is what [`Nft`] makes grants with:
 //! elements of nftables sets, changed over netlink. It also works with sets that another program created.
 //!
@@ -23,8 +23,10 @@
 pub mod address;
 #[cfg(feature = "rules")]
 mod backend;
+mod conntrack;
 mod error;
 mod firewall;
+mod forward;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -43,6 +45,7 @@ mod message;
 mod netlink;
 #[cfg(feature = "rules")]
 mod nft;
+mod ports;
 #[cfg(feature = "rules")]
 mod program;
 mod scope;
@@ -57,8 +60,10 @@ mod watch;
 
 #[cfg(feature = "rules")]
 pub use backend::Backend;
+pub use conntrack::Connections;
 pub use error::Error;
 pub use firewall::{Change, Firewall, Grant, Grants, Listing, Listings};
+pub use forward::Forward;
 #[cfg(feature = "rules")]
 pub use held::{Capture, HeldTable, LinkGrant, Protection};
 pub use invalid::Invalid;
@@ -70,9 +75,10 @@ pub use lock::DEFAULT_PATH as LOCK;
 pub use log::{Log, LogLevel, LogLimit, LogPrefix, LogUnit};
 #[cfg(feature = "rules")]
 pub use nft::{Nft, TABLE};
+pub use ports::{Port, Ports};
 pub use scope::{Exempt, Interface, Scope};
 pub use sender::Sender;
-pub use service::{Forward, Policy, Port, Protocol, Service};
+pub use service::{Policy, Protocol, Service};
 pub use service_name::ServiceName;
 pub use sets::{Element, SetPath, Sets};
 #[cfg(feature = "rules")]

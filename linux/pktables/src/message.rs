@@ -114,6 +114,11 @@ impl Message {
         Self { kind, header: [INET, 0, 0, 0], attributes: emitted(attributes) }
     }
 
+    /// A message about an address family.
+    pub(crate) fn of(family: u8, kind: u16, attributes: &[DefaultNla]) -> Self {
+        Self { kind, header: [family, 0, 0, 0], attributes: emitted(attributes) }
+    }
+
     /// The start or end of a batch.
     pub(crate) fn frame(kind: u16, attributes: &[DefaultNla]) -> Self {
         let [high, low] = kind::NFTABLES.to_be_bytes();

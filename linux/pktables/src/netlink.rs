@@ -17,7 +17,7 @@ use rustix::{
     },
 };
 
-use crate::message::{Message, attribute, kind};
+use crate::message::{Attributes, Message, attribute, kind};
 
 /// The kernel answers at once; this only limits the wait for a lost answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,7 +100,6 @@ impl Connection {
     }
 
     /// Sends a request that is answered with an acknowledgement only.
-    #[cfg(feature = "rules")]
     pub(crate) fn acknowledged(&mut self, message: Message, flags: u16) -> Result<(), Errno> {
         let mut bytes = Vec::new();
         let sequence = self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK | flags);
@@ -120,6 +119,15 @@ impl Connection {
 
     /// Lists all objects of a kind. If they change meanwhile the request is repeated, so the result is consistent.
     pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Message>, Errno> {
+        self.dump_some(message, &mut |_| true)
+    }
+
+    /// The objects of a list that are wanted.
+    pub(crate) fn dump_some(
+        &mut self,
+        message: &Message,
+        is_wanted: &mut dyn FnMut(Attributes<'_>) -> bool,
+    ) -> Result<Vec<Message>, Errno> {
         loop {
             let mut bytes = Vec::new();
             let sequence = self.append(&mut bytes, message.clone(), NLM_F_REQUEST | NLM_F_DUMP);
@@ -133,7 +141,9 @@ impl Connection {
                     }
                     interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
                     match payload {
-                        NetlinkPayload::InnerMessage(message) => found.push(message),
+                        NetlinkPayload::InnerMessage(message) if is_wanted(message.attributes()) => {
+                            found.push(message);
+                        }
                         NetlinkPayload::Done(done) => end = Some(errno(done.code)),
                         NetlinkPayload::Error(error) => end = Some(errno(error.raw_code())),
                         _ => {}

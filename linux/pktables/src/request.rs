@@ -63,7 +63,7 @@ fn service(init: &Init) -> Result<Service, Invalid> {
     let service = Service {
         name: init.service.parse()?,
         protocol: if init.udp { Protocol::Udp } else { Protocol::Tcp },
-        port: init.port.parse()?,
+        ports: init.port.parse()?,
         only_new: init.syn,
         policy: if init.accept { Policy::Accept } else { Policy::Drop },
         log: log(init)?,

@@ -105,6 +105,11 @@ pub struct Scope {
     pub leases: bool,
     /// The networks that leases let in.
     pub lease_prefix: LeasePrefix,
+    /// With [`Service::only_new`](crate::Service::only_new): of what belongs to a connection, let only that through whose
+    /// first packet, as connection tracking knows it, came from the other side. So a connection that was forgotten with
+    /// [`Connections::forget`](crate::Connections::forget) does not come back by its next packet, nor by an answer to one of
+    /// this host. What this host begins from such a port gets no answers. iptables: only with `before_nat`.
+    pub tracked: bool,
 }
 
 impl Scope {
@@ -164,6 +169,7 @@ mod tests {
             before_nat: false,
             leases: false,
             lease_prefix: LeasePrefix::default(),
+            tracked: false,
             interfaces: interfaces.iter().map(|text| text.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         };

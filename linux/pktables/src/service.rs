@@ -1,15 +1,10 @@
 //! Services: what is guarded, the default policy, and forwarding.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use crate::{
-    error::Error, invalid::Invalid, lease_prefix::LeasePrefix, log::Log, scope::Scope,
-    service_name::ServiceName,
+    error::Error, forward::Forward, invalid::Invalid, lease_prefix::LeasePrefix, log::Log, ports::Ports,
+    scope::Scope, service_name::ServiceName,
 };
 
 /// The transport protocol of a service.
@@ -28,6 +23,14 @@ impl Protocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+        }
+    }
+
+    /// Its number in IP headers.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
         }
     }
 }
@@ -50,32 +53,6 @@ impl FromStr for Protocol {
     }
 }
 
-/// A port, 1 to 65535.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port(pub NonZeroU16);
-
-impl FromStr for Port {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten();
-        number.map(Self).ok_or_else(|| Invalid::new("port", text, "expected 1–65535"))
-    }
-}
-
-impl From<Port> for u16 {
-    fn from(port: Port) -> Self {
-        port.0.get()
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// The default policy: what happens to packets from addresses without a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
@@ -86,67 +63,15 @@ pub enum Policy {
     Accept,
 }
 
-/// Where a service on another host is: packets from granted addresses are forwarded there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Forward {
-    pub(crate) to: SocketAddr,
-}
-
-impl Forward {
-    /// Address and port; of the same family as the grant.
-    #[must_use]
-    pub const fn to(&self) -> SocketAddr {
-        self.to
-    }
-}
-
-impl FromStr for Forward {
-    type Err = Invalid;
-
-    /// Parses `192.168.1.10:22` or `[fd00::10]:22`.
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let to: SocketAddr =
-            text.parse().map_err(|_| Invalid::new("forward", text, "expected ADDRESS:PORT"))?;
-        to.try_into().map_err(|invalid| Invalid { text: text.to_owned(), ..invalid })
-    }
-}
-
-impl TryFrom<SocketAddr> for Forward {
-    type Error = Invalid;
-
-    /// A firewall cannot forward to every address, nor to port 0.
-    fn try_from(to: SocketAddr) -> Result<Self, Invalid> {
-        let wrong = |why| Invalid::new("forward", &to.to_string(), why);
-        if to.port() == 0 {
-            return Err(wrong("port must not be 0"));
-        }
-        let host = to.ip();
-        let local_only = matches!(host, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if host.is_unspecified() || host.is_loopback() || host.is_multicast() || local_only {
-            return Err(wrong("cannot forward to this address"));
-        }
-        if host.to_canonical() != host {
-            return Err(wrong("IPv4 address in IPv6 notation"));
-        }
-        Ok(Self { to })
-    }
-}
-
-impl fmt::Display for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to.fmt(f)
-    }
-}
-
-/// A guarded port.
+/// Guarded ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
     /// Its protocol.
     pub protocol: Protocol,
-    /// The port on this host, even if the service is forwarded to another.
-    pub port: Port,
+    /// The ports on this host, even if the service is forwarded to another.
+    pub ports: Ports,
     /// Guard only new connections; established ones outlive their grant. iptables: `--syn` for TCP, state NEW for UDP. With
     /// nftables or [`Scope::before_nat`]: TCP segments with SYN and without ACK or of state new or related, and all UDP that
     /// is not of state established.
@@ -171,19 +96,20 @@ impl Service {
         if self.forward.is_empty() {
             return Ok(None);
         }
-        let found = self.forward.iter().find(|forward| forward.to.is_ipv4() == address.is_ipv4());
+        let found = self.forward.iter().find(|forward| forward.host.is_ipv4() == address.is_ipv4());
         found.copied().map(Some).ok_or_else(|| Error::no_forward(&self.name, address))
     }
 
-    /// Sorts the lists, as a firewall returns them.
+    /// Sorts the lists, as a firewall returns them, and names the port that a forward address keeps.
     ///
     /// # Errors
-    /// Two of them are of the same family.
+    /// Two forward addresses are of the same family, or one has a port and the service has several.
     pub fn checked(&self) -> Result<Self, Invalid> {
-        let mut forward = self.forward.clone();
+        let forward = self.forward.iter().map(|forward| forward.of(&self.ports));
+        let mut forward: Vec<Forward> = forward.collect::<Result<_, _>>()?;
         forward.sort_unstable();
         let twice = forward.windows(2).find_map(|pair| match pair {
-            [one, other] if one.to.is_ipv4() == other.to.is_ipv4() => Some(other.to.to_string()),
+            [one, other] if one.host.is_ipv4() == other.host.is_ipv4() => Some(other.to_string()),
             _ => None,
         });
         if let Some(text) = twice {
@@ -197,12 +123,13 @@ impl Service {
         if !scope.leases || !Self::reaches(&forward, true) {
             scope.lease_prefix.v6 = none.v6;
         }
+        scope.tracked &= self.only_new;
         Ok(Self { forward, scope, ..self.clone() })
     }
 
     /// Whether the service can be reached in a family.
     fn reaches(forward: &[Forward], v6: bool) -> bool {
-        forward.is_empty() || forward.iter().any(|forward| forward.to.is_ipv6() == v6)
+        forward.is_empty() || forward.iter().any(|forward| forward.host.is_ipv6() == v6)
     }
 }
 
@@ -214,7 +141,7 @@ mod tests {
         Service {
             name: "nas".parse().expect("a name"),
             protocol: Protocol::Tcp,
-            port: "22".parse().expect("a port"),
+            ports: "22".parse().expect("a port"),
             only_new: false,
             policy: Policy::Drop,
             log: None,
@@ -271,59 +198,6 @@ mod tests {
         for text in ["", "TCP", "sctp", "6", "tcp "] {
             let why = text.parse::<Protocol>().map_err(|invalid| invalid.why);
             assert_eq!(why, Err("expected tcp or udp"), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_a_number_of_1_to_65535() {
-        let rows = [
-            ("1", Some(1)),
-            ("22", Some(22)),
-            ("022", Some(22)),
-            ("65535", Some(65_535)),
-            ("0", None),
-            ("65536", None),
-            ("", None),
-            ("+22", None),
-            ("-22", None),
-            ("22 ", None),
-            ("0x16", None),
-            ("ssh", None),
-        ];
-        for (text, expected) in rows {
-            let read = text.parse::<Port>().ok();
-            assert_eq!(read.map(u16::from), expected, "{text:?}");
-            let shown = expected.map(|number: u16| number.to_string());
-            assert_eq!(read.map(|port| port.to_string()), shown, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_forward_address_is_another_host() {
-        let (form, nowhere) = ("expected ADDRESS:PORT", "cannot forward to this address");
-        let rows = [
-            ("192.168.1.10:22", None),
-            ("[fd00::10]:22", None),
-            ("[fec0::1]:1", None),
-            ("192.168.1.10", Some(form)),
-            ("fd00::10:22x", Some(form)),
-            ("nas:22", Some(form)),
-            ("192.168.1.10:0", Some("port must not be 0")),
-            ("0.0.0.0:22", Some(nowhere)),
-            ("[::]:22", Some(nowhere)),
-            ("127.0.0.1:22", Some(nowhere)),
-            ("[::1]:22", Some(nowhere)),
-            ("224.0.0.1:22", Some(nowhere)),
-            ("[ff02::1]:22", Some(nowhere)),
-            ("[fe80::1]:22", Some(nowhere)),
-            ("[::ffff:192.168.1.10]:22", Some("IPv4 address in IPv6 notation")),
-        ];
-        for (text, why) in rows {
-            match (text.parse::<Forward>(), why) {
-                (Ok(forward), None) => assert_eq!(forward.to_string(), text),
-                (Err(invalid), Some(why)) => assert_eq!((invalid.text.as_str(), invalid.why), (text, why)),
-                (read, _) => panic!("{text}: {read:?}"),
-            }
         }
     }
 

@@ -55,7 +55,8 @@ fn object(listing: &Listing) -> Value {
     json!({
         "service": service.name.as_str(),
         "protocol": service.protocol.as_str(),
-        "port": u16::from(service.port),
+        "port": service.ports.single(),
+        "ports": service.ports.texts().collect::<Vec<_>>(),
         "only_new": service.only_new,
         "default_policy": policy(service),
         "default_packets": default_packets,
@@ -78,7 +79,7 @@ fn log(log: &Log) -> Value {
 }
 
 fn port(service: &Service) -> String {
-    let mut text = format!("{}/{}", service.protocol, service.port);
+    let mut text = format!("{}/{}", service.protocol, service.ports);
     let mut sign = " > ";
     for forward in &service.forward {
         let _ = write!(text, "{sign}{forward}");

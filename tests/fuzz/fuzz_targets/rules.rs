@@ -7,7 +7,7 @@ use libfuzzer_sys::{
     arbitrary::{Error, Result, Unstructured},
     fuzz_target,
 };
-use pktables::{Log, Policy, Protocol, Scope, Service, address, fuzzing};
+use pktables::{Log, Policy, Ports, Protocol, Scope, Service, address, fuzzing};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else { return };
@@ -74,17 +74,16 @@ fn service(bytes: &mut Unstructured<'_>) -> Result<Service> {
         let level = (bytes.arbitrary::<u8>()? % 8).to_string().parse().map_err(wrong)?;
         Some(Log { prefix: prefix.parse().map_err(wrong)?, level, limit })
     };
+    let ports = ports(bytes)?;
+    // Several ports keep their numbers.
+    let mut there = || ports.single().map_or(Ok(String::new()), |_| Ok(format!(":{}", port(bytes)?)));
+    let (there4, there6) = (there()?, there()?);
     let mut forward = Vec::new();
     if flags & 32 != 0 {
-        forward.push(format!(
-            "192.168.{}.{}:{}",
-            bytes.arbitrary::<u8>()?,
-            bytes.arbitrary::<u8>()?,
-            port(bytes)?
-        ));
+        forward.push(format!("192.168.{}.{}{there4}", bytes.arbitrary::<u8>()?, bytes.arbitrary::<u8>()?,));
     }
     if flags & 64 != 0 {
-        forward.push(format!("[fd00::{:x}]:{}", bytes.arbitrary::<u16>()?, port(bytes)?));
+        forward.push(format!("[fd00::{:x}]{there6}", bytes.arbitrary::<u16>()?));
     }
     let mut scope = Scope::default();
     scope.before_nat = flags & 128 != 0;
@@ -102,7 +101,7 @@ fn service(bytes: &mut Unstructured<'_>) -> Result<Service> {
     let service = Service {
         name: bytes.choose(&names)?.parse().map_err(wrong)?,
         protocol: if flags & 1 == 0 { Protocol::Tcp } else { Protocol::Udp },
-        port: port(bytes)?.to_string().parse().map_err(wrong)?,
+        ports,
         only_new: flags & 2 != 0,
         policy: if flags & 4 == 0 { Policy::Drop } else { Policy::Accept },
         log,
@@ -114,6 +113,18 @@ fn service(bytes: &mut Unstructured<'_>) -> Result<Service> {
         scope,
     };
     service.checked().map_err(wrong)
+}
+
+/// One port, or up to four ports and ranges.
+fn ports(bytes: &mut Unstructured<'_>) -> Result<Ports> {
+    let mut ranges = Vec::new();
+    for _ in 0..=bytes.arbitrary::<u8>()? % 8 / 2 {
+        let first = port(bytes)?;
+        let last =
+            if bytes.arbitrary()? { first.saturating_add(bytes.arbitrary::<u8>()?.into()) } else { first };
+        ranges.push(first..=last);
+    }
+    Ports::new(ranges).map_err(|_| Error::IncorrectFormat)
 }
 
 fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {

@@ -6,7 +6,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
-use pktables::{Service, address, time};
+use pktables::{Ports, Service, address, time};
 
 // The command's own modules, as they are in the program.
 #[allow(dead_code, missing_docs)]
@@ -77,11 +77,14 @@ fn network(address: IpNet) {
 fn whole(service: &Service) {
     name(service.name.as_str());
     assert_eq!(service.checked().as_ref(), Ok(service), "checked once more");
+    assert!((1..=Ports::MOST).contains(&service.ports.ranges().len()), "{:?}", service.ports);
+    assert_eq!(service.ports.to_string().parse().as_ref(), Ok(&service.ports));
     assert!(service.forward.len() <= 2, "{:?}", service.forward);
-    let families: Vec<bool> = service.forward.iter().map(|forward| forward.to().is_ipv4()).collect();
+    let families: Vec<bool> = service.forward.iter().map(|forward| forward.host().is_ipv4()).collect();
     assert!(families != [true, true] && families != [false, false], "{:?}", service.forward);
     for forward in &service.forward {
-        assert!(forward.to().port() != 0 && !forward.to().ip().is_loopback(), "{forward}");
+        assert!(forward.port() != Some(0) && !forward.host().is_loopback(), "{forward}");
+        assert_eq!(forward.port().is_some(), service.ports.single().is_some(), "{forward}");
         assert_eq!(forward.to_string().parse().as_ref(), Ok(forward));
     }
     if let Some(log) = &service.log {

@@ -191,9 +191,12 @@ impl Config {
         for (name, section) in file.service {
             let config = section.check(&name, names, &scope)?;
             let service = &config.service;
-            let entrance = |other: &Service| (other.protocol, other.port) == (service.protocol, service.port);
-            if let Some(other) = services.keys().find(|other| entrance(&services[*other].service)) {
-                let Service { protocol, port, .. } = service;
+            let shared = |other: &Service| {
+                service.ports.shared(&other.ports).filter(|_| other.protocol == service.protocol)
+            };
+            let twin = services.iter().find_map(|(name, other)| Some((name, shared(&other.service)?)));
+            if let Some((other, port)) = twin {
+                let protocol = service.protocol;
                 // Only the first of two guards of a port would ever be asked.
                 let message = format!(
                     "{protocol} port {port} is also that of service \"{other}\": name each port once"

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroU16,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use nix::unistd::User as UnixUser;
 use pkd_core::{CacheId, Rule, Tag, Window, format2, format2::Bindings};
-use pktables::{Exempt, Forward, Invalid, LeasePrefix, Policy, Port, Protocol, Scope, Service, ServiceName};
+use pktables::{Exempt, Forward, Invalid, LeasePrefix, Policy, Protocol, Scope, Service, ServiceName};
 #[cfg(feature = "rules")]
 use serde::Deserialize;
 
@@ -18,7 +17,7 @@ use super::{
     Firewall, Gate, ServiceConfig, User, UserRule,
     error::{Error, Section},
     keys,
-    values::{Flag, Number},
+    values::{Flag, Number, PortList},
 };
 
 /// The range of times in seconds.
@@ -78,7 +77,7 @@ pub(crate) struct GateSection {
 #[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
-    pub(crate) port: Option<Number>,
+    pub(crate) port: Option<PortList>,
     pub(crate) seconds: Option<Number>,
     #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::forwards"))]
     pub(crate) forward: Vec<String>,
@@ -221,14 +220,13 @@ impl ServiceSection {
             Some("udp") => Protocol::Udp,
             Some(other) => return Err(section.invalid("protocol", other, "expected tcp or udp")),
         };
-        let port = self.port.ok_or_else(|| section.missing("port", ""))?;
-        let port = number(&section, "port", &port, 1..=65_535).map(NonZeroU16::new)?;
-        let port = port.ok_or_else(|| section.at("port", "invalid port 0".to_owned()))?;
+        let ports = self.port.ok_or_else(|| section.missing("port", ""))?.check(&section)?;
         let mut forward: Vec<Forward> = Vec::new();
         for text in &self.forward {
-            let target: Forward =
-                text.parse().map_err(|error: Invalid| section.invalid("forward", text, error.why()))?;
-            if let Some(other) = forward.iter().find(|other| other.to().is_ipv4() == target.to().is_ipv4()) {
+            let target = text.parse::<Forward>().and_then(|target| target.of(&ports));
+            let target = target.map_err(|error| section.invalid("forward", text, error.why()))?;
+            let is_twin = |other: &&Forward| other.host().is_ipv4() == target.host().is_ipv4();
+            if let Some(other) = forward.iter().find(is_twin) {
                 let message =
                     format!("forward {other} and forward {target} are of one address family: remove one");
                 return Err(section.at("forward", message));
@@ -241,7 +239,7 @@ impl ServiceSection {
             service: Service {
                 name: name.parse().map_err(|error: Invalid| section.error(error.why().to_owned()))?,
                 protocol,
-                port: Port(port),
+                ports,
                 only_new: true,
                 policy: Policy::Drop,
                 log: None,

@@ -1,8 +1,6 @@
 //! Tests of the configuration.
 
-use std::num::NonZeroU16;
-
-use pktables::{Policy, Port, Protocol};
+use pktables::{Policy, Protocol};
 
 use super::*;
 
@@ -59,7 +57,7 @@ fn a_service_guards_new_connections_and_drops_those_without_a_grant() {
     let service = |name: &str, port: u16, forward: &[&str]| Service {
         name: name.parse().unwrap(),
         protocol: Protocol::Tcp,
-        port: Port(NonZeroU16::new(port).unwrap()),
+        ports: port.to_string().parse().unwrap(),
         only_new: true,
         policy: Policy::Drop,
         log: None,
@@ -165,7 +163,36 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("port = 22\n", "port = 0\n", "service \"ssh\": invalid port 0: expected 1–65535"),
     ("port = 22\n", "", "service \"ssh\": missing port"),
     ("port = 22\n", "port = 22\nprot = 'tcp'\n", ":3: unknown field `prot`"),
-    ("port = 22\n", "port = '22'\n", ":2: invalid type: string \"22\", expected i64"),
+    (
+        "port = 22\n",
+        "port = true\n",
+        ":2: invalid type: boolean `true`, expected a port, a range such as '8000-8100', or a list of them",
+    ),
+    ("port = 22\n", "port = []\n", "service \"ssh\": invalid port \"\": expected 1–65535"),
+    ("port = 22\n", "port = ''\n", "service \"ssh\": invalid port \"\": expected 1–65535"),
+    ("port = 22\n", "port = [22, 0]\n", "service \"ssh\": invalid port 0: expected 1–65535"),
+    ("port = 22\n", "port = '022'\n", "service \"ssh\": invalid port \"022\": expected 1–65535"),
+    ("port = 22\n", "port = '1-65536'\n", "service \"ssh\": invalid port \"1-65536\": expected 1–65535"),
+    (
+        "port = 22\n",
+        "port = ['90-80']\n",
+        "service \"ssh\": invalid port \"90-80\": expected the lower port first",
+    ),
+    (
+        "port = 22\n",
+        "port = '1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31'\n",
+        "service \"ssh\": invalid port \"1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31\": more than 15 ports and ranges",
+    ),
+    (
+        "port = 22\n",
+        "port = '1000-9000'\n",
+        "service \"web\": tcp port 8443 is also that of service \"ssh\": name each port once",
+    ),
+    (
+        "port = 8443",
+        "port = [8443, 8444]",
+        "service \"web\": invalid forward \"192.168.1.10:443\": several ports keep their numbers: leave out the port",
+    ),
     ("[service.ssh]", "[service.'s s']", "service \"s s\": expected letters"),
     ("[service.ssh]", "[service.ssh", ":1: "),
     ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
@@ -173,8 +200,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
     (
         "'192.168.1.10:443'",
-        "'192.168.1.10'",
-        "service \"web\": invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
+        "'fd00::10'",
+        "service \"web\": invalid forward \"fd00::10\": expected ADDRESS:PORT, or ADDRESS to keep the port; IPv6 in brackets",
     ),
     (
         "'192.168.1.10:443'",

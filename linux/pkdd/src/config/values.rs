@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pktables::Ports;
 #[cfg(feature = "rules")]
 use serde::Deserialize;
 
@@ -46,6 +47,40 @@ impl fmt::Display for Number {
             Self::Is(number) => write!(f, "{number}"),
             Self::IsNot(text) => write!(f, "\"{text}\""),
         }
+    }
+}
+
+/// The ports of a service as they are written: numbers, and texts that should be numbers or ranges.
+#[derive(Clone, Debug)]
+pub(crate) struct PortList(pub(super) Vec<Number>);
+
+impl PortList {
+    /// Texts such as `22`, `8000-8100` and `80,443`.
+    pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        Self(
+            texts
+                .into_iter()
+                .flat_map(|text| text.split(','))
+                .map(|text| Number::from(text.trim()))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn check(&self, section: &Section) -> Result<Ports, Error> {
+        let port =
+            |number: &Number| number.get().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        let mut ranges = Vec::new();
+        for item in &self.0 {
+            let range = match item {
+                Number::Is(_) => port(item).map(|port| port..=port),
+                Number::IsNot(text) => text
+                    .split_once('-')
+                    .and_then(|(first, last)| Some(port(&Number::from(first))?..=port(&Number::from(last))?)),
+            };
+            let wrong = || section.at("port", format!("invalid port {item}: expected 1–65535"));
+            ranges.push(range.ok_or_else(wrong)?);
+        }
+        Ports::new(ranges).map_err(|invalid| section.at("port", invalid.to_string()))
     }
 }
 

@@ -7,6 +7,8 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor, value},
 };
 
+use super::values::PortList;
+
 /// The name of a format: a string, or the bare number 2.
 pub(super) fn format_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     struct Name;
@@ -26,6 +28,42 @@ pub(super) fn format_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<S
         }
     }
     from.deserialize_any(Name)
+}
+
+/// An item of a list is read as a list, too, but contains none.
+impl<'de> Deserialize<'de> for PortList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = PortList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port, a range such as '8000-8100', or a list of them")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<PortList, E> {
+                Ok(PortList(vec![number.into()]))
+            }
+
+            // JSON's numbers are these.
+            fn visit_u64<E>(self, number: u64) -> Result<PortList, E> {
+                Ok(PortList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<PortList, E> {
+                Ok(PortList::of([text]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
+                let mut all = Vec::new();
+                while let Some(PortList(items)) = list.next_element()? {
+                    all.extend(items);
+                }
+                Ok(PortList(all))
+            }
+        }
+        from.deserialize_any(List)
+    }
 }
 
 /// A single forward, or a list with one for each address family.

@@ -11,6 +11,7 @@ pub(crate) mod nflog_chain;
 mod obstacle;
 #[cfg(feature = "rules")]
 pub mod pktables_backend;
+pub(crate) mod ports;
 pub mod reconcile;
 mod recorded;
 

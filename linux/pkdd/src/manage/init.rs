@@ -43,7 +43,7 @@ pub(super) fn run(path: &Path, options: &InitOptions) -> Result<String> {
     );
     let mut asks = Asks::new();
     let services = match &options.services[..] {
-        [] => asks.ask("Services to close, as NAME=PORT", "ssh=22")?.split(',').map(str::to_owned).collect(),
+        [] => named(&asks.ask("Services to close, as NAME=PORT", "ssh=22")?),
         given => given.to_vec(),
     };
     let port = match &options.port {
@@ -121,6 +121,18 @@ fn reached_at() -> String {
     let reached = connection.split(' ').nth(2).filter(|address| !address.is_empty()).map(str::to_owned);
     let name = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     reached.or_else(name).unwrap_or_default()
+}
+
+/// The services of an answer, such as `ssh=22, web=80,443`: what has no name is another port of the one before.
+fn named(answer: &str) -> Vec<String> {
+    let mut services: Vec<String> = Vec::new();
+    for part in answer.split(',') {
+        match services.last_mut() {
+            Some(last) if !part.contains('=') => *last = format!("{last},{}", part.trim()),
+            _ => services.push(part.to_owned()),
+        }
+    }
+    services
 }
 
 fn text(services: &[String], port: &str, addresses: &[String]) -> Result<String> {
@@ -254,6 +266,21 @@ mod tests {
         assert!(any.contains("address = \"gw.example.net\"\n"), "{any}");
         let gate = Config::parse(&any, Path::new("/")).unwrap().gate;
         assert_eq!((gate.port, gate.addresses), (None, addresses[..1].to_vec()));
+    }
+
+    #[test]
+    fn a_service_may_have_several_ports() {
+        let services = named("ssh=22, web=80, 443,8000-8100, vpn=1194/udp");
+        assert_eq!(services, ["ssh=22", " web=80,443,8000-8100", " vpn=1194/udp"]);
+        let config = Config::parse(&text(&services, "any", &[]).unwrap(), Path::new("/")).unwrap();
+        let ports = |name: &str| {
+            let name = name.parse::<pktables::ServiceName>().unwrap();
+            config.services[&name].service.ports.to_string()
+        };
+        assert_eq!(
+            (ports("web"), ports("vpn"), ports("ssh")),
+            ("80,443,8000-8100".into(), "1194".into(), "22".into())
+        );
     }
 
     #[test]

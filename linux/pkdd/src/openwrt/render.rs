@@ -16,6 +16,7 @@ use crate::{
     firewall::{
         firewall4::Kind,
         nflog_chain::{NflogChain, PREFIX},
+        ports::in_nft,
     },
 };
 
@@ -95,14 +96,14 @@ impl Router {
         };
         let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks");
         for (name, config) in &self.config.services {
-            let (protocol, port) = (config.service.protocol, config.service.port);
+            let (protocol, ports) = (config.service.protocol, in_nft(&config.service.ports));
             for text_of in SETS {
                 let (SetText { kind, nfproto, .. }, sender) =
                     (&text_of, text_of.key(self.config.gate.prefix));
                 let set = kind.set(name);
                 let _ = writeln!(
                     text,
-                    "\tmeta nfproto {nfproto} {protocol} dport {port} ct state new {sender} @{set} accept comment \"pkd: {name}\""
+                    "\tmeta nfproto {nfproto} {protocol} dport {ports} ct state new {sender} @{set} accept comment \"pkd: {name}\""
                 );
             }
         }

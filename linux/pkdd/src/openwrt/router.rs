@@ -11,7 +11,7 @@ use crate::config::{
     Config, Error, User, UserRule,
     error::Section,
     sections::{File, GateSection, Names, ServiceSection, UserSection},
-    values::{Flag, Number},
+    values::{Flag, Number, PortList},
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
@@ -293,7 +293,7 @@ fn service_section(section: &Section, options: &[UciOption]) -> Result<ServiceSe
     for option in options {
         match option.name.as_str() {
             "protocol" => service.protocol = Some(one(section, option)?.to_owned()),
-            "port" => service.port = Some(one(section, option)?.into()),
+            "port" => service.port = Some(PortList::of(words(option).iter().map(String::as_str))),
             "seconds" => service.seconds = Some(one(section, option)?.into()),
             "tag" => service.tags = words(option),
             _ => return Err(unknown(section, option)),

@@ -79,6 +79,19 @@ fn a_disabled_gate_makes_no_key_and_no_rules() {
 }
 
 #[test]
+fn several_ports_are_one_set_in_both_modes() {
+    let text = GOOD.replace("option port '22'", "option port '80 443 8000-8100'");
+    for text in [text.clone(), text.replace("'match'", "'nft'")] {
+        let files = Files::new();
+        files.apply(&text);
+        let table = files.read("var/run/pkd/active/fw4/table-pkd.nft");
+        let rules = table.lines().filter(|line| line.contains(" dport { 80, 443, 8000-8100 } ct state new "));
+        assert_eq!(rules.count(), 3, "{table}");
+        assert_eq!(table.matches("dport").count(), 3, "{table}");
+    }
+}
+
+#[test]
 fn the_rules_of_mode_match() {
     let files = Files::new();
     files.write("etc/pkd/keys/me.key", "0x0102030405060708090a0b0c0d0e0f10\n");

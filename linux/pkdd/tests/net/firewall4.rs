@@ -1,13 +1,15 @@
 //! Grants in the sets of firewall4. A table with the sets and rules of the package `pkd` stands in for it.
 
-use anyhow::{Result, ensure};
+use std::{fs, io::Write as _, process::Stdio};
+
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use pkd_netns::{
     network::{Family, net_test, ssh_server},
     process::{shell, wait},
 };
 
-use crate::gateway::{Gateway, USERS};
+use crate::gateway::{Gateway, KEY, TAG, USERS};
 
 /// Reloads the fake firewall4: everything is recreated, with empty sets.
 pub(crate) fn load() -> Result<()> {
@@ -34,6 +36,36 @@ pub(crate) fn load_with([v4, v6]: [&str; 2]) -> Result<()> {
     );
     let table = format!("table inet fw4 {{ {}; {chain}; }}", sets.join("; "));
     shell(&format!("nft 'table inet fw4; delete table inet fw4; {table}'")).map(drop)
+}
+
+/// Loads what the package `pkd` would have firewall4 include for a service `ssh` with these lines, in mode nft, into a table
+/// that lets nothing else in at these ports, in nft's notation.
+pub(crate) fn load_rendered(gateway: &Gateway<'_>, service: &str, closed: &str) -> Result<()> {
+    let folder = gateway.path("rendered");
+    fs::create_dir_all(&folder)?;
+    let uci = format!(
+        "package pkd\nconfig gate 'gate'\n\toption enabled '1'\n\toption mode 'nft'\n\toption zone 'any'\n\
+         config service 'ssh'\n{service}\
+         config user 'me'\n\toption format 'classic'\n\toption tag '{TAG}'\n\toption key '{KEY}'\n\tlist service 'ssh'\n"
+    );
+    let mut command = gateway.command(&["openwrt", "render", &folder.to_string_lossy()]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no standard input")?.write_all(uci.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = gateway.path("fw4.nft");
+    let include = |name: &str| format!("include \"{}/fw4/{name}-pkd.nft\"", folder.display());
+    fs::write(
+        &table,
+        format!(
+            "table inet fw4\ndelete table inet fw4\ntable inet fw4 {{\n{}\nchain input {{\n\
+             type filter hook input priority 0; policy accept;\nct state {{ established, related }} accept\n{}\n\
+             tcp dport {closed} drop\n}}\n}}\n",
+            include("table"),
+            include("chain")
+        ),
+    )?;
+    shell(&format!("nft -f {}", table.display())).map(drop)
 }
 
 net_test!(a_knock_opens_the_port_with_the_sets_of_firewall4, |network| {

@@ -18,7 +18,7 @@ mod guard;
 mod link_local;
 mod locks;
 mod log;
-
+mod ports;
 mod prefix;
 mod privileges;
 mod scenarios;

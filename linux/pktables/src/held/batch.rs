@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
             .field(Base::Transport, 4, &capture.length.to_be_bytes())
             .local();
         if let Some(port) = capture.port {
-            rule = rule.port(port);
+            rule = rule.ports(&(port..=port));
         }
         // After the 8 bytes of the UDP header.
         let rule = rule.load(Base::Transport, 8, 4).in_set(WORDS).then(&Verdict::Goto("nflog"));
@@ -161,18 +161,21 @@ impl<'a> Batch<'a> {
     }
 
     /// Accepts what belongs to a connection.
-    fn established(&mut self, chain: &str, protocol: Protocol) {
+    fn established(&mut self, chain: &str, protocol: Protocol, tracked: bool) {
+        let begun = |rule: Rule| if tracked { rule.of_beginner() } else { rule };
         if protocol == Protocol::Tcp {
-            let rule = Rule::default()
-                .protocol(Protocol::Tcp)
-                .without_syn()
-                .in_state(state::INVALID | state::ESTABLISHED | state::UNTRACKED);
-            return self.rule(chain, &rule.then(&Verdict::Accept));
+            let states = if tracked {
+                state::ESTABLISHED
+            } else {
+                state::INVALID | state::ESTABLISHED | state::UNTRACKED
+            };
+            let rule = Rule::default().protocol(Protocol::Tcp).without_syn().in_state(states);
+            return self.rule(chain, &begun(rule).then(&Verdict::Accept));
         }
         // Connection tracking knows no interface, so the datagrams of a link-local address seem to be those of its namesake
         // on another link. A socket of TCP knows its interface.
         for rule in [Rule::default().ipv4(), Rule::default().source_beyond_link()] {
-            self.rule(chain, &rule.in_state(state::ESTABLISHED).then(&Verdict::Accept));
+            self.rule(chain, &begun(rule.in_state(state::ESTABLISHED)).then(&Verdict::Accept));
         }
     }
 
@@ -203,7 +206,7 @@ impl<'a> Batch<'a> {
         let links = own.iter().any(|set| set.v6).then(|| self.links(service, kept));
         self.chain(&chain);
         if service.only_new {
-            self.established(&chain, service.protocol);
+            self.established(&chain, service.protocol, service.scope.tracked);
         }
         for exempt in &service.scope.exempt {
             let rule = match exempt {
@@ -227,7 +230,10 @@ impl<'a> Batch<'a> {
         self.rule(&chain, &Rule::default().count().then(&end));
         let interfaces = service.scope.interfaces.iter().map(Some);
         for interface in interfaces.chain(service.scope.interfaces.is_empty().then_some(None)) {
-            for base in ["guard", "input"] {
+            for (base, ports) in ["guard", "input"]
+                .into_iter()
+                .flat_map(|base| service.ports.ranges().iter().map(move |ports| (base, ports)))
+            {
                 let mut rule = Rule::default();
                 if let Some(interface) = interface {
                     rule = rule.arrives_at(interface);
@@ -235,7 +241,7 @@ impl<'a> Batch<'a> {
                 if base == "guard" {
                     rule = rule.local();
                 }
-                let rule = rule.protocol(service.protocol).port(service.port.into());
+                let rule = rule.protocol(service.protocol).ports(ports);
                 self.rule(base, &rule.then(&Verdict::Jump(&chain)));
             }
         }

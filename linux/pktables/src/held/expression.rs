@@ -1,6 +1,8 @@
 //! Expressions of rules as netlink attributes. Names and numbers are from the kernel's
 //! `include/uapi/linux/netfilter/nf_tables.h`; register contents are as the kernel has them.
 
+use std::ops::RangeInclusive;
+
 use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 
@@ -124,15 +126,17 @@ impl Rule {
 
     /// Packets of a protocol (`NFT_META_L4PROTO`).
     pub(super) fn protocol(self, protocol: Protocol) -> Self {
-        self.meta(16).equals(&[match protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        }])
+        self.meta(16).equals(&[protocol.number()])
     }
 
-    /// Packets to a port.
-    pub(super) fn port(self, port: u16) -> Self {
-        self.field(Base::Transport, 2, &port.to_be_bytes())
+    /// Packets to a port, or to one of a range.
+    pub(super) fn ports(self, ports: &RangeInclusive<u16>) -> Self {
+        let (first, last) = (ports.start().to_be_bytes(), ports.end().to_be_bytes());
+        if first == last {
+            return self.field(Base::Transport, 2, &first);
+        }
+        // NFT_CMP_GTE and NFT_CMP_LTE.
+        self.payload(Base::Transport, 2, 2).compare(5, &first).compare(3, &last)
     }
 
     /// Packets with these bytes in a header.
@@ -150,6 +154,11 @@ impl Rule {
     /// Packets whose connection is in one of these states (`NFT_CT_STATE`).
     pub(super) fn in_state(self, states: u32) -> Self {
         self.push("ct", &[number(1, REGISTER), number(2, 0)]).mask(&states.to_ne_bytes()).differs(&[0; 4])
+    }
+
+    /// Packets of the side that has begun the connection: `NFT_CT_DIRECTION` is `IP_CT_DIR_ORIGINAL`.
+    pub(super) fn of_beginner(self) -> Self {
+        self.push("ct", &[number(1, REGISTER), number(2, 1)]).equals(&[0])
     }
 
     /// Loads the source address, or its prefix.

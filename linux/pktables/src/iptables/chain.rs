@@ -8,7 +8,10 @@
 //! packets to this host, and INPUT for those that have the port after NAT. If it is forwarded, it has the chains above, and
 //! the one in `nat` ends with ACCEPT, so that no later rule publishes the port.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    fmt::{Display, Write as _},
+    ops::RangeInclusive,
+};
 
 use ipnet::IpNet;
 
@@ -17,9 +20,11 @@ use super::{
     save::{Rule, Saved},
 };
 use crate::{
+    forward::Forward,
     log::Log,
+    ports::Port,
     scope::Exempt,
-    service::{Forward, Policy, Protocol, Service},
+    service::{Policy, Protocol, Service},
     service_name::ServiceName,
 };
 
@@ -100,8 +105,10 @@ impl ServiceRules {
         grants: &[GrantRule],
         from: &Self,
     ) -> Self {
-        let (own, protocol, port) = (service.name.chain(), service.protocol, service.port);
+        let (own, protocol) = (service.name.chain(), service.protocol);
         let port_is = |port: &dyn Display| format!("-p {protocol} -m {protocol} --dport {port}");
+        // A rule for each port or range: multiport would count a range as two, of 15.
+        let ports: Vec<String> = service.ports.ranges().iter().map(port_option).collect();
         let other_family_only = forward.is_none() && !service.forward.is_empty();
         let before_nat = service.scope.before_nat;
         let in_mangle = before_nat && forward.is_none();
@@ -115,10 +122,13 @@ impl ServiceRules {
             if other_family_only { format!(" -m comment --comment {OTHER_FAMILY}") } else { String::new() };
         let mut hooks = Vec::new();
         let interfaces = service.scope.interfaces.iter().map(|name| format!("-i {name} "));
-        for interface in interfaces.chain(service.scope.interfaces.is_empty().then(String::new)) {
-            let input = format!("{interface}{}{new}{mark} -j {own}", port_is(&port));
+        let interfaces = interfaces.chain(service.scope.interfaces.is_empty().then(String::new));
+        for (interface, port) in
+            interfaces.flat_map(|name| ports.iter().map(move |port| (name.clone(), port)))
+        {
+            let input = format!("{interface}{}{new}{mark} -j {own}", port_is(port));
             // Packets to other hosts are not for this service.
-            let arrives = format!("{interface}{} -m addrtype --dst-type LOCAL -j {own}", port_is(&port));
+            let arrives = format!("{interface}{} -m addrtype --dst-type LOCAL -j {own}", port_is(port));
             if in_mangle {
                 hooks.push((HookPoint::MangleInput, input));
                 hooks.push((HookPoint::ManglePrerouting, arrives));
@@ -127,15 +137,23 @@ impl ServiceRules {
                 hooks.extend(forward.map(|_| (HookPoint::Prerouting, arrives)));
             }
         }
-        if let Some(Forward { to }) = forward {
-            let host = IpNet::from(to.ip());
+        for (Forward { host, port: there }, port) in
+            forward.into_iter().flat_map(|forward| ports.iter().map(move |port| (forward, port)))
+        {
+            let host = IpNet::from(host);
+            let there = there.map_or_else(|| port.clone(), |there| there.to_string());
             // Only connections that were forwarded for this service.
             let sent = format!(
                 "-m conntrack --ctstate DNAT --ctorigdstport {port} -m comment --comment {own} -j ACCEPT"
             );
-            hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&to.port()))));
-            let back = format!("-s {host} -p {protocol} -m {protocol} --sport {}", to.port());
+            hooks.push((HookPoint::Forward, format!("-d {host} {} {sent}", port_is(&there))));
+            let back = format!("-s {host} -p {protocol} -m {protocol} --sport {there}");
             hooks.push((HookPoint::Forward, format!("{back} {sent}")));
+            if service.scope.tracked && before_nat {
+                // As if the other host had begun it, after it was forgotten.
+                let reply = format!("-m conntrack --ctdir REPLY -m comment --comment {own} -j DROP");
+                hooks.push((HookPoint::Forward, format!("-d {host} {} {reply}", port_is(&there))));
+            }
         }
         let hooks = hooks.into_iter().map(|(place, text)| Hook {
             table: place.table(),
@@ -153,7 +171,7 @@ impl ServiceRules {
         let leases = service.scope.leases.then(|| format!("-m set --match-set {own}-{family} src"));
         let mut chain = Vec::new();
         if in_mangle && service.only_new {
-            chain.push(begun(protocol));
+            chain.push(begun(protocol, service.scope.tracked));
         }
         let mut nat = None;
         match forward {
@@ -244,6 +262,21 @@ impl ServiceRules {
     }
 }
 
+/// A port or range, as iptables-save writes it: `80` or `8000:8100`.
+fn port_option(range: &RangeInclusive<u16>) -> String {
+    if range.start() == range.end() {
+        return range.start().to_string();
+    }
+    format!("{}:{}", range.start(), range.end())
+}
+
+/// Parses what [`port_option`] formats.
+pub(super) fn parse_port_option(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once(':').unwrap_or((text, text));
+    let (first, last): (Port, Port) = (first.parse().ok()?, last.parse().ok()?);
+    Some(first.into()..=last.into())
+}
+
 /// Where a rule is that refers to a service.
 #[derive(Clone, Copy)]
 pub(super) enum HookPoint<'a> {
@@ -303,14 +336,19 @@ pub(super) fn references<'a>(
 }
 
 /// The rule that lets packets pass that do not begin a connection, as iptables-save writes it. A segment with SYN begins one
-/// even if conntrack still knows an earlier one between the same ports, or expects it (RELATED).
-pub(super) fn begun(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Tcp => "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN -m conntrack --ctstate \
-                          INVALID,ESTABLISHED,UNTRACKED -j RETURN"
-            .to_owned(),
-        Protocol::Udp => "-m conntrack --ctstate ESTABLISHED -j RETURN".to_owned(),
-    }
+/// even if conntrack still knows an earlier one between the same ports, or expects it (RELATED). `tracked`: connection tracking
+/// has to know it as one that the other side has begun.
+pub(super) fn begun(protocol: Protocol, tracked: bool) -> String {
+    let follows = match protocol {
+        Protocol::Tcp => "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN ",
+        Protocol::Udp => "",
+    };
+    let known = match protocol {
+        _ if tracked => "ESTABLISHED --ctdir ORIGINAL",
+        Protocol::Tcp => "INVALID,ESTABLISHED,UNTRACKED",
+        Protocol::Udp => "ESTABLISHED",
+    };
+    format!("{follows}-m conntrack --ctstate {known} -j RETURN")
 }
 
 fn log(log: &Log) -> String {

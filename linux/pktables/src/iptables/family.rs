@@ -6,11 +6,7 @@ use ipnet::IpNet;
 
 use super::save::Saved;
 use crate::{
-    error::Error,
-    lock::Guard,
-    program,
-    scope::Exempt,
-    service::{Forward, Service},
+    error::Error, forward::Forward, lock::Guard, program, scope::Exempt, service::Service,
     service_name::ServiceName,
 };
 
@@ -79,6 +75,6 @@ impl Family {
     }
 
     pub(crate) fn forward(self, service: &Service) -> Option<Forward> {
-        service.forward.iter().copied().find(|forward| forward.to.is_ipv6() == (self == Self::V6))
+        service.forward.iter().copied().find(|forward| forward.host.is_ipv6() == (self == Self::V6))
     }
 }

@@ -8,11 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::save::Rule;
-use crate::{
-    address::canonical,
-    firewall::Grant,
-    service::{Forward, Protocol},
-};
+use crate::{address::canonical, firewall::Grant, forward::Forward, service::Protocol};
 
 /// Precedes the end of a grant in the comment.
 const UNTIL: &str = "pktables until ";
@@ -118,7 +114,7 @@ impl GrantRule {
     pub(super) fn to_text(&self, protocol: Protocol, forward: Option<Forward>, in_mangle: bool) -> String {
         let mut text = format!("-s {}", self.address);
         if forward.is_some() {
-            // DNAT to a port needs the protocol.
+            // DNAT to a port needs the protocol, and another protocol is not for this service.
             let _ = write!(text, " -p {protocol}");
         }
         if let Some(UnixSeconds(end)) = self.end {

@@ -1,20 +1,22 @@
 //! Services and grants out of the rules that `iptables-save` prints.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
 use super::{
-    chain::{EXEMPT, HookPoint, NO_OTHER_NAT, OTHER_FAMILY, begun, references},
+    chain::{EXEMPT, HookPoint, NO_OTHER_NAT, OTHER_FAMILY, begun, parse_port_option, references},
     grant::{GrantRule, UnixSeconds},
     save::{Rule, Saved},
 };
 use crate::{
     error::Error,
+    forward::Forward,
     lease_prefix::LeasePrefix,
     log::{Log, LogLevel, LogLimit},
+    ports::{Port, Ports},
     scope::{Exempt, Interface, Scope},
-    service::{Forward, Policy, Port, Protocol, Service},
+    service::{Policy, Protocol, Service},
     service_name::ServiceName,
 };
 
@@ -125,13 +127,14 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         (None, Some(rules)) => (true, rules),
         (Some(_), Some(_)) => return Err(wrong("in filter and in mangle")),
     };
-    let (mut jumps, mut early, mut forwards, mut redirects) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut jumps, mut early, mut forwards, mut redirects, mut replies) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, rule) in references(saved, name) {
         match place {
             HookPoint::Input if !in_mangle => jumps.push(rule),
             HookPoint::MangleInput if in_mangle => jumps.push(rule),
             HookPoint::ManglePrerouting if in_mangle => early.push(rule),
+            HookPoint::Forward if rule.value("--ctdir") == Some("REPLY") => replies.push(rule),
             HookPoint::Forward => forwards.push(rule),
             HookPoint::Prerouting => redirects.push(rule),
             _ => {}
@@ -141,30 +144,24 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
     let value = |option| jump.value(option).unwrap_or_default();
     let protocol: Protocol =
         value("-p").parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?;
-    let port: Port = value("--dport").parse().map_err(|_| wrong("the jump matches no port"))?;
-    let entrances: Vec<Option<&str>> = jumps.iter().map(|jump| jump.value("-i")).collect();
+    let ports = ports(&jumps).ok_or_else(|| wrong("the jump matches no port"))?;
     let is_one_of_them = |other: &&Rule| {
-        ["-p", "--dport", "--tcp-flags", "--ctstate"].iter().all(|name| other.value(name) == jump.value(name))
+        ["-p", "--tcp-flags", "--ctstate"].iter().all(|name| other.value(name) == jump.value(name))
     };
-    if !jumps.iter().all(is_one_of_them) || entrances.len() > 1 && entrances.contains(&None) {
-        return Err(wrong("several jumps from INPUT"));
-    }
+    let entrances = entrances(&jumps, &ports).filter(|_| jumps.iter().all(is_one_of_them));
+    let entrances = entrances.ok_or_else(|| wrong("several jumps from INPUT"))?;
     let is_same = |others: &[&Rule]| {
-        let mut found: Vec<Option<&str>> = others.iter().map(|rule| rule.value("-i")).collect();
-        let mut entrances = entrances.clone();
-        found.sort_unstable();
-        entrances.sort_unstable();
-        let fits = |rule: &&Rule| {
-            rule.value("--dst-type") == Some("LOCAL") && rule.value("--dport") == jump.value("--dport")
-        };
-        found == entrances && others.iter().all(fits)
+        let is_local = |rule: &&Rule| rule.value("--dst-type") == Some("LOCAL");
+        let found = self::ports(others).filter(|found| *found == ports);
+        found.and_then(|ports| self::entrances(others, &ports)).as_ref() == Some(&entrances)
+            && others.iter().all(is_local)
     };
     if in_mangle && !is_same(&early) {
         return Err(wrong("the jumps from PREROUTING and INPUT differ"));
     }
     // Before NAT there is nothing else, so what someone added may let everyone in.
     let is_own = |rule: &&Rule| {
-        rule.text == begun(protocol)
+        [false, true].iter().any(|tracked| rule.text == begun(protocol, *tracked))
             || rule.value("--comment") == Some(EXEMPT)
             || rule.target() == Some("LOG")
             || GrantRule::of(rule).is_some()
@@ -180,24 +177,33 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         (Some("ACCEPT"), false) | (Some("RETURN"), true) => Policy::Accept,
         _ => return Err(wrong("does not end with DROP or ACCEPT")),
     };
-    let forward: Vec<Forward> = forwards.iter().copied().filter_map(dnat_target).collect();
+    let keeps_port = ports.single().is_none();
+    let forward: Vec<Forward> =
+        forwards.iter().copied().filter_map(|rule| dnat_target(rule, keeps_port)).collect();
+    let places = forward.len();
+    let first = forward.first().copied();
+    let is_one_place = forward.iter().all(|forward| Some(*forward) == first);
+    let forward: Vec<Forward> = first.into_iter().collect();
     let (table, holders) = match saved.rules("nat", &own) {
         Some(rules) => ("nat", rules),
         None if in_mangle => ("mangle", rules),
         None => ("filter", rules),
     };
     let ends_nat = table == "nat" && holders.last().is_some_and(|rule| rule.text == NO_OTHER_NAT);
+    let has_begun = |tracked| rules.iter().any(|rule| rule.text == begun(protocol, tracked));
+    let tracked = if in_mangle { has_begun(true) } else { !replies.is_empty() };
     let only_new = if in_mangle {
-        rules.iter().any(|rule| rule.text == begun(protocol))
+        has_begun(tracked)
     } else {
         jump.value("--tcp-flags").is_some() || jump.value("--ctstate") == Some("NEW")
     };
     let interfaces: Vec<Interface> =
         entrances.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+    let number = ports.ranges().len();
     let service = Service {
         name: name.clone(),
         protocol,
-        port,
+        ports: ports.clone(),
         only_new,
         policy,
         log: rules.iter().find(|rule| rule.target() == Some("LOG")).map(read_log),
@@ -208,13 +214,18 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
             exempt: exemptions(rules).ok_or_else(|| wrong("an exemption cannot be parsed"))?,
             leases: holders.iter().any(|rule| is_lease_rule(rule, name)),
             lease_prefix: LeasePrefix::default(),
+            tracked,
         }
         .sorted(),
     };
-    let parts = (service.forward.len(), forwards.len(), redirects.len(), table);
-    let complete = match parts {
-        (0, 0, 0, "filter" | "mangle") => true,
-        (1, 2, _, "nat") => is_same(&redirects),
+    let complete = match (service.forward.len(), table) {
+        (0, "filter" | "mangle") => forwards.is_empty() && redirects.is_empty() && replies.is_empty(),
+        // For each port or range, one rule there and one back.
+        (1, "nat") => {
+            let is_whole = places == number && forwards.len() == number.saturating_mul(2);
+            let is_whole = is_whole && (replies.is_empty() || replies.len() == number);
+            is_one_place && is_whole && reaches(&forwards, &ports) && is_same(&redirects)
+        }
         _ => false,
     };
     Ok(Some(Parsed {
@@ -225,6 +236,37 @@ pub(crate) fn parse(saved: &Saved, name: &ServiceName) -> Result<Option<Parsed>,
         table,
         rules: holders.iter().map(GrantRule::of).collect(),
     }))
+}
+
+/// The ports that rules are about.
+fn ports(rules: &[&Rule]) -> Option<Ports> {
+    let ranges = rules.iter().map(|rule| parse_port_option(rule.value("--dport")?));
+    Ports::new(ranges.collect::<Option<Vec<_>>>()?).ok()
+}
+
+/// The interfaces that jumps are about, `None` for all; nothing if there is not exactly one jump for each and each range.
+fn entrances<'a>(jumps: &[&'a Rule], ports: &Ports) -> Option<Vec<Option<&'a str>>> {
+    let mut found: Vec<(Option<&str>, RangeInclusive<u16>)> = Vec::new();
+    for jump in jumps {
+        found.push((jump.value("-i"), parse_port_option(jump.value("--dport")?)?));
+    }
+    let mut interfaces: Vec<Option<&str>> = found.iter().map(|(interface, _)| *interface).collect();
+    interfaces.sort_unstable();
+    interfaces.dedup();
+    let has = |interface, range: &RangeInclusive<u16>| found.contains(&(interface, range.clone()));
+    let is_whole = interfaces.iter().all(|name| ports.ranges().iter().all(|range| has(*name, range)));
+    let is_all = interfaces.len() == 1 || !interfaces.contains(&None);
+    (is_whole && is_all && found.len() == interfaces.len().checked_mul(ports.ranges().len())?)
+        .then_some(interfaces)
+}
+
+/// Whether the rules in FORWARD are about connections to these ports.
+fn reaches(rules: &[&Rule], ports: &Ports) -> bool {
+    let of = |rule: &&Rule| parse_port_option(rule.value("--ctorigdstport")?);
+    let mut found: Vec<RangeInclusive<u16>> = rules.iter().filter_map(of).collect();
+    found.sort_unstable_by_key(|range| (*range.start(), *range.end()));
+    found.dedup();
+    found == ports.ranges()
 }
 
 /// Whether the rule lets all leases in.
@@ -243,10 +285,11 @@ fn exemptions(rules: &[Rule]) -> Option<Vec<Exempt>> {
     parsed.collect()
 }
 
-fn dnat_target(rule: &Rule) -> Option<Forward> {
+/// Where a rule in FORWARD lets packets go.
+fn dnat_target(rule: &Rule, keeps_port: bool) -> Option<Forward> {
     let host: IpNet = rule.value("-d")?.parse().ok()?;
-    let port: Port = rule.value("--dport")?.parse().ok()?;
-    Some(Forward { to: (host.addr(), port.into()).into() })
+    let port: Option<Port> = if keeps_port { None } else { Some(rule.value("--dport")?.parse().ok()?) };
+    Some(Forward { host: host.addr(), port: port.map(|port| port.0) })
 }
 
 /// Missing options have the defaults of iptables. A value that pktables would not write is dropped, so the next init

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU16,
+    ops::RangeInclusive,
 };
 
 use serde::Deserialize;
@@ -12,10 +14,12 @@ use super::schema::{AFTER_CONNTRACK, BEFORE_FILTER, EXEMPT, FORWARD, GUARD, INPU
 use super::set_name::SetName;
 use crate::{
     error::Error,
+    forward::Forward,
     lease_prefix::LeasePrefix,
     log::{Log, LogLimit},
+    ports::Ports,
     scope::{Exempt, Interface, Scope},
-    service::{Forward, Policy, Protocol, Service},
+    service::{Policy, Protocol, Service},
     service_name::ServiceName,
 };
 
@@ -142,13 +146,13 @@ impl Ruleset {
         };
         let jumps = |chain: &'static str| self.shared_rules(name).filter(move |rule| rule.chain == chain);
         let jump = jumps(INPUT).next().ok_or_else(|| wrong("no jump from input"))?;
-        let (protocol, port) = jump.port().ok_or_else(|| wrong("the jump matches no port"))?;
+        let (protocol, ports) = jump.ports().ok_or_else(|| wrong("the jump matches no port"))?;
         let protocol: Protocol =
             protocol.parse().map_err(|_| wrong("the jump matches neither tcp nor udp"))?;
         let interfaces = |chain| {
             let mut found = Vec::new();
             for jump in jumps(chain) {
-                if jump.port() != Some((protocol.as_str(), port)) {
+                if jump.ports() != Some((protocol.as_str(), ports.clone())) {
                     return Err(wrong("several jumps from input"));
                 }
                 found.push(jump.interface());
@@ -163,15 +167,17 @@ impl Ruleset {
         if all && entrances.len() > 1 {
             return Err(wrong("several jumps from input"));
         }
-        let mut only_new = false;
+        let (mut only_new, mut tracked) = (false, false);
         let mut exempt = Vec::new();
         let (mut leases, mut lease_prefix) = (false, LeasePrefix::default());
         let mut last = None;
         let mut log = None;
         for rule in self.rules.iter().filter(|rule| rule.chain == own) {
             log = log.or(rule.log());
-            let is_begun = rule.is_about_begun(protocol);
+            let begun = rule.about_begun(protocol);
+            let is_begun = begun.is_some();
             only_new |= is_begun;
+            tracked |= begun == Some(true);
             let is_own = is_begun
                 || rule.comment == EXEMPT
                 || rule.grant(name).is_some()
@@ -199,7 +205,7 @@ impl Ruleset {
         let service = Service {
             name: name.clone(),
             protocol,
-            port: port.to_string().parse()?,
+            ports,
             only_new,
             policy,
             log,
@@ -210,6 +216,7 @@ impl Ruleset {
                 exempt,
                 leases,
                 lease_prefix,
+                tracked,
             }
             .sorted(),
         };
@@ -222,11 +229,17 @@ impl Rule {
         self.expr.iter().find_map(|part| text(part, "/jump/target"))
     }
 
-    fn port(&self) -> Option<(&str, u64)> {
+    /// The protocol and the ports that the rule is about.
+    fn ports(&self) -> Option<(&str, Ports)> {
         self.expr.iter().find_map(|part| {
-            let is_port = text(part, "/match/left/payload/field") == Some("dport");
-            let port = part.pointer("/match/right").and_then(Value::as_u64).filter(|_| is_port)?;
-            Some((text(part, "/match/left/payload/protocol")?, port))
+            text(part, "/match/left/payload/field").filter(|field| *field == "dport")?;
+            text(part, "/match/op").filter(|op| ["==", "in"].contains(op))?;
+            let right = part.pointer("/match/right")?;
+            let all = match right.get("set").and_then(Value::as_array) {
+                Some(set) => set.iter().map(range).collect::<Option<Vec<_>>>()?,
+                None => vec![range(right)?],
+            };
+            Some((text(part, "/match/left/payload/protocol")?, Ports::new(all).ok()?))
         })
     }
 
@@ -245,8 +258,9 @@ impl Rule {
         })
     }
 
-    /// Whether the rule accepts packets that do not begin a connection, and no others.
-    fn is_about_begun(&self, protocol: Protocol) -> bool {
+    /// Whether the rule accepts packets that do not begin a connection, and no others; and if so, whether these have to be
+    /// tracked.
+    fn about_begun(&self, protocol: Protocol) -> Option<bool> {
         let state = |part: &Value| {
             let is_state = text(part, "/match/left/ct/key") == Some("state");
             part.pointer("/match/right").filter(|_| is_state).map(|states| match states {
@@ -255,25 +269,33 @@ impl Rule {
                 _ => Vec::new(),
             })
         };
-        let is_accept = |part: &Value| part.get("accept").is_some();
-        match (protocol, &self.expr[..]) {
-            (Protocol::Udp, [states, end]) => {
-                is_accept(end) && state(states).is_some_and(|states| states == ["established"])
-            }
-            (Protocol::Tcp, [flags, states, end]) => {
+        let (end, parts) = self.expr.split_last()?;
+        end.get("accept")?;
+        let is_original = |part: &Value| {
+            text(part, "/match/left/ct/key") == Some("direction")
+                && text(part, "/match/right") == Some("original")
+        };
+        let (parts, tracked) = match parts {
+            [parts @ .., last] if is_original(last) => (parts, true),
+            parts => (parts, false),
+        };
+        let fits = match (protocol, parts) {
+            (Protocol::Udp, [states]) => state(states).is_some_and(|states| states == ["established"]),
+            (Protocol::Tcp, [flags, states]) => {
                 let follows = text(flags, "/match/op") == Some("!=")
                     && text(flags, "/match/right") == Some("syn")
                     && flags.pointer("/match/left/&").is_some_and(|flags| {
                         let flags = flags.to_string();
                         flags.contains("\"syn\"") && flags.contains("\"ack\"")
                     });
-                let expected = ["invalid", "established", "untracked"];
+                let expected: &[&str] =
+                    if tracked { &["established"] } else { &["invalid", "established", "untracked"] };
                 follows
-                    && is_accept(end)
                     && state(states).is_some_and(|states| states.iter().all(|one| expected.contains(&&**one)))
             }
             _ => false,
-        }
+        };
+        fits.then_some(tracked)
     }
 
     /// The set of the service whose addresses the rule accepts.
@@ -331,9 +353,21 @@ impl Rule {
 
     fn forward(&self) -> Option<Forward> {
         let dnat = self.expr.iter().find_map(|part| part.get("dnat"))?;
-        let address: IpAddr = text(dnat, "/addr")?.parse().ok()?;
-        let port = dnat.get("port").and_then(Value::as_u64)?.try_into().ok()?;
-        Some(Forward { to: (address, port).into() })
+        let host: IpAddr = text(dnat, "/addr")?.parse().ok()?;
+        let port = match dnat.get("port") {
+            Some(port) => Some(NonZeroU16::new(port.as_u64()?.try_into().ok()?)?),
+            None => None,
+        };
+        Some(Forward { host, port })
+    }
+}
+
+/// A port, or a range of them.
+fn range(value: &Value) -> Option<RangeInclusive<u16>> {
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    match value.get("range") {
+        Some(range) => Some(port(range.get(0)?)?..=port(range.get(1)?)?),
+        None => port(value).map(|port| port..=port),
     }
 }
 

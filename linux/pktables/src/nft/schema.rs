@@ -8,13 +8,13 @@
 //! sees them with the port that a local program listens on, and also those to broadcast and multicast addresses. So neither
 //! a published port nor a redirection leads around the service.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use nftables::{
     expr::{
         BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
-        PayloadField, Prefix,
+        PayloadField, Prefix, SetItem,
     },
     schema::{
         Chain, FlushObject, NfCmd, NfListObject, NfObject, Rule, Set, SetFlag, SetType, SetTypeValue, Table,
@@ -28,7 +28,9 @@ use super::set_name::SetName;
 use crate::{
     address::is_single,
     error::Error,
+    forward::Forward,
     log::{Log, LogLevel},
+    ports::Ports,
     scope::{Exempt, Interface},
     service::{Policy, Protocol, Service},
     service_name::ServiceName,
@@ -158,7 +160,7 @@ impl Script {
         }
         let own = service.name.chain();
         if service.only_new {
-            let parts = exclude_begun(service.protocol);
+            let parts = exclude_begun(service);
             self.push(NfCmd::Add(NfListObject::Rule(rule(&own, parts))))?;
         }
         for exempt in &service.scope.exempt {
@@ -185,15 +187,16 @@ impl Script {
             self.jumps(service, chain)?;
         }
         for forward in &service.forward {
-            let network = if forward.to.is_ipv4() { "ip" } else { "ip6" };
-            let to = Expression::String(forward.to.ip().to_string().into());
+            let network = if forward.host.is_ipv4() { "ip" } else { "ip6" };
+            let to = Expression::String(forward.host.to_string().into());
+            let there = match forward.port {
+                Some(port) => Expression::Number(port.get().into()),
+                None => ports(&service.ports),
+            };
             let parts = vec![
                 conntrack("status", "dnat"),
                 equal(payload(network, "daddr"), to),
-                equal(
-                    payload(service.protocol.as_str(), "dport"),
-                    Expression::Number(forward.to.port().into()),
-                ),
+                equal(payload(service.protocol.as_str(), "dport"), there),
                 Statement::Accept(None),
             ];
             let comment = Some(own.clone().into());
@@ -239,7 +242,7 @@ impl Script {
         set: &SetName,
         command: impl Fn(NfListObject<'static>) -> NfCmd<'static>,
     ) -> Result<(), Error> {
-        let in_family = |forward: &&crate::service::Forward| forward.to.is_ipv6() == set.v6;
+        let in_family = |forward: &&Forward| forward.host.is_ipv6() == set.v6;
         let forward = service.forward.iter().find(in_family);
         if forward.is_none() && !service.forward.is_empty() {
             return Ok(());
@@ -254,9 +257,9 @@ impl Script {
             // Packets to other hosts are not for this service.
             is_local(),
             Statement::DNAT(Some(NAT {
-                addr: Some(Expression::String(forward.to.ip().to_string().into())),
+                addr: Some(Expression::String(forward.host.to_string().into())),
                 family: Some(family),
-                port: Some(Expression::Number(forward.to.port().into())),
+                port: forward.port.map(|port| Expression::Number(port.get().into())),
                 flags: None,
             })),
         ];
@@ -269,7 +272,7 @@ impl Script {
 /// which it can be reached.
 pub(crate) fn sets(service: &Service) -> impl Iterator<Item = SetName> {
     let is_reachable =
-        |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.to.is_ipv6() == v6);
+        |v6| service.forward.is_empty() || service.forward.iter().any(|f| f.host.is_ipv6() == v6);
     let families = move || [false, true].into_iter().filter(move |v6| is_reachable(*v6));
     let leases = families().filter(|_| service.scope.leases).flat_map(|v6| {
         let single = SetName { lease: true, ..SetName::single(&service.name, v6) };
@@ -312,15 +315,17 @@ fn set(name: &SetName) -> Set<'static> {
     }
 }
 
-/// Matches packets that do not begin a connection, also where rules exempt the port from connection tracking. A segment
-/// with SYN begins one even if conntrack still knows an earlier one between the same ports, or expects it (related).
-fn exclude_begun(protocol: Protocol) -> Vec<Statement<'static>> {
+/// Matches packets that do not begin a connection, also where rules exempt the port from connection tracking, unless it has
+/// to be tracked. A segment with SYN begins one even if conntrack still knows an earlier one between the same ports, or
+/// expects it (related).
+fn exclude_begun(service: &Service) -> Vec<Statement<'static>> {
     let states = |states: &[&'static str]| {
         let states = states.iter().map(|state| Expression::String((*state).into())).collect();
         let left = conntrack_key("state");
         Statement::Match(Match { left, right: Expression::List(states), op: Operator::IN })
     };
-    let mut parts = match protocol {
+    let tracked = service.scope.tracked;
+    let mut parts = match service.protocol {
         Protocol::Udp => vec![conntrack("state", "established")],
         Protocol::Tcp => {
             let flags = ["syn", "ack"].map(|flag| Expression::String(flag.into()));
@@ -328,9 +333,17 @@ fn exclude_begun(protocol: Protocol) -> Vec<Statement<'static>> {
             let left = Expression::BinaryOperation(Box::new(flags));
             let right = Expression::String("syn".into());
             let follows = Statement::Match(Match { left, right, op: Operator::NEQ });
-            vec![follows, states(&["invalid", "established", "untracked"])]
+            let known = if tracked {
+                conntrack("state", "established")
+            } else {
+                states(&["invalid", "established", "untracked"])
+            };
+            vec![follows, known]
         }
     };
+    if tracked {
+        parts.push(equal(conntrack_key("direction"), Expression::String("original".into())));
+    }
     parts.push(Statement::Accept(None));
     parts
 }
@@ -364,8 +377,24 @@ fn is_local() -> Statement<'static> {
 }
 
 fn port(service: &Service) -> Statement<'static> {
-    let number = Expression::Number(u16::from(service.port).into());
-    equal(payload(service.protocol.as_str(), "dport"), number)
+    equal(payload(service.protocol.as_str(), "dport"), ports(&service.ports))
+}
+
+/// A port, a range, or a set of both.
+fn ports(ports: &Ports) -> Expression<'static> {
+    let one = |range: &RangeInclusive<u16>| {
+        let [first, last] = [range.start(), range.end()].map(|port| Expression::Number((*port).into()));
+        if range.start() == range.end() {
+            return first;
+        }
+        Expression::Range(Box::new(nftables::expr::Range { range: [first, last] }))
+    };
+    match ports.ranges() {
+        [range] => one(range),
+        ranges => Expression::Named(NamedExpression::Set(
+            ranges.iter().map(|range| SetItem::Element(one(range))).collect(),
+        )),
+    }
 }
 
 fn payload(protocol: &'static str, field: &'static str) -> Expression<'static> {

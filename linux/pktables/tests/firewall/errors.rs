@@ -47,8 +47,8 @@ fn invalid_arguments_are_one_line() -> Result<()> {
                 "invalid log prefix \"abcdefghijklmnopqrstuvwxyz1234\": longer than 29 bytes",
             ),
             (
-                "init ssh --port 22 --forward 192.168.1.10",
-                "invalid forward \"192.168.1.10\": expected ADDRESS:PORT",
+                "init ssh --port 22 --forward fd00::10:22",
+                "invalid forward \"fd00::10:22\": expected ADDRESS:PORT, or ADDRESS to keep the port; IPv6 in brackets",
             ),
             (
                 "init ssh --port 22 --forward 192.168.1.10:0",

@@ -20,7 +20,7 @@ fn service(name: &str, port: &str) -> Result<Service> {
     Ok(Service {
         name: name.parse()?,
         protocol: Protocol::Tcp,
-        port: port.parse()?,
+        ports: port.parse()?,
         only_new: true,
         policy: Policy::Drop,
         log: None,
@@ -67,7 +67,7 @@ fn nft_lists_what_was_installed() -> Result<()> {
             },
             ..service("vpn", "1194")?
         };
-        let services = [service("ssh", "22")?, udp];
+        let services = [service("ssh", "22,8000-8100")?, udp];
         held.install(&services, Some(&capture()))?;
         held.grant(&"ssh".parse()?, pktables::address::parse("192.0.2.7")?, None)?;
         held.grant_on_link(&"ssh".parse()?, on_loopback("fe80::7")?, Duration::from_mins(10))?;

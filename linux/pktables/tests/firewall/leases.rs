@@ -73,7 +73,7 @@ fn service(before_nat: bool) -> Result<Service> {
     Ok(Service {
         name: "ssh".parse()?,
         protocol: Protocol::Tcp,
-        port: "22".parse()?,
+        ports: "22".parse()?,
         only_new: true,
         policy: Policy::Drop,
         log: None,

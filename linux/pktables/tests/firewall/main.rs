@@ -7,6 +7,7 @@
 
 mod closed;
 mod concurrency;
+mod conntrack;
 mod errors;
 mod held;
 mod kill;
@@ -15,6 +16,7 @@ mod leases;
 mod netns;
 mod original;
 mod packets;
+mod ports;
 mod readme;
 mod rules;
 mod sets;

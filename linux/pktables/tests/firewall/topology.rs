@@ -103,6 +103,17 @@ pub(crate) fn ask(stream: &mut TcpStream) -> Result<Option<String>> {
     probe::ask("client", stream, b"?")
 }
 
+/// Whether a connection is over: its data is dropped, or answered with a reset.
+pub(crate) fn is_cut(stream: &mut TcpStream) -> Result<bool> {
+    match ask(stream) {
+        Ok(answer) => Ok(answer.is_none()),
+        Err(error) => match error.root_cause().downcast_ref::<io::Error>() {
+            Some(cause) if cause.kind() == io::ErrorKind::ConnectionReset => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
 /// The name that answers at a port, from an address of the client; `None`: dropped.
 pub(crate) fn who(from: &str, port: u16) -> Result<Option<String>> {
     dial(from, port)?.as_mut().map_or(Ok(None), ask)

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use pktables::Service;
+use pktables::{Ports, Service};
 
 use super::{listing::Variant, packet::Family, walk::Place};
+use crate::firewall::ports::{for_shell, with_colons};
 
 /// Whose rule it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,46 +139,61 @@ impl Finding {
         commands.join(" && ")
     }
 
+    /// One command for each program and each port or range.
+    fn commands_for_each(&self, ports: &Ports, rest: impl Fn(&str) -> String) -> String {
+        let commands: Vec<String> =
+            with_colons(ports).iter().map(|port| self.commands(&rest(port))).collect();
+        commands.join(" && ")
+    }
+
     fn allow(&self, service: &Service) -> String {
         if !service.forward.is_empty() {
             return self.allow_forward(service);
         }
-        let (protocol, port, base) = (service.protocol, service.port, &self.base);
+        let (protocol, ports, base) = (service.protocol, &service.ports, &self.base);
         match (&self.owner, self.manager) {
-            (_, Manager::Ufw) => format!("ufw allow {port}/{protocol}"),
+            (_, Manager::Ufw) => format!("ufw allow {}/{protocol}", with_colons(ports).join(",")),
             (_, Manager::Firewalld) => {
-                format!("firewall-cmd --permanent --add-port={port}/{protocol} && firewall-cmd --reload")
+                let add = ports.texts().map(|port| format!(" --add-port={port}/{protocol}"));
+                format!("firewall-cmd --permanent{} && firewall-cmd --reload", add.collect::<String>())
             }
             (Owner::Nft { family, table }, _) => {
-                format!("nft insert rule {family} {table} {base} {protocol} dport {port} accept")
+                let ports = for_shell(ports);
+                format!("nft insert rule {family} {table} {base} {protocol} dport {ports} accept")
             }
             (Owner::Iptables { table, .. }, _) => {
                 let table = if table == "filter" { String::new() } else { format!("-t {table} ") };
-                self.commands(&format!("{table}-I {base} -p {protocol} --dport {port} -j ACCEPT"))
+                self.commands_for_each(ports, |port| {
+                    format!("{table}-I {base} -p {protocol} --dport {port} -j ACCEPT")
+                })
             }
         }
     }
 
     /// For both directions of what pkdd forwards, and nothing else.
     fn allow_forward(&self, service: &Service) -> String {
-        let (protocol, port, base) = (service.protocol, service.port, &self.base);
+        let (protocol, ports, base) = (service.protocol, &service.ports, &self.base);
         match (&self.owner, self.manager) {
             (Owner::Nft { family, table }, _) => format!(
                 "nft insert rule {family} {table} {base} ct status dnat meta l4proto {protocol} ct original proto-dst \
-                 {port} accept"
+                 {} accept",
+                for_shell(ports)
             ),
             (_, Manager::Ufw) => {
                 let route = |forward: &pktables::Forward| {
-                    let to = forward.to();
-                    format!("ufw route allow proto {protocol} to {} port {}", to.ip(), to.port())
+                    let port =
+                        forward.port().map_or_else(|| with_colons(ports).join(","), |port| port.to_string());
+                    format!("ufw route allow proto {protocol} to {} port {port}", forward.host())
                 };
                 service.forward.iter().map(route).collect::<Vec<_>>().join(" && ")
             }
             (_, manager) => {
                 let base = if manager == Manager::Docker { "DOCKER-USER" } else { base };
-                self.commands(&format!(
-                    "-I {base} -p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {port} -j ACCEPT"
-                ))
+                self.commands_for_each(ports, |port| {
+                    format!(
+                        "-I {base} -p {protocol} -m conntrack --ctstate DNAT --ctorigdstport {port} -j ACCEPT"
+                    )
+                })
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The tables of iptables, as `iptables-save` prints them, for one packet.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use pktables::Protocol;
 
 use super::{
-    packet::{Packet, Truth},
+    packet::{Packet, Truth, is_in},
     walk::{Action, Chain, Chains, Rule},
 };
 
@@ -203,9 +203,10 @@ fn known(option: &str, packet: &Packet<'_>, value: Option<&String>) -> Option<Tr
         "-i" => packet.arrives_on(value, '+'),
         "--dport" | "--dports" => Truth::any(value.split(',').map(|part| ports(packet, part))),
         "--ctstate" | "--state" => packet.has_state(value.split(',')),
-        "--ctorigdstport" => match packet.forwarded {
-            Some((_, port)) => Truth::of(value == port.to_string()),
-            None => ports(packet, value),
+        "--ctorigdstport" => match (&packet.forwarded, range(value)) {
+            (Some((_, ports)), Some(range)) => is_in(ports, &range),
+            (Some(_), None) => Truth::Unknown,
+            (None, _) => ports(packet, value),
         },
         "--dst-type" if packet.forwarded.is_none() => Truth::of(value.split(',').any(|kind| kind == "LOCAL")),
         "--src-type" if value == "LOCAL" => Truth::No,
@@ -213,13 +214,14 @@ fn known(option: &str, packet: &Packet<'_>, value: Option<&String>) -> Option<Tr
     })
 }
 
-/// A port, or a range such as `1000:2000`.
 fn ports(packet: &Packet<'_>, text: &str) -> Truth {
+    range(text).map_or(Truth::Unknown, |range| packet.has_port(range))
+}
+
+/// A port, or a range such as `1000:2000`.
+fn range(text: &str) -> Option<RangeInclusive<u64>> {
     let (from, to) = text.split_once(':').unwrap_or((text, text));
-    match (from.parse(), to.parse()) {
-        (Ok(from), Ok(to)) => packet.has_port(from..=to),
-        _ => Truth::Unknown,
-    }
+    Some(from.parse().ok()?..=to.parse().ok()?)
 }
 
 /// Of the flags, the first packet of a TCP connection has `SYN` alone.

@@ -110,23 +110,26 @@ impl Rules {
 
     fn about(&self, service: &Service) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for family in self.families() {
+        let ranges = service.ports.ranges();
+        for (family, ports) in
+            self.families().iter().flat_map(|family| ranges.iter().map(move |ports| (family, ports)))
+        {
             let to_host = Packet {
                 family: *family,
                 protocol: service.protocol,
-                port: Some(service.port.into()),
+                port: Some(ports.clone()),
                 forwarded: None,
                 interfaces: &service.scope.interfaces,
                 is_tracked: self.is_tracked,
             };
             self.past_guard(service, &to_host, &mut findings);
-            let to = service.forward.iter().map(pktables::Forward::to);
-            match to.into_iter().find(|to| to.is_ipv4() == (*family == Family::V4)) {
+            let mut to = service.forward.iter();
+            match to.find(|to| to.host().is_ipv4() == (*family == Family::V4)) {
                 None if !service.forward.is_empty() => {}
                 None => self.stopped(&to_host, &TO_HOST, &["prerouting", "input"], &mut findings),
                 Some(to) => {
-                    let port = Some(to.port());
-                    let forwarded = Some((to.ip(), service.port.into()));
+                    let port = to.port().map_or_else(|| ports.clone(), |port| port..=port);
+                    let (port, forwarded) = (Some(port), Some((to.host(), ports.clone())));
                     let packet = Packet { port, forwarded, ..to_host };
                     self.stopped(&packet, &FORWARDED, &["forward"], &mut findings);
                 }
@@ -243,7 +246,7 @@ impl Rules {
             let packet = Packet {
                 family: *family,
                 protocol: Protocol::Udp,
-                port: config.gate.port,
+                port: config.gate.port.map(|port| port..=port),
                 forwarded: None,
                 interfaces: &[],
                 is_tracked: false,

@@ -1,6 +1,6 @@
 //! The packet whose way is followed, and what can be said about it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use pktables::{Interface, Protocol};
 
@@ -57,10 +57,10 @@ pub(super) enum Family {
 pub(super) struct Packet<'a> {
     pub(super) family: Family,
     pub(super) protocol: Protocol,
-    /// `None`: any.
-    pub(super) port: Option<u16>,
+    /// One of these; `None`: any.
+    pub(super) port: Option<RangeInclusive<u16>>,
     /// Where it was forwarded to, and the port that it was sent to; `None`: to this host.
-    pub(super) forwarded: Option<(IpAddr, u16)>,
+    pub(super) forwarded: Option<(IpAddr, RangeInclusive<u16>)>,
     /// The interfaces that it may arrive on; empty: any.
     pub(super) interfaces: &'a [Interface],
     /// Whether connection tracking has seen it.
@@ -70,10 +70,20 @@ pub(super) struct Packet<'a> {
 /// Starts of the names of interfaces that lead to containers and virtual machines of this host.
 const OF_GUESTS: [&str; 7] = ["docker", "br-", "veth", "virbr", "lxdbr", "lxcbr", "podman"];
 
+/// Whether a port that is any one of `ports` is in a range.
+pub(super) fn is_in(ports: &RangeInclusive<u16>, range: &RangeInclusive<u64>) -> Truth {
+    let (first, last) = (u64::from(*ports.start()), u64::from(*ports.end()));
+    match (range.contains(&first), range.contains(&last)) {
+        (true, true) => Truth::Yes,
+        (false, false) if last < *range.start() || first > *range.end() => Truth::No,
+        _ => Truth::Unknown,
+    }
+}
+
 impl Packet<'_> {
-    pub(super) fn has_port(&self, range: std::ops::RangeInclusive<u64>) -> Truth {
-        match self.port {
-            Some(port) => Truth::of(range.contains(&port.into())),
+    pub(super) fn has_port(&self, range: RangeInclusive<u64>) -> Truth {
+        match &self.port {
+            Some(ports) => is_in(ports, &range),
             None if *range.start() <= 1 && *range.end() >= 65_535 => Truth::Yes,
             None => Truth::Unknown,
         }
@@ -108,7 +118,7 @@ impl Packet<'_> {
 
     /// Whether it is sent to an address of this network.
     pub(super) fn goes_to(&self, network: &str) -> Truth {
-        self.is_in(network, self.forwarded.map(|(to, _)| to))
+        self.is_in(network, self.forwarded.as_ref().map(|(to, _)| *to))
     }
 
     fn is_in(&self, network: &str, address: Option<IpAddr>) -> Truth {

@@ -171,7 +171,35 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "config service 'sshd'\n\toption port '22'\n\npackage firewall",
         "service \"sshd\": tcp port 22 is also that of service \"ssh\"",
     ),
+    (
+        "package firewall",
+        "config service 'sshd'\n\tlist port '80'\n\tlist port '20-25'\n\npackage firewall",
+        "service \"sshd\": tcp port 22 is also that of service \"ssh\"",
+    ),
+    ("port '22'", "port '22 x'", "service \"ssh\": invalid port \"x\": expected 1–65535"),
+    (
+        "port '22'",
+        "port '22 100-90'",
+        "service \"ssh\": invalid port \"100-90\": expected the lower port first",
+    ),
+    ("port '22'", "port '22-022'", "service \"ssh\": invalid port \"22-022\": expected 1–65535"),
 ];
+
+#[test]
+fn ports_are_a_list_or_words() {
+    let rows = [
+        ("option port '22'", "22"),
+        ("option port '80 443 8000-8100'", "80,443,8000-8100"),
+        ("option port '80,443'", "80,443"),
+        ("list port '443'\n\tlist port '80'\n\tlist port '81 8000-8100'", "80-81,443,8000-8100"),
+    ];
+    for (text, expected) in rows {
+        let router = read(&GOOD.replacen("option port '22'", text, 1)).unwrap();
+        let ports: Vec<String> =
+            router.config.services.values().map(|one| one.service.ports.to_string()).collect();
+        assert_eq!(ports, [expected], "{text}");
+    }
+}
 
 #[test]
 fn every_mistake_is_named_in_one_line() {

@@ -16,7 +16,7 @@ fn service(text: &str) -> Service {
     Service {
         name: name(text),
         protocol: Protocol::Tcp,
-        port: "22".parse().expect("a port"),
+        ports: "22".parse().expect("a port"),
         only_new: false,
         policy: Policy::Drop,
         log: None,
@@ -127,6 +127,36 @@ fn a_forwarded_service_has_its_grants_in_nat() {
     assert_eq!(script, format!("*filter\n:pk-nas - [0:0]\n-A pk-nas -j DROP\n{jump}\nCOMMIT\n"));
     let found = parse(&Saved::parse(&script), &nas.name).expect("it parses").expect("it exists");
     assert!(found.is_complete && found.other_family_only && found.service.forward.is_empty(), "{found:?}");
+}
+
+#[test]
+fn several_ports_have_a_jump_each() {
+    let ports = || "80,8000-8100".parse().expect("ports");
+    let web = Service { ports: ports(), ..service("web") };
+    let script = made(&web, None, &[]);
+    let jump = |port: &str| format!("-A INPUT -p tcp -m tcp --dport {port} -j pk-web\n");
+    let expected =
+        format!("*filter\n:pk-web - [0:0]\n-A pk-web -j DROP\n{}{}COMMIT\n", jump("80"), jump("8000:8100"));
+    assert_eq!(script, expected);
+    let keeps: Forward = "192.168.1.10".parse().expect("an address");
+    let nas = Service { forward: vec![keeps], ..web.clone() };
+    let before_nat = Service { scope: Scope { before_nat: true, ..Scope::default() }, ..web.clone() };
+    let on_two =
+        Scope { interfaces: ["a", "b"].map(|name| name.parse().expect("a name")).into(), ..Scope::default() };
+    let on_two = Service { scope: on_two, ..web.clone() };
+    for (service, forward) in [(&web, None), (&nas, Some(keeps)), (&before_nat, None), (&on_two, None)] {
+        let script = made(service, forward, &[]).replace("-I ", "-A ");
+        let parsed = |text: &str| parse(&saved(text), &web.name);
+        let found = parsed(&script).expect("it parses").expect("it exists");
+        assert_eq!((&found.service, found.is_complete), (service, true), "{script}");
+        // Without any one rule that leads to it, it has to be made again.
+        for line in script.lines().filter(|line| line.starts_with("-A ") && !line.starts_with("-A pk-")) {
+            let damaged = parsed(&script.replacen(&format!("{line}\n"), "", 1));
+            let is_whole = damaged
+                .is_ok_and(|found| found.is_some_and(|found| found.is_complete && found.service == *service));
+            assert!(!is_whole, "without {line}: {script}");
+        }
+    }
 }
 
 #[test]

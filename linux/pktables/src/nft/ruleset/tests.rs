@@ -22,9 +22,9 @@ fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
 }
 
-fn port(protocol: &str, port: u64) -> Value {
+fn port(protocol: &str, port: impl Into<Value>) -> Value {
     let left = json!({ "payload": { "protocol": protocol, "field": "dport" } });
-    json!({ "match": { "op": "==", "left": left, "right": port } })
+    json!({ "match": { "op": "==", "left": left, "right": port.into() } })
 }
 
 fn jump() -> Value {
@@ -70,7 +70,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
     let plain = Service {
         name: name("ssh"),
         protocol: Protocol::Tcp,
-        port: "22".parse().expect("a port"),
+        ports: "22".parse().expect("a port"),
         only_new: false,
         policy: Policy::Drop,
         log: None,
@@ -82,6 +82,7 @@ fn a_service_is_parsed_from_its_jump_and_its_chain() {
             before_nat: true,
             leases: false,
             lease_prefix: LeasePrefix::default(),
+            tracked: false,
             interfaces: interfaces.iter().map(|name| name.parse().expect("a name")).collect(),
             exempt: exempt.iter().map(|text| text.parse().expect("an exemption")).collect(),
         },

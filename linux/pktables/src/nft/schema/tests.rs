@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    scope::Scope,
-    service::{Forward, Protocol},
-};
+use crate::{scope::Scope, service::Protocol};
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a name")
@@ -12,7 +9,7 @@ fn service(text: &str) -> Service {
     Service {
         name: name(text),
         protocol: Protocol::Tcp,
-        port: "22".parse().expect("a port"),
+        ports: "22".parse().expect("a port"),
         only_new: false,
         policy: Policy::Drop,
         log: None,
@@ -174,6 +171,7 @@ fn a_service_accepts_its_sets_logs_and_ends_with_its_policy() {
     let logged = |parts: &Value| rule("pk-ssh", parts);
     let limit = json!({ "limit": { "rate": 3, "per": "minute", "burst": 5 } });
     let scope = Scope {
+        tracked: false,
         before_nat: true,
         leases: false,
         lease_prefix: crate::LeasePrefix::default(),
@@ -339,4 +337,51 @@ fn levels_have_the_names_of_nft() {
     for (ours, word) in rows {
         assert_eq!(serde_json::to_value(level(ours)).ok(), Some(json!(word)), "{ours:?}");
     }
+}
+
+#[test]
+fn ports_are_a_number_a_range_or_a_set() {
+    // the ports, what the jumps match
+    let rows = [
+        ("22", json!(22)),
+        ("8000-8100", json!({ "range": [8000, 8100] })),
+        ("443,80", json!({ "set": [80, 443] })),
+        ("80,8000-8100", json!({ "set": [80, { "range": [8000, 8100] }] })),
+    ];
+    for (text, expected) in rows {
+        let service = Service { ports: text.parse().expect("ports"), ..service("web") };
+        let commands = commands(|script| script.add_service(&service, &[]));
+        let jumps: Vec<&Value> =
+            commands.iter().filter_map(|command| command.pointer("/add/rule/expr")).collect();
+        let match_of = |parts: &&Value| {
+            parts.as_array()?.iter().find(|part| **part == matches("tcp", "dport", &expected)).cloned()
+        };
+        assert_eq!(jumps.iter().filter_map(match_of).count(), 2, "{text}: {commands:?}");
+    }
+}
+
+#[test]
+fn several_ports_are_forwarded_to_themselves() {
+    let ports = json!({ "set": [80, { "range": [8000, 8100] }] });
+    let service = Service {
+        ports: "80,8000-8100".parse().expect("ports"),
+        forward: places(&["192.168.1.10"]),
+        ..service("nas")
+    };
+    let sets: Vec<SetName> = sets(&service).collect();
+    let commands = commands(|script| script.add_service(&service, &sets));
+    let of = |chain: &str| {
+        let rules = commands.iter().filter_map(|command| command.pointer("/add/rule"));
+        rules.filter(|rule| rule["chain"] == chain).map(|rule| rule["expr"].clone()).collect::<Vec<_>>()
+    };
+    let dnat = json!({ "dnat": { "addr": "192.168.1.10", "family": "ip" } });
+    let last = |rules: &[Value]| rules.first().and_then(|rule| rule.as_array()?.last().cloned());
+    assert_eq!(last(&of("prerouting")), Some(dnat));
+    let through = of("forward");
+    assert!(
+        through.first().is_some_and(|rule| rule
+            .as_array()
+            .is_some_and(|parts| parts.contains(&matches("tcp", "dport", &ports)))),
+        "{through:?}"
+    );
 }

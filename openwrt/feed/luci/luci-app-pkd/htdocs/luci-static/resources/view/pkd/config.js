@@ -128,8 +128,11 @@ return view.extend({
 		o.default = 'tcp';
 		o.rmempty = false;
 
-		o = s.option(form.Value, 'port', _('Port'));
+		o = s.option(form.Value, 'port', _('Ports'),
+			_('A port, a range, or several of both with spaces between them: 80 443 8000-8100.'));
 		o.rmempty = false;
+		/* In UCI it may also be a list. */
+		o.load = (section_id) => L.toArray(uci.get('pkd', section_id, 'port')).join(' ');
 
 		o = s.option(form.Value, 'seconds', _('Seconds open'),
 			_('How long new connections may start after a knock. Established connections stay open.'));

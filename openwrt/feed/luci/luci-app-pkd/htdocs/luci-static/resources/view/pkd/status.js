@@ -140,7 +140,9 @@ return view.extend({
 		const port = (grant) => {
 			const service = list(gate.services).find((one) => one.name === grant.service) || {};
 
-			return '%s/%s'.format(plain(service.port), plain(service.protocol));
+			const ports = L.toArray(service.ports).map(plain).join(', ') || plain(service.port);
+
+			return '%s/%s'.format(ports, plain(service.protocol));
 		};
 		const nodes = [
 			E('div', { 'class': 'alert-message ' + kind, 'id': 'pkd-state', 'data-state': plain(status.state) }, [
