@@ -1,34 +1,38 @@
-//! The file that makes firewall4's input chain include the gate's jump. It is on flash, and written only when the zone
+//! The files that make firewall4's chains include the gate's jumps. They are on flash, and written only when the zone
 //! changes.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{files::write_public, paths::Paths};
+use super::{files::write_public, paths::Paths, place::Place};
 
 const NAME: &str = "20-pkd.nft";
 
-/// Has the chain of a zone include the jump, or that of all zones, and no other chain. Returns whether anything changed.
+/// Has the chains of a zone include the gate's jumps, or those of all zones, and no other chain. Returns whether anything
+/// changed.
 pub(crate) fn install(paths: &Paths, zone: &str) -> Result<bool> {
-    let chain = if zone == "any" { "input".to_owned() } else { format!("input_{zone}") };
-    let wanted = paths.drop_ins().join(chain).join(NAME);
-    let others = remove_others(paths, &wanted)?;
-    let text = "include \"/var/run/pkd/fw4/chain-*.nft\"\n";
-    if fs::read_to_string(&wanted).is_ok_and(|found| found == text) {
-        return Ok(others);
+    let zone = Some(zone).filter(|zone| *zone != "any");
+    let wanted = Place::ALL.map(|place| (paths.drop_ins().join(place.chain(zone)).join(NAME), place.file()));
+    let mut changed = remove_others(paths, &wanted.each_ref().map(|(path, _)| path.as_path()))?;
+    for (path, file) in &wanted {
+        let text = format!("include \"/var/run/pkd/fw4/{file}-*.nft\"\n");
+        if fs::read_to_string(path).is_ok_and(|found| found == text) {
+            continue;
+        }
+        write_public(path, &text)?;
+        changed = true;
     }
-    write_public(&wanted, text)?;
-    Ok(true)
+    Ok(changed)
 }
 
 /// Returns whether there were others.
-fn remove_others(paths: &Paths, wanted: &Path) -> Result<bool> {
+fn remove_others(paths: &Paths, wanted: &[&Path]) -> Result<bool> {
     let Ok(chains) = fs::read_dir(paths.drop_ins()) else { return Ok(false) };
     let mut removed = false;
     for chain in chains.flatten().map(|chain| chain.path()) {
         let file = chain.join(NAME);
-        if file != wanted && file.exists() {
+        if !wanted.contains(&file.as_path()) && file.exists() {
             fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
             // Unless others use the folder, too.
             let _ = fs::remove_dir(chain);
@@ -64,9 +68,11 @@ mod tests {
         fs::write(paths.drop_ins().join("input_wan/10-theirs.nft"), "").unwrap();
         assert!(install(&paths, "any").unwrap());
         assert!(!file.exists());
-        assert_eq!(files(), ["input", "input_wan"], "the other file stays");
+        assert_eq!(files(), ["dstnat", "forward", "input", "input_wan"], "the other file stays");
         assert!(install(&paths, "guest").unwrap());
-        assert_eq!(files(), ["input_guest", "input_wan"]);
+        assert_eq!(files(), ["dstnat", "forward_guest", "input_guest", "input_wan"]);
+        let dstnat = fs::read_to_string(paths.drop_ins().join("dstnat").join(NAME)).unwrap();
+        assert_eq!(dstnat, "include \"/var/run/pkd/fw4/dstnat-*.nft\"\n");
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //!
 //! The configuration arrives on standard input, as `uci export` prints the packages `pkd` and `firewall`.
 
+mod behind;
 mod client;
 mod drop_in;
 mod files;
 mod floor;
 mod iptables;
 mod module;
+mod options;
+mod others;
 mod paths;
+mod place;
 mod render;
 pub(crate) mod router;
 mod status;
@@ -142,16 +146,9 @@ impl Command {
     fn run_below(self, root: &Path, input: &dyn Fn() -> Result<String>) -> Result<String> {
         let paths = Paths::below(root);
         match self {
-            Self::Check { json: false } => {
-                let router = check(&input()?, &paths)?;
-                let mut text = String::new();
-                for warning in &router.config.warnings {
-                    let _ = writeln!(text, "pkd: warning: {warning}");
-                }
-                Ok(text)
-            }
+            Self::Check { json: false } => Ok(warnings(&check(&input()?, &paths)?)),
             Self::Check { json: true } => {
-                let checked = router::check(&input()?, &paths, KeyFiles::Ignore);
+                let checked = read(&input()?, &paths, KeyFiles::Ignore);
                 let error = checked.as_ref().err().map(Error::located);
                 let warnings = checked.as_ref().ok().map(|router| &router.config.warnings[..]);
                 Ok(serde_json::to_string(&Checked { ok: checked.is_ok(), warnings, error })? + "\n")
@@ -236,7 +233,21 @@ struct Checked<'a> {
 }
 
 fn check(text: &str, paths: &Paths) -> Result<Router> {
-    router::check(text, paths, KeyFiles::Read).map_err(|error| anyhow!("{CONFIG}: {error}"))
+    read(text, paths, KeyFiles::Read).map_err(|error| anyhow!("{CONFIG}: {error}"))
+}
+
+/// A configuration, and what else of the router's makes it useless as a warning.
+fn read(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router, Error> {
+    let mut router = router::check(text, paths, files)?;
+    let others = others::warnings(&router, &uci::parse(text)?);
+    router.config.warnings.extend(others);
+    Ok(router)
+}
+
+/// A line for each.
+fn warnings(router: &Router) -> String {
+    let lines = router.config.warnings.iter();
+    lines.fold(String::new(), |text, warning| text + "pkd: warning: " + warning + "\n")
 }
 
 /// The configuration in force.
@@ -266,6 +277,8 @@ fn render(text: &str, folder: &Path, paths: &Paths) -> Result<String> {
         }
     }
     let router = check(text, paths)?;
+    let mut said = warnings(&router);
+    said += &made;
     let keys = paths.run("keys");
     for (name, place) in &router.keys {
         if let (KeyPlace::Inline, Some(user)) = (place, router.config.users.get(name)) {
@@ -274,13 +287,15 @@ fn render(text: &str, folder: &Path, paths: &Paths) -> Result<String> {
         }
     }
     write(&folder.join("fw4/table-pkd.nft"), &router.table())?;
-    write(&folder.join("fw4/chain-pkd.nft"), &Router::jump())?;
-    write(&folder.join("check.nft"), &Router::check_table(folder))?;
+    for jump in router.jumps() {
+        write(&folder.join(format!("fw4/{}-pkd.nft", jump.file)), &(jump.rule + "\n"))?;
+    }
+    write(&folder.join("check.nft"), &router.check_table(folder))?;
     if router.mode == Mode::Match {
         write(&folder.join("iptables"), &router.iptables(&keys))?;
     }
     write(&folder.join("config"), &router.active_config(text))?;
-    Ok(made)
+    Ok(said)
 }
 
 fn make_key(path: &Path) -> Result<()> {

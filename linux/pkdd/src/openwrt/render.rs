@@ -7,7 +7,9 @@ use pkd_core::format2::Bindings;
 use pktables::LeasePrefix;
 
 use super::{
+    behind::Senders,
     files::hex,
+    place::{Jump, Place},
     router::{KeyPlace, Marked, Mode, Router},
     uci,
 };
@@ -94,35 +96,69 @@ impl Router {
             Mode::Nft => self.nflog(),
             Mode::Match => self.marks(),
         };
-        let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks");
+        let [mut input, mut dstnat, mut forward] = [const { String::new() }; 3];
         for (name, config) in &self.config.services {
             let (protocol, ports) = (config.service.protocol, in_nft(&config.service.ports));
+            let behind = self.behind.get(name).filter(|behind| !behind.is_here());
             for text_of in SETS {
                 let (SetText { kind, nfproto, .. }, sender) =
                     (&text_of, text_of.key(self.config.gate.prefix));
                 let set = kind.set(name);
+                if let Some(behind) = behind {
+                    // Nobody is forwarded from a link-local address.
+                    if *kind != Kind::Link {
+                        let senders = Senders { v6: *kind == Kind::V6, sender: &sender, set: &set };
+                        let rules = behind.rules(name.as_str(), protocol, &ports, &senders);
+                        dstnat += &rules.dstnat;
+                        forward += &rules.forward;
+                    }
+                    continue;
+                }
                 let _ = writeln!(
-                    text,
+                    input,
                     "\tmeta nfproto {nfproto} {protocol} dport {ports} ct state new {sender} @{set} accept comment \"pkd: {name}\""
                 );
             }
         }
-        text + "}\n"
+        let _ = writeln!(text, "chain {PREFIX}input {{\n\tjump {PREFIX}knocks\n{input}}}");
+        if self.forwards() {
+            let _ =
+                writeln!(text, "chain {PREFIX}dstnat {{\n{dstnat}}}\nchain {PREFIX}forward {{\n{forward}}}");
+        }
+        text
     }
 
-    /// The only rule of ours in the chain of the zone.
-    pub(crate) fn jump() -> String {
-        format!("jump {PREFIX}input\n")
+    /// Whether a service is on a host behind the router.
+    pub(crate) fn forwards(&self) -> bool {
+        self.behind.values().any(|behind| !behind.is_here())
+    }
+
+    /// The rules of ours in firewall4's own chains: where each is, the name of the file that it is included from, and the rule.
+    pub(crate) fn jumps(&self) -> Vec<Jump> {
+        let mut places = vec![Place::Input];
+        if self.forwards() {
+            places.extend([Place::Dstnat, Place::Forward]);
+        }
+        let jump = |place: Place| Jump {
+            chain: place.chain(self.zone.as_deref()),
+            file: place.file(),
+            rule: format!("jump {PREFIX}{}", place.word()),
+        };
+        places.into_iter().map(jump).collect()
     }
 
     /// A table that includes the rendered files as firewall4's does, for `nft --check`.
-    pub(crate) fn check_table(folder: &Path) -> String {
+    pub(crate) fn check_table(&self, folder: &Path) -> String {
         let folder = folder.display();
-        format!(
-            "table inet pkd_check {{\n\
-             \tinclude \"{folder}/fw4/table-pkd.nft\"\n\
-             \tchain input {{\n\t\tinclude \"{folder}/fw4/chain-pkd.nft\"\n\t}}\n}}\n"
-        )
+        let mut text = format!("table inet pkd_check {{\n\tinclude \"{folder}/fw4/table-pkd.nft\"\n");
+        for (number, Jump { chain, file, .. }) in self.jumps().iter().enumerate() {
+            let kind = if chain == "dstnat" { "\t\ttype nat hook prerouting priority dstnat;\n" } else { "" };
+            let _ = writeln!(
+                text,
+                "\tchain check{number} {{\n{kind}\t\tinclude \"{folder}/fw4/{file}-pkd.nft\"\n\t}}"
+            );
+        }
+        text + "}\n"
     }
 
     /// The chain that passes possible knocks to pkdd.

@@ -1,17 +1,24 @@
 //! `/etc/config/pkd`: its sections become those of pkdd's own configuration and are checked as these are. Only what a
 //! router alone has is checked here.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use pktables::ServiceName;
 
 use super::{
+    behind::Behind,
+    options::{gate_options, service_section, user_section},
     paths::Paths,
-    uci::{self, UciOption},
+    uci,
 };
 use crate::config::{
     Config, Error, User, UserRule,
     error::Section,
-    sections::{File, GateSection, Names, ServiceSection, UserSection},
-    values::{Flag, Number, PortList},
+    sections::{File, GateSection, Names},
+    values::Number,
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
@@ -34,6 +41,8 @@ pub(crate) struct Router {
     pub(crate) clock: Clock,
     pub(crate) mask: Mask,
     pub(crate) config: Config,
+    /// Where each service is.
+    pub(crate) behind: BTreeMap<ServiceName, Behind>,
     /// Where the key of each user is.
     pub(crate) keys: Vec<(String, KeyPlace)>,
 }
@@ -107,20 +116,6 @@ pub(crate) enum KeyPlace {
     Inline,
 }
 
-/// The options of the section `gate`, as they are written.
-#[derive(Default)]
-struct GateOptions {
-    enabled: Option<Flag>,
-    mode: Option<String>,
-    port: Option<String>,
-    zone: Option<String>,
-    mark: Option<String>,
-    rate: Option<Number>,
-    prefix4: Option<Number>,
-    prefix6: Option<Number>,
-    clock: Option<String>,
-}
-
 /// Whether the gate is enabled in a text, even if the text has errors.
 pub(crate) fn is_enabled(text: &str) -> bool {
     let sections = uci::parse(text).unwrap_or_default();
@@ -141,13 +136,16 @@ pub(crate) enum KeyFiles {
 pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router, Error> {
     let sections = uci::parse(text)?;
     let mut file = File::default();
+    let mut behind = BTreeMap::new();
     let mut gate = None;
     for section in sections.iter().filter(|section| section.package == "pkd") {
         let name = section.name.clone();
         match section.kind.as_str() {
             "gate" if name == "gate" => gate = Some(gate_options(&section.options)?),
             "service" => {
-                let parsed = service_section(&Section::service(&name), &section.options)?;
+                let place = Section::service(&name);
+                let parsed = service_section(&place, &section.options)?;
+                behind.insert(name.clone(), Behind::read(&place, &section.options)?);
                 file.service.insert(name, parsed);
             }
             "user" => {
@@ -196,6 +194,12 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         metrics: None,
         ..GateSection::default()
     };
+    let config = Config::check(file, Path::new("/"), UCI)?;
+    let behind = config.services.iter().map(|(name, service)| {
+        let behind = behind.remove(name.as_str()).unwrap_or_default();
+        behind.check(&Section::service(name.as_str()), service)?;
+        Ok((name.clone(), behind))
+    });
     let router = Router {
         enabled: gate.enabled.map_or(Ok(false), |flag| flag.check(&GATE, "enabled"))?,
         mode: match gate.mode.as_deref() {
@@ -210,7 +214,8 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
             Some(other) => return Err(GATE.invalid("clock", other, "expected ntp or trust")),
         },
         mask: Mask::parse(gate.mark.as_deref().unwrap_or(DEFAULT_MASK))?,
-        config: Config::check(file, Path::new("/"), UCI)?,
+        behind: behind.collect::<Result<_, Error>>()?,
+        config,
         keys,
     };
     router.check_marks()?;
@@ -266,79 +271,6 @@ impl Router {
         }
         Ok(())
     }
-}
-
-fn gate_options(options: &[UciOption]) -> Result<GateOptions, Error> {
-    let mut gate = GateOptions::default();
-    for option in options {
-        let value = one(&GATE, option)?;
-        match option.name.as_str() {
-            "enabled" => gate.enabled = Some(value.into()),
-            "mode" => gate.mode = Some(value.to_owned()),
-            "port" => gate.port = Some(value.to_owned()),
-            "zone" => gate.zone = Some(value.to_owned()),
-            "mark" => gate.mark = Some(value.to_owned()),
-            "rate" => gate.rate = Some(value.into()),
-            "prefix4" => gate.prefix4 = Some(value.into()),
-            "prefix6" => gate.prefix6 = Some(value.into()),
-            "clock" => gate.clock = Some(value.to_owned()),
-            _ => return Err(unknown(&GATE, option)),
-        }
-    }
-    Ok(gate)
-}
-
-fn service_section(section: &Section, options: &[UciOption]) -> Result<ServiceSection, Error> {
-    let mut service = ServiceSection::default();
-    for option in options {
-        match option.name.as_str() {
-            "protocol" => service.protocol = Some(one(section, option)?.to_owned()),
-            "port" => service.port = Some(PortList::of(words(option).iter().map(String::as_str))),
-            "seconds" => service.seconds = Some(one(section, option)?.into()),
-            "tag" => service.tags = words(option),
-            _ => return Err(unknown(section, option)),
-        }
-    }
-    Ok(service)
-}
-
-fn user_section(section: &Section, options: &[UciOption]) -> Result<UserSection, Error> {
-    let mut user = UserSection::default();
-    for option in options {
-        match option.name.as_str() {
-            "enabled" => user.enabled = Some(one(section, option)?.into()),
-            "tag" => user.tag = Some(one(section, option)?.to_owned()),
-            "key" => user.key = Some(one(section, option)?.to_owned()),
-            "key_file" => user.key_file = Some(one(section, option)?.into()),
-            "format" => user.format = Some(one(section, option)?.to_owned()),
-            "require" => user.require = words(option),
-            "window" => user.window = Some(one(section, option)?.into()),
-            "service" => user.services = words(option),
-            "expires" => user.expires = Some(one(section, option)?.to_owned()),
-            _ => return Err(unknown(section, option)),
-        }
-    }
-    Ok(user)
-}
-
-/// The value of an option that is no list.
-fn one<'a>(section: &Section, option: &'a UciOption) -> Result<&'a str, Error> {
-    match &option.values[..] {
-        [value] => Ok(value),
-        values => {
-            let message = format!("{} is given {} times: expected once", option.name, values.len());
-            Err(section.at(&option.name, message))
-        }
-    }
-}
-
-/// The items of a list. As everywhere in UCI, an option with words between spaces is one too.
-fn words(option: &UciOption) -> Vec<String> {
-    option.values.iter().flat_map(|value| value.split_whitespace()).map(str::to_owned).collect()
-}
-
-fn unknown(section: &Section, option: &UciOption) -> Error {
-    section.at(&option.name, format!("unknown option \"{}\"", option.name))
 }
 
 /// The rules of iptables name the file, so its path has only characters that need no quotes there.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     module::{Cache, Report},
     paths::Paths,
+    place::Jump,
     router::{self, Clock, KeyFiles, Mode, Router},
 };
 use crate::{
@@ -121,14 +122,16 @@ pub(crate) fn is_time_known(router: &Router, paths: &Paths) -> bool {
 
 /// Why no knock can arrive, although everything runs: the rules that pass it on are not in the firewall.
 fn deafness(router: &Router) -> Option<String> {
-    let chain = router.zone.as_ref().map_or("input".to_owned(), |zone| format!("input_{zone}"));
-    let jump = Router::jump();
-    let jump = jump.trim_end();
-    if !printed("nft", &["list", "chain", "inet", "fw4", &chain]).lines().any(|line| line.trim() == jump) {
-        let target = jump.trim_start_matches("jump ");
-        return Some(format!(
-            "firewall4's chain {chain} does not jump to {target}, so no knock arrives: run /etc/init.d/firewall restart"
-        ));
+    for Jump { chain, rule, .. } in router.jumps() {
+        if !printed("nft", &["list", "chain", "inet", "fw4", &chain]).lines().any(|line| line.trim() == rule)
+        {
+            let target = rule.trim_start_matches("jump ");
+            let what =
+                if target.ends_with("input") { "no knock arrives" } else { "no connection is forwarded" };
+            return Some(format!(
+                "firewall4's chain {chain} does not jump to {target}, so {what}: run /etc/init.d/firewall restart"
+            ));
+        }
     }
     if router.mode == Mode::Match {
         let rules = printed("iptables", &["-w", "-t", "mangle", "-S", "INPUT"]);

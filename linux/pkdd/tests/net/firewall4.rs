@@ -38,9 +38,9 @@ pub(crate) fn load_with([v4, v6]: [&str; 2]) -> Result<()> {
     shell(&format!("nft 'table inet fw4; delete table inet fw4; {table}'")).map(drop)
 }
 
-/// Loads what the package `pkd` would have firewall4 include for a service `ssh` with these lines, in mode nft, into a table
-/// that lets nothing else in at these ports, in nft's notation.
-pub(crate) fn load_rendered(gateway: &Gateway<'_>, service: &str, closed: &str) -> Result<()> {
+/// Renders what the package `pkd` would have firewall4 include for a service `ssh` with these lines, in mode nft; returns a
+/// function that names the file for one of its places.
+pub(crate) fn render(gateway: &Gateway<'_>, service: &str) -> Result<impl Fn(&str) -> String + use<>> {
     let folder = gateway.path("rendered");
     fs::create_dir_all(&folder)?;
     let uci = format!(
@@ -53,19 +53,28 @@ pub(crate) fn load_rendered(gateway: &Gateway<'_>, service: &str, closed: &str) 
     child.stdin.take().context("no standard input")?.write_all(uci.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(move |name: &str| format!("include \"{}/fw4/{name}-pkd.nft\"", folder.display()))
+}
+
+/// Loads firewall4's table with these lines.
+pub(crate) fn load_table(gateway: &Gateway<'_>, lines: &str) -> Result<()> {
     let table = gateway.path("fw4.nft");
-    let include = |name: &str| format!("include \"{}/fw4/{name}-pkd.nft\"", folder.display());
-    fs::write(
-        &table,
-        format!(
-            "table inet fw4\ndelete table inet fw4\ntable inet fw4 {{\n{}\nchain input {{\n\
-             type filter hook input priority 0; policy accept;\nct state {{ established, related }} accept\n{}\n\
-             tcp dport {closed} drop\n}}\n}}\n",
+    fs::write(&table, format!("table inet fw4\ndelete table inet fw4\ntable inet fw4 {{\n{lines}\n}}\n"))?;
+    shell(&format!("nft -f {}", table.display())).map(drop)
+}
+
+/// Renders and loads it into a table that lets nothing else in at these ports, in nft's notation.
+pub(crate) fn load_rendered(gateway: &Gateway<'_>, service: &str, closed: &str) -> Result<()> {
+    let include = render(gateway, service)?;
+    load_table(
+        gateway,
+        &format!(
+            "{}\nchain input {{\ntype filter hook input priority 0; policy accept;\n\
+             ct state {{ established, related }} accept\n{}\ntcp dport {closed} drop\n}}",
             include("table"),
             include("chain")
         ),
-    )?;
-    shell(&format!("nft -f {}", table.display())).map(drop)
+    )
 }
 
 net_test!(a_knock_opens_the_port_with_the_sets_of_firewall4, |network| {

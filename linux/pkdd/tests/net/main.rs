@@ -13,6 +13,7 @@ mod flood;
 mod floor;
 mod follow;
 mod format2;
+mod forward;
 mod gateway;
 mod guard;
 mod link_local;

@@ -102,6 +102,51 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("\toption port '22'\n", "", "service \"ssh\": missing port"),
     (
         "seconds '30'",
+        "dest_port '22'",
+        "service \"ssh\": missing dest_ip: dest_port is the port on another host",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip '192.168.1.300'",
+        "service \"ssh\": invalid dest_ip \"192.168.1.300\": expected an IPv4 or IPv6 address",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip '192.168.1.0/24'",
+        "service \"ssh\": invalid dest_ip \"192.168.1.0/24\": expected an IPv4 or IPv6 address",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip '127.0.0.1'",
+        "service \"ssh\": invalid dest_ip \"127.0.0.1\": expected the address of a host behind the router",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip 'fe80::1'",
+        "service \"ssh\": invalid dest_ip \"fe80::1\": expected the address of a host behind the router",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip 'fd00::10/-64'",
+        "service \"ssh\": invalid dest_ip \"fd00::10/-64\": expected an IPv4 or IPv6 address, or the end of one such as ::10/-64",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip '192.168.1.2 192.168.1.3'",
+        "service \"ssh\": two addresses of one family in dest_ip",
+    ),
+    (
+        "seconds '30'",
+        "dest_ip '192.168.1.2'\n\toption dest_port '0'",
+        "service \"ssh\": invalid dest_port \"0\": expected 1–65535",
+    ),
+    (
+        "port '22'",
+        "port '22 23'\n\toption dest_ip '192.168.1.2'\n\toption dest_port '24'",
+        "service \"ssh\": several ports keep their numbers: remove dest_port",
+    ),
+    (
+        "seconds '30'",
         "seconds '99999999999999999999'",
         "service \"ssh\": invalid seconds \"99999999999999999999\": expected 1–86400",
     ),

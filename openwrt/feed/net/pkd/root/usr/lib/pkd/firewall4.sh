@@ -46,7 +46,7 @@ pkd_swap_fw4() {
 }
 
 pkd_is_loaded() {
-	nft list chain inet fw4 pkd.input 2> /dev/null | grep -q dport
+	nft list chain inet fw4 pkd.input 2> /dev/null | grep -q pkd.knocks
 }
 
 # A reload of firewall4 empties chains but keeps sets: deletes those that are no longer rendered.

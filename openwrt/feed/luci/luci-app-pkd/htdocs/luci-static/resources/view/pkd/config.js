@@ -139,6 +139,14 @@ return view.extend({
 		o.default = '30';
 		o.rmempty = false;
 
+		o = s.option(form.DynamicList, 'dest_ip', _('On the host'),
+			_('The IPv4 and the IPv6 address of a host behind the router that the service is on: whoever has knocked is forwarded there. ::10/-64 is the end of an IPv6 address whose prefix changes. If empty, the service is on the router.'));
+		o.modalonly = true;
+
+		o = s.option(form.Value, 'dest_port', _('Port there'),
+			_('If it is another one.'));
+		o.modalonly = true;
+
 		o = s.option(form.DynamicList, 'tag', _('Only for tags'),
 			_('Only users with one of these tags may open this service. If empty, all users who list the service may.'));
 		o.textvalue = function(section_id) {
