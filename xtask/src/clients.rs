@@ -25,7 +25,7 @@ impl Client {
     }
 
     /// The file in `target/clients`.
-    fn artefact(&self) -> String {
+    pub(crate) fn artefact(&self) -> String {
         format!("knock-{}{}", self.target, self.ending())
     }
 
