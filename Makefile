@@ -1,7 +1,7 @@
 # Each command is one of `cargo xtask`, which installs what the command needs, or says what is missing.
 CARGO ?= cargo
 
-.PHONY: demo demo-router picture test test-all test-fresh bench packages docs firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo need
+.PHONY: demo demo-router picture test test-all test-fresh bench packages docs firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo release need
 demo demo-router bench deny docs coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
 
@@ -34,6 +34,10 @@ debs: need
 # ARCH: as above. KEY: a file with a secret key, as gpg exports it, to sign the repository with.
 apt-repo: need
 	@$(CARGO) xtask apt-repo $(if $(KEY),--key $(KEY)) $(ARCH)
+
+# TAG: what it is released as, which has to name this version. KEY: as above, to sign the checksums with.
+release: need
+	@$(CARGO) xtask release $(if $(TAG),--tag $(TAG)) $(if $(KEY),--key $(KEY))
 
 # SECONDS or HOURS: how long each target runs; without either, a minute. TARGET: one or more targets; without it, all.
 fuzz: need

@@ -1,9 +1,11 @@
 //! Packets of a capture file.
 
+use std::fmt;
+
 use pkd_core::UnixSeconds;
 
 use crate::{
-    Cut, Datagram,
+    Datagram,
     datagram::Seen,
     link::{self, LinkType},
 };
@@ -38,6 +40,22 @@ pub enum Content<'a> {
     UnknownInterface,
     /// Not UDP, a fragment, or malformed.
     Other,
+}
+
+/// A packet whose end the capture does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// How many bytes the capture kept, with all headers.
+    pub kept: usize,
+    /// How many bytes there were.
+    pub original: u32,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kept, original } = self;
+        write!(f, "the capture kept only {kept} of {original} bytes; capture with -s 0")
+    }
 }
 
 /// What the capture kept of a packet.

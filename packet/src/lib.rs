@@ -17,11 +17,11 @@ mod section;
 mod unread;
 
 #[cfg(feature = "files")]
-pub use captured::{Captured, Content};
+pub use captured::{Captured, Content, Cut};
 pub use datagram::Datagram;
 #[cfg(feature = "files")]
 pub use file::{each_packet, is_file};
 #[cfg(feature = "files")]
 pub use link::LinkType;
 #[cfg(feature = "files")]
-pub use unread::{Cut, Unread};
+pub use unread::Unread;

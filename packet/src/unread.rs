@@ -1,24 +1,11 @@
 //! What a capture does not show.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use crate::{Content, LinkType};
-
-/// A packet whose end the capture does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// How many bytes the capture kept, with all headers.
-    pub kept: usize,
-    /// How many bytes there were.
-    pub original: u32,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kept, original } = self;
-        write!(f, "the capture kept only {kept} of {original} bytes; capture with -s 0")
-    }
-}
+use crate::{
+    captured::{Content, Cut},
+    link::LinkType,
+};
 
 /// Counts packets that may contain a knock, for all that is known.
 #[derive(Debug, Default)]

@@ -24,6 +24,11 @@ impl Client {
         if self.name == "windows" { ".exe" } else { "" }
     }
 
+    /// The file in `target/clients`.
+    pub(crate) fn artefact(&self) -> String {
+        format!("knock-{}{}", self.target, self.ending())
+    }
+
     /// The program's name.
     fn file(&self) -> String {
         format!("knock{}", self.ending())
@@ -78,7 +83,7 @@ pub(crate) fn size(client: &Client) -> Result<u64> {
     let built = build(client.target)?;
     let folder = at("target/clients");
     fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("knock-{}{}", client.target, client.ending()));
+    let file = folder.join(client.artefact());
     let size = fs::copy(built.join(client.file()), file).context("no knock was built")?;
     // The same for all.
     cmd!("cp -R {built}/share {folder}").quiet()?;
@@ -109,4 +114,29 @@ fn empty_libraries() -> Result<PathBuf> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guides_name_only_files_that_are_built() -> Result<()> {
+        let built: Vec<String> = all().map(|client| client.artefact()).collect();
+        let mut count = 0;
+        for guide in ["docs/desk.md", "docs/phone.md"] {
+            let text = fs::read_to_string(toolchain::root().join(guide))?;
+            let words = text.split(|letter: char| letter.is_whitespace() || "`/()|,".contains(letter));
+            for word in words.map(|word| word.trim_end_matches(['.', ';'])) {
+                let is_file = word.starts_with("knock-") && word.matches('-').count() > 2;
+                ensure!(!is_file || built.iter().any(|name| name == word), "{guide}: {word} is not built");
+                let version = format!("pkd-knock_{}-1_", env!("CARGO_PKG_VERSION"));
+                let is_package = word.starts_with("pkd-knock_") && files::has_ending(Path::new(word), "deb");
+                ensure!(!is_package || word.starts_with(&version), "{guide}: {word} has another version");
+                count += usize::from(is_file) + usize::from(is_package);
+            }
+        }
+        ensure!(count > 7, "only {count} files");
+        Ok(())
+    }
 }

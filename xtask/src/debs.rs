@@ -20,7 +20,10 @@ use crate::{
 
 use pack::{ARCHITECTURES, MAINTAINER, filled, finish, kib};
 pub(crate) use pack::{Architecture, find};
-pub(crate) use repository::make_key;
+pub(crate) use repository::{make_key, sign_file};
+
+/// The package with the source of the module.
+const DKMS: &str = "xt-pkd-dkms";
 
 /// The texts of the package, with `@NAME@` for what differs.
 const TEXTS: &str = "linux/debian/dkms";
@@ -52,6 +55,15 @@ pub(crate) fn repository(named: &[&'static Architecture], key: Option<&Path>) ->
     let built = repository::build(&at("target/debs"), &named_or_all(named), key)?;
     println!("{}: put it on a web server; README.md has what its users type", built.display());
     Ok(())
+}
+
+/// The files that `debs` makes of this version.
+pub(crate) fn file_names(version: &str) -> Vec<String> {
+    let names = || programs::names().chain([DKMS]);
+    let of_one = |architecture: &'static Architecture| {
+        names().map(|name| pack::file_name(name, version, architecture.name))
+    };
+    ARCHITECTURES.iter().flat_map(of_one).collect()
 }
 
 /// Builds `pkdd` of a version to come, for an upgrade; the package.
@@ -145,7 +157,7 @@ pub(crate) fn dkms(architecture: &Architecture, version: &str, folder: &Path) ->
         .into_iter()
         .map(|name| Ok((name, text(name)?)))
         .collect::<Result<_>>()?;
-    finish(&work, &control, &folder.join(format!("xt-pkd-dkms_{version}-1_{}.deb", architecture.name)))
+    finish(&work, &control, &folder.join(pack::file_name(DKMS, version, architecture.name)))
 }
 
 /// The commit that the package is built from, for people to find it again.

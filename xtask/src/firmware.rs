@@ -33,6 +33,11 @@ const BOARDS: &[Board] = &[
     Board { name: "w5500-evb-pico2", target: "thumbv8m.main-none-eabihf", runs: false },
 ];
 
+/// The boards, each of which `make firmware` builds into a file of that name.
+pub(crate) fn boards() -> impl Iterator<Item = &'static str> {
+    BOARDS.iter().map(|board| board.name)
+}
+
 /// Decodes the firmware's log; its version goes with that of defmt in the boards' lock.
 fn defmt_print() -> Result<PathBuf> {
     installed::program("defmt-print", "1.2.0")

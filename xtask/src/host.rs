@@ -70,6 +70,9 @@ const DEBS: &str = "binutils:nm binutils-aarch64-linux-gnu:aarch64-linux-gnu-nm
 /// For a repository of them, and its signature.
 const APT_REPO: &str = "apt-utils:apt-ftparchive dpkg-dev:dpkg-scanpackages gnupg:gpg";
 
+/// For a release, and the check of its signature.
+const RELEASE: &str = "gnupg:gpg gpgv:gpgv";
+
 /// For the judgement of Debian packages by Debian.
 const LINTIAN: &str = "lintian:lintian";
 
@@ -81,7 +84,7 @@ const LUCI: &str = "nodejs:node npm:npm chromium:/usr/bin/chromium";
 
 /// What a command needs. One that is not listed here does not exist, so that none can be added without its needs.
 fn needs(command: &str) -> Result<Vec<&'static str>> {
-    const TEST: [&str; 9] = [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED, FIRMWARE, FUZZ, LUCI];
+    const TEST: [&str; 10] = [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED, FIRMWARE, FUZZ, LUCI, RELEASE];
     Ok(match command {
         // Cargo and a C compiler, which built this program.
         "deny" | "docs" | "gateway-config" | "setup" => vec![],
@@ -93,6 +96,7 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
         "debs" => vec![RUST, GUEST, PACKAGES, DEBS],
         "wine" => vec![RUST, GUEST, PACKAGES, FRESH],
+        "release" => vec![RELEASE],
         "apt-repo" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO],
         "dkms" => vec![RUST, PACKAGES, DEBS, GUEST, GUESTS, FRESH, LINTIAN],
         "feed" => vec![RUST, GUEST, PACKAGES, FEED],

@@ -37,6 +37,7 @@ mod picture;
 mod prelude;
 mod pypi;
 mod qemu;
+mod release;
 mod root;
 mod router;
 mod row;
@@ -174,6 +175,15 @@ enum Cli {
     Docs,
     /// xt-pkd-dkms: built twice, and installed, upgraded and removed on a Debian 12 with two kernels
     Dkms,
+    /// what debs, packages, clients and firmware have built, in target/release-files, with checksums
+    Release {
+        /// the tag, which has to name this version
+        #[arg(long)]
+        tag: Option<String>,
+        /// a file with a secret key, as gpg exports it, to sign the checksums with
+        #[arg(long, value_name = "FILE", value_parser = absolute)]
+        key: Option<PathBuf>,
+    },
     /// build knock as one static file (default: all architectures)
     Clients {
         #[arg(value_name = "ARCH", value_parser = clients::find)]
@@ -292,6 +302,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Docs => book::build(),
         Cli::Dkms => dkms::test(),
         Cli::Clients { clients } => clients::run(clients),
+        Cli::Release { tag, key } => release::run(tag.as_deref(), key.as_deref()),
         Cli::Wine => wine::test(),
         Cli::Firmware => firmware::build_all(),
         Cli::TestFirmware => firmware::test(),

@@ -30,6 +30,11 @@ pub(crate) fn find(name: &str) -> Result<&'static Architecture> {
     })
 }
 
+/// What the file of a package is called.
+pub(super) fn file_name(name: &str, version: &str, architecture: &str) -> String {
+    format!("{name}_{version}-1_{architecture}.deb")
+}
+
 /// Packs what is in `work`, and these files of its control archive; all but `control` and `triggers` are scripts.
 pub(super) fn finish(work: &Path, control: &[(&str, String)], deb: &Path) -> Result<PathBuf> {
     let sums = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";

@@ -2,7 +2,7 @@
 
 use super::{
     manual,
-    pack::{Architecture, MAINTAINER, filled, finish, kib},
+    pack::{Architecture, MAINTAINER, file_name, filled, finish, kib},
 };
 use crate::{
     openwrt::{self, Panics, Zig},
@@ -57,6 +57,11 @@ const UNITS: [(&str, &str); 4] = [
     ("pkdd.sysusers", "usr/lib/sysusers.d/pkdd.conf"),
     ("pkdd.tmpfiles", "usr/lib/tmpfiles.d/pkdd.conf"),
 ];
+
+/// Their names.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.iter().map(|program| program.name)
+}
 
 /// Builds them for this architecture in `folder`; answers with the packages.
 pub(super) fn build(architecture: &Architecture, version: &str, folder: &Path) -> Result<Vec<PathBuf>> {
@@ -162,7 +167,7 @@ fn build_one(
     for script in program.scripts {
         control.push((script, text(&format!("{name}/{script}"))?));
     }
-    finish(&work, &control, &folder.join(format!("{name}_{version}-1_{}.deb", architecture.name)))
+    finish(&work, &control, &folder.join(file_name(name, version, architecture.name)))
 }
 
 fn install(from: &Path, to: &Path, mode: u32) -> Result<()> {

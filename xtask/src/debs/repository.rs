@@ -57,13 +57,31 @@ pub(crate) fn build(debs: &Path, architectures: &[&Architecture], key: Option<&P
 fn sign(root: &Path, suite: &Path, key: &Path) -> Result<()> {
     let [release, inline, beside] = ["Release", "InRelease", "Release.gpg"].map(|name| suite.join(name));
     let public = root.join("pkd.gpg");
+    with_key(key, |own| {
+        cmd!("gpg {own...} --output {inline} --clearsign {release}").quiet()?;
+        cmd!("gpg {own...} --output {beside} --armor --detach-sign {release}").quiet()?;
+        cmd!("gpg {own...} --output {public} --export").quiet()
+    })
+}
+
+/// Signs a file with a secret key, as gpg exports it: the signature is beside it, and so is the public key, `pkd.gpg`.
+pub(crate) fn sign_file(file: &Path, key: &Path) -> Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".asc");
+    let public = file.with_file_name("pkd.gpg");
+    with_key(key, |own| {
+        cmd!("gpg {own...} --yes --output {beside} --armor --detach-sign {file}").quiet()?;
+        cmd!("gpg {own...} --yes --output {public} --export").quiet()
+    })
+}
+
+/// Lets `work` run gpg with this secret key and no other.
+fn with_key(key: &Path, work: impl FnOnce(&[String]) -> Result<()>) -> Result<()> {
     with_gpg(|own| {
         cmd!("gpg {own...} --import {key}").quiet().with_context(|| {
             format!("{}: expected a secret key, as gpg --export-secret-keys writes it", key.display())
         })?;
-        cmd!("gpg {own...} --output {inline} --clearsign {release}").quiet()?;
-        cmd!("gpg {own...} --output {beside} --armor --detach-sign {release}").quiet()?;
-        cmd!("gpg {own...} --output {public} --export").quiet()
+        work(own)
     })
 }
 
