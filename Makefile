@@ -16,9 +16,11 @@ test test-all: need
 test-fresh: need
 	@$(CARGO) xtask test-fresh $(COMMANDS)
 
-# ARCH: one or more of OpenWrt's architectures; without it, all. KERNEL: the built kernel to pack a module for.
+# ARCH: one or more of OpenWrt's architectures; without it, all. KERNEL: the built kernel to pack a module for. OPKG_KEY and
+# APK_KEY: files with secret keys to sign the feeds with.
 packages: need
-	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(ARCH)
+	@$(CARGO) xtask packages $(if $(KERNEL),--kernel $(KERNEL)) $(if $(OPKG_KEY),--opkg-key $(OPKG_KEY)) \
+	  $(if $(APK_KEY),--apk-key $(APK_KEY)) $(ARCH)
 
 # SEED: another sample. CRATE: one or more crates; without it, all.
 mutants-sample: need

@@ -41,6 +41,9 @@ const TESTS: &str = "nftables:/usr/sbin/nft iptables:/usr/sbin/xtables-legacy-mu
 /// For `make packages`, besides what a guest needs.
 const PACKAGES: &str = "python3-pip:{pip}";
 
+/// For the signatures of both feeds.
+const FEED_KEYS: &str = "signify-openbsd:signify-openbsd openssl:openssl";
+
 /// For the recipes of OpenWrt's packages, besides what packages need; objtool checks the module.
 const FEED: &str = "shellcheck:shellcheck shfmt:shfmt libxtables-dev:/usr/include/xtables.h
     libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1";
@@ -84,7 +87,8 @@ const LUCI: &str = "nodejs:node npm:npm chromium:/usr/bin/chromium";
 
 /// What a command needs. One that is not listed here does not exist, so that none can be added without its needs.
 fn needs(command: &str) -> Result<Vec<&'static str>> {
-    const TEST: [&str; 10] = [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED, FIRMWARE, FUZZ, LUCI, RELEASE];
+    const TEST: [&str; 11] =
+        [RUST, GUEST, GUESTS, TESTS, PACKAGES, FEED_KEYS, FEED, FIRMWARE, FUZZ, LUCI, RELEASE];
     Ok(match command {
         // Cargo and a C compiler, which built this program.
         "deny" | "docs" | "gateway-config" | "setup" => vec![],
@@ -93,7 +97,8 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "demo-router" => vec![RUST, GUEST],
         "test-fresh" => vec![FRESH],
         "systemd" | "server" => vec![RUST, GUEST, PACKAGES, DEBS, APT_REPO, FRESH, SYSTEMD, DEMO],
-        "packages" | "clients" => vec![RUST, GUEST, PACKAGES],
+        "packages" => vec![RUST, GUEST, PACKAGES, FEED_KEYS],
+        "clients" => vec![RUST, GUEST, PACKAGES],
         "debs" => vec![RUST, GUEST, PACKAGES, DEBS],
         "wine" => vec![RUST, GUEST, PACKAGES, FRESH],
         "release" => vec![RELEASE],

@@ -155,6 +155,12 @@ enum Cli {
         /// with the module, for this built kernel of the architecture's kind
         #[arg(long, value_name = "DIR", value_parser = absolute)]
         kernel: Option<PathBuf>,
+        /// a file with a secret key of usign or signify, to sign the index for opkg with; the public key is beside it
+        #[arg(long, value_name = "FILE", value_parser = absolute)]
+        opkg_key: Option<PathBuf>,
+        /// a file with a private key in PEM, to sign the index for apk with
+        #[arg(long, value_name = "FILE", value_parser = absolute)]
+        apk_key: Option<PathBuf>,
         #[arg(value_name = "ARCH", value_parser = openwrt::find)]
         architectures: Vec<&'static Architecture>,
     },
@@ -296,7 +302,10 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Kmod { kernel: None, machines } => {
             machine::or_all(machines).into_iter().try_for_each(kmod::show)
         }
-        Cli::Packages { kernel, architectures } => packages::run(architectures, kernel.as_deref()),
+        Cli::Packages { kernel, opkg_key, apk_key, architectures } => {
+            let keys = packages::Keys { opkg: opkg_key, apk: apk_key };
+            packages::run(architectures, kernel.as_deref(), &keys)
+        }
         Cli::Debs { architectures } => debs::run(&architectures),
         Cli::AptRepo { key, architectures } => debs::repository(&architectures, key.as_deref()),
         Cli::Docs => book::build(),

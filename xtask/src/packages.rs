@@ -1,7 +1,9 @@
 //! What a router installs: the packages of `openwrt/feed` without OpenWrt's SDK, as .ipk for opkg and as .apk
 //! for apk. The recipes say what is in them; the programs are built here, for each architecture.
 
+mod index;
 mod pack;
+mod sign;
 
 use crate::{
     debian::Tree,
@@ -12,16 +14,18 @@ use crate::{
 };
 
 pub(crate) use pack::{Package, date};
+pub(crate) use sign::Keys;
 
 /// Bytes that all programs, scripts and pages of a gate may take once installed on mipsel, and its extension. Of the first,
 /// 70 KiB are for format 2: its keys, caches, floors and hints beside those of classic knocks; 16 for networks as senders and
 /// for a rate limit by which nobody silences an address.
-const USERLAND_LIMIT: u64 = 724 * 1024;
+const USERLAND_LIMIT: u64 = 768 * 1024;
 const EXTENSION_LIMIT: u64 = 16 * 1024;
 
 /// `packages ARCH...`: builds them and prints a table of sizes. `kernel`: a built kernel of the one
-/// architecture that is named, for which there is a kernel module too.
-pub(crate) fn run(named: Vec<&'static Architecture>, kernel: Option<&Path>) -> Result<()> {
+/// architecture that is named, for which there is a kernel module too. `keys`: sign the indexes.
+pub(crate) fn run(named: Vec<&'static Architecture>, kernel: Option<&Path>, keys: &Keys) -> Result<()> {
+    keys.check()?;
     let architectures = openwrt::or_all(named);
     ensure!(
         kernel.is_none() || architectures.len() == 1,
@@ -33,6 +37,7 @@ pub(crate) fn run(named: Vec<&'static Architecture>, kernel: Option<&Path>) -> R
             let size = fs::metadata(ipk)?.len();
             println!("| {} | {name} | {installed} bytes | {size} bytes |", architecture.name);
         }
+        keys.sign(&at("target/packages").join(architecture.name))?;
     }
     println!("they lie in target/packages");
     Ok(())
@@ -129,7 +134,7 @@ fn build_into(
         "all of a gate's userland takes {userland} bytes; {USERLAND_LIMIT} are allowed"
     );
     fs::remove_dir_all(&work)?;
-    pack::index(folder)?;
+    index::write(folder)?;
     Ok(packages)
 }
 

@@ -1,5 +1,5 @@
-//! Packages in the formats of opkg and apk. nfpm writes both; written here is what it does not know: OpenWrt's names,
-//! its maintainer scripts, and opkg's index.
+//! Packages in the formats of opkg and apk. nfpm writes both; written here is what it does not know: OpenWrt's names and its
+//! maintainer scripts.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -211,32 +211,6 @@ fn script(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// opkg's index of a folder: the control file of each package, with what it takes to fetch it.
-pub(super) fn index(folder: &Path) -> Result<()> {
-    let mut index = String::new();
-    for path in files::with_ending(folder, "ipk")? {
-        let read = "tar -xzOf \"$1\" ./control.tar.gz | tar -xzO ./control";
-        let control = cmd!("sh -c {read} sh {path}").read()?;
-        let bytes = fs::read(&path)?;
-        let name = path.file_name().context("a package without a name")?.to_string_lossy();
-        let fetch = format!("Filename: {name}\nSize: {}\nSHA256sum: {}\n", bytes.len(), digest(&bytes));
-        // The description, which may have several lines, comes last.
-        let at = control.find("Description:").with_context(|| format!("{name} has no description"))?;
-        let (head, description) = control.split_at(at);
-        let lines = description.split_inclusive('\n');
-        let count = 1 + lines.clone().skip(1).take_while(|line| line.starts_with(' ')).count();
-        let (description, rest): (String, String) =
-            (lines.clone().take(count).collect(), lines.skip(count).collect());
-        index = [index, head.to_owned(), rest, fetch, description, "\n".to_owned()].concat();
-    }
-    // usign signs wrongly where the last block of its hash has just so much room.
-    if [110, 111].contains(&((64 + index.len()) % 128)) {
-        index += "\n\n";
-    }
-    fs::write(folder.join("Packages"), index)?;
-    cmd!("gzip --keep --no-name --best Packages").current_dir(folder).quiet()
-}
-
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     files::hex(&Sha256::digest(bytes))
 }

@@ -129,7 +129,7 @@ fn deafness(router: &Router) -> Option<String> {
             let what =
                 if target.ends_with("input") { "no knock arrives" } else { "no connection is forwarded" };
             return Some(format!(
-                "firewall4's chain {chain} does not jump to {target}, so {what}: run /etc/init.d/firewall restart"
+                "firewall4's chain {chain} does not jump to {target}, so {what}: run /etc/init.d/firewall restart, and pkd check if that does not help"
             ));
         }
     }
