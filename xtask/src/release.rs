@@ -73,8 +73,8 @@ fn collect(version: &str, target: &Path, to: &Path, key: Option<&Path>) -> Resul
     let artefacts = artefacts(version);
     // Before anything is copied.
     for Artefact { command, sign, .. } in &artefacts {
-        let path = target.join(sign);
-        ensure!(path.exists(), "there is no {}: run make {command} first", path.display());
+        let is_built = target.join(sign).exists();
+        ensure!(is_built, "there is no target/{}: run make {command} first", sign.display());
     }
     files::empty(to)?;
     let mut sums = Vec::new();
@@ -182,7 +182,7 @@ mod tests {
             let target = built("incomplete")?;
             fs::remove_file(target.join(name))?;
             let error = collect("9.8.7", &target, &target.join("release"), None).unwrap_err().to_string();
-            let expected = format!("there is no {}: run make {command} first", target.join(name).display());
+            let expected = format!("there is no target/{name}: run make {command} first");
             assert_eq!(error, expected);
             assert!(!target.join("release").exists());
             fs::remove_dir_all(target)?;
