@@ -160,7 +160,7 @@ fn compare(bench: &Bench) -> Result<()> {
             ensure!(ours == theirs, "{key} of {name}: {ours:?} in the recipe, {theirs:?} in the .ipk");
         }
         // What both do: one text comes with OpenWrt's own around it.
-        for script in ["postinst", "prerm"] {
+        for script in ["postinst", "prerm", "postrm"] {
             let ours = bench.meta(&format!("{name}.{script}"))?;
             let theirs = fs::read_to_string(control.join(script))?;
             let own = ours.trim_start_matches("#!/bin/sh").trim();
@@ -221,9 +221,11 @@ fn removal(bench: &Bench) -> Result<()> {
         let said = cmd!("sh -c {text} sh {script}").read()?;
         ensure!(said == format!("{expected}end\n"), "the service is {row}, and this is done: {said:?}");
     }
-    for package in own_packages().iter().filter(|name| **name != "pkd") {
-        let script = bench.meta(&format!("{package}.prerm"))?;
-        ensure!(script.is_empty(), "{package} does something before it goes: {script}");
+    for package in own_packages().iter().filter(|name| !["pkd", "pkdd"].contains(*name)) {
+        for ending in ["prerm", "postrm"] {
+            let script = bench.meta(&format!("{package}.{ending}"))?;
+            ensure!(script.is_empty(), "{package} does something as it goes: {script}");
+        }
     }
     Ok(())
 }

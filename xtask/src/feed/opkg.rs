@@ -19,7 +19,7 @@ pub(crate) fn test_with_opkg(program: &Path) -> Result<()> {
     let bench = Bench::new()?;
     let (root, config) = (bench.out.join("opkg"), bench.out.join("opkg/etc/opkg.conf"));
     files::empty(&root)?;
-    for folder in ["etc", "tmp", "usr/lib/opkg"] {
+    for folder in ["etc", "tmp", "usr/lib/opkg", "var/lock"] {
         fs::create_dir_all(root.join(folder))?;
     }
     let kernel = Kernel::of(&bench.kernel)?.package_version();
@@ -37,8 +37,11 @@ pub(crate) fn test_with_opkg(program: &Path) -> Result<()> {
     // Its exit code is 0 for what it refuses, so the list of what is installed counts.
     let has = |name: &str| Ok::<_, anyhow::Error>(opkg(&["list-installed"])?.contains(&format!("{name} - ")));
     let built = packages::build(openwrt::find("x86_64")?, Some(&bench.kernel))?;
+    let paths: Vec<_> = built.iter().map(|package| package.ipk.to_string_lossy()).collect();
+    // Together, as some need others.
+    let words: Vec<&str> = ["install"].into_iter().chain(paths.iter().map(|path| &**path)).collect();
+    opkg(&words)?;
     for package in &built {
-        opkg(&["install", &package.ipk.to_string_lossy()])?;
         ensure!(has(&package.name)?, "opkg has not installed {}", package.name);
     }
     for package in built.iter().rev() {

@@ -36,9 +36,10 @@ struct Recipe {
     files: Vec<(PathBuf, String)>,
     /// The user's to change: never replaced.
     conffiles: Vec<String>,
-    /// What is done once the files are there, and before they go.
+    /// What is done once the files are there, before they go, and after.
     postinst: String,
     prerm: String,
+    postrm: String,
 }
 
 /// Writes one package in both formats, of what the recipe has left in `work`.
@@ -84,12 +85,13 @@ impl Recipe {
             conffiles: read(".conffiles")?.lines().map(str::to_owned).collect(),
             postinst: read(".postinst")?,
             prerm: read(".prerm")?,
+            postrm: read(".postrm")?,
             control,
         })
     }
 
     fn pack_ipk(&self, work: &Path, folder: &Path) -> Result<PathBuf> {
-        let Self { name, version, release, postinst, prerm, .. } = self;
+        let Self { name, version, release, postinst, prerm, postrm, .. } = self;
         let architecture = sdk::field(&self.control, "Architecture")?;
         let ipk = folder.join(format!("{name}_{version}-r{release}_{architecture}.ipk"));
         let after = format!("{FUNCTIONS}default_postinst \"$0\" \"$@\" || exit\n{postinst}");
@@ -102,6 +104,7 @@ impl Recipe {
             "scripts": {
                 "postinstall": script(work, "postinst", &after)?,
                 "preremove": script(work, "prerm", &before)?,
+                "postremove": script(work, "postrm", &format!("#!/bin/sh\n{postrm}true\n"))?,
             },
             "ipk": { "fields": { "Source": format!("feeds/pkd/{name}"), "SourceName": name } },
         });
@@ -110,7 +113,7 @@ impl Recipe {
     }
 
     fn pack_apk(&self, work: &Path, folder: &Path) -> Result<()> {
-        let Self { name, version, release, postinst, prerm, .. } = self;
+        let Self { name, version, release, postinst, prerm, postrm, .. } = self;
         // apk's packages carry the lists that OpenWrt's own scripts look into.
         let mut contents = self.contents()?;
         let mut list = |ending: &str, lines: &[String]| -> Result<()> {
@@ -138,6 +141,7 @@ impl Recipe {
             "scripts": {
                 "postinstall": script(work, "post-install", &format!("{head}{done}"))?,
                 "preremove": script(work, "pre-deinstall", &format!("{head}{prerm}default_prerm\n"))?,
+                "postremove": script(work, "post-deinstall", &format!("#!/bin/sh\n{postrm}true\n"))?,
             },
             "apk": { "scripts": { "postupgrade": script(work, "post-upgrade", &upgrade)? } },
         });

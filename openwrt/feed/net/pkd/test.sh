@@ -75,22 +75,24 @@ test_daemon() {
 	pkdd --version | grep -qxF "pkdd $1" || fail "pkdd --version prints: $(pkdd --version)"
 	pkdd no-such-command 2> /dev/null
 	[ $? = 2 ] || fail "an unknown command does not exit with 2"
-	cat > /tmp/pkdd.toml <<- EOT
-		[gate]
-		firewall = 'fw4'
-		[service.ssh]
-		port = 22
-		[user.me]
-		tag = 'TEST'
-		key = 'a key that nobody uses'
-		services = ['ssh']
+	cat > /tmp/pkd.uci <<- EOT
+		package pkd
+		config gate 'gate'
+		config service 'ssh'
+			option port '22'
+		config user 'me'
+			option tag 'TEST'
+			option key 'a key that nobody uses'
+			list service 'ssh'
+		package firewall
+		config zone
+			option name 'wan'
 	EOT
-	chmod 600 /tmp/pkdd.toml
-	output=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd rejects a valid configuration"
-	[ "$output" = "/tmp/pkdd.toml: configuration OK: 1 service, 1 user" ] || fail "pkdd check prints: $output"
-	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
-	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd accepts port 0"
-	rm -f /tmp/pkdd.toml
+	output=$(pkdd openwrt check < /tmp/pkd.uci) || fail "pkdd rejects a valid configuration"
+	[ -z "$output" ] || fail "pkdd warns of a valid configuration: $output"
+	sed -i "s/'22'/'0'/" /tmp/pkd.uci
+	pkdd openwrt check < /tmp/pkd.uci 2> /dev/null && fail "pkdd accepts port 0"
+	rm -f /tmp/pkd.uci
 }
 
 case "$1" in

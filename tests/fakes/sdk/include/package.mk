@@ -3,7 +3,7 @@
 # and again when make runs it.
 #   make prepare compile    as in OpenWrt; Cargo's earlier output is kept
 #   make install            installs each selected package into OUT/installed/NAME
-#   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.postinst, NAME.prerm and NAME.conffiles
+#   make dump               writes OUT/meta/NAME, the fields of the package's control file, NAME.postinst, NAME.prerm, NAME.postrm and NAME.conffiles
 #   make BUILT=1 install    installs what is in PKG_BUILD_DIR already
 #   make show-VARIABLE      prints a variable of the recipe
 
@@ -53,12 +53,14 @@ define BuildPackage
   dump-$(1): export META := $$(META_$(1))
   dump-$(1): export POSTINST = $$(Package/$(1)/postinst)
   dump-$(1): export PRERM = $$(Package/$(1)/prerm)
+  dump-$(1): export POSTRM = $$(Package/$(1)/postrm)
   dump-$(1): export CONFFILES = $$(Package/$(1)/conffiles)
   dump-$(1):
 	@mkdir -p $(OUT)/meta
 	@printf '%s\n' "$$$$META" | tr '|' '\n' > $(OUT)/meta/$(1)
 	@printf '%s' "$$$$POSTINST" > $(OUT)/meta/$(1).postinst
 	@printf '%s' "$$$$PRERM" > $(OUT)/meta/$(1).prerm
+	@printf '%s' "$$$$POSTRM" > $(OUT)/meta/$(1).postrm
 	@printf '%s' "$$$$CONFFILES" > $(OUT)/meta/$(1).conffiles
 
   $(if $(CONFIG_PACKAGE_$(1)),install: install-$(1))
