@@ -67,7 +67,7 @@ pub(crate) fn check_all() -> Result<()> {
                 one.display()
             );
         }
-        // Five packages in both formats, and the index.
+        // Six packages in both formats, and the indexes.
         ensure!(first.len() > 10 && again.len() == first.len(), "only {} files were compared", first.len());
     }
     Ok(())
@@ -91,9 +91,11 @@ fn build_into(
     let headers = Tree::of(machine::find("mipsel")?)?;
     let size = fs::metadata(zig.extension(architecture, &headers.include(), &built, "")?)?.len();
     ensure!(size < EXTENSION_LIMIT, "libxt_pkd.so has {size} bytes; {EXTENSION_LIMIT} are allowed");
-    for (package, program) in [("pkdd", "pkdd"), ("host-knock", "knock")] {
+    for (package, program, features) in
+        [("pkdd", "pkdd", ""), ("host-knock", "knock", ""), ("pktables", "pktables", "command")]
+    {
         let to = built.join("ipkg-install/bin").join(program);
-        files::copy(&zig.build(package, architecture, Panics::Silent, "")?.join(program), &to)?;
+        files::copy(&zig.build(package, architecture, Panics::Silent, features)?.join(program), &to)?;
         if name.starts_with("mips") {
             // What describes each procedure to debuggers of this CPU, a tenth of the file. One strip knows both
             // orders of bytes.
@@ -126,8 +128,10 @@ fn build_into(
             .with_context(|| format!("the recipe {recipe}"))?;
     }
     let packages = selected.iter().map(|name| pack::pack(name, &work, folder)).collect::<Result<Vec<_>>>()?;
-    // The client is for those who knock elsewhere, and the kernel has its own limits.
-    let gate = packages.iter().filter(|package| !["pkd-knock", "kmod-ipt-pkd"].contains(&&*package.name));
+    // The client is for those who knock elsewhere, pktables for other daemons, and the kernel has its own limits.
+    let is_of_gate =
+        |package: &&Package| !["pkd-knock", "pktables", "kmod-ipt-pkd"].contains(&&*package.name);
+    let gate = packages.iter().filter(is_of_gate);
     let userland: u64 = gate.map(|package| package.installed).sum();
     ensure!(
         name != "mipsel_24kc" || userland < USERLAND_LIMIT,

@@ -9,9 +9,9 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const RECIPE: &str = "openwrt/feed/net/pkd";
 pub(crate) const LUCI_RECIPE: &str = "openwrt/feed/luci/luci-app-pkd";
 
-/// What the recipes define: the first of them five, the second one.
-pub(crate) const PACKAGES: [&str; 6] =
-    ["pkd", "iptables-mod-pkd", "pkdd", "pkd-knock", "kmod-ipt-pkd", "luci-app-pkd"];
+/// What the recipes define: the first of them six, the second one.
+pub(crate) const PACKAGES: [&str; 7] =
+    ["pkd", "iptables-mod-pkd", "pkdd", "pkd-knock", "pktables", "kmod-ipt-pkd", "luci-app-pkd"];
 
 /// make with the recipe in this folder, for this kernel.
 pub(crate) fn make(recipe: &Path, kernel: Option<&Path>) -> Result<Command> {

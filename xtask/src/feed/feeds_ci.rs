@@ -54,7 +54,7 @@ pub(super) fn test(bench: &Bench, packages: &[&str]) -> Result<()> {
         }
         let passes_other = passes(script, "pkd-other", VERSION).is_ok();
         ensure!(!passes_other, "{script} passes for a package of no such name");
-        for name in ["pkd", "pkdd", "pkd-knock"] {
+        for name in ["pkd", "pkdd", "pkd-knock", "pktables"] {
             ensure!(passes(script, name, "9.9.9").is_err(), "{script} takes any version of {name}");
         }
     }

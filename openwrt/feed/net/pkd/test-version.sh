@@ -14,6 +14,9 @@ pkdd)
 pkd-knock)
 	knock --version | grep -qxF "knock $2"
 	;;
+pktables)
+	pktables --version | grep -qxF "pktables $2"
+	;;
 kmod-ipt-pkd | iptables-mod-pkd)
 	# These contain no programs.
 	;;

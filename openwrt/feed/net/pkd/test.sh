@@ -95,6 +95,16 @@ test_daemon() {
 	rm -f /tmp/pkd.uci
 }
 
+test_grants() {
+	pktables --version | grep -qxF "pktables $1" || fail "pktables --version prints: $(pktables --version)"
+	pktables init ssh --port 0 2> /dev/null
+	[ $? = 2 ] || fail "an invalid port does not exit with 2"
+	# nft is not there, or may not: one line says so, and nothing else happens.
+	pktables init ssh --port 22 2> /tmp/pktables.err && fail "a service was made without a firewall"
+	[ "$(wc -l < /tmp/pktables.err)" = 1 ] || fail "the error is not one line: $(cat /tmp/pktables.err)"
+	rm -f /tmp/pktables.err
+}
+
 case "$1" in
 pkd)
 	test_service "$2"
@@ -104,6 +114,9 @@ pkdd)
 	;;
 pkd-knock)
 	test_client "$2"
+	;;
+pktables)
+	test_grants "$2"
 	;;
 iptables-mod-pkd)
 	has_mode -rw-r--r-- /usr/lib/iptables/libxt_pkd.so
