@@ -13,7 +13,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use pkdd::{
     control::{self, Query},
     daemon,
-    firewall::Look,
+    firewall::{self, Look},
     floor, guard, openwrt, run_folder, source,
     status::Status,
 };
@@ -195,7 +195,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Check => {
             let read = source::read(&config)?;
             let conflicts = Look::begin(&read).lines(&read);
-            for warning in read.warnings.iter().chain(&conflicts) {
+            for warning in read.warnings.iter().chain(&conflicts).chain(&firewall::hindrance(&read)) {
                 eprintln!("pkdd: warning: {warning}");
             }
             print(&format!(

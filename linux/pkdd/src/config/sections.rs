@@ -17,7 +17,7 @@ use super::{
     Firewall, Gate, ServiceConfig, User, UserRule,
     error::{Error, Section},
     keys,
-    values::{Flag, FormatName, Number, PortList},
+    values::{Flag, FormatName, Number, WordList},
 };
 
 /// The range of times in seconds.
@@ -75,10 +75,11 @@ pub(crate) struct GateSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
-    pub(crate) port: Option<PortList>,
+    pub(crate) port: Option<WordList>,
     pub(crate) seconds: Option<Number>,
-    #[serde(default, deserialize_with = "one_or_more")]
-    pub(crate) forward: Vec<String>,
+    pub(crate) end_connections: Option<Flag>,
+    #[serde(default)]
+    pub(crate) forward: WordList,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
 }
@@ -99,31 +100,6 @@ pub(crate) struct UserSection {
     #[serde(default, deserialize_with = "date")]
     pub(crate) expires: Option<String>,
     pub(crate) replaced_by: Option<String>,
-}
-
-/// A single forward, or a list with one for each address family.
-fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
-    impl<'de> serde::de::Visitor<'de> for Texts {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port, or a list of them")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut texts = Vec::new();
-            while let Some(text) = list.next_element()? {
-                texts.push(text);
-            }
-            Ok(texts)
-        }
-    }
-    from.deserialize_any(Texts)
 }
 
 /// A date in quotes, or one of TOML's own.
@@ -257,9 +233,9 @@ impl ServiceSection {
             Some("udp") => Protocol::Udp,
             Some(other) => return Err(section.invalid("protocol", other, "expected tcp or udp")),
         };
-        let ports = self.port.ok_or_else(|| section.missing("port", ""))?.check(&section)?;
+        let ports = self.port.ok_or_else(|| section.missing("port", ""))?.ports(&section)?;
         let mut forward: Vec<Forward> = Vec::new();
-        for text in &self.forward {
+        for text in &self.forward.texts() {
             let target = text.parse::<Forward>().and_then(|target| target.of(&ports));
             let target = target.map_err(|error| section.invalid("forward", text, error.why()))?;
             let is_twin = |other: &&Forward| other.host().is_ipv4() == target.host().is_ipv4();
@@ -272,6 +248,10 @@ impl ServiceSection {
         }
         let tags = self.tags.iter().map(|text| tag(&section, names.tags, text)).collect::<Result<_, _>>()?;
         let seconds: u64 = number(&section, "seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
+        let end_connections =
+            self.end_connections.map_or(Ok(false), |flag| flag.check(&section, "end_connections"))?;
+        let mut scope = scope.clone();
+        scope.tracked = end_connections;
         Ok(ServiceConfig {
             service: Service {
                 name: name.parse().map_err(|error: Invalid| section.error(error.why().to_owned()))?,
@@ -281,9 +261,10 @@ impl ServiceSection {
                 policy: Policy::Drop,
                 log: None,
                 forward,
-                scope: scope.clone(),
+                scope,
             },
             ttl: Duration::from_secs(seconds),
+            end_connections,
             tags,
         })
     }

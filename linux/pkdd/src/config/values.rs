@@ -91,23 +91,32 @@ impl fmt::Display for Number {
     }
 }
 
-/// The ports of a service as they are written: numbers, and texts that should be numbers or ranges.
-#[derive(Clone, Debug)]
-pub(crate) struct PortList(Vec<Number>);
+/// A number, a text, or a list of both: the ports of a service, or the places that it is forwarded to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WordList(Vec<Number>);
 
-impl PortList {
-    /// Texts such as `22`, `8000-8100` and `80,443`.
+impl WordList {
+    /// The items of texts such as `22`, `8000-8100` and `80,443`.
     pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
-        Self(
-            texts
-                .into_iter()
-                .flat_map(|text| text.split(','))
-                .map(|text| Number::from(text.trim()))
-                .collect(),
-        )
+        let mut list = Self::default();
+        for text in texts {
+            let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+            list.0.extend(items.map(Number::from));
+        }
+        list
     }
 
-    pub(crate) fn check(&self, section: &Section) -> Result<Ports, Error> {
+    /// What is written, not only what is read as a number.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let text = |item: &Number| match item {
+            Number::Is(number) => number.to_string(),
+            Number::IsNot(text) => text.clone(),
+        };
+        self.0.iter().map(text).collect()
+    }
+
+    /// The ports that they name.
+    pub(crate) fn ports(&self, section: &Section) -> Result<Ports, Error> {
         let port =
             |number: &Number| number.get().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         let mut ranges = Vec::new();
@@ -126,35 +135,35 @@ impl PortList {
 }
 
 /// By hand, as above. An item of a list is read as a list, too, but contains none.
-impl<'de> Deserialize<'de> for PortList {
+impl<'de> Deserialize<'de> for WordList {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = PortList;
+            type Value = WordList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port, a range such as '8000-8100', or a list of them")
+                f.write_str("a number, a text, or a list of them")
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<PortList, E> {
-                Ok(PortList(vec![number.into()]))
+            fn visit_i64<E>(self, number: i64) -> Result<WordList, E> {
+                Ok(WordList(vec![number.into()]))
             }
 
             // JSON's numbers are these.
-            fn visit_u64<E>(self, number: u64) -> Result<PortList, E> {
-                Ok(PortList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
+            fn visit_u64<E>(self, number: u64) -> Result<WordList, E> {
+                Ok(WordList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<PortList, E> {
-                Ok(PortList::of([text]))
+            fn visit_str<E>(self, text: &str) -> Result<WordList, E> {
+                Ok(WordList::of([text]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WordList, A::Error> {
                 let mut all = Vec::new();
-                while let Some(PortList(items)) = list.next_element()? {
+                while let Some(WordList(items)) = list.next_element()? {
                     all.extend(items);
                 }
-                Ok(PortList(all))
+                Ok(WordList(all))
             }
         }
         from.deserialize_any(List)

@@ -11,7 +11,7 @@ use crate::config::{
     Config, Error, User, UserRule,
     error::Section,
     sections::{File, GateSection, Names, ServiceSection, UserSection},
-    values::{Flag, FormatName, Number, PortList},
+    values::{Flag, FormatName, Number, WordList},
 };
 
 const UCI: Names = Names { services: "service", tags: "tag" };
@@ -215,6 +215,7 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         keys,
     };
     router.check_marks()?;
+    router.check_ends()?;
     Ok(router)
 }
 
@@ -239,6 +240,18 @@ impl Router {
         let closing = self.active_users().filter(|(_, user)| matches!(user.rule, UserRule::Format2(_)));
         let opens = self.active_users().map(|(name, user)| Marked { name, user, closes: false });
         opens.chain(closing.map(|(name, user)| Marked { name, user, closes: true }))
+    }
+
+    /// In mode match no program follows grants.
+    fn check_ends(&self) -> Result<(), Error> {
+        let mut services = self.config.services.iter();
+        match services.find(|(_, service)| service.end_connections && self.mode == Mode::Match) {
+            Some((name, _)) => {
+                let message = "end_connections needs mode nft".to_owned();
+                Err(Section::service(name.as_str()).at("end_connections", message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// In mode match a tag stands for one user in the kernel's status, and each active user needs a mark.
@@ -294,8 +307,9 @@ fn service_section(section: &Section, options: &[UciOption]) -> Result<ServiceSe
     for option in options {
         match option.name.as_str() {
             "protocol" => service.protocol = Some(one(section, option)?.to_owned()),
-            "port" => service.port = Some(PortList::of(words(option).iter().map(String::as_str))),
+            "port" => service.port = Some(WordList::of(words(option).iter().map(String::as_str))),
             "seconds" => service.seconds = Some(one(section, option)?.into()),
+            "end_connections" => service.end_connections = Some(one(section, option)?.into()),
             "tag" => service.tags = words(option),
             _ => return Err(unknown(section, option)),
         }
