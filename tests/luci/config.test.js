@@ -142,6 +142,11 @@ test('the gate accepts valid values', () => withPage(CONFIG, {}, async (tab, rou
 async function refused(tab, field, value, message) {
   await tab.fill(field, value);
   await tab.click(SAVE_MODAL);
+  await marked(tab, message);
+}
+
+// Waits until a field of the dialog is marked with this problem.
+async function marked(tab, message) {
   await tab.wait((text) => [...document.querySelectorAll('#modal_overlay .cbi-input-invalid[data-tooltip]')]
     .some((node) => node.getAttribute('data-tooltip').includes(text)), message);
 }
@@ -307,6 +312,26 @@ test('a service may have several ports', () => {
       { config: 'pkd', section: 'web', values: { port: '80 443 8000-8100' } });
   });
 });
+
+for (const [mode, problem] of [['match', 'end_connections needs mode nft'], ['nft', null]]) {
+  test(`connections of a service end with the grant only in mode nft: ${mode}`, () => {
+    const config = defaultConfig();
+    config.pkd[0].mode = mode;
+    return withPage(CONFIG, { config }, async (tab, router) => {
+      await edit(tab, 'ssh');
+      await tab.click(`${MODAL} ${box('ssh', 'end_connections')} input[type="checkbox"]`);
+      await tab.click(SAVE_MODAL);
+      if (problem) {
+        await marked(tab, problem);
+        assert.deepEqual(changes(router), []);
+      } else {
+        await until(() => router.callsOf('uci', 'set').length > 0);
+        assert.deepEqual(router.callsOf('uci', 'set')[0].parameters,
+          { config: 'pkd', section: 'ssh', values: { end_connections: '1' } });
+      }
+    });
+  });
+}
 
 test('a new user can open a service that was just added', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'service', 'web');

@@ -29,6 +29,7 @@ pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gat
         });
     report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
+    report.check("mode nft: without ctnetlink, connections go on, and the status says why", || goes_on(v4));
     report.check("mode nft: grants outlive reload, restart, and stop and start of the firewall", || {
         outlives(v4)
     });
@@ -126,9 +127,15 @@ fn format2(v4: &Gateway<'_>, v6: &Gateway<'_>) -> Result<String> {
 /// Somebody with the key and the tag of the URI that the command prints. The service is only theirs: what others have opened
 /// stays.
 fn user(v4: &Gateway<'_>) -> Result<String> {
-    uci(&["set pkd.web=service", "set pkd.web.port=80", "set pkd.web.seconds=600"])?;
+    uci(&[
+        "set pkd.web=service",
+        "add_list pkd.web.port=8000-8010",
+        "add_list pkd.web.port=80",
+        "set pkd.web.seconds=600",
+    ])?;
     service("reload")?;
     is_ready()?;
+    shell("nft list chain inet fw4 pkd.input | grep -qF 'tcp dport { 80, 8000-8010 }'")?;
     let host = v4.family.router().to_string();
     let uri = shell(&format!("pkd user add ann --address {host} --service web --address gw.example.net"))?;
     knows_ann(true)?;
@@ -244,6 +251,27 @@ fn ends(v4: &Gateway<'_>) -> Result<String> {
     service("reload")?;
     is_ready()?;
     Ok(format!("{heard} bytes after the end"))
+}
+
+/// These kernels do not tell what they track.
+fn goes_on(v4: &Gateway<'_>) -> Result<String> {
+    uci(&["set pkd.ssh.seconds=3", "set pkd.ssh.end_connections=1"])?;
+    service("reload")?;
+    is_ready()?;
+    shell("nft list chain inet fw4 pkd.begun | grep -qF 'tcp dport 22 ct direction reply drop'")?;
+    shell("nft flush set inet fw4 pkd_ssh_4")?;
+    knock(v4)?;
+    let mut stream = router::connection(v4)?;
+    closes(v4)?;
+    let trouble = || Ok(router::status()?["gate"]["trouble"].as_str().unwrap_or_default().to_owned());
+    let said = wait(LIMIT, trouble, |said| said.contains("install kmod-nf-conntrack-netlink"))?;
+    router::still_speaks(&mut stream)?;
+    uci(&["set pkd.ssh.seconds=600", "delete pkd.ssh.end_connections"])?;
+    service("reload")?;
+    is_ready()?;
+    ensure!(shell("nft list chain inet fw4 pkd.begun").is_err(), "the chain stays");
+    wait(LIMIT, trouble, String::is_empty)?;
+    Ok(said)
 }
 
 fn outlives(v4: &Gateway<'_>) -> Result<String> {

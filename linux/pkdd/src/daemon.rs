@@ -243,6 +243,7 @@ impl Daemon {
             request.answer(text);
         }
         self.tick(Instant::now());
+        self.end_connections();
         self.news.tell(&mut self.firewall, &self.health);
         Ok(())
     }
@@ -339,6 +340,16 @@ impl Daemon {
         let effects = self.engine.effects();
         let result = reconcile::reconcile(&mut self.firewall, &config, &effects, (now(), Uptime::now()));
         record_error(&mut self.health.firewall, result);
+        self.firewall.follow(&config, &effects);
+    }
+
+    /// Ends the connections of grants that are over, for services that want it.
+    fn end_connections(&mut self) {
+        match self.firewall.end_connections(self.engine.config()) {
+            Some(Ok(())) => self.health.connections = None,
+            Some(Err(error)) => record_error::<()>(&mut self.health.connections, Err(error)),
+            None => {}
+        }
     }
 
     /// Looks whether a floor is too far ahead of the clock, which may have been corrected since the start.

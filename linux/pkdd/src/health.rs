@@ -10,13 +10,14 @@ pub(crate) struct Health {
     pub(crate) configuration: Option<String>,
     pub(crate) firewall: Option<String>,
     pub(crate) floor: Option<String>,
+    pub(crate) connections: Option<String>,
 }
 
 impl Health {
     /// All current problems, in one line; empty if there are none.
     pub(crate) fn text(&self) -> String {
-        let Self { configuration, firewall, floor } = self;
-        let all = [configuration, firewall, floor];
+        let Self { configuration, firewall, floor, connections } = self;
+        let all = [configuration, firewall, floor, connections];
         let problems: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
         problems.join("; ")
     }

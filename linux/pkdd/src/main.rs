@@ -13,7 +13,7 @@ use anyhow::ensure;
 use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 #[cfg(feature = "rules")]
-use pkdd::firewall::Look;
+use pkdd::firewall::{self, Look};
 use pkdd::{
     control::{self, Query},
     daemon, floor, guard, openwrt, run_folder, source,
@@ -229,7 +229,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         Command::Check => {
             let read = source::read(&config)?;
             let conflicts = Look::begin(&read).lines(&read);
-            for warning in read.warnings.iter().chain(&conflicts) {
+            for warning in read.warnings.iter().chain(&conflicts).chain(&firewall::hindrance(&read)) {
                 eprintln!("pkdd: warning: {warning}");
             }
             print(&format!(

@@ -1,15 +1,14 @@
 //! Connections that the kernel tracks (ctnetlink). Names and numbers are from the kernel's
 //! `include/uapi/linux/netfilter/nfnetlink_conntrack.h`; numbers are big endian.
 
-use std::{
-    collections::BTreeMap,
-    io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, socket_with},
+};
 
 use crate::{
     error::Error,
@@ -106,11 +105,11 @@ impl Connections {
         let mut own = OwnAddresses::default();
         let mut number: usize = 0;
         for family in [INET, INET6] {
-            let networks: Vec<IpNet> = networks
-                .iter()
-                .copied()
-                .filter(|network| network.addr().is_ipv4() == (family == INET))
-                .collect();
+            let mut own_family: Vec<IpNet> = networks.to_vec();
+            own_family.retain(|network| network.addr().is_ipv4() == (family == INET));
+            if own_family.is_empty() {
+                continue;
+            }
             let mut is_meant = |attributes: Attributes<'_>| {
                 let tuple = |kind| attributes.nested(kind).and_then(Tuple::read);
                 let (Some(original), Some(reply)) = (tuple(ORIGINAL), tuple(REPLY)) else { return false };
@@ -118,14 +117,11 @@ impl Connections {
                 // The port before and after a redirection.
                 let places = [original.destination, reply.source];
                 original.protocol == protocol.number()
-                    && networks.iter().any(|network| network.contains(&address))
+                    && own_family.iter().any(|network| network.contains(&address))
                     && !stays(address)
                     && places.iter().any(|(host, port)| ports.contains(*port) && own.contains(*host))
             };
-            let found = match &networks[..] {
-                [] => continue,
-                networks => self.list(family, networks, &mut is_meant).map_err(failed)?,
-            };
+            let found = self.list(family, &own_family, &mut is_meant).map_err(failed)?;
             for message in found {
                 match self.delete(family, message.attributes()) {
                     // It has ended just now.
@@ -201,19 +197,28 @@ impl Tuple {
     }
 }
 
-/// The addresses of this host, as far as they were asked for.
+/// Whether a socket can be bound to an address; also if it cannot be said.
+fn can_bind(address: IpAddr) -> bool {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let bound = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| bind(&socket, &SocketAddr::new(address, 0)));
+    bound != Err(Errno::ADDRNOTAVAIL)
+}
+
+/// The addresses of this host, as far as they were asked for. A host has few.
 #[derive(Default)]
-struct OwnAddresses(BTreeMap<IpAddr, bool>);
+struct OwnAddresses(Vec<(IpAddr, bool)>);
 
 impl OwnAddresses {
     /// Only to an address of this host can a socket be bound. A link-local one is never that of a host behind this one.
     fn contains(&mut self, address: IpAddr) -> bool {
+        if let Some((_, is_own)) = self.0.iter().find(|(known, _)| *known == address) {
+            return *is_own;
+        }
         let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let is_own = || {
-            let refused = UdpSocket::bind((address, 0)).err();
-            is_link_local || refused.is_none_or(|error| error.kind() != ErrorKind::AddrNotAvailable)
-        };
-        *self.0.entry(address).or_insert_with(is_own)
+        let is_own = is_link_local || can_bind(address);
+        self.0.push((address, is_own));
+        is_own
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
     // The SSH server is `ssh`; nothing listens behind `web`, which only takes its own users.
     uci(&[
         "set pkd.web=service",
-        "set pkd.web.port=80",
+        "set pkd.web.port='80 8000-8010'",
         "add_list pkd.web.tag=WEB1",
         "set pkd.two=user",
         "set pkd.two.format=classic",
@@ -149,6 +149,7 @@ pub(super) fn users(v4: &Gateway<'_>) -> Result<String> {
         "set pkd.web.seconds=3",
     ])?;
     service("reload")?;
+    shell("nft list chain inet fw4 pkd.input | grep -qF 'tcp dport { 80, 8000-8010 }'")?;
     shell("nft flush set inet fw4 pkd_ssh_4 && nft flush set inet fw4 pkd_web_4")?;
     let mut seen = Vec::new();
     for (user, tag, opened) in

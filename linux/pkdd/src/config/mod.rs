@@ -119,6 +119,8 @@ pub struct ServiceConfig {
     pub service: Service,
     /// How long new connections may begin after a knock.
     pub ttl: Duration,
+    /// Whether connections end with the grant.
+    pub end_connections: bool,
     /// Only knocks with these tags open it; empty: all.
     pub tags: Vec<Tag>,
 }

@@ -17,7 +17,7 @@ use super::{
     Firewall, Gate, ServiceConfig, User, UserRule,
     error::{Error, Section},
     keys,
-    values::{Flag, Number, PortList},
+    values::{Flag, Number, WordList},
 };
 
 /// The range of times in seconds.
@@ -77,10 +77,11 @@ pub(crate) struct GateSection {
 #[cfg_attr(feature = "rules", derive(Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct ServiceSection {
     pub(crate) protocol: Option<String>,
-    pub(crate) port: Option<PortList>,
+    pub(crate) port: Option<WordList>,
     pub(crate) seconds: Option<Number>,
-    #[cfg_attr(feature = "rules", serde(default, deserialize_with = "super::written::forwards"))]
-    pub(crate) forward: Vec<String>,
+    pub(crate) end_connections: Option<Flag>,
+    #[cfg_attr(feature = "rules", serde(default))]
+    pub(crate) forward: WordList,
     #[cfg_attr(feature = "rules", serde(default))]
     pub(crate) tags: Vec<String>,
 }
@@ -220,9 +221,9 @@ impl ServiceSection {
             Some("udp") => Protocol::Udp,
             Some(other) => return Err(section.invalid("protocol", other, "expected tcp or udp")),
         };
-        let ports = self.port.ok_or_else(|| section.missing("port", ""))?.check(&section)?;
+        let ports = self.port.ok_or_else(|| section.missing("port", ""))?.ports(&section)?;
         let mut forward: Vec<Forward> = Vec::new();
-        for text in &self.forward {
+        for text in &self.forward.texts() {
             let target = text.parse::<Forward>().and_then(|target| target.of(&ports));
             let target = target.map_err(|error| section.invalid("forward", text, error.why()))?;
             let is_twin = |other: &&Forward| other.host().is_ipv4() == target.host().is_ipv4();
@@ -235,6 +236,10 @@ impl ServiceSection {
         }
         let tags = self.tags.iter().map(|text| tag(&section, names.tags, text)).collect::<Result<_, _>>()?;
         let seconds: u64 = number(&section, "seconds", &self.seconds.unwrap_or(30.into()), SECONDS)?;
+        let end_connections =
+            self.end_connections.map_or(Ok(false), |flag| flag.check(&section, "end_connections"))?;
+        let mut scope = scope.clone();
+        scope.tracked = end_connections;
         Ok(ServiceConfig {
             service: Service {
                 name: name.parse().map_err(|error: Invalid| section.error(error.why().to_owned()))?,
@@ -244,9 +249,10 @@ impl ServiceSection {
                 policy: Policy::Drop,
                 log: None,
                 forward,
-                scope: scope.clone(),
+                scope,
             },
             ttl: Duration::from_secs(seconds),
+            end_connections,
             tags,
         })
     }

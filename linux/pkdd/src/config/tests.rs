@@ -166,7 +166,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "port = 22\n",
         "port = true\n",
-        ":2: invalid type: boolean `true`, expected a port, a range such as '8000-8100', or a list of them",
+        ":2: invalid type: boolean `true`, expected a number, a text, or a list of them",
     ),
     ("port = 22\n", "port = []\n", "service \"ssh\": invalid port \"\": expected 1–65535"),
     ("port = 22\n", "port = ''\n", "service \"ssh\": invalid port \"\": expected 1–65535"),
@@ -197,7 +197,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[service.ssh]", "[service.ssh", ":1: "),
     ("'tcp'", "'sctp'", "service \"web\": invalid protocol \"sctp\": expected tcp or udp"),
     ("seconds = 600", "seconds = 86401", "service \"web\": invalid seconds 86401: expected 1–86400"),
-    ("'192.168.1.10:443'", "7", ":8: invalid type: integer `7`, expected an address and port"),
+    (
+        "'192.168.1.10:443'",
+        "7",
+        "service \"web\": invalid forward \"7\": expected ADDRESS:PORT, or ADDRESS to keep the port; IPv6 in brackets",
+    ),
     (
         "'192.168.1.10:443'",
         "'fd00::10'",

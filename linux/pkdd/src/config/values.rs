@@ -50,23 +50,32 @@ impl fmt::Display for Number {
     }
 }
 
-/// The ports of a service as they are written: numbers, and texts that should be numbers or ranges.
-#[derive(Clone, Debug)]
-pub(crate) struct PortList(pub(super) Vec<Number>);
+/// A number, a text, or a list of both: the ports of a service, or the places that it is forwarded to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WordList(pub(super) Vec<Number>);
 
-impl PortList {
-    /// Texts such as `22`, `8000-8100` and `80,443`.
+impl WordList {
+    /// The items of texts such as `22`, `8000-8100` and `80,443`.
     pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
-        Self(
-            texts
-                .into_iter()
-                .flat_map(|text| text.split(','))
-                .map(|text| Number::from(text.trim()))
-                .collect(),
-        )
+        let mut list = Self::default();
+        for text in texts {
+            let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+            list.0.extend(items.map(Number::from));
+        }
+        list
     }
 
-    pub(crate) fn check(&self, section: &Section) -> Result<Ports, Error> {
+    /// What is written, not only what is read as a number.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let text = |item: &Number| match item {
+            Number::Is(number) => number.to_string(),
+            Number::IsNot(text) => text.clone(),
+        };
+        self.0.iter().map(text).collect()
+    }
+
+    /// The ports that they name.
+    pub(crate) fn ports(&self, section: &Section) -> Result<Ports, Error> {
         let port =
             |number: &Number| number.get().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         let mut ranges = Vec::new();

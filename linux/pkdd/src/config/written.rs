@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::values::PortList;
+use super::values::WordList;
 
 /// The name of a format: a string, or the bare number 2.
 pub(super) fn format_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
@@ -31,44 +31,39 @@ pub(super) fn format_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<S
 }
 
 /// An item of a list is read as a list, too, but contains none.
-impl<'de> Deserialize<'de> for PortList {
+impl<'de> Deserialize<'de> for WordList {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = PortList;
+            type Value = WordList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port, a range such as '8000-8100', or a list of them")
+                f.write_str("a number, a text, or a list of them")
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<PortList, E> {
-                Ok(PortList(vec![number.into()]))
+            fn visit_i64<E>(self, number: i64) -> Result<WordList, E> {
+                Ok(WordList(vec![number.into()]))
             }
 
             // JSON's numbers are these.
-            fn visit_u64<E>(self, number: u64) -> Result<PortList, E> {
-                Ok(PortList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
+            fn visit_u64<E>(self, number: u64) -> Result<WordList, E> {
+                Ok(WordList(vec![i64::try_from(number).unwrap_or(i64::MAX).into()]))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<PortList, E> {
-                Ok(PortList::of([text]))
+            fn visit_str<E>(self, text: &str) -> Result<WordList, E> {
+                Ok(WordList::of([text]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WordList, A::Error> {
                 let mut all = Vec::new();
-                while let Some(PortList(items)) = list.next_element()? {
+                while let Some(WordList(items)) = list.next_element()? {
                     all.extend(items);
                 }
-                Ok(PortList(all))
+                Ok(WordList(all))
             }
         }
         from.deserialize_any(List)
     }
-}
-
-/// A single forward, or a list with one for each address family.
-pub(super) fn forwards<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    one_or_more(from, "an address and port, or a list of them")
 }
 
 /// A single name or address, or a list of them.

@@ -5,6 +5,7 @@ mod backend;
 mod capture;
 #[cfg(feature = "rules")]
 pub mod conflicts;
+mod ends;
 pub mod firewall4;
 mod look;
 pub(crate) mod nflog_chain;
@@ -20,6 +21,7 @@ use std::path::Path;
 use anyhow::Result;
 
 pub use backend::{ActiveGrant, FirewallBackend, Integrity};
+pub use ends::hindrance;
 use firewall4::Firewall4;
 pub use look::Look;
 pub(crate) use obstacle::obstacle;

@@ -10,8 +10,11 @@ use std::{
 use anyhow::Result;
 use pktables::{Change, Sender, ServiceName};
 
-use super::{ActiveGrant, FirewallBackend, Integrity};
-use crate::config::{Config, ServiceConfig};
+use super::{ActiveGrant, FirewallBackend, Integrity, ends::Ends};
+use crate::{
+    config::{Config, ServiceConfig},
+    journal::Effect,
+};
 
 /// Without events nobody is told, and the code for it would be flash of a router.
 const IS_TOLD: bool = cfg!(feature = "events");
@@ -24,6 +27,7 @@ pub(crate) struct Recorded {
     firewall: Box<dyn FirewallBackend>,
     open: BTreeMap<(ServiceName, String), Instant>,
     changes: Vec<GrantChange>,
+    ends: Ends,
 }
 
 /// What became of a grant.
@@ -38,7 +42,17 @@ pub(crate) struct GrantChange {
 
 impl Recorded {
     pub(crate) fn new(firewall: Box<dyn FirewallBackend>) -> Self {
-        Self { firewall, open: BTreeMap::new(), changes: Vec::new() }
+        Self { firewall, open: BTreeMap::new(), changes: Vec::new(), ends: Ends::default() }
+    }
+
+    /// Ends the connections of grants that are over. `Some`: it was tried, with this result.
+    pub(crate) fn end_connections(&mut self, config: &Config) -> Option<Result<()>> {
+        self.ends.end(self.firewall.as_mut(), config)
+    }
+
+    /// Follows what these knocks have opened, to end its connections.
+    pub(crate) fn follow(&mut self, config: &Config, effects: &[Effect]) {
+        self.ends.follow(config, effects);
     }
 
     /// What has changed since the last call, in this order.
@@ -96,12 +110,14 @@ impl FirewallBackend for Recorded {
     fn grant(&mut self, service: &ServiceConfig, sender: Sender, ttl: Duration) -> Result<Change> {
         let change = self.firewall.grant(service, sender, ttl)?;
         self.granted(service, sender, ttl);
+        self.ends.granted(service, sender, ttl);
         Ok(change)
     }
 
     fn revoke(&mut self, service: &ServiceConfig, sender: Sender) -> Result<Change> {
         let change = self.firewall.revoke(service, sender)?;
         self.revoked(service, sender);
+        self.ends.look();
         Ok(change)
     }
 
@@ -142,6 +158,8 @@ impl FirewallBackend for Recorded {
     }
 
     fn check(&mut self, config: &Config) -> Result<Integrity> {
+        // Another program may have revoked a grant.
+        self.ends.look();
         self.firewall.check(config)
     }
 

@@ -80,8 +80,12 @@ impl Behind {
         Ok(())
     }
 
-    /// Several ports keep their numbers.
+    /// Several ports keep their numbers. What the host sends would be taken for a connection that it begins, and let through.
     pub(crate) fn check(&self, section: &Section, config: &ServiceConfig) -> Result<(), Error> {
+        if config.end_connections && !self.is_here() {
+            let message = "end_connections does not work with dest_ip: remove one";
+            return Err(section.at("end_connections", message.to_owned()));
+        }
         if self.port.is_some() && config.service.ports.single().is_none() {
             let message = "several ports keep their numbers: remove dest_port";
             return Err(section.at("dest_port", message.to_owned()));

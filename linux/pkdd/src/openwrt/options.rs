@@ -5,7 +5,7 @@ use crate::config::{
     Error,
     error::Section,
     sections::{ServiceSection, UserSection},
-    values::{Flag, Number, PortList},
+    values::{Flag, Number, WordList},
 };
 
 /// The options of the section `gate`, as they are written.
@@ -47,8 +47,9 @@ pub(super) fn service_section(section: &Section, options: &[UciOption]) -> Resul
     for option in options {
         match option.name.as_str() {
             "protocol" => service.protocol = Some(one(section, option)?.to_owned()),
-            "port" => service.port = Some(PortList::of(words(option).iter().map(String::as_str))),
+            "port" => service.port = Some(WordList::of(words(option).iter().map(String::as_str))),
             "seconds" => service.seconds = Some(one(section, option)?.into()),
+            "end_connections" => service.end_connections = Some(one(section, option)?.into()),
             "tag" => service.tags = words(option),
             // See `Behind`.
             "dest_ip" | "dest_port" => {}

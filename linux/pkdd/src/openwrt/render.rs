@@ -96,6 +96,7 @@ impl Router {
             Mode::Nft => self.nflog(),
             Mode::Match => self.marks(),
         };
+        text += &self.begun();
         let [mut input, mut dstnat, mut forward] = [const { String::new() }; 3];
         for (name, config) in &self.config.services {
             let (protocol, ports) = (config.service.protocol, in_nft(&config.service.ports));
@@ -126,6 +127,21 @@ impl Router {
                 writeln!(text, "chain {PREFIX}dstnat {{\n{dstnat}}}\nchain {PREFIX}forward {{\n{forward}}}");
         }
         text
+    }
+
+    /// The chain against answers to packets of this host that belong to a forgotten connection: firewall4 would take them
+    /// for a connection that this host has begun. Only for services that want it.
+    fn begun(&self) -> String {
+        let mut rules = String::new();
+        for (name, config) in self.config.services.iter().filter(|(_, config)| config.end_connections) {
+            let (protocol, ports) = (config.service.protocol, in_nft(&config.service.ports));
+            let _ =
+                writeln!(rules, "\t{protocol} dport {ports} ct direction reply drop comment \"pkd: {name}\"");
+        }
+        if rules.is_empty() {
+            return rules;
+        }
+        format!("chain {PREFIX}begun {{\n\ttype filter hook input priority -1; policy accept;\n{rules}}}\n")
     }
 
     /// Whether a service is on a host behind the router.

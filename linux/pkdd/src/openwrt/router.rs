@@ -219,6 +219,7 @@ pub(crate) fn check(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router
         keys,
     };
     router.check_marks()?;
+    router.check_ends()?;
     Ok(router)
 }
 
@@ -243,6 +244,18 @@ impl Router {
         let closing = self.active_users().filter(|(_, user)| matches!(user.rule, UserRule::Format2(_)));
         let opens = self.active_users().map(|(name, user)| Marked { name, user, closes: false });
         opens.chain(closing.map(|(name, user)| Marked { name, user, closes: true }))
+    }
+
+    /// In mode match no program follows grants.
+    fn check_ends(&self) -> Result<(), Error> {
+        let mut services = self.config.services.iter();
+        match services.find(|(_, service)| service.end_connections && self.mode == Mode::Match) {
+            Some((name, _)) => {
+                let message = "end_connections needs mode nft".to_owned();
+                Err(Section::service(name.as_str()).at("end_connections", message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// In mode match a tag stands for one user in the kernel's status, and each active user needs a mark.

@@ -79,6 +79,22 @@ fn a_disabled_gate_makes_no_key_and_no_rules() {
 }
 
 #[test]
+fn answers_to_this_host_are_dropped_where_connections_are_ended() {
+    let text = GOOD.replace("'match'", "'nft'");
+    let ending = text.replace("option port '22'", "option port '22 80'\n\toption end_connections '1'");
+    let files = Files::new();
+    files.apply(&text);
+    assert!(!files.read("var/run/pkd/active/fw4/table-pkd.nft").contains("pkd.begun"));
+    files.apply(&ending);
+    let chain = "chain pkd.begun {\n\
+         \ttype filter hook input priority -1; policy accept;\n\
+         \ttcp dport { 22, 80 } ct direction reply drop comment \"pkd: ssh\"\n\
+         }\n";
+    let table = files.read("var/run/pkd/active/fw4/table-pkd.nft");
+    assert!(table.contains(chain), "{table}");
+}
+
+#[test]
 fn several_ports_are_one_set_in_both_modes() {
     let text = GOOD.replace("option port '22'", "option port '80 443 8000-8100'");
     for text in [text.clone(), text.replace("'match'", "'nft'")] {

@@ -43,10 +43,17 @@ pub(crate) fn load_with([v4, v6]: [&str; 2]) -> Result<()> {
 pub(crate) fn render(gateway: &Gateway<'_>, service: &str) -> Result<impl Fn(&str) -> String + use<>> {
     let folder = gateway.path("rendered");
     fs::create_dir_all(&folder)?;
+    // Somebody with knocks of both formats.
+    let user = |name: &str, format: &str| {
+        format!(
+            "config user '{name}'\n\toption format '{format}'\n\toption tag '{TAG}'\n\toption key '{KEY}'\n\tlist service 'ssh'\n"
+        )
+    };
     let uci = format!(
         "package pkd\nconfig gate 'gate'\n\toption enabled '1'\n\toption mode 'nft'\n\toption zone 'any'\n\
-         config service 'ssh'\n{service}\
-         config user 'me'\n\toption format 'classic'\n\toption tag '{TAG}'\n\toption key '{KEY}'\n\tlist service 'ssh'\n"
+         config service 'ssh'\n{service}{}{}",
+        user("me", "2"),
+        user("old", "classic")
     );
     let mut command = gateway.command(&["openwrt", "render", &folder.to_string_lossy()]);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

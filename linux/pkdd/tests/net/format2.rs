@@ -63,6 +63,16 @@ fn payload(family: Family, kind: Kind, time: u64) -> Result<[u8; LENGTH]> {
     payload_to(family.gateway(), family, kind, time)
 }
 
+/// A knock of the client that opens.
+pub(crate) fn opening(family: Family) -> Result<[u8; LENGTH]> {
+    payload(family, OPEN, now()?)
+}
+
+/// A knock of the client that closes.
+pub(crate) fn closing(family: Family) -> Result<[u8; LENGTH]> {
+    payload(family, CLOSE, now()?)
+}
+
 fn send(gateway: &Gateway<'_>, from: IpAddr, family: Family, payload: &[u8]) -> Result<()> {
     gateway.network.send(from, SocketAddr::new(family.gateway(), PORT), payload)
 }

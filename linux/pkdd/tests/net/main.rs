@@ -6,6 +6,7 @@ mod chaos;
 mod clock;
 mod closed;
 mod conflicts;
+mod ends;
 mod events;
 mod faults;
 mod firewall4;

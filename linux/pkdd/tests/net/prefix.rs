@@ -16,7 +16,7 @@ use crate::{
 /// The client's second address is in its network of this length, and a stranger is not.
 const PREFIXES: &str = "prefix4 = 28\nprefix6 = 112\n";
 
-fn stranger(family: Family) -> &'static str {
+pub(crate) fn stranger(family: Family) -> &'static str {
     match family {
         Family::V4 => "192.0.2.99",
         Family::V6 => "2001:db8::1:99",
@@ -36,7 +36,7 @@ fn grants(gateway: &Gateway<'_>) -> Result<Vec<String>> {
     Ok(grants)
 }
 
-fn add_strangers() -> Result<()> {
+pub(crate) fn add_strangers() -> Result<()> {
     for family in Family::BOTH {
         let (length, nodad) = if family == Family::V4 { (24, "") } else { (64, "nodad") };
         let address = stranger(family);

@@ -67,7 +67,20 @@ fn nft_lists_what_was_installed() -> Result<()> {
             },
             ..service("vpn", "1194")?
         };
-        let services = [service("ssh", "22,8000-8100")?, udp];
+        let tracked = |service: Service| Service {
+            scope: {
+                let mut scope = Scope::default();
+                scope.tracked = true;
+                scope
+            },
+            ..service
+        };
+        let ended = [
+            tracked(service("tcp", "1")?),
+            tracked(Service { protocol: Protocol::Udp, ..service("udp", "1")? }),
+        ];
+        let services: Vec<Service> =
+            [service("ssh", "22,8000-8100")?, udp].into_iter().chain(ended).collect();
         held.install(&services, Some(&capture()))?;
         held.grant(&"ssh".parse()?, pktables::address::parse("192.0.2.7")?, None)?;
         held.grant_on_link(&"ssh".parse()?, on_loopback("fe80::7")?, Duration::from_mins(10))?;

@@ -137,6 +137,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "seconds '30'",
+        "dest_ip '192.168.1.2'\n\toption end_connections '1'",
+        "service \"ssh\": end_connections does not work with dest_ip: remove one",
+    ),
+    (
+        "seconds '30'",
         "dest_ip '192.168.1.2'\n\toption dest_port '0'",
         "service \"ssh\": invalid dest_port \"0\": expected 1–65535",
     ),
@@ -221,6 +226,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "config service 'sshd'\n\tlist port '80'\n\tlist port '20-25'\n\npackage firewall",
         "service \"sshd\": tcp port 22 is also that of service \"ssh\"",
     ),
+    (
+        "option port '22'",
+        "option port '22'\n\toption end_connections '1'",
+        "service \"ssh\": end_connections needs mode nft",
+    ),
+    (
+        "option port '22'",
+        "option port '22'\n\toption end_connections 'yes'",
+        "service \"ssh\": invalid end_connections \"yes\": expected 0 or 1",
+    ),
     ("port '22'", "port '22 x'", "service \"ssh\": invalid port \"x\": expected 1–65535"),
     (
         "port '22'",
@@ -236,6 +251,7 @@ fn ports_are_a_list_or_words() {
         ("option port '22'", "22"),
         ("option port '80 443 8000-8100'", "80,443,8000-8100"),
         ("option port '80,443'", "80,443"),
+        ("option port '80, 443'", "80,443"),
         ("list port '443'\n\tlist port '80'\n\tlist port '81 8000-8100'", "80-81,443,8000-8100"),
     ];
     for (text, expected) in rows {

@@ -40,7 +40,10 @@ function alone(name) {
 	const services = uci.sections('pkd', 'service').map((service, index) =>
 		({ '.type': 'service', '.name': service['.name'], port: index + 1 }));
 
-	return [ { '.type': 'gate', '.name': 'gate', zone: 'any' } ]
+	/* What a service may have depends on the mode. */
+	const mode = uci.get('pkd', 'gate', 'mode') === 'nft' ? 'nft' : 'match';
+
+	return [ { '.type': 'gate', '.name': 'gate', zone: 'any', mode: mode } ]
 		.concat(section['.type'] === 'user' ? services : [], section);
 }
 

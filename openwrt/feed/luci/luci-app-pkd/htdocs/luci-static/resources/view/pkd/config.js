@@ -147,6 +147,10 @@ return view.extend({
 			_('If it is another one.'));
 		o.modalonly = true;
 
+		o = s.option(form.Flag, 'end_connections', _('End connections'),
+			_('Connections end with the grant. Needs mode nft and the package kmod-nf-conntrack-netlink.'));
+		o.modalonly = true;
+
 		o = s.option(form.DynamicList, 'tag', _('Only for tags'),
 			_('Only users with one of these tags may open this service. If empty, all users who list the service may.'));
 		o.textvalue = function(section_id) {
