@@ -51,6 +51,29 @@ fn accepted_knocks_are_refused_by_the_next_process() {
 }
 
 #[test]
+fn accepted_knocks_are_counted_for_their_key_since_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut caches = open(&path, FIRST);
+    let counts = |caches: &Caches| {
+        ["one", "two"].map(|name| caches.report(id(name), NOW).and_then(|report| report.accepted))
+    };
+    for number in [1, 2] {
+        assert!(record(&mut caches, "one", 1_001, number));
+    }
+    assert!(
+        !caches
+            .memory(id("one"), sender(), Uptime(NOW.0))
+            .refuses(KnockId::kept(UnixSeconds(1_001), 3), WINDOW)
+    );
+    assert_eq!(counts(&caches), [Some(2), Some(0)]);
+    assert!(record(&mut caches, "two", 1_001, 1));
+    assert_eq!(counts(&caches), [Some(2), Some(1)]);
+    drop(caches);
+    assert_eq!(counts(&open(&path, FIRST)), [Some(0), Some(0)]);
+}
+
+#[test]
 fn only_the_first_process_of_a_boot_waits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");

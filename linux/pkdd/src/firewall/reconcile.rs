@@ -224,6 +224,28 @@ services = ['ssh']
     }
 
     #[test]
+    fn every_address_of_a_network_may_close_what_another_has_opened() {
+        let text = format!("[gate]\nprefix4 = 24\nprefix6 = 64\n{CONFIG}");
+        let config = Config::parse(&text, Path::new("/")).unwrap();
+        let key = config.users["b"].cache;
+        // who opens, who closes, what stays open
+        let rows = [
+            ("192.0.2.1", "192.0.2.99", None),
+            ("192.0.2.1", "192.0.3.1", Some("192.0.2.0")),
+            ("2001:db8::1", "2001:db8::f:9", None),
+            ("2001:db8::1", "2001:db8:0:1::1", Some("2001:db8::")),
+            // A link-local address is a host by itself.
+            ("fe80::1", "fe80::2", Some("fe80::1")),
+        ];
+        for (opens, closes, expected) in rows {
+            let effects = [knock(key, opens, 1_000), Effect { closes: true, ..knock(key, closes, 1_001) }];
+            let (wanted, _) = desired_grants(&config, &effects, UnixSeconds(9), Uptime(1_010));
+            let open: Vec<String> = wanted.keys().map(|(_, sender)| sender.to_string()).collect();
+            assert_eq!(open, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{opens} {closes}");
+        }
+    }
+
+    #[test]
     fn grants_follow_from_knocks_and_configuration() {
         let config = Config::parse(CONFIG, Path::new("/")).unwrap();
         let without_b =
