@@ -17,7 +17,7 @@ pub(crate) fn uri(config: &Config, user: &User, addresses: &[String]) -> Uri {
     let services: Vec<String> = config
         .services_of(user)
         .map(|one| {
-            // A client asks one of them whether it is open.
+            // A client asks the lowest whether it is open.
             let udp = if one.service.protocol == Protocol::Udp { "/udp" } else { "" };
             format!("{}:{}{udp}", one.service.name, one.service.ports.first())
         })
@@ -90,7 +90,7 @@ port = 22
 port = 53
 protocol = 'udp'
 [service.other]
-port = 80
+port = ['8000-8100', 80]
 [user.a]
 tag = 'a/b'
 key = '0x00ff'
