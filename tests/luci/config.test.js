@@ -117,12 +117,12 @@ test('the gate rejects invalid values, names them, and saves nothing', () => wit
   assert.deepEqual(changes(router), []);
 }));
 
-test('the gate can use the daemon', () => withPage(CONFIG, {}, async (tab, router) => {
+test('the gate can use the kernel module', () => withPage(CONFIG, {}, async (tab, router) => {
   await tab.click('#cbi-pkd-gate li[data-tab="advanced"]');
-  await tab.page.select(widget('gate', 'mode'), 'nft');
+  await tab.page.select(widget('gate', 'mode'), 'match');
   await tab.click('#handleSave');
   await until(() => router.callsOf('uci', 'set').length > 0);
-  assert.equal(router.callsOf('uci', 'set').at(-1).parameters.values.mode, 'nft');
+  assert.equal(router.callsOf('uci', 'set').at(-1).parameters.values.mode, 'match');
 }));
 
 test('the gate accepts valid values', () => withPage(CONFIG, {}, async (tab, router) => {
@@ -231,12 +231,15 @@ test('a deleted service is rejected although the field was not touched', () =>
     assert.deepEqual(changes(router), []);
   }));
 
-test('another user’s tag is rejected when the page is saved', () =>
-  withPage(CONFIG, { config: withUsers({ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' }) }, async (tab, router) => {
+test('with the kernel module, another user’s tag is rejected when the page is saved', () => {
+  const config = withUsers({ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' });
+  config.pkd[0].mode = 'match';
+  return withPage(CONFIG, { config }, async (tab, router) => {
     await tab.click('#handleSave');
     await tab.waitForText(MODAL, 'two: same tag as user "one"');
     assert.deepEqual(changes(router), []);
-  }));
+  });
+});
 
 test('a problem elsewhere does not keep a dialog from being saved', () =>
   withPage(CONFIG, { config: withUsers({ '.name': 'one', tag: 'TOOLONG' }, { '.name': 'two' }) }, async (tab, router) => {
