@@ -1,6 +1,11 @@
 //! The status of a router's gate, as JSON and as text. It contains no key.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use pkd_core::UnixSeconds;
@@ -20,6 +25,9 @@ use crate::{
     run_folder,
     status::{Parts, Status},
 };
+
+/// For how long after a reload the daemon may be starting.
+const STARTING: Duration = Duration::from_secs(3);
 
 /// The JSON of `pkd status --json`, without its last field `gate`: the status of pkdd or of the kernel module; `null` if
 /// there is none.
@@ -54,7 +62,8 @@ pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
     let gate = router.as_ref().and_then(|router| match router.mode {
         Mode::Nft => {
             let query = if json { Query::Status } else { Query::StatusText };
-            control::ask(&run_folder::socket(&paths.daemon_run()), query).ok()
+            let socket = run_folder::socket(&paths.daemon_run());
+            answer(|| is_just_applied(paths), || control::ask(&socket, query).ok())
         }
         Mode::Match => {
             let status = module_status(router, paths)?;
@@ -76,6 +85,26 @@ pub(crate) fn print(text: &str, paths: &Paths, json: bool) -> Result<String> {
     let text = serde_json::to_string(&status)?;
     let text = text.trim_end_matches('}');
     Ok(format!("{text},\"gate\":{}}}\n", gate.as_deref().map_or("null", str::trim_end)))
+}
+
+/// What the daemon answers. A reload starts it again, which takes a moment: one that was not there yet is no error.
+fn answer(may_be_starting: impl Fn() -> bool, mut ask: impl FnMut() -> Option<String>) -> Option<String> {
+    let until = Instant::now() + STARTING;
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if !may_be_starting() || Instant::now() >= until {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether the configuration in force is so new that the daemon may be starting.
+fn is_just_applied(paths: &Paths) -> bool {
+    let modified = fs::metadata(paths.active("config")).and_then(|file| file.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < STARTING))
 }
 
 fn state(
@@ -194,5 +223,20 @@ impl RouterStatus {
         };
         text.push('\n');
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_is_starting_is_waited_for() {
+        let late = |mut tries: u32| {
+            move || tries.checked_sub(1).map(|left| tries = left).is_none().then(String::new)
+        };
+        assert_eq!(answer(|| true, late(2)), Some(String::new()));
+        assert_eq!(answer(|| false, late(2)), None, "nothing was reloaded");
+        assert_eq!(answer(|| false, late(0)), Some(String::new()));
     }
 }
