@@ -1,6 +1,6 @@
 //! Our packages on a router in mode nft: no kernel module of ours and no iptables, but the daemon.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use pkd_tests::Report;
@@ -23,10 +23,10 @@ pub(crate) fn checks(report: &mut Report, card: &str, v4: &Gateway<'_>, v6: &Gat
     report.check("mode nft: a start that fails is tried again when the configuration changes", fails);
     report.check("mode nft: a knock opens, without kernel module and without iptables", || opens(v4, v6));
     report.check("mode nft: a user of format 2 opens and closes", || format2(v4, v6));
-    report
-        .check("mode nft: pkd user add lets somebody in, and pkd user revoke ends what they opened", || {
-            user(v4)
-        });
+    report.check(
+        "mode nft: pkd user add lets somebody in, close shuts an address out, rotate and revoke a key",
+        || user(v4),
+    );
     report.check("mode nft: what is no fresh knock opens nothing, and is counted", || ignores(v4));
     report.check("mode nft: a grant ends, and a connection from before stays", || ends(v4));
     report.check("mode nft: without ctnetlink, connections go on, and the status says why", || goes_on(v4));
@@ -138,7 +138,7 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     shell("nft list chain inet fw4 pkd.input | grep -qF 'tcp dport { 80, 8000-8010 }'")?;
     let host = v4.family.router().to_string();
     let uri = shell(&format!("pkd user add ann --address {host} --service web --address gw.example.net"))?;
-    knows_ann(true)?;
+    knows("ann", true)?;
     let (tag, rest) =
         uri.trim().strip_prefix("knock://").and_then(|rest| rest.split_once('@')).context("no URI")?;
     let (place, options) = rest.split_once('?').context("no options")?;
@@ -147,35 +147,72 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     let is_whole = option("format") == Some("2") && option("services") == Some("web:80");
     ensure!(is_whole, "{place} has another format, or other services");
     ensure!(option("address") == Some("gw.example.net"), "{place} has no second address");
-    fs::write("/tmp/ann.key", format!("{}\n", option("key").context("no key")?))?;
-    fs::set_permissions("/tmp/ann.key", fs::Permissions::from_mode(0o600))?;
+    client_key("/tmp/ann.key", option("key"))?;
     let again = shell(&format!("pkd user add ann --address {host}"));
     ensure!(again.is_err(), "a second ann was made");
-    v4.network.at_client(|| {
-        let options = ["--format", "2", "--key-file", "/tmp/ann.key", "--tag", tag, &host];
-        let output = network::run(Command::new("knock").args(options))?;
-        ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
-        Ok(())
-    })?;
     let elements = || shell("nft -j list set inet fw4 pkd_web_4");
     let client = v4.family.client().to_string();
+    knock_as_ann(v4, "/tmp/ann.key", "accept")?;
     wait(LIMIT, elements, |set| set.contains(&client))?;
+    let status = router::status()?;
+    let theirs = |grant: &&serde_json::Value| grant["service"] == "web" && grant["user"] == "ann";
+    ensure!(router::grants(&status, true).iter().any(theirs), "{status}");
+    let events = shell("pkd events")?;
+    let last = events.lines().last().unwrap_or_default();
+    ensure!(last.ends_with(&format!(" ann from {client} opened web for 600 s")), "{events}");
+    shell(&format!("pkd close {client}"))?;
+    ensure!(!elements()?.contains(&client), "it is still open");
+    let before = fs::read_to_string("/etc/config/pkd")?;
+    ensure!(shell("pkd user rotate ann --address x --until soon").is_err(), "soon is no date");
+    ensure!(fs::read_to_string("/etc/config/pkd")? == before, "the configuration has changed");
+    let uri = shell(&format!("pkd user rotate ann --address {host}"))?;
+    let new = uri.split(['?', '&']).find_map(|option| option.strip_prefix("key="));
+    client_key("/tmp/ann2.key", new)?;
+    knows("ann_old", true)?;
+    ensure!(!elements()?.contains(&client), "the new daemon has opened it again");
+    for (key, verdict) in [("/tmp/ann.key", "accept"), ("/tmp/ann2.key", "accept"), ("/tmp/ann.key", "tag")] {
+        knock_as_ann(v4, key, verdict)?;
+    }
+    let users = shell("pkd user list")?;
+    ensure!(users.contains("old key, until that of ann was used, until 20"), "{users}");
+    let json: serde_json::Value = serde_json::from_str(&shell("pkd user list --json")?)?;
+    ensure!(json[0]["name"] == "ann" && json[1]["name"] == "ann_old" && json[2].is_object(), "{json}");
     shell("pkd user revoke ann")?;
-    knows_ann(false)?;
+    knows("ann", false)?;
     wait(LIMIT, elements, |set| !set.contains(&client))?;
-    ensure!(!Path::new("/etc/pkd/keys/ann.key").exists(), "the key is still there");
-    ensure!(shell("uci get pkd.ann").is_err(), "the user is still there");
+    for name in ["ann", "ann_old"] {
+        ensure!(!fs::exists(format!("/etc/pkd/keys/{name}.key"))?, "the key of {name} is still there");
+        ensure!(shell(&format!("uci get pkd.{name}")).is_err(), "{name} is still there");
+    }
     uci(&["delete pkd.web"])?;
     service("reload")?;
     is_ready()?;
     Ok(format!("tag {tag}"))
 }
 
+fn client_key(path: &str, key: Option<&str>) -> Result<()> {
+    fs::write(path, format!("{}\n", key.context("no key")?))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Into::into)
+}
+
+/// Knocks with a key of ann's, and waits until it is counted so.
+fn knock_as_ann(v4: &Gateway<'_>, key: &str, verdict: &str) -> Result<()> {
+    let before = counter(verdict)?;
+    let host = v4.family.router().to_string();
+    v4.network.at_client(|| {
+        let options = ["--format", "2", "--key-file", key, "--tag", "ANN", &host];
+        let output = network::run(Command::new("knock").args(options))?;
+        ensure!(output.status.success(), "knock: {}", network::text(&output.stderr));
+        Ok(())
+    })?;
+    wait(LIMIT, || counter(verdict), |count| *count == before + 1).map(drop)
+}
+
 /// Waits for the daemon that has taken the user over, or has lost it.
-fn knows_ann(whether: bool) -> Result<()> {
+fn knows(name: &str, whether: bool) -> Result<()> {
     let known = |status: &serde_json::Value| {
         let users = status["gate"]["users"].as_array();
-        users.map(|users| users.iter().any(|user| user["name"] == "ann"))
+        users.map(|users| users.iter().any(|user| user["name"] == name))
     };
     wait(LIMIT, router::status, |status| known(status) == Some(whether)).map(drop)
 }

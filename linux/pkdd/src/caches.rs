@@ -236,6 +236,18 @@ impl<T: Unit> Caches<T> {
         &self.accepted
     }
 
+    /// Ends what the knocks of these senders have opened, as if each had closed it since. They stay replays.
+    ///
+    /// # Errors
+    /// The journal cannot be rewritten. The old one stays.
+    pub fn close(&mut self, is_theirs: impl Fn(Sender) -> bool) -> io::Result<()> {
+        self.accepted
+            .iter_mut()
+            .filter(|accepted| is_theirs(accepted.sender))
+            .for_each(|one| one.closes = true);
+        self.rewrite()
+    }
+
     /// The state of a cache; `None` if there is none.
     #[must_use]
     pub fn report(&self, id: CacheId, now: T) -> Option<Report> {

@@ -3,7 +3,6 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    net::IpAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{atomic::Ordering, mpsc::Receiver},
@@ -17,16 +16,20 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use pkd_core::UnixSeconds;
-use pktables::Change;
+use pktables::{Change, Sender};
 use sd_notify::NotifyState;
 
 use crate::{
     atomic_file::{self, PUBLIC},
+    by_hand,
     config::{Config, Firewall, Gate, User},
     control::{self, Query, Request},
     date::{now, now_millis},
     engine::Engine,
-    firewall::{self, FirewallBackend, Integrity, Look, Recorded, reconcile},
+    firewall::{
+        self, ActiveGrant, FirewallBackend, Integrity, Look, Recorded,
+        reconcile::{self, Openers},
+    },
     floor::{self, Savers},
     format::seconds,
     guard::{self, Guard},
@@ -237,8 +240,10 @@ impl Daemon {
                     self.reload();
                     self.health.configuration.clone().unwrap_or_else(|| control::RELOADED.to_owned())
                 }
-                Query::Grant(address, seconds) => self.by_hand(address, Some(seconds)),
-                Query::Revoke(address) => self.by_hand(address, None),
+                Query::Grant(address, seconds) => {
+                    by_hand::grant(&mut self.firewall, self.engine.config(), address, seconds)
+                }
+                Query::Revoke(address) => by_hand::revoke(&mut self.firewall, &mut self.engine, address),
             };
             request.answer(text);
         }
@@ -262,26 +267,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// Opens all services to an address for so many seconds, or closes them, as a person has asked for; returns the answer.
-    fn by_hand(&mut self, address: IpAddr, seconds: Option<u32>) -> String {
-        let sender = pktables::Sender::from(address);
-        let config = self.engine.config().clone();
-        for service in config.services.values() {
-            let done = match seconds {
-                Some(seconds) => self.firewall.grant(service, sender, Duration::from_secs(seconds.into())),
-                None => self.firewall.revoke(service, sender),
-            };
-            if let Err(error) = done {
-                return format!("cannot change {} for {sender}: {error:#}", service.service.name);
-            }
-        }
-        match seconds {
-            Some(seconds) => log(&format!("by hand: all services are open to {sender} for {seconds} s")),
-            None => log(&format!("by hand: all services are closed to {sender}")),
-        }
-        seconds.map_or(control::REVOKED, |_| control::GRANTED).to_owned()
     }
 
     fn reload(&mut self) {
@@ -467,9 +452,24 @@ impl Daemon {
         let (overruns, trouble) = (self.overruns, trouble.join("; "));
         let (engine, time) = (&self.engine, now_millis());
         let cache = |user: &User| engine.report(user, time);
+        let effects = engine.effects();
+        let openers = Openers::new(&config, &effects, Uptime::now());
+        let opener = |grant: &ActiveGrant| {
+            let sender = Sender::new(grant.address.addr(), grant.interface);
+            openers.of(&grant.service, sender).map(str::to_owned)
+        };
         Status::new(
             seconds(time),
-            Parts { config: &config, cache: &cache, counters, limited, overruns, grants, trouble },
+            Parts {
+                config: &config,
+                cache: &cache,
+                opener: &opener,
+                counters,
+                limited,
+                overruns,
+                grants,
+                trouble,
+            },
         )
     }
 

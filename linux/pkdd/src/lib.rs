@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod atomic_file;
+mod by_hand;
 pub mod caches;
 pub mod cause;
 pub mod config;
@@ -42,3 +43,4 @@ pub mod source;
 pub mod status;
 mod stored;
 pub mod uptime;
+mod users;

@@ -149,6 +149,8 @@ pub struct Grant {
     pub address: String,
     /// Seconds until the grant ends; `null` if it does not.
     pub seconds_left: Option<u64>,
+    /// Whose knock has opened it last; `null`: nobody's, or unknown.
+    pub user: Option<String>,
 }
 
 /// The sources of a status.
@@ -157,6 +159,8 @@ pub struct Parts<'a> {
     pub config: &'a Config,
     /// The state of a user's replay cache; `None`: there is none.
     pub cache: &'a dyn Fn(&config::User) -> Option<Report>,
+    /// Whose knock has made a grant; `None`: nobody's, or unknown.
+    pub opener: &'a dyn Fn(&ActiveGrant) -> Option<String>,
     /// Datagrams by verdict.
     pub counters: Verdicts,
     /// Datagrams dropped beyond the rate limit.
@@ -173,7 +177,7 @@ impl Status {
     /// Combines the parts into a status at the time `now`.
     #[must_use]
     pub fn new(now: UnixSeconds, parts: Parts<'_>) -> Self {
-        let Parts { config, cache, counters, limited, overruns, grants, trouble } = parts;
+        let Parts { config, cache, opener, counters, limited, overruns, grants, trouble } = parts;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: now.0,
@@ -222,6 +226,7 @@ impl Status {
                     service: active.service.to_string(),
                     address: active.source(),
                     seconds_left: active.left.map(|left| left.as_secs()),
+                    user: opener(&active),
                 })
                 .collect(),
             trouble,
@@ -321,7 +326,8 @@ impl Status {
             for grant in self.grants.iter().filter(|grant| grant.service == *name) {
                 let left =
                     grant.seconds_left.map_or("no time limit".to_owned(), |left| format!("{left} s left"));
-                let _ = writeln!(text, "  open for {}, {left}", grant.address);
+                let user = grant.user.as_ref().map(|user| format!(" ({user})")).unwrap_or_default();
+                let _ = writeln!(text, "  open for {}{user}, {left}", grant.address);
             }
         }
         for user in &self.users {

@@ -74,6 +74,26 @@ fn accepted_knocks_are_counted_for_their_key_since_the_start() {
 }
 
 #[test]
+fn a_sender_who_was_shut_out_stays_so_after_a_restart_and_knocks_stay_replays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut caches = open(&path, FIRST);
+    assert!(record(&mut caches, "one", 1_001, 1));
+    let other = std::net::IpAddr::from([192, 0, 2, 8]).into();
+    let knock = KnockId::kept(UnixSeconds(1_001), 2);
+    assert!(caches.memory(id("two"), other, Uptime(NOW.0)).record(knock, WINDOW));
+    caches.close(|one| one == sender()).unwrap();
+    for restart in 0..2 {
+        let closed: Vec<_> = caches.accepted().iter().map(|one| (one.sender, one.closes)).collect();
+        assert_eq!(closed, [(sender(), true), (other, false)], "restart {restart}");
+        assert!(!record(&mut caches, "one", 1_001, 1), "restart {restart}");
+        caches = open(&path, FIRST);
+    }
+    assert!(record(&mut caches, "one", 1_002, 3), "a new knock counts");
+    assert!(!caches.accepted()[2].closes);
+}
+
+#[test]
 fn only_the_first_process_of_a_boot_waits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");

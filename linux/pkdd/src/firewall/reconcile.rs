@@ -95,6 +95,44 @@ pub fn close(
 
 type GrantKey = (ServiceName, Sender);
 
+/// Who has opened what.
+pub struct Openers<'a> {
+    config: &'a Config,
+    effects: &'a [Effect],
+    /// The place of each key's last knock from a sender.
+    last: BTreeMap<(CacheId, Sender), usize>,
+    uptime: Uptime,
+}
+
+impl<'a> Openers<'a> {
+    /// As accepted knocks say.
+    #[must_use]
+    pub fn new(config: &'a Config, effects: &'a [Effect], uptime: Uptime) -> Self {
+        let mut last = BTreeMap::new();
+        for (place, effect) in (0..).zip(effects) {
+            last.insert((effect.cache, config.gate.granted(effect.sender)), place);
+        }
+        Self { config, effects, last, uptime }
+    }
+
+    /// The user whose knock has opened this service to this sender last.
+    #[must_use]
+    pub fn of(&self, service: &ServiceName, sender: Sender) -> Option<&'a str> {
+        let mut newest: Option<(Uptime, &str)> = None;
+        for (name, user) in &self.config.users {
+            let last = self.last.get(&(user.cache, sender)).and_then(|place| self.effects.get(*place));
+            let Some(effect) = last.filter(|effect| !effect.closes) else { continue };
+            let opens = |one: &ServiceConfig| {
+                one.service.name == *service && left(one, effect, self.uptime).is_some()
+            };
+            if newest.is_none_or(|(at, _)| at <= effect.at) && self.config.services_of(user).any(opens) {
+                newest = Some((effect.at, name));
+            }
+        }
+        newest.map(|(_, name)| name)
+    }
+}
+
 /// The grants that should exist, with the time left, and those that should not exist but may.
 fn desired_grants(
     config: &Config,
@@ -243,6 +281,31 @@ services = ['ssh']
             let open: Vec<String> = wanted.keys().map(|(_, sender)| sender.to_string()).collect();
             assert_eq!(open, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{opens} {closes}");
         }
+    }
+
+    #[test]
+    fn a_grant_is_theirs_who_opened_it_last() {
+        let config = Config::parse(CONFIG, Path::new("/")).unwrap();
+        let (a, b) = (config.users["a"].cache, config.users["b"].cache);
+        let effects = [
+            knock(a, "192.0.2.1", 1_000),
+            knock(b, "192.0.2.1", 1_005),
+            knock(a, "192.0.2.2", 1_006),
+            Effect { closes: true, ..knock(a, "192.0.2.2", 1_007) },
+            // Somebody who was removed.
+            knock(CacheId::from_bytes([9; 8]), "192.0.2.3", 1_006),
+        ];
+        let show = |now| {
+            let openers = Openers::new(&config, &effects, Uptime(now));
+            let senders = [1, 2, 3].map(|last| Sender::from(std::net::IpAddr::from([192, 0, 2, last])));
+            let mut lines = Vec::new();
+            for (service, sender) in config.services.keys().flat_map(|name| senders.map(|one| (name, one))) {
+                lines.extend(openers.of(service, sender).map(|user| format!("{service} {sender} {user}")));
+            }
+            lines
+        };
+        assert_eq!(show(1_010), ["ssh 192.0.2.1 b", "vpn 192.0.2.1 a"]);
+        assert_eq!(show(1_035), ["vpn 192.0.2.1 a"], "that for ssh has ended");
     }
 
     #[test]

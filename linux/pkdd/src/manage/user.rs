@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Serialize;
 use toml_edit::{Array, Item, Table, value};
 
 use super::{
@@ -15,16 +14,10 @@ use super::{
     invite,
     key_file::NewKeyFile,
 };
-use crate::{
-    config::{Config, User},
-    date::{self, Date},
-};
+use crate::{config::Config, users};
 
 /// What is appended to the name of a user whose key was replaced, until the new one is in use.
 const OLD: &str = ".old";
-
-/// How long the old key of a user works at most, if the new one is never used.
-const OLD_KEY_DAYS: u64 = 30;
 
 /// Adds a user with a new key, and returns the URI for their computer.
 pub(super) fn add(path: &Path, new: &NewUser) -> Result<String> {
@@ -74,12 +67,7 @@ pub(super) fn rotate(path: &Path, name: &str, until: Option<&str>, print: &Invit
          pkdd user revoke {old_name} ends the old one"
     );
     ensure!(user.replaced_by.is_none(), "\"{name}\" is an old key: rotate the user who has the new one");
-    let last_day = match until {
-        Some(day) => day.parse::<Date>().with_context(|| format!("invalid --until {day}"))?,
-        None => Date::of(date::now().0.saturating_add(OLD_KEY_DAYS * 86_400)),
-    };
-    // What expires earlier does so still.
-    let last_day = user.expires.map_or(last_day, |day| day.min(last_day));
+    let last_day = users::last_day_of_old_key(user, until)?;
     let table = file.table("user", name)?;
     let mut old = table.clone();
     old.insert("replaced_by", value(name));
@@ -155,22 +143,12 @@ pub(super) fn revoke(path: &Path, name: &str) -> Result<String> {
     })
 }
 
-/// A user in `pkdd user list --json`.
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    format: &'static str,
-    tag: String,
-    services: Vec<String>,
-    state: String,
-}
-
 /// The users, without keys.
 pub(super) fn list(path: &Path, json: bool) -> Result<String> {
     let config = crate::source::read(path)?;
-    let rows: Vec<Row<'_>> = config.users.iter().map(|(name, user)| row(name, user)).collect();
+    let rows = users::rows(&config);
     if json {
-        return Ok(serde_json::to_string(&rows)? + "\n");
+        return users::json(&rows);
     }
     let lines = rows.iter().map(|row| {
         [
@@ -191,28 +169,6 @@ pub(super) fn list(path: &Path, json: bool) -> Result<String> {
         padded + &cells[4] + "\n"
     };
     Ok(lines.iter().map(line).collect())
-}
-
-fn row<'a>(name: &'a str, user: &User) -> Row<'a> {
-    let last = user.expires.map(|day| format!("until {day}"));
-    let state = match (&user.replaced_by, last) {
-        _ if !user.enabled => "disabled".to_owned(),
-        (_, Some(_)) if !user.is_active(date::now()) => "expired".to_owned(),
-        (Some(new), last) => {
-            format!(
-                "old key, until that of {new} was used{}",
-                last.map(|last| format!(", {last}")).unwrap_or_default()
-            )
-        }
-        (None, last) => last.unwrap_or_else(|| "active".to_owned()),
-    };
-    Row {
-        name,
-        format: user.rule.format(),
-        tag: user.tag.to_string(),
-        services: user.services.iter().map(ToString::to_string).collect(),
-        state,
-    }
 }
 
 fn say(taken: Taken, done: &str) {

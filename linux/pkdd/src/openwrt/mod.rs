@@ -5,6 +5,7 @@
 
 mod behind;
 mod client;
+mod close;
 mod drop_in;
 mod files;
 mod floor;
@@ -15,6 +16,7 @@ mod others;
 mod paths;
 mod place;
 mod render;
+mod rotate;
 pub(crate) mod router;
 mod status;
 mod uci;
@@ -36,7 +38,7 @@ use self::{
 };
 use crate::{
     config::{Config, Error, error::Located},
-    invitation,
+    invitation, users,
 };
 
 /// What people edit.
@@ -74,6 +76,23 @@ pub enum Command {
         user: String,
         /// Where the client reaches the router, at every address.
         hosts: Vec<String>,
+    },
+    /// Lists the users, without keys.
+    Users {
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Prints what gives a user a new key, for `uci batch`.
+    Rotate {
+        /// Whose.
+        user: String,
+        /// The last day of the old key, if it is not the usual one.
+        until: Option<String>,
+    },
+    /// Closes all services to an address.
+    Close {
+        /// The address.
+        address: String,
     },
     /// Prints the commands with which a user knocks.
     Client {
@@ -117,6 +136,13 @@ impl Command {
             ["uri", user, hosts] => {
                 Self::Uri { user: (*user).to_owned(), hosts: hosts.split(',').map(str::to_owned).collect() }
             }
+            ["users"] => Self::Users { json: false },
+            ["users", "--json"] => Self::Users { json: true },
+            ["rotate", user] => Self::Rotate { user: (*user).to_owned(), until: None },
+            ["rotate", user, until] => {
+                Self::Rotate { user: (*user).to_owned(), until: Some((*until).to_owned()) }
+            }
+            ["close", address] => Self::Close { address: (*address).to_owned() },
             ["expired"] => Self::Expired,
             ["time-known"] => Self::TimeKnown,
             ["restore-floor"] => Self::RestoreFloor { mode_changed: false },
@@ -188,6 +214,23 @@ impl Command {
                 let found = config.users.get(&user).with_context(unknown)?;
                 Ok(format!("{}\n", invitation::uri(&config, found, &hosts)))
             }
+            Self::Users { json } => {
+                let router = read(&input()?, &paths, KeyFiles::Ignore);
+                let router = router.map_err(|error| anyhow!("{CONFIG}: {error}"))?;
+                let rows = users::rows(&router.config);
+                if json {
+                    return users::json(&rows);
+                }
+                // A table would take flash.
+                Ok(rows.iter().fold(String::new(), |text, row| {
+                    text + row.name + ": " + &row.state + "; opens " + &row.services.join(", ") + "\n"
+                }))
+            }
+            Self::Rotate { user, until } => {
+                let text = input()?;
+                rotate::batch(&text, &check(&text, &paths)?, &paths, &user, until.as_deref())
+            }
+            Self::Close { address } => close::run(&active(&paths)?, &paths, &address),
             Self::Expired => {
                 let router = active(&paths)?;
                 let rendered = fs::read_to_string(paths.active("iptables")).unwrap_or_default();

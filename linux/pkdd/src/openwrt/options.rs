@@ -72,6 +72,7 @@ pub(super) fn user_section(section: &Section, options: &[UciOption]) -> Result<U
             "window" => user.window = Some(one(section, option)?.into()),
             "service" => user.services = words(option),
             "expires" => user.expires = Some(one(section, option)?.to_owned()),
+            "replaced_by" => user.replaced_by = Some(one(section, option)?.to_owned()),
             _ => return Err(unknown(section, option)),
         }
     }

@@ -263,6 +263,11 @@ impl Router {
         if self.mode == Mode::Nft {
             return Ok(());
         }
+        if let Some((name, _)) = self.config.users.iter().find(|(_, user)| user.replaced_by.is_some()) {
+            let message =
+                "replaced_by works only with mode nft: the kernel does not tell when the new key was used";
+            return Err(Section::user(name).at("replaced_by", message.to_owned()));
+        }
         for (name, user) in &self.config.users {
             let mut others = self.config.users.iter().take_while(|(other, _)| *other != name);
             let is_twin = |other: &User| other.tag == user.tag && other.rule.format() == user.rule.format();

@@ -194,8 +194,17 @@ fn module_status(router: &Router, paths: &Paths) -> Option<Status> {
         report.caches.iter().find(is_theirs).map(|cache| cache.report)
     };
     let counters = report.counters;
-    let parts =
-        Parts { config: &router.config, cache: &cache, counters, limited: 0, overruns: 0, grants, trouble };
+    let parts = Parts {
+        config: &router.config,
+        cache: &cache,
+        // The sets do not say.
+        opener: &|_| None,
+        counters,
+        limited: 0,
+        overruns: 0,
+        grants,
+        trouble,
+    };
     Some(Status::new(date::now(), parts))
 }
 

@@ -549,6 +549,77 @@ fn a_uri_has_the_users_own_key_which_is_made_if_there_is_none() {
 }
 
 #[test]
+fn a_new_key_leaves_the_old_one_to_a_second_user() {
+    let files = Files::new();
+    let nft = GOOD.replace("'match'", "'nft'").replace("tag 'PKD0'", "tag 'it'\\''s'");
+    files.apply(&nft);
+    let moved = files.paths.key_file("me_old").display().to_string();
+    let last = |text: &str| {
+        text.lines().find_map(|line| line.strip_prefix("set pkd.me_old.expires=")).map(str::to_owned)
+    };
+    let batch = files.run(&["rotate", "me"], &nft).unwrap();
+    let expected = format!(
+        "set pkd.me_old='user'\nset pkd.me_old.tag='it'\\''s'\nset pkd.me_old.format='classic'\n\
+         add_list pkd.me_old.service='ssh'\nset pkd.me_old.window='10'\nset pkd.me_old.enabled='1'\n\
+         set pkd.me_old.replaced_by='me'\nset pkd.me_old.expires={}\nset pkd.me_old.key_file='{moved}'\n",
+        last(&batch).unwrap()
+    );
+    assert_eq!(batch, expected);
+    let key_file = files.folder.path().join("my.key").display().to_string();
+    files.write("my.key", "my own key, which is long enough\n");
+    let user = "config user 'me'\n";
+    // what else the user has, the last day that is asked for, the last day, what the new user loses
+    let table = [
+        ("\toption expires '2100-01-02'\n".to_owned(), "2100-01-03", "'2100-01-02'", ""),
+        ("\toption expires '2100-01-02'\n".to_owned(), "2100-01-01", "'2100-01-01'", ""),
+        (
+            format!("\toption key_file '{key_file}'\n"),
+            "2100-01-01",
+            "'2100-01-01'",
+            "delete pkd.me.key_file\n",
+        ),
+        (
+            "\toption key 'hunter2 hunter2 hunter2'\n".to_owned(),
+            "2100-01-01",
+            "'2100-01-01'",
+            "delete pkd.me.key\n",
+        ),
+    ];
+    for (more, until, expected, lost) in table {
+        let text = nft.replace(user, &(user.to_owned() + &more));
+        let batch = files.run(&["rotate", "me", until], &text).unwrap();
+        assert_eq!(last(&batch).as_deref(), Some(expected), "{batch}");
+        assert_eq!(batch.contains(&moved), lost.is_empty(), "{batch}");
+        assert!(batch.ends_with(lost) && batch.contains(&key_file) == more.contains(&key_file), "{batch}");
+    }
+    let old = "\nconfig user 'me_old'\n\toption tag 'PKD0'\n\toption key 'the key that was replaced'\n\
+               \tlist service 'ssh'\n\toption replaced_by 'me'\n\npackage firewall";
+    let both = nft.replace("\npackage firewall", old);
+    for (words, text, expected) in [
+        (&["rotate", "me"][..], &both, "was replaced already: pkd user revoke me_old ends the old one"),
+        (&["rotate", "me_old"], &both, "\"me_old\" is an old key"),
+        (&["rotate", "you"], &nft, "there is no user \"you\""),
+        (&["rotate", "me", "soon"], &nft, "invalid --until soon"),
+        (
+            &["check"],
+            &both.replace("'nft'", "'match'"),
+            "user \"me_old\": replaced_by works only with mode nft",
+        ),
+        (&["check"], &both.replace("replaced_by 'me'", "replaced_by 'you'"), "unknown user \"you\""),
+        (&["close", "nobody"], &nft, "invalid address nobody"),
+        (&["close", "192.0.2.1"], &nft, "pkdd does not respond"),
+    ] {
+        let error = format!("{:#}", files.run(words, text).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+    // The list needs no key, and shows none.
+    let users = files.run(&["users"], &both).unwrap();
+    assert!(users.contains("me_old: old key, until that of me was used; opens ssh\n"), "{users}");
+    let json = files.run(&["users", "--json"], &both).unwrap();
+    assert!(json.contains(r#"{"name":"me","format":"classic","#) && !json.contains("replaced\""), "{json}");
+}
+
+#[test]
 fn the_client_is_told_its_commands() {
     let files = Files::new();
     let text = GOOD.replace("'PKD0'", "'it'\\''s'").replace("port 'any'", "port '40000'");

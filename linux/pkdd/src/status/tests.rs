@@ -63,6 +63,7 @@ fn status(trouble: &str, overruns: u64) -> Status {
     let parts = Parts {
         config: &config,
         cache: &|user| caches.report(user.cache, NOW),
+        opener: &|grant| (grant.left == Some(Duration::from_secs(29))).then(|| "a".to_owned()),
         counters: Verdicts { waiting: 10, ..Verdicts::from(&counters) },
         limited: overruns * 2,
         overruns,
@@ -79,7 +80,7 @@ Accepted: 1
 Closed: 7
 Ignored: 2 wrong length, 3 unknown tag, 4 outside the window, 5 replayed, 6 wrong digest, 10 waiting after a start, 8 forged, 9 unknown request or missing binding
 Service ssh: tcp port 22, 30 s after a knock
-  open for 192.0.2.7, 29 s left
+  open for 192.0.2.7 (a), 29 s left
   open for 2001:db8::/32, no time limit
 Service vpn: udp port 1194, 600 s after a knock
   open for 192.0.2.8, 1 s left

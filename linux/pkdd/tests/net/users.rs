@@ -259,6 +259,16 @@ net_test!(an_address_is_let_in_by_hand, |network| {
         gateway.is_open(FAMILY)?;
         gateway.run(&["revoke", &address])?;
         gateway.is_closed(FAMILY)?;
+        // What a knock has opened stays closed, too, until there is another.
+        gateway.knock(FAMILY)?;
+        gateway.is_open(FAMILY)?;
+        gateway.run(&["revoke", &address])?;
+        gateway.is_closed(FAMILY)?;
+        ensure!(gateway.reload()?, "not reloaded");
+        gateway.is_closed(FAMILY)?;
+        gateway.knock(FAMILY)?;
+        gateway.is_open(FAMILY)?;
+        gateway.run(&["revoke", &address])?;
         for (words, expected) in [
             (&["revoke", ""][..], "invalid address"),
             (&["grant", "nobody"][..], "invalid address nobody"),
