@@ -17,7 +17,7 @@ use crate::{
 /// Kernel modules that a guest may want, besides ours; those they depend on come along. Built-in ones are skipped.
 const MODULES: &str = "ip_tables ip6_tables iptable_filter ip6table_filter iptable_mangle ip6table_mangle
     xt_recent xt_tcpudp xt_conntrack ipt_REJECT ip6t_REJECT nf_tables nft_compat nft_ct nft_limit
-    nft_log nfnetlink_log nft_reject_inet nft_chain_nat nft_nat nft_fib_inet nf_conntrack_netlink xt_mark";
+    nft_log nfnetlink_log nft_reject_inet nft_chain_nat nft_nat nft_fib_inet xt_mark";
 
 /// Modules that newer kernels have built into others: `nft_counter` is part of `nf_tables` since Linux 5.18. Of old,
 /// `nf_tables` asks the crypto layer for `crc32c` by name, which modules.dep does not know.
