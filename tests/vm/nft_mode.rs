@@ -132,6 +132,13 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
         "add_list pkd.web.port=8000-8010",
         "add_list pkd.web.port=80",
         "set pkd.web.seconds=600",
+        // Two users who have nothing to do with each other.
+        "set pkd.bob=user",
+        "set pkd.bob.tag=BOB",
+        "set pkd.bob.service=web",
+        "set pkd.bob_old=user",
+        "set pkd.bob_old.tag=BOLD",
+        "set pkd.bob_old.service=web",
     ])?;
     service("reload")?;
     is_ready()?;
@@ -184,7 +191,10 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
         ensure!(!fs::exists(format!("/etc/pkd/keys/{name}.key"))?, "the key of {name} is still there");
         ensure!(shell(&format!("uci get pkd.{name}")).is_err(), "{name} is still there");
     }
-    uci(&["delete pkd.web"])?;
+    shell("pkd user revoke bob")?;
+    ensure!(shell("uci get pkd.bob_old")?.trim() == "user", "bob_old went with bob");
+    fs::remove_file("/etc/pkd/keys/bob_old.key")?;
+    uci(&["delete pkd.bob_old", "delete pkd.web"])?;
     service("reload")?;
     is_ready()?;
     Ok(format!("tag {tag}"))
@@ -414,11 +424,13 @@ fn goes_down(v4: &Gateway<'_>) -> Result<String> {
 }
 
 fn removes(v4: &Gateway<'_>) -> Result<String> {
-    for package in PACKAGES.iter().rev() {
+    // By force, while pkd still needs it.
+    shell("fake-opkg remove pkdd")?;
+    wait(LIMIT, || Ok(shell("pidof pkdd").is_err()), |has_ended| *has_ended)?;
+    is_closed(v4)?;
+    for package in PACKAGES.iter().rev().filter(|package| **package != "pkdd") {
         shell(&format!("fake-opkg remove {package}"))?;
     }
-    is_closed(v4)?;
-    ensure!(shell("pidof pkdd").is_err(), "pkdd runs still");
     let rules = shell("nft list ruleset")?;
     ensure!(!rules.contains("pkd"), "there is still {rules}");
     shell("/etc/init.d/firewall stop")?;

@@ -29,7 +29,7 @@ pub(crate) fn grant(
     GRANTED.to_owned()
 }
 
-/// Closes all services to an address until it knocks again; returns the answer.
+/// Closes all services to an address until it knocks again; returns the answer. Whatever fails, the rest is closed.
 pub(crate) fn revoke(firewall: &mut dyn FirewallBackend, engine: &mut Engine, address: IpAddr) -> String {
     let sender = Sender::from(address);
     let config = engine.config().clone();
@@ -42,17 +42,23 @@ pub(crate) fn revoke(firewall: &mut dyn FirewallBackend, engine: &mut Engine, ad
             senders.push(effect.sender);
         }
     }
-    let caches = engine.caches();
-    // Otherwise a restart would open it again.
-    if let Err(error) = caches.classic.close(is_theirs).and_then(|()| caches.format2.close(is_theirs)) {
-        return format!("cannot write the journal: {error}");
-    }
+    let mut problem = None;
     for service in config.services.values() {
         for sender in &senders {
             if let Err(error) = firewall.revoke(service, *sender) {
-                return cannot(service.service.name.as_str(), *sender, &error);
+                problem = Some(cannot(service.service.name.as_str(), *sender, &error));
             }
         }
+    }
+    let caches = engine.caches();
+    for written in [caches.classic.close(is_theirs), caches.format2.close(is_theirs)] {
+        if let Err(error) = written {
+            let what = format!("a restart of pkdd opens it again, as the journal cannot be written: {error}");
+            problem.get_or_insert(what);
+        }
+    }
+    if let Some(problem) = problem {
+        return problem;
     }
     log(&format!("by hand: all services are closed to {sender}"));
     REVOKED.to_owned()

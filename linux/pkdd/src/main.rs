@@ -8,9 +8,9 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::{Context, Result};
 #[cfg(feature = "rules")]
-use anyhow::ensure;
-use anyhow::{Context, Result, bail};
+use anyhow::{bail, ensure};
 use lexopt::{Arg, Parser, ValueExt};
 #[cfg(feature = "rules")]
 use pkdd::firewall::{self, Look};
@@ -114,6 +114,7 @@ enum Command {
     Clear,
     #[cfg(feature = "rules")]
     Guard,
+    #[cfg(feature = "rules")]
     Reload,
     ResetFloor,
     /// Writes the configuration.
@@ -178,6 +179,7 @@ impl Args {
             ("clear", None, false) => Command::Clear,
             #[cfg(feature = "rules")]
             ("guard", None, false) => Command::Guard,
+            #[cfg(feature = "rules")]
             ("reload", None, false) => Command::Reload,
             ("reset-floor", None, false) => Command::ResetFloor,
             #[cfg(feature = "replay")]
@@ -254,6 +256,7 @@ fn execute(Args { config, command }: Args) -> Result<()> {
         }
         #[cfg(feature = "rules")]
         Command::Clear => guard::clear(&config),
+        #[cfg(feature = "rules")]
         Command::Reload => {
             let answer = ask(&config, Query::Reload)?;
             if answer != control::RELOADED {

@@ -121,7 +121,7 @@ pub(super) fn removes(card: &str, v4: &Gateway<'_>) -> Result<String> {
     let rules = shell("nft list ruleset")?;
     ensure!(!rules.contains("pkd"), "there is still {rules}");
     let left = shell(
-        "find /usr /lib/upgrade /etc/init.d /etc/rc.d /etc/hotplug.d /etc/uci-defaults /var/run -name '*pkd*' ! -path '*/lib/pkd-revision-0*' ! -name pkd-vm ! -path '/usr/lib/*/xtables/*' || true",
+        "for folder in /usr /lib/upgrade /etc/init.d /etc/rc.d /etc/hotplug.d /etc/uci-defaults /var/run; do [ ! -d $folder ] || find $folder -name '*pkd*' ! -path '*/lib/pkd-revision-0*' ! -name pkd-vm ! -path '/usr/lib/*/xtables/*' || exit 1; done",
     )?;
     ensure!(left.trim().is_empty(), "there are still {left}");
     ensure!(shell("uci show firewall")?.matches("pkd").count() == 0, "{}", shell("uci show firewall")?);

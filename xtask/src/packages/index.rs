@@ -110,3 +110,37 @@ fn identity(package: &Path) -> Result<String> {
     ensure!(output.status.success(), "cannot make the checksum of {}", package.display());
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apks_index_has_what_fetches_and_identifies_each_package() {
+        let root = std::env::temp_dir().join(format!("pkd-index-{}", std::process::id()));
+        let (folder, work) = (root.join("mipsel_24kc"), root.join("work"));
+        files::empty(&root).unwrap();
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&work).unwrap();
+        let says = "pkgname = pkd\npkgver = 0.1.0-r1\narch = noarch\nsize = 7\npkgdesc = A gate\n\
+                    depend = firewall4\ndepend = pkdd\nlicense = MIT\n";
+        fs::write(work.join(".PKGINFO"), says).unwrap();
+        // Two parts, as apk has them: the index knows a package by the first.
+        let pack = "tar --format=ustar -c .PKGINFO | head -c 1024 | gzip -n > first && echo data | gzip -n > rest && cat first rest > ../mipsel_24kc/pkd-0.1.0-r1.apk";
+        cmd!("sh -c {pack}").current_dir(&work).quiet().unwrap();
+        let hash = "openssl dgst -sha1 -binary first | base64";
+        let sum = cmd!("sh -c {hash}").current_dir(&work).read().unwrap();
+        for_apk(&folder).unwrap();
+        let index = folder.join(APK);
+        let found = cmd!("tar -xzOf {index} APKINDEX").read().unwrap();
+        let size = fs::metadata(folder.join("pkd-0.1.0-r1.apk")).unwrap().len();
+        assert_eq!(
+            found.trim(),
+            format!(
+                "C:Q1{}\nA:mipsel_24kc\nS:{size}\nP:pkd\nV:0.1.0-r1\nI:7\nT:A gate\nL:MIT\nD:firewall4 pkdd",
+                sum.trim()
+            )
+        );
+        fs::remove_dir_all(root).unwrap();
+    }
+}

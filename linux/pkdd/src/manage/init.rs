@@ -123,7 +123,7 @@ fn reached_at() -> String {
     reached.or_else(name).unwrap_or_default()
 }
 
-/// The services of an answer, such as `ssh=22, web=80,443`: what has no name is another port of the one before.
+/// Splits an answer such as `ssh=22, web=80,443` into services. A part without a name is one more port of the service before it.
 fn named(answer: &str) -> Vec<String> {
     let mut services: Vec<String> = Vec::new();
     for part in answer.split(',') {

@@ -6,13 +6,13 @@
 mod behind;
 mod client;
 mod close;
+mod conflicts;
 mod drop_in;
 mod files;
 mod floor;
 mod iptables;
 mod module;
 mod options;
-mod others;
 mod paths;
 mod place;
 mod render;
@@ -279,11 +279,11 @@ fn check(text: &str, paths: &Paths) -> Result<Router> {
     read(text, paths, KeyFiles::Read).map_err(|error| anyhow!("{CONFIG}: {error}"))
 }
 
-/// A configuration, and what else of the router's makes it useless as a warning.
+/// A configuration, with a warning for each section of the firewall that makes it useless.
 fn read(text: &str, paths: &Paths, files: KeyFiles) -> Result<Router, Error> {
     let mut router = router::check(text, paths, files)?;
-    let others = others::warnings(&router, &uci::parse(text)?);
-    router.config.warnings.extend(others);
+    let conflicts = conflicts::warnings(&router, &uci::parse(text)?);
+    router.config.warnings.extend(conflicts);
     Ok(router)
 }
 

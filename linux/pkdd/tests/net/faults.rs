@@ -93,6 +93,7 @@ net_test!(with_a_full_or_read_only_disk_knocks_are_accepted_and_replays_refused,
 
 net_test!(a_knock_that_cannot_be_written_to_the_journal_opens_nothing, |network| {
     let mut gateway = Gateway::new(network, "nft")?;
+    let _server = ssh_server(22, gateway.folder.path())?;
     let run = gateway.path("run");
     mount_small_disk(&run)?;
     let toml = fs::read_to_string(gateway.path("pkdd.toml"))?.replace("[gate]", "[gate]\nrate = 100000");
@@ -110,6 +111,12 @@ net_test!(a_knock_that_cannot_be_written_to_the_journal_opens_nothing, |network|
     wait("all knocks", counted, |counted| *counted == u64::from(most) + 1)?;
     let (accepted, entries) = (gateway.counter("accept")?, fs::metadata(run.join("journal"))?.len() / 64);
     ensure!(accepted < entries && accepted < u64::from(most), "{accepted} accepted, {entries} entries");
+    // Who is shut out by hand is out all the same.
+    gateway.is_open(Family::V4)?;
+    let revoked = gateway.run(&["revoke", &Family::V4.client().to_string()]);
+    let error = revoked.err().context("it was written")?.to_string();
+    ensure!(error.contains("a restart of pkdd opens it again") && error.contains("No space left"), "{error}");
+    gateway.is_closed(Family::V4)?;
     fs::remove_file(run.join("filler"))?;
     gateway.expect("accept", Family::V4, &payload(KEY, TAG, now()?, most + 1)?)
 });

@@ -139,12 +139,12 @@ return view.extend({
 		o.default = '30';
 		o.rmempty = false;
 
-		o = s.option(form.DynamicList, 'dest_ip', _('On the host'),
-			_('The IPv4 and the IPv6 address of a host behind the router that the service is on: whoever has knocked is forwarded there. ::10/-64 is the end of an IPv6 address whose prefix changes. If empty, the service is on the router.'));
+		o = s.option(form.DynamicList, 'dest_ip', _('Host'),
+			_('Address of the host behind the router that runs the service, at most one IPv4 and one IPv6 address. After a knock, connections are forwarded there. ::10/-64 matches the end of an IPv6 address, whatever its prefix. If empty, the service runs on the router itself.'));
 		o.modalonly = true;
 
-		o = s.option(form.Value, 'dest_port', _('Port there'),
-			_('If it is another one.'));
+		o = s.option(form.Value, 'dest_port', _('Port on that host'),
+			_('If empty, the same port.'));
 		o.modalonly = true;
 
 		o = s.option(form.Flag, 'end_connections', _('End connections'),

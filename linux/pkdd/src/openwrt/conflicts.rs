@@ -1,5 +1,5 @@
-//! What `/etc/config/firewall` says besides that makes the gate useless: ports that are open to everyone anyway, and redirects
-//! that take knocks away before they are checked.
+//! Sections of `/etc/config/firewall` that make the gate useless: they open its ports to everyone, or redirect knocks before
+//! these are checked. For servers, `firewall/conflicts/` looks at the rules themselves.
 
 use pktables::{Ports, Protocol};
 
@@ -77,8 +77,8 @@ impl Rule<'_> {
         if words.iter().any(|word| word.starts_with('!')) {
             return None;
         }
-        let named = words.join(",").replace(':', "-").parse::<Ports>().ok()?;
-        named.shared(ports)
+        let named = words.iter().filter_map(|word| word.replace(':', "-").parse::<Ports>().ok());
+        named.filter_map(|named| named.shared(ports)).min()
     }
 
     fn name(&self) -> String {
@@ -199,6 +199,10 @@ config zone
             ("option src 'wan'\noption proto 'udp'\noption target 'ACCEPT'", Some("service \"dns\"")),
             (
                 "option src 'wan'\nlist proto 'udp'\nlist proto 'tcp'\noption dest_port '22'\noption target 'ACCEPT'",
+                Some("service \"ssh\""),
+            ),
+            (
+                "option src 'wan'\noption dest_port '1 3 5 7 9 11 13 15 17 19 21-22 24 26 28 30 32 34'\noption target 'ACCEPT'",
                 Some("service \"ssh\""),
             ),
             // Not these.
