@@ -75,22 +75,27 @@ test_daemon() {
 	pkdd --version | grep -qxF "pkdd $1" || fail "pkdd --version prints: $(pkdd --version)"
 	pkdd no-such-command 2> /dev/null
 	[ $? = 2 ] || fail "an unknown command does not exit with 2"
-	cat > /tmp/pkdd.toml <<- EOT
-		[gate]
-		firewall = 'fw4'
-		[service.ssh]
-		port = 22
-		[user.me]
-		tag = 'TEST'
-		key = 'a key that nobody uses'
-		services = ['ssh']
+	pkdd_checks 22 || fail "pkdd rejects a valid configuration"
+	output=$(pkdd_checks 0 2>&1) && fail "pkdd accepts port 0"
+	case "$output" in
+	*'service "ssh": invalid port 0'*) ;;
+	*) fail "pkdd prints of port 0: $output" ;;
+	esac
+}
+
+# pkdd_checks PORT: a configuration as uci export prints it, with a key that nobody uses
+pkdd_checks() {
+	pkdd openwrt check <<- EOT
+		package pkd
+		config gate 'gate'
+			option zone 'any'
+		config service 'ssh'
+			option port '$1'
+		config user 'me'
+			option tag 'TEST'
+			option key 'a key that nobody uses'
+			list service 'ssh'
 	EOT
-	chmod 600 /tmp/pkdd.toml
-	output=$(pkdd -c /tmp/pkdd.toml check) || fail "pkdd rejects a valid configuration"
-	[ "$output" = "/tmp/pkdd.toml: configuration OK: 1 service, 1 user" ] || fail "pkdd check prints: $output"
-	sed -i 's/= 22/= 0/' /tmp/pkdd.toml
-	pkdd -c /tmp/pkdd.toml check 2> /dev/null && fail "pkdd accepts port 0"
-	rm -f /tmp/pkdd.toml
 }
 
 case "$1" in
