@@ -41,6 +41,11 @@ function withUsers(...users) {
   return config;
 }
 
+function withMode(mode, config = defaultConfig()) {
+  config.pkd[0].mode = mode;
+  return config;
+}
+
 test('the page shows the configuration', () => withPage(CONFIG, {}, async (tab, router) => {
   const value = (section, option) => tab.page.$eval(widget(section, option), (node) => node.value);
   assert.equal(await value('gate', 'port'), 'any');
@@ -231,15 +236,12 @@ test('a deleted service is rejected although the field was not touched', () =>
     assert.deepEqual(changes(router), []);
   }));
 
-test('with the kernel module, another user’s tag is rejected when the page is saved', () => {
-  const config = withUsers({ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' });
-  config.pkd[0].mode = 'match';
-  return withPage(CONFIG, { config }, async (tab, router) => {
+test('with the kernel module, another user’s tag is rejected when the page is saved', () =>
+  withPage(CONFIG, { config: withMode('match', withUsers({ '.name': 'one' }, { '.name': 'two', tag: '0x504b4430' })) }, async (tab, router) => {
     await tab.click('#handleSave');
     await tab.waitForText(MODAL, 'two: same tag as user "one"');
     assert.deepEqual(changes(router), []);
-  });
-});
+  }));
 
 test('a problem elsewhere does not keep a dialog from being saved', () =>
   withPage(CONFIG, { config: withUsers({ '.name': 'one', tag: 'TOOLONG' }, { '.name': 'two' }) }, async (tab, router) => {
@@ -258,6 +260,14 @@ test('what a dialog was refused is not saved with the page', () => withPage(CONF
   await until(() => router.callsOf('uci', 'set').length);
   assert.equal(router.staged.pkd.find((section) => section['.name'] === 'ssh').port, '22');
 }));
+
+test('the page warns of a key in the configuration', async () => {
+  const warning = (tab) => tab.page.$eval('#pkd-legacy', (node) => [getComputedStyle(node).display, node.innerText]);
+  await withPage(CONFIG, { config: withUsers({ '.name': 'me', key: 'hunter2' }) }, async (tab) => {
+    assert.match((await warning(tab)).join(), /^block,The key of “me” is stored in the configuration/);
+  });
+  await withPage(CONFIG, {}, async (tab) => assert.equal((await warning(tab))[0], 'none'));
+});
 
 test('no key leaves the page for the check', () => {
   const config = withUsers({ '.name': 'me', key: 'a secret 5417' });
@@ -318,9 +328,7 @@ test('a service may have several ports', () => {
 
 for (const [mode, problem] of [['match', 'end_connections needs mode nft'], ['nft', null]]) {
   test(`connections of a service end with the grant only in mode nft: ${mode}`, () => {
-    const config = defaultConfig();
-    config.pkd[0].mode = mode;
-    return withPage(CONFIG, { config }, async (tab, router) => {
+    return withPage(CONFIG, { config: withMode(mode) }, async (tab, router) => {
       await edit(tab, 'ssh');
       await tab.click(`${MODAL} ${box('ssh', 'end_connections')} input[type="checkbox"]`);
       await tab.click(SAVE_MODAL);
@@ -336,27 +344,40 @@ for (const [mode, problem] of [['match', 'end_connections needs mode nft'], ['nf
   });
 }
 
-test('a new user can open a service that was just added', () => withPage(CONFIG, {}, async (tab, router) => {
+test('a user can open a service that was just added', () => withPage(CONFIG, {}, async (tab, router) => {
   await add(tab, 'service', 'web');
   await tab.fill(`${MODAL} ${widget('web', 'port')}`, '443');
   await tab.click(SAVE_MODAL);
   await tab.wait(() => !document.querySelector('body.modal-overlay-active'));
-  await add(tab, 'user', 'ann');
-  await tab.fill(`${MODAL} ${widget('ann', 'tag')}`, 'ANN1');
-  await tab.click(`${MODAL} ${box('ann', 'service')} li[data-value="web"]`);
-  await tab.click(`${MODAL} ${box('ann', 'service')} li[data-value="ssh"]`);
-  await tab.fill(`${MODAL} ${widget('ann', 'expires')}`, '2027-12-31');
+  await edit(tab, 'me');
+  await tab.click(`${MODAL} ${box('me', 'service')} li[data-value="web"]`);
+  await tab.fill(`${MODAL} ${widget('me', 'expires')}`, '2027-12-31');
   await tab.shot('config-user', {});
   await tab.click(SAVE_MODAL);
-  await until(() => router.callsOf('uci', 'add').length === 2);
-  assert.deepEqual(router.callsOf('uci', 'add')[1].parameters, {
-    config: 'pkd', type: 'user', name: 'ann',
-    values: { tag: 'ANN1', format: '2', service: ['ssh', 'web'], window: '10', expires: '2027-12-31' },
-  });
+  await until(() => router.callsOf('uci', 'set').length);
+  const { service, expires } = router.staged.pkd.find((section) => section['.name'] === 'me');
+  assert.deepEqual([service, expires], [['ssh', 'web'], '2027-12-31']);
+}));
+
+// LuCI leaves a removed option in what it returns of a section.
+test('a wrong option can be removed', () =>
+  withPage(CONFIG, { config: withUsers({ '.name': 'me', expires: 'soon' }) }, async (tab, router) => {
+    await edit(tab, 'me');
+    await tab.fill(`${MODAL} ${widget('me', 'expires')}`, '');
+    await tab.click(SAVE_MODAL);
+    await until(() => router.callsOf('uci', 'delete').length);
+    await tab.fill(widget('gate', 'port'), '62201');
+    await tab.click('#handleSave');
+    await until(() => router.callsOf('uci', 'set').length);
+  }));
+
+test('users are added and removed on the other page', () => withPage(CONFIG, {}, async (tab) => {
+  for (const selector of ['.cbi-section-create', '.cbi-button-remove']) assert.equal(await tab.count(`#cbi-pkd-user ${selector}`), 0);
+  assert.match(await tab.text('#cbi-pkd-user .cbi-section-descr'), /Status page/);
 }));
 
 test('a dismissed dialog adds nothing', () => withPage(CONFIG, {}, async (tab, router) => {
-  await add(tab, 'user', 'ann');
+  await add(tab, 'service', 'web');
   await tab.page.waitForSelector(SAVE_MODAL);
   await tab.click(`${MODAL} .right button`);
   await tab.click('#handleSave');
@@ -365,15 +386,13 @@ test('a dismissed dialog adds nothing', () => withPage(CONFIG, {}, async (tab, r
 }));
 
 for (const [type, name, message] of [
-  ['service', 'seventeen_letters', 'expected at most 16 characters, found 17'],
+  ['service', 'a'.repeat(26), 'expected at most 25 characters, found 26'],
   ['service', 'me', 'Name “me” is already in use'],
   ['service', 'gate', 'Name “gate” is already in use'],
-  ['user', 'ssh', 'Name “ssh” is already in use'],
-  ['user', 'a'.repeat(33), 'expected at most 32 characters, found 33'],
 ]) {
   test(`${type} ${name}: the name is rejected`, () => withPage(CONFIG, {}, async (tab, router) => {
     await add(tab, type, name);
-    await tab.waitForText('.notification', message);
+    await tab.waitForText('#maincontent > .alert-message', message);
     assert.equal(await tab.count(SAVE_MODAL), 0);
     assert.deepEqual(changes(router), []);
   }));
@@ -382,13 +401,13 @@ for (const [type, name, message] of [
 // LuCI's own field rejects these too; the test makes it accept them.
 test('names contain only letters, digits and _', () => withPage(CONFIG, {}, async (tab, router) => {
   for (const [name, wrong] of [['a-b', '-'], ['a b', ' '], ['ä', 'ä'], ['../x', '.'], ['<b>', '<']]) {
-    await tab.fill('#cbi-pkd-user .cbi-section-create-name', name);
+    await tab.fill('#cbi-pkd-service .cbi-section-create-name', name);
     await tab.page.evaluate(() => {
-      document.querySelector('#cbi-pkd-user .cbi-section-create-name').classList.remove('cbi-input-invalid');
-      document.querySelector('#cbi-pkd-user .cbi-button-add').disabled = false;
-      document.querySelector('#cbi-pkd-user .cbi-button-add').click();
+      document.querySelector('#cbi-pkd-service .cbi-section-create-name').classList.remove('cbi-input-invalid');
+      document.querySelector('#cbi-pkd-service .cbi-button-add').disabled = false;
+      document.querySelector('#cbi-pkd-service .cbi-button-add').click();
     });
-    await tab.waitForText('.notification', `Invalid name “${name}”: “${wrong}” is not allowed`);
+    await tab.waitForText('#maincontent > .alert-message', `Invalid name “${name}”: “${wrong}” is not allowed`);
   }
   assert.equal(await tab.count(SAVE_MODAL), 0);
   assert.deepEqual(changes(router), []);
@@ -399,7 +418,7 @@ test('a service that a user opens cannot be deleted; others can', () => {
   config.pkd.push({ '.type': 'service', '.name': 'old', protocol: 'tcp', port: '23', seconds: '30' });
   return withPage(CONFIG, { config }, async (tab, router) => {
     await tab.click('tr[data-sid="ssh"] .cbi-button-remove');
-    await tab.waitForText('.notification', 'Cannot delete service “ssh”: remove it from “me” first.');
+    await tab.waitForText('#maincontent > .alert-message', 'Cannot delete service “ssh”: remove it from “me” first.');
     assert.deepEqual(changes(router), []);
     await tab.click('tr[data-sid="old"] .cbi-button-remove');
     await until(() => router.callsOf('uci', 'delete').length);
@@ -408,7 +427,7 @@ test('a service that a user opens cannot be deleted; others can', () => {
 });
 
 test('a login with read access only cannot change anything', () => withPage(CONFIG, { parts: ['read'] }, async (tab, router) => {
-  for (const selector of [widget('gate', 'port'), '[data-name="_make"] button', '#cbi-pkd-user .cbi-button-remove', '#cbi-pkd-user .cbi-section-create-name']) {
+  for (const selector of [widget('gate', 'port'), '#cbi-pkd-service .cbi-button-remove', '#cbi-pkd-service .cbi-section-create-name']) {
     assert.equal(await tab.page.$eval(selector, (node) => node.disabled), true, selector);
   }
   assert.deepEqual(changes(router), []);
@@ -450,8 +469,6 @@ test('HTML in the configuration is shown as text', () => {
       await unharmed();
       await tab.click(`${MODAL} .right button`);
     }
-    await tab.click('[data-name="_make"] button');
-    await tab.waitForText('.notification', 'Cannot make a key for “me”');
     await tab.click('#handleSave');
     await tab.waitForText(MODAL, evil);
     await unharmed();

@@ -17,12 +17,24 @@ const read = (file) => fs.readFileSync(path.join(APP, file), 'utf8');
 // Does everything that the pages can do, once.
 async function useEverything(tab, router) {
   await tab.open(STATUS);
-  await tab.page.waitForSelector('#pkd-state');
+  await tab.click('#pkd-grants button');
+  await tab.waitForText('#pkd-grants', 'Nobody');
+  for (const [opener, done] of [
+    ['#pkd-status .cbi-button-add', '#pkd-done'], ['#pkd-users .cbi-button-action', '#pkd-done'], ['#pkd-users .cbi-button-negative', null],
+  ]) {
+    await tab.click(opener);
+    if (done && await tab.page.$('#pkd-name')) await tab.fill('#pkd-name', 'ann');
+    if (done) await tab.fill('#pkd-address', 'gw');
+    await tab.click('#pkd-submit');
+    if (done) await tab.click(done);
+    await tab.wait(() => !document.querySelector('body.modal-overlay-active') && !document.querySelector('.spinning'));
+  }
   await tab.open(CONFIG);
-  await tab.click('[data-name="_make"] button');
-  await tab.click('#pkd-key-write');
-  await tab.waitForText('.notification', 'was written');
-  assert.equal(router.written.length, 1);
+  await tab.click('#cbi-pkd-gate li[data-tab="advanced"]');
+  await tab.fill('[id="widget.cbid.pkd.gate.mark"]', '0x3');
+  await tab.click('#handleSave');
+  await tab.wait(() => !document.querySelector('.spinning'));
+  assert.equal(router.staged.pkd[0].mark, '0x3');
 }
 
 test('every right of the access list is used', () => withPage(CONFIG, { admin: false }, async (tab, router) => {
@@ -42,17 +54,20 @@ test('unused rights are detected', () => {
   });
 });
 
-test('no right allows reading a file, and only key files can be written', () => {
+test('no right allows reading or writing a file, and what changes something needs write access', () => {
   const group = readJson(ACL_FILE)['luci-app-pkd'];
-  const files = ['read', 'write'].flatMap((part) => Object.entries(group[part].file));
-  files.forEach(([pattern, rights]) => {
-    assert.equal(rights.length, 1, pattern);
-    assert.ok(['exec', 'write'].includes(rights[0]), pattern);
-    if (rights[0] === 'write') assert.equal(pattern, '/etc/pkd/keys/*.key');
-    // The check reads no file that its argument names.
-    else if (pattern !== '/usr/sbin/pkd check --json *') assert.ok(!/[*?[]/.test(pattern), `${pattern} is not a single command`);
-  });
-  assert.deepEqual(group.write.ubus, { file: ['write'] });
+  const changes = ['close', 'user add', 'user revoke', 'user rotate'];
+  for (const [part, open] of [['read', ['check --json']], ['write', changes]]) {
+    Object.entries(group[part].file).forEach(([pattern, rights]) => {
+      assert.deepEqual(rights, ['exec'], pattern);
+      const command = pattern.replace(/^\/usr\/sbin\/pkd /, '');
+      assert.notEqual(command, pattern);
+      // The check opens no file that its argument names.
+      if (/[*?[]/.test(command)) assert.ok(open.includes(command.replace(/ \*$/, '')), pattern);
+      if (part === 'read') assert.ok(!changes.some((change) => command.startsWith(change)), pattern);
+    });
+  }
+  assert.deepEqual([group.read.ubus, group.write.ubus], [{ file: ['exec'] }, undefined]);
 });
 
 test('the access list has the format that rpcd expects', () => {
@@ -106,7 +121,7 @@ test('the pages never treat text as HTML', () => {
   assert.equal(files.length, 5);
   for (const file of files) {
     const source = read(file);
-    const most = file.endsWith('/resources/pkd/key.js') ? 1 : 0;
+    const most = file.endsWith('/resources/pkd/users.js') ? 1 : 0;
     assert.equal((source.match(/innerHTML/g) || []).length, most, `${file}: only the QR code may use innerHTML`);
     assert.doesNotMatch(source, /rawhtml|insertAdjacentHTML|document\.write|\beval\(/);
   }

@@ -4,11 +4,13 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 
 const { STATUS, useBrowser, withPage } = require('./browser.js');
-const { ACL_FILE, defaultStatus, readJson } = require('../fakes/luci/router.js');
+const { ACL_FILE, defaultConfig, defaultStatus, readJson } = require('../fakes/luci/router.js');
 
 useBrowser();
 
-test('each counter is shown with its meaning', () => withPage(STATUS, {}, async (tab) => {
+test('each counter is shown with its meaning', () => withPage(STATUS, {}, async (tab, router) => {
+  assert.equal(await tab.page.$eval('#pkd-details', (node) => node.open), false);
+  await tab.click('#pkd-details summary');
   const rows = await tab.rows('#pkd-counters');
   assert.deepEqual(rows.map((row) => row.slice(0, 2)), [
     ['Accepted', '1'], ['Closed', '0'], ['Wrong length', '0'], ['Unknown tag', '2'], ['Outside the window', '0'], ['Replayed', '0'], ['Waiting', '4'], ['Wrong filter', '0'],
@@ -16,7 +18,54 @@ test('each counter is shown with its meaning', () => withPage(STATUS, {}, async 
   ]);
   rows.forEach(([name, , meaning]) => assert.ok(meaning.length > 10, name));
   await tab.shot('status-open');
+  const asked = router.callsOf('cgi-io', 'exec').length;
+  await tab.page.waitForResponse((response) => response.url().endsWith('/cgi-exec'));
+  assert.ok(router.callsOf('cgi-io', 'exec').length > asked);
+  assert.equal(await tab.page.$eval('#pkd-details', (node) => node.open), true, 'the next answer closes it');
 }));
+
+test('a click closes what is open to an address, and the row goes', () => withPage(STATUS, {}, async (tab, router) => {
+  assert.deepEqual(await tab.rows('#pkd-grants'), [['ssh', '22/tcp', '192.0.2.7', 'me', await tab.text('.pkd-left'), 'Close']]);
+  await tab.click('#pkd-grants button');
+  await tab.waitForText('#pkd-grants', 'Nobody');
+  assert.deepEqual(router.callsOf('file', 'exec').at(-1).parameters.params, ['check'], 'it asks again');
+  assert.ok(router.calls.some((call) => String(call.parameters.params) === 'close,192.0.2.7'));
+}));
+
+test('what cannot be closed is said, and stays', () => {
+  const programs = { '/usr/sbin/pkd close *': () => ({ code: 1, stderr: 'pkdd: pkdd does not respond: see logread -e pkdd\n' }) };
+  return withPage(STATUS, { programs }, async (tab) => {
+    await tab.click('#pkd-grants button');
+    await tab.waitForText('#maincontent > .alert-message', 'pkdd does not respond: see logread');
+    assert.equal((await tab.rows('#pkd-grants'))[0][2], '192.0.2.7');
+  });
+});
+
+test('the last knocks are shown, the newest first, and a new one at the next answer', () => withPage(STATUS, {}, async (tab, router) => {
+  assert.deepEqual((await tab.rows('#pkd-events')).map((row) => row.slice(1)), [
+    ['me', '192.0.2.7', 'opened ssh for 30 s'], ['me', '192.0.2.9', 'opened ssh for 30 s']]);
+  assert.equal((await tab.rows('#pkd-events'))[0][0], 'Sat Nov 28 12:00:05 2026');
+  router.events.push('Sat Nov 28 12:01:00 2026 ann from 192.0.2.1 closed ssh');
+  router.status.gate.counters.close += 1;
+  await tab.waitForText('#pkd-events', 'closed ssh');
+  assert.equal((await tab.rows('#pkd-events')).length, 3);
+}));
+
+test('warnings of the check are shown', () => withPage(STATUS, {}, async (tab, router) => {
+  assert.equal(await tab.text('#pkd-warnings'), '');
+  router.warnings.push('the firewall rule "Allow <b>" lets everyone in');
+  router.status.gate.counters.accept += 1;
+  await tab.waitForText('#pkd-warnings', 'the firewall rule "Allow <b>" lets everyone in');
+}));
+
+test('trouble of a running gate is not green', () => {
+  const status = defaultStatus();
+  status.gate.trouble = 'cannot write the journal';
+  return withPage(STATUS, { status }, async (tab) => {
+    assert.match(await tab.text('#pkd-state'), /The gate has trouble: cannot write the journal/);
+    assert.match(await tab.page.$eval('#pkd-state', (node) => node.className), /error/);
+  });
+});
 
 test('a grant’s remaining time counts down between two answers', () => withPage(STATUS, {}, async (tab, router) => {
   assert.deepEqual((await tab.rows('#pkd-grants'))[0].slice(0, 3), ['ssh', '22/tcp', '192.0.2.7']);
@@ -44,17 +93,30 @@ test('long times are shown in minutes', () => {
 test('users and their replay caches are shown', () => {
   const status = defaultStatus();
   status.gate.users.push(
-    { name: 'two', tag: '0x00ff0000', format: 'classic', state: 'disabled', window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: null, wait: 7 },
-    { ...status.gate.users[0], name: 'three', state: 'expired' },
-  );
-  return withPage(STATUS, { status }, async (tab) => {
-    const rows = await tab.rows('#pkd-users');
-    assert.deepEqual(rows.slice(0, 2), [
-      ['me', 'SSHK', '2', 'active', '± 10 s', '3 of 256', '2027-01-15 08:00:00 UTC', '2027-01-15 07:59:50 UTC', 'now'],
-      ['two', '0x00ff0000', 'classic', 'disabled', '± 30 s', '0 of 256', 'none yet', '2027-01-15 07:59:50 UTC', 'in 7 s'],
+    { name: 'two', tag: '0x00ff0000', format: 'classic', state: 'disabled', window: 30, knocks: 0, capacity: 256, floor: 1799999990, newest: null, wait: 7 });
+  const config = defaultConfig();
+  config.pkd.push(
+    { '.type': 'user', '.name': 'two', tag: 'TWO', enabled: '0', service: ['ssh'] },
+    { '.type': 'user', '.name': 'three', tag: 'THRE', expires: '2020-01-01', service: ['ssh'] });
+  return withPage(STATUS, { status, config }, async (tab) => {
+    assert.deepEqual((await tab.rows('#pkd-users')).map((row) => row.slice(0, 4)), [
+      ['me', 'ssh', 'active', '2027-01-15 08:00:00 UTC'],
+      ['three', 'ssh', 'expired', 'none yet'],
+      ['two', 'ssh', 'disabled; accepts knocks in 7 s', 'none yet'],
     ]);
-    assert.equal(rows[2][3], 'expired');
+    await tab.click('#pkd-details summary');
+    assert.deepEqual(await tab.rows('#pkd-caches'), [
+      ['me', 'SSHK', '2', '± 10 s', '3 of 256', '2027-01-15 07:59:50 UTC'],
+      ['two', '0x00ff0000', 'classic', '± 30 s', '0 of 256', '2027-01-15 07:59:50 UTC'],
+    ]);
   });
+});
+
+test('users of a configuration with an error are not shown as none', () => {
+  const config = defaultConfig();
+  config.pkd[1].port = '0';
+  const programs = { '/usr/sbin/pkd user list --json': () => ({ code: 1, stderr: 'pkd: /etc/config/pkd: service "ssh": invalid port 0\n' }) };
+  return withPage(STATUS, { config, programs }, async (tab) => tab.waitForText('#pkd-status', 'service "ssh": invalid port 0'));
 });
 
 const STATES = [
@@ -87,10 +149,10 @@ test('all ports of a service are shown', () => {
 
 test('empty tables say that they are empty', () => {
   const status = { ...defaultStatus(), gate: null, state: 'disabled' };
-  return withPage(STATUS, { status }, async (tab) => {
-    for (const table of ['#pkd-grants', '#pkd-users']) {
-      assert.match((await tab.rows(table))[0][0], /\w{3,}/, table);
-    }
+  const programs = { '/usr/sbin/pkd events': () => ({ body: '' }) };
+  return withPage(STATUS, { status, programs }, async (tab) => {
+    for (const table of ['#pkd-grants', '#pkd-events']) assert.match((await tab.rows(table))[0][0], /\w{3,}/, table);
+    assert.equal((await tab.rows('#pkd-users'))[0][0], 'me', 'users are known without a gate');
   });
 });
 
@@ -155,11 +217,17 @@ test('HTML in pkd’s output is shown as text', () => {
       now: evil,
       counters: { accept: evil },
       services: [{ name: evil, protocol: evil, port: evil }],
-      grants: [{ service: evil, address: evil, seconds_left: 9 }],
+      grants: [{ service: evil, address: evil, seconds_left: 9, user: evil }],
       users: [{ name: evil, tag: evil, state: evil, window: evil, knocks: evil, capacity: evil, floor: evil, newest: evil, wait: 0 }],
     },
   };
-  return withPage(STATUS, { status }, async (tab) => {
+  const programs = {
+    '/usr/sbin/pkd events': () => ({ body: `Sat Nov 28 12:00:00 2026 ${evil.replace(/ /g, '_')} from x ${evil}\n` }),
+    '/usr/sbin/pkd check': () => ({ code: 1, stderr: evil }),
+    '/usr/sbin/pkd user list --json': () => ({ body: JSON.stringify([{ name: evil, services: [evil], state: evil }]) }),
+  };
+  return withPage(STATUS, { status, programs }, async (tab) => {
+    await tab.click('#pkd-details summary');
     assert.equal(await tab.count('img'), 0);
     assert.equal(await tab.page.evaluate(() => window.broken), undefined);
     const text = await tab.text('#view');

@@ -49,7 +49,7 @@
       if (Array.isArray(children)) {
         for (const child of children) {
           if (dom.elem(child)) node.appendChild(child);
-          else if (child !== null && child !== undefined) node.appendChild(document.createTextNode(`${child}`));
+          else node.appendChild(document.createTextNode(`${child}`));
         }
       } else if (dom.elem(children)) {
         node.appendChild(children);
@@ -80,9 +80,9 @@
     const plain = attributes !== null && typeof attributes === 'object' && !Array.isArray(attributes) && !dom.elem(attributes);
     const node = document.createElement(name);
     for (const [key, value] of Object.entries(plain ? attributes : {})) {
-      if (value === null || value === undefined || value === false) continue;
+      if (value === null || value === undefined) continue;
       if (typeof value === 'function') node.addEventListener(key, value);
-      else node.setAttribute(key, value === true ? '' : value);
+      else node.setAttribute(key, typeof value === 'object' ? JSON.stringify(value) : value);
     }
     return dom.append(node, plain ? children : (attributes ?? children));
   }
@@ -191,8 +191,8 @@
   const callAdd = uciCall('add', ['config', 'type', 'name', 'values'], { section: '' });
   const callSet = uciCall('set', ['config', 'section', 'values']);
   const callDelete = uciCall('delete', ['config', 'section', 'options']);
-  const callApply = rpc.declare({ object: 'uci', method: 'apply', params: ['timeout', 'rollback'] });
-  const callConfirm = rpc.declare({ object: 'uci', method: 'confirm' });
+  const callApply = rpc.declare({ object: 'uci', method: 'apply', params: ['timeout', 'rollback'], reject: true });
+  const callConfirm = rpc.declare({ object: 'uci', method: 'confirm', reject: true });
 
   const uci = {
     values: {}, creates: {}, sets: {}, deletes: {}, loading: {},
@@ -210,23 +210,32 @@
         [uci.values, uci.creates, uci.sets, uci.deletes].forEach((state) => { delete state[name]; });
       });
     },
-    section(config, id) {
-      if ((uci.deletes[config] || {})[id] === true) return null;
-      const base = (uci.creates[config] || {})[id] || (uci.values[config] || {})[id];
-      if (!base) return null;
-      const section = { ...base, ...((uci.sets[config] || {})[id] || {}) };
-      L.toArray((uci.deletes[config] || {})[id]).forEach((name) => { if (name !== true) delete section[name]; });
-      return section;
-    },
+    // Copies, with changed options; but options that were removed are still there.
     sections(config, type) {
-      const ids = [...Object.values(uci.values[config] || {}), ...Object.values(uci.creates[config] || {})]
-        .sort((one, other) => one['.index'] - other['.index']).map((section) => section['.name']);
-      return ids.map((id) => uci.section(config, id)).filter((section) => section && (!type || section['.type'] === type));
+      if (!uci.values[config]) return [];
+      const deleted = uci.deletes[config] || {};
+      const stored = Object.entries(uci.values[config]).filter(([id]) => deleted[id] !== true)
+        .map(([id, section]) => ({ ...section, ...(uci.sets[config] || {})[id] }));
+      const created = Object.values(uci.creates[config] || {}).map((section) => ({ ...section }));
+      return [...stored, ...created].filter((section) => !type || section['.type'] === type)
+        .sort((one, other) => one['.index'] - other['.index']);
     },
+    // Without a name the section itself, into which changes are put for good.
     get(config, id, name) {
-      const section = uci.section(config, id);
-      if (!name) return section;
-      return section && section[name] !== undefined ? section[name] : null;
+      const created = (uci.creates[config] || {})[id];
+      if (created) return name == null ? created : created[name];
+      const deleted = (uci.deletes[config] || {})[id];
+      const stored = (uci.values[config] || {})[id];
+      const changed = (uci.sets[config] || {})[id] || {};
+      if (name == null) {
+        if (deleted === true || !stored) return null;
+        Object.assign(stored, changed);
+        Object.keys(deleted || {}).forEach((option) => { delete stored[option]; });
+        return stored;
+      }
+      if (deleted && (deleted === true || deleted[name])) return null;
+      if (changed[name] != null) return changed[name];
+      return stored ? stored[name] : null;
     },
     add(config, type, name) {
       const id = name || `new${Math.random().toString(16).substring(2)}`;
@@ -236,35 +245,33 @@
     },
     remove(config, id) {
       if ((uci.creates[config] || {})[id]) delete uci.creates[config][id];
-      else (uci.deletes[config] = uci.deletes[config] || {})[id] = true;
-      if (uci.sets[config]) delete uci.sets[config][id];
+      else if ((uci.values[config] || {})[id]) {
+        (uci.deletes[config] = uci.deletes[config] || {})[id] = true;
+        if (uci.sets[config]) delete uci.sets[config][id];
+      }
     },
     set(config, id, name, value) {
-      if (value === null || value === undefined || value === '') return uci.unset(config, id, name);
       const created = (uci.creates[config] || {})[id];
+      const stored = (uci.values[config] || {})[id];
+      const deleted = (uci.deletes[config] || {})[id];
       if (created) {
-        created[name] = value;
-      } else {
-        if (!(uci.values[config] || {})[id]) throw new Error(`unknown section ${config}.${id}`);
-        const removed = (uci.deletes[config] || {})[id];
-        if (Array.isArray(removed)) uci.deletes[config][id] = removed.filter((one) => one !== name);
+        if (value == null) delete created[name];
+        else created[name] = value;
+      } else if (value != null && value !== '') {
+        // What is not there is not made.
+        if (!stored || deleted === true) return;
+        if (deleted) delete deleted[name];
         uci.sets[config] = uci.sets[config] || {};
         (uci.sets[config][id] = uci.sets[config][id] || {})[name] = value;
-      }
-      return undefined;
-    },
-    unset(config, id, name) {
-      const created = (uci.creates[config] || {})[id];
-      if (created) {
-        delete created[name];
-        return;
-      }
-      if ((uci.sets[config] || {})[id]) delete uci.sets[config][id][name];
-      if (name in ((uci.values[config] || {})[id] || {})) {
-        uci.deletes[config] = uci.deletes[config] || {};
-        uci.deletes[config][id] = [...new Set([...L.toArray(uci.deletes[config][id]), name])];
+      } else {
+        if ((uci.sets[config] || {})[id]) delete uci.sets[config][id][name];
+        if (stored && name in stored && deleted !== true) {
+          uci.deletes[config] = uci.deletes[config] || {};
+          (uci.deletes[config][id] = deleted || {})[name] = true;
+        }
       }
     },
+    unset(config, id, name) { return uci.set(config, id, name, null); },
     async save() {
       const touched = new Set([...Object.keys(uci.creates), ...Object.keys(uci.sets), ...Object.keys(uci.deletes)]);
       const tasks = [];
@@ -282,7 +289,7 @@
       for (const [config, sections] of Object.entries(uci.deletes)) {
         for (const [id, names] of Object.entries(sections)) {
           if (names === true) tasks.push(callDelete(config, id));
-          else if (names.length) tasks.push(callDelete(config, id, names));
+          else if (Object.keys(names).length) tasks.push(callDelete(config, id, Object.keys(names)));
         }
       }
       await Promise.all(tasks);
@@ -297,19 +304,20 @@
 
   // --- fs ---
 
-  const callWrite = rpc.declare({ object: 'file', method: 'write', params: ['path', 'data', 'mode'] });
+  const callExec = rpc.declare({ object: 'file', method: 'exec', params: ['command', 'params', 'env'] });
   const names = [null, 'InvalidCommandError', 'InvalidArgumentError', 'MethodNotFoundError', 'NotFoundError',
     'NoDataError', 'PermissionError', 'TimeoutError', 'UnsupportedError'];
 
   const fs = {
-    async write(path, data, mode) {
-      const code = await callWrite(path, data == null ? '' : String(data), mode == null ? 0o644 : mode);
-      if (typeof code === 'number' && code !== 0) {
-        const error = new Error(rpc.getStatusText(code));
-        error.name = names[code] || 'Error';
+    async exec(command, parameters, environment) {
+      const answer = await callExec(command, parameters || null, environment || null);
+      if (typeof answer === 'number' && answer !== 0) {
+        const error = new Error(rpc.getStatusText(answer));
+        error.name = names[answer] || 'Error';
         throw error;
       }
-      return code;
+      if (!L.isObject(answer)) throw new TypeError('Unexpected reply data format');
+      return answer;
     },
     async exec_direct(command, parameters, type) {
       const quote = (word) => String(word).replace(/\\/g, '\\\\').replace(/(\s)/g, '\\$1');
@@ -351,36 +359,39 @@
   const datatypes = { string: () => true, uciname: (value) => /^[a-zA-Z0-9_]+$/.test(value) };
 
   const ui = {
+    // There is one dialog, whose content stays when it is hidden.
     showModal(title, children, ...classes) {
-      const overlay = document.getElementById('modal_overlay') ||
-        document.body.appendChild(E('div', { id: 'modal_overlay' }));
-      const box = E('div', { class: ['modal', ...classes].join(' '), role: 'dialog' });
-      dom.append(box, E('h4', {}, title));
+      if (!document.getElementById('modal_overlay')) {
+        document.body.appendChild(E('div', { id: 'modal_overlay' }, [E('div', { role: 'dialog' })]));
+      }
+      const box = document.getElementById('modal_overlay').firstChild;
+      box.setAttribute('class', ['modal', ...classes].join(' '));
+      dom.content(box, E('h4', {}, title));
       dom.append(box, children);
-      dom.content(overlay, box);
       document.body.classList.add('modal-overlay-active');
       return box;
     },
     hideModal() {
       document.body.classList.remove('modal-overlay-active');
-      const overlay = document.getElementById('modal_overlay');
-      if (overlay) overlay.replaceChildren();
     },
     addNotification(title, children, ...classes) {
-      const box = E('div', { class: ['alert-message', 'notification', ...classes].join(' ') });
-      if (title != null) dom.append(box, E('h4', {}, title));
-      dom.append(box, children);
+      const text = E('div', {});
+      const box = E('div', { class: ['alert-message', 'fade-in', ...classes].join(' ') },
+        [text, E('button', { class: 'btn', click: () => box.remove() }, ['Dismiss'])]);
+      if (title != null) dom.append(text, E('h4', {}, title));
+      dom.append(text, children);
       document.getElementById('maincontent').prepend(box);
       return box;
     },
     createHandlerFn(self, method, ...values) {
       const call = typeof method === 'string' ? self[method] : method;
-      if (typeof call !== 'function') throw new Error('no handler');
+      if (typeof call !== 'function') return null;
       return (event) => {
         const button = event.currentTarget;
         button.classList.add('spinning');
         button.disabled = true;
-        return Promise.resolve(call.call(self, ...values, event)).finally(() => {
+        button.blur();
+        Promise.resolve(call.call(self, ...values, event)).finally(() => {
           button.classList.remove('spinning');
           button.disabled = false;
         });
@@ -445,7 +456,7 @@
     render() {
       this.input = E('input', {
         id: `widget.${this.options.id}`, type: 'text', class: 'cbi-input-text', value: this.value,
-        placeholder: this.options.placeholder, disabled: this.options.disabled,
+        placeholder: this.options.placeholder, disabled: this.options.disabled || null,
       });
       return this.bind(E('div', { id: this.options.id }, [this.input]), this.input, ['keyup', 'blur'], ['change']);
     },
@@ -455,8 +466,8 @@
   ui.Checkbox = ui.AbstractElement.extend({
     render() {
       this.input = E('input', {
-        id: `widget.${this.options.id}`, type: 'checkbox', disabled: this.options.disabled,
-        checked: this.value === this.options.value_enabled,
+        id: `widget.${this.options.id}`, type: 'checkbox', disabled: this.options.disabled || null,
+        checked: this.value === this.options.value_enabled ? '' : null,
       });
       return this.bind(E('div', { id: this.options.id }, [this.input]), this.input, ['click', 'blur'], ['change']);
     },
@@ -466,9 +477,9 @@
   ui.Select = ui.AbstractElement.extend({
     render() {
       const { choices } = this.options;
-      this.input = E('select', { id: `widget.${this.options.id}`, disabled: this.options.disabled },
+      this.input = E('select', { id: `widget.${this.options.id}`, disabled: this.options.disabled || null },
         Object.entries(choices).map(([key, label]) =>
-          E('option', { value: key, selected: key === this.value }, [label])));
+          E('option', { value: key, selected: key === this.value ? '' : null }, [label])));
       return this.bind(E('div', { id: this.options.id }, [this.input]), this.input, ['change', 'click', 'blur'], ['change']);
     },
     getValue() { return this.input.value; },
@@ -481,7 +492,7 @@
       const node = E('div', { id: this.options.id, class: 'cbi-dropdown' }, [list]);
       const chosen = L.toArray(this.value);
       for (const [key, label] of Object.entries(this.options.choices)) {
-        const item = E('li', { 'data-value': key, selected: chosen.includes(key) }, [label]);
+        const item = E('li', { 'data-value': key, selected: chosen.includes(key) ? '' : null }, [label]);
         item.addEventListener('click', () => {
           if (this.options.disabled) return;
           if (!this.options.multiple) list.querySelectorAll('li').forEach((one) => one.removeAttribute('selected'));
@@ -505,7 +516,7 @@
   // The outer node has no value, so its validator gets an empty string. Each item is validated separately.
   ui.DynamicList = ui.AbstractElement.extend({
     render() {
-      const input = E('input', { type: 'text', class: 'cbi-input-text', disabled: this.options.disabled });
+      const input = E('input', { type: 'text', class: 'cbi-input-text', disabled: this.options.disabled || null });
       const node = E('div', { id: this.options.id, class: 'cbi-dynlist' }, [E('div', { class: 'add-item' }, [input])]);
       const add = (value) => {
         const item = E('div', { class: 'item', 'data-value': value }, [E('span', {}, [value])]);
@@ -594,8 +605,8 @@
       dom.bindClassInstance(this.root, this);
       const nodes = await Promise.all(this.children.map((section) => section.render()));
       dom.content(this.root, [
-        this.title ? E('h2', {}, this.title) : null,
-        this.description ? E('div', { class: 'cbi-map-descr' }, this.description) : null,
+        this.title ? E('h2', {}, this.title) : '',
+        this.description ? E('div', { class: 'cbi-map-descr' }, this.description) : '',
         ...nodes,
       ]);
       this.checkDepends();
@@ -639,8 +650,8 @@
     },
     frame() {
       return E('div', { class: 'cbi-section', id: `cbi-${this.config}-${this.sectiontype}` }, [
-        this.title ? E('h3', {}, this.title) : null,
-        this.description ? E('div', { class: 'cbi-section-descr' }, this.description) : null,
+        this.title ? E('h3', {}, this.title) : '',
+        this.description ? E('div', { class: 'cbi-section-descr' }, this.description) : '',
       ]);
     },
   });
@@ -713,15 +724,15 @@
           E('td', { class: 'td' }, [
             E('button', { class: 'cbi-button cbi-button-edit', click: ui.createHandlerFn(this, 'renderMoreOptionsModal', id) }, ['Edit']),
             this.addremove ? E('button', {
-              class: 'cbi-button cbi-button-remove', disabled: this.map.readonly,
+              class: 'cbi-button cbi-button-remove', disabled: this.map.readonly || null,
               click: ui.createHandlerFn(this, 'handleRemove', id),
-            }, ['Delete']) : null,
+            }, ['Delete']) : '',
           ]),
         ]));
       }
       box.appendChild(table);
       if (this.addremove) {
-        const name = E('input', { type: 'text', class: 'cbi-section-create-name', disabled: this.map.readonly });
+        const name = E('input', { type: 'text', class: 'cbi-section-create-name', disabled: this.map.readonly || null });
         const add = E('button', {
           class: 'cbi-button cbi-button-add', disabled: true,
           click: ui.createHandlerFn(this, (event) =>
@@ -762,7 +773,7 @@
         E('div', { class: 'right' }, [
           E('button', { class: 'cbi-button', click: () => close(false) }, ['Dismiss']), ' ',
           E('button', {
-            class: 'cbi-button cbi-button-positive important', disabled: map.readonly,
+            class: 'cbi-button cbi-button-positive important', disabled: map.readonly || null,
             click: ui.createHandlerFn(this, save),
           }, ['Save']),
         ]),
@@ -861,7 +872,7 @@
         : E('div', { class: 'cbi-value', 'data-field': this.cbid(id), 'data-name': this.option }, [
           E('label', { class: 'cbi-value-title', for: `widget.${this.cbid(id)}` }, this.title),
           E('div', { class: 'cbi-value-field' }, [
-            widget, this.description ? E('div', { class: 'cbi-value-description' }, this.description) : null,
+            widget, this.description ? E('div', { class: 'cbi-value-description' }, this.description) : '',
           ]),
         ]);
       field.addEventListener('widget-change', () => this.map.checkDepends());
@@ -902,7 +913,7 @@
     renderWidget(id) {
       const button = E('button', {
         class: `cbi-button cbi-button-${this.inputstyle || 'button'}`,
-        disabled: this.readonly != null ? this.readonly : this.map.readonly,
+        disabled: (this.readonly != null ? this.readonly : this.map.readonly) || null,
         click: ui.createHandlerFn(this, (event) => this.onclick(event, id)),
       }, [this.inputtitle]);
       return E('div', { id: this.cbid(id) }, [button]);
@@ -958,7 +969,7 @@
     addFooter() {
       const button = (name, label) => (this[name]
         ? E('button', { class: 'cbi-button', id: name, click: ui.createHandlerFn(this, (event) => this[name](event).catch(() => {})) }, [label])
-        : null);
+        : '');
       return E('div', { class: 'right' },
         [button('handleSaveApply', 'Save & Apply'), button('handleSave', 'Save'), button('handleReset', 'Reset')]);
     },

@@ -1,8 +1,9 @@
-// A fake router, as LuCI's pages see it: the web server, rpcd's session, uci and file objects, and cgi-io's exec.
-// The pages, the menu, the access list and pkdd are real; everything else is fake.
+// A fake router, as LuCI's pages see it: the web server, rpcd's session, uci and file objects, cgi-io's exec, and what the
+// command pkd does to users. The pages, the menu, the access list and pkdd are real; everything else is fake.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
+const { randomBytes } = require('node:crypto');
 const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
@@ -59,6 +60,20 @@ function rightsOf(group, source, parts) {
   return rights;
 }
 
+function refused(sentence) {
+  return { code: 1, stderr: `pkd: ${sentence}\n` };
+}
+
+// As `uci export` prints a configuration.
+function exported(sections) {
+  const lines = sections.map((section) => {
+    const options = Object.entries(section).filter(([name]) => !name.startsWith('.'))
+      .flatMap(([name, value]) => [value].flat().map((one) => `\tlist ${name} '${one.replace(/'/g, "'\\''")}'\n`));
+    return `config ${section['.type']} '${section['.name']}'\n${options.join('')}`;
+  });
+  return `package pkd\n${lines.join('')}`;
+}
+
 function defaultConfig() {
   return {
     pkd: [
@@ -92,7 +107,7 @@ function defaultStatus() {
         floor: 1799999990, newest: 1800000000, wait: 0,
       }],
       services: [{ name: 'ssh', protocol: 'tcp', port: 22, seconds: 30 }],
-      grants: [{ service: 'ssh', address: '192.0.2.7', seconds_left: 23 }],
+      grants: [{ service: 'ssh', address: '192.0.2.7', seconds_left: 23, user: 'me' }],
     },
   };
 }
@@ -111,14 +126,23 @@ class Router {
     this.committed = options.config || defaultConfig();
     this.staged = structuredClone(this.committed);
     this.changes = {};
-    this.written = [];
     this.calls = [];
     this.answers = [];
-    // The programs' answers by command line: { status, reason, body }.
+    // The keys that pkd has made, by user.
+    this.keys = {};
+    this.events = ['Sat Nov 28 12:00:00 2026 me from 192.0.2.9 opened ssh for 30 s', 'Sat Nov 28 12:00:05 2026 me from 192.0.2.7 opened ssh for 30 s'];
+    this.warnings = [];
+    // The programs' answers by command line: { body, code, stderr }, and for cgi-io { status, reason }.
     this.programs = {
       '/usr/sbin/pkd status --json': () => ({ body: JSON.stringify(this.status) }),
-      '/usr/sbin/pkd check --json *': (words) => ({ body: this.check(words[3]) }),
-      '/etc/init.d/pkd reload': () => ({ body: '' }),
+      '/usr/sbin/pkd check --json *': (words) => ({ body: this.pkdd(['check', '--json'], words[3]) }),
+      '/usr/sbin/pkd check': () => ({ body: this.warnings.map((line) => `pkd: warning: ${line}\n`).join('') }),
+      '/usr/sbin/pkd events': () => ({ body: this.events.map((line) => `${line}\n`).join('') }),
+      '/usr/sbin/pkd close *': (words) => this.closeAddress(words[2]),
+      '/usr/sbin/pkd user list --json': () => ({ body: this.pkdd(['users', '--json'], exported(this.committed.pkd)) }),
+      '/usr/sbin/pkd user add *': (words) => this.addUser(words.slice(3)),
+      '/usr/sbin/pkd user rotate *': (words) => this.rotateUser(words.slice(3)),
+      '/usr/sbin/pkd user revoke *': (words) => this.revokeUser(words[3]),
       ...options.programs,
     };
     this.status = options.status || defaultStatus();
@@ -133,13 +157,68 @@ class Router {
   }
 
   // The real pkdd, as the service's script calls it.
-  check(text) {
+  pkdd(words, text) {
     const pkdd = process.env.PKD_LUCI_PKDD;
     if (!pkdd) throw new Error('PKD_LUCI_PKDD is not set: set it to a built pkdd, or use `cargo xtask luci`');
     const zones = this.committed.firewall.filter((section) => section['.type'] === 'zone')
       .map((zone) => `config zone\n\toption name '${zone.name}'\n`);
     const input = `${text}package firewall\n${zones.join('')}`;
-    return execFileSync(pkdd, ['openwrt', 'check', '--json'], { input, encoding: 'utf8' });
+    return execFileSync(pkdd, ['openwrt', ...words], { input, encoding: 'utf8' });
+  }
+
+  // Options that may be given more than once.
+  static options(words) {
+    const options = {};
+    for (let place = 0; place < words.length; place += 2) (options[words[place]] = options[words[place]] || []).push(words[place + 1]);
+    return options;
+  }
+
+  addUser([name, ...words]) {
+    const options = Router.options(words);
+    if (!/^[A-Za-z0-9_]+$/.test(name)) return refused(`invalid name ${name}: expected letters, digits and _`);
+    if (this.user(name)) return refused(`there is a section ${name} in /etc/config/pkd already`);
+    const services = options['--service'] || this.committed.pkd.filter((one) => one['.type'] === 'service').map((one) => one['.name']);
+    const user = { '.type': 'user', '.name': name, tag: name.toUpperCase().substring(0, 4), service: services };
+    if (options['--expires']) [user.expires] = options['--expires'];
+    this.change((pkd) => pkd.push(user));
+    return this.uri(user, options['--address']);
+  }
+
+  rotateUser([name, ...words]) {
+    const options = Router.options(words);
+    const user = this.user(name);
+    if (this.user(`${name}_old`)) return refused(`the key of "${name}" was replaced already`);
+    this.change((pkd) => pkd.push({ ...user, '.name': `${name}_old`, replaced_by: name, expires: (options['--until'] || ['2026-12-28'])[0] }));
+    return this.uri(user, options['--address']);
+  }
+
+  revokeUser(name) {
+    if (!this.user(name)) return refused(`there is no user ${name}`);
+    this.committed.pkd = this.committed.pkd.filter((one) => ![name, `${name}_old`].includes(one['.name']));
+    this.change(() => {});
+    return { body: `revoked ${name}\n` };
+  }
+
+  closeAddress(address) {
+    this.status.gate.grants = this.status.gate.grants.filter((grant) => grant.address !== address);
+    return { body: `all services are closed to ${address}, until it knocks\n` };
+  }
+
+  user(name) {
+    return this.committed.pkd.find((one) => one['.name'] === name);
+  }
+
+  change(change) {
+    change(this.committed.pkd);
+    this.staged = structuredClone(this.committed);
+  }
+
+  uri(user, addresses) {
+    const key = `0x${randomBytes(32).toString('hex')}`;
+    this.keys[user['.name']] = key;
+    const further = addresses.slice(1).map((one) => `&address=${one}`).join('');
+    const profile = addresses[0].split('.')[0];
+    return { body: `knock://${user.tag}@${addresses[0]}/${profile}?key=${key}${further}&services=ssh:22&format=2\n` };
   }
 
   listen() {
@@ -304,9 +383,13 @@ class Router {
     return this.stage(config, (sections) => {
       const index = sections.findIndex((one) => one['.name'] === section);
       if (index < 0) return [NOT_FOUND];
-      if (options) options.forEach((option) => { delete sections[index][option]; });
-      else sections.splice(index, 1);
-      return [OK];
+      if (!options) {
+        sections.splice(index, 1);
+        return [OK];
+      }
+      const found = options.filter((option) => option in sections[index]);
+      found.forEach((option) => { delete sections[index][option]; });
+      return found.length ? [OK] : [NOT_FOUND];
     });
   }
 
@@ -325,15 +408,26 @@ class Router {
     return [OK];
   }
 
-  file_write({ path: name, data, mode }) {
-    const real = path.posix.normalize(name);
-    if (!this.allows('file', real, 'write')) return [PERMISSION_DENIED];
-    if (this.fileError) return [this.fileError];
-    this.written.push({ path: real, data, mode });
-    return [OK];
+  // rpcd looks for the program first, then for a right to it alone, then for one to the whole command line.
+  file_exec({ command, params }) {
+    const words = [command, ...(params || [])];
+    const line = words.join(' ');
+    const run = this.program(line);
+    if (!run) return [NOT_FOUND];
+    // No longer line fits in rpcd's buffer.
+    const allowed = this.allows('file', command, 'exec') || line.length < 1024 && this.allows('file', line, 'exec');
+    if (!allowed) return [PERMISSION_DENIED];
+    const { body = '', code = 0, stderr = '' } = run(words);
+    return [OK, { code, ...(body && { stdout: body }), ...(stderr && { stderr }) }];
   }
 
-  // cgi-io checks the right to exec, then to the whole command line or to the program alone.
+  program(line) {
+    const name = Object.keys(this.programs).find((one) => one === line || one.endsWith(' *') && line.startsWith(one.slice(0, -1)));
+    return name && this.programs[name];
+  }
+
+  // cgi-io checks the right to exec, then to the whole command line or to the program alone. What it answers has neither the
+  // exit code nor standard error.
   exec(form) {
     const command = form.get('command') || '';
     const program = command.split(' ')[0];
@@ -345,8 +439,7 @@ class Router {
     const words = [...command.matchAll(/(?:\\[^]|[^\s\\])+/g)].map((word) => word[0].replace(/\\([^])/g, '$1'));
     const line = words.join(' ');
     const allowed = this.allows('file', line, 'exec') || this.allows('file', program, 'exec');
-    const name = Object.keys(this.programs).find((one) => one === line || one.endsWith(' *') && line.startsWith(one.slice(0, -1)));
-    const run = name && this.programs[name];
+    const run = this.program(line);
     if (!run) return { status: 404, reason: 'Executable not found' };
     if (!allowed) return { status: 403, reason: 'Access to command denied by ACL' };
     return run(words);

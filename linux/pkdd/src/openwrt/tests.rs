@@ -620,6 +620,25 @@ fn a_new_key_leaves_the_old_one_to_a_second_user() {
 }
 
 #[test]
+fn what_is_no_key_file_is_named() {
+    let files = Files::new();
+    files.write("folder/file", "");
+    files.write("long.key", &"x".repeat(46));
+    files.write("nul.key", "a key with\0 a NUL byte in it");
+    for (name, problem) in [
+        ("folder", "cannot read key_file"),
+        ("long.key", "too long: 46 bytes, maximum 40"),
+        ("nul.key", "it contains a line break or a NUL byte"),
+    ] {
+        let path = files.folder.path().join(name).display().to_string();
+        let text =
+            GOOD.replace("config user 'me'\n", &format!("config user 'me'\n\toption key_file '{path}'\n"));
+        let error = files.run(&["check"], &text).unwrap_err().to_string();
+        assert!(error.contains(&path) && error.contains(problem), "{error}");
+    }
+}
+
+#[test]
 fn the_client_is_told_its_commands() {
     let files = Files::new();
     let text = GOOD.replace("'PKD0'", "'it'\\''s'").replace("port 'any'", "port '40000'");

@@ -95,7 +95,10 @@ net_test!(a_knock_opens_the_port_with_the_sets_of_firewall4, |network| {
         gateway.is_open(family)?;
     }
     let status = gateway.run(&["status"])?;
-    ensure!(status.contains("open for 192.0.2.2, ") && status.contains("open for 2001:db8::2, "), "{status}");
+    ensure!(
+        status.contains("open for 192.0.2.2 (me), ") && status.contains("open for 2001:db8::2 (me), "),
+        "{status}"
+    );
     // After a reload the sets are empty, and pkdd restores the grants.
     load()?;
     gateway.signal(Signal::SIGUSR1)?;

@@ -45,7 +45,7 @@ net_test!(a_knock_opens_the_port_only_for_its_sender, |network| {
         ensure!(gateway.counter("accept")? == 2);
         let status = gateway.run(&["status"])?;
         ensure!(
-            status.contains("open for 192.0.2.2, ") && status.contains("open for 2001:db8::2"),
+            status.contains("open for 192.0.2.2 (me), ") && status.contains("open for 2001:db8::2 (me)"),
             "{status}"
         );
         ensure!(!status.contains(KEY) && !gateway.lines().concat().contains(KEY), "a key is shown");

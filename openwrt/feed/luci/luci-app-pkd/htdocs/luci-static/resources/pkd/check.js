@@ -34,9 +34,25 @@ function findProblem(sections) {
 	});
 }
 
+/* The sections as they would be saved. LuCI leaves options that were removed in what it returns of a section. */
+function current() {
+	return uci.sections('pkd').map((section) => {
+		const result = {};
+
+		for (const option of Object.keys(section)) {
+			const value = option.startsWith('.') ? section[option] : uci.get('pkd', section['.name'], option);
+
+			if (value != null)
+				result[option] = value;
+		}
+
+		return result;
+	});
+}
+
 /* One section with the least that it needs around it: problems elsewhere do not concern a dialog. */
 function alone(name) {
-	const section = Object.assign({}, uci.get('pkd', name), { '.name': name });
+	const section = current().find((one) => one['.name'] === name);
 	const services = uci.sections('pkd', 'service').map((service, index) =>
 		({ '.type': 'service', '.name': service['.name'], port: index + 1 }));
 
@@ -56,10 +72,10 @@ function checkOnSave(map, only) {
 		if (silent && only == null)
 			return save.call(this, callback, silent);
 
-		const before = uci.sections('pkd').map((section) => Object.assign({}, section));
+		const before = current();
 
 		return save.call(this, () => Promise.resolve(callback ? callback() : null).then(() => {
-			return findProblem(only == null ? uci.sections('pkd') : alone(only));
+			return findProblem(only == null ? current() : alone(only));
 		}).then((problem) => {
 			if (!problem)
 				return;
@@ -76,7 +92,7 @@ function checkOnSave(map, only) {
 function restore(before) {
 	for (const section of before) {
 		const name = section['.name'];
-		const now = uci.get('pkd', name) || {};
+		const now = current().find((one) => one['.name'] === name) || {};
 
 		for (const option of new Set(Object.keys(section).concat(Object.keys(now))))
 			if (!option.startsWith('.') && String(section[option]) !== String(now[option]))

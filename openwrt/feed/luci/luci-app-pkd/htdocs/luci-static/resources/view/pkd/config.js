@@ -5,7 +5,6 @@
 'require dom';
 'require pkd.check as check';
 'require pkd.errors as errors';
-'require pkd.key as key';
 
 /* ZoneSelect also reads the networks. For a login without that right, the page lists the zones by name instead. */
 function loadZones() {
@@ -21,11 +20,7 @@ function loadZones() {
 
 return view.extend({
 	load: function() {
-		/* uqr draws the QR codes; without it, only the command is shown. */
-		return uci.load('pkd').then(() => Promise.all([
-			loadZones(),
-			L.resolveDefault(L.require('uqr'), null)
-		])).catch((error) => ({ error: error }));
+		return uci.load('pkd').then(loadZones).catch((error) => ({ error: error }));
 	},
 
 	addGate: function(m, zones) {
@@ -104,7 +99,7 @@ return view.extend({
 		s.addModalOptions = (dialog, section_id) => check.onSave(dialog.map, section_id);
 
 		s.handleAdd = function(ev, name) {
-			const result = check.sectionName(name, 16);
+			const result = check.sectionName(name, 25);
 
 			if (result !== true)
 				return errors.notify(result, 'error');
@@ -160,25 +155,14 @@ return view.extend({
 		};
 	},
 
-	addUsers: function(m, uqr) {
+	addUsers: function(m) {
 		const s = m.section(form.GridSection, 'user', _('Users'),
-			_('Who may knock. A new user needs a tag, a service and a key: save the user first, then make the key.'));
+			_('Who may knock. Users are added, get new keys and are revoked on the Status page.'));
 		let o;
 
-		s.addremove = true;
 		s.nodescriptions = true;
-		s.addbtntitle = _('Add user');
 		s.modaltitle = (section_id) => _('User %s').format(section_id);
 		s.addModalOptions = (dialog, section_id) => check.onSave(dialog.map, section_id);
-
-		s.handleAdd = function(ev, name) {
-			const result = check.sectionName(name, 32);
-
-			if (result !== true)
-				return errors.notify(result, 'error');
-
-			return form.GridSection.prototype.handleAdd.call(this, ev, name);
-		};
 
 		o = s.option(form.Flag, 'enabled', _('Enabled'));
 		o.default = '1';
@@ -227,21 +211,13 @@ return view.extend({
 		};
 
 		o = s.option(form.Value, 'key_file', _('Key file'),
-			_('Where the router stores the key. LuCI can write keys to %s but cannot read them.').format(key.folder));
+			_('Where the router has the key. LuCI can neither read nor write it.'));
 		o.modalonly = true;
 		o.load = function(section_id) {
-			this.placeholder = key.folder + section_id + '.key';
+			this.placeholder = '/etc/pkd/keys/%s.key'.format(section_id);
 
 			return form.Value.prototype.load.call(this, section_id);
 		};
-
-		o = s.option(form.Button, '_make', _('Key'));
-		o.editable = true;
-		o.modalonly = false;
-		o.inputtitle = _('Make key…');
-		o.inputstyle = 'action';
-		o.write = o.remove = function() {};
-		o.onclick = (ev, section_id) => key.make(section_id, uqr, () => this.warn());
 	},
 
 	/* Warns of keys that are stored in UCI itself. */
@@ -250,7 +226,7 @@ return view.extend({
 
 		this.warning.style.display = names.length ? '' : 'none';
 		dom.content(this.warning, [
-			_('The key of %s is stored in the configuration, where every program with ubus access to it can read it. Make a new key: it is written to a file, and the old one is removed from the configuration.').format(names.join(', '))
+			_('The key of %s is stored in the configuration, where every program with ubus access to it can read it. Make a new key on the Status page: it is written to a file.').format(names.join(', '))
 		]);
 	},
 
@@ -268,13 +244,13 @@ return view.extend({
 				])
 			]);
 
-		const [ zones, uqr ] = data;
+		const zones = data;
 		const m = new form.Map('pkd', _('Port knocking'),
 			_('pkd keeps ports closed, and opens them only to an address that has just sent a valid knock.'));
 
 		this.addGate(m, zones);
 		this.addServices(m);
-		this.addUsers(m, uqr);
+		this.addUsers(m);
 		check.onSave(m, null);
 
 		this.warning = E('div', { 'class': 'alert-message warning', 'id': 'pkd-legacy' });

@@ -2,18 +2,33 @@
 'require view';
 'require fs';
 'require poll';
+'require rpc';
 'require dom';
+'require uci';
+'require ui';
+'require pkd.users as users';
 
-/* Everything shown is the output of one program. Its strings always go into the page inside an array, because E() and
+/* Everything shown is what the program pkd says. Its strings always go into the page inside an array, because E() and
  * dom.content() treat a bare string as HTML. */
 
 const POLL_SECONDS = 3;
+const EVENTS = 20;
+const COLOURS = { 'success': '#2a2', 'warning': '#e80', 'notice': '#888', 'error': '#c22' };
+
+const callAccess = rpc.declare({
+	object: 'session',
+	method: 'access',
+	params: [ 'scope', 'object', 'function' ],
+	expect: { access: false }
+});
 
 /* The kind of message, the state in one sentence, and what to do. */
 function describe(status) {
 	switch (status.state) {
 	case 'open':
-		return [ 'success', _('The gate is running and accepts knocks.'), '' ];
+		return status.gate && status.gate.trouble
+			? [ 'error', _('The gate has trouble: %s').format(status.gate.trouble), _('Status → System Log may show more.') ]
+			: [ 'success', _('The gate is running and accepts knocks.'), '' ];
 
 	case 'waiting-for-time':
 		return [ 'warning', _('The gate is waiting: knocks are ignored until NTP has set the clock.'),
@@ -49,12 +64,6 @@ const COUNTERS = [
 	[ 'request', _('Unknown request'), _('Not bound to what the user requires, or of a later version') ],
 	[ 'limited', _('Not checked'), _('Dropped beyond the rate limit; mode “match” has none') ]
 ];
-
-const USER_STATES = {
-	'active': _('active'),
-	'disabled': _('disabled'),
-	'expired': _('expired')
-};
 
 /* One line that describes the error. */
 function explain(error) {
@@ -97,7 +106,7 @@ function list(value) {
 
 function table(id, titles, rows, placeholder) {
 	const body = rows.length
-		? rows.map((cells) => E('tr', { 'class': 'tr' }, cells.map((cell, column) =>
+		? rows.map((cells) => E('tr', { 'class': 'tr', 'data-name': typeof cells[0] === 'string' ? cells[0] : null }, cells.map((cell, column) =>
 			E('td', { 'class': 'td', 'data-title': titles[column] }, [ cell ]))))
 		: [ E('tr', { 'class': 'tr placeholder' }, [
 			E('td', { 'class': 'td', 'colspan': titles.length }, [ E('em', {}, [ placeholder ]) ]) ]) ];
@@ -118,12 +127,55 @@ return view.extend({
 			if (status === null || typeof status !== 'object' || typeof status.state !== 'string')
 				throw new TypeError(_('missing state'));
 
-			return { status: status, at: Date.now() };
+			const verdicts = (status.gate || {}).counters || {};
+			const changes = [ status.state, verdicts.accept, verdicts.close ].join();
+			const more = changes === this.changes ? null : this.askMore();
+
+			this.changes = changes;
+
+			return Promise.resolve(more).then(() => ({ status: status, at: Date.now() }));
 		}).catch((error) => ({ error: error }));
 	},
 
+	/* What seldom changes. */
+	askMore: function() {
+		const problem = (error) => [ error.message ];
+
+		uci.unload('pkd');
+
+		return Promise.all([
+			users.run([ 'user', 'list', '--json' ]).then((text) => list(JSON.parse(text))).catch((error) => ({ problem: error.message })),
+			users.run([ 'events' ]).then((text) => text.trim().split('\n').slice(-EVENTS).reverse()).catch(problem),
+			users.run([ 'check' ]).then((text) => text.split('\n').filter((line) => line).map((line) =>
+				line.replace(/^pkd: warning: /, ''))).catch(problem),
+			L.resolveDefault(uci.load('pkd'))
+		]).then(([ people, events, warnings ]) => Object.assign(this, { people, events, warnings }));
+	},
+
 	load: function() {
-		return this.ask();
+		return Promise.all([
+			this.ask(),
+			L.resolveDefault(callAccess('file', '/usr/sbin/pkd close *', 'exec'), false),
+			/* Draws QR codes; without it, there are none. */
+			L.resolveDefault(L.require('uqr'), null)
+		]);
+	},
+
+	/* Shows what is so now, after something was changed. */
+	refresh: function() {
+		this.changes = null;
+
+		return this.ask().then((next) => {
+			this.show(next);
+
+			const [ kind, sentence ] = next.error ? [ 'error', explain(next.error) ] : describe(next.status);
+
+			return kind === 'success' ? '' : sentence;
+		});
+	},
+
+	button: function(title, kind, click) {
+		return E('button', { 'class': 'btn cbi-button cbi-button-' + kind, 'click': ui.createHandlerFn(this, click) }, [ title ]);
 	},
 
 	renderError: function(error) {
@@ -132,62 +184,116 @@ return view.extend({
 		];
 	},
 
-	renderStatus: function(status, at) {
-		const [ kind, sentence, advice ] = describe(status);
-		/* What pkdd or the kernel module reports; null while neither does. */
-		const gate = status.gate || {};
-		const counters = Object.assign({ 'limited': gate.limited }, gate.counters);
+	renderGrants: function(gate, at) {
 		const port = (grant) => {
 			const service = list(gate.services).find((one) => one.name === grant.service) || {};
-
 			const ports = L.toArray(service.ports).map(plain).join(', ') || plain(service.port);
 
 			return '%s/%s'.format(ports, plain(service.protocol));
 		};
-		const nodes = [
-			E('div', { 'class': 'alert-message ' + kind, 'id': 'pkd-state', 'data-state': plain(status.state) }, [
-				E('strong', {}, [ sentence ]),
-				advice ? E('div', {}, [ advice ]) : ''
-			])
-		];
 
-		nodes.push(section(_('Open now'), table('pkd-grants',
-			[ _('Service'), _('Port'), _('Address'), _('Time left') ],
+		return section(_('Who is in'), table('pkd-grants',
+			[ _('Service'), _('Port'), _('Address'), _('User'), _('Time left') ].concat(this.may ? '' : []),
 			list(gate.grants).map((grant) => [
 				plain(grant.service),
 				port(grant),
 				plain(grant.address),
+				grant.user == null ? '–' : plain(grant.user),
 				E('span', {
 					'class': 'pkd-left',
 					'data-ends': String(at + Number(grant.seconds_left) * 1000)
-				}, [ duration(Number(grant.seconds_left)) ])
+				}, [ grant.seconds_left == null ? _('no end') : duration(Number(grant.seconds_left)) ])
+			].concat(this.may ? this.button(_('Close'), 'negative', () =>
+				users.close(plain(grant.address), () => this.refresh())) : [])),
+			_('Nobody: there was no valid knock recently.')));
+	},
+
+	renderUsers: function(gate) {
+		const changed = () => this.refresh();
+		const services = uci.sections('pkd', 'service').map((service) => service['.name']);
+		const state = (name, text) => {
+			const wait = (list(gate.users).find((user) => user.name === name) || {}).wait;
+
+			return wait > 0 ? _('%s; accepts knocks in %s').format(text, duration(wait)) : text;
+		};
+		const newest = (name) => {
+			const user = list(gate.users).find((one) => one.name === name) || {};
+
+			return user.newest ? utc(user.newest) : _('none yet');
+		};
+
+		return section(_('Users'), E('div', {}, [
+			this.people.problem ? E('p', { 'class': 'alert-message error' }, [ this.people.problem ]) : '',
+			table('pkd-users',
+				[ _('Name'), _('Opens'), _('State'), _('Newest knock') ].concat(this.may ? '' : []),
+				list(this.people).map((user) => [
+					plain(user.name),
+					L.toArray(user.services).map(plain).join(', '),
+					state(user.name, plain(user.state)),
+					newest(user.name)
+				].concat(this.may ? E('div', {}, [
+					this.button(_('New key…'), 'action', () => users.rotate(user.name, this.uqr, changed)), ' ',
+					this.button(_('Revoke…'), 'negative', () => users.revoke(user.name, changed))
+				]) : [])),
+				_('There are no users: nobody can knock.')),
+			this.may ? this.button(_('Add user…'), 'add', () => users.add(services, this.uqr, changed)) : ''
+		]));
+	},
+
+	renderEvents: function(status) {
+		const rows = this.events.map((line) => line.match(/^(.{24}) (\S+) from (\S+) (.*)$/)).filter((parts) => parts);
+
+		return section(_('Last knocks'), table('pkd-events', [ _('Time'), _('User'), _('Address'), '' ],
+			rows.map((parts) => parts.slice(1)),
+			status.mode === 'match' ? _('With mode match, the kernel keeps no record of them.') : _('There are none in the system log.')));
+	},
+
+	renderDetails: function(status, gate) {
+		const counters = Object.assign({ 'limited': gate.limited }, gate.counters);
+
+		return E('details', { 'id': 'pkd-details', 'open': this.open ? '' : null, 'toggle': (ev) => { this.open = ev.currentTarget.open; } }, [
+			E('summary', {}, [ _('Details') ]),
+			section(_('Received datagrams'), table('pkd-counters',
+				[ _('Verdict'), _('Datagrams'), _('Meaning') ],
+				COUNTERS.map((row) => [ row[1], plain(counters[row[0]]), row[2] ]), '')),
+			section(_('Replay caches'), table('pkd-caches',
+				[ _('Name'), _('Tag'), _('Format'), _('Window'), _('Knocks'), _('Floor') ],
+				list(gate.users).map((user) => [
+					plain(user.name),
+					plain(user.tag),
+					plain(user.format),
+					'± %s s'.format(plain(user.window)),
+					_('%s of %s').format(plain(user.knocks), plain(user.capacity)),
+					utc(user.floor)
+				]), _('There are none.'))),
+			E('p', {}, [
+				_('pkd %s, mode %s. Router’s clock: %s.').format(
+					plain(status.version), plain(status.mode), utc(gate.now)) ])
+		]);
+	},
+
+	renderStatus: function(status, at) {
+		const [ kind, sentence, advice ] = describe(status);
+		/* What pkdd or the kernel module reports; null while neither does. */
+		const gate = status.gate || {};
+
+		return [
+			E('div', {
+				'class': 'alert-message ' + kind,
+				'id': 'pkd-state',
+				'data-state': plain(status.state),
+				'style': 'border-left:8px solid ' + COLOURS[kind]
+			}, [
+				E('strong', {}, [ sentence ]),
+				advice ? E('div', {}, [ advice ]) : ''
 			]),
-			_('Nothing is open: there was no valid knock recently.'))));
-
-		nodes.push(section(_('Users'), table('pkd-users',
-			[ _('Name'), _('Tag'), _('Format'), _('State'), _('Window'), _('Knocks'), _('Newest knock'), _('Floor'), _('Accepts knocks') ],
-			list(gate.users).map((user) => [
-				plain(user.name),
-				plain(user.tag),
-				plain(user.format),
-				USER_STATES.hasOwnProperty(user.state) ? USER_STATES[user.state] : plain(user.state),
-				'± %s s'.format(plain(user.window)),
-				_('%s of %s').format(plain(user.knocks), plain(user.capacity)),
-				user.newest ? utc(user.newest) : _('none yet'),
-				utc(user.floor),
-				user.wait > 0 ? _('in %s').format(duration(user.wait)) : _('now')
-			]),
-			_('There are no users: nobody can knock.'))));
-
-		nodes.push(section(_('Received datagrams'), table('pkd-counters',
-			[ _('Verdict'), _('Datagrams'), _('Meaning') ],
-			COUNTERS.map((row) => [ row[1], plain(counters[row[0]]), row[2] ]), '')));
-
-		nodes.push(E('p', {}, [
-			_('pkd %s, mode %s. Router’s clock: %s.').format(
-				plain(status.version), plain(status.mode), utc(gate.now)) ]));
-
-		return nodes;
+			E('div', { 'id': 'pkd-warnings' }, this.warnings.map((warning) =>
+				E('div', { 'class': 'alert-message warning' }, [ warning ]))),
+			this.renderGrants(gate, at),
+			this.renderUsers(gate),
+			this.renderEvents(status),
+			this.renderDetails(status, gate)
+		];
 	},
 
 	show: function(answer) {
@@ -201,11 +307,14 @@ return view.extend({
 		this.page.querySelectorAll('.pkd-left').forEach((node) => {
 			const left = (Number(node.getAttribute('data-ends')) - Date.now()) / 1000;
 
-			dom.content(node, [ left > 0 ? duration(left) : _('closed') ]);
+			if (!isNaN(left))
+				dom.content(node, [ left > 0 ? duration(left) : _('closed') ]);
 		});
 	},
 
-	render: function(answer) {
+	render: function([ answer, may, uqr ]) {
+		this.may = may;
+		this.uqr = uqr;
 		this.page = E('div', { 'id': 'pkd-status' });
 		this.show(answer);
 
