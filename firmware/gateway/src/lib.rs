@@ -26,11 +26,18 @@ mod drop_reason;
 mod flash_floors;
 mod floors;
 mod flow;
+mod flows;
 mod gateway;
 mod grant;
+mod hosts;
+mod icmp;
 mod inline;
 mod instant;
+mod ip;
+mod judge;
 mod knock;
+mod loop_guard;
+mod nd;
 mod neighbour;
 mod one_arm;
 mod packet;
@@ -43,15 +50,16 @@ mod vlan;
 pub use action::{Action, KnockOutcome, KnockSender};
 pub use clock::{Clock, TimeError};
 pub use config::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES,
-    Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOSTS, Host, Inline, Interface, Mode, Network,
+    OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION,
+    Vlans,
 };
 pub use counters::Counters;
 pub use drop_reason::DropReason;
 pub use flash_floors::{FlashFloors, FloorError};
 pub use floors::Floors;
 pub use flow::{Endpoint, Protocol};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, LeaseError};
 pub use instant::Instant;
 pub use port::Port;
 pub use smoltcp::wire::EthernetAddress;

@@ -2,7 +2,7 @@
 
 use heapless::Vec;
 
-use crate::{flow::Flows, grant::Grants, verifier::Verifier};
+use crate::{flows::Flows, grant::Grants, verifier::Verifier};
 
 /// Flows, grants, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables are all zeros, so a `static` of them takes
 /// no flash.

@@ -1,14 +1,15 @@
 //! Reading a configuration from flash.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::String;
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
+use smoltcp::wire::EthernetAddress;
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
-    format::CLASSIC_VERSION,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Host, Inline, Interface, MAGIC, Mode,
+    NAME_LENGTH, Network, Pass, Protect, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    format::{CLASSIC_VERSION, IPV4_VERSION},
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -67,7 +68,7 @@ impl<const RULES: usize> Config<RULES> {
                     (0, 0) => None,
                     (outside, inside) => Some(Vlans { outside, inside }),
                 };
-                Mode::Inline(Inline { vlans, pass: Pass { ipv6: reader.bool()?, other: reader.bool()? } })
+                Mode::Inline(reader.inline(vlans, version)?)
             }
             _ => return Err(ConfigError::Value),
         };
@@ -85,10 +86,19 @@ impl<const RULES: usize> Config<RULES> {
         for _ in 0..own_count {
             self.own_addresses.push(reader.address()?).map_err(|_| ConfigError::TooMany)?;
         }
+        if version > IPV4_VERSION {
+            let (address, prefix) = (Ipv6Addr::from(reader.array::<16>()?), reader.u8()?);
+            self.address6 = (!address.is_unspecified()).then_some((address, prefix));
+            self.grant_prefix = reader.u8()?;
+            for _ in 0..reader.u8()? {
+                let host = Host { address: reader.ip(version)?, hardware: EthernetAddress(reader.array()?) };
+                self.hosts.push(host).map_err(|_| ConfigError::TooMany)?;
+            }
+        }
         self.answer_ping = reader.bool()?;
-        let at = Endpoint { address: reader.address()?, port: reader.u16()? };
+        let at = Endpoint { address: reader.ip(version)?, port: reader.u16()? };
         self.time = match (at, reader.u16()?) {
-            (Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
+            (Endpoint::NONE, 0) => TimeSource::None,
             (_, 0) => return Err(ConfigError::Value),
             (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
         };
@@ -106,7 +116,7 @@ impl<const RULES: usize> Config<RULES> {
                     _ => return Err(ConfigError::Value),
                 },
                 port: reader.u16()?,
-                inside: Endpoint { address: reader.address()?, port: reader.u16()? },
+                inside: Endpoint { address: reader.ip(version)?, port: reader.u16()? },
             };
             self.services.push(service).map_err(|_| ConfigError::TooMany)?;
         }
@@ -161,6 +171,31 @@ impl Reader<'_> {
             (2, Some(require)) => Ok(Format::Format2 { require }),
             _ => Err(ConfigError::Value),
         }
+    }
+
+    /// What follows the VLANs. Earlier versions forwarded IPv6 unchecked, which is checked now, or could forward every other
+    /// protocol, none of which is forwarded until it is named.
+    fn inline(&mut self, vlans: Option<Vlans>, version: u16) -> Result<Inline, ConfigError> {
+        let mut pass = Pass::default();
+        if version <= IPV4_VERSION {
+            let (ipv6, _other) = (self.bool()?, self.bool()?);
+            return Ok(Inline { vlans, protect: Protect::Services, ipv6, pass });
+        }
+        let protect = if self.bool()? { Protect::Services } else { Protect::Host };
+        let ipv6 = self.bool()?;
+        for ethertype in &mut pass.ethertypes {
+            *ethertype = self.u16()?;
+        }
+        pass.protocols = self.array()?;
+        Ok(Inline { vlans, protect, ipv6, pass })
+    }
+
+    /// An address of either family, if the version has both.
+    fn ip(&mut self, version: u16) -> Result<IpAddr, ConfigError> {
+        if version <= IPV4_VERSION {
+            return self.address().map(IpAddr::V4);
+        }
+        self.array::<16>().map(|octets| Ipv6Addr::from(octets).to_canonical())
     }
 
     fn address(&mut self) -> Result<Ipv4Addr, ConfigError> {

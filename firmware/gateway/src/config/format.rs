@@ -1,9 +1,11 @@
 //! What every configuration in flash begins with.
 
-/// The format version that this library writes. It also reads the version before it.
-pub const VERSION: u16 = 2;
+/// The format version that this library writes. It also reads the versions before it.
+pub const VERSION: u16 = 3;
 /// The version whose rules are all classic.
 pub(super) const CLASSIC_VERSION: u16 = 1;
+/// The last version without IPv6.
+pub(super) const IPV4_VERSION: u16 = 2;
 /// The greatest length of a configuration in bytes.
 pub const CONFIG_LIMIT: usize = 4_096;
 

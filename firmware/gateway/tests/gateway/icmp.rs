@@ -126,7 +126,8 @@ fn an_icmp_error_with_a_damaged_quote_is_dropped() {
             Action::Drop(DropReason::Malformed),
         ),
         ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(DropReason::Fragment)),
-        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(DropReason::Protocol)),
+        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(DropReason::NoFlow)),
+        ("IGMP", with(|packet| packet.set_next_header(IpProtocol::Igmp)), Action::Drop(DropReason::Protocol)),
         ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(DropReason::NoFlow)),
     ];
     for (row, (name, mut error, action)) in table.into_iter().enumerate() {

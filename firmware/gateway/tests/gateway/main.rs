@@ -1,6 +1,8 @@
 //! Tests of the library: frames in, actions out.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod flash;
@@ -10,6 +12,8 @@ mod flows;
 mod format2;
 #[cfg(test)]
 mod frame;
+#[cfg(test)]
+mod frame6;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -22,3 +26,5 @@ mod one_arm;
 mod properties;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod ways_around;
