@@ -23,6 +23,8 @@ mod inline;
 #[cfg(test)]
 mod one_arm;
 #[cfg(test)]
+mod one_arm6;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod time;

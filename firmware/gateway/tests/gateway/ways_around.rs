@@ -221,7 +221,8 @@ fn a_connection_is_not_a_way_in_for_another_one() {
         assert_eq!(send(&mut gateway, READY, Port::Outside, Transport::Tcp(ACK), path), IN);
         let over = seconds(100);
         if let Some(flags) = last {
-            let _sent = send(&mut gateway, over, Port::Inside, Transport::Tcp(flags), outbound(22, CLIENT, 5_001));
+            let _sent =
+                send(&mut gateway, over, Port::Inside, Transport::Tcp(flags), outbound(22, CLIENT, 5_001));
         }
         let again = send(&mut gateway, over, Port::Outside, Transport::Tcp(SYN), path);
         assert_eq!(again, Action::Drop(DropReason::NoGrant), "row {row}: {name}");
