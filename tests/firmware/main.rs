@@ -5,6 +5,8 @@
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
 //! `load`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
+#[path = "../../firmware/gateway/tests/gateway/attacks.rs"]
+mod attacks;
 mod conformance;
 mod counters;
 mod faults;
@@ -13,6 +15,9 @@ mod flows;
 mod format2;
 #[path = "../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
+#[allow(dead_code, reason = "IPv6 in one-arm mode is tested with the library")]
+#[path = "../../firmware/gateway/tests/gateway/frame6.rs"]
+mod frame6;
 mod inline;
 mod knocks;
 mod link;

@@ -43,9 +43,12 @@ pub(crate) fn config() -> Config<RULES> {
         }),
         knock_port: KNOCK_PORT,
         own_addresses: heapless::Vec::new(),
+        address6: None,
+        grant_prefix: 128,
+        hosts: heapless::Vec::new(),
         answer_ping: true,
         time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: ROUTER.address, port: 123 },
+            at: Endpoint { address: ROUTER.address.into(), port: 123 },
             interval: 1,
         }),
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
@@ -54,7 +57,7 @@ pub(crate) fn config() -> Config<RULES> {
             name: heapless::String::try_from("ssh").unwrap_or_default(),
             protocol: Protocol::Tcp,
             port: SSH,
-            inside: Endpoint { address: NAS.address, port: 22 },
+            inside: Endpoint { address: NAS.address.into(), port: 22 },
         }]
         .into_iter()
         .collect(),

@@ -209,8 +209,8 @@ fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
     config.counters_network = None;
     config.knock_port = knock_port;
     config.time =
-        TimeSource::Sntp(TimeServer { at: Endpoint { address: HOST, port: time_port }, interval: 16 });
-    config.services[0].inside = Endpoint { address: HOST, port: server_port };
+        TimeSource::Sntp(TimeServer { at: Endpoint { address: HOST.into(), port: time_port }, interval: 16 });
+    config.services[0].inside = Endpoint { address: HOST.into(), port: server_port };
     config.rules[0].ttl = TTL;
     config
 }

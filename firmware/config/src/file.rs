@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -10,10 +10,12 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, Config, Endpoint, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES, Pass, Protocol,
-    RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, Vlans, sntp,
+    Address, Config, Endpoint, Format, HOSTS, Interface, Mode, Network, OWN_ADDRESSES, Protocol, RULES, Rule,
+    SERVICES, Service, Services, TimeServer, TimeSource, sntp,
 };
 use serde::Deserialize;
+
+use crate::inline::{HostTable, InlineTable};
 
 /// The whole file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -22,6 +24,9 @@ pub(crate) struct File {
     mode: ModeName,
     address: String,
     router: Option<Ipv4Addr>,
+    address6: Option<String>,
+    #[serde(default = "whole")]
+    grant_prefix6: u8,
     knock_port: u16,
     #[serde(default)]
     own_addresses: Vec<Ipv4Addr>,
@@ -31,6 +36,8 @@ pub(crate) struct File {
     time: TimeTable,
     counters: Option<Counters>,
     inline: Option<InlineTable>,
+    #[serde(default)]
+    host: Vec<HostTable>,
     #[serde(default)]
     service: Vec<ServiceTable>,
     #[serde(default)]
@@ -59,24 +66,13 @@ struct Counters {
     from: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InlineTable {
-    outside_vlan: Option<u16>,
-    inside_vlan: Option<u16>,
-    #[serde(default)]
-    pass_ipv6: bool,
-    #[serde(default)]
-    pass_other: bool,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     name: String,
     protocol: ProtocolName,
     port: Option<u16>,
-    inside: SocketAddrV4,
+    inside: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -151,9 +147,22 @@ impl File {
                 .map(network)
                 .transpose()?,
             counters_port: self.counters.as_ref().map_or(0, |counters| counters.port),
+            address6: self.address6.as_deref().map(network6).transpose()?,
+            grant_prefix: self.grant_prefix6,
+            hosts: heapless::Vec::new(),
             services: heapless::Vec::new(),
             rules: heapless::Vec::new(),
         };
+        ensure!(
+            matches!(self.grant_prefix6, 64 | 128),
+            "invalid grant_prefix6 {}: expected 128, or 64 for the sender's whole network",
+            self.grant_prefix6
+        );
+        for table in &self.host {
+            let is_known = self.service.iter().any(|service| service.inside.ip() == table.address());
+            ensure!(is_known, "host {}: no service is at this address", table.address());
+            config.hosts.push(table.resolve()?).map_err(|_| anyhow!("too many hosts: at most {HOSTS}"))?;
+        }
         for table in &self.service {
             let service = table.resolve().with_context(|| format!("service {}", table.name))?;
             config.services.push(service).map_err(|_| anyhow!("too many services: at most {SERVICES}"))?;
@@ -172,12 +181,7 @@ impl File {
             (ModeName::Inline, None) => &InlineTable::default(),
             (ModeName::Inline, Some(table)) => table,
         };
-        let vlans = match (table.outside_vlan, table.inside_vlan) {
-            (None, None) => None,
-            (Some(outside), Some(inside)) => Some(Vlans { outside, inside }),
-            _ => bail!("set both outside_vlan and inside_vlan, or neither"),
-        };
-        Ok(Mode::Inline(Inline { vlans, pass: Pass { ipv6: table.pass_ipv6, other: table.pass_other } }))
+        Ok(Mode::Inline(table.resolve()?))
     }
 
     fn address(&self) -> Result<Address> {
@@ -195,7 +199,7 @@ impl TimeTable {
             ensure!(self.port.is_none() && self.every.is_none(), "[time]: missing server");
             return Ok(TimeSource::None);
         };
-        let at = Endpoint { address, port: self.port.unwrap_or(sntp::SERVER_PORT) };
+        let at = Endpoint { address: address.into(), port: self.port.unwrap_or(sntp::SERVER_PORT) };
         Ok(TimeSource::Sntp(TimeServer { at, interval: self.every.unwrap_or(64) }))
     }
 }
@@ -210,7 +214,7 @@ impl ServiceTable {
                 ProtocolName::Udp => Protocol::Udp,
             },
             port: self.port.unwrap_or(self.inside.port()),
-            inside: Endpoint { address: *self.inside.ip(), port: self.inside.port() },
+            inside: Endpoint { address: self.inside.ip(), port: self.inside.port() },
         })
     }
 }
@@ -249,6 +253,21 @@ impl RuleTable {
         });
         Ok(Format::Format2 { require: bindings.fold(Bindings::NONE, |all, one| all | one) })
     }
+}
+
+/// The default length of the prefix of an IPv6 address that a grant is for.
+fn whole() -> u8 {
+    128
+}
+
+/// Parses an address of IPv6 and its prefix length, such as `2001:db8::9/64`.
+fn network6(text: &str) -> Result<(Ipv6Addr, u8)> {
+    let (address, prefix) = text
+        .split_once('/')
+        .with_context(|| format!("address6 {text}: missing prefix length, for example /64"))?;
+    let prefix: u8 = prefix.parse().with_context(|| format!("address6 {text}: invalid prefix length"))?;
+    ensure!(prefix <= 128, "address6 {text}: invalid prefix length: expected 0–128");
+    Ok((address.parse().with_context(|| format!("address6 {text}"))?, prefix))
 }
 
 /// Parses a network such as `192.168.1.9/24`.

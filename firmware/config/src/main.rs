@@ -1,6 +1,7 @@
 //! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration.
 
 mod file;
+mod inline;
 
 use std::{
     fs,
@@ -164,6 +165,73 @@ mod tests {
                 "own_addresses = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\"]",
                 "too many own_addresses: at most 4",
             ),
+            ("IPv6 without a prefix length", "knock_port", "address6 = \"2001:db8::9\"\nknock_port", "/64"),
+            (
+                "IPv6 of 129 bits",
+                "knock_port",
+                "address6 = \"2001:db8::9/129\"\nknock_port",
+                "2001:db8::9/129",
+            ),
+            (
+                "a prefix of half a network",
+                "knock_port",
+                "grant_prefix6 = 96\nknock_port",
+                "grant_prefix6 96",
+            ),
+            (
+                "a host with IPv6 and no address of IPv6",
+                "192.168.1.20:443",
+                "[2001:db8::20]:443",
+                "inside host",
+            ),
+            (
+                "a MAC address of five bytes",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.20\"\nmac = \"02:00:00:00:01\"\n[[rule]]",
+                "host 192.168.1.20: invalid mac \"02:00:00:00:01\"",
+            ),
+            (
+                "a group's MAC address",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.20\"\nmac = \"01:00:00:00:00:01\"\n[[rule]]",
+                "invalid mac",
+            ),
+            (
+                "the MAC address of a host without a service",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.21\"\nmac = \"02:00:00:00:00:01\"\n[[rule]]",
+                "host 192.168.1.21: no service",
+            ),
+            (
+                "a setting of earlier releases",
+                "mode = \"one-arm\"",
+                "inline.pass_ipv6 = true\nmode = \"inline\"",
+                "IPv6 is checked like IPv4",
+            ),
+            (
+                "another one",
+                "mode = \"one-arm\"",
+                "inline.pass_other = true\nmode = \"inline\"",
+                "pass_ethertypes",
+            ),
+            (
+                "PPPoE, which contains IP",
+                "mode = \"one-arm\"",
+                "inline.pass_ethertypes = [0x8864]\nmode = \"inline\"",
+                "0x8864",
+            ),
+            (
+                "TCP",
+                "mode = \"one-arm\"",
+                "inline.pass_protocols = [6]\nmode = \"inline\"",
+                "pass_protocols: 6",
+            ),
+            (
+                "nine protocols",
+                "mode = \"one-arm\"",
+                "inline.pass_protocols = [47, 50, 51, 2, 4, 41, 132, 136, 137]\nmode = \"inline\"",
+                "too many pass_protocols",
+            ),
             ("a name of 17 bytes", "name = \"web\"", "name = \"seventeen letters\"", "seventeen letters"),
         ];
         for (row, (name, from, to, expected_text)) in table.into_iter().enumerate() {
@@ -180,14 +248,22 @@ mod tests {
 
     #[test]
     fn every_setting_reaches_the_configuration() {
-        use pkd_gateway::{Address, Inline, Mode, Pass, Protocol, TimeSource, Vlans};
+        use pkd_gateway::{
+            Address, EthernetAddress, Host, Inline, Mode, Pass, Protect, Protocol, TimeSource, Vlans,
+        };
         const PORTS: [(&str, &str); 2] = [("port = 2222", ""), ("port = 8443", "")];
-        fn inline(config: &mut Config<RULES>, vlans: Option<Vlans>, pass: Pass) {
-            config.mode = Mode::Inline(Inline { vlans, pass });
+        const INLINE: Inline = Inline {
+            vlans: None,
+            protect: Protect::Host,
+            ipv6: true,
+            pass: Pass { ethertypes: [0; 8], protocols: [0; 8] },
+        };
+        fn inline(config: &mut Config<RULES>, inline: Inline) {
+            config.mode = Mode::Inline(inline);
             config.services[0].port = 22;
             config.services[1].port = 443;
         }
-        let table: [Row; 13] = [
+        let table: [Row; 15] = [
             (
                 "the knock port, and no ping",
                 &[("40000", "40001"), ("echo = true", "echo = false")],
@@ -199,7 +275,7 @@ mod tests {
             (
                 "inline, with the ports of the hosts",
                 &[("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
-                |config| inline(config, None, Pass::default()),
+                |config| inline(config, INLINE),
             ),
             (
                 "a trunk",
@@ -211,16 +287,43 @@ mod tests {
                     PORTS[0],
                     PORTS[1],
                 ],
-                |config| inline(config, Some(Vlans { outside: 2, inside: 3 }), Pass::default()),
+                |config| inline(config, Inline { vlans: Some(Vlans { outside: 2, inside: 3 }), ..INLINE }),
             ),
             (
-                "IPv6 passed through",
+                "only the listed ports, no IPv6, and what is passed through",
                 &[
-                    ("mode = \"one-arm\"", "inline = { pass_ipv6 = true }\nmode = \"inline\""),
+                    (
+                        "mode = \"one-arm\"",
+                        "inline = { protect = \"services\", ipv6 = false, pass_ethertypes = [0x8892], pass_protocols = [47, 50] }\nmode = \"inline\"",
+                    ),
                     PORTS[0],
                     PORTS[1],
                 ],
-                |config| inline(config, None, Pass { ipv6: true, other: false }),
+                |config| {
+                    let mut pass = Pass::default();
+                    pass.ethertypes[0] = 0x8892;
+                    pass.protocols[..2].copy_from_slice(&[47, 50]);
+                    inline(config, Inline { protect: Protect::Services, ipv6: false, pass, ..INLINE });
+                },
+            ),
+            (
+                "IPv6, for whole networks",
+                &[("knock_port", "address6 = \"2001:db8::9/64\"\ngrant_prefix6 = 64\nknock_port")],
+                |config| {
+                    config.address6 = Some(("2001:db8::9".parse().unwrap(), 64));
+                    config.grant_prefix = 64;
+                },
+            ),
+            (
+                "a MAC address",
+                &[(
+                    "[[rule]]",
+                    "[[host]]\naddress = \"192.168.1.20\"\nmac = \"02:00:5e:00:00:0A\"\n\n[[rule]]",
+                )],
+                |config| {
+                    let hardware = EthernetAddress([2, 0, 0x5e, 0, 0, 10]);
+                    config.hosts.push(Host { address: [192, 168, 1, 20].into(), hardware }).unwrap();
+                },
             ),
             ("DHCP", &[("\"192.168.1.9/24\"", "\"dhcp\""), ("router = \"192.168.1.1\"", "")], |config| {
                 config.address = Address::Dhcp;

@@ -1,9 +1,10 @@
 //! The flow table. Flows are found quickly from either side.
 
 use crate::{
-    flow::{Flow, FlowKind, NewFlow, Origin, State, Tuple},
+    flow::{Flow, FlowKind, NewFlow, Origin, Peer, State, Tuple},
     instant::CoarseInstant,
     ip::Ip,
+    prefixes::Prefixes,
 };
 
 /// The first NAT port. Lower ports belong to services and to the network stack.
@@ -17,6 +18,7 @@ pub(crate) const NAT_PORT_COUNT: u16 = 16_384;
 #[derive(Debug)]
 pub(crate) struct Flows<const N: usize> {
     slots: [Flow; N],
+    prefixes: Prefixes,
     /// The index of the first flow of each bucket, plus one. 0: none.
     buckets: [u16; N],
     /// Where the next search for a free slot begins.
@@ -28,7 +30,7 @@ impl<const N: usize> Flows<N> {
 
     pub(crate) const fn new() -> Self {
         let () = Self::TABLE_FITS;
-        Self { slots: [Flow::FREE; N], buckets: [0; N], cursor: 0 }
+        Self { slots: [Flow::FREE; N], prefixes: Prefixes::new(), buckets: [0; N], cursor: 0 }
     }
 
     /// Returns the flow with this tuple, unless it has expired.
@@ -38,7 +40,7 @@ impl<const N: usize> Flows<N> {
         for _ in 0..N {
             let index = usize::from(link).checked_sub(1)?;
             let flow = self.slots.get(index)?;
-            if flow.is(tuple) {
+            if flow.may_be(tuple) && self.prefixes.is(flow.prefixes, tuple) {
                 return self.slots.get_mut(index).filter(|flow| !flow.is_expired(now));
             }
             link = flow.next;
@@ -46,18 +48,21 @@ impl<const N: usize> Flows<N> {
         None
     }
 
-    /// Returns the flow with this NAT port, unless it has expired.
+    /// Returns the flow with this NAT port, and its tuple, unless it has expired.
     pub(crate) fn find_by_nat_port(
         &mut self,
         now: CoarseInstant,
         kind: FlowKind,
         port: u16,
-    ) -> Option<&mut Flow> {
+    ) -> Option<(&mut Flow, Tuple)> {
         let index =
             usize::from(port.checked_sub(NAT_PORT_FIRST).filter(|offset| *offset < NAT_PORT_COUNT)?) % N;
         let flow = self.slots.get_mut(index)?;
-        (flow.state != State::Free && flow.nat_port == port && flow.kind == kind && !flow.is_expired(now))
-            .then_some(flow)
+        if flow.state == State::Free || flow.nat_port != port || flow.kind != kind || flow.is_expired(now) {
+            return None;
+        }
+        let tuple = tuple(&self.prefixes, flow);
+        Some((flow, tuple))
     }
 
     /// Puts a flow into a free slot, or evicts another flow. Returns `None` if no flow may be evicted.
@@ -75,13 +80,24 @@ impl<const N: usize> Flows<N> {
     ) -> Option<&mut Flow> {
         // An expired flow with this tuple would shadow the new one.
         let stale = self.index_of(&new.tuple);
-        let index =
-            stale.or_else(|| self.free_slot(now)).or_else(|| self.evictable(new.origin, is_granted))?;
+        let index = stale
+            .or_else(|| self.free_slot(now))
+            .or_else(|| self.evictable(new.origin, &is_granted, |_| true))?;
         self.remove(index);
+        let prefixes = match self.prefixes.take(&new.tuple) {
+            Some(prefixes) => prefixes,
+            None => {
+                let other = self
+                    .expired_v6(now)
+                    .or_else(|| self.evictable(new.origin, &is_granted, |flow| flow.prefixes != 0))?;
+                self.remove(other);
+                self.prefixes.take(&new.tuple)?
+            }
+        };
         let bucket = Self::bucket(&new.tuple);
         let head = self.buckets.get_mut(bucket)?;
         let flow = self.slots.get_mut(index)?;
-        *flow = Flow::new(now, new, Self::next_port(index, flow.nat_port)?, *head);
+        *flow = Flow::new(now, new, prefixes, Self::next_port(index, flow.nat_port)?, *head);
         *head = u16::try_from(index + 1).ok()?;
         Some(flow)
     }
@@ -103,7 +119,7 @@ impl<const N: usize> Flows<N> {
         for _ in 0..N {
             let index = usize::from(link).checked_sub(1)?;
             let flow = self.slots.get(index)?;
-            if flow.is(tuple) {
+            if flow.may_be(tuple) && self.prefixes.is(flow.prefixes, tuple) {
                 return Some(index);
             }
             link = flow.next;
@@ -124,7 +140,17 @@ impl<const N: usize> Flows<N> {
         Some(index)
     }
 
-    fn evictable(&self, origin: Origin, is_granted: impl Fn(Ip) -> bool) -> Option<usize> {
+    fn expired_v6(&self, now: CoarseInstant) -> Option<usize> {
+        self.slots.iter().position(|flow| flow.prefixes != 0 && flow.is_expired(now))
+    }
+
+    /// The flow to evict of those that `may_go`.
+    fn evictable(
+        &self,
+        origin: Origin,
+        is_granted: impl Fn(Ip) -> bool,
+        may_go: impl Fn(&Flow) -> bool,
+    ) -> Option<usize> {
         let rank = |flow: &Flow| match (flow.state, flow.kind, flow.origin) {
             (State::Free | State::Closed, _, _) => Some(0),
             (State::Unreplied, _, _) => Some(1),
@@ -133,7 +159,7 @@ impl<const N: usize> Flows<N> {
             (_, FlowKind::Udp | FlowKind::Echo, Origin::Outside) if origin == Origin::Outside => Some(2),
             (_, _, Origin::Outside) => None,
         };
-        let slots = || self.slots.iter().enumerate();
+        let slots = || self.slots.iter().enumerate().filter(|(_, flow)| may_go(flow));
         let cheap = slots().filter_map(|(index, flow)| Some((rank(flow)?, flow.last, index))).min();
         if let Some((_, _, index)) = cheap {
             return Some(index);
@@ -144,7 +170,9 @@ impl<const N: usize> Flows<N> {
         let mut oldest: Option<(CoarseInstant, usize)> = None;
         for (index, flow) in slots() {
             // Looking for the grant costs more, so it comes last.
-            if oldest.is_none_or(|(last, _)| flow.last < last) && !is_granted(flow.client.ip) {
+            if oldest.is_none_or(|(last, _)| flow.last < last)
+                && !is_granted(tuple(&self.prefixes, flow).client.ip)
+            {
                 oldest = Some((flow.last, index));
             }
         }
@@ -157,7 +185,7 @@ impl<const N: usize> Flows<N> {
             return;
         };
         let ours = u16::try_from(index + 1).unwrap_or_default();
-        if let Some(head) = self.buckets.get_mut(Self::bucket(&flow.tuple())) {
+        if let Some(head) = self.buckets.get_mut(Self::bucket(&tuple(&self.prefixes, &flow))) {
             if *head == ours {
                 *head = flow.next;
             } else {
@@ -178,6 +206,7 @@ impl<const N: usize> Flows<N> {
         if let Some(slot) = self.slots.get_mut(index) {
             *slot = flow.freed();
         }
+        self.prefixes.free(flow.prefixes);
     }
 
     /// Only addresses with a grant and inside hosts can create flows, so a simple hash suffices: strangers cannot cause
@@ -196,5 +225,15 @@ impl<const N: usize> Flows<N> {
             .wrapping_mul(0x85eb_ca6b);
         // The high bits depend on all of the input. A usize has at least 32 bits on all targets.
         usize::try_from(mixed ^ (mixed >> 15)).unwrap_or_default() % N
+    }
+}
+
+/// A flow's tuple.
+fn tuple(prefixes: &Prefixes, flow: &Flow) -> Tuple {
+    let [client, server] = prefixes.join(flow.prefixes, [flow.client_low, flow.server_low]);
+    Tuple {
+        kind: flow.kind,
+        client: Peer { ip: client, port: flow.client_port },
+        server: Peer { ip: server, port: flow.server_port },
     }
 }

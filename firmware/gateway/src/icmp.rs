@@ -53,7 +53,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             let hardware = self.neighbours.hardware(inside.ip).ok_or(DropReason::NoNeighbour)?;
             let destination = Peer { ip: own, port: flow.nat_port };
             (inside.ip, hardware, Endpoints { source: inside, destination })
-        } else if let Some(flow) = flows.find_by_nat_port(now.into(), quote.kind, quote.source.port) {
+        } else if let Some((flow, tuple)) = flows.find_by_nat_port(now.into(), quote.kind, quote.source.port)
+        {
             // About a packet to the inside host: the client sent it to the service. Only the host itself reports it.
             let inside = inside_of(flow)?;
             let is_from_host =
@@ -61,8 +62,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             if quote.destination != inside || quote.source.ip != own || !is_from_host {
                 return Err(DropReason::NoFlow);
             }
-            let endpoints = Endpoints { source: flow.client, destination: flow.server };
-            (flow.client.ip, flow.client_hardware, endpoints)
+            let endpoints = Endpoints { source: tuple.client, destination: tuple.server };
+            (tuple.client.ip, flow.client_hardware, endpoints)
         } else {
             return Err(DropReason::NoFlow);
         };

@@ -21,6 +21,10 @@ impl Ip {
         Self::from(Ipv6Addr::from(octets))
     }
 
+    pub(crate) const fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
     pub(crate) const fn is_v4(self) -> bool {
         matches!(self, Self([0, 0, MAPPED, _]))
     }

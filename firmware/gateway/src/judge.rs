@@ -1,7 +1,5 @@
 //! What may go from outside to a protected host: its services for senders with a grant, and answers to what it began.
 
-use core::net::IpAddr;
-
 use crate::{
     Instant,
     config::{Inline, Protect},
@@ -44,7 +42,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             Transport::Flow { kind, source, destination, segment } => {
                 let tuple = Tuple { kind, client: header.source_peer(), server: header.destination_peer() };
                 // Hosts accept an address of theirs in a frame to all.
-                let is_to_one = passage.destination.is_unicast() && !self.is_to_many(header.destination);
+                let is_to_one = passage.destination.is_unicast();
                 if is_to_one && self.continue_flow(now, &tuple, segment)?.is_some() {
                     return Ok(());
                 }
@@ -179,19 +177,6 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         kind == FlowKind::Udp
             && DHCP.contains(&(source, destination))
             && CoarseInstant::from(now) < self.dhcp_until
-    }
-
-    /// Whether hosts take this address for theirs although it is not one host's: a group's, or the network's own.
-    fn is_to_many(&self, address: Ip) -> bool {
-        if address.is_group_or_none() {
-            return true;
-        }
-        let IpAddr::V4(address) = address.into() else { return false };
-        self.interface.is_some_and(|interface| {
-            let host_bits = u32::MAX.checked_shr(interface.network.prefix.into()).unwrap_or(0);
-            let host = address.to_bits() & host_bits;
-            interface.network.contains(address) && host_bits > 1 && (host == host_bits || host == 0)
-        })
     }
 }
 

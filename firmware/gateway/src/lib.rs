@@ -42,6 +42,7 @@ mod neighbour;
 mod one_arm;
 mod packet;
 mod port;
+mod prefixes;
 pub mod sntp;
 mod tables;
 mod verifier;

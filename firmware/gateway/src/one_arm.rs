@@ -233,7 +233,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     ) -> Result<Option<Action>, DropReason> {
         let Arrived { hardware, header } = arrived;
         let Transport::Flow { kind, destination, segment, .. } = header.transport else { return Ok(None) };
-        let Some(flow) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
+        let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
             return Ok(None);
         };
         let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside.into());
@@ -241,8 +241,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             return Err(DropReason::NoFlow);
         }
         flow.update(now.into(), Direction::Egress, segment);
-        let (client, hardware) = (flow.client, flow.client_hardware);
-        let endpoints = Endpoints { source: flow.server, destination: client };
+        let hardware = flow.client_hardware;
+        let endpoints = Endpoints { source: tuple.server, destination: tuple.client };
         self.send(frame, hardware, &header, kind, &endpoints).map(Some)
     }
 

@@ -73,6 +73,10 @@ struct Pipeline<S, P> {
     indicators: P,
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
+    /// What the network stack got by DHCP, whether or not the gateway uses it.
+    lease: Option<Interface>,
+    /// Whether a loop was found.
+    looped: bool,
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
@@ -102,7 +106,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     let Setup { interfaces, stored, hardware, random, free_stack } = setup;
     let Stored { config, floors, indicators } = stored;
     log_floors(floors.floors());
-    let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
+    let mut gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
+    gateway.set_loop_cookie(random());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
     let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
@@ -115,6 +120,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         indicators,
         scratch: SCRATCH.take(),
         link: None,
+        lease: None,
+        looped: false,
         ticks: 0,
         logged: Counters::default(),
         free_stack,
@@ -286,22 +293,34 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             network: Network { address: config.address.address(), prefix: config.address.prefix_len() },
             router: config.gateway,
         });
-        let waiting = self.gateway.lock(|gateway| {
+        let (waiting, looped) = self.gateway.lock(|gateway| {
             let mut gateway = gateway.borrow_mut();
-            if gateway.config().address == Address::Dhcp && gateway.interface() != given {
-                if let Some(interface) = given {
-                    defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
+            if gateway.config().address == Address::Dhcp && self.lease != given {
+                self.lease = given;
+                match (gateway.set_interface(given), given) {
+                    (Err(error), _) => defmt::error!("{}", defmt::Display2Format(&error)),
+                    (Ok(()), Some(interface)) => {
+                        defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
+                    }
+                    (Ok(()), None) => {}
                 }
-                gateway.set_interface(given);
             }
-            gateway.time(now()).is_none()
+            (gateway.time(now()).is_none(), gateway.is_looped(now()))
         });
+        if looped && !self.looped {
+            defmt::error!("a loop connects both sides: nothing is forwarded until it is gone");
+        }
+        self.looped = looped;
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
             self.log_free_stack();
         }
-        // Slow in normal operation, twice as fast while the time is unknown.
-        let turns = if waiting { 5 } else { 10 };
+        // Slow in normal operation, twice as fast while the time is unknown, and as fast as it goes during a loop.
+        let turns = match (looped, waiting) {
+            (true, _) => 1,
+            (false, true) => 5,
+            (false, false) => 10,
+        };
         self.indicators.set_led((self.ticks / turns).is_multiple_of(2));
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))

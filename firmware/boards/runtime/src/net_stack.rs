@@ -1,6 +1,9 @@
 //! The gateway's network stack: its address, SNTP, and the counters.
 
-use core::fmt::{self, Write};
+use core::{
+    fmt::{self, Write},
+    net::IpAddr,
+};
 
 use embassy_executor::Spawner;
 use embassy_net::{
@@ -81,7 +84,9 @@ async fn sync_time(
     if socket.bind(sntp::CLIENT_PORT).is_err() {
         defmt::panic!("the SNTP port is in use");
     }
-    let server = IpEndpoint::new(asked.at.address.into(), asked.at.port);
+    // The stack knows no IPv6, and a configuration has no such server.
+    let IpAddr::V4(address) = asked.at.address else { return };
+    let server = IpEndpoint::new(address.into(), asked.at.port);
     let (mut delay, mut first) = (RETRY_SECS, true);
     loop {
         stack.wait_config_up().await;

@@ -5,8 +5,8 @@ use core::net::IpAddr;
 use pkd_core::Window;
 
 use super::{
-    Address, Config, ConfigError, Format, Host, Inline, Interface, Mode, Rule, Service, Services, TimeServer,
-    TimeSource, Vlans,
+    Address, Config, ConfigError, Format, Host, Inline, Interface, Mode, Pass, Rule, Service, Services,
+    TimeServer, TimeSource, Vlans,
 };
 use crate::{Protocol, packet::is_unicast_host};
 
@@ -30,10 +30,10 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         if let Mode::Inline(Inline { pass, .. }) = &self.mode {
-            if pass.ethertypes.iter().any(|ethertype| CONTAIN_IP.contains(ethertype)) {
+            if !pass.has_possible_ethertypes() {
                 return Err(ConfigError::Ethertype);
             }
-            if pass.protocols.iter().any(|protocol| CHECKED.contains(protocol)) {
+            if !pass.has_possible_protocols() {
                 return Err(ConfigError::Protocol);
             }
         }
@@ -58,7 +58,9 @@ impl<const RULES: usize> Config<RULES> {
                 return Err(ConfigError::Value);
             }
         }
-        if matches!(self.time, TimeSource::Sntp(TimeServer { interval: 0, .. })) {
+        if let TimeSource::Sntp(TimeServer { at, interval }) = self.time
+            && (interval == 0 || at.address.is_ipv6())
+        {
             return Err(ConfigError::Value);
         }
         if !self.own_addresses.iter().all(|address| is_unicast((*address).into())) {
@@ -134,6 +136,22 @@ impl<const RULES: usize> Config<RULES> {
             (IpAddr::V6(_), _) => false,
         };
         if !is_unicast(host) || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
+    }
+}
+
+impl Pass {
+    /// Whether all of it may be forwarded unchecked: none of it is checked, or contains IP.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.has_possible_ethertypes() && self.has_possible_protocols()
+    }
+
+    fn has_possible_ethertypes(&self) -> bool {
+        !self.ethertypes.iter().any(|ethertype| CONTAIN_IP.contains(ethertype))
+    }
+
+    fn has_possible_protocols(&self) -> bool {
+        !self.protocols.iter().any(|protocol| CHECKED.contains(protocol))
     }
 }
 

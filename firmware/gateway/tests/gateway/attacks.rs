@@ -93,6 +93,14 @@ pub(crate) fn introductions(cast: Cast) -> Vec<Vec<u8>> {
     ]
 }
 
+/// A frame from outside that passes always, different for each number.
+#[allow(dead_code, reason = "the tests in QEMU wait for it")]
+pub(crate) fn always_passes(cast: Cast, number: u32) -> Vec<u8> {
+    let mut frame = typed(&source_routed(cast.nas, cast.attacker), PROFINET);
+    frame.extend(number.to_be_bytes());
+    frame
+}
+
 /// The frame with a tag that has this control information.
 pub(crate) fn tagged(frame: &[u8], tpid: u16, control: u16) -> Vec<u8> {
     let mut tagged = frame.to_vec();
@@ -249,6 +257,7 @@ fn ethernet(cast: Cast) -> Vec<Row> {
         ("the same of IPv6", Stops, Stops, priority(&syn6)),
         ("the service, behind two tags", Stops, Stops, priority(&priority(&syn(nas)))),
         ("the service, in a VLAN", Stops, Stops, tagged(&syn(nas), 0x8100, 5)),
+        ("another host, in a VLAN", Stops, Stops, tagged(&syn(printer), 0x8100, 5)),
         ("the service, behind a provider's tag", Stops, Stops, tagged(&syn(nas), 0x88a8, 0)),
         ("another host, behind a priority tag", Passes, Passes, priority(&syn(printer))),
         ("PROFINET, which is to pass", Passes, Passes, typed(&syn(nas), PROFINET)),
@@ -288,10 +297,14 @@ fn ipv6(cast: Cast) -> Vec<Row> {
     let printer = Host6 { hardware: cast.printer.hardware, address: PRINTER6 };
     let all = Host6 { hardware: EthernetAddress([0x33, 0x33, 0, 0, 0, 1]), address: ALL_NODES };
     let ssh = tcp6(from, nas, (1_024, SSH), SYN);
+    let web = tcp6(from, nas, (1_024, WEB), SYN);
     let atomic =
         Packet6 { next: 44, body: [&[6, 0, 0, 0, 0, 0, 0, 1], &ssh.body[..]].concat(), ..ssh.clone() };
     let routed =
         Packet6 { next: 43, body: [&[6, 0, 0, 0, 0, 0, 0, 0], &ssh.body[..]].concat(), ..ssh.clone() };
+    let whole =
+        Packet6 { next: 44, body: [&[6, 0, 0, 0, 0, 0, 0, 1], &web.body[..]].concat(), ..web.clone() };
+    let way = Packet6 { next: 43, body: [&[6, 0, 0, 0, 0, 0, 0, 0], &web.body[..]].concat(), ..web.clone() };
     let frame = |packet: &Packet6| packet.frame(from, nas);
     let raw = |next: u8| Packet6 { hops: frame6::HOPS, next, body: vec![0; 24] }.frame(from, nas);
     let advertisement = neighbour(router, nas, 134, Ipv6Addr::UNSPECIFIED, None);
@@ -318,6 +331,18 @@ fn ipv6(cast: Cast) -> Vec<Row> {
         ),
         ("the service behind a fragment header", Stops, Stops, frame(&atomic)),
         ("the service behind a routing header", Stops, Stops, frame(&routed)),
+        ("another port behind a fragment header", Stops, Stops, frame(&whole)),
+        ("another port behind a routing header", Stops, Stops, frame(&way)),
+        (
+            "another port behind hop-by-hop options in the wrong place",
+            Stops,
+            Stops,
+            frame(&web.clone().behind(0).behind(60)),
+        ),
+        ("another port at a mapped address", Stops, Stops, {
+            let to = Host6 { address: cast.nas.address.to_ipv6_mapped(), ..nas };
+            tcp6(from, to, (1_024, WEB), SYN).frame(from, to)
+        }),
         ("another port of IPv6", Stops, Passes, frame(&tcp6(from, nas, (1_024, WEB), SYN))),
         ("another port behind options", Stops, Passes, frame(&tcp6(from, nas, (1_024, WEB), SYN).behind(60))),
         ("a service's port, to all", Stops, Stops, udp6(from, all, (1_024, DNS), b"").frame(from, all)),

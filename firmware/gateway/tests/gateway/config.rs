@@ -222,6 +222,15 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
             },
             ConfigError::Host,
         ),
+        (
+            "a time server with IPv6, which the network stack does not know",
+            |c| {
+                if let TimeSource::Sntp(server) = &mut c.time {
+                    server.at.address = "2001:db8::1".parse().unwrap();
+                }
+            },
+            ConfigError::Value,
+        ),
         ("grants for a provider's customers", |c| c.grant_prefix = 32, ConfigError::Value),
         (
             "a group's MAC address",

@@ -162,6 +162,14 @@ fn a_stranger_that_cannot_see_a_flow_cannot_report_errors_about_it() {
         let mut error = frame::icmp(from, GATEWAY, 3, &quoted[14..]);
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), expected, "row {row}: {name}");
     }
+    // The host sends more, and then something once again.
+    for sequence in [frame::SEQUENCE + 2_000, frame::SEQUENCE] {
+        let mut sent = frame::tcp(frame::ACK, from_nas(22, nat_port), b"");
+        sent[14 + 20 + 4..14 + 20 + 8].copy_from_slice(&sequence.to_be_bytes());
+        let _sent = gateway.on_frame(READY, Port::Outside, &mut sent);
+    }
+    let mut error = frame::icmp(stranger, GATEWAY, 3, &to_client(frame::SEQUENCE + 2_000)[14..]);
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), passes);
 }
 
 /// Checks that the error goes from the gateway to `to`, and quotes `about` as that host sent it, with a decremented TTL.

@@ -241,17 +241,21 @@ fn only_an_answer_to_a_request_moves_a_host() {
     let thief = Host { hardware: Host::new(9, [0; 4]).hardware, ..NAS };
     let broadcast = Host { hardware: BROADCAST, ..GATEWAY };
     let table = [
-        ("a request by another host in its name", ArpOperation::Request, GATEWAY),
-        ("an announcement", ArpOperation::Request, Host { hardware: BROADCAST, ..NAS }),
-        ("a reply that nobody has asked for", ArpOperation::Reply, GATEWAY),
-        ("a reply to all", ArpOperation::Reply, broadcast),
+        ("a request by another host in its name", ArpOperation::Request, GATEWAY, true),
+        ("an announcement", ArpOperation::Request, Host { hardware: BROADCAST, ..NAS }, true),
+        ("a reply that nobody has asked for", ArpOperation::Reply, GATEWAY, false),
+        ("a reply to all", ArpOperation::Reply, broadcast, true),
     ];
-    for (row, (name, operation, to)) in table.into_iter().enumerate() {
+    for (row, (name, operation, to, is_asked)) in table.into_iter().enumerate() {
         let (mut tables, config) = (SmallTables::new(), one_arm());
         let mut gateway = ready(&mut tables, &config);
         open(&mut gateway, READY, CLIENT, "SSHK");
-        // Long after the NAS has answered for the last time, and the last request for it.
+        // Long after the NAS has answered for the last time, and the last request for it; and just after a request, if there is one.
         let now = Instant(READY.0 + 50_000);
+        if is_asked {
+            let mut question = [0; 128];
+            while gateway.on_tick(now, &mut question).is_some() {}
+        }
         let _action = gateway.on_frame(now, Port::Outside, &mut frame::arp(operation, thief, to));
         let incoming = client(&mut gateway, now, TCP_SYN, 5_001).unwrap();
         assert_eq!(incoming.hardware.1, NAS.hardware, "row {row}: {name}");

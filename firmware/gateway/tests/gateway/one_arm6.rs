@@ -163,6 +163,9 @@ fn the_gateway_finds_its_hosts_and_is_found() {
     let closed = Action::Drop(DropReason::NotForUs);
     let other = neighbour(CLIENT6, GROUP, 135, NAS6.address, Some(ROUTER));
     assert_eq!(answer(&other, GROUP, &mut gateway).0, closed, "about another host");
+    let mut damaged = neighbour(CLIENT6, GROUP, 135, OWN, Some(ROUTER));
+    damaged.body[2] ^= 1;
+    assert_eq!(answer(&damaged, GROUP, &mut gateway).0, Action::Drop(DropReason::Checksum));
     let far = Packet6 { hops: 254, ..neighbour(CLIENT6, GROUP, 135, OWN, Some(ROUTER)) };
     assert_eq!(
         answer(&far, GROUP, &mut gateway).0,
@@ -190,11 +193,18 @@ fn a_host_that_wants_the_gateways_address_is_told() {
 fn only_an_answer_to_a_question_moves_a_host() {
     let thief = Host6 { hardware: EthernetAddress([2, 0, 0, 0, 0, 9]), ..NAS6 };
     let all = Host6 { hardware: EthernetAddress([0x33, 0x33, 0, 0, 0, 1]), ..US };
-    for (name, to, late) in [("while the host answers", US, 0), ("unasked", US, 10), ("to a group", all, 60)]
-    {
+    let table = [
+        ("while the host answers", US, 0, true),
+        ("unasked", US, 60, false),
+        ("to a group's MAC address", all, 60, true),
+    ];
+    for (name, to, late, is_asked) in table {
         let (mut tables, config) = (SmallTables::new(), config());
         let mut gateway = ready(&mut tables, &config);
         knock(&mut gateway, CLIENT6);
+        if is_asked {
+            let _questions = tick(&mut gateway, seconds(late));
+        }
         let mut answer = neighbour(thief, to, 136, NAS6.address, Some(thief.hardware)).frame(thief, to);
         let _dropped = gateway.on_frame(seconds(late), Port::Outside, &mut answer);
         let given = send(&mut gateway, CLIENT6, (5_001, SSH), SYN).unwrap();

@@ -182,10 +182,13 @@ fn a_grant_opens_the_service_and_nothing_else() {
     assert_eq!(send(&mut gateway, READY, Port::Inside, tcp(SYN_ACK), outbound(22, CLIENT, 5_001)), OUT);
     assert_eq!(send(&mut gateway, READY, Port::Outside, tcp(ACK), inbound(CLIENT, 5_001, 22)), IN);
     let elsewhere = Path { to: Host { address: [10, 9, 8, 7].into(), ..NAS }, ..inbound(CLIENT, 5_002, 22) };
+    let to_all =
+        Path { to: Host { hardware: EthernetAddress([0xff; 6]), ..NAS }, ..inbound(CLIENT, 5_001, 22) };
     let table = [
         ("another port", inbound(CLIENT, 5_002, 80), DropReason::Unsolicited),
         ("another service", inbound(CLIENT, 5_002, 2_222), DropReason::Unsolicited),
         ("another address of the host", elsewhere, DropReason::Unsolicited),
+        ("the service, in a frame to all", to_all, DropReason::Unsolicited),
         ("a stranger", inbound(STRANGER, 5_001, 22), DropReason::NoGrant),
     ];
     for (row, (name, path, reason)) in table.into_iter().enumerate() {
@@ -230,6 +233,39 @@ fn a_connection_is_not_a_way_in_for_another_one() {
         open(&mut gateway, over, CLIENT, "SSHK");
         let again = send(&mut gateway, over, Port::Outside, Transport::Tcp(SYN), path);
         assert_eq!(again, IN, "row {row}: {name}");
+    }
+}
+
+#[test]
+fn a_syn_that_was_lost_is_sent_again_without_a_grant() {
+    let config = config(Protect::Host, None);
+    let mut tables = SmallTables::new();
+    let mut gateway = gateway(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let syn = frame::tcp(SYN, inbound(CLIENT, 5_001, 22), b"");
+    assert_eq!(gateway.on_frame(seconds(59), Port::Outside, &mut syn.clone()), IN);
+    assert_eq!(gateway.on_frame(seconds(61), Port::Outside, &mut syn.clone()), IN);
+    let mut other = syn.clone();
+    other[14 + 20 + 4] ^= 1;
+    let given = gateway.on_frame(seconds(62), Port::Outside, &mut other);
+    assert_eq!(given, Action::Drop(DropReason::NoGrant), "it is not the same");
+}
+
+#[test]
+fn the_network_stack_gets_no_ipv6() {
+    let config = config(Protect::Host, None);
+    let mut tables = SmallTables::new();
+    let mut gateway = gateway(&mut tables, &config);
+    let from = Host6 { hardware: NAS.hardware, address: NAS6 };
+    let to = Host6 { hardware: GATEWAY.hardware, address: "2001:db8::9".parse().unwrap() };
+    for side in [Port::Inside, Port::Outside] {
+        let from = if side == Port::Inside {
+            from
+        } else {
+            Host6 { hardware: STRANGER.hardware, address: "2001:db8:8::1".parse().unwrap() }
+        };
+        let mut ping = icmp6(from, to, 128, &[0; 12]).frame(from, to);
+        assert_eq!(gateway.on_frame(READY, side, &mut ping), Action::Drop(DropReason::Unsolicited));
     }
 }
 
@@ -346,6 +382,10 @@ fn errors_and_pings_come_in_if_they_are_about_what_the_host_has_sent() {
     assert_eq!(gateway.on_frame(READY, Port::Inside, &mut sent.clone()), OUT);
     let error = |quoted: &[u8]| frame::icmp(router, NAS, 3, &quoted[14..]);
     assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error(&sent)), IN);
+    let alias = Host { address: [10, 9, 8, 7].into(), ..NAS };
+    let mut elsewhere = frame::icmp(router, alias, 3, &sent[14..]);
+    let given = gateway.on_frame(READY, Port::Outside, &mut elsewhere);
+    assert_eq!(given, Action::Drop(DropReason::NoFlow), "to another address than it quotes");
     let mut other = sent.clone();
     // Two MiB away from what the host has sent.
     other[14 + 20 + 4..14 + 20 + 8].copy_from_slice(&(77_u32.wrapping_sub(2 << 20)).to_be_bytes());
@@ -385,28 +425,90 @@ fn a_host_that_opens_many_connections_does_not_end_those_of_clients() {
     let config = config(Protect::Host, None);
     let mut tables = SmallTables::new();
     let mut gateway = gateway(&mut tables, &config);
-    open(&mut gateway, READY, CLIENT, "SSHK");
-    let path = inbound(CLIENT, 5_001, 22);
-    let _sent = send(&mut gateway, READY, Port::Outside, Transport::Tcp(SYN), path);
-    let _sent = send(&mut gateway, READY, Port::Inside, Transport::Tcp(SYN_ACK), outbound(22, CLIENT, 5_001));
-    for port in 10_000..10_100 {
-        let server = Host::new(3, [198, 51, 100, 80]);
+    open(&mut gateway, READY, CLIENT, "BOTH");
+    // All places are taken by clients, half of them by datagrams.
+    let tcp = |port| inbound(CLIENT, port, 22);
+    let udp = |port| inbound(CLIENT, port, DNS);
+    for port in 5_001..5_005 {
+        assert_eq!(send(&mut gateway, READY, Port::Outside, Transport::Tcp(SYN), tcp(port)), IN);
         assert_eq!(
-            send(&mut gateway, seconds(1), Port::Inside, Transport::Tcp(SYN), outbound(port, server, 443)),
+            send(&mut gateway, READY, Port::Inside, Transport::Tcp(SYN_ACK), outbound(22, CLIENT, port)),
+            OUT
+        );
+        assert_eq!(send(&mut gateway, READY, Port::Outside, Transport::Udp, udp(port)), IN);
+        assert_eq!(send(&mut gateway, READY, Port::Inside, Transport::Udp, outbound(DNS, CLIENT, port)), OUT);
+    }
+    let server = Host::new(3, [198, 51, 100, 80]);
+    for port in 10_000..10_100 {
+        let syn = Transport::Tcp(SYN);
+        assert_eq!(send(&mut gateway, seconds(1), Port::Inside, syn, outbound(port, server, 443)), OUT);
+        let answer = send(
+            &mut gateway,
+            seconds(1),
+            Port::Outside,
+            Transport::Tcp(SYN_ACK),
+            inbound(server, 443, port),
+        );
+        assert_eq!(answer, Action::Drop(DropReason::Unsolicited), "there is no room for its answers");
+    }
+    for port in 5_001..5_005 {
+        assert_eq!(send(&mut gateway, seconds(2), Port::Outside, Transport::Udp, udp(port)), IN);
+        assert_eq!(send(&mut gateway, seconds(90), Port::Outside, Transport::Tcp(ACK), tcp(port)), IN);
+    }
+}
+
+#[test]
+fn an_inside_hosts_own_flows_make_room_for_its_new_ones_and_for_clients() {
+    let config = config(Protect::Host, None);
+    let mut tables = SmallTables::new();
+    let mut gateway = gateway(&mut tables, &config);
+    let server = Host::new(3, [198, 51, 100, 80]);
+    for port in 10_000..10_100 {
+        let now = seconds(u64::from(port - 10_000));
+        assert_eq!(
+            send(&mut gateway, now, Port::Inside, Transport::Tcp(SYN), outbound(port, server, 443)),
             OUT
         );
         assert_eq!(
-            send(
-                &mut gateway,
-                seconds(1),
-                Port::Outside,
-                Transport::Tcp(SYN_ACK),
-                inbound(server, 443, port)
-            ),
+            send(&mut gateway, now, Port::Outside, Transport::Tcp(SYN_ACK), inbound(server, 443, port)),
             IN
         );
     }
-    assert_eq!(send(&mut gateway, seconds(90), Port::Outside, Transport::Tcp(ACK), path), IN);
+    let now = seconds(100);
+    let first = send(&mut gateway, now, Port::Outside, Transport::Tcp(ACK), inbound(server, 443, 10_000));
+    assert_eq!(first, Action::Drop(DropReason::Unsolicited), "the oldest was evicted");
+    open(&mut gateway, now, CLIENT, "SSHK");
+    assert_eq!(send(&mut gateway, now, Port::Outside, Transport::Tcp(SYN), inbound(CLIENT, 5_001, 22)), IN);
+}
+
+#[test]
+fn flows_of_ipv6_have_fewer_places_and_evict_each_other() {
+    let config = config(Protect::Host, None);
+    let mut tables = pkd_gateway::Tables::<1_024, 4, RULES, 16>::new();
+    let mut gateway = pkd_gateway::Gateway::new(&mut tables, &config, GATEWAY.hardware, START.into());
+    for mut introduction in attacks::introductions(CAST) {
+        let _action = gateway.on_frame(READY, Port::Inside, &mut introduction);
+    }
+    let nas = Host6 { hardware: NAS.hardware, address: NAS6 };
+    let server = Host6 { hardware: STRANGER.hardware, address: "2001:db8:8::1".parse().unwrap() };
+    let old = Path { from_port: 9, ..outbound(9, STRANGER, 443) };
+    let _out = gateway.on_frame(READY, Port::Inside, &mut frame::tcp(SYN, old, b""));
+    for port in 10_000..10_300 {
+        let now = seconds(u64::from(port - 10_000) / 20);
+        let mut syn = tcp6(nas, server, (port, 443), SYN).frame(nas, server);
+        assert_eq!(gateway.on_frame(now, Port::Inside, &mut syn), OUT);
+        let mut answer = tcp6(server, nas, (443, port), SYN_ACK).frame(server, nas);
+        assert_eq!(gateway.on_frame(now, Port::Outside, &mut answer), IN, "{port}");
+    }
+    let mut is_open = |port| {
+        let mut answer = tcp6(server, nas, (443, port), ACK).frame(server, nas);
+        gateway.on_frame(seconds(20), Port::Outside, &mut answer) == IN
+    };
+    assert_eq!((10_000..10_300).filter(|port| is_open(*port)).count(), 256);
+    assert!(is_open(10_299) && !is_open(10_000), "the oldest are evicted");
+    let answer = Path { from: STRANGER, from_port: 443, to: NAS, to_port: 9 };
+    let given = gateway.on_frame(seconds(20), Port::Outside, &mut frame::tcp(SYN_ACK, answer, b""));
+    assert_eq!(given, IN, "one of IPv4 is not evicted for one of IPv6");
 }
 
 #[test]
@@ -432,6 +534,10 @@ fn knocks_and_grants_work_with_ipv6() {
         };
         let stolen = verdict(gateway.on_frame(READY, Port::Outside, &mut sent(stranger)));
         assert_eq!(stolen, Verdict::Ignore(Reason::Digest), "it is bound to the client's address");
+        let mut unchecked = sent(client);
+        unchecked[14 + 40 + 6..14 + 40 + 8].fill(0);
+        let given = gateway.on_frame(READY, Port::Outside, &mut unchecked);
+        assert_eq!(given, Action::Drop(DropReason::Checksum), "IPv6 has no datagrams without a checksum");
         let mut knock = sent(client);
         assert_eq!(verdict(gateway.on_frame(READY, Port::Outside, &mut knock)), Verdict::Accept);
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut syn(client, 2)), IN);

@@ -105,9 +105,12 @@ fn config(format: Format) -> Config<RULES> {
         address: Address::Static(Interface { network, router: None }),
         knock_port: KNOCK_PORT,
         own_addresses: heapless::Vec::new(),
+        address6: None,
+        grant_prefix: 128,
+        hosts: heapless::Vec::new(),
         answer_ping: false,
         time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
+            at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1).into(), port: 123 },
             interval: 64,
         }),
         counters_network: None,
@@ -119,7 +122,7 @@ fn config(format: Format) -> Config<RULES> {
         name: heapless::String::new(),
         protocol: Protocol::Tcp,
         port: SSH,
-        inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
+        inside: Endpoint { address: Ipv4Addr::from(NAS).into(), port: 22 },
     };
     let rule = Rule { knock: knocks(), format, ttl: 600, services: Services::NONE.with(0) };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
