@@ -164,9 +164,6 @@ impl<const N: usize> Flows<N> {
         if let Some((_, _, index)) = cheap {
             return Some(index);
         }
-        if origin == Origin::Inside {
-            return None;
-        }
         let mut oldest: Option<(CoarseInstant, usize)> = None;
         for (index, flow) in slots() {
             // Looking for the grant costs more, so it comes last.

@@ -18,11 +18,10 @@ use crate::{
     drop_reason::DropReason,
     floors::{Floors, millis, seconds},
     flow::{Direction, FlowKind, NewFlow, Origin, Segment, Tuple},
-    hosts::Hosts,
     instant::CoarseInstant,
     ip::Ip,
     loop_guard::LoopGuard,
-    neighbour::{Neighbours, Own},
+    neighbour::Own,
     packet::{Header, Transport},
     port::Port,
     sntp,
@@ -67,9 +66,6 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) config: &'a Config<RULES>,
     pub(crate) hardware: EthernetAddress,
     pub(crate) interface: Option<Interface>,
-    pub(crate) neighbours: Neighbours,
-    /// Inline: the hosts that are protected.
-    pub(crate) hosts: Hosts,
     pub(crate) loop_guard: LoopGuard,
     /// Inline: until when answers of DHCP to inside hosts are expected.
     pub(crate) dhcp_until: CoarseInstant,
@@ -102,11 +98,12 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         hardware: EthernetAddress,
         saved_floors: Floors,
     ) -> Self {
-        let mut neighbours = Neighbours::default();
+        tables.neighbours.clear();
+        tables.hosts.set(config);
         for service in &config.services {
             let address = service.inside.address;
             let fixed = config.hosts.iter().find(|host| host.address == address).map(|host| host.hardware);
-            neighbours.track(address.into(), fixed);
+            tables.neighbours.track(address.into(), fixed);
         }
         let interface = match config.address {
             Address::Dhcp => None,
@@ -124,8 +121,6 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             config,
             hardware,
             interface,
-            neighbours,
-            hosts: Hosts::new(config),
             loop_guard: LoopGuard::default(),
             dhcp_until: CoarseInstant::ZERO,
             announces: false,
@@ -210,7 +205,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         self.interface = None;
         if let Some(Interface { network, .. }) = interface {
             let address = Ip::from(network.address);
-            if self.hosts.has_address(address) {
+            if self.tables.hosts.has_address(address) {
                 return Err(LeaseError::TakenByHost(network.address));
             }
             if address.is_group_or_none() {

@@ -23,21 +23,25 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// The hosts of all services.
-    pub(crate) fn new<const RULES: usize>(config: &Config<RULES>) -> Self {
-        let mut hosts = Self { addresses: Vec::new(), hardware: Vec::new(), are_known: false };
+    pub(crate) const fn new() -> Self {
+        Self { addresses: Vec::new(), hardware: Vec::new(), are_known: false }
+    }
+
+    /// Makes them the hosts of all services.
+    pub(crate) fn set<const RULES: usize>(&mut self, config: &Config<RULES>) {
+        self.addresses.clear();
+        self.hardware.clear();
         for service in &config.services {
             let address = Ip::from(service.inside.address);
-            if !hosts.has_address(address) {
+            if !self.has_address(address) {
                 // There are at most as many hosts as services.
-                let _full = hosts.addresses.push((address, false));
+                let _full = self.addresses.push((address, false));
             }
         }
-        hosts.refresh();
+        self.refresh();
         for host in &config.hosts {
-            hosts.learn(host.address.into(), host.hardware);
+            self.learn(host.address.into(), host.hardware);
         }
-        hosts
     }
 
     /// Whether this is the address of a protected host.

@@ -10,6 +10,7 @@ use crate::{
     one_arm::Arrived,
     packet::{self, ETHERNET_HEADER, Endpoints, Header, ICMP_HEADER, Quote},
     port::Port,
+    tables::Tables,
 };
 
 /// The number of `ICMPv6` in an IPv6 header.
@@ -43,14 +44,14 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             Ok(service.inside.into())
         };
         let seen = Tuple { kind: quote.kind, client: quote.destination, server: quote.source };
-        let flows = &mut self.tables.flows;
+        let Tables { flows, neighbours, .. } = &mut *self.tables;
         let (to, hardware, endpoints) = if let Some(flow) = flows.find(now.into(), &seen) {
             // About a packet to the client: the inside host sent it to the NAT port. A stranger does not know what it sent.
             if !flow.has_sent(quote.sequence) {
                 return Err(DropReason::NoFlow);
             }
             let inside = inside_of(flow)?;
-            let hardware = self.neighbours.hardware(inside.ip).ok_or(DropReason::NoNeighbour)?;
+            let hardware = neighbours.hardware(inside.ip).ok_or(DropReason::NoNeighbour)?;
             let destination = Peer { ip: own, port: flow.nat_port };
             (inside.ip, hardware, Endpoints { source: inside, destination })
         } else if let Some((flow, tuple)) = flows.find_by_nat_port(now.into(), quote.kind, quote.source.port)
@@ -58,7 +59,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             // About a packet to the inside host: the client sent it to the service. Only the host itself reports it.
             let inside = inside_of(flow)?;
             let is_from_host =
-                header.source == inside.ip && self.neighbours.hardware(inside.ip) == Some(arrived.hardware);
+                header.source == inside.ip && neighbours.hardware(inside.ip) == Some(arrived.hardware);
             if quote.destination != inside || quote.source.ip != own || !is_from_host {
                 return Err(DropReason::NoFlow);
             }

@@ -102,7 +102,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         if self.loop_guard.is_looped(now) {
             return Err(DropReason::Loop);
         }
-        if side == Port::Outside && self.hosts.has_hardware(passage.source) {
+        if side == Port::Outside && self.tables.hosts.has_hardware(passage.source) {
             return Err(DropReason::Spoofed);
         }
         let for_us = passage.destination == self.hardware;
@@ -140,13 +140,13 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let arp = Self::read_arp(bytes)?;
         match passage.side {
             // Nobody outside has an inside host's address, or the gateway's.
-            Port::Outside if self.hosts.has_address(arp.sender) || self.is_own(arp.sender) => {
+            Port::Outside if self.tables.hosts.has_address(arp.sender) || self.is_own(arp.sender) => {
                 return Err(DropReason::Spoofed);
             }
             Port::Outside => {}
             Port::Inside => {
-                self.hosts.learn(arp.sender, passage.source);
-                self.neighbours.learn(now, arp.sender, passage.source);
+                self.tables.hosts.learn(arp.sender, passage.source);
+                self.tables.neighbours.learn(now, arp.sender, passage.source);
             }
         }
         match (self.is_own(arp.target), for_us) {
@@ -167,24 +167,24 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         bytes: &[u8],
     ) -> Result<Disposition, DropReason> {
         match passage.side {
-            Port::Outside if self.hosts.has_address(header.source) || self.is_own(header.source) => {
+            Port::Outside if self.tables.hosts.has_address(header.source) || self.is_own(header.source) => {
                 return Err(DropReason::Spoofed);
             }
             Port::Outside => {
                 if let Transport::Flow { kind: FlowKind::Udp, destination, .. } = header.transport
                     && destination == self.config.knock_port
-                    && (self.is_own(header.destination) || self.hosts.has_address(header.destination))
+                    && (self.is_own(header.destination) || self.tables.hosts.has_address(header.destination))
                     && !self.is_answer(now, header)
                 {
                     return self.check_knock(now, header, bytes).map(Disposition::Knock);
                 }
             }
             Port::Inside => {
-                self.hosts.learn(header.source, passage.source);
+                self.tables.hosts.learn(header.source, passage.source);
                 if for_us && let Transport::Icmp6(nd::ADVERTISEMENT) = header.transport {
                     let message = Message::parse(header, bytes)?;
-                    self.hosts.learn(message.target, passage.source);
-                    self.neighbours.learn(now, message.target, passage.source);
+                    self.tables.hosts.learn(message.target, passage.source);
+                    self.tables.neighbours.learn(now, message.target, passage.source);
                 }
             }
         }
@@ -194,7 +194,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         if is_inside {
             self.track_egress(now, passage, header);
-        } else if self.hosts.guards(passage.destination, header.destination) {
+        } else if self.tables.hosts.guards(passage.destination, header.destination) {
             self.judge(now, passage, inline, header, bytes)?;
         }
         // DHCP servers broadcast while the gateway has no address.
@@ -219,7 +219,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let own = self.own(nd::link_local(self.hardware));
         let length = match self.loop_guard.probe(now, self.hardware, frame) {
             Some(length) => length,
-            None => self.neighbours.next_request(now, own, frame)?,
+            None => self.tables.neighbours.next_request(now, own, frame)?,
         };
         match vlans {
             None => Some((Port::Inside, length)),

@@ -97,7 +97,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     /// `is_service`: a service has this port.
     fn is_service_elsewhere(&self, passage: Passage, header: &Header, is_service: bool) -> bool {
         // A protected host's own address has the services that it has, and no others.
-        is_service && (!self.hosts.has_address(header.destination) || !passage.destination.is_unicast())
+        is_service
+            && (!self.tables.hosts.has_address(header.destination) || !passage.destination.is_unicast())
     }
 
     /// An ICMP error may be about a packet that the host has sent lately.
@@ -112,7 +113,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
 
     /// Notes what a protected host sends, so that answers may come in. Everything from the inside is forwarded.
     pub(crate) fn track_egress(&mut self, now: Instant, passage: Passage, header: &Header) {
-        if !self.hosts.guards(passage.source, header.source) {
+        if !self.tables.hosts.guards(passage.source, header.source) {
             return;
         }
         let (tuple, segment) = match header.transport {

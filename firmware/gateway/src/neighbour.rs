@@ -42,10 +42,18 @@ pub(crate) struct Own {
 
 /// The hosts behind the services. A host that stops answering keeps its last MAC address: either it is still right, or the
 /// host is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Neighbours(Vec<Neighbour, SERVICES>);
 
 impl Neighbours {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Adds a host whose MAC address is needed, or is configured.
     pub(crate) fn track(&mut self, address: Ip, hardware: Option<EthernetAddress>) {
         if self.0.iter().all(|neighbour| neighbour.address != address) {

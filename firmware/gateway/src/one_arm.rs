@@ -72,7 +72,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         // Anybody can ask; only who was asked is believed.
         if arp.is_reply && destination == self.hardware && source == arp.hardware {
-            self.neighbours.learn(now, arp.sender, arp.hardware);
+            self.tables.neighbours.learn(now, arp.sender, arp.hardware);
         }
         Ok(Action::Local { skip: 0 })
     }
@@ -137,7 +137,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             Transport::Icmp6(nd::ADVERTISEMENT) => {
                 let message = Message::parse(&header, bytes)?;
                 if message.is_solicited && destination == self.hardware {
-                    self.neighbours.learn(now, message.target, message.hardware.unwrap_or(hardware));
+                    self.tables.neighbours.learn(now, message.target, message.hardware.unwrap_or(hardware));
                 }
                 Err(DropReason::NotForUs)
             }
@@ -209,7 +209,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let tuple = Tuple { kind, client: header.source_peer(), server: header.destination_peer() };
         let known = self.continue_flow(now, &tuple, segment)?;
         // Checked before a flow is opened: it would be useless without the host's MAC address.
-        let host = self.neighbours.hardware(inside.ip);
+        let host = self.tables.neighbours.hardware(inside.ip);
         let nat_port = match known {
             Some(nat_port) => nat_port,
             None if host.is_none() => {
@@ -237,7 +237,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             return Ok(None);
         };
         let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside.into());
-        if inside != Some(header.source_peer()) || self.neighbours.hardware(header.source) != Some(hardware) {
+        if inside != Some(header.source_peer())
+            || self.tables.neighbours.hardware(header.source) != Some(hardware)
+        {
             return Err(DropReason::NoFlow);
         }
         flow.update(now.into(), Direction::Egress, segment);
@@ -279,7 +281,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             // It would ask for an address that it cannot use yet.
             return None;
         }
-        self.neighbours.next_request(now, own, frame).map(|length| (Port::Outside, length))
+        self.tables.neighbours.next_request(now, own, frame).map(|length| (Port::Outside, length))
     }
 
     /// The gateway's own IPv6 address, if it has one.

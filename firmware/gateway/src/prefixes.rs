@@ -69,3 +69,32 @@ fn pair(tuple: &Tuple) -> Pair {
     let ([a, b, c, _], [d, e, f, _]) = (tuple.client.ip.words(), tuple.server.ip.words());
     [a, b, c, d, e, f]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{FlowKind, Peer};
+
+    #[test]
+    fn a_flow_of_ipv4_is_none_of_ipv6_with_the_same_last_bytes() {
+        let tuple = |client, server| Tuple {
+            kind: FlowKind::Tcp,
+            client: Peer { ip: client, port: 1 },
+            server: Peer { ip: server, port: 2 },
+        };
+        let v4 = tuple(Ip::v4(7), Ip::v4(8));
+        let v6 = tuple(Ip::from_words([0x2001_0db8, 0, 0, 7]), Ip::from_words([0x2001_0db8, 0, 0, 8]));
+        let other = tuple(Ip::from_words([0x2001_0db8, 0, 1, 7]), Ip::from_words([0x2001_0db8, 0, 0, 8]));
+        let mut prefixes = Prefixes::new();
+        let places = (prefixes.take(&v4), prefixes.take(&v6));
+        assert_eq!(places, (Some(0), Some(1)));
+        for (place, own) in [(0, v4), (1, v6)] {
+            for tuple in [v4, v6, other] {
+                assert_eq!(prefixes.is(place, &tuple), tuple == own, "{place}: {tuple:?}");
+            }
+            assert_eq!(prefixes.join(place, [7, 8]), [own.client.ip, own.server.ip]);
+        }
+        let mapped = tuple(Ip::from_words([0, 0, 0, 7]), Ip::from_words([0, 0, 0, 8]));
+        assert_eq!(prefixes.take(&mapped), None, "its place would seem to be free");
+    }
+}
