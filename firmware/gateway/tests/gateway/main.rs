@@ -5,6 +5,8 @@ mod attacks;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod coverage;
+#[cfg(test)]
 mod flash;
 #[cfg(test)]
 mod flows;
@@ -25,8 +27,12 @@ mod one_arm;
 #[cfg(test)]
 mod one_arm6;
 #[cfg(test)]
+mod overseer;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod watch;
 #[cfg(test)]
 mod ways_around;
