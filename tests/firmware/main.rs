@@ -3,7 +3,7 @@
 //!
 //! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
-//! `load`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
+//! `load`, `time`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 mod conformance;
 mod counters;
@@ -20,6 +20,7 @@ mod machine;
 mod reboots;
 mod scenario;
 mod time;
+mod time_sources;
 mod transfer;
 mod user_network;
 
@@ -57,6 +58,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             knocks::checks(report, &tools);
             counters::checks(report, &tools);
             time::checks(report, &tools);
+            time_sources::checks(report, &tools);
             reboots::checks(report, &tools);
         }
         "load" => {
@@ -65,6 +67,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             flood::checks(report, &tools);
         }
         "format2" => format2::checks(report, &tools),
+        "time" => time_sources::checks(report, &tools),
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),
         "inline" => inline::checks(report, &tools, Sides::Interfaces),

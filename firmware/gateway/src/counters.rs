@@ -17,6 +17,10 @@ pub struct Counters {
     pub flows: u32,
     /// Times from a time server that were rejected.
     pub time_rejected: u32,
+    /// Requests that a time server refused: a kiss-o'-death.
+    pub time_refused: u32,
+    /// Requests that brought no time: no server, no reply, or a server without the time.
+    pub time_missing: u32,
     /// Floors that could not be saved.
     pub floor_failed: u32,
     dropped: [u32; DropReason::ALL.len()],
@@ -74,6 +78,8 @@ impl Counters {
         for (name, value) in [
             ("pkd_new_flows_total", self.flows),
             ("pkd_time_rejected_total", self.time_rejected),
+            ("pkd_time_refused_total", self.time_refused),
+            ("pkd_time_missing_total", self.time_missing),
             ("pkd_floor_failed_total", self.floor_failed),
         ] {
             writeln!(out, "# TYPE {name} counter\n{name} {value}")?;

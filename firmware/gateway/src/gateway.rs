@@ -15,10 +15,12 @@ use crate::{
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
     counters::{Counters, increment},
+    dhcp::{self, DhcpTimeServers},
     drop_reason::DropReason,
     floors::{Floors, millis, seconds},
     flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
     instant::CoarseInstant,
+    light::Light,
     neighbour::Neighbours,
     packet::{self, Header, Transport},
     port::Port,
@@ -30,6 +32,9 @@ use crate::{
 
 /// How many inside hosts are remembered, to send them frames of the network stack.
 const MAX_INSIDE_HOSTS: usize = 8;
+
+/// The port of DNS servers.
+pub const DNS_PORT: u16 = 53;
 
 /// ICMP type of an echo request.
 const ECHO_REQUEST: u8 = 8;
@@ -45,6 +50,9 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     /// Inline: the inside hosts that have sent frames to the network stack, newest first.
     pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
     pub(crate) clock: Clock,
+    /// The server whose replies the network stack expects: a time server, or the DNS server that knows it.
+    pub(crate) awaited: Option<Endpoint>,
+    pub(crate) dhcp: DhcpTimeServers,
     /// The floors in flash.
     saved_floors: Floors,
     /// The earliest time that a server has reported. Formats without a saved floor wait from then on.
@@ -53,7 +61,7 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) newest: Floors,
     /// Floors above the saved ones that are not in flash yet.
     pub(crate) unsaved_floors: Option<Floors>,
-    counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
@@ -92,6 +100,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             neighbours,
             inside_hosts: Vec::new(),
             clock: Clock::default(),
+            awaited: match config.time {
+                TimeSource::Sntp(server) => Some(server.at),
+                _ => None,
+            },
+            dhcp: DhcpTimeServers::default(),
             saved_floors,
             earliest_reported: None,
             newest: Floors::default(),
@@ -234,6 +247,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         writeln!(out, "# TYPE pkd_grants gauge\npkd_grants {}", self.tables.grants.len(coarse_now))?;
         let time = self.time(now).unwrap_or_default().0;
         writeln!(out, "# TYPE pkd_clock_seconds gauge\npkd_clock_seconds {time}")?;
+        if let Some(age) = self.clock_age(now) {
+            writeln!(out, "# TYPE pkd_clock_age_seconds gauge\npkd_clock_age_seconds {age}")?;
+        }
+        let is_stale = u8::from(self.light(now) == Light::Stale);
+        writeln!(out, "# TYPE pkd_clock_stale gauge\npkd_clock_stale {is_stale}")?;
         writeln!(out, "# TYPE pkd_uptime_seconds counter\npkd_uptime_seconds {}", now.0 / 1_000)
     }
 
@@ -306,12 +324,13 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             trusted && self.config.counters_network.is_none_or(|network| network.contains(header.source));
         let is_expected = match header.transport {
             Transport::TcpOrUdp { protocol: Protocol::Udp, source, destination, .. } => {
-                let dhcp = self.config.address == Address::Dhcp && source == 67 && destination == 68;
-                let from_time_server = matches!(
-                    self.config.time, TimeSource::Sntp(server) if server.at == header.source_endpoint()
-                );
-                dhcp || (from_time_server && destination == sntp::CLIENT_PORT)
-                    || (may_read_counters && destination == self.config.counters_port)
+                let is_dhcp = self.config.address == Address::Dhcp
+                    && source == dhcp::SERVER_PORT
+                    && destination == dhcp::CLIENT_PORT;
+                // DNS queries have random source ports, and the network stack knows them.
+                let is_awaited = self.awaited == Some(header.source_endpoint())
+                    && (destination == sntp::CLIENT_PORT || source == DNS_PORT);
+                is_dhcp || is_awaited || (may_read_counters && destination == self.config.counters_port)
             }
             Transport::TcpOrUdp { protocol: Protocol::Tcp, destination, .. } => {
                 may_read_counters && destination == self.config.counters_port

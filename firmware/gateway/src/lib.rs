@@ -22,6 +22,7 @@ mod checksum;
 mod clock;
 mod config;
 mod counters;
+mod dhcp;
 mod drop_reason;
 mod flash_floors;
 mod floors;
@@ -31,31 +32,36 @@ mod grant;
 mod inline;
 mod instant;
 mod knock;
+mod light;
 mod neighbour;
 mod one_arm;
 mod packet;
 mod port;
 pub mod sntp;
 mod tables;
+mod time_client;
+mod timekeeping;
 mod verifier;
 mod vlan;
 
 pub use action::{Action, KnockOutcome, KnockSender};
-pub use clock::{Clock, TimeError};
+pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES,
-    Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, Inline, Interface, Mode, NamedServer,
+    Network, OWN_ADDRESSES, Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
 };
 pub use counters::Counters;
 pub use drop_reason::DropReason;
 pub use flash_floors::{FlashFloors, FloorError};
 pub use floors::Floors;
 pub use flow::{Endpoint, Protocol};
-pub use gateway::Gateway;
+pub use gateway::{DNS_PORT, Gateway};
 pub use instant::Instant;
+pub use light::Light;
 pub use port::Port;
 pub use smoltcp::wire::EthernetAddress;
 pub use tables::Tables;
+pub use time_client::{TIME_SERVERS, TimeClient, TimeFailure, TimeTask};
 pub use vlan::{VLAN_TAG_LENGTH, untag};
 
 /// Flows, in standard tables.

@@ -17,7 +17,7 @@ use embedded_storage::nor_flash::NorFlash;
 use pkd_core::Verdict;
 use pkd_gateway::{
     Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface,
-    KNOCKS, KnockOutcome, KnockSender, Network, Port, RULES, Tables,
+    KNOCKS, KnockOutcome, KnockSender, Light, Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -73,6 +73,8 @@ struct Pipeline<S, P> {
     indicators: P,
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
+    /// What the LED shows.
+    light: Option<Light>,
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
@@ -115,6 +117,7 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         indicators,
         scratch: SCRATCH.take(),
         link: None,
+        light: None,
         ticks: 0,
         logged: Counters::default(),
         free_stack,
@@ -241,6 +244,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 
     /// Passes a frame to the network stack, if it has room.
     fn deliver_to_stack(&mut self, frame: &[u8]) {
+        self.gateway.lock(|gateway| gateway.borrow_mut().before_stack(frame));
         if let Some(buffer) = self.stack_channel.try_rx_buf().and_then(|buffer| buffer.get_mut(..frame.len()))
         {
             buffer.copy_from_slice(frame);
@@ -256,7 +260,11 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
     ) -> bool {
         let Poll::Ready(frame) = self.stack_channel.poll_tx_buf(context) else { return false };
         for copy in 0.. {
-            let out = self.gateway.lock(|gateway| gateway.borrow().on_stack_frame(frame, copy, self.scratch));
+            let out = self.gateway.lock(|gateway| {
+                let mut gateway = gateway.borrow_mut();
+                let (port, length) = gateway.on_stack_frame(frame, copy, self.scratch)?;
+                Some((port, gateway.complete_request(self.scratch, length)))
+            });
             let Some((port, length)) = out else { break };
             send(interfaces, port, self.scratch.get(..length).unwrap_or_default(), context);
         }
@@ -286,7 +294,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             network: Network { address: config.address.address(), prefix: config.address.prefix_len() },
             router: config.gateway,
         });
-        let waiting = self.gateway.lock(|gateway| {
+        let light = self.gateway.lock(|gateway| {
             let mut gateway = gateway.borrow_mut();
             if gateway.config().address == Address::Dhcp && gateway.interface() != given {
                 if let Some(interface) = given {
@@ -294,15 +302,17 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
                 }
                 gateway.set_interface(given);
             }
-            gateway.time(now()).is_none()
+            gateway.light(now())
         });
+        if self.light != Some(light) {
+            self.light = Some(light);
+            defmt::info!("light: {=str}", light.as_str());
+        }
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
             self.log_free_stack();
         }
-        // Slow in normal operation, twice as fast while the time is unknown.
-        let turns = if waiting { 5 } else { 10 };
-        self.indicators.set_led((self.ticks / turns).is_multiple_of(2));
+        self.indicators.set_led(light.is_on(self.ticks));
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))
         {

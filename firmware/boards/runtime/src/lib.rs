@@ -9,6 +9,7 @@ mod datapath;
 mod indicators;
 mod net_stack;
 mod storage;
+mod time;
 
 use core::cell::RefCell;
 

@@ -4,16 +4,16 @@ use core::fmt::{self, Write};
 
 use embassy_executor::Spawner;
 use embassy_net::{
-    Config as NetConfig, DhcpConfig, IpEndpoint, Ipv4Cidr, Runner, Stack, StaticConfigV4,
+    Config as NetConfig, DhcpConfig, Ipv4Cidr, Runner, Stack, StaticConfigV4,
     tcp::TcpSocket,
     udp::{PacketMetadata, UdpSocket},
 };
 use embassy_net_driver_channel::Device;
-use embassy_time::{Duration, Timer, with_timeout};
+use embassy_time::{Duration, Timer};
 use heapless::String;
-use pkd_gateway::{Address, TimeSource, sntp};
+use pkd_gateway::{Address, TimeSource};
 
-use crate::{MTU, SharedGateway, StandardConfig, now};
+use crate::{MTU, SharedGateway, StandardConfig, now, time};
 
 /// A function that returns random numbers.
 pub type Random = fn() -> u64;
@@ -21,13 +21,10 @@ pub type Random = fn() -> u64;
 /// A function that returns the least that has been free of the stack since the start, in bytes.
 pub type FreeStack = fn() -> u32;
 
-/// Sockets for DHCP, SNTP, and the counters over TCP and UDP.
-pub(crate) const SOCKETS: usize = 4;
+/// Sockets for DHCP, DNS, SNTP, and the counters over TCP and UDP.
+pub(crate) const SOCKETS: usize = 5;
 /// Length of all metrics as text in bytes, and of an HTTP header.
 const METRICS_LENGTH: usize = 2_048;
-
-/// Seconds until the first retry after a lost reply. Doubled for each retry, up to the normal interval.
-const RETRY_SECS: u64 = 1;
 
 pub(crate) fn config(config: &StandardConfig) -> NetConfig {
     match config.address {
@@ -35,7 +32,10 @@ pub(crate) fn config(config: &StandardConfig) -> NetConfig {
         Address::Static(interface) => NetConfig::ipv4_static(StaticConfigV4 {
             address: Ipv4Cidr::new(interface.network.address, interface.network.prefix),
             gateway: interface.router,
-            dns_servers: heapless::Vec::new(),
+            dns_servers: match &config.time {
+                TimeSource::Name(server) => server.dns.into_iter().collect(),
+                _ => heapless::Vec::new(),
+            },
         }),
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn spawn(
     free_stack: FreeStack,
 ) {
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
-        && sync_time(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
+        && time::sync(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
         && serve_http(stack, gateway, config.counters_port, free_stack)
             .map(|task| spawner.spawn(task))
             .is_ok()
@@ -65,61 +65,6 @@ pub(crate) fn spawn(
 #[embassy_executor::task]
 async fn run_network(mut network: Runner<'static, Device<'static, MTU>>) -> ! {
     network.run().await
-}
-
-#[embassy_executor::task]
-async fn sync_time(
-    stack: Stack<'static>,
-    gateway: &'static SharedGateway,
-    config: &'static StandardConfig,
-    random: Random,
-) {
-    let TimeSource::Sntp(asked) = config.time else { return };
-    let (mut received, mut sent) = ([0; 128], [0; 64]);
-    let (mut received_slots, mut sent_slots) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 1]);
-    let mut socket = UdpSocket::new(stack, &mut received_slots, &mut received, &mut sent_slots, &mut sent);
-    if socket.bind(sntp::CLIENT_PORT).is_err() {
-        defmt::panic!("the SNTP port is in use");
-    }
-    let server = IpEndpoint::new(asked.at.address.into(), asked.at.port);
-    let (mut delay, mut first) = (RETRY_SECS, true);
-    loop {
-        stack.wait_config_up().await;
-        let cookie = random().to_be_bytes();
-        let answer = async {
-            socket.send_to(&sntp::request(cookie), server).await.ok()?;
-            let mut bytes = [0; 128];
-            loop {
-                // A packet that does not fit the buffer is not a reply.
-                let Ok((length, from)) = socket.recv_from(&mut bytes).await else { continue };
-                if from.endpoint == server
-                    && let Some(time) = sntp::parse_reply(bytes.get(..length).unwrap_or_default(), cookie)
-                {
-                    return Some(time);
-                }
-            }
-        };
-        let reported = with_timeout(Duration::from_secs(2), answer).await.ok().flatten();
-        let outcome = reported.map(|reported| {
-            gateway.lock(|gateway| gateway.borrow_mut().set_time(now(), reported)).map(|()| reported)
-        });
-        delay = match outcome {
-            Some(Ok(reported)) => {
-                defmt::debug!("time {} ms", reported.0);
-                if first {
-                    defmt::info!("time set: {}", reported.0 / 1_000);
-                    first = false;
-                }
-                asked.interval.into()
-            }
-            Some(Err(error)) => {
-                defmt::warn!("time server rejected: {}", defmt::Display2Format(&error));
-                RETRY_SECS
-            }
-            None => (delay * 2).min(asked.interval.into()),
-        };
-        Timer::after_secs(delay).await;
-    }
 }
 
 /// Removes Prometheus comments, so that the rest fits one datagram.

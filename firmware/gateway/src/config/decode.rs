@@ -6,9 +6,10 @@ use heapless::String;
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
-    format::CLASSIC_VERSION,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, HOST_NAME, Inline, Interface, MAGIC,
+    Mode, NAME_LENGTH, NamedServer, Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION,
+    Vlans,
+    format::{ADDRESS_VERSION, CLASSIC_VERSION, server},
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -87,10 +88,23 @@ impl<const RULES: usize> Config<RULES> {
         }
         self.answer_ping = reader.bool()?;
         let at = Endpoint { address: reader.address()?, port: reader.u16()? };
-        self.time = match (at, reader.u16()?) {
-            (Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
-            (_, 0) => return Err(ConfigError::Value),
-            (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
+        let interval = reader.u16()?;
+        let kind = if version <= ADDRESS_VERSION { server::ADDRESS } else { reader.u8()? };
+        self.time = match (kind, at, interval) {
+            (server::ADDRESS, Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, 0) => TimeSource::None,
+            (server::ADDRESS, _, 0) => return Err(ConfigError::Value),
+            (server::ADDRESS, at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
+            (server::DHCP, Endpoint { address: Ipv4Addr::UNSPECIFIED, port: 0 }, interval) => {
+                TimeSource::Dhcp { interval }
+            }
+            // Here the address is that of the DNS server.
+            (server::NAME, Endpoint { address, port }, interval) => TimeSource::Name(NamedServer {
+                name: reader.host_name()?,
+                port,
+                interval,
+                dns: Some(address).filter(|address| !address.is_unspecified()),
+            }),
+            _ => return Err(ConfigError::Value),
         };
         self.counters_network = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
         self.counters_port = reader.u16()?;
@@ -161,6 +175,14 @@ impl Reader<'_> {
             (2, Some(require)) => Ok(Format::Format2 { require }),
             _ => Err(ConfigError::Value),
         }
+    }
+
+    fn host_name(&mut self) -> Result<String<HOST_NAME>, ConfigError> {
+        let length = self.u8()?;
+        let (name, rest) = self.0.split_at_checked(length.into()).ok_or(ConfigError::Length)?;
+        self.0 = rest;
+        let name = core::str::from_utf8(name).map_err(|_| ConfigError::Value)?;
+        String::try_from(name).map_err(|_| ConfigError::Value)
     }
 
     fn address(&mut self) -> Result<Ipv4Addr, ConfigError> {

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 
 use super::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, Network, TimeServer, TimeSource, VERSION, Vlans,
+    NAME_LENGTH, NamedServer, Network, TimeServer, TimeSource, VERSION, Vlans, format::server,
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -62,13 +62,23 @@ impl<const RULES: usize> Config<RULES> {
             writer.put(&address.octets())?;
         }
         writer.put(&[self.answer_ping.into()])?;
-        let server = match self.time {
-            TimeSource::None => TimeServer { at: Endpoint::NONE, interval: 0 },
-            TimeSource::Sntp(server) => server,
+        let (kind, at) = match &self.time {
+            TimeSource::None => (server::ADDRESS, Endpoint::NONE),
+            TimeSource::Sntp(TimeServer { at, .. }) => (server::ADDRESS, *at),
+            TimeSource::Dhcp { .. } => (server::DHCP, Endpoint::NONE),
+            TimeSource::Name(NamedServer { port, dns, .. }) => {
+                let address = dns.unwrap_or(Ipv4Addr::UNSPECIFIED);
+                (server::NAME, Endpoint { address, port: *port })
+            }
         };
-        writer.put(&server.at.address.octets())?;
-        writer.put(&server.at.port.to_le_bytes())?;
-        writer.put(&server.interval.to_le_bytes())?;
+        writer.put(&at.address.octets())?;
+        writer.put(&at.port.to_le_bytes())?;
+        writer.put(&self.time.interval().to_le_bytes())?;
+        writer.put(&[kind])?;
+        if let TimeSource::Name(NamedServer { name, .. }) = &self.time {
+            writer.count(name.len())?;
+            writer.put(name.as_bytes())?;
+        }
         writer.network(
             self.counters_network.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }),
         )?;

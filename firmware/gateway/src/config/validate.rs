@@ -5,8 +5,7 @@ use core::net::Ipv4Addr;
 use pkd_core::Window;
 
 use super::{
-    Address, Config, ConfigError, Format, Inline, Interface, Mode, Rule, Service, Services, TimeServer,
-    TimeSource, Vlans,
+    Address, Config, ConfigError, Format, Inline, Interface, Mode, Rule, Service, Services, TimeSource, Vlans,
 };
 use crate::Protocol;
 
@@ -29,9 +28,7 @@ impl<const RULES: usize> Config<RULES> {
                 return Err(ConfigError::Value);
             }
         }
-        if matches!(self.time, TimeSource::Sntp(TimeServer { interval: 0, .. })) {
-            return Err(ConfigError::Value);
-        }
+        self.validate_time()?;
         if !self.own_addresses.iter().copied().all(is_unicast) {
             return Err(ConfigError::OwnAddress);
         }
@@ -65,6 +62,24 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         Ok(())
+    }
+
+    fn validate_time(&self) -> Result<(), ConfigError> {
+        if self.time != TimeSource::None && self.time.interval() == 0 {
+            return Err(ConfigError::Value);
+        }
+        let has_dhcp = self.address == Address::Dhcp;
+        match &self.time {
+            TimeSource::Dhcp { .. } if !has_dhcp => Err(ConfigError::TimeServer),
+            TimeSource::Name(server) => {
+                let is_possible = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+                let is_name = !server.name.is_empty() && server.name.bytes().all(is_possible);
+                // Without DHCP, only the configuration can name a DNS server.
+                let is_known = server.dns.map_or(has_dhcp, |dns| !has_dhcp && is_unicast(dns));
+                if is_name && is_known && server.port != 0 { Ok(()) } else { Err(ConfigError::TimeServer) }
+            }
+            TimeSource::None | TimeSource::Sntp(_) | TimeSource::Dhcp { .. } => Ok(()),
+        }
     }
 
     fn validate_service(&self, row: usize, service: &Service) -> Result<(), ConfigError> {
@@ -103,6 +118,6 @@ impl<const RULES: usize> Config<RULES> {
 }
 
 /// Whether this can be the address of a host on a network.
-fn is_unicast(address: Ipv4Addr) -> bool {
+pub(crate) fn is_unicast(address: Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }

@@ -6,9 +6,9 @@ use pkd_gateway::{
     Rule, Services, TimeSource, VERSION, Vlans,
 };
 
-use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, knocks, one_arm, rule, service};
+use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, knocks, one_arm, rule, service, trunk};
 
-fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = vec![0xff; CONFIG_LIMIT];
     let length = config.emit(&mut bytes)?;
     bytes.truncate(length);
@@ -209,19 +209,12 @@ fn crc32(bytes: impl IntoIterator<Item = u8>) -> u32 {
 }
 
 /// Changes a byte, and updates the CRC.
-fn altered(good: &[u8], at: usize, value: u8) -> Vec<u8> {
+pub(crate) fn altered(good: &[u8], at: usize, value: u8) -> Vec<u8> {
     let mut bytes = good.to_vec();
     bytes[at] = value;
     let crc = crc32(bytes[..8].iter().chain(&bytes[12..]).copied());
     bytes[8..12].copy_from_slice(&crc.to_le_bytes());
     bytes
-}
-
-fn trunk() -> Config<RULES> {
-    let mut trunk = inline();
-    let vlans = Some(Vlans { outside: 1, inside: 2 });
-    trunk.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
-    trunk
 }
 
 /// With an address outside of NAT.
@@ -247,18 +240,28 @@ fn migration() -> Config<RULES> {
     migration
 }
 
+/// Changes the version, and updates length and CRC.
+fn with_version(mut bytes: Vec<u8>, version: u8) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
+    bytes[6..8].copy_from_slice(&length.to_le_bytes());
+    altered(&bytes, 4, version)
+}
+
+/// The same configuration as the version before names of time servers has it.
+pub(crate) fn version_2(config: &Config<RULES>) -> Vec<u8> {
+    let mut bytes = bytes(config).unwrap();
+    bytes.remove(43);
+    with_version(bytes, 2)
+}
+
 /// The same configuration as the version before formats has it.
 fn version_1(config: &Config<RULES>) -> Vec<u8> {
-    let mut bytes = bytes(config).unwrap();
+    let mut bytes = version_2(config);
     for rule in (0..config.rules.len()).rev() {
         bytes.drain(158 + 58 * rule..160 + 58 * rule);
     }
     bytes.remove(33);
-    bytes[4] = 1;
-    let length = u16::try_from(bytes.len()).unwrap();
-    bytes[6..8].copy_from_slice(&length.to_le_bytes());
-    let (at, value) = (20, bytes[20]);
-    altered(&bytes, at, value)
+    with_version(bytes, 1)
 }
 
 #[test]
@@ -266,12 +269,25 @@ fn a_configuration_of_the_version_before_formats_is_read_as_classic() {
     let old = version_1(&one_arm());
     assert_eq!(Config::parse(&old), Ok(one_arm()));
     assert_eq!(Config::<RULES>::parse(&old[..old.len() - 1]), Err(ConfigError::Length));
-    let as_new = altered(&old, 4, 2);
-    assert!(Config::<RULES>::parse(&as_new).is_err(), "its fields are not those of version 2");
+    for newer in [2, 3] {
+        let as_new = altered(&old, 4, newer);
+        assert!(Config::<RULES>::parse(&as_new).is_err(), "its fields are not those of version {newer}");
+    }
 }
 
 /// A test case: its name, a configuration, an offset, an invalid byte for it, and the error.
-type Altered = (&'static str, fn() -> Config<RULES>, usize, u8, ConfigError);
+pub(crate) type Altered = (&'static str, fn() -> Config<RULES>, usize, u8, ConfigError);
+
+/// Alters each configuration, and expects the error.
+pub(crate) fn check_altered(table: &[Altered]) {
+    for (row, (name, config, at, value, error)) in table.iter().enumerate() {
+        let config = config();
+        let good = bytes(&config).unwrap();
+        assert_eq!(Config::parse(&altered(&good, *at, good[*at])).as_ref(), Ok(&config), "row {row}: {name}");
+        let given = Config::<RULES>::parse(&altered(&good, *at, *value));
+        assert_eq!(given, Err(*error), "row {row}: {name}");
+    }
+}
 
 #[test]
 fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
@@ -282,29 +298,23 @@ fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
         ("the length of the prefix", one_arm, 26, 33, ConfigError::Value),
         ("whether it answers pings", one_arm, 34, 2, ConfigError::Value),
         ("a time server with interval 0", one_arm, 41, 0, ConfigError::Value),
-        ("more services than there are", one_arm, 50, 255, ConfigError::Value),
-        ("fewer services than there are", one_arm, 50, 1, ConfigError::Value),
-        ("a name that is not UTF-8", one_arm, 51, 0xff, ConfigError::Value),
-        ("the protocol", one_arm, 67, 1, ConfigError::Value),
-        ("a service's port", one_arm, 69, 0x80, ConfigError::Port),
-        ("fewer rules than there are", one_arm, 101, 1, ConfigError::Length),
+        ("more services than there are", one_arm, 51, 255, ConfigError::Value),
+        ("fewer services than there are", one_arm, 51, 1, ConfigError::Value),
+        ("a name that is not UTF-8", one_arm, 52, 0xff, ConfigError::Value),
+        ("the protocol", one_arm, 68, 1, ConfigError::Value),
+        ("a service's port", one_arm, 70, 0x80, ConfigError::Port),
+        ("fewer rules than there are", one_arm, 102, 1, ConfigError::Length),
         ("more own addresses than there are", one_arm, 33, 255, ConfigError::TooMany),
         ("an own address", outside, 34, 224, ConfigError::OwnAddress),
-        ("no format", one_arm, 158, 0, ConfigError::Value),
-        ("a format of the future", one_arm, 158, 3, ConfigError::Value),
-        ("a classic rule that requires a binding", one_arm, 159, 1, ConfigError::Value),
-        ("a binding of the future", format2, 159, 4, ConfigError::Value),
+        ("no format", one_arm, 159, 0, ConfigError::Value),
+        ("a format of the future", one_arm, 159, 3, ConfigError::Value),
+        ("a classic rule that requires a binding", one_arm, 160, 1, ConfigError::Value),
+        ("a binding of the future", format2, 160, 4, ConfigError::Value),
         ("a VLAN", trunk, 21, 2, ConfigError::Vlan),
         ("whether IPv6 is forwarded", trunk, 25, 2, ConfigError::Value),
         ("whether other protocols are forwarded", trunk, 26, 2, ConfigError::Value),
     ];
-    for (row, (name, config, at, value, error)) in table.iter().enumerate() {
-        let config = config();
-        let good = bytes(&config).unwrap();
-        assert_eq!(Config::parse(&altered(&good, *at, good[*at])).as_ref(), Ok(&config), "row {row}: {name}");
-        let given = Config::<RULES>::parse(&altered(&good, *at, *value));
-        assert_eq!(given, Err(*error), "row {row}: {name}");
-    }
+    check_altered(table);
 }
 
 #[test]
@@ -341,6 +351,7 @@ fn every_error_has_its_own_message() {
         ConfigError::Window,
         ConfigError::Vlan,
         ConfigError::Ttl,
+        ConfigError::TimeServer,
     ];
     let texts: std::collections::BTreeSet<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), all.len(), "{texts:?}");

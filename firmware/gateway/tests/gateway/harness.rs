@@ -9,7 +9,7 @@ use pkd_core::{
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, Floors, Format, Gateway, Inline, Instant,
     Interface, KnockOutcome, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables,
-    TimeServer, TimeSource,
+    TimeServer, TimeSource, Vlans,
 };
 use smoltcp::wire::ArpOperation;
 
@@ -88,6 +88,14 @@ pub(crate) fn inline() -> Config<RULES> {
     config.services =
         [service("ssh", Protocol::Tcp, 22, 22), service("dns", Protocol::Udp, 53, 53)].into_iter().collect();
     config
+}
+
+/// With both sides on one NIC.
+pub(crate) fn trunk() -> Config<RULES> {
+    let mut trunk = inline();
+    let vlans = Some(Vlans { outside: 1, inside: 2 });
+    trunk.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
+    trunk
 }
 
 /// A gateway that has the time, has waited for its window, and knows the NAS's MAC address.

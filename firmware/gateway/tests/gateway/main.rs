@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod config_time;
+#[cfg(test)]
 mod flash;
 #[cfg(test)]
 mod flows;
@@ -22,3 +24,5 @@ mod one_arm;
 mod properties;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod time_servers;
