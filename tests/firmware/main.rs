@@ -3,7 +3,7 @@
 //!
 //! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
-//! `load`, `time`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
+//! `load`, `time`, `http`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 mod conformance;
 mod counters;
@@ -13,6 +13,7 @@ mod flows;
 mod format2;
 #[path = "../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
+mod http;
 mod inline;
 mod knocks;
 mod link;
@@ -57,6 +58,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         "one-arm" => {
             knocks::checks(report, &tools);
             counters::checks(report, &tools);
+            http::checks(report, &tools);
             time::checks(report, &tools);
             time_sources::checks(report, &tools);
             reboots::checks(report, &tools);
@@ -67,6 +69,7 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             flood::checks(report, &tools);
         }
         "format2" => format2::checks(report, &tools),
+        "http" => http::checks(report, &tools),
         "time" => time_sources::checks(report, &tools),
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),

@@ -63,7 +63,7 @@ impl Counters {
     ///
     /// # Errors
     /// If `out` is too small.
-    pub(crate) fn write(&self, out: &mut impl Write) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "# TYPE pkd_frames_total counter")?;
         writeln!(out, "pkd_frames_total{{action=\"forward\"}} {}", self.forwarded)?;
         writeln!(out, "pkd_frames_total{{action=\"local\"}} {}", self.local)?;
@@ -86,6 +86,46 @@ impl Counters {
         }
         Ok(())
     }
+}
+
+/// Leaves Prometheus comments out, so that the rest fits a datagram.
+pub struct WithoutComments<'a> {
+    out: &'a mut dyn Write,
+    is_comment: bool,
+    is_start: bool,
+}
+
+impl<'a> WithoutComments<'a> {
+    /// Writes to `out`.
+    pub fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, is_comment: false, is_start: true }
+    }
+}
+
+impl Write for WithoutComments<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.split_inclusive('\n').try_for_each(|part| {
+            if self.is_start {
+                self.is_comment = part.starts_with('#');
+            }
+            self.is_start = part.ends_with('\n');
+            if self.is_comment { Ok(()) } else { self.out.write_str(part) }
+        })
+    }
+}
+
+/// The greatest length of a datagram's text that is not fragmented, in bytes.
+pub const DATAGRAM: usize = 1_472;
+
+/// Splits metrics into datagrams of at most [`DATAGRAM`] bytes, each of which ends with a line.
+pub fn datagrams(mut text: &str) -> impl Iterator<Item = &str> {
+    core::iter::from_fn(move || {
+        let longest = text.get(..DATAGRAM.min(text.len())).unwrap_or_default();
+        let end = longest.rfind('\n').map_or(longest.len(), |at| at + 1);
+        let (first, rest) = text.split_at_checked(end)?;
+        text = rest;
+        (!first.is_empty()).then_some(first)
+    })
 }
 
 /// Adds one, up to the limit.

@@ -236,11 +236,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         &self.counters
     }
 
-    /// Writes all metrics in the Prometheus text format 0.0.4, in less than 2,048 bytes.
+    /// Writes all metrics in the Prometheus text format 0.0.4, in less than 3,072 bytes.
     ///
     /// # Errors
     /// If `out` is too small.
-    pub fn write_metrics(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
+    pub fn write_metrics(&self, now: Instant, out: &mut dyn Write) -> fmt::Result {
         self.counters.write(out)?;
         let coarse_now = CoarseInstant::from(now);
         writeln!(out, "# TYPE pkd_flows gauge\npkd_flows {}", self.tables.flows.len(coarse_now))?;

@@ -57,6 +57,12 @@ impl<const N: usize> Grants<N> {
         self.0.iter().filter(move |grant| grant.address == address && grant.until > now)
     }
 
+    /// The address, the services and the remaining seconds of each grant that has not expired.
+    pub(crate) fn remaining(&self, now: CoarseInstant) -> impl Iterator<Item = (Ipv4Addr, Services, u32)> {
+        let active = self.0.iter().filter(move |grant| grant.until > now);
+        active.map(move |grant| (grant.address, grant.services, grant.until.seconds_since(now)))
+    }
+
     /// The number of grants that have not expired.
     pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.0.iter().filter(|grant| grant.until > now).count()

@@ -29,6 +29,7 @@ mod floors;
 mod flow;
 mod gateway;
 mod grant;
+pub mod http;
 mod inline;
 mod instant;
 mod knock;
@@ -38,6 +39,7 @@ mod one_arm;
 mod packet;
 mod port;
 pub mod sntp;
+mod status_page;
 mod tables;
 mod time_client;
 mod timekeeping;
@@ -50,7 +52,7 @@ pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, Inline, Interface, Mode, NamedServer,
     Network, OWN_ADDRESSES, Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
 };
-pub use counters::Counters;
+pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;
 pub use flash_floors::{FlashFloors, FloorError};
 pub use floors::Floors;
@@ -60,6 +62,7 @@ pub use instant::Instant;
 pub use light::Light;
 pub use port::Port;
 pub use smoltcp::wire::EthernetAddress;
+pub use status_page::RESPONSE_LIMIT;
 pub use tables::Tables;
 pub use time_client::{TIME_SERVERS, TimeClient, TimeFailure, TimeTask};
 pub use vlan::{VLAN_TAG_LENGTH, untag};

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod datapath;
+mod http;
 mod indicators;
 mod net_stack;
 mod storage;

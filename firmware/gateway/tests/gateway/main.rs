@@ -15,6 +15,8 @@ mod frame;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod icmp;
 #[cfg(test)]
 mod inline;
