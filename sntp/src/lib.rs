@@ -22,6 +22,8 @@ mod field {
 
     pub(super) const FLAGS: usize = 0;
     pub(super) const STRATUM: usize = 1;
+    /// Of a reply with stratum 0: the kiss code.
+    pub(super) const REFERENCE: Range<usize> = 12..16;
     pub(super) const ORIGINATE: Range<usize> = 24..32;
     pub(super) const RECEIVE: Range<usize> = 32..40;
     pub(super) const TRANSMIT: Range<usize> = 40..48;
@@ -85,6 +87,15 @@ impl Timestamp {
     }
 }
 
+/// What a server asks for instead of reporting the time: a kiss-o'-death (RFC 5905, section 7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kiss {
+    /// `RATE`: ask less often.
+    Rate,
+    /// `DENY` or `RSTR`: do not ask this server again.
+    Denied,
+}
+
 /// Why bytes are not a usable reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,8 +104,10 @@ pub enum ReplyError {
     Short,
     /// Not a server's packet, or it does not repeat the request's cookie.
     OtherRequest,
-    /// The server does not know the time, or refuses to tell it.
+    /// The server does not know the time.
     NotSynchronised,
+    /// The server knows the request and refuses to answer it.
+    Kiss(Kiss),
 }
 
 impl fmt::Display for ReplyError {
@@ -103,6 +116,8 @@ impl fmt::Display for ReplyError {
             Self::Short => "answer too short",
             Self::OtherRequest => "answer to another request",
             Self::NotSynchronised => "server is not synchronized",
+            Self::Kiss(Kiss::Rate) => "server is asked too often",
+            Self::Kiss(Kiss::Denied) => "server denies access",
         })
     }
 }
@@ -129,8 +144,15 @@ impl Reply {
         if mode != SERVER_MODE || field(field::ORIGINATE) != cookie {
             return Err(ReplyError::OtherRequest);
         }
-        // Stratum 0 is a kiss-o'-death, 16 and more are unsynchronised.
-        if leap == UNSYNCHRONISED || !(1..=15).contains(&byte(field::STRATUM)) {
+        // Stratum 0 is a kiss-o'-death, 16 and more are unsynchronised. Other codes, such as INIT, mean that it has no time.
+        if byte(field::STRATUM) == 0 {
+            return Err(match field(field::REFERENCE) {
+                b"RATE" => ReplyError::Kiss(Kiss::Rate),
+                b"DENY" | b"RSTR" => ReplyError::Kiss(Kiss::Denied),
+                _ => ReplyError::NotSynchronised,
+            });
+        }
+        if leap == UNSYNCHRONISED || byte(field::STRATUM) > 15 {
             return Err(ReplyError::NotSynchronised);
         }
         let transmitted = Timestamp::read(field(field::TRANSMIT)).ok_or(ReplyError::NotSynchronised)?;
@@ -168,6 +190,12 @@ mod tests {
     #[test]
     fn only_a_synchronised_servers_reply_to_our_request_has_the_time() {
         use ReplyError::{NotSynchronised, OtherRequest, Short};
+        let kiss = |code: &[u8; 4], cookie| {
+            // Such a server does not claim to be synchronised.
+            let mut bytes = reply(0xe4, 0, cookie, 0);
+            bytes[12..16].copy_from_slice(code);
+            bytes
+        };
         let ntp = 4_008_988_800_u32;
         let good = reply(0x24, 2, OURS, ntp);
         let longer = [&good[..], &[0; 20]].concat();
@@ -179,7 +207,12 @@ mod tests {
             ("a reply to another request", &reply(0x24, 2, [8; 8], ntp), Err(OtherRequest)),
             ("a request", &reply(0x23, 2, OURS, ntp), Err(OtherRequest)),
             ("clock not synchronised", &reply(0xe4, 2, OURS, ntp), Err(NotSynchronised)),
-            ("kiss-o'-death", &reply(0x24, 0, OURS, ntp), Err(NotSynchronised)),
+            ("stratum 0 without a code", &reply(0x24, 0, OURS, ntp), Err(NotSynchronised)),
+            ("RATE", &kiss(b"RATE", OURS), Err(ReplyError::Kiss(Kiss::Rate))),
+            ("DENY", &kiss(b"DENY", OURS), Err(ReplyError::Kiss(Kiss::Denied))),
+            ("RSTR", &kiss(b"RSTR", OURS), Err(ReplyError::Kiss(Kiss::Denied))),
+            ("a server that starts", &kiss(b"INIT", OURS), Err(NotSynchronised)),
+            ("a forged RATE", &kiss(b"RATE", [8; 8]), Err(OtherRequest)),
             ("stratum 16", &reply(0x24, 16, OURS, ntp), Err(NotSynchronised)),
             ("no time", &reply(0x24, 2, OURS, 0), Err(NotSynchronised)),
             ("the first second of era 1", &reply(0x24, 2, OURS, 1), Ok(2_085_978_497)),

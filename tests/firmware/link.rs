@@ -241,7 +241,8 @@ impl Cable {
 }
 
 impl TimeServer {
-    fn silent(host: Host) -> Self {
+    /// One that does not reply.
+    pub(crate) fn silent(host: Host) -> Self {
         Self { host, reports: None, tamper: |_| {}, replies: 0 }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
-//! `load`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
+//! `load`, `time`, `http`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 #[path = "../../firmware/gateway/tests/gateway/attacks.rs"]
 mod attacks;
@@ -18,6 +18,7 @@ mod frame;
 #[allow(dead_code, reason = "IPv6 in one-arm mode is tested with the library")]
 #[path = "../../firmware/gateway/tests/gateway/frame6.rs"]
 mod frame6;
+mod http;
 mod inline;
 mod knocks;
 mod link;
@@ -25,6 +26,7 @@ mod machine;
 mod reboots;
 mod scenario;
 mod time;
+mod time_sources;
 mod transfer;
 mod user_network;
 
@@ -61,7 +63,9 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         "one-arm" => {
             knocks::checks(report, &tools);
             counters::checks(report, &tools);
+            http::checks(report, &tools);
             time::checks(report, &tools);
+            time_sources::checks(report, &tools);
             reboots::checks(report, &tools);
         }
         "load" => {
@@ -70,6 +74,8 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
             flood::checks(report, &tools);
         }
         "format2" => format2::checks(report, &tools),
+        "http" => http::checks(report, &tools),
+        "time" => time_sources::checks(report, &tools),
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),
         "inline" => inline::checks(report, &tools, Sides::Interfaces),

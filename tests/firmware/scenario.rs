@@ -1,6 +1,9 @@
 //! A one-arm gateway in QEMU, the hosts around it, and helpers for checks.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds, Window};
@@ -47,10 +50,7 @@ pub(crate) fn config() -> Config<RULES> {
         grant_prefix: 128,
         hosts: heapless::Vec::new(),
         answer_ping: true,
-        time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: ROUTER.address.into(), port: 123 },
-            interval: 1,
-        }),
+        time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(ROUTER.address, 123), interval: 1 }),
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: COUNTERS,
         services: [Service {

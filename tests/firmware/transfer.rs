@@ -137,11 +137,11 @@ impl TcpHost {
         Self { host, queue, interface, sockets, socket }
     }
 
-    fn socket(&mut self) -> &mut tcp::Socket<'static> {
+    pub(crate) fn socket(&mut self) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(self.socket)
     }
 
-    fn connect(&mut self, address: Ipv4Addr, port: u16, from_port: u16) -> Result<()> {
+    pub(crate) fn connect(&mut self, address: Ipv4Addr, port: u16, from_port: u16) -> Result<()> {
         let context = self.interface.context();
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.socket);
         socket.connect(context, (address, port), from_port).map_err(|error| anyhow::anyhow!("{error:?}"))
@@ -184,32 +184,52 @@ impl TcpHost {
         request: &[u8],
     ) -> Result<String> {
         self.connect(address, port, 45_000)?;
-        let mut answer = Vec::new();
-        let mut asked = false;
-        let end = std::time::Instant::now() + TIMEOUT;
-        let mut clear = Impairment::none();
-        loop {
-            ensure!(
-                std::time::Instant::now() < end,
-                "incomplete reply: {:?}",
-                String::from_utf8_lossy(&answer)
-            );
-            self.poll(scenario, &mut clear)?;
-            deliver(scenario, &mut [self], &mut clear)?;
-            let socket = self.socket();
-            if !asked && socket.may_send() {
-                asked = socket.send_slice(request).is_ok();
+        let mut replies = ask_all(scenario, &mut [(self, request)])?;
+        replies.pop().context("no reply")
+    }
+}
+
+/// Sends and receives what there is now. Frames for other hosts are lost.
+pub(crate) fn exchange(scenario: &mut Scenario, hosts: &mut [&mut TcpHost]) -> Result<()> {
+    let mut clear = Impairment::none();
+    for host in &mut *hosts {
+        host.poll(scenario, &mut clear)?;
+    }
+    deliver(scenario, hosts, &mut clear)
+}
+
+/// Sends each host's request over its connection, and returns everything that each receives until the other side closes.
+pub(crate) fn ask_all(scenario: &mut Scenario, clients: &mut [(&mut TcpHost, &[u8])]) -> Result<Vec<String>> {
+    let mut replies = vec![Vec::new(); clients.len()];
+    let mut asked = vec![false; clients.len()];
+    let end = std::time::Instant::now() + TIMEOUT;
+    let mut is_open = true;
+    while is_open {
+        ensure!(
+            std::time::Instant::now() < end,
+            "incomplete replies: {:?}",
+            replies.iter().map(|reply| String::from_utf8_lossy(reply)).collect::<Vec<_>>()
+        );
+        let mut hosts: Vec<&mut TcpHost> = clients.iter_mut().map(|(host, _)| &mut **host).collect();
+        exchange(scenario, &mut hosts)?;
+        is_open = false;
+        for (((host, request), reply), asked) in clients.iter_mut().zip(&mut replies).zip(&mut asked) {
+            let socket = host.socket();
+            if !*asked && socket.may_send() {
+                *asked = socket.send_slice(request).is_ok();
             }
             while socket.can_recv() {
                 let received = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
-                answer.extend(received.map_err(|error| anyhow::anyhow!("{error:?}"))?);
+                reply.extend(received.map_err(|error| anyhow::anyhow!("{error:?}"))?);
             }
-            if asked && !socket.may_recv() {
-                break;
+            if *asked && !socket.may_recv() {
+                socket.close();
             }
+            // A connection that was refused is closed, too.
+            is_open |= socket.is_open();
         }
-        Ok(String::from_utf8(answer)?)
     }
+    replies.into_iter().map(|reply| Ok(String::from_utf8(reply)?)).collect()
 }
 
 /// Delivers received frames to their hosts.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, Config, Endpoint, Format, HOSTS, Interface, Mode, Network, OWN_ADDRESSES, Protocol, RULES, Rule,
-    SERVICES, Service, Services, TimeServer, TimeSource, sntp,
+    Address, Config, Endpoint, Format, HOST_NAME, HOSTS, Interface, Mode, NamedServer, Network,
+    OWN_ADDRESSES, Protocol, RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, sntp,
 };
 use serde::Deserialize;
 
@@ -54,7 +54,8 @@ enum ModeName {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TimeTable {
-    server: Option<Ipv4Addr>,
+    server: Option<String>,
+    dns: Option<Ipv4Addr>,
     port: Option<u16>,
     every: Option<u16>,
 }
@@ -139,7 +140,7 @@ impl File {
             knock_port: self.knock_port,
             own_addresses: self.own_addresses.iter().copied().collect(),
             answer_ping: self.echo,
-            time: self.time.resolve()?,
+            time: self.time.resolve(&self.address()?)?,
             counters_network: self
                 .counters
                 .as_ref()
@@ -194,13 +195,39 @@ impl File {
 }
 
 impl TimeTable {
-    fn resolve(&self) -> Result<TimeSource> {
-        let Some(address) = self.server else {
-            ensure!(self.port.is_none() && self.every.is_none(), "[time]: missing server");
+    fn resolve(&self, address: &Address) -> Result<TimeSource> {
+        let Some(server) = self.server.as_deref() else {
+            ensure!(
+                self.dns.is_none() && self.port.is_none() && self.every.is_none(),
+                "[time]: missing server"
+            );
             return Ok(TimeSource::None);
         };
-        let at = Endpoint { address: address.into(), port: self.port.unwrap_or(sntp::SERVER_PORT) };
-        Ok(TimeSource::Sntp(TimeServer { at, interval: self.every.unwrap_or(64) }))
+        let (port, interval) = (self.port.unwrap_or(sntp::SERVER_PORT), self.every.unwrap_or(64));
+        let unused_dns = "[time]: dns is needed only for a server that has a name, and only without DHCP";
+        if server == "dhcp" {
+            ensure!(*address == Address::Dhcp, "[time]: server = \"dhcp\" requires address = \"dhcp\"");
+            ensure!(self.dns.is_none(), unused_dns);
+            ensure!(self.port.is_none(), "[time]: remove port: DHCP names servers without one");
+            return Ok(TimeSource::Dhcp { interval });
+        }
+        if let Ok(address) = server.parse() {
+            ensure!(self.dns.is_none(), unused_dns);
+            return Ok(TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(address, port), interval }));
+        }
+        let name = heapless::String::try_from(server)
+            .map_err(|_| anyhow!("[time]: server name is longer than {HOST_NAME} bytes"))?;
+        let dns = match address {
+            Address::Dhcp => {
+                ensure!(self.dns.is_none(), unused_dns);
+                None
+            }
+            // Most routers of small networks are DNS servers, too.
+            Address::Static(interface) => Some(self.dns.or(interface.router).with_context(|| {
+                format!("[time]: nothing can resolve {server}: add dns, or router, or use an address")
+            })?),
+        };
+        Ok(TimeSource::Name(NamedServer { name, port, interval, dns }))
     }
 }
 

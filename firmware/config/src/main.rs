@@ -130,6 +130,25 @@ mod tests {
             ("a port above 65535", "port = 8443", "port = 80443", "80443"),
             ("a window without a clock", "server = \"192.168.1.1\"", "", "window"),
             ("a time server's port without a server", "server = \"192.168.1.1\"", "port = 123", "[time]"),
+            (
+                "a DNS server without a time server",
+                "server = \"192.168.1.1\"",
+                "dns = \"192.168.1.1\"",
+                "[time]",
+            ),
+            ("a time server by DHCP, but no DHCP", "server = \"192.168.1.1\"", "server = \"dhcp\"", "[time]"),
+            (
+                "a time server that no host can have",
+                "server = \"192.168.1.1\"",
+                "server = \"a/b\"",
+                "host name",
+            ),
+            (
+                "a DNS server that is not needed",
+                "server = \"192.168.1.1\"",
+                "server = \"192.168.1.1\"\ndns = \"192.168.1.1\"",
+                "dns",
+            ),
             ("an interval without a time server", "server = \"192.168.1.1\"", "every = 64", "[time]"),
             ("a router beside DHCP", "address = \"192.168.1.9/24\"", "address = \"dhcp\"", "router"),
             ("[inline] in one-arm mode", "[counters]", "[inline]\n[counters]", "[inline]"),
@@ -243,8 +262,69 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_nothing_resolves_is_an_error_that_says_what_to_add() {
+        let text = GOOD.replacen("router = \"192.168.1.1\"", "", 1).replacen(
+            "server = \"192.168.1.1\"",
+            "server = \"ntp.example\"",
+            1,
+        );
+        let error = format!("{:#}", converted(&text, "unresolved").unwrap_err());
+        assert!(error.contains("ntp.example") && error.contains("dns"), "{error}");
+    }
+
     /// A test case: its name, changes to the example, and their effect on the configuration.
     type Row = (&'static str, &'static [(&'static str, &'static str)], fn(&mut Config<RULES>));
+
+    #[test]
+    fn every_way_to_find_a_time_server_reaches_the_configuration() {
+        use pkd_gateway::{Address, NamedServer, TimeSource};
+        fn named(dns: [u8; 4]) -> TimeSource {
+            let name = heapless::String::try_from("pool.ntp.example").unwrap();
+            TimeSource::Name(NamedServer { name, port: 123, interval: 64, dns: Some(dns.into()) })
+        }
+        let table: [Row; 3] = [
+            (
+                "time servers by DHCP",
+                &[
+                    ("\"192.168.1.9/24\"", "\"dhcp\""),
+                    ("router = \"192.168.1.1\"", ""),
+                    ("server = \"192.168.1.1\"", "server = \"dhcp\"\nevery = 17"),
+                ],
+                |config| {
+                    config.address = Address::Dhcp;
+                    config.time = TimeSource::Dhcp { interval: 17 };
+                },
+            ),
+            (
+                "a time server that has a name, resolved by the router",
+                &[("server = \"192.168.1.1\"", "server = \"pool.ntp.example\"")],
+                |config| config.time = named([192, 168, 1, 1]),
+            ),
+            (
+                "a time server that has a name, resolved elsewhere",
+                &[("server = \"192.168.1.1\"", "server = \"pool.ntp.example\"\ndns = \"192.168.1.2\"")],
+                |config| config.time = named([192, 168, 1, 2]),
+            ),
+        ];
+        check_settings("time", &table);
+    }
+
+    /// Applies each row's changes to the example and to its configuration: both have to be the same.
+    fn check_settings(folder: &str, table: &[Row]) {
+        let example = converted(GOOD, folder).unwrap();
+        for (row, (name, changes, changed)) in table.iter().enumerate() {
+            let mut text = GOOD.to_owned();
+            for (from, to) in *changes {
+                assert!(text.contains(from), "row {row}: {name}: {from}");
+                text = text.replacen(from, to, 1);
+            }
+            let mut expected = example.clone();
+            changed(&mut expected);
+            assert_ne!(expected, example, "row {row}: {name}");
+            assert_eq!(converted(&text, &format!("{folder}-{row}")).unwrap(), expected, "row {row}: {name}");
+        }
+    }
 
     #[test]
     fn every_setting_reaches_the_configuration() {
@@ -333,7 +413,8 @@ mod tests {
                 &[("server = \"192.168.1.1\"", "server = \"192.168.1.1\"\nport = 1123\nevery = 17")],
                 |config| {
                     if let TimeSource::Sntp(server) = &mut config.time {
-                        (server.at.port, server.interval) = (1_123, 17);
+                        server.at.set_port(1_123);
+                        server.interval = 17;
                     }
                 },
             ),
@@ -364,18 +445,7 @@ mod tests {
                 config.services[0].protocol = Protocol::Udp;
             }),
         ];
-        let example = converted(GOOD, "setting").unwrap();
-        for (row, (name, changes, changed)) in table.into_iter().enumerate() {
-            let mut text = GOOD.to_owned();
-            for (from, to) in changes {
-                assert!(text.contains(from), "row {row}: {name}: {from}");
-                text = text.replacen(from, to, 1);
-            }
-            let mut expected = example.clone();
-            changed(&mut expected);
-            assert_ne!(expected, example, "row {row}: {name}");
-            assert_eq!(converted(&text, &format!("setting-{row}")).unwrap(), expected, "row {row}: {name}");
-        }
+        check_settings("setting", &table);
     }
 
     #[test]

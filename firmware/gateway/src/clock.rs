@@ -6,6 +6,10 @@ use pkd_core::UnixMillis;
 
 use crate::Instant;
 
+/// Seconds after which a clock that was not set again is stale. A crystal of 100 ppm is then up to 1.5 s off, which is part of every
+/// window that is not 0. If the interval between requests is long, it is three intervals instead.
+pub const STALE_AFTER: u32 = 4 * 3_600;
+
 /// Why a time server's time was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,6 +45,12 @@ impl Clock {
     #[must_use]
     pub fn time(&self, now: Instant) -> Option<UnixMillis> {
         self.reading.map(|(at, time)| UnixMillis(time.0.saturating_add(now.since(at))))
+    }
+
+    /// How long ago the clock was set, in seconds. `None` if it was never set.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Option<u64> {
+        self.reading.map(|(at, _)| now.since(at) / 1_000)
     }
 
     /// Sets the clock. `earliest` is the earliest time to accept.

@@ -17,6 +17,10 @@ pub struct Counters {
     pub flows: u32,
     /// Times from a time server that were rejected.
     pub time_rejected: u32,
+    /// Requests that a time server refused: a kiss-o'-death.
+    pub time_refused: u32,
+    /// Requests that brought no time: no server, no reply, or a server without the time.
+    pub time_missing: u32,
     /// Floors that could not be saved.
     pub floor_failed: u32,
     dropped: [u32; DropReason::ALL.len()],
@@ -59,7 +63,7 @@ impl Counters {
     ///
     /// # Errors
     /// If `out` is too small.
-    pub(crate) fn write(&self, out: &mut impl Write) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "# TYPE pkd_frames_total counter")?;
         writeln!(out, "pkd_frames_total{{action=\"forward\"}} {}", self.forwarded)?;
         writeln!(out, "pkd_frames_total{{action=\"local\"}} {}", self.local)?;
@@ -74,12 +78,54 @@ impl Counters {
         for (name, value) in [
             ("pkd_new_flows_total", self.flows),
             ("pkd_time_rejected_total", self.time_rejected),
+            ("pkd_time_refused_total", self.time_refused),
+            ("pkd_time_missing_total", self.time_missing),
             ("pkd_floor_failed_total", self.floor_failed),
         ] {
             writeln!(out, "# TYPE {name} counter\n{name} {value}")?;
         }
         Ok(())
     }
+}
+
+/// Leaves Prometheus comments out, so that the rest fits a datagram.
+pub struct WithoutComments<'a> {
+    out: &'a mut dyn Write,
+    is_comment: bool,
+    is_start: bool,
+}
+
+impl<'a> WithoutComments<'a> {
+    /// Writes to `out`.
+    pub fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, is_comment: false, is_start: true }
+    }
+}
+
+impl Write for WithoutComments<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.split_inclusive('\n').try_for_each(|part| {
+            if self.is_start {
+                self.is_comment = part.starts_with('#');
+            }
+            self.is_start = part.ends_with('\n');
+            if self.is_comment { Ok(()) } else { self.out.write_str(part) }
+        })
+    }
+}
+
+/// The greatest length of a datagram's text that is not fragmented, in bytes.
+pub const DATAGRAM: usize = 1_472;
+
+/// Splits metrics into datagrams of at most [`DATAGRAM`] bytes, each of which ends with a line.
+pub fn datagrams(mut text: &str) -> impl Iterator<Item = &str> {
+    core::iter::from_fn(move || {
+        let longest = text.get(..DATAGRAM.min(text.len())).unwrap_or_default();
+        let end = longest.rfind('\n').map_or(longest.len(), |at| at + 1);
+        let (first, rest) = text.split_at_checked(end)?;
+        text = rest;
+        (!first.is_empty()).then_some(first)
+    })
 }
 
 /// Adds one, up to the limit.

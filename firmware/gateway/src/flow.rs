@@ -1,6 +1,6 @@
 //! A flow: who talks to whom, who began, and how far it is.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, SocketAddrV4};
 
 use smoltcp::wire::EthernetAddress;
 
@@ -22,10 +22,6 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// TCP or UDP port.
     pub port: u16,
-}
-
-impl Endpoint {
-    pub(crate) const NONE: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 0 };
 }
 
 /// What a flow consists of.
@@ -51,6 +47,12 @@ impl From<Protocol> for FlowKind {
 pub(crate) struct Peer {
     pub(crate) ip: Ip,
     pub(crate) port: u16,
+}
+
+impl From<SocketAddrV4> for Peer {
+    fn from(at: SocketAddrV4) -> Self {
+        Self { ip: (*at.ip()).into(), port: at.port() }
+    }
 }
 
 impl From<Endpoint> for Peer {

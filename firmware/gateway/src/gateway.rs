@@ -15,11 +15,13 @@ use crate::{
     clock::{Clock, TimeError},
     config::{Address, Config, Inline, Interface, Mode, TimeSource, Vlans},
     counters::{Counters, increment},
+    dhcp::{self, DhcpTimeServers},
     drop_reason::DropReason,
     floors::{Floors, millis, seconds},
-    flow::{Direction, FlowKind, NewFlow, Origin, Segment, Tuple},
+    flow::{Direction, FlowKind, NewFlow, Origin, Peer, Segment, Tuple},
     instant::CoarseInstant,
     ip::Ip,
+    light::Light,
     loop_guard::LoopGuard,
     neighbour::Own,
     packet::{Header, Transport},
@@ -32,6 +34,9 @@ use crate::{
 
 /// How many inside hosts are remembered, to send them frames of the network stack.
 const MAX_INSIDE_HOSTS: usize = 8;
+
+/// The port of DNS servers.
+pub const DNS_PORT: u16 = 53;
 
 /// Why the address that the network stack got by DHCP is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,9 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     /// Inline: the inside hosts that have sent frames to the network stack, newest first.
     pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
     pub(crate) clock: Clock,
+    /// The server whose replies the network stack expects: a time server, or the DNS server that knows it.
+    pub(crate) awaited: Option<Peer>,
+    pub(crate) dhcp: DhcpTimeServers,
     /// The floors in flash.
     saved_floors: Floors,
     /// The earliest time that a server has reported. Formats without a saved floor wait from then on.
@@ -82,7 +90,7 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) newest: Floors,
     /// Floors above the saved ones that are not in flash yet.
     pub(crate) unsaved_floors: Option<Floors>,
-    counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
@@ -126,6 +134,11 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             announces: false,
             inside_hosts: Vec::new(),
             clock: Clock::default(),
+            awaited: match config.time {
+                TimeSource::Sntp(server) => Some(server.at.into()),
+                _ => None,
+            },
+            dhcp: DhcpTimeServers::default(),
             saved_floors,
             earliest_reported: None,
             newest: Floors::default(),
@@ -284,17 +297,22 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         &self.counters
     }
 
-    /// Writes all metrics in the Prometheus text format 0.0.4, in less than 2,048 bytes.
+    /// Writes all metrics in the Prometheus text format 0.0.4, in less than 3,072 bytes.
     ///
     /// # Errors
     /// If `out` is too small.
-    pub fn write_metrics(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
+    pub fn write_metrics(&self, now: Instant, out: &mut dyn Write) -> fmt::Result {
         self.counters.write(out)?;
         let coarse_now = CoarseInstant::from(now);
         writeln!(out, "# TYPE pkd_flows gauge\npkd_flows {}", self.tables.flows.len(coarse_now))?;
         writeln!(out, "# TYPE pkd_grants gauge\npkd_grants {}", self.tables.grants.len(coarse_now))?;
         let time = self.time(now).unwrap_or_default().0;
         writeln!(out, "# TYPE pkd_clock_seconds gauge\npkd_clock_seconds {time}")?;
+        if let Some(age) = self.clock_age(now) {
+            writeln!(out, "# TYPE pkd_clock_age_seconds gauge\npkd_clock_age_seconds {age}")?;
+        }
+        let is_stale = u8::from(self.light(now) == Light::Stale);
+        writeln!(out, "# TYPE pkd_clock_stale gauge\npkd_clock_stale {is_stale}")?;
         writeln!(out, "# TYPE pkd_uptime_seconds counter\npkd_uptime_seconds {}", now.0 / 1_000)
     }
 
@@ -382,12 +400,13 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             // The network stack knows no IPv6.
             _ if !header.source.is_v4() => false,
             Transport::Flow { kind: FlowKind::Udp, source, destination, .. } => {
-                let dhcp = self.config.address == Address::Dhcp && source == 67 && destination == 68;
-                let from_time_server = matches!(
-                    self.config.time, TimeSource::Sntp(server) if header.source_peer() == server.at.into()
-                );
-                dhcp || (from_time_server && destination == sntp::CLIENT_PORT)
-                    || (may_read_counters && destination == self.config.counters_port)
+                let is_dhcp = self.config.address == Address::Dhcp
+                    && source == dhcp::SERVER_PORT
+                    && destination == dhcp::CLIENT_PORT;
+                // DNS queries have random source ports, and the network stack knows them.
+                let is_awaited = self.awaited == Some(header.source_peer())
+                    && (destination == sntp::CLIENT_PORT || source == DNS_PORT);
+                is_dhcp || is_awaited || (may_read_counters && destination == self.config.counters_port)
             }
             Transport::Flow { kind: FlowKind::Tcp, destination, .. } => {
                 may_read_counters && destination == self.config.counters_port

@@ -1,5 +1,7 @@
 //! Grants: which addresses may open new flows, and for how long.
 
+use core::net::IpAddr;
+
 use heapless::Vec;
 
 use crate::{config::Services, instant::CoarseInstant, ip::Ip};
@@ -57,6 +59,12 @@ impl<const N: usize> Grants<N> {
 
     fn active(&self, now: CoarseInstant, ip: Ip) -> impl Iterator<Item = &Grant> {
         self.0.iter().filter(move |grant| grant.until > now && grant.covers(ip))
+    }
+
+    /// The address, the services and the remaining seconds of each grant that has not expired.
+    pub(crate) fn remaining(&self, now: CoarseInstant) -> impl Iterator<Item = (IpAddr, Services, u32)> {
+        let active = self.0.iter().filter(move |grant| grant.until > now);
+        active.map(move |grant| (grant.network.into(), grant.services, grant.until.seconds_since(now)))
     }
 
     /// The number of grants that have not expired.

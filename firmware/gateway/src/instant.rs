@@ -32,6 +32,12 @@ impl CoarseInstant {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Whole seconds since `earlier`.
+    pub(crate) fn seconds_since(self, earlier: Self) -> u32 {
+        // A step is 8/125 of a second.
+        u32::try_from(u64::from(self.since(earlier)) * 8 / 125).unwrap_or(u32::MAX)
+    }
+
     /// The number of steps in `seconds`, rounded up.
     pub(crate) const fn steps(seconds: u32) -> u32 {
         seconds.saturating_mul(125).div_ceil(8)

@@ -26,11 +26,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         bytes: &[u8],
     ) -> Result<KnockOutcome, DropReason> {
         let payload = packet::datagram(header, bytes)?;
-        let millis = match (self.clock.time(now), self.config.time) {
+        let millis = match (self.clock.time(now), &self.config.time) {
             (Some(time), _) => time,
             // Every rule has window 0, which does not use the clock.
             (None, TimeSource::None) => UnixMillis(0),
-            (None, TimeSource::Sntp(_)) => return Err(DropReason::NoTime),
+            (None, _) => return Err(DropReason::NoTime),
         };
         // Slots that stay empty are no addresses of either family.
         let (mut outside, mut own) = ([[0; 4]; OWN_ADDRESSES], [&[][..]; OWN_ADDRESSES]);

@@ -22,6 +22,7 @@ mod checksum;
 mod clock;
 mod config;
 mod counters;
+mod dhcp;
 mod drop_reason;
 mod flash_floors;
 mod floors;
@@ -30,12 +31,14 @@ mod flows;
 mod gateway;
 mod grant;
 mod hosts;
+pub mod http;
 mod icmp;
 mod inline;
 mod instant;
 mod ip;
 mod judge;
 mod knock;
+mod light;
 mod loop_guard;
 mod nd;
 mod neighbour;
@@ -44,27 +47,33 @@ mod packet;
 mod port;
 mod prefixes;
 pub mod sntp;
+mod status_page;
 mod tables;
+mod time_client;
+mod timekeeping;
 mod verifier;
 mod vlan;
 
 pub use action::{Action, KnockOutcome, KnockSender};
-pub use clock::{Clock, TimeError};
+pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOSTS, Host, Inline, Interface, Mode, Network,
-    OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION,
-    Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, HOSTS, Host, Inline, Interface, Mode,
+    NamedServer, Network, OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services,
+    TimeServer, TimeSource, VERSION, Vlans,
 };
-pub use counters::Counters;
+pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;
 pub use flash_floors::{FlashFloors, FloorError};
 pub use floors::Floors;
 pub use flow::{Endpoint, Protocol};
-pub use gateway::{Gateway, LeaseError};
+pub use gateway::{DNS_PORT, Gateway, LeaseError};
 pub use instant::Instant;
+pub use light::Light;
 pub use port::Port;
 pub use smoltcp::wire::EthernetAddress;
+pub use status_page::RESPONSE_LIMIT;
 pub use tables::Tables;
+pub use time_client::{TIME_SERVERS, TimeClient, TimeFailure, TimeTask};
 pub use vlan::{VLAN_TAG_LENGTH, untag};
 
 /// Flows, in standard tables.

@@ -4,7 +4,10 @@
 #[path = "../../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use anyhow::{Result, bail, ensure};
 use pkd_core::{Reason, UnixMillis, UnixSeconds, Verdict};
@@ -172,7 +175,7 @@ fn config(scenario: &Scenario, mode: Mode) -> Result<Config<1>> {
         // Without a clock, the configuration's creation is where the wait begins.
         config.created = UnixSeconds(scenario.start.0 / 1_000);
     } else {
-        let at = Endpoint { address: Ipv4Addr::new(192, 0, 2, 123).into(), port: 123 };
+        let at = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 123), 123);
         config.time = TimeSource::Sntp(TimeServer { at, interval: 64 });
     }
     let service = Service {

@@ -150,7 +150,7 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         }
     }
     let mut text = String::new();
-    assert!(gateway.write_metrics(now, &mut text).is_ok() && text.len() < 2_048, "{} bytes", text.len());
+    assert!(gateway.write_metrics(now, &mut text).is_ok() && text.len() < 3_072, "{} bytes", text.len());
     Ok(())
 }
 

@@ -18,10 +18,11 @@ use embassy_stm32::{
     gpio::{Level, Output, Speed},
     peripherals::{ETH, ETH_SMA, IWDG1, RNG},
     rcc::{
-        AHBPrescaler, APBPrescaler, HSIPrescaler, Pll, PllDiv, PllMul, PllPreDiv, PllSource, Sysclk,
+        AHBPrescaler, APBPrescaler, Hse, HseMode, Pll, PllDiv, PllMul, PllPreDiv, PllSource, Sysclk,
         VoltageScale,
     },
     rng::{self, Rng},
+    time::Hertz,
     wdg::IndependentWatchdog,
 };
 use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load, start};
@@ -68,16 +69,18 @@ impl Indicators for LedAndWatchdog {
     }
 }
 
-/// 400 MHz from the internal oscillator. The 48 MHz oscillator drives the random number generator.
+/// 400 MHz from the 8 MHz that the ST-LINK sends (UM2407, "OSC clock supply"): its crystal keeps the time far better than the
+/// internal oscillator, which may be 1 % off. The 48 MHz oscillator drives the random number generator.
 fn clocks() -> Config {
     let mut config = Config::default();
     let rcc = &mut config.rcc;
-    rcc.hsi = Some(HSIPrescaler::DIV1);
+    // Not an oscillator of this chip, so it bypasses that one.
+    rcc.hse = Some(Hse { freq: Hertz(8_000_000), mode: HseMode::Bypass });
     rcc.hsi48 = Some(embassy_stm32::rcc::Hsi48Config::default());
     rcc.pll1 = Some(Pll {
-        source: PllSource::HSI,
-        prediv: PllPreDiv::DIV4,
-        mul: PllMul::MUL50,
+        source: PllSource::HSE,
+        prediv: PllPreDiv::DIV1,
+        mul: PllMul::MUL100,
         fracn: None,
         divp: Some(PllDiv::DIV2),
         divq: None,

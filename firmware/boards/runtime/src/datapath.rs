@@ -17,7 +17,7 @@ use embedded_storage::nor_flash::NorFlash;
 use pkd_core::Verdict;
 use pkd_gateway::{
     Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface,
-    KNOCKS, KnockOutcome, KnockSender, Network, Port, RULES, Tables,
+    KNOCKS, KnockOutcome, KnockSender, Light, Network, Port, RULES, Tables,
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -75,8 +75,8 @@ struct Pipeline<S, P> {
     link: Option<LinkState>,
     /// What the network stack got by DHCP, whether or not the gateway uses it.
     lease: Option<Interface>,
-    /// Whether a loop was found.
-    looped: bool,
+    /// What the LED shows.
+    light: Option<Light>,
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
@@ -121,7 +121,7 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         scratch: SCRATCH.take(),
         link: None,
         lease: None,
-        looped: false,
+        light: None,
         ticks: 0,
         logged: Counters::default(),
         free_stack,
@@ -248,6 +248,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 
     /// Passes a frame to the network stack, if it has room.
     fn deliver_to_stack(&mut self, frame: &[u8]) {
+        self.gateway.lock(|gateway| gateway.borrow_mut().before_stack(frame));
         if let Some(buffer) = self.stack_channel.try_rx_buf().and_then(|buffer| buffer.get_mut(..frame.len()))
         {
             buffer.copy_from_slice(frame);
@@ -263,7 +264,11 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
     ) -> bool {
         let Poll::Ready(frame) = self.stack_channel.poll_tx_buf(context) else { return false };
         for copy in 0.. {
-            let out = self.gateway.lock(|gateway| gateway.borrow().on_stack_frame(frame, copy, self.scratch));
+            let out = self.gateway.lock(|gateway| {
+                let mut gateway = gateway.borrow_mut();
+                let (port, length) = gateway.on_stack_frame(frame, copy, self.scratch)?;
+                Some((port, gateway.complete_request(self.scratch, length)))
+            });
             let Some((port, length)) = out else { break };
             send(interfaces, port, self.scratch.get(..length).unwrap_or_default(), context);
         }
@@ -293,7 +298,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             network: Network { address: config.address.address(), prefix: config.address.prefix_len() },
             router: config.gateway,
         });
-        let (waiting, looped) = self.gateway.lock(|gateway| {
+        let light = self.gateway.lock(|gateway| {
             let mut gateway = gateway.borrow_mut();
             if gateway.config().address == Address::Dhcp && self.lease != given {
                 self.lease = given;
@@ -305,23 +310,17 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
                     (Ok(()), None) => {}
                 }
             }
-            (gateway.time(now()).is_none(), gateway.is_looped(now()))
+            gateway.light(now())
         });
-        if looped && !self.looped {
-            defmt::error!("a loop connects both sides: nothing is forwarded until it is gone");
+        if self.light != Some(light) {
+            self.light = Some(light);
+            defmt::info!("light: {=str}", light.as_str());
         }
-        self.looped = looped;
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
             self.log_free_stack();
         }
-        // Slow in normal operation, twice as fast while the time is unknown, and as fast as it goes during a loop.
-        let turns = match (looped, waiting) {
-            (true, _) => 1,
-            (false, true) => 5,
-            (false, false) => 10,
-        };
-        self.indicators.set_led((self.ticks / turns).is_multiple_of(2));
+        self.indicators.set_led(light.is_on(self.ticks));
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))
         {

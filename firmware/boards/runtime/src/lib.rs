@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod datapath;
+mod http;
 mod indicators;
 mod net_stack;
 mod storage;
+mod time;
 
 use core::cell::RefCell;
 

@@ -1,15 +1,16 @@
 //! Reading a configuration from flash.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use heapless::String;
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use smoltcp::wire::EthernetAddress;
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Host, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, Network, Pass, Protect, Rule, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
-    format::{CLASSIC_VERSION, IPV4_VERSION},
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, HOST_NAME, Host, Inline, Interface,
+    MAGIC, Mode, NAME_LENGTH, NamedServer, Network, Pass, Protect, Rule, Service, Services, TimeServer,
+    TimeSource, VERSION, Vlans,
+    format::{CLASSIC_VERSION, IPV4_VERSION, server},
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -96,11 +97,22 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         self.answer_ping = reader.bool()?;
-        let at = Endpoint { address: reader.ip(version)?, port: reader.u16()? };
-        self.time = match (at, reader.u16()?) {
-            (Endpoint::NONE, 0) => TimeSource::None,
-            (_, 0) => return Err(ConfigError::Value),
-            (at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
+        let at = SocketAddrV4::new(reader.address()?, reader.u16()?);
+        let interval = reader.u16()?;
+        let kind = if version <= IPV4_VERSION { server::ADDRESS } else { reader.u8()? };
+        self.time = match (kind, at, interval) {
+            (server::ADDRESS, server::NONE, 0) => TimeSource::None,
+            (server::ADDRESS, _, 0) => return Err(ConfigError::Value),
+            (server::ADDRESS, at, interval) => TimeSource::Sntp(TimeServer { at, interval }),
+            (server::DHCP, server::NONE, interval) => TimeSource::Dhcp { interval },
+            // Here the address is that of the DNS server.
+            (server::NAME, at, interval) => TimeSource::Name(NamedServer {
+                name: reader.host_name()?,
+                port: at.port(),
+                interval,
+                dns: Some(*at.ip()).filter(|address| !address.is_unspecified()),
+            }),
+            _ => return Err(ConfigError::Value),
         };
         self.counters_network = Some(reader.network()?).filter(|network| !network.address.is_unspecified());
         self.counters_port = reader.u16()?;
@@ -196,6 +208,14 @@ impl Reader<'_> {
             return self.address().map(IpAddr::V4);
         }
         self.array::<16>().map(|octets| Ipv6Addr::from(octets).to_canonical())
+    }
+
+    fn host_name(&mut self) -> Result<String<HOST_NAME>, ConfigError> {
+        let length = self.u8()?;
+        let (name, rest) = self.0.split_at_checked(length.into()).ok_or(ConfigError::Length)?;
+        self.0 = rest;
+        let name = core::str::from_utf8(name).map_err(|_| ConfigError::Value)?;
+        String::try_from(name).map_err(|_| ConfigError::Value)
     }
 
     fn address(&mut self) -> Result<Ipv4Addr, ConfigError> {

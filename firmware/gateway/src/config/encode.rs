@@ -1,12 +1,12 @@
 //! Writing a configuration.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use super::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Host, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, Network, Protect, TimeServer, TimeSource, VERSION, Vlans,
+    NAME_LENGTH, NamedServer, Network, Protect, TimeServer, TimeSource, VERSION, Vlans, format::server,
 };
-use crate::{Endpoint, Protocol, checksum::Crc32};
+use crate::{Protocol, checksum::Crc32};
 
 impl<const RULES: usize> Config<RULES> {
     /// Validates the configuration and writes it to the start of `bytes`. Returns its length.
@@ -74,13 +74,23 @@ impl<const RULES: usize> Config<RULES> {
             writer.put(&hardware.0)?;
         }
         writer.put(&[self.answer_ping.into()])?;
-        let server = match self.time {
-            TimeSource::None => TimeServer { at: Endpoint::NONE, interval: 0 },
-            TimeSource::Sntp(server) => server,
+        let (kind, at) = match &self.time {
+            TimeSource::None => (server::ADDRESS, server::NONE),
+            TimeSource::Sntp(TimeServer { at, .. }) => (server::ADDRESS, *at),
+            TimeSource::Dhcp { .. } => (server::DHCP, server::NONE),
+            TimeSource::Name(NamedServer { port, dns, .. }) => {
+                let address = dns.unwrap_or(Ipv4Addr::UNSPECIFIED);
+                (server::NAME, SocketAddrV4::new(address, *port))
+            }
         };
-        writer.address(server.at.address)?;
-        writer.put(&server.at.port.to_le_bytes())?;
-        writer.put(&server.interval.to_le_bytes())?;
+        writer.put(&at.ip().octets())?;
+        writer.put(&at.port().to_le_bytes())?;
+        writer.put(&self.time.interval().to_le_bytes())?;
+        writer.put(&[kind])?;
+        if let TimeSource::Name(NamedServer { name, .. }) = &self.time {
+            writer.count(name.len())?;
+            writer.put(name.as_bytes())?;
+        }
         writer.network(
             self.counters_network.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }),
         )?;

@@ -46,6 +46,8 @@ pub enum ConfigError {
     Vlan,
     /// A rule's `ttl` is 0.
     Ttl,
+    /// The time server's name is impossible, or nothing says how to find the server: DHCP or a DNS server.
+    TimeServer,
 }
 
 impl fmt::Display for ConfigError {
@@ -78,6 +80,9 @@ impl fmt::Display for ConfigError {
             Self::Window => "a window exceeds 86400 seconds, or is not 0 without a time server",
             Self::Vlan => "invalid VLANs: expected two different numbers, 1–4094",
             Self::Ttl => "a ttl is 0: expected at least 1 second",
+            Self::TimeServer => {
+                "the time server is not a host name, or cannot be found: it needs DHCP, or a name and a DNS server"
+            }
         })
     }
 }

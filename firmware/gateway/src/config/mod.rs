@@ -7,8 +7,9 @@
 //!      6      2  total length, including these eight bytes
 //!      8      4  CRC-32 of everything except these four bytes
 //!     12      8  time of creation, Unix seconds
-//!     20         the other fields, in the order in which `Config::emit` writes them; version 1 has no formats and no addresses
-//!                outside of NAT, and all of its rules are classic; version 2 has no IPv6 and guards only the listed ports
+//!     20         the other fields, in the order in which `Config::emit` writes them; version 2 has no IPv6, guards only the
+//!                listed ports, and has no time servers by DHCP or DNS; version 1 has no formats and no addresses outside of NAT
+//!                either, and all of its rules are classic
 //! ```
 
 mod decode;
@@ -17,7 +18,7 @@ mod error;
 mod format;
 mod validate;
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use heapless::{String, Vec};
 use pkd_core::{UnixSeconds, Window, format2::Bindings};
@@ -28,9 +29,12 @@ use crate::{Endpoint, Protocol};
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
+pub(crate) use validate::is_unicast;
 
 /// The greatest number of services.
 pub const SERVICES: usize = 32;
+/// The greatest length of a time server's name in bytes.
+pub const HOST_NAME: usize = 64;
 /// The greatest number of the gateway's addresses outside of NAT.
 pub const OWN_ADDRESSES: usize = 4;
 /// The greatest number of hosts whose MAC address is configured.
@@ -97,21 +101,53 @@ pub enum Address {
 }
 
 /// Where the gateway gets the time from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// Nowhere. Every rule must have window 0.
     None,
     /// An SNTP server.
     Sntp(TimeServer),
+    /// The SNTP servers that DHCP names (option 42). Needs [`Address::Dhcp`].
+    Dhcp {
+        /// Seconds between requests, at least 1.
+        interval: u16,
+    },
+    /// An SNTP server that has a name.
+    Name(NamedServer),
+}
+
+impl TimeSource {
+    /// Seconds between requests, or 0 if there are none.
+    pub(crate) fn interval(&self) -> u16 {
+        match self {
+            Self::None => 0,
+            Self::Sntp(TimeServer { interval, .. })
+            | Self::Dhcp { interval }
+            | Self::Name(NamedServer { interval, .. }) => *interval,
+        }
+    }
 }
 
 /// An SNTP server, and how often to ask it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeServer {
     /// The server's address and port, usually [`sntp::SERVER_PORT`](crate::sntp::SERVER_PORT).
-    pub at: Endpoint,
+    pub at: SocketAddrV4,
     /// Seconds between requests, at least 1. Public servers ask for at least 15 (RFC 4330, section 10).
     pub interval: u16,
+}
+
+/// An SNTP server that has a name, and how often to ask it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedServer {
+    /// The server's name in DNS: letters, digits, dots and hyphens.
+    pub name: String<HOST_NAME>,
+    /// The server's port.
+    pub port: u16,
+    /// Seconds between requests, at least 1.
+    pub interval: u16,
+    /// The DNS server. `None`: DHCP names it.
+    pub dns: Option<Ipv4Addr>,
 }
 
 /// How the gateway is connected to the network.

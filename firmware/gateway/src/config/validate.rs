@@ -6,7 +6,7 @@ use pkd_core::Window;
 
 use super::{
     Address, Config, ConfigError, Format, Host, Inline, Interface, Mode, Pass, Rule, Service, Services,
-    TimeServer, TimeSource, Vlans,
+    TimeSource, Vlans,
 };
 use crate::{Protocol, packet::is_unicast_host};
 
@@ -58,11 +58,7 @@ impl<const RULES: usize> Config<RULES> {
                 return Err(ConfigError::Value);
             }
         }
-        if let TimeSource::Sntp(TimeServer { at, interval }) = self.time
-            && (interval == 0 || at.address.is_ipv6())
-        {
-            return Err(ConfigError::Value);
-        }
+        self.validate_time()?;
         if !self.own_addresses.iter().all(|address| is_unicast((*address).into())) {
             return Err(ConfigError::OwnAddress);
         }
@@ -96,6 +92,24 @@ impl<const RULES: usize> Config<RULES> {
             }
         }
         Ok(())
+    }
+
+    fn validate_time(&self) -> Result<(), ConfigError> {
+        if self.time != TimeSource::None && self.time.interval() == 0 {
+            return Err(ConfigError::Value);
+        }
+        let has_dhcp = self.address == Address::Dhcp;
+        match &self.time {
+            TimeSource::Dhcp { .. } if !has_dhcp => Err(ConfigError::TimeServer),
+            TimeSource::Name(server) => {
+                let is_possible = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+                let is_name = !server.name.is_empty() && server.name.bytes().all(is_possible);
+                // Without DHCP, only the configuration can name a DNS server.
+                let is_known = server.dns.map_or(has_dhcp, |dns| !has_dhcp && is_unicast(dns.into()));
+                if is_name && is_known && server.port != 0 { Ok(()) } else { Err(ConfigError::TimeServer) }
+            }
+            TimeSource::None | TimeSource::Sntp(_) | TimeSource::Dhcp { .. } => Ok(()),
+        }
     }
 
     fn validate_service(&self, row: usize, service: &Service) -> Result<(), ConfigError> {
@@ -162,7 +176,7 @@ fn is_in(address: u128, network: u128, prefix: u8) -> bool {
 }
 
 /// Whether this can be the address of a host on a network.
-fn is_unicast(address: IpAddr) -> bool {
+pub(crate) fn is_unicast(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !address.is_unspecified() && !is_broadcast && !address.is_multicast() && !address.is_loopback()
 }

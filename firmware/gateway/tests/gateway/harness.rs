@@ -1,6 +1,6 @@
 //! A gateway with small tables, the hosts around it, and helpers for tests.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use pkd_core::{
     Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixMillis, UnixSeconds, Verdict, Window,
@@ -9,7 +9,7 @@ use pkd_core::{
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, Floors, Format, Gateway, Inline, Instant,
     Interface, KnockOutcome, Mode, Network, Pass, Port, Protect, Protocol, Rule, Service, Services, Tables,
-    TimeServer, TimeSource,
+    TimeServer, TimeSource, Vlans,
 };
 use smoltcp::wire::ArpOperation;
 
@@ -73,10 +73,7 @@ pub(crate) fn one_arm() -> Config<RULES> {
         grant_prefix: 128,
         hosts: [].into_iter().collect(),
         answer_ping: true,
-        time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: TIME_SERVER.into(), port: 123 },
-            interval: 64,
-        }),
+        time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(TIME_SERVER, 123), interval: 64 }),
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: 9_100,
         services: [service("ssh", Protocol::Tcp, SSH, 22), service("dns", Protocol::Udp, DNS, 53)]
@@ -102,6 +99,14 @@ pub(crate) fn inline() -> Config<RULES> {
     config.services =
         [service("ssh", Protocol::Tcp, 22, 22), service("dns", Protocol::Udp, 53, 53)].into_iter().collect();
     config
+}
+
+/// With both sides on one NIC.
+pub(crate) fn trunk() -> Config<RULES> {
+    let mut trunk = inline();
+    let vlans = Some(Vlans { outside: 1, inside: 2 });
+    trunk.mode = Mode::Inline(Inline { vlans, ..INLINE });
+    trunk
 }
 
 /// A gateway that has the time, has waited for its window, and knows the NAS's MAC address.

@@ -5,6 +5,8 @@ mod attacks;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod config_time;
+#[cfg(test)]
 mod coverage;
 #[cfg(test)]
 mod flash;
@@ -19,6 +21,8 @@ mod frame6;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod icmp;
 #[cfg(test)]
 mod inline;
@@ -32,6 +36,8 @@ mod overseer;
 mod properties;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod time_servers;
 #[cfg(test)]
 mod watch;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use defmt_semihosting as _;
 mod classic;
 mod format2;
 
-use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
+use core::{net::{Ipv4Addr, SocketAddrV4}, ops::Range, panic::PanicInfo, ptr};
 
 use cortex_m_rt::entry;
 use pkd_core::{
@@ -110,7 +110,7 @@ fn config(format: Format) -> Config<RULES> {
         hosts: heapless::Vec::new(),
         answer_ping: false,
         time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1).into(), port: 123 },
+            at: SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, 1), 123),
             interval: 64,
         }),
         counters_network: None,
