@@ -41,7 +41,7 @@ pub(crate) fn build_named(names: &[String]) -> Result<()> {
     for board in chosen {
         let name = board.name;
         progress!("building {name}");
-        let elf = at("target/firmware").join(format!("{name}.elf"));
+        let elf = Path::new("target/firmware").join(format!("{name}.elf"));
         files::copy(&build(board)?.join(name), &elf)?;
         cmd!(
             "{CARGO} run --quiet --locked --package pkd-gateway-config --bin firmware-image -- {name} {elf}"

@@ -16,6 +16,7 @@ pub struct Unable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     OneNic,
+    OneNicNoTrunk,
     NoTrunk,
     Filters(&'static str),
     NoTags(&'static str),
@@ -26,10 +27,15 @@ impl fmt::Display for Unable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { board, why } = self;
         match why {
-            Why::OneNic => write!(
-                f,
-                "{board} has one NIC: mode = \"inline\" needs two, or a trunk (outside_vlan and inside_vlan)"
-            ),
+            Why::OneNic => {
+                write!(f, "{board} has one NIC: mode = \"inline\" needs outside_vlan and inside_vlan on it")
+            }
+            Why::OneNicNoTrunk => {
+                write!(
+                    f,
+                    "{board} has one NIC: mode = \"inline\" needs two, so use mode = \"one-arm\" or another board"
+                )
+            }
             Why::NoTrunk => {
                 write!(f, "{board} has two NICs, one for each side: remove outside_vlan and inside_vlan")
             }
@@ -57,7 +63,9 @@ impl Board {
         let why = match (mode, self.nics) {
             (Mode::OneArm, [_]) => None,
             (Mode::OneArm, _) => Some(Why::TwoNics),
-            (Mode::Inline(Inline { vlans: None, .. }), [_]) => Some(Why::OneNic),
+            (Mode::Inline(Inline { vlans: None, .. }), [nic]) => {
+                Some(if nic.carries_tags && !nic.filters_mac { Why::OneNic } else { Why::OneNicNoTrunk })
+            }
             (Mode::Inline(Inline { vlans: None, .. }), nics) => filter(nics).map(Why::Filters),
             (Mode::Inline(Inline { vlans: Some(_), .. }), [nic]) => {
                 let tags = (!nic.carries_tags).then_some(Why::NoTags(nic.name));
