@@ -1,9 +1,7 @@
 //! The TOML file.
 
 use std::{
-    fs,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,12 +13,16 @@ use pkd_gateway::{
 };
 use serde::Deserialize;
 
-use crate::inline::{HostTable, InlineTable};
+use crate::{
+    inline::{HostTable, InlineTable},
+    key_file,
+};
 
 /// The whole file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
+    board: Option<String>,
     mode: ModeName,
     address: String,
     router: Option<Ipv4Addr>,
@@ -130,6 +132,11 @@ pub(crate) fn parse(text: &str) -> Result<File> {
 }
 
 impl File {
+    /// The name of the board that it is for.
+    pub(crate) fn board(&self) -> Option<&str> {
+        self.board.as_deref()
+    }
+
     /// Converts the file to a configuration. Paths of key files are relative to `folder`.
     pub(crate) fn resolve(&self, folder: &Path, created: UnixSeconds) -> Result<Config<RULES>> {
         ensure!(self.own_addresses.len() <= OWN_ADDRESSES, "too many own_addresses: at most {OWN_ADDRESSES}");
@@ -250,10 +257,7 @@ impl RuleTable {
     fn resolve(&self, folder: &Path, services: &[ServiceTable]) -> Result<Rule> {
         let path = folder.join(&self.key_file);
         let context = || path.display().to_string();
-        let mode = fs::metadata(&path).with_context(context)?.permissions().mode();
-        // Group and others must not have any permission.
-        ensure!(mode.trailing_zeros() >= 6, "{}: accessible by others; run chmod 600", path.display());
-        let text = fs::read_to_string(&path).with_context(context)?;
+        let text = key_file::read(&path)?;
         let mut opens = Services::NONE;
         for name in &self.services {
             let index = services.iter().position(|service| service.name == *name);

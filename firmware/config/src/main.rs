@@ -1,60 +1,115 @@
-//! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration.
+//! `gateway-config FILE`: converts a TOML file to what is flashed as the gateway's configuration.
 
 mod file;
 mod inline;
+mod key_file;
+mod output;
 
 use std::{
     fs,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
+use lexopt::{
+    Arg::{Long, Short, Value},
+    Parser, ValueExt as _,
+};
+use pkd_board::{BOARDS, Board};
 use pkd_core::UnixSeconds;
 use pkd_gateway::{CONFIG_LIMIT, Config, RULES};
 
-const USAGE: &str = "usage: pkd-gateway-config FILE OUT";
+use crate::output::Form;
+
+const HELP: &str = "\
+usage: gateway-config [--board BOARD] FILE [OUT]
+
+Checks the configuration in FILE (TOML) and writes what the board has to get: OUT, or beside FILE a .uf2 for boards
+with a USB drive, and a .bin for others. The file contains keys.
+
+  --board BOARD   the board, instead of the file's `board = \"…\"`
+  --boards        print the boards
+  --version       print the version
+";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Parser::from_env()) {
+        Ok(said) => {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("pkd-gateway-config: {error:#}");
+            eprintln!("gateway-config: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: &[&str]) -> Result<()> {
-    let [from, to] = arguments else { bail!("{USAGE}") };
+/// Returns what is to be printed.
+fn run(mut arguments: Parser) -> Result<String> {
+    let (mut board, mut paths) = (None, Vec::new());
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("board") => board = Some(find(&arguments.value()?.string()?)?),
+            Long("boards") => return Ok(BOARDS.iter().map(|board| board.name.to_owned() + "\n").collect()),
+            Long("version") => return Ok(format!("gateway-config {}\n", env!("CARGO_PKG_VERSION"))),
+            Long("help") | Short('h') => return Ok(HELP.to_owned()),
+            Value(path) if paths.len() < 2 => paths.push(PathBuf::from(path)),
+            Value(path) => return Err(usage(&format!("unexpected {}", path.display()))),
+            other => return Err(usage(&other.unexpected().to_string())),
+        }
+    }
+    let mut paths = paths.into_iter();
+    let from = paths.next().ok_or_else(|| usage("missing FILE"))?;
     let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
-    let bytes = convert(Path::new(from), created).with_context(|| (*from).to_owned())?;
-    // It contains keys, so it is created readable only by its owner.
-    let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(to).context((*to).to_owned())?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    std::io::Write::write_all(&mut file, &bytes)?;
-    Ok(())
+    let (board, bytes) = convert(&from, board, created).with_context(|| from.display().to_string())?;
+    let to = paths.next().unwrap_or_else(|| from.with_extension(Form::of(board).ending()));
+    let form = Form::named(&to, board)?;
+    output::write(&to, &form.file(board, &bytes))?;
+    Ok(format!("{}: {}\n", to.display(), form.advice(board)))
 }
 
-/// Converts a TOML file to a binary configuration with this time of creation.
-fn convert(path: &Path, created: UnixSeconds) -> Result<Vec<u8>> {
+fn usage(problem: &str) -> anyhow::Error {
+    anyhow!("{problem}; usage: gateway-config [--board BOARD] FILE [OUT]")
+}
+
+fn find(name: &str) -> Result<&'static Board> {
+    pkd_board::find(name).with_context(|| format!("unknown board \"{name}\": expected one of {}", names()))
+}
+
+fn names() -> String {
+    BOARDS.iter().map(|board| board.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Converts a TOML file to a binary configuration with this time of creation, for this board or the one that it names.
+fn convert(
+    path: &Path,
+    board: Option<&'static Board>,
+    created: UnixSeconds,
+) -> Result<(&'static Board, Vec<u8>)> {
     let text = fs::read_to_string(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let config: Config<RULES> = file::parse(&text)?.resolve(folder, created)?;
+    let file = file::parse(&text)?;
+    let board = match (board, file.board()) {
+        (Some(board), _) => board,
+        (None, Some(name)) => find(name)?,
+        (None, None) => {
+            return Err(anyhow!("no board: add board = \"…\" or use --board, with one of {}", names()));
+        }
+    };
+    let config: Config<RULES> = file.resolve(folder, created)?;
+    board.check(config.mode).map_err(|why| anyhow!("{why}"))?;
     let mut bytes = vec![0; CONFIG_LIMIT];
-    let length = config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let length = config.emit(&mut bytes).map_err(|error| anyhow!("{error}"))?;
     bytes.truncate(length);
-    Ok(bytes)
+    Ok((board, bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::os::unix::fs::PermissionsExt;
 
     use pkd_core::format2::Bindings;
     use pkd_gateway::Format;
@@ -75,9 +130,9 @@ mod tests {
     fn converted(text: &str, name: &str) -> Result<Config<RULES>> {
         let folder = folder(name);
         fs::write(folder.join("gateway.toml"), text)?;
-        let bytes = convert(&folder.join("gateway.toml"), UnixSeconds(1_800_000_000));
+        let converted = convert(&folder.join("gateway.toml"), None, UnixSeconds(1_800_000_000));
         fs::remove_dir_all(&folder)?;
-        Config::parse(&bytes?).map_err(|error| anyhow::anyhow!("{error}"))
+        Config::parse(&converted?.1).map_err(|error| anyhow::anyhow!("{error}"))
     }
 
     #[test]
@@ -121,6 +176,19 @@ mod tests {
     #[test]
     fn errors_name_the_problem() {
         let table = [
+            (
+                "an unknown board",
+                "w5500-evb-pico2",
+                "w5500",
+                "unknown board \"w5500\": expected one of mps2-an386, ",
+            ),
+            ("no board", "board = \"w5500-evb-pico2\"", "", "no board: add board = "),
+            (
+                "a board that cannot run it",
+                "mode = \"one-arm\"",
+                "mode = \"inline\"",
+                "w5500-evb-pico2 has one NIC: mode = \"inline\" needs two",
+            ),
             ("an unknown key", "echo = true", "eccho = true", "eccho"),
             ("an unknown service", "services = [\"ssh\"]", "services = [\"sssh\"]", "sssh"),
             ("a missing key file", "pkd.key", "other.key", "other.key"),
@@ -332,6 +400,8 @@ mod tests {
             Address, EthernetAddress, Host, Inline, Mode, Pass, Protect, Protocol, TimeSource, Vlans,
         };
         const PORTS: [(&str, &str); 2] = [("port = 2222", ""), ("port = 8443", "")];
+        const TWO_NICS: (&str, &str) = ("w5500-evb-pico2", "riscv32-virt");
+        const TRUNK: (&str, &str) = ("w5500-evb-pico2", "mps2-an386");
         const INLINE: Inline = Inline {
             vlans: None,
             protect: Protect::Host,
@@ -354,12 +424,13 @@ mod tests {
             ("the counters' port", &[("9100", "9101")], |config| config.counters_port = 9_101),
             (
                 "inline, with the ports of the hosts",
-                &[("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
+                &[TWO_NICS, ("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
                 |config| inline(config, INLINE),
             ),
             (
                 "a trunk",
                 &[
+                    TRUNK,
                     (
                         "mode = \"one-arm\"",
                         "inline = { outside_vlan = 2, inside_vlan = 3 }\nmode = \"inline\"",
@@ -372,6 +443,7 @@ mod tests {
             (
                 "only the listed ports, no IPv6, and what is passed through",
                 &[
+                    TWO_NICS,
                     (
                         "mode = \"one-arm\"",
                         "inline = { protect = \"services\", ipv6 = false, pass_ethertypes = [0x8892], pass_protocols = [47, 50] }\nmode = \"inline\"",
@@ -496,7 +568,7 @@ mod tests {
         let folder = folder("loose");
         fs::set_permissions(folder.join("pkd.key"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(folder.join("gateway.toml"), GOOD).unwrap();
-        let error = convert(&folder.join("gateway.toml"), UnixSeconds(0)).unwrap_err();
+        let error = convert(&folder.join("gateway.toml"), None, UnixSeconds(0)).unwrap_err();
         fs::remove_dir_all(&folder).unwrap();
         assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
     }

@@ -249,9 +249,8 @@ impl Flow {
     fn idle_timeout(&self) -> u32 {
         match (self.state, self.kind) {
             (State::Free, _) => 0,
-            (State::Unreplied, _) => timeout::UNREPLIED,
+            (State::Unreplied, _) | (State::Established, FlowKind::Echo) => timeout::UNREPLIED,
             (State::Established, FlowKind::Udp) => timeout::UDP,
-            (State::Established, FlowKind::Echo) => timeout::UNREPLIED,
             (State::Established, FlowKind::Tcp) => timeout::TCP,
             (State::ClientClosed | State::InsideClosed, _) => timeout::HALF_CLOSED,
             (State::Closed, _) => timeout::CLOSED,

@@ -35,17 +35,8 @@ impl<const N: usize> Flows<N> {
 
     /// Returns the flow with this tuple, unless it has expired.
     pub(crate) fn find(&mut self, now: CoarseInstant, tuple: &Tuple) -> Option<&mut Flow> {
-        let mut link = *self.buckets.get(Self::bucket(tuple))?;
-        // A chain is at most as long as the table.
-        for _ in 0..N {
-            let index = usize::from(link).checked_sub(1)?;
-            let flow = self.slots.get(index)?;
-            if flow.may_be(tuple) && self.prefixes.is(flow.prefixes, tuple) {
-                return self.slots.get_mut(index).filter(|flow| !flow.is_expired(now));
-            }
-            link = flow.next;
-        }
-        None
+        let index = self.index_of(tuple)?;
+        self.slots.get_mut(index).filter(|flow| !flow.is_expired(now))
     }
 
     /// Returns the flow with this NAT port, and its tuple, unless it has expired.
@@ -76,23 +67,20 @@ impl<const N: usize> Flows<N> {
         &mut self,
         now: CoarseInstant,
         new: NewFlow,
-        is_granted: impl Fn(Ip) -> bool,
+        is_granted: &dyn Fn(Ip) -> bool,
     ) -> Option<&mut Flow> {
         // An expired flow with this tuple would shadow the new one.
         let stale = self.index_of(&new.tuple);
         let index = stale
             .or_else(|| self.free_slot(now))
-            .or_else(|| self.evictable(new.origin, &is_granted, |_| true))?;
+            .or_else(|| self.evictable(new.origin, is_granted, false))?;
         self.remove(index);
-        let prefixes = match self.prefixes.take(&new.tuple) {
-            Some(prefixes) => prefixes,
-            None => {
-                let other = self
-                    .expired_v6(now)
-                    .or_else(|| self.evictable(new.origin, &is_granted, |flow| flow.prefixes != 0))?;
-                self.remove(other);
-                self.prefixes.take(&new.tuple)?
-            }
+        let prefixes = if let Some(prefixes) = self.prefixes.take(&new.tuple) {
+            prefixes
+        } else {
+            let other = self.expired_v6(now).or_else(|| self.evictable(new.origin, is_granted, true))?;
+            self.remove(other);
+            self.prefixes.take(&new.tuple)?
         };
         let bucket = Self::bucket(&new.tuple);
         let head = self.buckets.get_mut(bucket)?;
@@ -116,6 +104,7 @@ impl<const N: usize> Flows<N> {
 
     fn index_of(&self, tuple: &Tuple) -> Option<usize> {
         let mut link = *self.buckets.get(Self::bucket(tuple))?;
+        // A chain is at most as long as the table.
         for _ in 0..N {
             let index = usize::from(link).checked_sub(1)?;
             let flow = self.slots.get(index)?;
@@ -144,13 +133,8 @@ impl<const N: usize> Flows<N> {
         self.slots.iter().position(|flow| flow.prefixes != 0 && flow.is_expired(now))
     }
 
-    /// The flow to evict of those that `may_go`.
-    fn evictable(
-        &self,
-        origin: Origin,
-        is_granted: impl Fn(Ip) -> bool,
-        may_go: impl Fn(&Flow) -> bool,
-    ) -> Option<usize> {
+    /// The flow to evict. `only_v6`: of those of IPv6.
+    fn evictable(&self, origin: Origin, is_granted: &dyn Fn(Ip) -> bool, only_v6: bool) -> Option<usize> {
         let rank = |flow: &Flow| match (flow.state, flow.kind, flow.origin) {
             (State::Free | State::Closed, _, _) => Some(0),
             (State::Unreplied, _, _) => Some(1),
@@ -159,7 +143,7 @@ impl<const N: usize> Flows<N> {
             (_, FlowKind::Udp | FlowKind::Echo, Origin::Outside) if origin == Origin::Outside => Some(2),
             (_, _, Origin::Outside) => None,
         };
-        let slots = || self.slots.iter().enumerate().filter(|(_, flow)| may_go(flow));
+        let slots = || self.slots.iter().enumerate().filter(|(_, flow)| !only_v6 || flow.prefixes != 0);
         let cheap = slots().filter_map(|(index, flow)| Some((rank(flow)?, flow.last, index))).min();
         if let Some((_, _, index)) = cheap {
             return Some(index);

@@ -100,6 +100,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     /// one is `None` only if none was ever saved for its format.
     ///
     /// `tables` must be empty, because flows and grants do not survive a boot.
+    #[inline(never)]
     pub fn new(
         tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
         config: &'a Config<RULES>,
@@ -340,7 +341,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         let new = NewFlow { tuple, service, origin: Origin::Outside, client_hardware, segment, until };
         let Tables { flows, grants, .. } = &mut *self.tables;
         let has_grant = |address: Ip| grants.allows_any(now, address);
-        let flow = flows.insert(now, new, has_grant).ok_or(DropReason::TableFull)?;
+        let flow = flows.insert(now, new, &has_grant).ok_or(DropReason::TableFull)?;
         increment(Some(&mut self.counters.flows));
         Ok(flow.nat_port)
     }
@@ -391,6 +392,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     }
 
     /// Checks whether the network stack expects this packet. `trusted`: it comes from the inside, as far as is known.
+    #[inline(never)]
     pub(crate) fn check_local(&self, header: &Header, trusted: bool) -> Result<(), DropReason> {
         let may_read_counters = trusted
             && header.source.to_v4().is_some_and(|source| {

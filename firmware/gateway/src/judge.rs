@@ -85,11 +85,10 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 Ok(())
             }
             Transport::Icmp6(kind) if LISTENERS.contains(&kind) && header.hop_limit == 1 => Ok(()),
-            Transport::Icmp(_) | Transport::Icmp6(_) => Err(DropReason::Protocol),
             Transport::Other(protocol) if protocol != 0 && inline.pass.protocols.contains(&protocol) => {
                 Ok(())
             }
-            Transport::Other(_) => Err(DropReason::Protocol),
+            Transport::Icmp(_) | Transport::Icmp6(_) | Transport::Other(_) => Err(DropReason::Protocol),
         }
     }
 
@@ -150,7 +149,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             until: CoarseInstant::ZERO,
         };
         // If there is no room, its answers are dropped.
-        let _flow = self.tables.flows.insert(now, new, |_| true);
+        let _flow = self.tables.flows.insert(now, new, &|_| true);
     }
 
     /// Whether a packet from the inside, which belongs to no flow, begins one. After a reset of the gateway, hosts go on with

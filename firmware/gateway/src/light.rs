@@ -20,7 +20,7 @@ impl Light {
         match self {
             Self::Normal => tick % 20 < 10,
             Self::NoTime => tick % 10 < 5,
-            Self::Loop => tick % 2 == 0,
+            Self::Loop => tick.is_multiple_of(2),
             Self::Stale => matches!(tick % 20, 0 | 1 | 4 | 5),
         }
     }

@@ -41,9 +41,12 @@ impl LoopGuard {
             return None;
         }
         let frame = frame.get_mut(..LENGTH)?;
-        let fields = [0xff; 6].into_iter().chain(from.0).chain(ETHERTYPE.to_be_bytes());
-        let bytes = fields.chain(cookie.to_be_bytes()).chain(core::iter::repeat(0));
-        frame.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
+        frame.fill(0);
+        let parts: [(usize, &[u8]); 4] =
+            [(0, &[0xff; 6]), (6, &from.0), (12, &ETHERTYPE.to_be_bytes()), (PAYLOAD, &cookie.to_be_bytes())];
+        for (at, bytes) in parts {
+            frame.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+        }
         self.sent = Some(now);
         Some(LENGTH)
     }

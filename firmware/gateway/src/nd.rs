@@ -44,7 +44,7 @@ impl Message {
         if header.hop_limit != HOP_LIMIT {
             return Err(DropReason::Malformed);
         }
-        if !header.sum(ICMPV6.into(), body).is_valid() {
+        if !header.sum(ICMPV6, body).is_valid() {
             return Err(DropReason::Checksum);
         }
         let (head, options) = body.split_first_chunk::<MESSAGE>().ok_or(DropReason::Malformed)?;
@@ -121,12 +121,16 @@ pub(crate) fn answer_echo(
     if header.start != IPV6_HEADER {
         return Err(DropReason::Unsolicited);
     }
-    let (to, from) = (header.source.octets(), header.destination.octets());
-    let fields = asker.0.into_iter().chain(own.0);
-    frame.iter_mut().zip(fields).for_each(|(slot, byte)| *slot = byte);
-    let packet = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
-    let addresses = from.into_iter().chain(to).chain([ECHO_REPLY]);
-    packet.iter_mut().skip(8).zip(addresses).for_each(|(slot, byte)| *slot = byte);
+    let parts: [(usize, &[u8]); 5] = [
+        (0, &asker.0),
+        (6, &own.0),
+        (22, &header.destination.octets()),
+        (38, &header.source.octets()),
+        (54, &[ECHO_REPLY]),
+    ];
+    for (at, bytes) in parts {
+        frame.get_mut(at..at + bytes.len()).ok_or(DropReason::Malformed)?.copy_from_slice(bytes);
+    }
     set_length_and_checksum(frame, length).ok_or(DropReason::Malformed)
 }
 
@@ -141,11 +145,22 @@ fn write(
     option: u8,
 ) -> Option<usize> {
     let message = frame.get_mut(..LENGTH)?;
-    let ethernet = to.0.0.into_iter().chain(own.hardware.0).chain([0x86, 0xdd]);
-    let ip = [0x60, 0, 0, 0, 0, 0, ICMPV6, HOP_LIMIT].into_iter().chain(from.octets()).chain(to.1.octets());
-    let body = [kind, 0, 0, 0, flags, 0, 0, 0].into_iter().chain(target.octets());
-    let bytes = ethernet.chain(ip).chain(body).chain([option, 1]).chain(own.hardware.0);
-    message.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
+    message.fill(0);
+    let parts: [(usize, &[u8]); 10] = [
+        (0, &to.0.0),
+        (6, &own.hardware.0),
+        (12, &[0x86, 0xdd, 0x60]),
+        (20, &[ICMPV6, HOP_LIMIT]),
+        (22, &from.octets()),
+        (38, &to.1.octets()),
+        (54, &[kind, 0, 0, 0, flags]),
+        (62, &target.octets()),
+        (78, &[option, 1]),
+        (80, &own.hardware.0),
+    ];
+    for (at, bytes) in parts {
+        message.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+    }
     set_length_and_checksum(frame, WITH_OPTION)?;
     Some(LENGTH)
 }
@@ -156,7 +171,7 @@ fn set_length_and_checksum(frame: &mut [u8], length: usize) -> Option<()> {
     packet.get_mut(4..6)?.copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
     packet.get_mut(IPV6_HEADER + 2..IPV6_HEADER + 4)?.fill(0);
     let header = Header::parse_v6(packet).ok()?;
-    let checksum = header.sum(ICMPV6.into(), header.body(packet).ok()?).checksum();
+    let checksum = header.sum(ICMPV6, header.body(packet).ok()?).checksum();
     packet.get_mut(IPV6_HEADER + 2..IPV6_HEADER + 4)?.copy_from_slice(&checksum.to_be_bytes());
     Some(())
 }

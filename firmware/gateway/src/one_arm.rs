@@ -98,7 +98,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             let is_broadcast = header.destination.to_v4().is_some_and(|to| to.is_broadcast());
             return if is_broadcast { local(self) } else { Err(DropReason::NotForUs) };
         }
-        match self.to_service(now, arrived, frame)? {
+        match self.serve(now, arrived, frame)? {
             Some(action) => Ok(action),
             None => local(self),
         }
@@ -150,12 +150,12 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 Ok(Action::Forward(Port::Outside))
             }
             _ if header.source.is_group_or_none() => Err(DropReason::NotForUs),
-            _ => self.to_service(now, arrived, frame)?.ok_or(DropReason::Unsolicited),
+            _ => self.serve(now, arrived, frame)?.ok_or(DropReason::Unsolicited),
         }
     }
 
     /// Handles a packet to an own address: a knock, or one of a flow. Returns `None` if it is neither.
-    fn to_service(
+    fn serve(
         &mut self,
         now: Instant,
         arrived: Arrived,

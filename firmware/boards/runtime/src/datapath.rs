@@ -9,11 +9,12 @@ use core::{
 
 use embassy_executor::Spawner;
 use embassy_net::{Stack, StackResources};
-use embassy_net_driver::{Driver, HardwareAddress, LinkState, RxToken, TxToken};
+use embassy_net_driver::{Driver, HardwareAddress, LinkState};
 use embassy_net_driver_channel as channel;
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
+use pkd_board::Nic;
 use pkd_core::Verdict;
 use pkd_gateway::{
     Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface,
@@ -33,19 +34,32 @@ const COUNTER_LOG_TICKS: u32 = 100;
 /// The NICs of a board.
 pub enum Interfaces<D> {
     /// One NIC, for one-arm mode or a trunk.
-    One(D),
+    One(Nic<D>),
     /// Two NICs, for inline mode.
     Two {
         /// The NIC of the untrusted side.
-        outside: D,
+        outside: Nic<D>,
         /// The NIC of the protected hosts.
-        inside: D,
+        inside: Nic<D>,
     },
+}
+
+impl<D: Driver> Interfaces<D> {
+    /// Calls `function` for each NIC, and returns whether all answers are `true`.
+    fn all(&mut self, mut function: impl FnMut(&mut Nic<D>) -> bool) -> bool {
+        match self {
+            Self::One(nic) => function(nic),
+            Self::Two { outside, inside } => {
+                let out = function(outside);
+                function(inside) && out
+            }
+        }
+    }
 }
 
 /// What a board provides.
 pub struct Setup<D, S, P> {
-    /// The NICs. Both have the same MTU: [`FRAME`], or at least [`MTU`].
+    /// The NICs.
     pub interfaces: Interfaces<D>,
     /// What [`load`](crate::load) returned.
     pub stored: Stored<S, P>,
@@ -77,6 +91,10 @@ struct Pipeline<S, P> {
     lease: Option<Interface>,
     /// What the LED shows.
     light: Option<Light>,
+    /// Whether all NICs worked at the last tick.
+    alive: bool,
+    /// Frames that were too long for their NIC, and wrong answers of NICs, as last logged.
+    troubles: (u32, u32),
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
@@ -122,6 +140,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         link: None,
         lease: None,
         light: None,
+        alive: true,
+        troubles: (0, 0),
         ticks: 0,
         logged: Counters::default(),
         free_stack,
@@ -183,14 +203,13 @@ impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
 
 /// Handles one frame from this NIC. Returns `false` if there is none.
 fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
-    nic: &mut D,
-    other: Option<&mut D>,
+    nic: &mut Nic<D>,
+    other: Option<&mut Nic<D>>,
     port: Port,
     context: &mut Context<'_>,
     pipeline: &mut Pipeline<S, P>,
 ) -> bool {
-    let Some((received, free)) = nic.receive(context) else { return false };
-    received.consume(|frame| {
+    nic.receive(context, |frame, place, context| {
         let action = pipeline.process(port, frame);
         let (to, local) = match action {
             Action::Drop(_) | Action::Knock(_) => (None, None),
@@ -199,24 +218,19 @@ fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
             Action::ForwardAndLocal(to) => (Some(to), Some(0)),
             Action::ForwardAndUntagged(to) => (Some(to), Some(pkd_gateway::VLAN_TAG_LENGTH)),
         };
-        match (to, other) {
-            (Some(to), _) if to == port => free.consume(frame.len(), |out| out.copy_from_slice(frame)),
-            // If the NIC cannot send now, the frame is lost, as on a switch.
-            (Some(_), Some(other)) => {
-                if let Some(free) = other.transmit(context) {
-                    free.consume(frame.len(), |out| out.copy_from_slice(frame));
-                }
-            }
-            (None, _) | (Some(_), None) => {}
-        }
+        // If the NIC cannot send a frame, it is lost, as on a switch.
+        let _sent = match (to, other) {
+            (Some(to), _) if to == port => place.send(frame),
+            (Some(_), Some(other)) => other.send(context, frame),
+            (None, _) | (Some(_), None) => false,
+        };
         if let Some(skip) = local {
             if matches!(action, Action::ForwardAndUntagged(_)) {
                 pkd_gateway::untag(frame);
             }
             pipeline.deliver_to_stack(frame.get(skip..).unwrap_or_default());
         }
-    });
-    true
+    })
 }
 
 impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
@@ -278,14 +292,10 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 
     fn tick<D: Driver>(&mut self, interfaces: &mut Interfaces<D>, context: &mut Context<'_>) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.indicators.feed_watchdog();
-        let link = match interfaces {
-            Interfaces::One(nic) => nic.link_state(context),
-            Interfaces::Two { outside, inside } => {
-                let states = (outside.link_state(context), inside.link_state(context));
-                if states == (LinkState::Down, LinkState::Down) { LinkState::Down } else { LinkState::Up }
-            }
-        };
+        let is_down = interfaces.all(|nic| nic.link_state(context) == LinkState::Down);
+        let link = if is_down { LinkState::Down } else { LinkState::Up };
+        // Drivers look at their NICs on their own, or when they are asked for the link's state.
+        self.guard(interfaces.all(Nic::on_tick));
         if self.link != Some(link) {
             self.link = Some(link);
             defmt::info!("link {}", if link == LinkState::Up { "up" } else { "down" });
@@ -318,6 +328,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         }
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
+            self.log_troubles(interfaces);
             self.log_free_stack();
         }
         self.indicators.set_led(light.is_on(self.ticks));
@@ -329,7 +340,39 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
     }
 }
 
+impl<S, P: Indicators> Pipeline<S, P> {
+    /// Feeds the watchdog if all NICs work. If one does not, the board is reset, which also resets the NICs.
+    fn guard(&mut self, alive: bool) {
+        if self.alive && !alive {
+            defmt::error!("a NIC no longer responds: the watchdog will reset the board");
+        }
+        self.alive = alive;
+        if alive {
+            self.indicators.feed_watchdog();
+        }
+    }
+}
+
 impl<S, P> Pipeline<S, P> {
+    /// Logs how many frames were too long for their NIC, and how often a NIC's answers were wrong, if there were more since the
+    /// last call.
+    fn log_troubles<D: Driver>(&mut self, interfaces: &mut Interfaces<D>) {
+        let (mut too_long, mut faults) = (0_u32, 0_u32);
+        interfaces.all(|nic| {
+            too_long = too_long.saturating_add(nic.too_long());
+            faults = faults.saturating_add(nic.faults());
+            true
+        });
+        if (too_long, faults) != self.troubles {
+            defmt::warn!(
+                "NIC: {} frames too long to be sent, {} answers that cannot be right",
+                too_long,
+                faults
+            );
+            self.troubles = (too_long, faults);
+        }
+    }
+
     /// Logs how much of the stack was never used, if it is less than at the last call.
     fn log_free_stack(&mut self) {
         let free = (self.free_stack)();
@@ -366,7 +409,6 @@ fn send<D: Driver>(interfaces: &mut Interfaces<D>, port: Port, frame: &[u8], con
         (Interfaces::Two { outside, .. }, Port::Outside) => outside,
         (Interfaces::Two { inside, .. }, Port::Inside) => inside,
     };
-    if let Some(free) = nic.transmit(context) {
-        free.consume(frame.len(), |out| out.copy_from_slice(frame));
-    }
+    // If the NIC cannot send a frame, it is lost, as on a switch.
+    let _sent = nic.send(context, frame);
 }

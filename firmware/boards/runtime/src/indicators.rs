@@ -1,7 +1,8 @@
 //! A board's LED and watchdog.
 
+use core::fmt;
+
 use embassy_time::{Duration, Timer};
-use pkd_gateway::ConfigError;
 
 /// An LED and a watchdog. A board that lacks one of them leaves the method empty.
 pub trait Indicators {
@@ -14,7 +15,7 @@ pub trait Indicators {
 
 /// The loop of a gateway without a valid configuration. It forwards nothing, blinks five times a second, and logs the reason
 /// every ten seconds.
-pub async fn report_config_error(why: ConfigError, mut indicators: impl Indicators) -> ! {
+pub(crate) async fn report(why: impl fmt::Display, mut indicators: impl Indicators) -> ! {
     let mut turns = 0_u8;
     loop {
         if turns == 0 {

@@ -19,9 +19,9 @@ use embassy_time::Instant as Uptime;
 use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
 pub use datapath::{Datapath, Interfaces, Setup, start};
-pub use indicators::{Indicators, report_config_error};
+pub use indicators::Indicators;
 pub use net_stack::{FreeStack, Random};
-pub use storage::{FlashLayout, Stored, load};
+pub use storage::{Rejection, Stored, load};
 
 /// Length of the network stack's longest frame in bytes, without FCS.
 pub const MTU: usize = 1_514;

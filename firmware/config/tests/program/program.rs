@@ -26,7 +26,7 @@ impl Folder {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pkd-gateway-config"))
+        Command::new(env!("CARGO_BIN_EXE_gateway-config"))
             .args(arguments)
             .current_dir(&self.0)
             .output()
@@ -67,9 +67,11 @@ fn only_the_owner_can_read_the_output_even_if_the_file_existed() {
 
 #[test]
 fn a_failure_names_the_file_and_writes_nothing() {
-    let table: [(&str, &[&str], &str); 5] = [
+    let table: [(&str, &[&str], &str); 7] = [
         ("no arguments", &[], "usage"),
-        ("one argument", &["gateway.toml"], "usage"),
+        ("an unknown option", &["--bord", "x", "gateway.toml"], "--bord"),
+        ("an unknown board", &["--board", "w5500", "gateway.toml"], "expected one of"),
+        ("UF2 for a board without a drive", &["--board", "nucleo-h743zi", "gateway.toml", "g.uf2"], "g.uf2"),
         ("three arguments", &["gateway.toml", "gateway.bin", "more"], "usage"),
         ("a missing file", &["other.toml", "gateway.bin"], "other.toml"),
         ("a missing folder", &["gateway.toml", "nowhere/gateway.bin"], "nowhere/gateway.bin"),
@@ -79,7 +81,45 @@ fn a_failure_names_the_file_and_writes_nothing() {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.starts_with("pkd-gateway-config: ") && text.contains(expected), "{name}: {text}");
-        assert!(!folder.0.join("gateway.bin").exists(), "{name}");
+        assert!(text.starts_with("gateway-config: ") && text.contains(expected), "{name}: {text}");
+        let others = ["gateway.toml", "pkd.key"];
+        let written: Vec<_> =
+            fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(written.iter().all(|name| others.iter().any(|other| name == other)), "{name}: {written:?}");
     }
+}
+
+#[test]
+fn a_board_with_a_drive_gets_uf2_at_the_place_of_its_configuration_and_others_get_its_bytes() {
+    for board in pkd_board::BOARDS.iter().filter(|board| board.check(pkd_gateway::Mode::OneArm).is_ok()) {
+        let name = board.name;
+        let folder = Folder::new(name);
+        let output = folder.run(&["--board", name, "gateway.toml"]);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let has_drive = board.chip == pkd_board::Chip::Rp2350;
+        let file = if has_drive { "gateway.uf2" } else { "gateway.bin" };
+        assert!(said.starts_with(&format!("{file}: ")) && said.contains(name), "{said}");
+        let bytes = fs::read(folder.0.join(file)).unwrap();
+        assert_eq!(mode(&folder.0.join(file)), 0o600, "{name}");
+        let bytes = if has_drive {
+            let (bytes, families) = uf2_decode::convert_from_uf2(&bytes).unwrap();
+            let place = u64::from(board.flash.base + board.flash.config);
+            assert_eq!(families.into_iter().collect::<Vec<_>>(), [(0xe48b_ff58, place)], "{name}");
+            bytes
+        } else {
+            bytes
+        };
+        assert_eq!(Config::<RULES>::parse(&bytes).unwrap().services.len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn the_option_counts_more_than_the_file() {
+    let folder = Folder::new("option");
+    fs::write(folder.0.join("gateway.toml"), GOOD.replace("w5500-evb-pico2", "riscv32-virt")).unwrap();
+    let output = folder.run(&["gateway.toml"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("riscv32-virt has two NICs"), "{said}");
+    assert!(folder.run(&["--board", "w5500-evb-pico2", "gateway.toml"]).status.success());
 }

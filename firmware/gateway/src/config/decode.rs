@@ -157,18 +157,22 @@ impl Reader<'_> {
         Ok(*array)
     }
 
+    #[inline(never)] // a fourth of the size
     fn u8(&mut self) -> Result<u8, ConfigError> {
         self.array().map(u8::from_le_bytes)
     }
 
+    #[inline(never)] // a fourth of the size
     fn u16(&mut self) -> Result<u16, ConfigError> {
         self.array().map(u16::from_le_bytes)
     }
 
+    #[inline(never)] // a fourth of the size
     fn u32(&mut self) -> Result<u32, ConfigError> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline(never)] // a fourth of the size
     fn bool(&mut self) -> Result<bool, ConfigError> {
         match self.u8()? {
             0 => Ok(false),
@@ -203,6 +207,7 @@ impl Reader<'_> {
     }
 
     /// An address of either family, if the version has both.
+    #[inline(never)] // a fourth of the size
     fn ip(&mut self, version: u16) -> Result<IpAddr, ConfigError> {
         if version <= IPV4_VERSION {
             return self.address().map(IpAddr::V4);
@@ -218,6 +223,7 @@ impl Reader<'_> {
         String::try_from(name).map_err(|_| ConfigError::Value)
     }
 
+    #[inline(never)] // a fourth of the size
     fn address(&mut self) -> Result<Ipv4Addr, ConfigError> {
         self.array::<4>().map(Ipv4Addr::from)
     }

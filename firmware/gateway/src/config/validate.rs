@@ -139,7 +139,6 @@ impl<const RULES: usize> Config<RULES> {
         }
         let host = service.inside.address;
         let elsewhere = match (host, &self.address) {
-            (IpAddr::V4(_), Address::Dhcp) => false,
             (IpAddr::V4(host), Address::Static(Interface { network, .. })) => {
                 host == network.address || (one_arm && !network.contains(host))
             }
@@ -147,7 +146,7 @@ impl<const RULES: usize> Config<RULES> {
             (IpAddr::V6(host), _) if one_arm => self.address6.is_none_or(|(own, prefix)| {
                 own == host || !(host.is_unicast_link_local() || is_in(host.to_bits(), own.to_bits(), prefix))
             }),
-            (IpAddr::V6(_), _) => false,
+            (IpAddr::V4(_), Address::Dhcp) | (IpAddr::V6(_), _) => false,
         };
         if !is_unicast(host) || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
     }

@@ -68,15 +68,12 @@ fn rewrite_header(bytes: &mut [u8], header: &Header, to: &Endpoints) -> Result<C
 /// Rewrites both addresses. Returns the change for checksums.
 fn rewrite_addresses(bytes: &mut [u8], from: (Ip, Ip), to: &Endpoints) -> Result<ChecksumDelta, DropReason> {
     let change = ChecksumDelta::default().ip(from.0, to.source.ip).ip(from.1, to.destination.ip);
-    match (to.source.ip.to_v4(), to.destination.ip.to_v4()) {
-        (Some(source), Some(destination)) => {
-            put(bytes, 12, &source.octets())?;
-            put(bytes, 16, &destination.octets())?;
-        }
-        _ => {
-            put(bytes, 8, &to.source.ip.octets())?;
-            put(bytes, 24, &to.destination.ip.octets())?;
-        }
+    if let (Some(source), Some(destination)) = (to.source.ip.to_v4(), to.destination.ip.to_v4()) {
+        put(bytes, 12, &source.octets())?;
+        put(bytes, 16, &destination.octets())?;
+    } else {
+        put(bytes, 8, &to.source.ip.octets())?;
+        put(bytes, 24, &to.destination.ip.octets())?;
     }
     Ok(change)
 }

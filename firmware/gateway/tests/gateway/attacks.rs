@@ -300,7 +300,7 @@ fn ipv6(cast: Cast) -> Vec<Row> {
     let web = tcp6(from, nas, (1_024, WEB), SYN);
     let atomic =
         Packet6 { next: 44, body: [&[6, 0, 0, 0, 0, 0, 0, 1], &ssh.body[..]].concat(), ..ssh.clone() };
-    let routed =
+    let detour =
         Packet6 { next: 43, body: [&[6, 0, 0, 0, 0, 0, 0, 0], &ssh.body[..]].concat(), ..ssh.clone() };
     let whole =
         Packet6 { next: 44, body: [&[6, 0, 0, 0, 0, 0, 0, 1], &web.body[..]].concat(), ..web.clone() };
@@ -330,7 +330,7 @@ fn ipv6(cast: Cast) -> Vec<Row> {
             frame(&ssh.clone().behind(60).behind(60).behind(60).behind(60).behind(60)),
         ),
         ("the service behind a fragment header", Stops, Stops, frame(&atomic)),
-        ("the service behind a routing header", Stops, Stops, frame(&routed)),
+        ("the service behind a routing header", Stops, Stops, frame(&detour)),
         ("another port behind a fragment header", Stops, Stops, frame(&whole)),
         ("another port behind a routing header", Stops, Stops, frame(&way)),
         (

@@ -240,7 +240,9 @@ fn main() -> ! {
         defmt::panic!("the time was rejected");
     }
     let frame = FRAME.take();
-    // The NAS sends an ARP reply.
+    // The NAS answers the gateway's question.
+    let mut question = [0; 64];
+    while gateway.on_tick(NOW, &mut question).is_some() {}
     let arp = &mut frame[..42];
     arp[..6].copy_from_slice(&GATEWAY.0);
     arp[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);

@@ -1,0 +1,40 @@
+//! A board.
+
+use crate::NicKind;
+
+/// A board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Board {
+    /// Its name, as in `board = "…"`. Also the name of its folder and its image.
+    pub name: &'static str,
+    /// The processor.
+    pub chip: Chip,
+    /// Its NICs: one, or two for the two sides of a bridge, the outside first.
+    pub nics: &'static [&'static NicKind],
+    /// Where its flash has what the gateway keeps.
+    pub flash: FlashLayout,
+}
+
+/// The processor of a board, as far as flashing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chip {
+    /// RP2350: a USB drive that takes UF2 files.
+    Rp2350,
+    /// STM32 with an ST-LINK on its board.
+    Stm32,
+    /// A machine of QEMU.
+    Qemu,
+}
+
+/// Where a board's flash has what the gateway keeps, as offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlashLayout {
+    /// The address of the flash's first byte.
+    pub base: u32,
+    /// The configuration, [`CONFIG_LIMIT`](pkd_gateway::CONFIG_LIMIT) bytes.
+    pub config: u32,
+    /// The floor's region, which starts with a sector.
+    pub floor: u32,
+    /// The size of the floor's region: at least two sectors.
+    pub floor_bytes: u32,
+}
