@@ -174,6 +174,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn errors_name_the_problem() {
         let table = [
             (
@@ -395,6 +396,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn every_setting_reaches_the_configuration() {
         use pkd_gateway::{
             Address, EthernetAddress, Host, Inline, Mode, Pass, Protect, Protocol, TimeSource, Vlans,
