@@ -255,7 +255,7 @@ fn send<const KNOCKS: usize>(
 ) -> Action {
     let address = Ipv4Addr::from(datagram.destination);
     let interface = Interface { network: Network { address, prefix: 24 }, router: None };
-    gateway.set_interface(Some(interface)).unwrap();
+    assert_eq!(gateway.set_interface(Some(interface)), Ok(()));
     let path = path(datagram, address, datagram.port);
     gateway.on_frame(now, Port::Outside, &mut frame::udp(path, &datagram.payload))
 }
