@@ -44,7 +44,7 @@ pub use action::{Action, KnockOutcome, KnockSender};
 pub use clock::{Clock, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, OWN_ADDRESSES,
-    Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans, created,
 };
 pub use counters::Counters;
 pub use drop_reason::DropReason;

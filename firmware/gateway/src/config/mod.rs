@@ -13,6 +13,7 @@
 
 mod decode;
 mod encode;
+mod envelope;
 mod error;
 mod format;
 mod validate;
@@ -24,6 +25,7 @@ use pkd_core::{UnixSeconds, Window, format2::Bindings};
 
 use crate::{Endpoint, Protocol};
 
+pub use envelope::created;
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
