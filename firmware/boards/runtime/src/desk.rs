@@ -49,7 +49,7 @@ static DONE: Signal<CriticalSectionRawMutex, ()> = Signal::new();
 static LINES: Channel<CriticalSectionRawMutex, String<LINE>, 8> = Channel::new();
 
 /// Adds a log line. If nobody reads them, the oldest goes. What does not fit a line is left out.
-pub(crate) fn log(line: fmt::Arguments<'_>) {
+pub fn log(line: fmt::Arguments<'_>) {
     let mut text = String::new();
     let _fits = text.write_fmt(line);
     if let Err(full) = LINES.try_send(text) {

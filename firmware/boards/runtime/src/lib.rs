@@ -30,7 +30,7 @@ use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
 pub use datapath::{Datapath, Interfaces, Setup, start};
 #[cfg(feature = "serial")]
-pub use desk::{Desk, Reaction};
+pub use desk::{Desk, Reaction, log};
 pub use indicators::Indicators;
 pub use net_stack::{FreeStack, Random};
 pub use storage::{Rejection, Stored, load};
