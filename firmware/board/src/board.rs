@@ -33,6 +33,8 @@ pub struct FlashLayout {
     pub base: u32,
     /// The configuration, [`CONFIG_LIMIT`](pkd_gateway::CONFIG_LIMIT) bytes.
     pub config: u32,
+    /// Another place for it, on boards where it can be replaced while they run.
+    pub other_config: Option<u32>,
     /// The floor's region, which starts with a sector.
     pub floor: u32,
     /// The size of the floor's region: at least two sectors.

@@ -10,10 +10,12 @@
 
 mod ability;
 mod board;
+pub mod console;
 mod frame;
 mod life;
 mod nic;
 mod nic_kind;
+pub mod slots;
 pub mod table;
 pub mod uf2;
 pub mod wiznet;

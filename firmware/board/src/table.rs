@@ -39,10 +39,15 @@ const W6300: NicKind = NicKind { name: "W6300", ..W5500_UNFILTERED };
 
 /// The two sectors of emulated flash that hold the floor.
 const EMULATED: FlashLayout =
-    FlashLayout { base: 0x2100_0000, config: 0, floor: 0x0001_0000, floor_bytes: 0x2000 };
-/// The last sector of 2 MiB, and the three before it.
-const RP2350: FlashLayout =
-    FlashLayout { base: 0x1000_0000, config: 0x001f_f000, floor: 0x001f_c000, floor_bytes: 0x3000 };
+    FlashLayout { base: 0x2100_0000, config: 0, other_config: None, floor: 0x0001_0000, floor_bytes: 0x2000 };
+/// The last sector of 2 MiB, the three before it for the floor, and one before these.
+const RP2350: FlashLayout = FlashLayout {
+    base: 0x1000_0000,
+    config: 0x001f_f000,
+    other_config: Some(0x001f_b000),
+    floor: 0x001f_c000,
+    floor_bytes: 0x3000,
+};
 
 /// QEMU's Cortex-M4.
 pub const MPS2_AN386: Board =
@@ -65,6 +70,7 @@ pub const NUCLEO_H743ZI: Board = Board {
     flash: FlashLayout {
         base: 0x0800_0000,
         config: 0x001e_0000,
+        other_config: None,
         floor: 0x001a_0000,
         floor_bytes: 0x0004_0000,
     },
@@ -76,7 +82,13 @@ pub const NUCLEO_H563ZI: Board = Board {
     chip: Chip::Stm32,
     nics: &[&STM32],
     // The last sector of the second bank, and the three before it.
-    flash: FlashLayout { base: 0x0800_0000, config: 0x001f_e000, floor: 0x001f_8000, floor_bytes: 0x6000 },
+    flash: FlashLayout {
+        base: 0x0800_0000,
+        config: 0x001f_e000,
+        other_config: None,
+        floor: 0x001f_8000,
+        floor_bytes: 0x6000,
+    },
 };
 
 /// WIZnet's W5500-EVB-Pico2.

@@ -27,7 +27,8 @@ const HELP: &str = "\
 usage: gateway-config [--board BOARD] FILE [OUT]
 
 Checks the configuration in FILE (TOML) and writes what the board has to get: OUT, or beside FILE a .uf2 for boards
-with a USB drive, and a .bin for others. The file contains keys.
+with a USB drive, and a .bin for others. An OUT that ends in .txt is for the serial line of boards that have one. The
+file contains keys.
 
   --board BOARD   the board, instead of the file's `board = \"…\"`
   --boards        print the boards

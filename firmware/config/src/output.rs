@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write as _, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use pkd_board::{
     Board, Chip,
     uf2::{self, Family},
@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Uf2,
     /// The bytes of flash.
     Binary,
+    /// Commands for the board's serial line.
+    Commands,
 }
 
 impl Form {
@@ -26,10 +28,21 @@ impl Form {
     /// What a file of this name is.
     pub(crate) fn named(path: &Path, board: &Board) -> Result<Self> {
         match path.extension() {
-            Some(ending) if ending == Self::Uf2.ending() => match Self::of(board) {
-                Self::Uf2 => Ok(Self::Uf2),
-                Self::Binary => bail!("{}: {} takes no UF2 files: write a .bin", path.display(), board.name),
-            },
+            Some(ending) if ending == Self::Uf2.ending() => {
+                let name = board.name;
+                ensure!(
+                    Self::of(board) == Self::Uf2,
+                    "{}: {name} takes no UF2 files: write a .bin",
+                    path.display()
+                );
+                Ok(Self::Uf2)
+            }
+            Some(ending) if ending == Self::Commands.ending() => {
+                let name = board.name;
+                let has_line = board.flash.other_config.is_some();
+                ensure!(has_line, "{}: {name} has no serial line: write a .bin", path.display());
+                Ok(Self::Commands)
+            }
             _ => Ok(Self::Binary),
         }
     }
@@ -38,6 +51,7 @@ impl Form {
         match self {
             Self::Uf2 => "uf2",
             Self::Binary => "bin",
+            Self::Commands => "txt",
         }
     }
 
@@ -46,6 +60,7 @@ impl Form {
         match self {
             Self::Uf2 => uf2::blocks(Family::Data, address(board), config).flatten().collect(),
             Self::Binary => config.to_vec(),
+            Self::Commands => commands(config).into_bytes(),
         }
     }
 
@@ -53,11 +68,21 @@ impl Form {
     pub(crate) fn advice(self, board: &Board) -> String {
         match self {
             Self::Uf2 => format!("copy it onto the USB drive of the {}", board.name),
+            Self::Commands => format!("send it to the serial line of the {}, then `restart`", board.name),
             Self::Binary => {
                 format!("write it to the flash of the {} at {:#010x}", board.name, address(board))
             }
         }
     }
+}
+
+/// What [`pkd_board::console`] takes for this configuration.
+fn commands(config: &[u8]) -> String {
+    let head = format!("config {}\n", config.len());
+    config.chunks(32).fold(head, |text, bytes| {
+        let line = bytes.iter().fold(text, |text, byte| text + &format!("{byte:02x}"));
+        line + "\n"
+    })
 }
 
 /// Where the board has its configuration.

@@ -162,6 +162,11 @@ impl<S: NorFlash> FlashFloors<S> {
         Err(FloorError::Worn)
     }
 
+    /// The flash, for what is in it besides the floors.
+    pub fn flash(&mut self) -> &mut S {
+        &mut self.flash
+    }
+
     /// Returns the flash.
     pub fn into_flash(self) -> S {
         self.flash

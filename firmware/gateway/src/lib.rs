@@ -59,7 +59,7 @@ pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, HOSTS, Host, Inline, Interface, Mode,
     NamedServer, Network, OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services,
-    TimeServer, TimeSource, VERSION, Vlans,
+    TimeServer, TimeSource, VERSION, Vlans, created,
 };
 pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;

@@ -65,7 +65,12 @@ fn each_board_has_a_name_of_its_own_and_flash_that_does_not_overlap() {
         let limit = u32::try_from(pkd_gateway::CONFIG_LIMIT).unwrap();
         let (config, floor) =
             (flash.config..flash.config + limit, flash.floor..flash.floor + flash.floor_bytes);
-        assert!(config.end <= floor.start || floor.end <= config.start, "{}", board.name);
+        let other = flash.other_config.map(|start| start..start + limit);
+        let places: Vec<_> = [config, floor].into_iter().chain(other).collect();
+        for (row, one) in places.iter().enumerate() {
+            let are_apart = |other: &std::ops::Range<u32>| one.end <= other.start || other.end <= one.start;
+            assert!(places[..row].iter().all(are_apart), "{}", board.name);
+        }
     }
     assert_eq!(find("w5500"), None);
 }

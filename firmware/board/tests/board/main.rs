@@ -7,6 +7,8 @@ use critical_section as _;
 #[cfg(test)]
 mod ability;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod fake_chip;
 #[cfg(test)]
 mod fake_nic;
@@ -14,6 +16,8 @@ mod fake_nic;
 mod frames;
 #[cfg(test)]
 mod nics;
+#[cfg(test)]
+mod slots;
 #[cfg(test)]
 mod uf2;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use pkd_board::{
 };
 use pkd_rp2350::{
     BoardFlash, Interrupts, LedAndWatchdog, Pins, SPI_HERTZ, WiznetRunner, hardware, random, start_random,
-    start_wiznet,
+    start_usb, start_wiznet,
 };
 use pkd_runtime::{Datapath, Interfaces, Setup, load, start};
 use static_cell::StaticCell;
@@ -49,6 +49,7 @@ async fn main(spawner: Spawner) {
     let p = embassy_rp::init(embassy_rp::config::Config::default());
     let indicators = LedAndWatchdog::start(Output::new(p.PIN_25, Level::Low), Watchdog::new(p.WATCHDOG));
     start_random(p.TRNG);
+    start_usb(spawner, p.USB, &BOARD);
     let flash: BoardFlash = Flash::new_blocking(p.FLASH);
     let stored = load(flash, &BOARD, indicators).await;
     let hardware = hardware();

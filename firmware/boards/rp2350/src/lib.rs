@@ -5,6 +5,7 @@
 
 mod indicators;
 mod random;
+mod usb;
 mod wiznet;
 
 use embassy_rp::{
@@ -14,6 +15,7 @@ use embassy_rp::{
 
 pub use indicators::LedAndWatchdog;
 pub use random::{Interrupts, random, start_random};
+pub use usb::start_usb;
 pub use wiznet::{Pins, SPI_HERTZ, WiznetBus, WiznetInterrupt, WiznetRunner, start_wiznet};
 
 /// The size of the flash in bytes.

@@ -2,7 +2,7 @@
 
 use embassy_net_wiznet::{Device, Runner, State, chip::Chip as Kind};
 use embassy_rp::gpio::{Input, Output};
-use embassy_time::Delay;
+use embassy_time::{Delay, Timer};
 use embedded_hal_async::spi::SpiBus;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use pkd_board::wiznet::{Bus, Chip, Interrupt, Registers};
@@ -29,8 +29,7 @@ pub struct Pins {
 
 /// Starts a chip of the kind `K`. Its driver works as long as the runner runs in a task. `is_bridge`: without the MAC filter.
 ///
-/// # Panics
-/// If the chip does not respond. The board is reset, and tries again.
+/// Does not return if the chip does not respond; the watchdog resets the board then.
 pub async fn start_wiznet<K: Kind, S: SpiBus + 'static>(
     hardware: [u8; 6],
     state: &'static mut State<4, 4>,
@@ -46,6 +45,11 @@ pub async fn start_wiznet<K: Kind, S: SpiBus + 'static>(
     let interrupt = Interrupt::new(interrupt, chip);
     match embassy_net_wiznet::new::<4, 4, K, _, _, _>(hardware, state, bus, interrupt, reset).await {
         Ok(started) => started,
-        Err(_) => defmt::panic!("WIZnet's chip does not respond"),
+        // Nobody feeds the watchdog, so the board is reset and tries again. Until then, the serial line says why.
+        Err(_) => loop {
+            defmt::error!("WIZnet's chip does not respond");
+            pkd_runtime::log(format_args!("WIZnet's chip does not respond"));
+            Timer::after_secs(1).await;
+        },
     }
 }

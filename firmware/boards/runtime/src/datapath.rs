@@ -82,6 +82,8 @@ pub struct Datapath<D, S, P> {
 struct Pipeline<S, P> {
     gateway: &'static SharedGateway,
     floors: FlashFloors<S>,
+    #[cfg(feature = "serial")]
+    serial: Serial,
     stack_channel: channel::Runner<'static, MTU>,
     stack: Stack<'static>,
     indicators: P,
@@ -103,6 +105,13 @@ struct Pipeline<S, P> {
     logged_free_stack: u32,
 }
 
+/// What the serial line's requests need.
+#[cfg(feature = "serial")]
+struct Serial {
+    board: &'static pkd_board::Board,
+    buffer: &'static mut pkd_board::slots::Buffer,
+}
+
 /// Starts the tasks of the network stack, and returns the datapath. Call it once.
 ///
 /// # Panics
@@ -116,13 +125,18 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
         ConstStaticCell::new(Tables::new());
     static SCRATCH: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
+    #[cfg(feature = "serial")]
+    static BUFFER: ConstStaticCell<pkd_board::slots::Buffer> =
+        ConstStaticCell::new([0; pkd_gateway::CONFIG_LIMIT]);
     static GATEWAY: StaticCell<SharedGateway> = StaticCell::new();
     static CHANNEL: ConstStaticCell<channel::State<MTU, 2, 2>> = ConstStaticCell::new(channel::State::new());
     static RESOURCES: ConstStaticCell<StackResources<{ net_stack::SOCKETS }>> =
         ConstStaticCell::new(StackResources::new());
 
     let Setup { interfaces, stored, hardware, random, free_stack } = setup;
-    let Stored { config, floors, indicators } = stored;
+    let Stored { board, config, floors, indicators } = stored;
+    #[cfg(not(feature = "serial"))]
+    let _ = board;
     log_floors(floors.floors());
     let mut gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
     gateway.set_loop_cookie(random());
@@ -133,6 +147,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     let pipeline = Pipeline {
         gateway,
         floors,
+        #[cfg(feature = "serial")]
+        serial: Serial { board, buffer: BUFFER.take() },
         stack_channel: runner,
         stack,
         indicators,
@@ -250,6 +266,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
                 Ok(()) => gateway.borrow_mut().floors_saved(floors),
                 Err(error) => {
                     defmt::error!("cannot save the floor: {}", defmt::Display2Format(&error));
+                    say!("cannot save the floor: {error}");
                     gateway.borrow_mut().floors_failed();
                 }
             });
@@ -257,6 +274,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         if let Some(KnockSender { address, rule }) = outcome.sender {
             let may = if outcome.verdict == Verdict::Accept { "may" } else { "may no longer" };
             defmt::info!("rule {}: {} {=str} connect", rule, defmt::Display2Format(&address), may);
+            say!("rule {rule}: {address} {may} connect");
         }
     }
 
@@ -296,9 +314,12 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         let link = if is_down { LinkState::Down } else { LinkState::Up };
         // Drivers look at their NICs on their own, or when they are asked for the link's state.
         self.guard(interfaces.all(Nic::on_tick));
+        #[cfg(feature = "serial")]
+        self.serve();
         if self.link != Some(link) {
             self.link = Some(link);
             defmt::info!("link {}", if link == LinkState::Up { "up" } else { "down" });
+            say!("link {}", if link == LinkState::Up { "up" } else { "down" });
             self.stack_channel.set_link_state(match link {
                 LinkState::Up => LinkState::Up,
                 LinkState::Down => LinkState::Down,
@@ -313,9 +334,13 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             if gateway.config().address == Address::Dhcp && self.lease != given {
                 self.lease = given;
                 match (gateway.set_interface(given), given) {
-                    (Err(error), _) => defmt::error!("{}", defmt::Display2Format(&error)),
+                    (Err(error), _) => {
+                        defmt::error!("{}", defmt::Display2Format(&error));
+                        say!("{error}");
+                    }
                     (Ok(()), Some(interface)) => {
                         defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
+                        say!("IP address {}", interface.network.address);
                     }
                     (Ok(()), None) => {}
                 }
@@ -325,6 +350,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         if self.light != Some(light) {
             self.light = Some(light);
             defmt::info!("light: {=str}", light.as_str());
+            say!("{}", light.as_str());
         }
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
@@ -345,11 +371,38 @@ impl<S, P: Indicators> Pipeline<S, P> {
     fn guard(&mut self, alive: bool) {
         if self.alive && !alive {
             defmt::error!("a NIC no longer responds: the watchdog will reset the board");
+            say!("a NIC no longer responds: the watchdog will reset the board");
         }
         self.alive = alive;
         if alive {
             self.indicators.feed_watchdog();
         }
+    }
+}
+
+#[cfg(feature = "serial")]
+impl<S: NorFlash, P> Pipeline<S, P> {
+    /// Does what the serial line has asked for.
+    fn serve(&mut self) {
+        let Self { gateway, floors, serial: Serial { board, buffer }, free_stack, .. } = self;
+        crate::desk::serve(floors.flash(), board, buffer, |answer| {
+            use core::fmt::Write as _;
+            writeln!(answer, "board {}, version {}", board.name, env!("CARGO_PKG_VERSION"))?;
+            gateway.lock(|gateway| {
+                let gateway = gateway.borrow();
+                writeln!(answer, "configuration created {}", gateway.config().created.0)?;
+                match gateway.interface() {
+                    Some(interface) => writeln!(answer, "address {}", interface.network.address)?,
+                    None => writeln!(answer, "no address yet")?,
+                }
+                match gateway.time(now()) {
+                    Some(time) => writeln!(answer, "time {}", time.0)?,
+                    None => writeln!(answer, "no time yet")?,
+                }
+                gateway.write_metrics(now(), answer)
+            })?;
+            writeln!(answer, "pkd_stack_free_bytes {}", free_stack())
+        });
     }
 }
 
@@ -369,6 +422,7 @@ impl<S, P> Pipeline<S, P> {
                 too_long,
                 faults
             );
+            say!("NIC: {too_long} frames too long to be sent, {faults} answers that cannot be right");
             self.troubles = (too_long, faults);
         }
     }

@@ -5,7 +5,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// A log line for the serial line, if there is one. `defmt` has its own.
+#[cfg(feature = "serial")]
+macro_rules! say {
+    ($($text:tt)*) => { $crate::desk::log(format_args!($($text)*)) };
+}
+#[cfg(not(feature = "serial"))]
+macro_rules! say {
+    ($($text:tt)*) => {};
+}
+
 mod datapath;
+#[cfg(feature = "serial")]
+mod desk;
 mod http;
 mod indicators;
 mod net_stack;
@@ -19,6 +31,8 @@ use embassy_time::Instant as Uptime;
 use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
 pub use datapath::{Datapath, Interfaces, Setup, start};
+#[cfg(feature = "serial")]
+pub use desk::{Desk, Reaction, log};
 pub use indicators::Indicators;
 pub use net_stack::{FreeStack, Random};
 pub use storage::{Rejection, Stored, load};

@@ -118,6 +118,7 @@ fn set_clock(gateway: &SharedGateway, time: UnixMillis, first: &mut bool) -> Res
     defmt::debug!("time {} ms", time.0);
     if core::mem::take(first) {
         defmt::info!("time set: {}", time.0 / 1_000);
+        say!("time set: {}", time.0 / 1_000);
     }
     Ok(())
 }

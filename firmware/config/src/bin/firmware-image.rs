@@ -30,7 +30,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let file = fs::read(elf).with_context(|| elf.display().to_string())?;
     let image = image(&file, board.flash.base).with_context(|| elf.display().to_string())?;
-    let room = usize::try_from(board.flash.config.min(board.flash.floor))?;
+    let flash = board.flash;
+    let first = flash.other_config.unwrap_or(flash.config).min(flash.config).min(flash.floor);
+    let room = usize::try_from(first)?;
     ensure!(image.len() <= room, "the image has {} bytes: only {room} are free", image.len());
     let write = |ending: &str, bytes: &[u8]| {
         let path = elf.with_extension(ending);

@@ -67,10 +67,11 @@ fn only_the_owner_can_read_the_output_even_if_the_file_existed() {
 
 #[test]
 fn a_failure_names_the_file_and_writes_nothing() {
-    let table: [(&str, &[&str], &str); 7] = [
+    let table: [(&str, &[&str], &str); 8] = [
         ("no arguments", &[], "usage"),
         ("an unknown option", &["--bord", "x", "gateway.toml"], "--bord"),
         ("an unknown board", &["--board", "w5500", "gateway.toml"], "expected one of"),
+        ("no serial line", &["--board", "nucleo-h743zi", "gateway.toml", "g.txt"], "g.txt"),
         ("UF2 for a board without a drive", &["--board", "nucleo-h743zi", "gateway.toml", "g.uf2"], "g.uf2"),
         ("three arguments", &["gateway.toml", "gateway.bin", "more"], "usage"),
         ("a missing file", &["other.toml", "gateway.bin"], "other.toml"),
@@ -122,4 +123,17 @@ fn the_option_counts_more_than_the_file() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("riscv32-virt has two NICs"), "{said}");
     assert!(folder.run(&["--board", "w5500-evb-pico2", "gateway.toml"]).status.success());
+}
+
+#[test]
+fn what_is_sent_to_the_serial_line_arrives_as_the_same_configuration() {
+    use pkd_board::console::{Command, Console};
+    let folder = Folder::new("commands");
+    assert!(folder.run(&["gateway.toml", "gateway.txt"]).status.success());
+    assert_eq!(mode(&folder.0.join("gateway.txt")), 0o600);
+    let mut console = Console::new();
+    let outcomes = fs::read(folder.0.join("gateway.txt")).unwrap().into_iter();
+    let outcomes: Vec<_> = outcomes.filter_map(|byte| console.on_byte(byte)).collect();
+    assert_eq!(outcomes, [Ok(Command::Save)]);
+    assert_eq!(Config::<RULES>::parse(console.received()).unwrap().services.len(), 2);
 }

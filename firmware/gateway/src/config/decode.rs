@@ -7,12 +7,12 @@ use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use smoltcp::wire::EthernetAddress;
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, HOST_NAME, Host, Inline, Interface,
-    MAGIC, Mode, NAME_LENGTH, NamedServer, Network, Pass, Protect, Rule, Service, Services, TimeServer,
-    TimeSource, VERSION, Vlans,
+    Address, Config, ConfigError, Format, HOST_NAME, Host, Inline, Interface, Mode, NAME_LENGTH, NamedServer,
+    Network, Pass, Protect, Rule, Service, Services, TimeServer, TimeSource, Vlans,
+    envelope::checked,
     format::{CLASSIC_VERSION, IPV4_VERSION, server},
 };
-use crate::{Endpoint, Protocol, checksum::Crc32};
+use crate::{Endpoint, Protocol};
 
 impl<const RULES: usize> Config<RULES> {
     /// Reads and validates the configuration at the start of `bytes`.
@@ -30,28 +30,7 @@ impl<const RULES: usize> Config<RULES> {
     /// # Errors
     /// See [`parse`](Self::parse).
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), ConfigError> {
-        let head = bytes.first_chunk::<HEADER_LENGTH>().ok_or(ConfigError::Length)?;
-        if head.iter().all(|byte| *byte == 0xff) || head.iter().all(|byte| *byte == 0) {
-            return Err(ConfigError::Missing);
-        }
-        let mut reader = Reader(head);
-        if reader.array::<4>()? != MAGIC {
-            return Err(ConfigError::Magic);
-        }
-        let version = reader.u16()?;
-        let length = usize::from(reader.u16()?);
-        let crc = reader.u32()?;
-        if version > VERSION {
-            return Err(ConfigError::Newer(version));
-        }
-        if version == 0 || length > CONFIG_LIMIT {
-            return Err(ConfigError::Length);
-        }
-        let body = bytes.get(HEADER_LENGTH..length).ok_or(ConfigError::Length)?;
-        let begin = head.split_last_chunk::<4>().map(|(begin, _crc)| begin).unwrap_or_default();
-        if Crc32::new().update(begin).update(body).finish() != crc {
-            return Err(ConfigError::Crc);
-        }
+        let (version, body) = checked(bytes)?;
         let mut reader = Reader(body);
         self.read_fields(&mut reader, version)?;
         if !reader.0.is_empty() {

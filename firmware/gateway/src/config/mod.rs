@@ -14,6 +14,7 @@
 
 mod decode;
 mod encode;
+mod envelope;
 mod error;
 mod format;
 mod validate;
@@ -26,6 +27,7 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::{Endpoint, Protocol};
 
+pub use envelope::created;
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};

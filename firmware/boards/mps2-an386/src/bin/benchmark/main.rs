@@ -13,7 +13,12 @@ use defmt_semihosting as _;
 mod classic;
 mod format2;
 
-use core::{net::{Ipv4Addr, SocketAddrV4}, ops::Range, panic::PanicInfo, ptr};
+use core::{
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::Range,
+    panic::PanicInfo,
+    ptr,
+};
 
 use cortex_m_rt::entry;
 use pkd_core::{
