@@ -146,10 +146,8 @@ impl Overseer {
                     .services
                     .iter()
                     .filter(|service| (service.0, service.2) == (protocol, to_port));
-                let is_guarded = match self.orders.hosts.contains(&destination) && to[0] & 1 == 0 {
-                    true => is_service,
-                    false => ports.count() > 0,
-                };
+                let is_host = self.orders.hosts.contains(&destination) && to[0] & 1 == 0;
+                let is_guarded = if is_host { is_service } else { ports.count() > 0 };
                 if self.orders.whole_host || is_guarded {
                     return Err(format!(
                         "protocol {protocol} from {source}:{from_port} to {destination}:{to_port}"
@@ -186,7 +184,7 @@ impl Overseer {
 fn untagged(frame: &[u8]) -> Option<(u16, &[u8])> {
     let kind = u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?);
     let control = frame.get(14..16).map(|control| u16::from_be_bytes([control[0], control[1]]));
-    if kind == 0x8100 && control? & 0xfff == 0 {
+    if kind == 0x8100 && control?.trailing_zeros() >= 12 {
         return Some((u16::from_be_bytes(frame.get(16..18)?.try_into().ok()?), frame.get(18..)?));
     }
     Some((kind, frame.get(14..)?))
@@ -244,7 +242,7 @@ fn body(protocol: u8, payload: &[u8]) -> Option<Body> {
             protocol,
             source: word(0)?,
             destination: word(2)?,
-            starts: payload.get(13)? & 18 == 2,
+            starts: payload.get(13)? & 0x12 == 2,
         },
         17 => Body::Ports { protocol, source: word(0)?, destination: word(2)?, starts: true },
         1 | 58 => Body::Icmp { kind: *payload.first()?, id: word(4)? },
