@@ -1,9 +1,6 @@
 //! The gateway's network stack: its address, SNTP, and the counters.
 
-use core::{
-    fmt::{self, Write},
-    net::IpAddr,
-};
+use core::fmt::{self, Write};
 
 use embassy_executor::Spawner;
 use embassy_net::{
