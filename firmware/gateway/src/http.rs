@@ -142,7 +142,7 @@ pub fn respond(
         out,
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\
          Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'\r\n",
+         Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
         length.0
     )?;
     if request == Err(RequestError::Method) {
