@@ -25,12 +25,12 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         &mut self,
         now: Instant,
         frame: &mut [u8],
-        arrived: Arrived,
+        arrived: &Arrived,
     ) -> Result<Action, DropReason> {
-        let Arrived { header, .. } = arrived;
+        let header = &arrived.header;
         let own = header.destination;
         let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
-        if !checksum(&header, header.body(bytes)?).is_valid() {
+        if !checksum(header, header.body(bytes)?).is_valid() {
             return Err(DropReason::Checksum);
         }
         let body = bytes.get_mut(header.start..header.end).ok_or(DropReason::Malformed)?;
@@ -69,7 +69,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             return Err(DropReason::NoFlow);
         };
         packet::rewrite_quote(quoted, &quote, &endpoints)?;
-        let header = packet::readdress(bytes, &header, own, to)?;
+        let header = packet::readdress(bytes, header, own, to)?;
         let sum = {
             let body = bytes.get_mut(header.start..header.end).ok_or(DropReason::Malformed)?;
             body.get_mut(2..4).ok_or(DropReason::Malformed)?.fill(0);

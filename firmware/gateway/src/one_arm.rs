@@ -49,11 +49,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             EthernetProtocol::Arp => self.arp(now, source, destination, ethernet.payload()),
             EthernetProtocol::Ipv4 => {
                 let header = packet::parse_v4(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
-                self.ipv4(now, Arrived { hardware: source, header }, frame)
+                self.ipv4(now, &Arrived { hardware: source, header }, frame)
             }
             EthernetProtocol::Ipv6 if is_ipv6 => {
                 let header = packet::parse_v6(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
-                self.ipv6(now, Arrived { hardware: source, header }, destination, frame)
+                self.ipv6(now, &Arrived { hardware: source, header }, destination, frame)
             }
             _ => Err(DropReason::Protocol),
         }
@@ -77,7 +77,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         Ok(Action::Local { skip: 0 })
     }
 
-    fn ipv4(&mut self, now: Instant, arrived: Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
+    fn ipv4(&mut self, now: Instant, arrived: &Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
         let header = &arrived.header;
         let local = |gateway: &Self| {
             // One interface has no inside, so only the configured network is trusted.
@@ -107,11 +107,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     fn ipv6(
         &mut self,
         now: Instant,
-        arrived: Arrived,
+        arrived: &Arrived,
         destination: EthernetAddress,
         frame: &mut [u8],
     ) -> Result<Action, DropReason> {
-        let Arrived { hardware, header } = arrived;
+        let &Arrived { hardware, ref header } = arrived;
         let own = self.address6().ok_or(DropReason::Protocol)?;
         let bytes = frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
         let is_question = matches!(header.transport, Transport::Icmp6(nd::SOLICITATION));
@@ -122,7 +122,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         match header.transport {
             Transport::Icmp6(nd::SOLICITATION) => {
-                let message = Message::parse(&header, bytes)?;
+                let message = Message::parse(header, bytes)?;
                 if message.target != own {
                     return Err(DropReason::NotForUs);
                 }
@@ -135,7 +135,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 Ok(Action::Forward(Port::Outside))
             }
             Transport::Icmp6(nd::ADVERTISEMENT) => {
-                let message = Message::parse(&header, bytes)?;
+                let message = Message::parse(header, bytes)?;
                 if message.is_solicited && destination == self.hardware {
                     self.tables.neighbours.learn(now, message.target, message.hardware.unwrap_or(hardware));
                 }
@@ -146,7 +146,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                     && destination == self.hardware
                     && !header.source.is_group_or_none() =>
             {
-                nd::answer_echo(frame, &header, self.hardware, hardware)?;
+                nd::answer_echo(frame, header, self.hardware, hardware)?;
                 Ok(Action::Forward(Port::Outside))
             }
             _ if header.source.is_group_or_none() => Err(DropReason::NotForUs),
@@ -158,7 +158,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     fn serve(
         &mut self,
         now: Instant,
-        arrived: Arrived,
+        arrived: &Arrived,
         frame: &mut [u8],
     ) -> Result<Option<Action>, DropReason> {
         let header = &arrived.header;
@@ -200,11 +200,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         &mut self,
         now: Instant,
         frame: &mut [u8],
-        arrived: Arrived,
+        arrived: &Arrived,
         service: u8,
         inside: Peer,
     ) -> Result<Action, DropReason> {
-        let Arrived { hardware, header } = arrived;
+        let &Arrived { hardware, ref header } = arrived;
         let Transport::Flow { kind, segment, .. } = header.transport else { return Err(DropReason::NoFlow) };
         let tuple = Tuple { kind, client: header.source_peer(), server: header.destination_peer() };
         let known = self.continue_flow(now, &tuple, segment)?;
@@ -221,7 +221,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let host = host.ok_or(DropReason::NoNeighbour)?;
         let endpoints =
             Endpoints { source: Peer { ip: tuple.server.ip, port: nat_port }, destination: inside };
-        self.send(frame, host, &header, kind, &endpoints)
+        self.send(frame, host, header, kind, &endpoints)
     }
 
     /// Forwards an inside host's frame to a client. Returns `None` if it does not belong to a flow.
@@ -229,9 +229,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         &mut self,
         now: Instant,
         frame: &mut [u8],
-        arrived: Arrived,
+        arrived: &Arrived,
     ) -> Result<Option<Action>, DropReason> {
-        let Arrived { hardware, header } = arrived;
+        let &Arrived { hardware, ref header } = arrived;
         let Transport::Flow { kind, destination, segment, .. } = header.transport else { return Ok(None) };
         let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
             return Ok(None);
@@ -245,7 +245,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         flow.update(now.into(), Direction::Egress, segment);
         let hardware = flow.client_hardware;
         let endpoints = Endpoints { source: tuple.server, destination: tuple.client };
-        self.send(frame, hardware, &header, kind, &endpoints).map(Some)
+        self.send(frame, hardware, header, kind, &endpoints).map(Some)
     }
 
     fn send(
