@@ -195,7 +195,10 @@ fn user(v4: &Gateway<'_>) -> Result<String> {
     ensure!(shell("uci get pkd.bob_old")?.trim() == "user", "bob_old went with bob");
     fs::remove_file("/etc/pkd/keys/bob_old.key")?;
     uci(&["delete pkd.bob_old", "delete pkd.web"])?;
-    service("reload")?;
+    service("stop")?;
+    let refused = shell("pkd close 192.0.2.7").err().context("an address was closed without a gate")?;
+    ensure!(format!("{refused:#}").contains("the gate is not running, so nothing is open"), "{refused:#}");
+    service("start")?;
     is_ready()?;
     Ok(format!("tag {tag}"))
 }
