@@ -55,9 +55,9 @@ impl From<SocketAddrV4> for Peer {
     }
 }
 
-impl From<Endpoint> for Peer {
-    fn from(endpoint: Endpoint) -> Self {
-        Self { ip: endpoint.address.into(), port: endpoint.port }
+impl From<&Endpoint> for Peer {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self { ip: Ip::from(&endpoint.address), port: endpoint.port }
     }
 }
 

@@ -41,7 +41,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         let inside_of = |flow: &Flow| -> Result<Peer, DropReason> {
             let service = self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?;
-            Ok(service.inside.into())
+            Ok((&service.inside).into())
         };
         let seen = Tuple { kind: quote.kind, client: quote.destination, server: quote.source };
         let Tables { flows, neighbours, .. } = &mut *self.tables;

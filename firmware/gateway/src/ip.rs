@@ -95,6 +95,16 @@ impl From<Ipv6Addr> for Ip {
     }
 }
 
+// By reference: a copied address costs a call of `memcpy` for each frame.
+impl From<&IpAddr> for Ip {
+    fn from(address: &IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => (*address).into(),
+            IpAddr::V6(address) => (*address).into(),
+        }
+    }
+}
+
 impl From<IpAddr> for Ip {
     fn from(address: IpAddr) -> Self {
         match address {

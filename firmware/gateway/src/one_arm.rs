@@ -79,14 +79,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
 
     fn ipv4(&mut self, now: Instant, arrived: &Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
         let header = &arrived.header;
-        let local = |gateway: &Self| {
-            // One interface has no inside, so only the configured network is trusted.
-            let trusted = gateway.interface.is_some() && gateway.config.counters_network.is_some();
-            gateway.check_local(header, trusted).map(|()| Action::Local { skip: 0 })
-        };
         let Some(interface) = self.interface else {
             // Until then, only DHCP is expected.
-            return local(self).map_err(|_| DropReason::NotReady);
+            return self.local(header).map_err(|_| DropReason::NotReady);
         };
         let own = Ip::from(interface.network.address);
         if header.source == own
@@ -96,12 +91,9 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         }
         if header.destination != own {
             let is_broadcast = header.destination.to_v4().is_some_and(|to| to.is_broadcast());
-            return if is_broadcast { local(self) } else { Err(DropReason::NotForUs) };
+            return if is_broadcast { self.local(header) } else { Err(DropReason::NotForUs) };
         }
-        match self.serve(now, arrived, frame)? {
-            Some(action) => Ok(action),
-            None => local(self),
-        }
+        self.serve(now, arrived, frame)
     }
 
     fn ipv6(
@@ -150,24 +142,19 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 Ok(Action::Forward(Port::Outside))
             }
             _ if header.source.is_group_or_none() => Err(DropReason::NotForUs),
-            _ => self.serve(now, arrived, frame)?.ok_or(DropReason::Unsolicited),
+            _ => self.serve(now, arrived, frame),
         }
     }
 
-    /// Handles a packet to an own address: a knock, or one of a flow. Returns `None` if it is neither.
-    fn serve(
-        &mut self,
-        now: Instant,
-        arrived: &Arrived,
-        frame: &mut [u8],
-    ) -> Result<Option<Action>, DropReason> {
+    /// Handles a packet to an own address: a knock, one of a flow, or one for the network stack.
+    fn serve(&mut self, now: Instant, arrived: &Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
         let header = &arrived.header;
         let bytes = frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
         match header.transport {
             Transport::Flow { kind: FlowKind::Udp, destination, .. }
                 if destination == self.config.knock_port =>
             {
-                self.check_knock(now, header, bytes).map(|outcome| Some(Action::Knock(outcome)))
+                self.check_knock(now, header, bytes).map(Action::Knock)
             }
             Transport::Flow { kind, destination, .. } => {
                 let is_v4 = header.destination.is_v4();
@@ -179,18 +166,16 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
                 });
                 match service {
                     Some((service, index)) => {
-                        self.ingress(now, frame, arrived, index, service.inside.into()).map(Some)
+                        self.ingress(now, frame, arrived, index, (&service.inside).into())
                     }
                     None => self.egress(now, frame, arrived),
                 }
             }
-            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, arrived).map(Some),
-            Transport::Icmp6(kind) if ERRORS_V6.contains(&kind) => {
-                self.icmp_error(now, frame, arrived).map(Some)
-            }
+            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, arrived),
+            Transport::Icmp6(kind) if ERRORS_V6.contains(&kind) => self.icmp_error(now, frame, arrived),
             Transport::Fragment => Err(DropReason::Fragment),
             Transport::Echo { .. } | Transport::Icmp(_) | Transport::Icmp6(_) | Transport::Other(_) => {
-                Ok(None)
+                self.local(header)
             }
         }
     }
@@ -224,19 +209,17 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         self.send(frame, host, header, kind, &endpoints)
     }
 
-    /// Forwards an inside host's frame to a client. Returns `None` if it does not belong to a flow.
-    fn egress(
-        &mut self,
-        now: Instant,
-        frame: &mut [u8],
-        arrived: &Arrived,
-    ) -> Result<Option<Action>, DropReason> {
+    /// Forwards an inside host's frame to a client. What belongs to no flow may be for the network stack.
+    fn egress(&mut self, now: Instant, frame: &mut [u8], arrived: &Arrived) -> Result<Action, DropReason> {
         let &Arrived { hardware, ref header } = arrived;
-        let Transport::Flow { kind, destination, segment, .. } = header.transport else { return Ok(None) };
-        let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
-            return Ok(None);
+        let Transport::Flow { kind, destination, segment, .. } = header.transport else {
+            return self.local(header);
         };
-        let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside.into());
+        let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
+            return self.local(header);
+        };
+        let inside =
+            self.config.services.get(usize::from(flow.service)).map(|service| (&service.inside).into());
         if inside != Some(header.source_peer())
             || self.tables.neighbours.hardware(header.source) != Some(hardware)
         {
@@ -245,7 +228,14 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         flow.update(now.into(), Direction::Egress, segment);
         let hardware = flow.client_hardware;
         let endpoints = Endpoints { source: tuple.server, destination: tuple.client };
-        self.send(frame, hardware, header, kind, &endpoints).map(Some)
+        self.send(frame, hardware, header, kind, &endpoints)
+    }
+
+    /// Passes a packet to the network stack, if it expects it.
+    fn local(&self, header: &Header) -> Result<Action, DropReason> {
+        // One interface has no inside, so only the configured network is trusted.
+        let trusted = self.interface.is_some() && self.config.counters_network.is_some();
+        self.check_local(header, trusted).map(|()| Action::Local { skip: 0 })
     }
 
     fn send(
