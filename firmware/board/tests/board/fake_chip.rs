@@ -96,7 +96,7 @@ impl Inside {
     }
 }
 
-/// The bus, and whoever else holds the chip.
+/// The bus. The test keeps a second handle of the chip.
 #[derive(Clone)]
 pub(crate) struct FakeChip(pub(crate) Rc<RefCell<Inside>>);
 
