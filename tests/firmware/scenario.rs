@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config<RULES> {
             at: Endpoint { address: ROUTER.address, port: 123 },
             interval: 1,
         }),
+        update: None,
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: COUNTERS,
         services: [Service {
@@ -110,6 +111,11 @@ impl Scenario {
         })?;
         let link = link.context("no cable")??;
         Ok(Self { machine, link, nonce: 0 })
+    }
+
+    /// Of a board that runs already.
+    pub(crate) fn around(machine: Machine, link: Link) -> Self {
+        Self { machine, link, nonce: 0 }
     }
 
     /// Boots a board with a saved floor in the past, and sets its time, so that it accepts knocks without a wait.

@@ -1,6 +1,9 @@
-//! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration.
+//! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration. `keygen` and `sign` are for updates
+//! of the firmware.
 
 mod file;
+mod hex;
+mod image;
 
 use std::{
     fs,
@@ -14,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use pkd_core::UnixSeconds;
 use pkd_gateway::{CONFIG_LIMIT, Config, RULES};
 
-const USAGE: &str = "usage: pkd-gateway-config FILE OUT";
+const USAGE: &str = "usage: pkd-gateway-config FILE OUT\n       \
+                     pkd-gateway-config keygen KEY\n       pkd-gateway-config sign KEY BOARD VERSION IMAGE OUT";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,15 +32,30 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> Result<()> {
-    let [from, to] = arguments else { bail!("{USAGE}") };
+    let (from, to) = match arguments {
+        ["keygen", key] => {
+            print!("{}", image::keygen(Path::new(key))?);
+            return Ok(());
+        }
+        ["sign", key, board, version, image, out] => {
+            let bytes = image::sign(Path::new(key), board, version, Path::new(image))?;
+            return fs::write(out, bytes).context((*out).to_owned());
+        }
+        [from, to] => (from, to),
+        _ => bail!("{USAGE}"),
+    };
     let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     let bytes = convert(Path::new(from), created).with_context(|| (*from).to_owned())?;
-    // It contains keys, so it is created readable only by its owner.
+    write_private(Path::new(to), &bytes)
+}
+
+/// Writes a file that contains keys, so that only its owner can read it.
+fn write_private(to: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(to).context((*to).to_owned())?;
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(to).with_context(|| to.display().to_string())?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    std::io::Write::write_all(&mut file, &bytes)?;
+    std::io::Write::write_all(&mut file, bytes)?;
     Ok(())
 }
 

@@ -118,6 +118,11 @@ impl<S: NorFlash> FlashFloors<S> {
         Ok(this)
     }
 
+    /// The flash, for what else it holds. The floors' region must not be changed.
+    pub fn flash(&mut self) -> &mut S {
+        &mut self.flash
+    }
+
     /// The saved floors.
     #[must_use]
     pub fn floors(&self) -> Floors {

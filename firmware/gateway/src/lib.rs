@@ -43,6 +43,8 @@ mod status_page;
 mod tables;
 mod time_client;
 mod timekeeping;
+#[cfg(feature = "update")]
+pub mod update;
 mod verifier;
 mod vlan;
 
@@ -50,7 +52,8 @@ pub use action::{Action, KnockOutcome, KnockSender};
 pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, Inline, Interface, Mode, NamedServer,
-    Network, OWN_ADDRESSES, Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, VERSION, Vlans,
+    Network, OWN_ADDRESSES, Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, UpdateKey,
+    VERSION, Vlans,
 };
 pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;

@@ -16,7 +16,7 @@ use pkd_runtime::FlashLayout;
 use crate::FLASH as BASE;
 
 /// The size in bytes.
-const BYTES: usize = 0x0002_0000;
+const BYTES: usize = 0x0010_0000;
 /// Two sectors for the floor.
 pub(crate) const LAYOUT: FlashLayout = FlashLayout { config: 0, floor: 0x0001_0000, floor_bytes: 0x2000 };
 

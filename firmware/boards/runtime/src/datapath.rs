@@ -21,7 +21,9 @@ use pkd_gateway::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
+#[cfg(feature = "update")]
+use crate::UpdateLayout;
+use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, Updates, net_stack, now};
 
 /// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
@@ -81,6 +83,12 @@ struct Pipeline<S, P> {
     free_stack: FreeStack,
     /// The free part of the stack as last logged.
     logged_free_stack: u32,
+    /// What receives images.
+    #[cfg_attr(not(feature = "update"), expect(dead_code, reason = "there is none"))]
+    updates: Option<&'static Updates>,
+    /// Whether the running image was found to work.
+    #[cfg(feature = "update")]
+    is_confirmed: bool,
 }
 
 /// Starts the tasks of the network stack, and returns the datapath. Call it once.
@@ -92,6 +100,29 @@ struct Pipeline<S, P> {
 pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
+) -> Datapath<D, S, P> {
+    start_all(spawner, setup, None)
+}
+
+/// The same, on a board that can be updated over the network.
+///
+/// # Panics
+/// If it is called again.
+#[cfg(feature = "update")]
+#[inline(never)]
+pub fn start_with_updates<D: Driver, S: NorFlash, P: Indicators>(
+    spawner: Spawner,
+    setup: Setup<D, S, P>,
+    layout: UpdateLayout,
+) -> Datapath<D, S, P> {
+    static UPDATES: StaticCell<Updates> = StaticCell::new();
+    start_all(spawner, setup, Some(UPDATES.init_with(|| Updates::new(layout))))
+}
+
+fn start_all<D: Driver, S: NorFlash, P: Indicators>(
+    spawner: Spawner,
+    setup: Setup<D, S, P>,
+    updates: Option<&'static Updates>,
 ) -> Datapath<D, S, P> {
     static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
         ConstStaticCell::new(Tables::new());
@@ -108,7 +139,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
     let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
-    net_stack::spawn(spawner, network, stack, gateway, config, random, free_stack);
+    let served = net_stack::Served { gateway, config, free_stack, updates };
+    net_stack::spawn(spawner, network, stack, served, random);
     let pipeline = Pipeline {
         gateway,
         floors,
@@ -122,6 +154,9 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         logged: Counters::default(),
         free_stack,
         logged_free_stack: u32::MAX,
+        updates,
+        #[cfg(feature = "update")]
+        is_confirmed: false,
     };
     Datapath { interfaces, pipeline, ticker: Ticker::every(Duration::from_millis(TICK_MS)) }
 }
@@ -167,6 +202,10 @@ impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
             if !busy {
                 break;
             }
+        }
+        #[cfg(feature = "update")]
+        if let Some(updates) = pipeline.updates {
+            updates.work(pipeline.floors.flash(), context.waker());
         }
         while pin!(ticker.next()).poll(context).is_ready() {
             pipeline.tick(interfaces, context);
@@ -313,6 +352,11 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             self.log_free_stack();
         }
         self.indicators.set_led(light.is_on(self.ticks));
+        #[cfg(feature = "update")]
+        if let Some(updates) = self.updates.filter(|_| !self.is_confirmed && light == Light::Normal) {
+            self.is_confirmed = true;
+            updates.confirm(self.floors.flash());
+        }
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))
         {

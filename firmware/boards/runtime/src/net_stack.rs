@@ -11,7 +11,7 @@ use embassy_net_driver_channel::Device;
 use heapless::String;
 use pkd_gateway::{Address, DATAGRAM, Instant, TimeSource, WithoutComments, datagrams};
 
-use crate::{MTU, SharedGateway, StandardConfig, StandardGateway, http, now, time};
+use crate::{MTU, SharedGateway, StandardConfig, StandardGateway, Updates, http, now, time};
 
 /// A function that returns random numbers.
 pub type Random = fn() -> u64;
@@ -38,21 +38,27 @@ pub(crate) fn config(config: &StandardConfig) -> NetConfig {
     }
 }
 
+/// What the servers need.
+#[derive(Clone, Copy)]
+pub(crate) struct Served {
+    pub(crate) gateway: &'static SharedGateway,
+    pub(crate) config: &'static StandardConfig,
+    pub(crate) free_stack: FreeStack,
+    #[cfg_attr(not(feature = "update"), expect(dead_code, reason = "there is none"))]
+    pub(crate) updates: Option<&'static Updates>,
+}
+
 pub(crate) fn spawn(
     spawner: Spawner,
     network: Runner<'static, Device<'static, MTU>>,
     stack: Stack<'static>,
-    gateway: &'static SharedGateway,
-    config: &'static StandardConfig,
+    served: Served,
     random: Random,
-    free_stack: FreeStack,
 ) {
+    let Served { gateway, config, free_stack, .. } = served;
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
         && time::sync(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
-        && (0..http::CLIENTS).all(|_| {
-            let task = http::serve(stack, gateway, config.counters_port, free_stack);
-            task.map(|task| spawner.spawn(task)).is_ok()
-        })
+        && (0..http::CLIENTS).all(|_| http::serve(stack, served).map(|task| spawner.spawn(task)).is_ok())
         && serve_udp(stack, gateway, config.counters_port, free_stack)
             .map(|task| spawner.spawn(task))
             .is_ok();

@@ -7,9 +7,9 @@ use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 
 use super::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, HOST_NAME, Inline, Interface, MAGIC,
-    Mode, NAME_LENGTH, NamedServer, Network, Pass, Rule, Service, Services, TimeServer, TimeSource, VERSION,
-    Vlans,
-    format::{ADDRESS_VERSION, CLASSIC_VERSION, server},
+    Mode, NAME_LENGTH, NamedServer, Network, Pass, Rule, Service, Services, TimeServer, TimeSource,
+    UpdateKey, VERSION, Vlans,
+    format::{ADDRESS_VERSION, CLASSIC_VERSION, server, update},
 };
 use crate::{Endpoint, Protocol, checksum::Crc32};
 
@@ -104,6 +104,13 @@ impl<const RULES: usize> Config<RULES> {
                 interval,
                 dns: Some(address).filter(|address| !address.is_unspecified()),
             }),
+            _ => return Err(ConfigError::Value),
+        };
+        self.update = match if version <= ADDRESS_VERSION { update::NONE } else { reader.u8()? } {
+            update::NONE => None,
+            kind @ (update::NEWER | update::ANY) => {
+                Some(UpdateKey { key: reader.array()?, allow_older: kind == update::ANY })
+            }
             _ => return Err(ConfigError::Value),
         };
         self.counters_network = Some(reader.network()?).filter(|network| !network.address.is_unspecified());

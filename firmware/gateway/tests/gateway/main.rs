@@ -28,3 +28,5 @@ mod properties;
 mod time;
 #[cfg(test)]
 mod time_servers;
+#[cfg(test)]
+mod update;

@@ -110,6 +110,7 @@ fn config(format: Format) -> Config<RULES> {
             at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
             interval: 64,
         }),
+        update: None,
         counters_network: None,
         counters_port: 0,
         services: heapless::Vec::new(),
