@@ -33,6 +33,12 @@ const BOARDS: &[Board] = &[
     Board { name: "w5500-evb-pico2", target: "thumbv8m.main-none-eabihf", runs: false },
 ];
 
+/// The bootloader of the board that updates over the network are built for.
+const BOOTLOADER: Board =
+    Board { name: "w5500-evb-pico2-boot", target: "thumbv8m.main-none-eabihf", runs: false };
+/// That board, and what it is built with in a slot of the bootloader.
+const UPDATABLE: (&str, [&str; 2]) = ("w5500-evb-pico2", ["--features", "update"]);
+
 /// The boards, each of which `make firmware` builds into a file of that name.
 pub(crate) fn boards() -> impl Iterator<Item = &'static str> {
     BOARDS.iter().map(|board| board.name)
@@ -64,6 +70,10 @@ pub(crate) fn build_all() -> Result<()> {
     for board in BOARDS {
         files::copy_into(&build(board)?.join(board.name), &at("target/firmware"))?;
     }
+    files::copy_into(&build(&BOOTLOADER)?.join(BOOTLOADER.name), &at("target/firmware"))?;
+    let (name, features) = UPDATABLE;
+    let image = cargo_for(find(name)?, "build", &features)?.join(name);
+    fs::copy(image, at("target/firmware").join(format!("{name}-update")))?;
     println!("the images are in target/firmware");
     Ok(())
 }
@@ -173,7 +183,10 @@ fn find(name: &str) -> Result<&'static Board> {
 fn lint() -> Result<()> {
     progress!("boards: formatting and clippy");
     cmd!("{CARGO} fmt --all --check").current_dir(at("firmware/boards")).show()?;
-    BOARDS.iter().try_for_each(|board| cargo_for(board, "clippy", &["--", "--deny", "warnings"]).map(drop))
+    let deny = ["--", "--deny", "warnings"];
+    let (name, features) = UPDATABLE;
+    cargo_for(find(name)?, "clippy", &[&features[..], &deny].concat())?;
+    BOARDS.iter().chain([&BOOTLOADER]).try_for_each(|board| cargo_for(board, "clippy", &deny).map(drop))
 }
 
 /// Builds a board; gives the folder of its binaries.

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use anyhow::{Context, Result, ensure};
 use pkd_gateway::update::{self, Version};
 
-use crate::{hex, write_private};
+use crate::{hex, private_file};
 
 /// Makes a key, and returns what to put into the configuration. Never replaces a file: without the old key, gateways that know it
 /// can be updated only by a cable.
@@ -13,7 +13,7 @@ pub(crate) fn keygen(to: &Path) -> Result<String> {
     ensure!(!to.exists(), "{} exists: remove it, or choose another name", to.display());
     let mut seed = [0; 32];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").context("/dev/urandom")?, &mut seed)?;
-    write_private(to, format!("{}\n", hex::format(&seed)).as_bytes())?;
+    private_file::write(to, format!("{}\n", hex::format(&seed)).as_bytes())?;
     Ok(format!("[update]\nkey = \"{}\"\n", hex::format(&update::public_key(&seed))))
 }
 

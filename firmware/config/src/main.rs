@@ -4,10 +4,10 @@
 mod file;
 mod hex;
 mod image;
+mod private_file;
 
 use std::{
     fs,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -46,17 +46,7 @@ fn run(arguments: &[&str]) -> Result<()> {
     };
     let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     let bytes = convert(Path::new(from), created).with_context(|| (*from).to_owned())?;
-    write_private(Path::new(to), &bytes)
-}
-
-/// Writes a file that contains keys, so that only its owner can read it.
-fn write_private(to: &Path, bytes: &[u8]) -> Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(to).with_context(|| to.display().to_string())?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    Ok(())
+    private_file::write(Path::new(to), &bytes)
 }
 
 /// Converts a TOML file to a binary configuration with this time of creation.
@@ -72,7 +62,7 @@ fn convert(path: &Path, created: UnixSeconds) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
     use pkd_core::format2::Bindings;
     use pkd_gateway::Format;

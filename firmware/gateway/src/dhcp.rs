@@ -8,7 +8,7 @@ use core::{net::Ipv4Addr, ops::Range};
 use heapless::Vec;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, UdpPacket};
 
-use crate::{config::is_unicast, packet::Header, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
+use crate::{address::is_unicast, packet::Header, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
 
 const ETHERNET_HEADER: usize = 14;
 const UDP_HEADER: usize = 8;

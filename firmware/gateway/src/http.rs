@@ -183,7 +183,7 @@ fn write_head(status: &str, kind: &str, length: usize, out: &mut dyn Write) -> f
         out,
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\
          Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'\r\n"
+         Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
     )
 }
 

@@ -32,8 +32,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         write!(
             out,
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta http-equiv=\"refresh\" content=\"{REFRESH}\"><title>pkd gateway</title>\
-             <style>body{{font-family:sans-serif}}td{{padding-right:1em}}</style>\n<h1>pkd gateway</h1>\n<table>\n"
+             <meta http-equiv=\"refresh\" content=\"{REFRESH}\"><title>pkd gateway</title>\n<h1>pkd gateway</h1>\n<table>\n"
         )?;
         row(out, "light", &self.light(now).as_str())?;
         match (self.time(now), self.clock_age(now)) {

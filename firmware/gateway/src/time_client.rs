@@ -7,7 +7,7 @@ use core::{fmt, net::Ipv4Addr};
 
 use heapless::Vec;
 
-use crate::{Instant, config::TimeSource, flow::Endpoint, sntp};
+use crate::{Instant, config::TimeSource, flow::Endpoint};
 
 /// How many servers are remembered. DHCP and DNS may name more.
 pub const TIME_SERVERS: usize = 4;
@@ -99,7 +99,7 @@ impl TimeClient {
         let (port, interval, fixed) = match source {
             TimeSource::None => return None,
             TimeSource::Sntp(server) => (server.at.port, server.interval, Some(server.at.address)),
-            TimeSource::Dhcp { interval } => (sntp::SERVER_PORT, *interval, None),
+            TimeSource::Dhcp { interval } => (pkd_sntp::SERVER_PORT, *interval, None),
             TimeSource::Name(server) => (server.port, server.interval, None),
         };
         let mut client = Self {

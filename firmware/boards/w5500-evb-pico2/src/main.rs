@@ -22,7 +22,9 @@ use embassy_rp::{
 };
 use embassy_time::{Delay, Duration};
 use embedded_hal_bus::spi::ExclusiveDevice;
-use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load, start};
+#[cfg(not(feature = "update"))]
+use pkd_runtime::start;
+use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load};
 use static_cell::StaticCell;
 
 bind_interrupts!(struct Interrupts {
@@ -34,6 +36,17 @@ bind_interrupts!(struct Interrupts {
 const FLASH_BYTES: usize = 2 << 20;
 /// The last sector, and the three before it.
 const LAYOUT: FlashLayout = FlashLayout { config: 0x001f_f000, floor: 0x001f_c000, floor_bytes: 0x3000 };
+
+/// The second slot and the bootloader's state: see the `memory.x` of w5500-evb-pico2-boot.
+#[cfg(feature = "update")]
+const UPDATES: pkd_runtime::UpdateLayout = pkd_runtime::UpdateLayout {
+    board: "w5500-evb-pico2",
+    slot: 0x0010_0000,
+    image_bytes: 0x000e_0000,
+    state: 0x0001_0000,
+    state_bytes: 0x1000,
+    reset: || cortex_m::peripheral::SCB::sys_reset(),
+};
 
 /// Longer than erasing a sector takes: at most 0.4 s (data sheet of the W25Q16).
 const WATCHDOG: Duration = Duration::from_secs(4);
@@ -118,6 +131,8 @@ async fn main(spawner: Spawner) {
         random,
         free_stack: pkd_cortex_m::free_stack,
     };
+    #[cfg(feature = "update")]
+    let start = |spawner, setup| pkd_runtime::start_with_updates(spawner, setup, UPDATES);
     let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

@@ -27,7 +27,6 @@ use crate::{Endpoint, Protocol};
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
-pub(crate) use validate::is_unicast;
 
 /// The greatest number of services.
 pub const SERVICES: usize = 32;

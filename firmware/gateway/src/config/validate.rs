@@ -1,13 +1,11 @@
 //! The checks that every configuration has to pass.
 
-use core::net::Ipv4Addr;
-
 use pkd_core::Window;
 
 use super::{
     Address, Config, ConfigError, Format, Inline, Interface, Mode, Rule, Service, Services, TimeSource, Vlans,
 };
-use crate::Protocol;
+use crate::{Protocol, address::is_unicast};
 
 /// The widest possible window, in seconds.
 const WINDOW_LIMIT: u32 = 86_400;
@@ -115,9 +113,4 @@ impl<const RULES: usize> Config<RULES> {
         };
         if !is_unicast(host) || elsewhere { Err(ConfigError::Host) } else { Ok(()) }
     }
-}
-
-/// Whether this can be the address of a host on a network.
-pub(crate) fn is_unicast(address: Ipv4Addr) -> bool {
-    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }

@@ -40,13 +40,15 @@ fn signed(board: &str, text: &str) -> [u8; HEADER_LENGTH] {
     sign(&SEED, board, version(text), IMAGE).unwrap()
 }
 
+/// Name, board, version, key, outcome.
+type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a UpdateKey>, Result<Version, UpdateError>);
+
 #[test]
 fn a_signed_image_is_taken_if_it_is_for_this_board_and_not_older() {
     let (strict, any) = (key(), UpdateKey { allow_older: true, ..key() });
     let other = UpdateKey { key: public_key(&[6; 32]), ..key() };
     let older = Err(UpdateError::Older(version("1.2.3")));
-    // name, board, version, key, outcome
-    let table: [(&str, &str, &str, Option<&UpdateKey>, Result<Version, UpdateError>); 11] = [
+    let table: [Row<'_>; 11] = [
         ("newer", BOARD, "1.2.4", Some(&strict), Ok(version("1.2.4"))),
         ("the same", BOARD, "1.2.3", Some(&strict), Ok(version("1.2.3"))),
         ("a later minor version", BOARD, "1.10.0", Some(&strict), Ok(version("1.10.0"))),
