@@ -2,7 +2,7 @@
 CARGO ?= cargo
 
 .PHONY: demo demo-router picture test test-all test-fresh bench packages docs firmware test-firmware demo-firmware fuzz mutants test-sanitizers differential deny coverage mutants-sample clients debs apt-repo release need
-demo demo-router bench deny docs coverage firmware test-firmware demo-firmware mutants test-sanitizers differential: need
+demo demo-router bench deny docs coverage test-firmware demo-firmware mutants test-sanitizers differential: need
 	@$(CARGO) xtask $@
 
 picture: need
@@ -25,6 +25,10 @@ packages: need
 # SEED: another sample. CRATE: one or more crates; without it, all.
 mutants-sample: need
 	@$(CARGO) xtask mutants-sample $(if $(SEED),--seed $(SEED)) $(CRATE)
+
+# BOARD: one or more boards; without it, all.
+firmware: need
+	@$(CARGO) xtask firmware $(BOARD)
 
 clients: need
 	@$(CARGO) xtask clients $(ARCH)

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::{UnixMillis, UnixSeconds, format2::Bindings};
-use pkd_gateway::{Config, Endpoint, Floors, Inline, Mode, Pass, RULES, Vlans};
+use pkd_gateway::{Config, Endpoint, Floors, Inline, Mode, Pass, Protect, RULES, Vlans};
 use pkd_tests::Report;
 use smoltcp::wire::EthernetAddress;
 
 use crate::{
+    attacks::{self, Attack, Cast, Fate},
     counters::FREE_STACK,
     format2::{self, Sealed},
     frame::{self, ACK, Flags, Host, Path, SYN, SYN_ACK},
@@ -55,6 +56,11 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools, sides: Sides) {
         &format!("{name}: unchecked protocols are blocked, and only the inside can read the counters"),
         || blocked(tools, sides),
     );
+    for protect in [Protect::Host, Protect::Services] {
+        report.check(&format!("{name}: no attack reaches a protected host, {protect:?}"), || {
+            attacks_stop(tools, sides, protect)
+        });
+    }
     if sides == Sides::Trunk {
         report.check("trunk: untagged frames and foreign VLANs are dropped", || stray(tools));
     }
@@ -66,9 +72,10 @@ fn inline(sides: Sides) -> Config<RULES> {
         Sides::Interfaces => None,
         Sides::Trunk => Some(Vlans { outside: OUTSIDE_VLAN, inside: INSIDE_VLAN }),
     };
-    config.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
+    config.mode =
+        Mode::Inline(Inline { vlans, protect: Protect::Services, ipv6: false, pass: Pass::default() });
     config.services[0].port = 22;
-    config.services[0].inside = Endpoint { address: NAS.address, port: 22 };
+    config.services[0].inside = Endpoint { address: NAS.address.into(), port: 22 };
     config
 }
 
@@ -147,11 +154,17 @@ impl Bridge {
         self.last += 1;
         let path = Path { from: CLIENT, from_port: 1_024, to: NAS, to_port: 80 };
         let last = frame::udp(path, &self.last.to_be_bytes());
-        self.outside.send(&last)?;
+        self.passes_before(frame, &last)
+    }
+
+    /// Returns whether a frame that was sent from outside arrives inside before `last`, which is always forwarded.
+    fn passes_before(&mut self, frame: &[u8], last: &[u8]) -> Result<bool> {
+        self.outside.send(last)?;
         let end = Instant::now() + TIMEOUT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let seen = self.inside.receive(left)?.context("a datagram to another port did not arrive")?;
+            let seen =
+                self.inside.receive(left)?.context("a frame that is always forwarded did not arrive")?;
             if seen == frame || seen == last {
                 return Ok(seen == frame);
             }
@@ -276,6 +289,33 @@ fn blocked(tools: &Tools, sides: Sides) -> Result<String> {
         ensure!(answer.is_none(), "a host outside got a reply: {answer:?}");
     }
     Ok("IPv6, LLDP, a VLAN, PPPoE".to_owned())
+}
+
+/// The frames of the library's tests, of which each is followed by one that is to pass.
+fn attacks_stop(tools: &Tools, sides: Sides, protect: Protect) -> Result<String> {
+    let cast = Cast {
+        nas: NAS,
+        printer: Host::new(9, [192, 168, 1, 21]),
+        attacker: STRANGER,
+        gateway: INLINE,
+        knock_port: KNOCK_PORT,
+    };
+    let mut config = inline(sides);
+    attacks::configure(&mut config, cast, protect);
+    let mut bridge = Bridge::start_with(tools, sides, &config)?;
+    for introduction in attacks::introductions(cast) {
+        ensure!(bridge.egress(&introduction, TIMEOUT)?, "an inside host cannot introduce itself");
+    }
+    let (mut stopped, mut passed) = (0, 0);
+    for (number, Attack { name, frame, host, services }) in (0_u32..).zip(attacks::attacks(cast)) {
+        let expected = if protect == Protect::Host { host } else { services };
+        bridge.outside.send(&frame)?;
+        let given = bridge.passes_before(&frame, &attacks::always_passes(cast, number))?;
+        ensure!(given == (expected == Fate::Passes), "{name}: passes: {given}");
+        if given { passed += 1 } else { stopped += 1 }
+    }
+    ensure!(stopped > 0 && passed > 0, "{stopped} stopped, {passed} passed");
+    Ok(format!("{stopped} stopped, {passed} to pass"))
 }
 
 fn stray(tools: &Tools) -> Result<String> {

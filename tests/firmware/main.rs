@@ -5,6 +5,9 @@
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
 //! `load`, `time`, `http`, `update`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
+#[allow(clippy::unwrap_used, reason = "a test of the library, too")]
+#[path = "../../firmware/gateway/tests/gateway/attacks.rs"]
+mod attacks;
 mod conformance;
 mod counters;
 mod faults;
@@ -13,6 +16,9 @@ mod flows;
 mod format2;
 #[path = "../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
+#[allow(clippy::unwrap_used, dead_code, reason = "a test of the library, too, which uses all of it")]
+#[path = "../../firmware/gateway/tests/gateway/frame6.rs"]
+mod frame6;
 mod http;
 mod inline;
 mod knocks;

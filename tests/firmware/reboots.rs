@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use pkd_core::UnixSeconds;
-use pkd_gateway::CONFIG_LIMIT;
+use pkd_gateway::{CONFIG_LIMIT, Inline, Mode, Pass, Protect};
 use pkd_tests::Report;
 use smoltcp::wire::{ArpOperation, EthernetAddress};
 
@@ -88,6 +88,7 @@ fn invalid_configuration(tools: &Tools) -> Result<String> {
         ("altered", with(30, good[30] ^ 1), "CRC"),
         ("newer", with(4, 9), "version 9"),
         ("another file", with(0, b'Q'), "not a gateway configuration"),
+        ("a bridge, on one NIC", bridge()?, "mps2-an386 has one NIC"),
     ];
     let mut scenario = Scenario::start(tools, |flash| flash.configure(&config()))?;
     for (row, (name, bytes, says)) in table.iter().enumerate() {
@@ -106,6 +107,19 @@ fn invalid_configuration(tools: &Tools) -> Result<String> {
     scenario.machine.reset()?;
     scenario.serve_time(START)?;
     Ok(format!("{} kinds", table.len()))
+}
+
+/// A configuration that needs two NICs.
+fn bridge() -> Result<Vec<u8>> {
+    let mut config = config();
+    config.mode =
+        Mode::Inline(Inline { vlans: None, protect: Protect::Host, ipv6: true, pass: Pass::default() });
+    for service in &mut config.services {
+        service.port = service.inside.port;
+    }
+    let mut bytes = vec![0xff; CONFIG_LIMIT];
+    config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(bytes)
 }
 
 fn cable(tools: &Tools) -> Result<String> {

@@ -1,6 +1,9 @@
 //! A one-arm gateway in QEMU, the hosts around it, and helpers for checks.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use pkd_core::{Key, Knock, KnockParams, LENGTH, Port, Tag, UnixSeconds, Window};
@@ -43,11 +46,11 @@ pub(crate) fn config() -> Config<RULES> {
         }),
         knock_port: KNOCK_PORT,
         own_addresses: heapless::Vec::new(),
+        address6: None,
+        grant_prefix: 128,
+        hosts: heapless::Vec::new(),
         answer_ping: true,
-        time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: ROUTER.address, port: 123 },
-            interval: 1,
-        }),
+        time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(ROUTER.address, 123), interval: 1 }),
         update: None,
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: COUNTERS,
@@ -55,7 +58,7 @@ pub(crate) fn config() -> Config<RULES> {
             name: heapless::String::try_from("ssh").unwrap_or_default(),
             protocol: Protocol::Tcp,
             port: SSH,
-            inside: Endpoint { address: NAS.address, port: 22 },
+            inside: Endpoint { address: NAS.address.into(), port: 22 },
         }]
         .into_iter()
         .collect(),

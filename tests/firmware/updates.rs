@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use embassy_boot::{AlignedBuffer, BootLoader, BootLoaderConfig, State};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 use pkd_gateway::{
-    Config, Inline, Mode, Pass, RULES, UpdateKey,
+    Config, Inline, Mode, Pass, Protect, RULES, UpdateKey,
     update::{Version, public_key, sign},
 };
 use pkd_tests::Report;
@@ -40,7 +40,8 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
 
 fn updatable() -> Config<RULES> {
     let mut config = config();
-    config.mode = Mode::Inline(Inline { vlans: None, pass: Pass::default() });
+    config.mode =
+        Mode::Inline(Inline { vlans: None, protect: Protect::Host, ipv6: false, pass: Pass::default() });
     config.services.clear();
     config.rules.clear();
     config.update = Some(UpdateKey { key: public_key(&SEED), allow_older: false });

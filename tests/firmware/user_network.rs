@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -208,9 +208,8 @@ fn config(knock_port: u16, server_port: u16, time_port: u16) -> Config<RULES> {
     config.address = Address::Dhcp;
     config.counters_network = None;
     config.knock_port = knock_port;
-    config.time =
-        TimeSource::Sntp(TimeServer { at: Endpoint { address: HOST, port: time_port }, interval: 16 });
-    config.services[0].inside = Endpoint { address: HOST, port: server_port };
+    config.time = TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(HOST, time_port), interval: 16 });
+    config.services[0].inside = Endpoint { address: HOST.into(), port: server_port };
     config.rules[0].ttl = TTL;
     config
 }

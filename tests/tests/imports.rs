@@ -141,6 +141,7 @@ const CRATES: &[(&str, &str, &str)] = &[
     ("host-knock", "request", "key"),
     ("linux/pktables", "service", "service_name"),
     ("linux/pkdd", "daemon", "engine"),
+    ("firmware/board", "nic", "frame"),
     ("firmware/gateway", "gateway", "config"),
     ("xtask", "feed", "packages"),
 ];

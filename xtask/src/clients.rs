@@ -1,14 +1,24 @@
-//! The client as one file for each kind of computer, with all features but the keyring, which is D-Bus on Linux.
+//! Programs for desks as one file for each kind of computer: the client, with all features but the keyring, which is D-Bus on
+//! Linux, and the converter of the gateway's configurations.
 
 use crate::{
     openwrt::{self, STATIC, Zig},
     prelude::*,
 };
 
-/// Features of host-knock.
-const FEATURES: &str = "desktop,pages";
 /// Bytes that a file may have.
 pub(crate) const LIMIT: u64 = 2 * 1024 * 1024;
+
+/// A program.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    features: &'static str,
+}
+
+const KNOCK: Program = Program { name: "knock", package: "host-knock", features: "desktop,pages" };
+const GATEWAY_CONFIG: Program =
+    Program { name: "gateway-config", package: "pkd-gateway-config", features: "" };
 
 /// A kind of computer.
 #[derive(Clone)]
@@ -24,14 +34,18 @@ impl Client {
         if self.name == "windows" { ".exe" } else { "" }
     }
 
-    /// The file in `target/clients`.
-    pub(crate) fn artefact(&self) -> String {
-        format!("knock-{}{}", self.target, self.ending())
+    /// The files in `target/clients`.
+    pub(crate) fn artefacts(&self) -> [String; 2] {
+        [KNOCK, GATEWAY_CONFIG].map(|program| self.artefact(&program))
     }
 
-    /// The program's name.
-    fn file(&self) -> String {
-        format!("knock{}", self.ending())
+    fn artefact(&self, program: &Program) -> String {
+        format!("{}-{}{}", program.name, self.target, self.ending())
+    }
+
+    /// The file of a program where it is built.
+    fn file(&self, program: &Program) -> String {
+        format!("{}{}", program.name, self.ending())
     }
 }
 
@@ -63,10 +77,11 @@ pub(crate) fn find(name: &str) -> Result<Client> {
 
 /// Builds them into `target/clients`, pages beside them, and prints a table of sizes. No name: all.
 pub(crate) fn run(named: Vec<Client>) -> Result<()> {
-    println!("| target | for | knock |\n|---|---|---:|");
+    println!("| target | for | knock | gateway-config |\n|---|---|---:|---:|");
     let chosen = if named.is_empty() { all().collect() } else { named };
     for client in chosen {
-        println!("| {} | {} | {} bytes |", client.target, client.for_whom, size(&client)?);
+        let (knock, config) = (size(&client)?, build_into_target(&client, &GATEWAY_CONFIG)?);
+        println!("| {} | {} | {knock} bytes | {config} bytes |", client.target, client.for_whom);
     }
     println!("they lie in target/clients");
     Ok(())
@@ -75,24 +90,31 @@ pub(crate) fn run(named: Vec<Client>) -> Result<()> {
 /// The file of this client, which is built.
 pub(crate) fn build_named(name: &str) -> Result<PathBuf> {
     let client = find(name)?;
-    Ok(build(client.target)?.join(client.file()))
+    Ok(build(client.target, &KNOCK)?.join(client.file(&KNOCK)))
 }
 
-/// Builds one; returns its size in bytes, which has a limit.
+/// Builds `knock` and its pages; returns its size in bytes, which has a limit.
 pub(crate) fn size(client: &Client) -> Result<u64> {
-    let built = build(client.target)?;
-    let folder = at("target/clients");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join(client.artefact());
-    let size = fs::copy(built.join(client.file()), file).context("no knock was built")?;
+    let size = build_into_target(client, &KNOCK)?;
+    let (built, folder) = (build(client.target, &KNOCK)?, at("target/clients"));
     // The same for all.
     cmd!("cp -R {built}/share {folder}").quiet()?;
-    ensure!(size < LIMIT, "knock has {size} bytes; {LIMIT} are allowed");
     Ok(size)
 }
 
-fn build(target: &str) -> Result<PathBuf> {
-    progress!("building knock for {target}");
+/// Builds a program into `target/clients`; returns its size in bytes.
+fn build_into_target(client: &Client, program: &Program) -> Result<u64> {
+    let (built, folder) = (build(client.target, program)?, at("target/clients"));
+    fs::create_dir_all(&folder)?;
+    let (from, to) = (built.join(client.file(program)), folder.join(client.artefact(program)));
+    let name = program.name;
+    let size = fs::copy(from, to).with_context(|| format!("no {name} was built"))?;
+    ensure!(size < LIMIT, "{name} has {size} bytes; {LIMIT} are allowed");
+    Ok(size)
+}
+
+fn build(target: &str, program: &Program) -> Result<PathBuf> {
+    progress!("building {} for {target}", program.name);
     // A panic is described.
     let panic = "-Cpanic=abort";
     let libraries = format!("-Lnative={}", empty_libraries()?.display());
@@ -103,7 +125,7 @@ fn build(target: &str) -> Result<PathBuf> {
         target if target.ends_with("-apple-darwin") => vec![panic, "-Cstrip=none", "-Clink-arg=-s"],
         _ => vec![panic],
     };
-    Zig::find()?.build_for("host-knock", target, &flags, FEATURES)
+    Zig::find()?.build_for(program.package, target, &flags, program.features)
 }
 
 /// Rust asks for libraries of GCC's for Windows that Zig does not have, and that nothing needs.
@@ -122,13 +144,14 @@ mod tests {
 
     #[test]
     fn the_guides_name_only_files_that_are_built() -> Result<()> {
-        let built: Vec<String> = all().map(|client| client.artefact()).collect();
+        let built: Vec<String> = all().flat_map(|client| client.artefacts()).collect();
         let mut count = 0;
-        for guide in ["docs/desk.md", "docs/phone.md"] {
+        for guide in ["docs/board.md", "docs/desk.md", "docs/phone.md"] {
             let text = fs::read_to_string(toolchain::root().join(guide))?;
             let words = text.split(|letter: char| letter.is_whitespace() || "`/()|,".contains(letter));
             for word in words.map(|word| word.trim_end_matches(['.', ';'])) {
-                let is_file = word.starts_with("knock-") && word.matches('-').count() > 2;
+                let is_file = (word.starts_with("knock-") || word.starts_with("gateway-config-"))
+                    && word.matches('-').count() > 2;
                 ensure!(!is_file || built.iter().any(|name| name == word), "{guide}: {word} is not built");
                 let version = format!("pkd-knock_{}-1_", env!("CARGO_PKG_VERSION"));
                 let is_package = word.starts_with("pkd-knock_") && files::has_ending(Path::new(word), "deb");

@@ -15,6 +15,7 @@ const CRATES: &[(&str, &str)] = &[
     ("host-knock", "host-knock/src/"),
     ("pktables", "linux/pktables/src/"),
     ("pkdd", "linux/pkdd/src/"),
+    ("pkd-board", "firmware/board/src/"),
     ("pkd-gateway", "firmware/gateway/src/"),
     ("pkd-gateway-config", "firmware/config/src/"),
 ];

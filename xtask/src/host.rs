@@ -51,7 +51,10 @@ const FEED: &str = "shellcheck:shellcheck shfmt:shfmt libxtables-dev:/usr/includ
 /// The linker of the gateway's boards, that of Debian's Rust.
 pub(crate) const LLD: &str = "ld.lld-22";
 
-/// For the gateway's boards; QEMU's riscv32 is in qemu-system-misc.
+/// To build the gateway's boards.
+const BOARDS: &str = "lld-22:ld.lld-22";
+
+/// To check and run them; QEMU's riscv32 is in qemu-system-misc.
 const FIRMWARE: &str = "qemu-system-arm:qemu-system-arm qemu-system-misc:qemu-system-riscv32 lld-22:ld.lld-22
     openssh-client:ssh openssh-server:/usr/sbin/sshd rustfmt-web:{cargo-fmt} rust-web-clippy:{its-clippy}";
 
@@ -107,7 +110,8 @@ fn needs(command: &str) -> Result<Vec<&'static str>> {
         "feed" => vec![RUST, GUEST, PACKAGES, FEED],
         "luci" => vec![LUCI],
         "fuzz" => vec![FUZZ],
-        "firmware" | "test-firmware" | "demo-firmware" => vec![RUST, FIRMWARE],
+        "firmware" => vec![RUST, BOARDS],
+        "test-firmware" | "demo-firmware" => vec![RUST, FIRMWARE],
         "coverage" => vec![DEMO, GUESTS, TESTS, COVERAGE],
         "bench" => [&TEST[..], &[BENCH]].concat(),
         "test-all" => [&TEST[..], &[BENCH, FRESH, SYSTEMD, DEBS, APT_REPO, LINTIAN]].concat(),

@@ -197,8 +197,11 @@ enum Cli {
     },
     /// knock for Windows, run in Wine
     Wine,
-    /// build the gateway's boards
-    Firmware,
+    /// build the gateway for boards, in target/firmware (default: all boards)
+    Firmware {
+        #[arg(value_name = "BOARD")]
+        boards: Vec<String>,
+    },
     /// test the gateway on the host, and its boards in QEMU
     TestFirmware,
     /// a gateway board in QEMU: ssh fails, knock, ssh works
@@ -313,7 +316,7 @@ fn dispatch(cli: Cli, missing: &Missing) -> Result<()> {
         Cli::Clients { clients } => clients::run(clients),
         Cli::Release { tag, key } => release::run(tag.as_deref(), key.as_deref()),
         Cli::Wine => wine::test(),
-        Cli::Firmware => firmware::build_all(),
+        Cli::Firmware { boards } => firmware::build_named(&boards),
         Cli::TestFirmware => firmware::test(),
         Cli::DemoFirmware => firmware::demo(),
         Cli::Fuzz { keep, seconds, hours, targets } => {

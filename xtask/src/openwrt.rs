@@ -153,9 +153,10 @@ impl Zig {
             None => cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?,
         };
         let zigbuild = self.folder.join("bin/cargo-zigbuild");
+        let features = if features.is_empty() { vec![] } else { vec!["--features", features] };
         let mut cargo = cmd!("{zigbuild} zigbuild --quiet --locked --package {package} --bins --profile tiny
                               --target {target} -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
-                              --no-default-features --features {features}");
+                              --no-default-features {features...}");
         // Since 1.2.3 musl has 64 bits of time on every machine; without this word the crate libc, and the standard library
         // on it, ask for 32, and a clock beyond January 2038 is a panic.
         cargo

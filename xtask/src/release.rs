@@ -37,10 +37,8 @@ fn artefacts(version: &str) -> Vec<Artefact> {
             name: format!("pkd-{version}-openwrt-{}.tar.gz", architecture.name),
         }
     });
-    let clients = clients::all().map(|client| {
-        let name = client.artefact();
-        Artefact::file("clients", Path::new("clients").join(&name), name)
-    });
+    let clients = clients::all().flat_map(|client| client.artefacts());
+    let clients = clients.map(|name| Artefact::file("clients", Path::new("clients").join(&name), name));
     let share = Path::new("clients/share").to_owned();
     let pages = Artefact {
         command: "clients",
@@ -48,9 +46,9 @@ fn artefacts(version: &str) -> Vec<Artefact> {
         place: share,
         name: format!("pkd-{version}-knock-share.tar.gz"),
     };
-    let boards = firmware::boards().map(|board| {
-        let name = format!("pkd-{version}-firmware-{board}.elf");
-        Artefact::file("firmware", Path::new("firmware").join(board), name)
+    let boards = firmware::artefacts().map(|name| {
+        let released = format!("pkd-{version}-firmware-{name}");
+        Artefact::file("firmware", Path::new("firmware").join(name), released)
     });
     debs.chain(packages).chain(clients).chain([pages]).chain(boards).collect()
 }
@@ -132,8 +130,8 @@ mod tests {
         debs::make_key(&key)?;
         let to = target.join("release");
         let count = collect("9.8.7", &target, &to, Some(&key))?;
-        // Debian's packages, OpenWrt's architectures, clients, their pages, and boards.
-        assert_eq!(count, 4 * 3 + 5 + 9 + 1 + 4);
+        // Debian's packages, OpenWrt's architectures, two clients, their pages, and boards: ELF, BIN and UF2.
+        assert_eq!(count, 4 * 3 + 5 + 2 * 9 + 1 + (7 + 5 + 3));
         let names: Vec<String> = files::list(&to)?
             .iter()
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
@@ -177,7 +175,8 @@ mod tests {
             ("packages/mips_24kc/pkd_9.8.7-r1_all.ipk", "packages"),
             ("clients/knock-x86_64-pc-windows-gnu.exe", "clients"),
             ("clients/share/man/man1/knock.1", "clients"),
-            ("firmware/nucleo-h743zi", "firmware"),
+            ("firmware/nucleo-h743zi.elf", "firmware"),
+            ("firmware/w5500-evb-pico2.uf2", "firmware"),
         ] {
             let target = built("incomplete")?;
             fs::remove_file(target.join(name))?;

@@ -1,30 +1,36 @@
 //! The TOML file.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddrV4},
-    os::unix::fs::PermissionsExt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, Config, Endpoint, Format, HOST_NAME, Inline, Interface, Mode, NamedServer, Network,
-    OWN_ADDRESSES, Pass, Protocol, RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource,
-    UpdateKey, Vlans, sntp,
+    Address, Config, Endpoint, Format, HOST_NAME, HOSTS, Interface, Mode, NamedServer, Network,
+    OWN_ADDRESSES, Protocol, RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, UpdateKey,
+    sntp,
 };
 use serde::Deserialize;
 
-use crate::hex;
+use crate::{
+    hex,
+    inline::{HostTable, InlineTable},
+    key_file,
+};
 
 /// The whole file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
+    board: Option<String>,
     mode: ModeName,
     address: String,
     router: Option<Ipv4Addr>,
+    address6: Option<String>,
+    #[serde(default = "whole")]
+    grant_prefix6: u8,
     knock_port: u16,
     #[serde(default)]
     own_addresses: Vec<Ipv4Addr>,
@@ -35,6 +41,8 @@ pub(crate) struct File {
     counters: Option<Counters>,
     update: Option<UpdateTable>,
     inline: Option<InlineTable>,
+    #[serde(default)]
+    host: Vec<HostTable>,
     #[serde(default)]
     service: Vec<ServiceTable>,
     #[serde(default)]
@@ -72,24 +80,13 @@ struct UpdateTable {
     allow_older: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InlineTable {
-    outside_vlan: Option<u16>,
-    inside_vlan: Option<u16>,
-    #[serde(default)]
-    pass_ipv6: bool,
-    #[serde(default)]
-    pass_other: bool,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     name: String,
     protocol: ProtocolName,
     port: Option<u16>,
-    inside: SocketAddrV4,
+    inside: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -146,6 +143,11 @@ pub(crate) fn parse(text: &str) -> Result<File> {
 }
 
 impl File {
+    /// The name of the board that it is for.
+    pub(crate) fn board(&self) -> Option<&str> {
+        self.board.as_deref()
+    }
+
     /// Converts the file to a configuration. Paths of key files are relative to `folder`.
     pub(crate) fn resolve(&self, folder: &Path, created: UnixSeconds) -> Result<Config<RULES>> {
         ensure!(self.own_addresses.len() <= OWN_ADDRESSES, "too many own_addresses: at most {OWN_ADDRESSES}");
@@ -165,9 +167,22 @@ impl File {
                 .map(network)
                 .transpose()?,
             counters_port: self.counters.as_ref().map_or(0, |counters| counters.port),
+            address6: self.address6.as_deref().map(network6).transpose()?,
+            grant_prefix: self.grant_prefix6,
+            hosts: heapless::Vec::new(),
             services: heapless::Vec::new(),
             rules: heapless::Vec::new(),
         };
+        ensure!(
+            matches!(self.grant_prefix6, 64 | 128),
+            "invalid grant_prefix6 {}: expected 128, or 64 for the sender's whole network",
+            self.grant_prefix6
+        );
+        for table in &self.host {
+            let is_known = self.service.iter().any(|service| service.inside.ip() == table.address());
+            ensure!(is_known, "host {}: no service is at this address", table.address());
+            config.hosts.push(table.resolve()?).map_err(|_| anyhow!("too many hosts: at most {HOSTS}"))?;
+        }
         for table in &self.service {
             let service = table.resolve().with_context(|| format!("service {}", table.name))?;
             config.services.push(service).map_err(|_| anyhow!("too many services: at most {SERVICES}"))?;
@@ -186,12 +201,7 @@ impl File {
             (ModeName::Inline, None) => &InlineTable::default(),
             (ModeName::Inline, Some(table)) => table,
         };
-        let vlans = match (table.outside_vlan, table.inside_vlan) {
-            (None, None) => None,
-            (Some(outside), Some(inside)) => Some(Vlans { outside, inside }),
-            _ => bail!("set both outside_vlan and inside_vlan, or neither"),
-        };
-        Ok(Mode::Inline(Inline { vlans, pass: Pass { ipv6: table.pass_ipv6, other: table.pass_other } }))
+        Ok(Mode::Inline(table.resolve()?))
     }
 
     fn address(&self) -> Result<Address> {
@@ -222,7 +232,7 @@ impl TimeTable {
         }
         if let Ok(address) = server.parse() {
             ensure!(self.dns.is_none(), unused_dns);
-            return Ok(TimeSource::Sntp(TimeServer { at: Endpoint { address, port }, interval }));
+            return Ok(TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(address, port), interval }));
         }
         let name = heapless::String::try_from(server)
             .map_err(|_| anyhow!("[time]: server name is longer than {HOST_NAME} bytes"))?;
@@ -258,7 +268,7 @@ impl ServiceTable {
                 ProtocolName::Udp => Protocol::Udp,
             },
             port: self.port.unwrap_or(self.inside.port()),
-            inside: Endpoint { address: *self.inside.ip(), port: self.inside.port() },
+            inside: Endpoint { address: self.inside.ip(), port: self.inside.port() },
         })
     }
 }
@@ -267,10 +277,7 @@ impl RuleTable {
     fn resolve(&self, folder: &Path, services: &[ServiceTable]) -> Result<Rule> {
         let path = folder.join(&self.key_file);
         let context = || path.display().to_string();
-        let mode = fs::metadata(&path).with_context(context)?.permissions().mode();
-        // Group and others must not have any permission.
-        ensure!(mode.trailing_zeros() >= 6, "{}: accessible by others; run chmod 600", path.display());
-        let text = fs::read_to_string(&path).with_context(context)?;
+        let text = key_file::read(&path)?;
         let mut opens = Services::NONE;
         for name in &self.services {
             let index = services.iter().position(|service| service.name == *name);
@@ -297,6 +304,21 @@ impl RuleTable {
         });
         Ok(Format::Format2 { require: bindings.fold(Bindings::NONE, |all, one| all | one) })
     }
+}
+
+/// The default length of the prefix of an IPv6 address that a grant is for.
+fn whole() -> u8 {
+    128
+}
+
+/// Parses an address of IPv6 and its prefix length, such as `2001:db8::9/64`.
+fn network6(text: &str) -> Result<(Ipv6Addr, u8)> {
+    let (address, prefix) = text
+        .split_once('/')
+        .with_context(|| format!("address6 {text}: missing prefix length, for example /64"))?;
+    let prefix: u8 = prefix.parse().with_context(|| format!("address6 {text}: invalid prefix length"))?;
+    ensure!(prefix <= 128, "address6 {text}: invalid prefix length: expected 0–128");
+    Ok((address.parse().with_context(|| format!("address6 {text}"))?, prefix))
 }
 
 /// Parses a network such as `192.168.1.9/24`.

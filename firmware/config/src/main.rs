@@ -1,68 +1,137 @@
-//! `pkd-gateway-config FILE OUT`: converts a TOML file to the gateway's binary configuration. `keygen` and `sign` are for updates
-//! of the firmware.
+//! `gateway-config FILE`: converts a TOML file to what is flashed as the gateway's configuration. `keygen` and `sign` are for
+//! updates of the firmware.
 
 mod file;
 mod hex;
 mod image;
-mod private_file;
+mod inline;
+mod key_file;
+mod output;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
+use lexopt::{
+    Arg::{Long, Short, Value},
+    Parser, ValueExt as _,
+};
+use pkd_board::{BOARDS, Board};
 use pkd_core::UnixSeconds;
 use pkd_gateway::{CONFIG_LIMIT, Config, RULES};
 
-const USAGE: &str = "usage: pkd-gateway-config FILE OUT\n       \
-                     pkd-gateway-config keygen KEY\n       pkd-gateway-config sign KEY BOARD VERSION IMAGE OUT";
+use crate::output::Form;
+
+const HELP: &str = "\
+usage: gateway-config [--board BOARD] FILE [OUT]
+       gateway-config keygen KEY
+       gateway-config sign KEY BOARD VERSION IMAGE OUT
+
+Checks the configuration in FILE (TOML) and writes what the board has to get: OUT, or beside FILE a .uf2 for boards
+with a USB drive, and a .bin for others. An OUT that ends in .txt is for the serial line of boards that have one. The
+file contains keys.
+
+keygen writes a new key for updates to KEY, and prints the [update] of gateways that trust it. sign puts a header
+in front of IMAGE, signed with KEY, for a board that takes updates over the network.
+
+  --board BOARD   the board, instead of the file's `board = \"…\"`
+  --boards        print the boards
+  --version       print the version
+";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Parser::from_env()) {
+        Ok(said) => {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("pkd-gateway-config: {error:#}");
+            eprintln!("gateway-config: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: &[&str]) -> Result<()> {
-    let (from, to) = match arguments {
-        ["keygen", key] => {
-            print!("{}", image::keygen(Path::new(key))?);
-            return Ok(());
+/// Returns what is to be printed.
+fn run(mut arguments: Parser) -> Result<String> {
+    let (mut board, mut words) = (None, Vec::new());
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("board") => board = Some(find(&arguments.value()?.string()?)?),
+            Long("boards") => return Ok(BOARDS.iter().map(|board| board.name.to_owned() + "\n").collect()),
+            Long("version") => return Ok(format!("gateway-config {}\n", env!("CARGO_PKG_VERSION"))),
+            Long("help") | Short('h') => return Ok(HELP.to_owned()),
+            Value(word) => words.push(PathBuf::from(word)),
+            other => return Err(usage(&other.unexpected().to_string())),
         }
-        ["sign", key, board, version, image, out] => {
-            let bytes = image::sign(Path::new(key), board, version, Path::new(image))?;
-            return fs::write(out, bytes).context((*out).to_owned());
+    }
+    match (&words.iter().map(PathBuf::as_path).collect::<Vec<_>>()[..], board) {
+        ([], _) => Err(usage("missing FILE")),
+        ([command, key], None) if *command == Path::new("keygen") => image::keygen(key),
+        ([command, key, board, version, image, out], None) if *command == Path::new("sign") => {
+            let board = find(&board.to_string_lossy())?;
+            let bytes = image::sign(key, board, &version.to_string_lossy(), image)?;
+            fs::write(out, bytes).with_context(|| out.display().to_string())?;
+            Ok(format!("{}: send it to the {} with a POST of /update\n", out.display(), board.name))
         }
-        [from, to] => (from, to),
-        _ => bail!("{USAGE}"),
-    };
-    let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
-    let bytes = convert(Path::new(from), created).with_context(|| (*from).to_owned())?;
-    private_file::write(Path::new(to), &bytes)
+        ([file], board) => configure(file, board, None),
+        ([file, out], board) => configure(file, board, Some(out)),
+        ([_, _, word, ..], _) => Err(usage(&format!("unexpected {}", word.display()))),
+    }
 }
 
-/// Converts a TOML file to a binary configuration with this time of creation.
-fn convert(path: &Path, created: UnixSeconds) -> Result<Vec<u8>> {
+fn configure(from: &Path, board: Option<&'static Board>, to: Option<&Path>) -> Result<String> {
+    let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
+    let (board, bytes) = convert(from, board, created).with_context(|| from.display().to_string())?;
+    let to = to.map_or_else(|| from.with_extension(Form::of(board).ending()), Path::to_owned);
+    let form = Form::named(&to, board)?;
+    output::write(&to, &form.file(board, &bytes))?;
+    Ok(format!("{}: {}\n", to.display(), form.advice(board)))
+}
+
+fn usage(problem: &str) -> anyhow::Error {
+    anyhow!("{problem}; usage: gateway-config [--board BOARD] FILE [OUT]")
+}
+
+fn find(name: &str) -> Result<&'static Board> {
+    pkd_board::find(name).with_context(|| format!("unknown board \"{name}\": expected one of {}", names()))
+}
+
+fn names() -> String {
+    BOARDS.iter().map(|board| board.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Converts a TOML file to a binary configuration with this time of creation, for this board or the one that it names.
+fn convert(
+    path: &Path,
+    board: Option<&'static Board>,
+    created: UnixSeconds,
+) -> Result<(&'static Board, Vec<u8>)> {
     let text = fs::read_to_string(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let config: Config<RULES> = file::parse(&text)?.resolve(folder, created)?;
+    let file = file::parse(&text)?;
+    let board = match (board, file.board()) {
+        (Some(board), _) => board,
+        (None, Some(name)) => find(name)?,
+        (None, None) => {
+            return Err(anyhow!("no board: add board = \"…\" or use --board, with one of {}", names()));
+        }
+    };
+    let config: Config<RULES> = file.resolve(folder, created)?;
+    board.check(config.mode).map_err(|why| anyhow!("{why}"))?;
     let mut bytes = vec![0; CONFIG_LIMIT];
-    let length = config.emit(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let length = config.emit(&mut bytes).map_err(|error| anyhow!("{error}"))?;
     bytes.truncate(length);
-    Ok(bytes)
+    Ok((board, bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+    use std::os::unix::fs::PermissionsExt;
 
     use pkd_core::format2::Bindings;
     use pkd_gateway::Format;
@@ -83,9 +152,9 @@ mod tests {
     fn converted(text: &str, name: &str) -> Result<Config<RULES>> {
         let folder = folder(name);
         fs::write(folder.join("gateway.toml"), text)?;
-        let bytes = convert(&folder.join("gateway.toml"), UnixSeconds(1_800_000_000));
+        let converted = convert(&folder.join("gateway.toml"), None, UnixSeconds(1_800_000_000));
         fs::remove_dir_all(&folder)?;
-        Config::parse(&bytes?).map_err(|error| anyhow::anyhow!("{error}"))
+        Config::parse(&converted?.1).map_err(|error| anyhow::anyhow!("{error}"))
     }
 
     #[test]
@@ -127,8 +196,22 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn errors_name_the_problem() {
         let table = [
+            (
+                "an unknown board",
+                "w5500-evb-pico2",
+                "w5500",
+                "unknown board \"w5500\": expected one of mps2-an386, ",
+            ),
+            ("no board", "board = \"w5500-evb-pico2\"", "", "no board: add board = "),
+            (
+                "a board that cannot run it",
+                "mode = \"one-arm\"",
+                "mode = \"inline\"",
+                "w5500-evb-pico2 has one NIC: mode = \"inline\" needs two",
+            ),
             ("an unknown key", "echo = true", "eccho = true", "eccho"),
             ("an unknown service", "services = [\"ssh\"]", "services = [\"sssh\"]", "sssh"),
             ("a missing key file", "pkd.key", "other.key", "other.key"),
@@ -191,6 +274,73 @@ mod tests {
                 "# own_addresses = [\"198.51.100.1\"]",
                 "own_addresses = [\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\", \"192.0.2.5\"]",
                 "too many own_addresses: at most 4",
+            ),
+            ("IPv6 without a prefix length", "knock_port", "address6 = \"2001:db8::9\"\nknock_port", "/64"),
+            (
+                "IPv6 of 129 bits",
+                "knock_port",
+                "address6 = \"2001:db8::9/129\"\nknock_port",
+                "2001:db8::9/129",
+            ),
+            (
+                "a prefix of half a network",
+                "knock_port",
+                "grant_prefix6 = 96\nknock_port",
+                "grant_prefix6 96",
+            ),
+            (
+                "a host with IPv6 and no address of IPv6",
+                "192.168.1.20:443",
+                "[2001:db8::20]:443",
+                "inside host",
+            ),
+            (
+                "a MAC address of five bytes",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.20\"\nmac = \"02:00:00:00:01\"\n[[rule]]",
+                "host 192.168.1.20: invalid mac \"02:00:00:00:01\"",
+            ),
+            (
+                "a group's MAC address",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.20\"\nmac = \"01:00:00:00:00:01\"\n[[rule]]",
+                "invalid mac",
+            ),
+            (
+                "the MAC address of a host without a service",
+                "[[rule]]",
+                "[[host]]\naddress = \"192.168.1.21\"\nmac = \"02:00:00:00:00:01\"\n[[rule]]",
+                "host 192.168.1.21: no service",
+            ),
+            (
+                "a setting of earlier releases",
+                "mode = \"one-arm\"",
+                "inline.pass_ipv6 = true\nmode = \"inline\"",
+                "IPv6 is checked like IPv4",
+            ),
+            (
+                "another one",
+                "mode = \"one-arm\"",
+                "inline.pass_other = true\nmode = \"inline\"",
+                "pass_ethertypes",
+            ),
+            (
+                "PPPoE, which contains IP",
+                "mode = \"one-arm\"",
+                "inline.pass_ethertypes = [0x8864]\nmode = \"inline\"",
+                "0x8864",
+            ),
+            (
+                "TCP",
+                "mode = \"one-arm\"",
+                "inline.pass_protocols = [6]\nmode = \"inline\"",
+                "pass_protocols: 6",
+            ),
+            (
+                "nine protocols",
+                "mode = \"one-arm\"",
+                "inline.pass_protocols = [47, 50, 51, 2, 4, 41, 132, 136, 137]\nmode = \"inline\"",
+                "too many pass_protocols",
             ),
             ("a name of 17 bytes", "name = \"web\"", "name = \"seventeen letters\"", "seventeen letters"),
         ];
@@ -268,15 +418,26 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn every_setting_reaches_the_configuration() {
-        use pkd_gateway::{Address, Inline, Mode, Pass, Protocol, TimeSource, Vlans};
+        use pkd_gateway::{
+            Address, EthernetAddress, Host, Inline, Mode, Pass, Protect, Protocol, TimeSource, Vlans,
+        };
         const PORTS: [(&str, &str); 2] = [("port = 2222", ""), ("port = 8443", "")];
-        fn inline(config: &mut Config<RULES>, vlans: Option<Vlans>, pass: Pass) {
-            config.mode = Mode::Inline(Inline { vlans, pass });
+        const TWO_NICS: (&str, &str) = ("w5500-evb-pico2", "riscv32-virt");
+        const TRUNK: (&str, &str) = ("w5500-evb-pico2", "mps2-an386");
+        const INLINE: Inline = Inline {
+            vlans: None,
+            protect: Protect::Host,
+            ipv6: true,
+            pass: Pass { ethertypes: [0; 8], protocols: [0; 8] },
+        };
+        fn inline(config: &mut Config<RULES>, inline: Inline) {
+            config.mode = Mode::Inline(inline);
             config.services[0].port = 22;
             config.services[1].port = 443;
         }
-        let table: [Row; 13] = [
+        let table: [Row; 15] = [
             (
                 "the knock port, and no ping",
                 &[("40000", "40001"), ("echo = true", "echo = false")],
@@ -287,12 +448,13 @@ mod tests {
             ("the counters' port", &[("9100", "9101")], |config| config.counters_port = 9_101),
             (
                 "inline, with the ports of the hosts",
-                &[("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
-                |config| inline(config, None, Pass::default()),
+                &[TWO_NICS, ("\"one-arm\"", "\"inline\""), PORTS[0], PORTS[1]],
+                |config| inline(config, INLINE),
             ),
             (
                 "a trunk",
                 &[
+                    TRUNK,
                     (
                         "mode = \"one-arm\"",
                         "inline = { outside_vlan = 2, inside_vlan = 3 }\nmode = \"inline\"",
@@ -300,16 +462,44 @@ mod tests {
                     PORTS[0],
                     PORTS[1],
                 ],
-                |config| inline(config, Some(Vlans { outside: 2, inside: 3 }), Pass::default()),
+                |config| inline(config, Inline { vlans: Some(Vlans { outside: 2, inside: 3 }), ..INLINE }),
             ),
             (
-                "IPv6 passed through",
+                "only the listed ports, no IPv6, and what is passed through",
                 &[
-                    ("mode = \"one-arm\"", "inline = { pass_ipv6 = true }\nmode = \"inline\""),
+                    TWO_NICS,
+                    (
+                        "mode = \"one-arm\"",
+                        "inline = { protect = \"services\", ipv6 = false, pass_ethertypes = [0x8892], pass_protocols = [47, 50] }\nmode = \"inline\"",
+                    ),
                     PORTS[0],
                     PORTS[1],
                 ],
-                |config| inline(config, None, Pass { ipv6: true, other: false }),
+                |config| {
+                    let mut pass = Pass::default();
+                    pass.ethertypes[0] = 0x8892;
+                    pass.protocols[..2].copy_from_slice(&[47, 50]);
+                    inline(config, Inline { protect: Protect::Services, ipv6: false, pass, ..INLINE });
+                },
+            ),
+            (
+                "IPv6, for whole networks",
+                &[("knock_port", "address6 = \"2001:db8::9/64\"\ngrant_prefix6 = 64\nknock_port")],
+                |config| {
+                    config.address6 = Some(("2001:db8::9".parse().unwrap(), 64));
+                    config.grant_prefix = 64;
+                },
+            ),
+            (
+                "a MAC address",
+                &[(
+                    "[[rule]]",
+                    "[[host]]\naddress = \"192.168.1.20\"\nmac = \"02:00:5e:00:00:0A\"\n\n[[rule]]",
+                )],
+                |config| {
+                    let hardware = EthernetAddress([2, 0, 0x5e, 0, 0, 10]);
+                    config.hosts.push(Host { address: [192, 168, 1, 20].into(), hardware }).unwrap();
+                },
             ),
             ("DHCP", &[("\"192.168.1.9/24\"", "\"dhcp\""), ("router = \"192.168.1.1\"", "")], |config| {
                 config.address = Address::Dhcp;
@@ -319,7 +509,8 @@ mod tests {
                 &[("server = \"192.168.1.1\"", "server = \"192.168.1.1\"\nport = 1123\nevery = 17")],
                 |config| {
                     if let TimeSource::Sntp(server) = &mut config.time {
-                        (server.at.port, server.interval) = (1_123, 17);
+                        server.at.set_port(1_123);
+                        server.interval = 17;
                     }
                 },
             ),
@@ -401,7 +592,7 @@ mod tests {
         let folder = folder("loose");
         fs::set_permissions(folder.join("pkd.key"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(folder.join("gateway.toml"), GOOD).unwrap();
-        let error = convert(&folder.join("gateway.toml"), UnixSeconds(0)).unwrap_err();
+        let error = convert(&folder.join("gateway.toml"), None, UnixSeconds(0)).unwrap_err();
         fs::remove_dir_all(&folder).unwrap();
         assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
     }

@@ -1,6 +1,6 @@
 //! What to do with a received frame.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use pkd_core::Verdict;
 
@@ -46,7 +46,7 @@ pub struct KnockOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnockSender {
     /// The knock's source address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The index of the rule that the knock was made for.
     pub rule: u8,
 }

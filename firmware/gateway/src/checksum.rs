@@ -1,6 +1,6 @@
 //! Checksums: the Internet checksum, its incremental update (RFC 1624, equation 3), and CRC-32.
 
-use core::net::Ipv4Addr;
+use crate::ip::Ip;
 
 /// The difference between the old and the new data that a checksum covers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -8,13 +8,25 @@ pub(crate) struct ChecksumDelta(u32);
 
 impl ChecksumDelta {
     pub(crate) fn word(self, old: u16, new: u16) -> Self {
-        // At most a dozen words change, and each adds less than 2¹⁷.
+        // At most 20 words change, and each adds less than 2¹⁷.
         Self(self.0 + u32::from(!old) + u32::from(new))
     }
 
-    pub(crate) fn address(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
-        let (old, new) = (halves(old), halves(new));
-        self.word(old.0, new.0).word(old.1, new.1)
+    /// An address. Both are of the same family, so the words that mapped addresses share cancel out.
+    pub(crate) fn ip(self, old: Ip, new: Ip) -> Self {
+        if let (Some(old), Some(new)) = (old.to_v4(), new.to_v4()) {
+            return self.long(old.to_bits(), new.to_bits());
+        }
+        old.words().into_iter().zip(new.words()).fold(self, |sum, (old, new)| sum.long(old, new))
+    }
+
+    /// Both changes.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    fn long(self, old: u32, new: u32) -> Self {
+        Self(self.0 + (!old >> 16) + (!old & 0xffff) + (new >> 16) + (new & 0xffff))
     }
 
     /// Returns the updated checksum. A wrong checksum stays wrong.
@@ -57,16 +69,32 @@ impl Sum {
         let mut rest = [0; 4];
         rest.iter_mut().zip(chunks.remainder()).for_each(|(slot, byte)| *slot = *byte);
         sum += u64::from(u32::from_be_bytes(rest));
-        // Carries are added back in (RFC 1071, section 2).
+        Self::fold(sum)
+    }
+
+    /// Adds the carries back in (RFC 1071, section 2).
+    fn fold(sum: u64) -> Self {
         let sum = (sum & 0xffff_ffff) + (sum >> 32);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         Self(u32::try_from(sum).unwrap_or(0))
     }
 
-    pub(crate) fn address(self, address: Ipv4Addr) -> Self {
-        let (high, low) = halves(address);
-        self.word(high).word(low)
+    /// An IPv4 header without options.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // saves each frame 40 instructions
+    pub(crate) fn header(bytes: &[u8; 20]) -> Self {
+        let mut sum = 0_u64;
+        for chunk in bytes.chunks_exact(4) {
+            if let Some(chunk) = chunk.first_chunk() {
+                sum += u64::from(u32::from_be_bytes(*chunk));
+            }
+        }
+        Self::fold(sum)
+    }
+
+    pub(crate) fn words(self, words: &[u32]) -> Self {
+        words.iter().fold(self, |sum, word| Self(sum.0 + (word >> 16) + (word & 0xffff)))
     }
 
     pub(crate) fn word(self, word: u16) -> Self {
@@ -75,14 +103,15 @@ impl Sum {
 
     /// Whether the summed data includes a correct checksum.
     pub(crate) fn is_valid(self) -> bool {
-        let sum = (self.0 & 0xffff) + (self.0 >> 16);
-        (sum & 0xffff) + (sum >> 16) == 0xffff
+        self.checksum() == 0
     }
-}
 
-fn halves(address: Ipv4Addr) -> (u16, u16) {
-    let [a, b, c, d] = address.octets();
-    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+    /// The checksum of data whose own field for it is 0.
+    pub(crate) fn checksum(self) -> u16 {
+        let sum = (self.0 & 0xffff) + (self.0 >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !u16::try_from(sum & 0xffff).unwrap_or_default()
+    }
 }
 
 /// The CRC-32 of Ethernet (IEEE 802.3).

@@ -8,7 +8,7 @@ use core::{net::Ipv4Addr, ops::Range};
 use heapless::Vec;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, UdpPacket};
 
-use crate::{address::is_unicast, packet::Header, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
+use crate::{config::is_unicast, packet::Header, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
 
 const ETHERNET_HEADER: usize = 14;
 const UDP_HEADER: usize = 8;
@@ -105,7 +105,7 @@ fn read_answer(frame: &[u8], transaction: [u8; 4]) -> Option<Vec<Ipv4Addr, TIME_
     let list = find_option(bytes, option::TIME_SERVERS).and_then(|list| bytes.get(list)).unwrap_or_default();
     let (addresses, _rest) = list.as_chunks::<4>();
     let addresses = addresses.iter().copied().map(Ipv4Addr::from);
-    Some(addresses.filter(|address| is_unicast(*address)).take(TIME_SERVERS).collect())
+    Some(addresses.filter(|address| is_unicast((*address).into())).take(TIME_SERVERS).collect())
 }
 
 /// Where a frame has its IPv4 packet, and where the DHCP message in it is, if it is sent between these ports.
@@ -117,7 +117,7 @@ fn find_message(frame: &[u8], from: u16, to: u16) -> Option<(usize, Range<usize>
     };
     let bytes = frame.get(start..)?;
     // It also checks lengths and checksum.
-    Header::parse(bytes).ok()?;
+    Header::parse_v4(bytes).ok()?;
     let packet = Ipv4Packet::new_checked(bytes).ok()?;
     if packet.next_header() != IpProtocol::Udp || packet.more_frags() || packet.frag_offset() != 0 {
         return None;

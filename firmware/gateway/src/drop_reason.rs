@@ -29,11 +29,15 @@ pub enum DropReason {
     TtlExpired,
     /// A knock that arrived before the time was known.
     NoTime,
+    /// From outside, with an address of an inside host or of the gateway.
+    Spoofed,
+    /// A loop connects both sides.
+    Loop,
 }
 
 impl DropReason {
     /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Checksum,
         Self::Fragment,
@@ -47,6 +51,8 @@ impl DropReason {
         Self::NotReady,
         Self::TtlExpired,
         Self::NoTime,
+        Self::Spoofed,
+        Self::Loop,
     ];
 
     /// Its index in [`ALL`](Self::ALL).
@@ -65,6 +71,8 @@ impl DropReason {
             Self::NotReady => 10,
             Self::TtlExpired => 11,
             Self::NoTime => 12,
+            Self::Spoofed => 13,
+            Self::Loop => 14,
         }
     }
 
@@ -85,6 +93,8 @@ impl DropReason {
             Self::NotReady => "not_ready",
             Self::TtlExpired => "ttl_expired",
             Self::NoTime => "no_time",
+            Self::Spoofed => "spoofed",
+            Self::Loop => "loop",
         }
     }
 }

@@ -118,11 +118,6 @@ impl<S: NorFlash> FlashFloors<S> {
         Ok(this)
     }
 
-    /// The flash, for what else it holds. The floors' region must not be changed.
-    pub fn flash(&mut self) -> &mut S {
-        &mut self.flash
-    }
-
     /// The saved floors.
     #[must_use]
     pub fn floors(&self) -> Floors {
@@ -165,6 +160,11 @@ impl<S: NorFlash> FlashFloors<S> {
             }
         }
         Err(FloorError::Worn)
+    }
+
+    /// The flash, for what is in it besides the floors.
+    pub fn flash(&mut self) -> &mut S {
+        &mut self.flash
     }
 
     /// Returns the flash.

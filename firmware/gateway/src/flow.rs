@@ -1,12 +1,12 @@
-//! The flow table. Flows are found quickly from either side.
+//! A flow: who talks to whom, who began, and how far it is.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, SocketAddrV4};
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::instant::CoarseInstant;
+use crate::{instant::CoarseInstant, ip::Ip};
 
-/// The protocol of a flow.
+/// The protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Transmission Control Protocol.
@@ -18,23 +18,57 @@ pub enum Protocol {
 /// An address and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// IPv4 address.
-    pub address: Ipv4Addr,
+    /// IPv4 or IPv6 address.
+    pub address: IpAddr,
     /// TCP or UDP port.
     pub port: u16,
 }
 
-impl Endpoint {
-    pub(crate) const NONE: Self = Self { address: Ipv4Addr::UNSPECIFIED, port: 0 };
+/// What a flow consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlowKind {
+    Tcp,
+    Udp,
+    /// Echo requests and their replies. Both ports are the identifier.
+    Echo,
 }
 
-/// A flow as the client sees it.
+impl From<Protocol> for FlowKind {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+/// An [`Endpoint`] as the tables store it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) ip: Ip,
+    pub(crate) port: u16,
+}
+
+impl From<SocketAddrV4> for Peer {
+    fn from(at: SocketAddrV4) -> Self {
+        Self { ip: (*at.ip()).into(), port: at.port() }
+    }
+}
+
+impl From<Endpoint> for Peer {
+    fn from(endpoint: Endpoint) -> Self {
+        Self { ip: endpoint.address.into(), port: endpoint.port }
+    }
+}
+
+/// A flow as the outside sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuple {
-    pub(crate) protocol: Protocol,
-    pub(crate) client: Endpoint,
+    pub(crate) kind: FlowKind,
+    /// Outside.
+    pub(crate) client: Peer,
     /// One-arm: the gateway's address and a service's port. Inline: the inside host.
-    pub(crate) server: Endpoint,
+    pub(crate) server: Peer,
 }
 
 /// The direction of a frame.
@@ -46,7 +80,7 @@ pub(crate) enum Direction {
     Egress,
 }
 
-/// The relevant fields of a TCP header. For UDP, all are 0.
+/// The relevant fields of a TCP header. Otherwise, all are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // they are bits on the wire
 pub(crate) struct Segment {
@@ -59,12 +93,28 @@ pub(crate) struct Segment {
     pub(crate) acknowledgment: u32,
 }
 
+impl Segment {
+    /// Whether it asks for a new connection.
+    pub(crate) fn opens(self) -> bool {
+        self.syn && !self.ack && !self.rst && !self.fin
+    }
+}
+
+/// Who sent the first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The client, which had a grant.
+    Outside,
+    /// The inside host. Only its answers may come in.
+    Inside,
+}
+
 /// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     /// The slot is free. This is the first variant, so that an empty table is all zeros.
     Free,
-    /// The client has sent, but the inside host has not replied yet.
+    /// Only the side that began has sent.
     Unreplied,
     /// Both sides have sent.
     Established,
@@ -79,76 +129,151 @@ enum State {
 /// Seconds without a frame after which a flow expires.
 mod timeout {
     /// Long enough for three retransmissions of a SYN.
-    pub(super) const UNREPLIED: u32 = 30;
+    pub(crate) const UNREPLIED: u32 = 30;
     /// The recommendation of RFC 4787, section 4.3.
-    pub(super) const UDP: u32 = 300;
+    pub(crate) const UDP: u32 = 300;
     /// The minimum in RFC 5382, section 5: two hours and four minutes.
-    pub(super) const TCP: u32 = 7_440;
+    pub(crate) const TCP: u32 = 7_440;
     /// Long enough for the other side to finish sending.
-    pub(super) const HALF_CLOSED: u32 = 600;
+    pub(crate) const HALF_CLOSED: u32 = 600;
     /// Long enough to retransmit the last acknowledgements.
-    pub(super) const CLOSED: u32 = 10;
+    pub(crate) const CLOSED: u32 = 10;
 }
 
-/// How far the sequence number of a client's FIN or RST may be ahead of what the inside host has acknowledged, in bytes. A
-/// sender that cannot see the flow guesses such a number once in 4,096 tries.
+/// How far the sequence number of a client's FIN or RST may be ahead of what the inside host has acknowledged, and that of a
+/// quoted segment behind what it has sent, in bytes. A sender that cannot see the flow guesses such a number once in 4,096
+/// tries.
 const MAX_IN_FLIGHT: u32 = 1 << 20;
 
-/// A flow, in 36 bytes.
+/// A flow, in 44 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
-    state: State,
-    pub(crate) protocol: Protocol,
+    pub(crate) state: State,
+    pub(crate) kind: FlowKind,
     pub(crate) service: u8,
+    pub(crate) origin: Origin,
+    /// Of the client or its router. It stays what it was when the flow was opened: a forged packet must not redirect replies.
     pub(crate) client_hardware: EthernetAddress,
-    pub(crate) client: Endpoint,
-    pub(crate) server: Endpoint,
-    /// One-arm: the port that the inside host sees as the client's.
+    /// The last four bytes of both addresses. Those of IPv6 have more in [`Prefixes`](crate::prefixes::Prefixes), at `prefixes`.
+    pub(crate) client_low: u32,
+    pub(crate) server_low: u32,
+    pub(crate) client_port: u16,
+    pub(crate) server_port: u16,
+    pub(crate) prefixes: u16,
+    /// One-arm: the port that the inside host sees as the client's. A free slot keeps its last one.
     pub(crate) nat_port: u16,
     /// The index of the next flow in the same bucket, plus one. 0: none.
-    next: u16,
-    last: CoarseInstant,
+    pub(crate) next: u16,
+    pub(crate) last: CoarseInstant,
+    /// When the grant ends that it was opened with, or was last found to have.
+    pub(crate) until: CoarseInstant,
     /// TCP: the client's next sequence number that the inside host expects.
     receive_next: u32,
+    /// TCP: the sequence number of what the inside host has sent last.
+    sent_last: u32,
+}
+
+/// The properties of a new flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewFlow {
+    pub(crate) tuple: Tuple,
+    pub(crate) service: u8,
+    pub(crate) origin: Origin,
+    pub(crate) client_hardware: EthernetAddress,
+    pub(crate) segment: Segment,
+    pub(crate) until: CoarseInstant,
 }
 
 impl Flow {
-    const FREE: Self = Self {
+    pub(crate) const FREE: Self = Self {
         state: State::Free,
-        protocol: Protocol::Tcp,
+        kind: FlowKind::Tcp,
         service: 0,
+        origin: Origin::Outside,
         client_hardware: EthernetAddress([0; 6]),
-        client: Endpoint::NONE,
-        server: Endpoint::NONE,
+        client_low: 0,
+        server_low: 0,
+        client_port: 0,
+        server_port: 0,
+        prefixes: 0,
         nat_port: 0,
         next: 0,
         last: CoarseInstant::ZERO,
+        until: CoarseInstant::ZERO,
         receive_next: 0,
+        sent_last: 0,
     };
 
-    fn tuple(&self) -> Tuple {
-        Tuple { protocol: self.protocol, client: self.client, server: self.server }
+    /// A free slot, which keeps the NAT port of its last flow.
+    pub(crate) fn freed(self) -> Self {
+        Self { nat_port: self.nat_port, ..Self::FREE }
+    }
+
+    pub(crate) fn new(now: CoarseInstant, new: NewFlow, prefixes: u16, nat_port: u16, next: u16) -> Self {
+        let NewFlow { tuple, service, origin, client_hardware, segment, until } = new;
+        let is_outside = origin == Origin::Outside;
+        // After a reset of the gateway, a host goes on with a connection that it had opened.
+        let is_known = !is_outside && tuple.kind == FlowKind::Tcp && !segment.syn;
+        Self {
+            state: if is_known { State::Established } else { State::Unreplied },
+            kind: tuple.kind,
+            service,
+            origin,
+            client_hardware,
+            client_low: tuple.client.ip.words()[3],
+            server_low: tuple.server.ip.words()[3],
+            client_port: tuple.client.port,
+            server_port: tuple.server.port,
+            prefixes,
+            nat_port,
+            next,
+            last: now,
+            until,
+            receive_next: if is_outside { segment.sequence } else { segment.acknowledgment },
+            sent_last: if is_outside { segment.acknowledgment } else { segment.sequence },
+        }
+    }
+
+    /// Whether this is its tuple, except for its prefixes.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // saves each frame a call
+    pub(crate) fn may_be(&self, tuple: &Tuple) -> bool {
+        self.client_port == tuple.client.port
+            && self.client_low == tuple.client.ip.words()[3]
+            && self.server_port == tuple.server.port
+            && self.server_low == tuple.server.ip.words()[3]
+            && self.kind == tuple.kind
     }
 
     /// How many seconds it may stay idle.
     fn idle_timeout(&self) -> u32 {
-        match (self.state, self.protocol) {
+        match (self.state, self.kind) {
             (State::Free, _) => 0,
-            (State::Unreplied, _) => timeout::UNREPLIED,
-            (State::Established, Protocol::Udp) => timeout::UDP,
-            (State::Established, Protocol::Tcp) => timeout::TCP,
+            (State::Unreplied, _) | (State::Established, FlowKind::Echo) => timeout::UNREPLIED,
+            (State::Established, FlowKind::Udp) => timeout::UDP,
+            (State::Established, FlowKind::Tcp) => timeout::TCP,
             (State::ClientClosed | State::InsideClosed, _) => timeout::HALF_CLOSED,
             (State::Closed, _) => timeout::CLOSED,
         }
     }
 
-    fn is_expired(&self, now: CoarseInstant) -> bool {
+    pub(crate) fn is_expired(&self, now: CoarseInstant) -> bool {
         now.since(self.last) >= CoarseInstant::steps(self.idle_timeout())
     }
 
     /// Whether a side has sent a FIN or a RST.
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.state, State::ClientClosed | State::InsideClosed | State::Closed)
+    }
+
+    /// Whether this is the client's first segment, sent again.
+    pub(crate) fn is_first(&self, segment: Segment) -> bool {
+        self.state == State::Unreplied && self.receive_next == segment.sequence
+    }
+
+    /// Whether an ICMP error may be about it: it quotes what the inside host has sent lately.
+    pub(crate) fn has_sent(&self, sequence: u32) -> bool {
+        self.kind != FlowKind::Tcp || self.sent_last.wrapping_sub(sequence) <= MAX_IN_FLIGHT
     }
 
     /// Records a frame of this flow. A FIN or RST from outside counts only if its sequence number is plausible, because anyone
@@ -160,9 +285,21 @@ impl Flow {
                     return;
                 }
             }
-            Direction::Egress if segment.ack => self.receive_next = segment.acknowledgment,
-            Direction::Ingress | Direction::Egress => {}
+            Direction::Egress => {
+                // A retransmission is behind it.
+                if segment.syn || segment.sequence.wrapping_sub(self.sent_last) < 1 << 31 {
+                    self.sent_last = segment.sequence;
+                }
+                if segment.ack {
+                    self.receive_next = segment.acknowledgment;
+                }
+            }
+            Direction::Ingress => {}
         }
+        let replies = match self.origin {
+            Origin::Outside => Direction::Egress,
+            Origin::Inside => Direction::Ingress,
+        };
         self.state = match (self.state, direction) {
             // A closed flow never reopens, and its idle timeout keeps running.
             (State::Closed, _) => return,
@@ -175,213 +312,13 @@ impl Flow {
             (state @ (State::ClientClosed | State::InsideClosed), _) => state,
             (_, Direction::Ingress) if segment.fin => State::ClientClosed,
             (_, Direction::Egress) if segment.fin => State::InsideClosed,
-            (State::Unreplied, Direction::Egress) => State::Established,
+            (State::Unreplied, direction) if direction == replies => State::Established,
             (state, _) => state,
         };
-        self.last = now;
-    }
-}
-
-/// The properties of a new flow.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewFlow {
-    pub(crate) tuple: Tuple,
-    pub(crate) service: u8,
-    pub(crate) client_hardware: EthernetAddress,
-    /// TCP: the client's first sequence number.
-    pub(crate) sequence: u32,
-}
-
-/// The first NAT port. Lower ports belong to services and to the network stack.
-pub(crate) const NAT_PORT_FIRST: u16 = 32_768;
-/// The number of NAT ports. The network stack's ephemeral ports are above them.
-pub(crate) const NAT_PORT_COUNT: u16 = 16_384;
-
-/// The flow table. `N` is at most [`NAT_PORT_COUNT`]. An empty table is all zeros.
-///
-/// The NAT port of a flow determines its slot. Its tuple finds it through a hash table with chaining.
-#[derive(Debug)]
-pub(crate) struct Flows<const N: usize> {
-    slots: [Flow; N],
-    /// The index of the first flow of each bucket, plus one. 0: none.
-    buckets: [u16; N],
-    /// Where the next search for a free slot begins.
-    cursor: usize,
-    /// Changes the NAT port of a slot each time it is reused, so that late packets of the old flow do not match.
-    generation: u16,
-}
-
-impl<const N: usize> Flows<N> {
-    const TABLE_FITS: () = assert!(N > 0 && N <= NAT_PORT_COUNT as usize, "more flows than NAT ports");
-
-    pub(crate) const fn new() -> Self {
-        let () = Self::TABLE_FITS;
-        Self { slots: [Flow::FREE; N], buckets: [0; N], cursor: 0, generation: 0 }
-    }
-
-    /// Returns the flow with this tuple, unless it has expired.
-    pub(crate) fn find(&mut self, now: CoarseInstant, tuple: &Tuple) -> Option<&mut Flow> {
-        let mut link = *self.buckets.get(Self::bucket(tuple))?;
-        // A chain is at most as long as the table.
-        for _ in 0..N {
-            let index = usize::from(link).checked_sub(1)?;
-            let flow = self.slots.get(index)?;
-            if flow.tuple() == *tuple {
-                return self.slots.get_mut(index).filter(|flow| !flow.is_expired(now));
-            }
-            link = flow.next;
+        // Whoever was asked once must not keep the way in open by itself.
+        let is_answer = self.origin == Origin::Inside && direction == Direction::Ingress;
+        if !is_answer || self.kind == FlowKind::Tcp {
+            self.last = now;
         }
-        None
-    }
-
-    /// Returns the flow with this NAT port, unless it has expired.
-    pub(crate) fn find_by_nat_port(
-        &mut self,
-        now: CoarseInstant,
-        protocol: Protocol,
-        port: u16,
-    ) -> Option<&mut Flow> {
-        let index =
-            usize::from(port.checked_sub(NAT_PORT_FIRST).filter(|offset| *offset < NAT_PORT_COUNT)?) % N;
-        let flow = self.slots.get_mut(index)?;
-        (flow.state != State::Free
-            && flow.nat_port == port
-            && flow.protocol == protocol
-            && !flow.is_expired(now))
-        .then_some(flow)
-    }
-
-    /// Puts a flow into a free slot, or evicts another flow. Returns `None` if no flow may be evicted.
-    ///
-    /// Flows are evicted in this order, and of each kind the longest idle first: expired, closed, unreplied, UDP, and TCP
-    /// flows of addresses without a grant. Established TCP flows of addresses with a grant are kept.
-    ///
-    /// `is_granted` is called only if all slots hold established TCP flows.
-    pub(crate) fn insert(
-        &mut self,
-        now: CoarseInstant,
-        new: NewFlow,
-        is_granted: impl Fn(Ipv4Addr) -> bool,
-    ) -> Option<&mut Flow> {
-        // An expired flow with this tuple would shadow the new one.
-        let stale = self.index_of(&new.tuple);
-        let index = stale.or_else(|| self.free_slot(now)).or_else(|| self.evictable(is_granted))?;
-        self.remove(index);
-        let generations = NAT_PORT_COUNT / u16::try_from(N).unwrap_or(NAT_PORT_COUNT);
-        self.generation = (self.generation + 1) % generations.max(1);
-        let offset = usize::from(self.generation) * N + index;
-        let bucket = Self::bucket(&new.tuple);
-        let head = self.buckets.get_mut(bucket)?;
-        let flow = self.slots.get_mut(index)?;
-        *flow = Flow {
-            state: State::Unreplied,
-            protocol: new.tuple.protocol,
-            service: new.service,
-            client_hardware: new.client_hardware,
-            client: new.tuple.client,
-            server: new.tuple.server,
-            nat_port: NAT_PORT_FIRST.checked_add(u16::try_from(offset).ok()?)?,
-            next: *head,
-            last: now,
-            receive_next: new.sequence,
-        };
-        *head = u16::try_from(index + 1).ok()?;
-        Some(flow)
-    }
-
-    /// The number of flows that have not expired.
-    pub(crate) fn len(&self, now: CoarseInstant) -> usize {
-        self.slots.iter().filter(|flow| flow.state != State::Free && !flow.is_expired(now)).count()
-    }
-
-    fn index_of(&self, tuple: &Tuple) -> Option<usize> {
-        let mut link = *self.buckets.get(Self::bucket(tuple))?;
-        for _ in 0..N {
-            let index = usize::from(link).checked_sub(1)?;
-            let flow = self.slots.get(index)?;
-            if flow.tuple() == *tuple {
-                return Some(index);
-            }
-            link = flow.next;
-        }
-        None
-    }
-
-    fn free_slot(&mut self, now: CoarseInstant) -> Option<usize> {
-        let is_free = |(_, flow): &(usize, &Flow)| flow.state == State::Free || flow.is_expired(now);
-        let (index, _) = self
-            .slots
-            .iter()
-            .enumerate()
-            .skip(self.cursor)
-            .find(is_free)
-            .or_else(|| self.slots.iter().enumerate().take(self.cursor).find(is_free))?;
-        self.cursor = (index + 1) % N;
-        Some(index)
-    }
-
-    fn evictable(&self, is_granted: impl Fn(Ipv4Addr) -> bool) -> Option<usize> {
-        let rank = |flow: &Flow| match (flow.state, flow.protocol) {
-            (State::Free | State::Closed, _) => Some(0),
-            (State::Unreplied, _) => Some(1),
-            (_, Protocol::Udp) => Some(2),
-            (_, Protocol::Tcp) => None,
-        };
-        let slots = || self.slots.iter().enumerate();
-        let cheap = slots().filter_map(|(index, flow)| Some((rank(flow)?, flow.last, index))).min();
-        if let Some((_, _, index)) = cheap {
-            return Some(index);
-        }
-        let mut oldest: Option<(CoarseInstant, usize)> = None;
-        for (index, flow) in slots() {
-            // Looking for the grant costs more, so it comes last.
-            if oldest.is_none_or(|(last, _)| flow.last < last) && !is_granted(flow.client.address) {
-                oldest = Some((flow.last, index));
-            }
-        }
-        oldest.map(|(_, index)| index)
-    }
-
-    /// Removes a flow from its chain and frees its slot.
-    fn remove(&mut self, index: usize) {
-        let Some(flow) = self.slots.get(index).copied().filter(|flow| flow.state != State::Free) else {
-            return;
-        };
-        let ours = u16::try_from(index + 1).unwrap_or_default();
-        if let Some(head) = self.buckets.get_mut(Self::bucket(&flow.tuple())) {
-            if *head == ours {
-                *head = flow.next;
-            } else {
-                let mut link = *head;
-                for _ in 0..N {
-                    let Some(before) = usize::from(link).checked_sub(1).and_then(|at| self.slots.get_mut(at))
-                    else {
-                        break;
-                    };
-                    if before.next == ours {
-                        before.next = flow.next;
-                        break;
-                    }
-                    link = before.next;
-                }
-            }
-        }
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Flow::FREE;
-        }
-    }
-
-    /// Only addresses with a grant can create flows, so a simple hash suffices: strangers cannot cause collisions.
-    fn bucket(tuple: &Tuple) -> usize {
-        let Tuple { protocol, client, server } = tuple;
-        let ports = u32::from(client.port) << 16 | u32::from(server.port);
-        let mixed = (u32::from(client.address)
-            ^ u32::from(server.address).rotate_left(7)
-            ^ u32::from(*protocol == Protocol::Udp))
-        .wrapping_mul(0x9e37_79b1)
-        .wrapping_add(ports)
-        .wrapping_mul(0x85eb_ca6b);
-        // The high bits depend on all of the input. A usize has at least 32 bits on all targets.
-        usize::try_from(mixed ^ (mixed >> 15)).unwrap_or_default() % N
     }
 }

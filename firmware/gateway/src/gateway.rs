@@ -7,7 +7,7 @@ use core::{
 
 use heapless::Vec;
 use pkd_core::{Timestamp, UnixMillis, UnixSeconds};
-use smoltcp::wire::{ArpPacket, ArpRepr, EthernetAddress};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 
 use crate::{
     Instant,
@@ -18,11 +18,13 @@ use crate::{
     dhcp::{self, DhcpTimeServers},
     drop_reason::DropReason,
     floors::{Floors, millis, seconds},
-    flow::{Direction, Endpoint, NewFlow, Protocol, Segment, Tuple},
+    flow::{Direction, FlowKind, NewFlow, Origin, Peer, Segment, Tuple},
     instant::CoarseInstant,
+    ip::Ip,
     light::Light,
-    neighbour::Neighbours,
-    packet::{self, Header, Transport},
+    loop_guard::LoopGuard,
+    neighbour::Own,
+    packet::{Header, Transport},
     port::Port,
     sntp,
     tables::Tables,
@@ -36,8 +38,31 @@ const MAX_INSIDE_HOSTS: usize = 8;
 /// The port of DNS servers.
 pub const DNS_PORT: u16 = 53;
 
-/// ICMP type of an echo request.
-const ECHO_REQUEST: u8 = 8;
+/// Why the address that the network stack got by DHCP is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// It is the address of an inside host.
+    TakenByHost(Ipv4Addr),
+    /// It is not a unicast address.
+    NotUnicast(Ipv4Addr),
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TakenByHost(address) => write!(f, "DHCP offers {address}, which a service's host has"),
+            Self::NotUnicast(address) => write!(f, "DHCP offers {address}, which no host can have"),
+        }
+    }
+}
+
+/// What an ARP packet says.
+pub(crate) struct Arp {
+    pub(crate) is_reply: bool,
+    pub(crate) hardware: EthernetAddress,
+    pub(crate) sender: Ip,
+    pub(crate) target: Ip,
+}
 
 /// A gateway: its configuration and its state.
 #[derive(Debug)]
@@ -46,12 +71,16 @@ pub struct Gateway<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usi
     pub(crate) config: &'a Config<RULES>,
     pub(crate) hardware: EthernetAddress,
     pub(crate) interface: Option<Interface>,
-    pub(crate) neighbours: Neighbours,
+    pub(crate) loop_guard: LoopGuard,
+    /// Inline: until when answers of DHCP to inside hosts are expected.
+    pub(crate) dhcp_until: CoarseInstant,
+    /// One-arm: another host has asked for the gateway's IPv6 address.
+    pub(crate) announces: bool,
     /// Inline: the inside hosts that have sent frames to the network stack, newest first.
     pub(crate) inside_hosts: Vec<EthernetAddress, MAX_INSIDE_HOSTS>,
     pub(crate) clock: Clock,
     /// The server whose replies the network stack expects: a time server, or the DNS server that knows it.
-    pub(crate) awaited: Option<Endpoint>,
+    pub(crate) awaited: Option<Peer>,
     pub(crate) dhcp: DhcpTimeServers,
     /// The floors in flash.
     saved_floors: Floors,
@@ -71,15 +100,19 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     /// one is `None` only if none was ever saved for its format.
     ///
     /// `tables` must be empty, because flows and grants do not survive a boot.
+    #[inline(never)]
     pub fn new(
         tables: &'a mut Tables<FLOWS, GRANTS, RULES, KNOCKS>,
         config: &'a Config<RULES>,
         hardware: EthernetAddress,
         saved_floors: Floors,
     ) -> Self {
-        let mut neighbours = Neighbours::default();
-        if config.mode == Mode::OneArm {
-            config.services.iter().for_each(|service| neighbours.track(service.inside.address));
+        tables.neighbours.clear();
+        tables.hosts.set(config);
+        for service in &config.services {
+            let address = service.inside.address;
+            let fixed = config.hosts.iter().find(|host| host.address == address).map(|host| host.hardware);
+            tables.neighbours.track(address.into(), fixed);
         }
         let interface = match config.address {
             Address::Dhcp => None,
@@ -97,11 +130,13 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
             config,
             hardware,
             interface,
-            neighbours,
+            loop_guard: LoopGuard::default(),
+            dhcp_until: CoarseInstant::ZERO,
+            announces: false,
             inside_hosts: Vec::new(),
             clock: Clock::default(),
             awaited: match config.time {
-                TimeSource::Sntp(server) => Some(server.at),
+                TimeSource::Sntp(server) => Some(server.at.into()),
                 _ => None,
             },
             dhcp: DhcpTimeServers::default(),
@@ -116,7 +151,8 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     /// Decides what to do with a frame, and rewrites it in place if necessary. Its length does not change. `frame` has no
     /// FCS.
     pub fn on_frame(&mut self, now: Instant, port: Port, frame: &mut [u8]) -> Action {
-        let action = match self.config.mode {
+        let config = self.config;
+        let action = match &config.mode {
             Mode::OneArm => self.one_arm(now, frame),
             Mode::Inline(inline) => self.inline(now, port, inline, frame),
         };
@@ -129,9 +165,21 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     /// minutes.
     pub fn on_tick(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Port, usize)> {
         self.refresh_hints(now);
-        let own_address = self.interface?.network.address;
-        let length = self.neighbours.next_request(now, own_address, self.hardware, frame)?;
-        Some((Port::Outside, length))
+        match self.config.mode {
+            Mode::OneArm => self.one_arm_tick(now, frame),
+            Mode::Inline(Inline { vlans, .. }) => self.inline_tick(now, vlans, frame),
+        }
+    }
+
+    /// Inline: sets what the probes contain that find a loop, a random number. Without it, none are sent.
+    pub fn set_loop_cookie(&mut self, cookie: u64) {
+        self.loop_guard.set_cookie(cookie);
+    }
+
+    /// Inline: whether a loop connects both sides. Nothing is forwarded until it is gone for ten seconds.
+    #[must_use]
+    pub fn is_looped(&self, now: Instant) -> bool {
+        self.loop_guard.is_looped(now)
     }
 
     /// Writes a frame of the network stack to `out` as it has to be sent, and returns its port and length. A frame may have
@@ -164,8 +212,22 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
     }
 
     /// Sets the address that the network stack got by DHCP, or `None` after it lost it.
-    pub fn set_interface(&mut self, interface: Option<Interface>) {
+    ///
+    /// # Errors
+    /// [`LeaseError`] if the address must not be used. The gateway has none then.
+    pub fn set_interface(&mut self, interface: Option<Interface>) -> Result<(), LeaseError> {
+        self.interface = None;
+        if let Some(Interface { network, .. }) = interface {
+            let address = Ip::from(network.address);
+            if self.tables.hosts.has_address(address) {
+                return Err(LeaseError::TakenByHost(network.address));
+            }
+            if address.is_group_or_none() {
+                return Err(LeaseError::NotUnicast(network.address));
+            }
+        }
         self.interface = interface;
+        Ok(())
     }
 
     /// The gateway's address, if it has one.
@@ -272,90 +334,110 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         client_hardware: EthernetAddress,
     ) -> Result<u16, DropReason> {
         let now = CoarseInstant::from(now);
-        if !self.tables.grants.allows(now, tuple.client.address, service) {
-            return Err(DropReason::NoGrant);
-        }
-        let is_first = segment.syn && !segment.ack && !segment.rst && !segment.fin;
-        if tuple.protocol == Protocol::Tcp && !is_first {
+        let until = self.tables.grants.allows(now, tuple.client.ip, service).ok_or(DropReason::NoGrant)?;
+        if tuple.kind == FlowKind::Tcp && !segment.opens() {
             return Err(DropReason::NoFlow);
         }
-        let new = NewFlow { tuple, service, client_hardware, sequence: segment.sequence };
+        let new = NewFlow { tuple, service, origin: Origin::Outside, client_hardware, segment, until };
         let Tables { flows, grants, .. } = &mut *self.tables;
-        let has_grant = |address: Ipv4Addr| grants.allows_any(now, address);
-        let flow = flows.insert(now, new, has_grant).ok_or(DropReason::TableFull)?;
+        let has_grant = |address: Ip| grants.allows_any(now, address);
+        let flow = flows.insert(now, new, &has_grant).ok_or(DropReason::TableFull)?;
         increment(Some(&mut self.counters.flows));
         Ok(flow.nat_port)
     }
 
-    /// Records a client's frame in its flow, and returns the flow's NAT port. Returns `None` if there is no such flow, or if
+    /// Records a frame from outside in its flow, and returns the flow's NAT port. Returns `None` if there is no such flow, or if
     /// the client opens a new one with the ports of a flow that is closing.
+    ///
+    /// A flow from outside is not a way in for ever: another connection needs a grant, and so does each datagram.
     pub(crate) fn continue_flow(
         &mut self,
         now: Instant,
         tuple: &Tuple,
         segment: Segment,
-        client_hardware: EthernetAddress,
-    ) -> Option<u16> {
+    ) -> Result<Option<u16>, DropReason> {
         let now = CoarseInstant::from(now);
-        let flow = self.tables.flows.find(now, tuple)?;
-        if segment.syn && !segment.ack && flow.is_closing() {
-            return None;
+        let Tables { flows, grants, .. } = &mut *self.tables;
+        let Some(flow) = flows.find(now, tuple) else { return Ok(None) };
+        let starts = segment.syn && !segment.ack;
+        match (flow.origin, flow.kind) {
+            (Origin::Inside, _) if starts => return Err(DropReason::NoFlow),
+            (Origin::Outside, FlowKind::Tcp) if starts && !flow.is_first(segment) => {
+                if flow.is_closing() {
+                    return Ok(None);
+                }
+                // The host may have forgotten the connection. If it has not, it ignores this.
+                let granted = grants.allows(now, tuple.client.ip, flow.service);
+                return granted.map(|_| Some(flow.nat_port)).ok_or(DropReason::NoGrant);
+            }
+            (Origin::Outside, FlowKind::Udp | FlowKind::Echo) if flow.until <= now => {
+                let granted = grants.allows(now, tuple.client.ip, flow.service);
+                flow.until = granted.ok_or(DropReason::NoGrant)?;
+            }
+            _ => {}
         }
         flow.update(now, Direction::Ingress, segment);
-        flow.client_hardware = client_hardware;
-        Some(flow.nat_port)
+        Ok(Some(flow.nat_port))
     }
 
-    /// The first service that matches: its index and its inside endpoint.
-    pub(crate) fn find_service(
-        &self,
-        protocol: Protocol,
-        matches: impl Fn(&crate::Service) -> bool,
-    ) -> Option<(u8, Endpoint)> {
-        (0_u8..)
-            .zip(&self.config.services)
-            .find(|(_, service)| service.protocol == protocol && matches(service))
-            .map(|(index, service)| (index, service.inside))
+    /// Whether this is the gateway's own IPv4 address.
+    pub(crate) fn is_own(&self, address: Ip) -> bool {
+        self.interface.is_some_and(|interface| Ip::from(interface.network.address) == address)
+    }
+
+    /// The gateway's own addresses. `v6`: the one that it asks from.
+    pub(crate) fn own(&self, v6: Ip) -> Own {
+        let v4 = self.interface.map_or(Ipv4Addr::UNSPECIFIED, |interface| interface.network.address);
+        Own { hardware: self.hardware, v4, v6 }
     }
 
     /// Checks whether the network stack expects this packet. `trusted`: it comes from the inside, as far as is known.
+    #[inline(never)]
     pub(crate) fn check_local(&self, header: &Header, trusted: bool) -> Result<(), DropReason> {
-        let may_read_counters =
-            trusted && self.config.counters_network.is_none_or(|network| network.contains(header.source));
+        let may_read_counters = trusted
+            && header.source.to_v4().is_some_and(|source| {
+                self.config.counters_network.is_none_or(|network| network.contains(source))
+            });
         let is_expected = match header.transport {
-            Transport::TcpOrUdp { protocol: Protocol::Udp, source, destination, .. } => {
+            // The network stack knows no IPv6.
+            _ if !header.source.is_v4() => false,
+            Transport::Flow { kind: FlowKind::Udp, source, destination, .. } => {
                 let is_dhcp = self.config.address == Address::Dhcp
                     && source == dhcp::SERVER_PORT
                     && destination == dhcp::CLIENT_PORT;
                 // DNS queries have random source ports, and the network stack knows them.
-                let is_awaited = self.awaited == Some(header.source_endpoint())
+                let is_awaited = self.awaited == Some(header.source_peer())
                     && (destination == sntp::CLIENT_PORT || source == DNS_PORT);
                 is_dhcp || is_awaited || (may_read_counters && destination == self.config.counters_port)
             }
-            Transport::TcpOrUdp { protocol: Protocol::Tcp, destination, .. } => {
+            Transport::Flow { kind: FlowKind::Tcp, destination, .. } => {
                 may_read_counters && destination == self.config.counters_port
             }
-            Transport::Icmp(kind) => self.config.answer_ping && kind == ECHO_REQUEST,
+            Transport::Echo { is_reply, .. } => self.config.answer_ping && !is_reply,
+            Transport::Flow { kind: FlowKind::Echo, .. } | Transport::Icmp(_) | Transport::Icmp6(_) => false,
             Transport::Fragment => return Err(DropReason::Fragment),
-            Transport::Other => return Err(DropReason::Protocol),
+            Transport::Other(_) => return Err(DropReason::Protocol),
         };
         if is_expected { Ok(()) } else { Err(DropReason::Unsolicited) }
     }
 
-    /// Learns from an ARP packet. Returns whether it is about the gateway's address, so that the network stack needs it.
-    pub(crate) fn handle_arp(&mut self, now: Instant, bytes: &[u8]) -> Result<bool, DropReason> {
+    /// Reads an ARP packet.
+    pub(crate) fn read_arp(bytes: &[u8]) -> Result<Arp, DropReason> {
         let packet = ArpPacket::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
-        let ArpRepr::EthernetIpv4 {
-            source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
-        } = ArpRepr::parse(&packet).map_err(|_| DropReason::Malformed)?
-        else {
-            return Err(DropReason::Protocol);
-        };
-        let for_us =
-            self.interface.is_some_and(|interface| interface.network.address == target_protocol_addr);
-        if for_us && packet::is_unicast_host(source_hardware_addr) && source_hardware_addr != self.hardware {
-            self.neighbours.learn(now, source_protocol_addr, source_hardware_addr);
+        match ArpRepr::parse(&packet).map_err(|_| DropReason::Malformed)? {
+            ArpRepr::EthernetIpv4 {
+                operation,
+                source_hardware_addr,
+                source_protocol_addr,
+                target_protocol_addr,
+                ..
+            } => Ok(Arp {
+                is_reply: operation == ArpOperation::Reply,
+                hardware: source_hardware_addr,
+                sender: source_protocol_addr.into(),
+                target: target_protocol_addr.into(),
+            }),
+            _ => Err(DropReason::Protocol),
         }
-        Ok(for_us)
     }
 }

@@ -1,17 +1,19 @@
 //! Grants: which addresses may open new flows, and for how long.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use heapless::Vec;
 
-use crate::{config::Services, instant::CoarseInstant};
+use crate::{config::Services, instant::CoarseInstant, ip::Ip};
 
-/// Allows an address to open flows to the services of one rule.
+/// Allows an address, or a network of IPv6, to open flows to the services of one rule.
 #[derive(Clone, Copy, Debug)]
 struct Grant {
-    address: Ipv4Addr,
+    network: Ip,
     services: Services,
     rule: u8,
+    /// Length of the prefix of an IPv6 network in bits.
+    prefix: u8,
     until: CoarseInstant,
 }
 
@@ -24,10 +26,12 @@ impl<const N: usize> Grants<N> {
         Self(Vec::new())
     }
 
-    /// Adds a grant, or extends it. If the table is full, the grant that expires first is replaced.
-    pub(crate) fn grant(&mut self, address: Ipv4Addr, rule: u8, services: Services, until: CoarseInstant) {
-        let new = Grant { address, services, rule, until };
-        if let Some(grant) = self.0.iter_mut().find(|grant| grant.address == address && grant.rule == rule) {
+    /// Adds a grant, or extends it. If the table is full, the grant that expires first is replaced. `prefix`: of an IPv6
+    /// address, how many bits the grant is for.
+    pub(crate) fn grant(&mut self, ip: Ip, prefix: u8, rule: u8, services: Services, until: CoarseInstant) {
+        let network = ip.network(prefix);
+        let new = Grant { network, services, rule, prefix, until };
+        if let Some(grant) = self.0.iter_mut().find(|grant| grant.network == network && grant.rule == rule) {
             grant.until = grant.until.max(until);
             return;
         }
@@ -39,32 +43,38 @@ impl<const N: usize> Grants<N> {
     }
 
     /// Ends the grant of a rule for an address, if there is one.
-    pub(crate) fn revoke(&mut self, address: Ipv4Addr, rule: u8) {
-        self.0.retain(|grant| grant.address != address || grant.rule != rule);
+    pub(crate) fn revoke(&mut self, ip: Ip, rule: u8) {
+        self.0.retain(|grant| !grant.covers(ip) || grant.rule != rule);
     }
 
-    /// Whether this address may open flows to this service.
-    pub(crate) fn allows(&self, now: CoarseInstant, address: Ipv4Addr, service: u8) -> bool {
-        self.active(now, address).any(|grant| grant.services.contains(service))
+    /// Until when this address may open flows to this service. `None`: it may not.
+    pub(crate) fn allows(&self, now: CoarseInstant, ip: Ip, service: u8) -> Option<CoarseInstant> {
+        self.active(now, ip).filter(|grant| grant.services.contains(service)).map(|grant| grant.until).max()
     }
 
     /// Whether this address may open flows to any service.
-    pub(crate) fn allows_any(&self, now: CoarseInstant, address: Ipv4Addr) -> bool {
-        self.active(now, address).next().is_some()
+    pub(crate) fn allows_any(&self, now: CoarseInstant, ip: Ip) -> bool {
+        self.active(now, ip).next().is_some()
     }
 
-    fn active(&self, now: CoarseInstant, address: Ipv4Addr) -> impl Iterator<Item = &Grant> {
-        self.0.iter().filter(move |grant| grant.address == address && grant.until > now)
+    fn active(&self, now: CoarseInstant, ip: Ip) -> impl Iterator<Item = &Grant> {
+        self.0.iter().filter(move |grant| grant.until > now && grant.covers(ip))
     }
 
     /// The address, the services and the remaining seconds of each grant that has not expired.
-    pub(crate) fn remaining(&self, now: CoarseInstant) -> impl Iterator<Item = (Ipv4Addr, Services, u32)> {
+    pub(crate) fn remaining(&self, now: CoarseInstant) -> impl Iterator<Item = (IpAddr, Services, u32)> {
         let active = self.0.iter().filter(move |grant| grant.until > now);
-        active.map(move |grant| (grant.address, grant.services, grant.until.seconds_since(now)))
+        active.map(move |grant| (grant.network.into(), grant.services, grant.until.seconds_since(now)))
     }
 
     /// The number of grants that have not expired.
     pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.0.iter().filter(|grant| grant.until > now).count()
+    }
+}
+
+impl Grant {
+    fn covers(&self, ip: Ip) -> bool {
+        self.network == ip || (self.prefix < 128 && self.network == ip.network(self.prefix))
     }
 }

@@ -8,6 +8,8 @@ use heapless::Vec;
 const HEAD_LIMIT: usize = 2_048;
 /// How much of a line is read. Everything that the gateway understands is shorter.
 const LINE_LIMIT: usize = 64;
+/// Whether images are received. A board that receives none has no flash for what that takes.
+const RECEIVES_IMAGES: bool = cfg!(feature = "update");
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +55,12 @@ impl RequestError {
     const fn text(self) -> &'static str {
         match self {
             Self::Malformed => "this is not an HTTP/1 request\n",
-            Self::NotFound => "not found: there are only /, /metrics and /update\n",
-            Self::Method(_) => "method not allowed: / and /metrics have GET, /update has POST\n",
+            Self::NotFound if RECEIVES_IMAGES => "not found: there are only /, /metrics and /update\n",
+            Self::NotFound => "not found: there are only / and /metrics\n",
+            Self::Method(_) if RECEIVES_IMAGES => {
+                "method not allowed: / and /metrics have GET, /update has POST\n"
+            }
+            Self::Method(_) => "method not allowed: expected GET\n",
             Self::NoLength => "the length is missing: send Content-Length\n",
             Self::TooLong => "the request's header is longer than 2048 bytes\n",
         }
@@ -98,7 +104,8 @@ impl RequestReader {
                 return Some(self.length.map(Target::Update).ok_or(RequestError::NoLength));
             }
             Some(target) if line.is_empty() => return Some(target),
-            Some(_) => self.length = parse_length(line).or(self.length),
+            Some(_) if RECEIVES_IMAGES => self.length = parse_length(line).or(self.length),
+            Some(_) => {}
         }
         self.line.clear();
         self.is_cut = false;
@@ -131,7 +138,7 @@ fn parse_line(line: &[u8]) -> Result<Target, RequestError> {
         b"/" => (Target::Status, "GET"),
         b"/metrics" => (Target::Metrics, "GET"),
         // The length follows.
-        b"/update" => (Target::Update(0), "POST"),
+        b"/update" if RECEIVES_IMAGES => (Target::Update(0), "POST"),
         _ => return Err(RequestError::NotFound),
     };
     if method == expected.as_bytes() { Ok(target) } else { Err(RequestError::Method(expected)) }

@@ -1,24 +1,19 @@
-//! Inline mode: a bridge between two sides that blocks new flows to protected services.
-
-use core::net::Ipv4Addr;
+//! Inline mode: a bridge between two sides. What comes from outside to a protected host is judged in `judge`.
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use crate::{
     Instant,
     action::{Action, KnockOutcome},
-    config::{Inline, Pass},
+    config::{Inline, Vlans},
     drop_reason::DropReason,
-    flow::{Direction, Protocol, Tuple},
+    flow::{FlowKind, Tuple},
     gateway::Gateway,
-    instant::CoarseInstant,
-    packet::{self, Header, Transport},
+    nd::{self, Message},
+    packet::{self, ETHERNET_HEADER, Header, Transport},
     port::Port,
-    vlan::{VLAN_TAG_LENGTH, retag, untag},
+    vlan::{self, VLAN_TAG_LENGTH, retag, untag},
 };
-
-/// Length of an Ethernet header in bytes.
-const ETHERNET_HEADER: usize = 14;
 
 /// What to do with a frame, before ports and VLANs are considered.
 enum Disposition {
@@ -28,35 +23,49 @@ enum Disposition {
     Knock(KnockOutcome),
 }
 
+/// A frame on its way through the bridge.
+#[derive(Clone, Copy)]
+pub(crate) struct Passage {
+    /// The side that it comes from.
+    pub(crate) side: Port,
+    pub(crate) source: EthernetAddress,
+    pub(crate) destination: EthernetAddress,
+}
+
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Gateway<'_, FLOWS, GRANTS, RULES, KNOCKS>
 {
-    pub(crate) fn inline(&mut self, now: Instant, port: Port, inline: Inline, frame: &mut [u8]) -> Action {
-        let (side, header) = match inline.vlans {
-            None => (port, ETHERNET_HEADER),
+    pub(crate) fn inline(&mut self, now: Instant, port: Port, inline: &Inline, frame: &mut [u8]) -> Action {
+        let (side, trunk) = match inline.vlans {
+            None => (port, 0),
             Some(vlans) => match retag(frame, vlans) {
-                Ok(side) => (side, ETHERNET_HEADER + VLAN_TAG_LENGTH),
+                Ok(side) => (side, VLAN_TAG_LENGTH),
                 Err(reason) => return Action::Drop(reason),
             },
         };
-        let disposition = match self.classify(now, side, inline.pass, header, frame) {
+        let is_tagged = vlan::is_priority_tag(frame, ETHERNET_HEADER - 2 + trunk);
+        let tags = trunk + if is_tagged { VLAN_TAG_LENGTH } else { 0 };
+        let disposition = match self.classify(now, side, inline, ETHERNET_HEADER + tags, frame) {
             Ok(disposition) => disposition,
             Err(reason) => return Action::Drop(reason),
         };
         if side == Port::Inside && matches!(disposition, Disposition::Local | Disposition::ForwardAndLocal) {
             self.remember_inside_host(frame);
         }
-        match (disposition, inline.vlans.is_some()) {
+        let to = if inline.vlans.is_some() { Port::Outside } else { side.other() };
+        match (disposition, tags / VLAN_TAG_LENGTH) {
             (Disposition::Knock(outcome), _) => Action::Knock(outcome),
-            (Disposition::Forward, false) => Action::Forward(side.other()),
-            (Disposition::Forward, true) => Action::Forward(Port::Outside),
-            (Disposition::Local, false) => Action::Local { skip: 0 },
-            (Disposition::Local, true) => {
-                untag(frame);
-                Action::Local { skip: VLAN_TAG_LENGTH }
+            (Disposition::Local, 0) => Action::Local { skip: 0 },
+            (Disposition::Local, tags) => {
+                for tag in 0..tags {
+                    untag(frame.get_mut(tag * VLAN_TAG_LENGTH..).unwrap_or_default());
+                }
+                Action::Local { skip: tags * VLAN_TAG_LENGTH }
             }
-            (Disposition::ForwardAndLocal, false) => Action::ForwardAndLocal(side.other()),
-            (Disposition::ForwardAndLocal, true) => Action::ForwardAndUntagged(Port::Outside),
+            (Disposition::ForwardAndLocal, 0) => Action::ForwardAndLocal(to),
+            (Disposition::ForwardAndLocal, 1) => Action::ForwardAndUntagged(to),
+            // The network stack would not understand the second tag.
+            (Disposition::Forward | Disposition::ForwardAndLocal, _) => Action::Forward(to),
         }
     }
 
@@ -78,133 +87,145 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         &mut self,
         now: Instant,
         side: Port,
-        pass: Pass,
+        inline: &Inline,
         header: usize,
         frame: &[u8],
     ) -> Result<Disposition, DropReason> {
         let ethernet = EthernetFrame::new_checked(frame).map_err(|_| DropReason::Malformed)?;
-        let (source, destination) = (ethernet.src_addr(), ethernet.dst_addr());
-        if !packet::is_unicast_host(source) || source == self.hardware {
+        let passage = Passage { side, source: ethernet.src_addr(), destination: ethernet.dst_addr() };
+        if passage.source == self.hardware && side == Port::Outside {
+            self.loop_guard.check(now, frame, header);
+        }
+        if !packet::is_unicast_host(passage.source) || passage.source == self.hardware {
             return Err(DropReason::NotForUs);
         }
-        let for_us = destination == self.hardware;
+        if self.loop_guard.is_looped(now) {
+            return Err(DropReason::Loop);
+        }
+        if side == Port::Outside && self.tables.hosts.has_hardware(passage.source) {
+            return Err(DropReason::Spoofed);
+        }
+        let for_us = passage.destination == self.hardware;
         let kind = frame.get(header - 2..header).and_then(|kind| kind.first_chunk());
-        let kind = EthernetProtocol::from(u16::from_be_bytes(*kind.ok_or(DropReason::Malformed)?));
+        let kind = u16::from_be_bytes(*kind.ok_or(DropReason::Malformed)?);
         let bytes = frame.get(header..).ok_or(DropReason::Malformed)?;
-        match kind {
-            EthernetProtocol::Arp => match (self.handle_arp(now, bytes)?, for_us) {
-                (true, true) => Ok(Disposition::Local),
-                (true, false) => Ok(Disposition::ForwardAndLocal),
-                (false, false) => Ok(Disposition::Forward),
-                (false, true) => Err(DropReason::NotForUs),
-            },
+        match EthernetProtocol::from(kind) {
+            EthernetProtocol::Arp => self.bridge_arp(now, passage, for_us, bytes),
             EthernetProtocol::Ipv4 => {
-                self.bridge_ipv4(now, side, source, for_us, destination.is_broadcast(), bytes)
+                let header = Header::parse_v4(bytes)?;
+                if side == Port::Outside && packet::is_source_routed(bytes, header.start) {
+                    return Err(DropReason::Malformed);
+                }
+                self.bridge_ip(now, passage, inline, for_us, &header, bytes)
+            }
+            EthernetProtocol::Ipv6 if inline.ipv6 => {
+                let header = Header::parse_v6(bytes)?;
+                self.bridge_ip(now, passage, inline, for_us, &header, bytes)
             }
             _ if for_us => Err(DropReason::NotForUs),
-            EthernetProtocol::Ipv6 if pass.ipv6 => Ok(Disposition::Forward),
-            EthernetProtocol::Unknown(_) if pass.other => Ok(Disposition::Forward),
+            EthernetProtocol::Unknown(_) if kind != 0 && inline.pass.ethertypes.contains(&kind) => {
+                Ok(Disposition::Forward)
+            }
             _ => Err(DropReason::Protocol),
         }
     }
 
-    fn bridge_ipv4(
+    fn bridge_arp(
         &mut self,
         now: Instant,
-        side: Port,
-        hardware: EthernetAddress,
+        passage: Passage,
         for_us: bool,
-        broadcast: bool,
         bytes: &[u8],
     ) -> Result<Disposition, DropReason> {
-        let header = Header::parse(bytes)?;
-        let own_address = self.interface.map(|interface| interface.network.address);
-        if let Transport::TcpOrUdp { protocol: Protocol::Udp, destination, .. } = header.transport
-            && destination == self.config.knock_port
-            && side == Port::Outside
-            && (own_address == Some(header.destination) || self.is_protected(header.destination))
-        {
-            return self.check_knock(now, &header, bytes).map(Disposition::Knock);
+        let arp = Self::read_arp(bytes)?;
+        match passage.side {
+            // Nobody outside has an inside host's address, or the gateway's.
+            Port::Outside if self.tables.hosts.has_address(arp.sender) || self.is_own(arp.sender) => {
+                return Err(DropReason::Spoofed);
+            }
+            Port::Outside => {}
+            Port::Inside => {
+                self.tables.hosts.learn(arp.sender, passage.source);
+                self.tables.neighbours.learn(now, arp.sender, passage.source);
+            }
         }
+        match (self.is_own(arp.target), for_us) {
+            (true, true) => Ok(Disposition::Local),
+            (true, false) => Ok(Disposition::ForwardAndLocal),
+            (false, false) => Ok(Disposition::Forward),
+            (false, true) => Err(DropReason::NotForUs),
+        }
+    }
+
+    fn bridge_ip(
+        &mut self,
+        now: Instant,
+        passage: Passage,
+        inline: &Inline,
+        for_us: bool,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<Disposition, DropReason> {
+        match passage.side {
+            Port::Outside if self.tables.hosts.has_address(header.source) || self.is_own(header.source) => {
+                return Err(DropReason::Spoofed);
+            }
+            Port::Outside => {
+                if let Transport::Flow { kind: FlowKind::Udp, destination, .. } = header.transport
+                    && destination == self.config.knock_port
+                    && (self.is_own(header.destination) || self.tables.hosts.has_address(header.destination))
+                    && !self.is_answer(now, header)
+                {
+                    return self.check_knock(now, header, bytes).map(Disposition::Knock);
+                }
+            }
+            Port::Inside => {
+                self.tables.hosts.learn(header.source, passage.source);
+                if for_us && let Transport::Icmp6(nd::ADVERTISEMENT) = header.transport {
+                    let message = Message::parse(header, bytes)?;
+                    self.tables.hosts.learn(message.target, passage.source);
+                    self.tables.neighbours.learn(now, message.target, passage.source);
+                }
+            }
+        }
+        let is_inside = passage.side == Port::Inside;
         if for_us {
-            return self.check_local(&header, side == Port::Inside).map(|()| Disposition::Local);
+            return self.check_local(header, is_inside).map(|()| Disposition::Local);
         }
-        match side {
-            Port::Outside => self.bridge_ingress(now, hardware, &header, bytes)?,
-            Port::Inside => self.bridge_egress(now, &header),
+        if is_inside {
+            self.track_egress(now, passage, header);
+        } else if self.tables.hosts.guards(passage.destination, header.destination) {
+            self.judge(now, passage, inline, header, bytes)?;
         }
         // DHCP servers broadcast while the gateway has no address.
-        let is_expected = broadcast && self.check_local(&header, side == Port::Inside).is_ok();
+        let is_expected = passage.destination.is_broadcast() && self.check_local(header, is_inside).is_ok();
         Ok(if is_expected { Disposition::ForwardAndLocal } else { Disposition::Forward })
     }
 
-    fn bridge_ingress(
+    /// Whether this is the answer to a datagram of an inside host.
+    fn is_answer(&mut self, now: Instant, header: &Header) -> bool {
+        let tuple =
+            Tuple { kind: FlowKind::Udp, client: header.source_peer(), server: header.destination_peer() };
+        self.is_outbound(now, &tuple)
+    }
+
+    /// Writes the next frame to the inside that finds hosts or a loop. Returns the port to send it from, and its length.
+    pub(crate) fn inline_tick(
         &mut self,
         now: Instant,
-        hardware: EthernetAddress,
-        header: &Header,
-        bytes: &[u8],
-    ) -> Result<(), DropReason> {
-        if packet::is_source_routed(bytes) {
-            return Err(DropReason::Malformed);
-        }
-        match header.transport {
-            // Later fragments do not have the destination port.
-            Transport::Fragment
-                if self.is_protected(header.destination) || is_multicast_or_broadcast(header.destination) =>
-            {
-                Err(DropReason::Fragment)
-            }
-            Transport::TcpOrUdp { protocol, destination, segment, .. } => {
-                let to_many = is_multicast_or_broadcast(header.destination)
-                    || self.is_directed_broadcast(header.destination);
-                let Some((service, _)) = self.find_service(protocol, |service| {
-                    service.port == destination && (to_many || service.inside.address == header.destination)
-                }) else {
-                    return Ok(());
-                };
-                if to_many {
-                    return Err(DropReason::NoGrant);
-                }
-                let tuple = Tuple {
-                    protocol,
-                    client: header.source_endpoint(),
-                    server: header.destination_endpoint(),
-                };
-                match self.continue_flow(now, &tuple, segment, hardware) {
-                    Some(_) => Ok(()),
-                    None => self.open_flow(now, tuple, service, segment, hardware).map(drop),
-                }
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Everything from the inside is forwarded. Replies keep their flow alive.
-    fn bridge_egress(&mut self, now: Instant, header: &Header) {
-        if let Transport::TcpOrUdp { protocol, segment, .. } = header.transport {
-            let now = CoarseInstant::from(now);
-            let tuple =
-                Tuple { protocol, client: header.destination_endpoint(), server: header.source_endpoint() };
-            if let Some(flow) = self.tables.flows.find(now, &tuple) {
-                flow.update(now, Direction::Egress, segment);
+        vlans: Option<Vlans>,
+        frame: &mut [u8],
+    ) -> Option<(Port, usize)> {
+        let own = self.own(nd::link_local(self.hardware));
+        let length = match self.loop_guard.probe(now, self.hardware, frame) {
+            Some(length) => length,
+            None => self.tables.neighbours.next_request(now, own, frame)?,
+        };
+        match vlans {
+            None => Some((Port::Inside, length)),
+            Some(Vlans { inside, .. }) => {
+                vlan::insert(frame, length, inside).map(|length| (Port::Outside, length))
             }
         }
     }
-
-    fn is_protected(&self, address: Ipv4Addr) -> bool {
-        self.config.services.iter().any(|service| service.inside.address == address)
-    }
-
-    /// Whether this is the broadcast address of the gateway's own network.
-    fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.interface.is_some_and(|interface| {
-            let host_bits = u32::MAX.checked_shr(interface.network.prefix.into()).unwrap_or(0);
-            interface.network.contains(address) && u32::from(address) & host_bits == host_bits
-        })
-    }
-}
-
-fn is_multicast_or_broadcast(address: Ipv4Addr) -> bool {
-    address.is_broadcast() || address.is_multicast()
 }

@@ -25,33 +25,43 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         header: &Header,
         bytes: &[u8],
     ) -> Result<KnockOutcome, DropReason> {
-        let datagram = packet::datagram(header, bytes)?;
+        let payload = packet::datagram(header, bytes)?;
         let millis = match (self.clock.time(now), &self.config.time) {
             (Some(time), _) => time,
             // Every rule has window 0, which does not use the clock.
             (None, TimeSource::None) => UnixMillis(0),
             (None, _) => return Err(DropReason::NoTime),
         };
-        let octets = (header.source.octets(), header.destination.octets());
-        // Slots that stay empty are no addresses of IPv4.
+        // Slots that stay empty are no addresses of either family.
         let (mut outside, mut own) = ([[0; 4]; OWN_ADDRESSES], [&[][..]; OWN_ADDRESSES]);
         let addresses = self.config.own_addresses.iter().zip(&mut outside).zip(&mut own);
         for ((address, octets), slot) in addresses {
             *octets = address.octets();
             *slot = octets;
         }
+        let (source, destination) = (header.source.octets(), header.destination.octets());
+        let addresses = if header.source.is_v4() {
+            // Of a mapped address, the last four bytes.
+            match (source.last_chunk(), destination.last_chunk()) {
+                (Some(source), Some(destination)) => Addresses::V4 { source, destination },
+                _ => return Err(DropReason::Malformed),
+            }
+        } else {
+            Addresses::V6 { source: &source, destination: &destination }
+        };
+        let port = UdpPort(header.destination_peer().port);
         let arrival = Arrival {
             seconds: seconds(millis),
             millis,
-            packet: Packet { destination_port: UdpPort(datagram.dst_port()), payload: datagram.payload() },
-            addresses: Addresses::V4 { source: &octets.0, destination: &octets.1 },
+            packet: Packet { destination_port: port, payload },
+            addresses,
             own: &own,
         };
         let (verdict, rule) = match self.verify(&arrival) {
             Ok(accepted) => accepted,
             Err(reason) => return Ok(self.outcome(Verdict::Ignore(reason), None)),
         };
-        let sender = KnockSender { address: header.source, rule };
+        let sender = KnockSender { address: header.source.into(), rule };
         self.act(now, verdict, sender);
         Ok(self.outcome(verdict, Some(sender)))
     }
@@ -79,11 +89,18 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let at = usize::from(index);
         let (Some(rule), Some(verifier)) = (self.config.rules.get(at), verifiers.get(at)) else { return };
         if verdict == Verdict::Accept {
-            grants.grant(address, index, rule.services, CoarseInstant::from(now).after(rule.ttl));
+            let prefix = self.config.grant_prefix;
+            grants.grant(
+                address.into(),
+                prefix,
+                index,
+                rule.services,
+                CoarseInstant::from(now).after(rule.ttl),
+            );
         } else {
             // During a migration, a key has a rule for each format.
             let of_key = self.config.rules.iter().zip(0..).filter(|(other, _)| other.has_key_of(rule));
-            of_key.for_each(|(_, index)| grants.revoke(address, index));
+            of_key.for_each(|(_, index)| grants.revoke(address.into(), index));
         }
         self.newest = self.newest.max(verifier.newest());
         let same_format = verifiers.iter().filter(|other| other.has_format_of(verifier));

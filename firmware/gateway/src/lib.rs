@@ -18,7 +18,6 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod action;
-mod address;
 mod checksum;
 mod clock;
 mod config;
@@ -28,17 +27,25 @@ mod drop_reason;
 mod flash_floors;
 mod floors;
 mod flow;
+mod flows;
 mod gateway;
 mod grant;
+mod hosts;
 pub mod http;
+mod icmp;
 mod inline;
 mod instant;
+mod ip;
+mod judge;
 mod knock;
 mod light;
+mod loop_guard;
+mod nd;
 mod neighbour;
 mod one_arm;
 mod packet;
 mod port;
+mod prefixes;
 pub mod sntp;
 mod status_page;
 mod tables;
@@ -52,16 +59,16 @@ mod vlan;
 pub use action::{Action, KnockOutcome, KnockSender};
 pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, Inline, Interface, Mode, NamedServer,
-    Network, OWN_ADDRESSES, Pass, Rule, SERVICES, Service, Services, TimeServer, TimeSource, UpdateKey,
-    VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, HOSTS, Host, Inline, Interface, Mode,
+    NamedServer, Network, OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services,
+    TimeServer, TimeSource, UpdateKey, VERSION, Vlans, created,
 };
 pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;
 pub use flash_floors::{FlashFloors, FloorError};
 pub use floors::Floors;
 pub use flow::{Endpoint, Protocol};
-pub use gateway::{DNS_PORT, Gateway};
+pub use gateway::{DNS_PORT, Gateway, LeaseError};
 pub use instant::Instant;
 pub use light::Light;
 pub use port::Port;

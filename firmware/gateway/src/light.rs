@@ -7,6 +7,8 @@ pub enum Light {
     Normal,
     /// The time is not known yet, so no knock is accepted: one blink a second.
     NoTime,
+    /// A loop connects both sides, so nothing is forwarded: as fast as it goes.
+    Loop,
     /// The time was set too long ago, so honest knocks may soon be outside of their window: two short flashes in two seconds.
     Stale,
 }
@@ -18,6 +20,7 @@ impl Light {
         match self {
             Self::Normal => tick % 20 < 10,
             Self::NoTime => tick % 10 < 5,
+            Self::Loop => tick.is_multiple_of(2),
             Self::Stale => matches!(tick % 20, 0 | 1 | 4 | 5),
         }
     }
@@ -28,6 +31,7 @@ impl Light {
         match self {
             Self::Normal => "normal",
             Self::NoTime => "waiting for the time",
+            Self::Loop => "a loop connects both sides, so nothing is forwarded",
             Self::Stale => "the time is stale",
         }
     }

@@ -1,4 +1,4 @@
-//! The MAC addresses of inside hosts, learned by ARP (RFC 826).
+//! The MAC addresses of inside hosts, found by ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 use core::net::Ipv4Addr;
 
@@ -7,81 +7,115 @@ use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
 };
 
-use crate::{Instant, SERVICES};
+use crate::{Instant, SERVICES, ip::Ip, nd};
 
 /// Milliseconds between requests for a host that does not answer.
 const RETRY_INTERVAL: u64 = 1_000;
 /// Milliseconds after which the address of a host is requested again.
 const REFRESH_INTERVAL: u64 = 30_000;
+/// Milliseconds within which an answer belongs to a request.
+const ANSWER_LIMIT: u64 = 2_000;
+/// Milliseconds without an answer after which another MAC address may take over: some requests were lost on the way to the old
+/// one, or the host is gone.
+const TAKEOVER: u64 = REFRESH_INTERVAL + 5 * RETRY_INTERVAL;
 /// Length of an ARP request in bytes, with the Ethernet header.
 const REQUEST_LENGTH: usize = 14 + 28;
 
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
-    address: Ipv4Addr,
+    address: Ip,
     hardware: Option<EthernetAddress>,
+    /// Its MAC address is configured.
+    is_fixed: bool,
     asked: Option<Instant>,
     answered: Option<Instant>,
 }
 
+/// The gateway's own addresses, for requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) hardware: EthernetAddress,
+    /// Unspecified while it has none: requests are ARP probes then (RFC 5227).
+    pub(crate) v4: Ipv4Addr,
+    pub(crate) v6: Ip,
+}
+
 /// The hosts behind the services. A host that stops answering keeps its last MAC address: either it is still right, or the
 /// host is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Neighbours(Vec<Neighbour, SERVICES>);
 
 impl Neighbours {
-    /// Adds a host whose MAC address is needed.
-    pub(crate) fn track(&mut self, address: Ipv4Addr) {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds a host whose MAC address is needed, or is configured.
+    pub(crate) fn track(&mut self, address: Ip, hardware: Option<EthernetAddress>) {
         if self.0.iter().all(|neighbour| neighbour.address != address) {
-            let new = Neighbour { address, hardware: None, asked: None, answered: None };
+            let is_fixed = hardware.is_some();
+            let new = Neighbour { address, hardware, is_fixed, asked: None, answered: None };
             // There are at most as many hosts as services.
             let _full = self.0.push(new);
         }
     }
 
-    pub(crate) fn hardware(&self, address: Ipv4Addr) -> Option<EthernetAddress> {
+    pub(crate) fn hardware(&self, address: Ip) -> Option<EthernetAddress> {
         self.0.iter().find(|neighbour| neighbour.address == address)?.hardware
     }
 
-    /// Records a host's MAC address, from an ARP packet that was sent to us.
-    pub(crate) fn learn(&mut self, now: Instant, address: Ipv4Addr, hardware: EthernetAddress) {
-        if let Some(neighbour) = self.0.iter_mut().find(|neighbour| neighbour.address == address) {
+    /// Records a host's MAC address, from an answer that was sent to us. It counts only soon after a request, and cannot replace
+    /// the address of a host that still answers.
+    pub(crate) fn learn(&mut self, now: Instant, address: Ip, hardware: EthernetAddress) {
+        let Some(neighbour) = self.0.iter_mut().find(|neighbour| neighbour.address == address) else {
+            return;
+        };
+        let is_asked = neighbour.asked.is_some_and(|asked| now.since(asked) <= ANSWER_LIMIT);
+        let is_free = neighbour.hardware.is_none_or(|known| known == hardware)
+            || neighbour.answered.is_none_or(|answered| now.since(answered) >= TAKEOVER);
+        if is_asked && is_free && !neighbour.is_fixed {
             neighbour.hardware = Some(hardware);
             neighbour.answered = Some(now);
         }
     }
 
-    /// Writes the next ARP request that is due to `frame`. Returns its length.
-    pub(crate) fn next_request(
-        &mut self,
-        now: Instant,
-        own_address: Ipv4Addr,
-        hardware: EthernetAddress,
-        frame: &mut [u8],
-    ) -> Option<usize> {
+    /// Writes the next request that is due to `frame`. Returns its length.
+    pub(crate) fn next_request(&mut self, now: Instant, own: Own, frame: &mut [u8]) -> Option<usize> {
         let due = |neighbour: &&mut Neighbour| {
             let waited = neighbour.asked.is_none_or(|asked| now.since(asked) >= RETRY_INTERVAL);
             let stale = neighbour.answered.is_none_or(|answered| now.since(answered) >= REFRESH_INTERVAL);
-            waited && stale
+            waited && stale && !neighbour.is_fixed
         };
         let neighbour = self.0.iter_mut().find(due)?;
-        let frame = frame.get_mut(..REQUEST_LENGTH)?;
-        let mut ethernet = EthernetFrame::new_checked(frame).ok()?;
-        EthernetRepr {
-            src_addr: hardware,
-            dst_addr: EthernetAddress::BROADCAST,
-            ethertype: EthernetProtocol::Arp,
-        }
-        .emit(&mut ethernet);
-        let request = ArpRepr::EthernetIpv4 {
-            operation: ArpOperation::Request,
-            source_hardware_addr: hardware,
-            source_protocol_addr: own_address,
-            target_hardware_addr: EthernetAddress([0; 6]),
-            target_protocol_addr: neighbour.address,
-        };
-        request.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
         neighbour.asked = Some(now);
-        Some(REQUEST_LENGTH)
+        match neighbour.address.to_v4() {
+            Some(address) => write_request(own, address, frame),
+            None => nd::write_solicitation(own, neighbour.address, frame),
+        }
     }
+}
+
+/// Writes an ARP request.
+fn write_request(own: Own, address: Ipv4Addr, frame: &mut [u8]) -> Option<usize> {
+    let frame = frame.get_mut(..REQUEST_LENGTH)?;
+    let mut ethernet = EthernetFrame::new_checked(frame).ok()?;
+    EthernetRepr {
+        src_addr: own.hardware,
+        dst_addr: EthernetAddress::BROADCAST,
+        ethertype: EthernetProtocol::Arp,
+    }
+    .emit(&mut ethernet);
+    let request = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: own.hardware,
+        source_protocol_addr: own.v4,
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: address,
+    };
+    request.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
+    Some(REQUEST_LENGTH)
 }

@@ -1,23 +1,28 @@
-//! One-arm mode: one interface. Services have ports of the gateway's own address; their packets are rewritten both ways.
+//! One-arm mode: one interface. Services have ports of the gateway's own addresses; their packets are rewritten both ways.
 
-use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet, Ipv4Packet};
+use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use crate::{
     Instant,
     action::Action,
     drop_reason::DropReason,
-    flow::{Direction, Endpoint, Protocol, Segment, Tuple},
+    flow::{Direction, FlowKind, Peer, Tuple},
     gateway::Gateway,
     instant::CoarseInstant,
-    packet::{self, Endpoints, Header, ICMP_HEADER, IPV4_HEADER, Transport},
+    ip::Ip,
+    judge::{ERRORS, ERRORS_V6},
+    nd::{self, Message},
+    packet::{self, ETHERNET_HEADER, Endpoints, Header, Transport},
     port::Port,
 };
 
-/// Length of an Ethernet header in bytes.
-const ETHERNET_HEADER: usize = 14;
-
-/// ICMP errors that quote a packet (RFC 792): destination unreachable, time exceeded, parameter problem.
-const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+/// A packet to one of the gateway's addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrived {
+    /// The sender's MAC address.
+    pub(crate) hardware: EthernetAddress,
+    pub(crate) header: Header,
+}
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
     Gateway<'_, FLOWS, GRANTS, RULES, KNOCKS>
@@ -32,108 +37,191 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         if !packet::is_unicast_host(source) || source == self.hardware {
             return Err(DropReason::NotForUs);
         }
-        if destination != self.hardware && !destination.is_broadcast() {
+        let is_ipv6 = ethernet.ethertype() == EthernetProtocol::Ipv6 && self.address6().is_some();
+        let for_us = destination == self.hardware
+            || destination.is_broadcast()
+            // Solicitations for its address are sent to a group.
+            || (is_ipv6 && destination.0.starts_with(&[0x33, 0x33]));
+        if !for_us {
             return Err(DropReason::NotForUs);
         }
         match ethernet.ethertype() {
-            EthernetProtocol::Arp => {
-                if self.handle_arp(now, ethernet.payload())? {
-                    Ok(Action::Local { skip: 0 })
-                } else {
-                    Err(DropReason::NotForUs)
-                }
+            EthernetProtocol::Arp => self.arp(now, source, destination, ethernet.payload()),
+            EthernetProtocol::Ipv4 => {
+                let header = Header::parse_v4(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
+                self.ipv4(now, Arrived { hardware: source, header }, frame)
             }
-            EthernetProtocol::Ipv4 => self.ipv4(now, source, frame),
+            EthernetProtocol::Ipv6 if is_ipv6 => {
+                let header = Header::parse_v6(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
+                self.ipv6(now, Arrived { hardware: source, header }, destination, frame)
+            }
             _ => Err(DropReason::Protocol),
         }
     }
 
-    fn ipv4(
+    fn arp(
         &mut self,
         now: Instant,
-        hardware: EthernetAddress,
-        frame: &mut [u8],
+        source: EthernetAddress,
+        destination: EthernetAddress,
+        bytes: &[u8],
     ) -> Result<Action, DropReason> {
-        let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
-        let header = Header::parse(bytes)?;
-        let Some(interface) = self.interface else {
-            // Until then, only DHCP is expected.
-            return self
-                .check_local(&header, false)
-                .map(|()| Action::Local { skip: 0 })
-                .map_err(|_| DropReason::NotReady);
-        };
-        let own_address = interface.network.address;
-        if header.source == own_address || header.source.is_broadcast() || header.source.is_multicast() {
+        let arp = Self::read_arp(bytes)?;
+        if !self.is_own(arp.target) {
             return Err(DropReason::NotForUs);
         }
+        // Anybody can ask; only who was asked is believed.
+        if arp.is_reply && destination == self.hardware && source == arp.hardware {
+            self.tables.neighbours.learn(now, arp.sender, arp.hardware);
+        }
+        Ok(Action::Local { skip: 0 })
+    }
+
+    fn ipv4(&mut self, now: Instant, arrived: Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
+        let header = &arrived.header;
         let local = |gateway: &Self| {
             // One interface has no inside, so only the configured network is trusted.
-            gateway
-                .check_local(&header, gateway.config.counters_network.is_some())
-                .map(|()| Action::Local { skip: 0 })
+            let trusted = gateway.interface.is_some() && gateway.config.counters_network.is_some();
+            gateway.check_local(header, trusted).map(|()| Action::Local { skip: 0 })
         };
-        if header.destination != own_address {
-            return if header.destination.is_broadcast() { local(self) } else { Err(DropReason::NotForUs) };
+        let Some(interface) = self.interface else {
+            // Until then, only DHCP is expected.
+            return local(self).map_err(|_| DropReason::NotReady);
+        };
+        let own = Ip::from(interface.network.address);
+        if header.source == own
+            || header.source.to_v4().is_none_or(|source| source.is_broadcast() || source.is_multicast())
+        {
+            return Err(DropReason::NotForUs);
+        }
+        if header.destination != own {
+            let is_broadcast = header.destination.to_v4().is_some_and(|to| to.is_broadcast());
+            return if is_broadcast { local(self) } else { Err(DropReason::NotForUs) };
+        }
+        match self.serve(now, arrived, frame)? {
+            Some(action) => Ok(action),
+            None => local(self),
+        }
+    }
+
+    fn ipv6(
+        &mut self,
+        now: Instant,
+        arrived: Arrived,
+        destination: EthernetAddress,
+        frame: &mut [u8],
+    ) -> Result<Action, DropReason> {
+        let Arrived { hardware, header } = arrived;
+        let own = self.address6().ok_or(DropReason::Protocol)?;
+        let bytes = frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
+        let is_question = matches!(header.transport, Transport::Icmp6(nd::SOLICITATION));
+        let is_to_us =
+            header.destination == own || (is_question && header.destination == nd::solicited_node(own));
+        if !is_to_us || header.source == own {
+            return Err(DropReason::NotForUs);
         }
         match header.transport {
-            Transport::TcpOrUdp { protocol: Protocol::Udp, destination, .. }
+            Transport::Icmp6(nd::SOLICITATION) => {
+                let message = Message::parse(&header, bytes)?;
+                if message.target != own {
+                    return Err(DropReason::NotForUs);
+                }
+                if header.source.is_group_or_none() {
+                    // Another host wants the address: it is told at the next tick.
+                    self.announces = true;
+                    return Err(DropReason::NotForUs);
+                }
+                nd::answer(frame, self.own(own), (hardware, header.source), message.hardware.is_some())?;
+                Ok(Action::Forward(Port::Outside))
+            }
+            Transport::Icmp6(nd::ADVERTISEMENT) => {
+                let message = Message::parse(&header, bytes)?;
+                if message.is_solicited && destination == self.hardware {
+                    self.tables.neighbours.learn(now, message.target, message.hardware.unwrap_or(hardware));
+                }
+                Err(DropReason::NotForUs)
+            }
+            Transport::Echo { is_reply: false, .. }
+                if self.config.answer_ping
+                    && destination == self.hardware
+                    && !header.source.is_group_or_none() =>
+            {
+                nd::answer_echo(frame, &header, self.hardware, hardware)?;
+                Ok(Action::Forward(Port::Outside))
+            }
+            _ if header.source.is_group_or_none() => Err(DropReason::NotForUs),
+            _ => self.serve(now, arrived, frame)?.ok_or(DropReason::Unsolicited),
+        }
+    }
+
+    /// Handles a packet to an own address: a knock, or one of a flow. Returns `None` if it is neither.
+    fn serve(
+        &mut self,
+        now: Instant,
+        arrived: Arrived,
+        frame: &mut [u8],
+    ) -> Result<Option<Action>, DropReason> {
+        let header = &arrived.header;
+        let bytes = frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
+        match header.transport {
+            Transport::Flow { kind: FlowKind::Udp, destination, .. }
                 if destination == self.config.knock_port =>
             {
-                self.check_knock(now, &header, bytes).map(Action::Knock)
+                self.check_knock(now, header, bytes).map(|outcome| Some(Action::Knock(outcome)))
             }
-            Transport::TcpOrUdp { protocol, destination, segment, .. } => {
-                if let Some((service, inside)) =
-                    self.find_service(protocol, |service| service.port == destination)
-                {
-                    let tuple = Tuple {
-                        protocol,
-                        client: header.source_endpoint(),
-                        server: header.destination_endpoint(),
-                    };
-                    self.ingress(now, hardware, frame, tuple, service, inside, segment)
-                } else if let Some(action) = self.egress(now, frame, &header)? {
-                    Ok(action)
-                } else {
-                    local(self)
+            Transport::Flow { kind, destination, .. } => {
+                let is_v4 = header.destination.is_v4();
+                let mut services = self.config.services.iter().zip(0_u8..);
+                let service = services.find(|(service, _)| {
+                    service.port == destination
+                        && FlowKind::from(service.protocol) == kind
+                        && service.inside.address.is_ipv4() == is_v4
+                });
+                match service {
+                    Some((service, index)) => {
+                        self.ingress(now, frame, arrived, index, service.inside.into()).map(Some)
+                    }
+                    None => self.egress(now, frame, arrived),
                 }
             }
-            Transport::Icmp(kind) if ICMP_ERRORS.contains(&kind) => self.icmp_error(now, frame, own_address),
+            Transport::Icmp(kind) if ERRORS.contains(&kind) => self.icmp_error(now, frame, arrived).map(Some),
+            Transport::Icmp6(kind) if ERRORS_V6.contains(&kind) => {
+                self.icmp_error(now, frame, arrived).map(Some)
+            }
             Transport::Fragment => Err(DropReason::Fragment),
-            Transport::Icmp(_) | Transport::Other => local(self),
+            Transport::Echo { .. } | Transport::Icmp(_) | Transport::Icmp6(_) | Transport::Other(_) => {
+                Ok(None)
+            }
         }
     }
 
     /// Forwards a client's frame to a service.
-    #[allow(clippy::too_many_arguments)] // all of them were read from the frame
     fn ingress(
         &mut self,
         now: Instant,
-        hardware: EthernetAddress,
         frame: &mut [u8],
-        tuple: Tuple,
+        arrived: Arrived,
         service: u8,
-        inside: Endpoint,
-        segment: Segment,
+        inside: Peer,
     ) -> Result<Action, DropReason> {
-        let known = self.continue_flow(now, &tuple, segment, hardware);
+        let Arrived { hardware, header } = arrived;
+        let Transport::Flow { kind, segment, .. } = header.transport else { return Err(DropReason::NoFlow) };
+        let tuple = Tuple { kind, client: header.source_peer(), server: header.destination_peer() };
+        let known = self.continue_flow(now, &tuple, segment)?;
         // Checked before a flow is opened: it would be useless without the host's MAC address.
-        let host = self.neighbours.hardware(inside.address);
+        let host = self.tables.neighbours.hardware(inside.ip);
         let nat_port = match known {
             Some(nat_port) => nat_port,
             None if host.is_none() => {
-                let granted =
-                    self.tables.grants.allows(CoarseInstant::from(now), tuple.client.address, service);
-                return Err(if granted { DropReason::NoNeighbour } else { DropReason::NoGrant });
+                let granted = self.tables.grants.allows(CoarseInstant::from(now), tuple.client.ip, service);
+                return Err(if granted.is_some() { DropReason::NoNeighbour } else { DropReason::NoGrant });
             }
             None => self.open_flow(now, tuple, service, segment, hardware)?,
         };
         let host = host.ok_or(DropReason::NoNeighbour)?;
-        let endpoints = Endpoints {
-            source: Endpoint { address: tuple.server.address, port: nat_port },
-            destination: inside,
-        };
-        self.send(frame, host, tuple.protocol, &endpoints)
+        let endpoints =
+            Endpoints { source: Peer { ip: tuple.server.ip, port: nat_port }, destination: inside };
+        self.send(frame, host, &header, kind, &endpoints)
     }
 
     /// Forwards an inside host's frame to a client. Returns `None` if it does not belong to a flow.
@@ -141,135 +229,63 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         &mut self,
         now: Instant,
         frame: &mut [u8],
-        header: &Header,
+        arrived: Arrived,
     ) -> Result<Option<Action>, DropReason> {
-        let Transport::TcpOrUdp { protocol, destination, segment, .. } = header.transport else {
+        let Arrived { hardware, header } = arrived;
+        let Transport::Flow { kind, destination, segment, .. } = header.transport else { return Ok(None) };
+        let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
             return Ok(None);
         };
-        let now = CoarseInstant::from(now);
-        let Some(flow) = self.tables.flows.find_by_nat_port(now, protocol, destination) else {
-            return Ok(None);
-        };
-        let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside);
-        if inside != Some(header.source_endpoint()) {
+        let inside = self.config.services.get(usize::from(flow.service)).map(|service| service.inside.into());
+        if inside != Some(header.source_peer())
+            || self.tables.neighbours.hardware(header.source) != Some(hardware)
+        {
             return Err(DropReason::NoFlow);
         }
-        flow.update(now, Direction::Egress, segment);
-        let (client, hardware) = (flow.client, flow.client_hardware);
-        let endpoints = Endpoints { source: flow.server, destination: client };
-        self.send(frame, hardware, protocol, &endpoints).map(Some)
+        flow.update(now.into(), Direction::Egress, segment);
+        let hardware = flow.client_hardware;
+        let endpoints = Endpoints { source: tuple.server, destination: tuple.client };
+        self.send(frame, hardware, &header, kind, &endpoints).map(Some)
     }
 
     fn send(
         &self,
         frame: &mut [u8],
         to: EthernetAddress,
-        protocol: Protocol,
+        header: &Header,
+        kind: FlowKind,
         endpoints: &Endpoints,
     ) -> Result<Action, DropReason> {
-        packet::rewrite(frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?, protocol, endpoints)?;
+        let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
+        packet::rewrite(bytes, header, kind, endpoints)?;
         self.address(frame, to);
         Ok(Action::Forward(Port::Outside))
     }
 
-    fn address(&self, frame: &mut [u8], to: EthernetAddress) {
+    /// Writes the MAC addresses of a frame that the gateway sends.
+    pub(crate) fn address(&self, frame: &mut [u8], to: EthernetAddress) {
         let mut ethernet = EthernetFrame::new_unchecked(frame);
         ethernet.set_src_addr(self.hardware);
         ethernet.set_dst_addr(to);
     }
 
-    /// Forwards an ICMP error about a packet of a flow to the side that sent the packet. The quoted packet is rewritten to
-    /// what that side sent.
-    fn icmp_error(
-        &mut self,
-        now: Instant,
-        frame: &mut [u8],
-        own_address: core::net::Ipv4Addr,
-    ) -> Result<Action, DropReason> {
-        let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
-        let mut outer = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
-        let (from, ttl) = (outer.src_addr(), outer.hop_limit());
-        if !Icmpv4Packet::new_unchecked(&*outer.payload_mut()).verify_checksum() {
-            return Err(DropReason::Checksum);
+    /// Writes the next frame that finds a host, or announces an address.
+    pub(crate) fn one_arm_tick(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Port, usize)> {
+        let own = self.own(self.address6().unwrap_or(Ip::NONE));
+        if core::mem::take(&mut self.announces) {
+            return nd::write_advertisement(own, frame).map(|length| (Port::Outside, length));
         }
-        let quoted = outer.payload_mut().get_mut(ICMP_HEADER..).ok_or(DropReason::Malformed)?;
-        let quote = Quote::parse(quoted)?;
-        let now = CoarseInstant::from(now);
-        let seen = Tuple { protocol: quote.protocol, client: quote.destination, server: quote.source };
-        let (to, hardware, endpoints) = if let Some(flow) = self.tables.flows.find(now, &seen) {
-            // About a packet to the client: the inside host sent it to the NAT port.
-            let inside =
-                self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
-            let hardware = self.neighbours.hardware(inside.address).ok_or(DropReason::NoNeighbour)?;
-            let endpoints = Endpoints {
-                source: inside,
-                destination: Endpoint { address: own_address, port: flow.nat_port },
-            };
-            (inside.address, hardware, endpoints)
-        } else if let Some(flow) = self.tables.flows.find_by_nat_port(now, quote.protocol, quote.source.port)
+        if own.v4.is_unspecified()
+            && self.config.services.iter().any(|service| service.inside.address.is_ipv4())
         {
-            // About a packet to the inside host: the client sent it to the service.
-            let inside =
-                self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?.inside;
-            if quote.destination != inside || quote.source.address != own_address {
-                return Err(DropReason::NoFlow);
-            }
-            (
-                flow.client.address,
-                flow.client_hardware,
-                Endpoints { source: flow.client, destination: flow.server },
-            )
-        } else {
-            return Err(DropReason::NoFlow);
-        };
-        if ttl <= 1 {
-            return Err(DropReason::TtlExpired);
+            // It would ask for an address that it cannot use yet.
+            return None;
         }
-        packet::rewrite_quote(quoted, quote.protocol, &endpoints)?;
-        Icmpv4Packet::new_unchecked(outer.payload_mut()).fill_checksum();
-        outer.set_hop_limit(ttl - 1);
-        outer.set_src_addr(own_address);
-        outer.set_dst_addr(to);
-        outer.fill_checksum();
-        debug_assert_ne!(from, own_address, "such frames were dropped earlier");
-        self.address(frame, hardware);
-        Ok(Action::Forward(Port::Outside))
+        self.tables.neighbours.next_request(now, own, frame).map(|length| (Port::Outside, length))
     }
-}
 
-/// The protocol and endpoints of the packet that an ICMP error quotes.
-struct Quote {
-    protocol: Protocol,
-    source: Endpoint,
-    destination: Endpoint,
-}
-
-impl Quote {
-    /// An error quotes at least the header and 8 bytes (RFC 792).
-    fn parse(bytes: &[u8]) -> Result<Self, DropReason> {
-        if bytes.len() < usize::from(IPV4_HEADER) + 8 {
-            return Err(DropReason::Malformed);
-        }
-        let packet = Ipv4Packet::new_unchecked(bytes);
-        if packet.version() != 4 || packet.header_len() < IPV4_HEADER {
-            return Err(DropReason::Malformed);
-        }
-        if packet.frag_offset() != 0 {
-            return Err(DropReason::Fragment);
-        }
-        let protocol = match packet.next_header() {
-            smoltcp::wire::IpProtocol::Tcp => Protocol::Tcp,
-            smoltcp::wire::IpProtocol::Udp => Protocol::Udp,
-            _ => return Err(DropReason::Protocol),
-        };
-        let header = usize::from(packet.header_len());
-        let transport =
-            bytes.get(header..).and_then(|rest| rest.first_chunk::<8>()).ok_or(DropReason::Malformed)?;
-        let [a, b, c, d, ..] = *transport;
-        Ok(Self {
-            protocol,
-            source: Endpoint { address: packet.src_addr(), port: u16::from_be_bytes([a, b]) },
-            destination: Endpoint { address: packet.dst_addr(), port: u16::from_be_bytes([c, d]) },
-        })
+    /// The gateway's own IPv6 address, if it has one.
+    pub(crate) fn address6(&self) -> Option<Ip> {
+        self.config.address6.map(|(address, _)| address.into())
     }
 }

@@ -2,15 +2,18 @@
 
 use heapless::Vec;
 
-use crate::{flow::Flows, grant::Grants, verifier::Verifier};
+use crate::{flows::Flows, grant::Grants, hosts::Hosts, neighbour::Neighbours, verifier::Verifier};
 
-/// Flows, grants, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables are all zeros, so a `static` of them takes
-/// no flash.
+/// Flows, grants, inside hosts, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables
+/// are all zeros, so a `static` of them takes no flash.
 #[derive(Debug)]
 pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
     pub(crate) flows: Flows<FLOWS>,
     pub(crate) grants: Grants<GRANTS>,
     pub(crate) verifiers: Vec<Verifier<KNOCKS>, RULES>,
+    pub(crate) neighbours: Neighbours,
+    /// Inline: the hosts that are protected.
+    pub(crate) hosts: Hosts,
 }
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
@@ -19,7 +22,13 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     /// Empty tables.
     #[must_use]
     pub const fn new() -> Self {
-        Self { flows: Flows::new(), grants: Grants::new(), verifiers: Vec::new() }
+        Self {
+            flows: Flows::new(),
+            grants: Grants::new(),
+            verifiers: Vec::new(),
+            neighbours: Neighbours::new(),
+            hosts: Hosts::new(),
+        }
     }
 }
 

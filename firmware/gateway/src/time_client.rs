@@ -3,11 +3,14 @@
 //! Every failure delays the next request to that server, and each failure in a row doubles the delay up to a limit. The gateway
 //! never gives up: a server that is asked rarely is still asked.
 
-use core::{fmt, net::Ipv4Addr};
+use core::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use heapless::Vec;
 
-use crate::{Instant, config::TimeSource, flow::Endpoint};
+use crate::{Instant, config::TimeSource, sntp};
 
 /// How many servers are remembered. DHCP and DNS may name more.
 pub const TIME_SERVERS: usize = 4;
@@ -58,7 +61,7 @@ pub enum TimeTask {
     /// Find the servers' addresses by DNS or DHCP, then call [`TimeClient::found`].
     Find,
     /// Ask this server, then call [`TimeClient::finished`].
-    Ask(Endpoint),
+    Ask(SocketAddrV4),
     /// Nothing until then.
     Wait(Instant),
 }
@@ -98,8 +101,8 @@ impl TimeClient {
     pub fn new(source: &TimeSource) -> Option<Self> {
         let (port, interval, fixed) = match source {
             TimeSource::None => return None,
-            TimeSource::Sntp(server) => (server.at.port, server.interval, Some(server.at.address)),
-            TimeSource::Dhcp { interval } => (pkd_sntp::SERVER_PORT, *interval, None),
+            TimeSource::Sntp(server) => (server.at.port(), server.interval, Some(*server.at.ip())),
+            TimeSource::Dhcp { interval } => (sntp::SERVER_PORT, *interval, None),
             TimeSource::Name(server) => (server.port, server.interval, None),
         };
         let mut client = Self {
@@ -130,7 +133,7 @@ impl TimeClient {
         }
         match next {
             Some(server) if server.not_before <= now => {
-                TimeTask::Ask(Endpoint { address: server.address, port: self.port })
+                TimeTask::Ask(SocketAddrV4::new(server.address, self.port))
             }
             Some(server) => TimeTask::Wait(server.not_before),
             None => TimeTask::Wait(now.after(self.interval)),

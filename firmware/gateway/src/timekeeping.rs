@@ -1,10 +1,10 @@
 //! The gateway's part in keeping the time: which replies its network stack may receive, and how old its clock is.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::{
-    Instant, STALE_AFTER, config::TimeSource, counters::increment, flow::Endpoint, gateway::Gateway,
-    light::Light, time_client::TimeFailure,
+    Instant, STALE_AFTER, config::TimeSource, counters::increment, gateway::Gateway, light::Light,
+    time_client::TimeFailure,
 };
 
 impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize>
@@ -35,8 +35,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
 
     /// Lets the network stack receive replies of this server from now on, and of no other: the time server that it asks, or the
     /// DNS server.
-    pub fn expect_reply(&mut self, server: Endpoint) {
-        self.awaited = Some(server);
+    pub fn expect_reply(&mut self, server: SocketAddrV4) {
+        self.awaited = Some(server.into());
     }
 
     /// Counts a failure of a time server. [`set_time`](Self::set_time) counts the times that it rejects.
@@ -62,6 +62,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     pub fn light(&self, now: Instant) -> Light {
         let stale_after = STALE_AFTER.max(3 * u32::from(self.config.time.interval()));
         match self.clock_age(now) {
+            _ if self.is_looped(now) => Light::Loop,
             _ if self.config.time == TimeSource::None => Light::Normal,
             None => Light::NoTime,
             Some(age) if age >= u64::from(stale_after) => Light::Stale,

@@ -77,7 +77,7 @@ impl fmt::Display for UpdateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoKey => "the configuration has no [update]",
-            Self::Magic => "not a signed image: sign it with pkd-gateway-config sign",
+            Self::Magic => "not a signed image: sign it with gateway-config sign",
             Self::Signature => "the signature is not that of the configured key",
             Self::Board => "the image is for another board",
             Self::Older(running) => {

@@ -41,6 +41,7 @@ pub(crate) struct Format2<const KNOCKS: usize> {
 impl<const KNOCKS: usize> Verifier<KNOCKS> {
     /// Of a gateway that has just booted. It accepts nothing that could have been accepted before `saved`, or, without a saved
     /// floor of its format, before `known_past`. `None`: the time is not known yet, so nothing at all.
+    #[inline(never)]
     pub(crate) fn new(rule: &Rule, saved: Floors, known_past: Option<UnixSeconds>) -> Self {
         let window = rule.knock.window();
         match rule.format {

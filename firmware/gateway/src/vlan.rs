@@ -24,6 +24,24 @@ pub(crate) fn tag(frame: &[u8], vlan: u16, out: &mut [u8]) -> Option<usize> {
     Some(length)
 }
 
+/// Gives the frame in the first `length` bytes a tag, in place. Returns its new length, or `None` if it does not fit.
+pub(crate) fn insert(frame: &mut [u8], length: usize, vlan: u16) -> Option<usize> {
+    let tagged = frame.get_mut(..length + VLAN_TAG_LENGTH)?;
+    tagged.copy_within(ADDRESSES_LENGTH..length, ADDRESSES_LENGTH + VLAN_TAG_LENGTH);
+    let tag = TPID.to_be_bytes().into_iter().chain(vlan.to_be_bytes());
+    tagged.iter_mut().skip(ADDRESSES_LENGTH).zip(tag).for_each(|(slot, byte)| *slot = byte);
+    Some(tagged.len())
+}
+
+/// Whether a tag begins behind the first `at` bytes that only has a priority: hosts take such a frame as if it had none. A tag
+/// with a VLAN's number is not one.
+pub(crate) fn is_priority_tag(frame: &[u8], at: usize) -> bool {
+    let tag = frame.get(at..).and_then(|tag| tag.first_chunk::<VLAN_TAG_LENGTH>());
+    tag.is_some_and(|[a, b, c, d]| {
+        u16::from_be_bytes([*a, *b]) == TPID && u16::from_be_bytes([*c, *d]) & VID_MASK == 0
+    })
+}
+
 /// Removes the tag by moving the addresses over it. The untagged frame begins at byte [`VLAN_TAG_LENGTH`]. A frame that is
 /// too short for a tag stays unchanged.
 pub fn untag(frame: &mut [u8]) {

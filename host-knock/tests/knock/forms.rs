@@ -23,7 +23,7 @@ fn board(printed: &str) -> Result<String> {
 
 #[test]
 fn the_lines_for_the_firmware_are_a_configuration_of_the_gateway() -> Result<()> {
-    let program = built("pkd-gateway-config", "pkd-gateway-config")?;
+    let program = built("pkd-gateway-config", "gateway-config")?;
     let harness = Harness::new("the lines for the firmware's \"gateway\"")?;
     let convert = |name: &str, text: &str| -> Result<(bool, String, Vec<u8>)> {
         let (from, to) = (harness.file(&format!("{name}.toml"), text)?, harness.home().join(name));

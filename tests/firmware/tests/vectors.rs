@@ -4,13 +4,17 @@
 #[path = "../../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use anyhow::{Result, bail, ensure};
 use pkd_core::{Reason, UnixMillis, UnixSeconds, Verdict};
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, Floors, Format, Gateway, Inline, Instant,
-    Interface, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables, TimeServer, TimeSource,
+    Interface, Mode, Network, Pass, Port, Protect, Protocol, Rule, Service, Services, Tables, TimeServer,
+    TimeSource,
 };
 use pkd_tests::{bytes, format2, scenarios, unhex, word};
 
@@ -151,6 +155,16 @@ struct Tally {
     other_times: usize,
 }
 
+/// The host behind the gateway.
+const INSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
+
+const INLINE: Inline = Inline {
+    vlans: None,
+    protect: Protect::Host,
+    ipv6: true,
+    pass: Pass { ethertypes: [0; 8], protocols: [0; 8] },
+};
+
 fn config(scenario: &Scenario, mode: Mode) -> Result<Config<1>> {
     let mut config = Config::new();
     config.mode = mode;
@@ -161,14 +175,14 @@ fn config(scenario: &Scenario, mode: Mode) -> Result<Config<1>> {
         // Without a clock, the configuration's creation is where the wait begins.
         config.created = UnixSeconds(scenario.start.0 / 1_000);
     } else {
-        let at = Endpoint { address: Ipv4Addr::new(192, 0, 2, 123), port: 123 };
+        let at = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 123), 123);
         config.time = TimeSource::Sntp(TimeServer { at, interval: 64 });
     }
     let service = Service {
         name: heapless::String::new(),
         protocol: Protocol::Tcp,
         port: SSH,
-        inside: Endpoint { address: Ipv4Addr::new(203, 0, 113, 20), port: SSH },
+        inside: Endpoint { address: INSIDE.into(), port: SSH },
     };
     ensure!(config.services.push(service).is_ok() && config.rules.push(scenario.rule.clone()).is_ok());
     Ok(config)
@@ -240,7 +254,8 @@ fn send<const KNOCKS: usize>(
     datagram: &Datagram,
 ) -> Action {
     let address = Ipv4Addr::from(datagram.destination);
-    gateway.set_interface(Some(Interface { network: Network { address, prefix: 24 }, router: None }));
+    let interface = Interface { network: Network { address, prefix: 24 }, router: None };
+    assert_eq!(gateway.set_interface(Some(interface)), Ok(()));
     let path = path(datagram, address, datagram.port);
     gateway.on_frame(now, Port::Outside, &mut frame::udp(path, &datagram.payload))
 }
@@ -261,7 +276,7 @@ fn check_grant<const KNOCKS: usize>(
     let mut path = path(datagram, datagram.destination.into(), SSH);
     if gateway.config().mode != Mode::OneArm {
         let inside = EthernetAddress([2, 0, 0, 0, 0, 2]);
-        path.to = Host { hardware: inside, address: gateway.config().services[0].inside.address };
+        path.to = Host { hardware: inside, address: INSIDE };
     }
     // With another port each time, so that no flow exists.
     let from_port = 10_000 + u16::try_from(now.0)?;
@@ -274,7 +289,7 @@ fn check_grant<const KNOCKS: usize>(
 
 fn run_all(scenarios: &[Scenario]) -> Result<Tally> {
     let mut tally = Tally::default();
-    for mode in [Mode::OneArm, Mode::Inline(Inline { vlans: None, pass: Pass::default() })] {
+    for mode in [Mode::OneArm, Mode::Inline(INLINE)] {
         for scenario in scenarios {
             match scenario.capacity {
                 2 => run::<2>(scenario, mode, &mut tally)?,

@@ -31,7 +31,14 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let (result, out) = read();
     assert_eq!(read(), (result.clone(), out.clone()), "read again, it says something else");
-    let accepted = out.lines().filter(|line| [": accept; user a,", ": accept; user b,", ": close; user b,"].iter().any(|word| line.contains(word))).count();
+    let accepted = out
+        .lines()
+        .filter(|line| {
+            [": accept; user a,", ": accept; user b,", ": close; user b,"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .count();
     if result.is_ok() {
         let summary = out.lines().last().unwrap_or_default();
         assert!(summary.ends_with(&format!(": {accepted} would have been accepted")), "{out}");

@@ -6,16 +6,35 @@ use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
     fuzz_target,
 };
-use pkd_gateway::{Action, Config, Floors, Gateway, Inline, Instant, Mode, Pass, Port, VERSION, Vlans};
+use pkd_gateway::{
+    Action, Config, Floors, Gateway, Inline, Instant, Mode, Pass, Port, Protect, VERSION, Vlans,
+};
 use smoltcp::wire::ArpOperation;
 
 // What the gateway's own tests make frames and gateways with.
 #[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/attacks.rs"]
+mod attacks;
+#[allow(dead_code, missing_docs)]
 #[path = "../../../firmware/gateway/tests/gateway/frame.rs"]
 mod frame;
 #[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/frame6.rs"]
+mod frame6;
+#[allow(dead_code, missing_docs)]
 #[path = "../../../firmware/gateway/tests/gateway/harness.rs"]
 mod harness;
+
+// The judge of what an inline gateway forwards, which shares no code with it.
+#[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/overseer.rs"]
+mod overseer;
+#[allow(dead_code, missing_docs)]
+#[path = "../../../firmware/gateway/tests/gateway/watch.rs"]
+mod watch;
+
+use frame6::{Host6, icmp6, neighbour, tcp6, udp6};
+use watch::Event;
 
 use frame::{Flags, Host, Path, Transport};
 use harness::{CLIENT, DNS, GATEWAY, Knock2, NAS, READY, SSH, START, STRANGER, SmallTables};
@@ -32,12 +51,19 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
         stored(own.take_rest());
         return Ok(());
     }
+    if kind % 16 == 15 {
+        return watched(bytes);
+    }
     let one_arm = kind & 1 == 0;
     let mut config = if one_arm { harness::one_arm() } else { harness::inline() };
     if !one_arm {
         let vlans = (kind & 2 != 0).then_some(Vlans { outside: 10, inside: 20 });
-        let pass = Pass { ipv6: kind & 4 != 0, other: kind & 8 != 0 };
-        config.mode = Mode::Inline(Inline { vlans, pass });
+        let mut pass = Pass::default();
+        if kind & 8 != 0 {
+            (pass.ethertypes[0], pass.protocols[0]) = (0x8892, 47);
+        }
+        let protect = if kind & 16 == 0 { Protect::Host } else { Protect::Services };
+        config.mode = Mode::Inline(Inline { vlans, protect, ipv6: kind & 4 != 0, pass });
     }
     let mut tables = SmallTables::new();
     if kind & 32 != 0 {
@@ -47,6 +73,8 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, floors);
     assert!(gateway.set_time(Instant(0), harness::millis(START)).is_ok());
     let mut now = READY;
+    let mut question = [0; 128];
+    while gateway.on_tick(now, &mut question).is_some() {}
     let _ = gateway.on_frame(now, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
     let mut knocked = false;
     for _ in 0..32 {
@@ -124,6 +152,83 @@ fn scene(mut own: Unstructured<'_>) -> Result<()> {
     let mut text = String::new();
     assert!(gateway.write_metrics(now, &mut text).is_ok() && text.len() < 3_072, "{} bytes", text.len());
     Ok(())
+}
+
+/// Nothing from outside reaches a protected host unless a grant or a flow covers it.
+fn watched(bytes: &mut Unstructured<'_>) -> Result<()> {
+    let protect = if bytes.arbitrary()? { Protect::Host } else { Protect::Services };
+    let mut events = Vec::new();
+    while !bytes.is_empty() && events.len() < 64 {
+        events.push(match bytes.arbitrary::<u8>()? % 16 {
+            0 => Event::Knock { v6: bytes.arbitrary()?, close: false },
+            1 => Event::Knock { v6: false, close: true },
+            2 => Event::Wait(u64::from(bytes.arbitrary::<u16>()?)),
+            _ => {
+                let side = if bytes.ratio(1, 4)? { Port::Inside } else { Port::Outside };
+                Event::Frame { side, frame: made(bytes)? }
+            }
+        });
+    }
+    if let Err(why) = watch::watch(protect, &events) {
+        panic!("{protect:?}: {why}");
+    }
+    Ok(())
+}
+
+/// A frame of either family, between hosts that matter, with a few changed bytes.
+fn made(bytes: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let alias = Host { address: [10, 9, 8, 7].into(), ..NAS };
+    let all = Host { hardware: harness::BROADCAST, address: [255; 4].into() };
+    let hosts = [NAS, CLIENT, STRANGER, alias, watch::PRINTER, all, Host { hardware: all.hardware, ..NAS }];
+    let six = |host: Host| Host6 { hardware: host.hardware, address: attacks::NAS6 };
+    let hosts6 =
+        [six(NAS), watch::CLIENT6, six(watch::PRINTER), six(all), Host6 { address: alias6(), ..six(NAS) }];
+    let ports = [22, 53, 80, 67, 68, 40_123, harness::KNOCK_PORT];
+    let (from_port, to_port) = (*bytes.choose(&ports)?, *bytes.choose(&ports)?);
+    let path = Path { from: *bytes.choose(&hosts)?, from_port, to: *bytes.choose(&hosts)?, to_port };
+    let transport =
+        if bytes.arbitrary()? { Transport::Tcp(Flags(bytes.arbitrary()?)) } else { Transport::Udp };
+    let (from, to) = (*bytes.choose(&hosts6)?, *bytes.choose(&hosts6)?);
+    let six = match transport {
+        Transport::Tcp(flags) => tcp6(from, to, (from_port, to_port), flags),
+        Transport::Udp => udp6(from, to, (from_port, to_port), b"12345678"),
+    };
+    let mut frame = match bytes.arbitrary::<u8>()? % 8 {
+        0 => bytes.arbitrary::<Vec<u8>>()?,
+        1 => frame::arp(
+            if bytes.arbitrary()? { ArpOperation::Request } else { ArpOperation::Reply },
+            path.from,
+            path.to,
+        ),
+        2 => {
+            let about = frame::segment(transport, path, b"12345678");
+            let (from, to) = (*bytes.choose(&hosts)?, *bytes.choose(&hosts)?);
+            frame::icmp(from, to, bytes.arbitrary()?, &about[14..])
+        }
+        3 => six.behind(*bytes.choose(&[0, 43, 44, 60])?).frame(from, to),
+        4 => six.frame(from, to),
+        5 => {
+            let about = six.frame(from, to);
+            let (from, to) = (*bytes.choose(&hosts6)?, *bytes.choose(&hosts6)?);
+            icmp6(from, to, bytes.arbitrary()?, &[&[0; 4], &about[14..]].concat()).frame(from, to)
+        }
+        6 => neighbour(from, to, 133 + bytes.arbitrary::<u8>()? % 5, to.address, Some(from.hardware))
+            .frame(from, to),
+        _ => frame::segment(transport, path, b"12345678"),
+    };
+    if bytes.arbitrary::<u8>()? < 64 && frame.len() >= 12 {
+        frame = attacks::tagged(&frame, 0x8100, bytes.arbitrary()?);
+    }
+    if bytes.arbitrary::<u8>()? < 64 && !frame.is_empty() {
+        let at = bytes.arbitrary::<u16>()? as usize % frame.len();
+        frame[at] ^= bytes.arbitrary::<u8>()?;
+    }
+    Ok(frame)
+}
+
+/// Another address of the protected host.
+fn alias6() -> std::net::Ipv6Addr {
+    std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x20)
 }
 
 /// A configuration in flash: what is read is written the same way.

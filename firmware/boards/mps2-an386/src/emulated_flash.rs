@@ -11,14 +11,10 @@ use core::{
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
-use pkd_runtime::FlashLayout;
-
-use crate::FLASH as BASE;
+use pkd_board::Board;
 
 /// The size in bytes.
 const BYTES: usize = 0x0010_0000;
-/// Two sectors for the floor.
-pub(crate) const LAYOUT: FlashLayout = FlashLayout { config: 0, floor: 0x0001_0000, floor_bytes: 0x2000 };
 
 /// The flash. There is only one.
 pub(crate) struct EmulatedFlash {
@@ -37,9 +33,10 @@ impl NorFlashError for EmulatedFlashError {
 
 impl EmulatedFlash {
     /// Returns the flash on the first call, `None` later.
-    pub(crate) fn take() -> Option<Self> {
+    pub(crate) fn take(board: &Board) -> Option<Self> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
-        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self { base: BASE })
+        let base = usize::try_from(board.flash.base).ok()?;
+        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self { base })
     }
 
     fn bytes(&mut self, offset: u32, length: usize) -> &mut [u8] {

@@ -5,6 +5,7 @@ use core::{hint, ptr, task::Context};
 use critical_section::with as critical;
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use pkd_board::Life;
 use pkd_runtime::FRAME;
 use static_cell::StaticCell;
 
@@ -64,6 +65,8 @@ const PHY_LINK: u32 = 1 << 2;
 const PHY_BUSY: u32 = 1;
 
 static WAKER: AtomicWaker = AtomicWaker::new();
+/// Shown as long as the controller has its identity.
+pub(crate) static LIFE: Life = Life::new();
 
 fn read(register: usize) -> u32 {
     // SAFETY: the controller exists on this board. Only this module reads its FIFOs, which has side effects.
@@ -197,6 +200,9 @@ impl Driver for Lan9118 {
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
+        if read(register::BYTE_TEST) == BYTE_TEST {
+            LIFE.show();
+        }
         // The PHY has address 1. Polling at each tick is often enough.
         write_mac(mac::MII_ACCESS, 1 << 11 | PHY_STATUS << 6 | PHY_BUSY);
         while read_mac(mac::MII_ACCESS) & PHY_BUSY != 0 {

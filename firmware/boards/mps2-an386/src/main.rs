@@ -16,12 +16,10 @@ mod watchdog;
 
 use cortex_m_rt::entry;
 use embassy_executor::Spawner;
+use pkd_board::{Nic, table::MPS2_AN386 as BOARD};
 use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start};
 
 use crate::{emulated_flash::EmulatedFlash, lan9118::Lan9118, watchdog::Watchdog};
-
-/// The address of the PSRAM, which serves as flash.
-const FLASH: usize = 0x2100_0000;
 
 /// Milliseconds. Far longer than a frame takes, even if QEMU gets little CPU time.
 const WATCHDOG: u32 = 8_000;
@@ -50,12 +48,12 @@ fn main() -> ! {
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
     let indicators = LedAndWatchdog(Watchdog::start(WATCHDOG));
-    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
-    let stored = load(flash, emulated_flash::LAYOUT, indicators).await;
+    let Some(flash) = EmulatedFlash::take(&BOARD) else { defmt::panic!("the flash is in use") };
+    let stored = load(flash, &BOARD, indicators).await;
     let Some(nic) = Lan9118::start() else { defmt::panic!("no LAN9118 found") };
     let hardware = nic.hardware();
     let setup = Setup {
-        interfaces: Interfaces::One(nic),
+        interfaces: Interfaces::One(Nic::new(nic, BOARD.nics[0], &lan9118::LIFE)),
         stored,
         hardware,
         random: time::random,

@@ -7,25 +7,23 @@ use defmt_rtt as _;
 
 mod ecc_flash;
 
-use core::cell::RefCell;
-
-use critical_section::Mutex;
 use embassy_executor::Spawner;
 use embassy_stm32::{
     Config, bind_interrupts,
-    eth::{self, Ethernet, GenericPhy, PacketQueue, Sma},
+    eth::{self, Ethernet, PacketQueue, Sma},
     flash::Flash,
     gpio::{Level, Output, Speed},
-    peripherals::{ETH, ETH_SMA, IWDG1, RNG},
+    peripherals::{IWDG1, RNG},
     rcc::{
         AHBPrescaler, APBPrescaler, Hse, HseMode, Pll, PllDiv, PllMul, PllPreDiv, PllSource, Sysclk,
         VoltageScale,
     },
     rng::{self, Rng},
     time::Hertz,
-    wdg::IndependentWatchdog,
 };
-use pkd_runtime::{Datapath, FlashLayout, Indicators, Interfaces, Setup, load, start};
+use pkd_board::{Nic, table::NUCLEO_H743ZI as BOARD};
+use pkd_runtime::{Datapath, Interfaces, Setup, load, start};
+use pkd_stm32::{LIFE, LedAndWatchdog, Nic as Driver, hardware, phy, random, start_random};
 use static_cell::StaticCell;
 
 use crate::ecc_flash::EccFlash;
@@ -34,40 +32,6 @@ bind_interrupts!(struct Interrupts {
     ETH => eth::InterruptHandler;
     RNG => rng::InterruptHandler<RNG>;
 });
-
-/// The last sector of the second bank, and the two before it.
-const LAYOUT: FlashLayout = FlashLayout { config: 0x001e_0000, floor: 0x001a_0000, floor_bytes: 0x0004_0000 };
-
-/// Longer than erasing a sector takes: at most 4 s (data sheet DS12110, table 53).
-const WATCHDOG_MICROSECONDS: u32 = 8_000_000;
-
-type Nic = Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>;
-
-/// The random number generator, once it runs.
-static RANDOM: Mutex<RefCell<Option<Rng<'static, RNG>>>> = Mutex::new(RefCell::new(None));
-
-fn random() -> u64 {
-    critical_section::with(|section| match RANDOM.borrow(section).borrow_mut().as_mut() {
-        Some(random) => random.next_u64(),
-        None => defmt::panic!("the random number generator is not running yet"),
-    })
-}
-
-/// The green LED and the independent watchdog.
-struct LedAndWatchdog {
-    led: Output<'static>,
-    watchdog: IndependentWatchdog<'static, IWDG1>,
-}
-
-impl Indicators for LedAndWatchdog {
-    fn set_led(&mut self, on: bool) {
-        self.led.set_level(if on { Level::High } else { Level::Low });
-    }
-
-    fn feed_watchdog(&mut self) {
-        self.watchdog.pet();
-    }
-}
 
 /// 400 MHz from the 8 MHz that the ST-LINK sends (UM2407, "OSC clock supply"): its crystal keeps the time far better than the
 /// internal oscillator, which may be 1 % off. The 48 MHz oscillator drives the random number generator.
@@ -96,26 +60,18 @@ fn clocks() -> Config {
     config
 }
 
-/// A locally administered MAC address, derived from the chip's unique ID.
-fn hardware() -> [u8; 6] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = embassy_stm32::uid::uid();
-    [0x02, a ^ f, b ^ g ^ k, c ^ h ^ l, d ^ i, e ^ j]
-}
-
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     static QUEUE: StaticCell<PacketQueue<4, 4>> = StaticCell::new();
 
     let p = embassy_stm32::init(clocks());
-    let mut watchdog = IndependentWatchdog::new(p.IWDG1, WATCHDOG_MICROSECONDS);
-    watchdog.unleash();
-    let indicators = LedAndWatchdog { led: Output::new(p.PB0, Level::Low, Speed::Low), watchdog };
-    critical_section::with(|section| RANDOM.borrow(section).replace(Some(Rng::new(p.RNG, Interrupts))));
+    let indicators = LedAndWatchdog::start(Output::new(p.PB0, Level::Low, Speed::Low), p.IWDG1);
+    start_random(Rng::new(p.RNG, Interrupts));
 
-    let stored = load(EccFlash::new(Flash::new_blocking(p.FLASH)), LAYOUT, indicators).await;
+    let stored = load(EccFlash::new(Flash::new_blocking(p.FLASH)), &BOARD, indicators).await;
     let hardware = hardware();
     // UM2407, table "Ethernet pins".
-    let nic: Nic = Ethernet::new(
+    let driver: Driver = Ethernet::new_with_phy(
         QUEUE.init(PacketQueue::new()),
         p.ETH,
         Interrupts,
@@ -127,17 +83,15 @@ async fn main(spawner: Spawner) {
         p.PB13,
         p.PG11,
         hardware,
-        p.ETH_SMA,
-        p.PA2,
-        p.PC1,
+        phy(Sma::new(p.ETH_SMA, p.PA2, p.PC1)),
     );
     let setup = Setup {
-        interfaces: Interfaces::One(nic),
+        interfaces: Interfaces::One(Nic::new(driver, BOARD.nics[0], &LIFE)),
         stored,
         hardware,
         random,
         free_stack: pkd_cortex_m::free_stack,
     };
-    let datapath: Datapath<Nic, EccFlash, LedAndWatchdog> = start(spawner, setup);
+    let datapath: Datapath<Driver, EccFlash, LedAndWatchdog<IWDG1>> = start(spawner, setup);
     datapath.run().await
 }

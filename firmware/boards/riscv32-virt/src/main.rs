@@ -16,18 +16,11 @@ mod virtio_nic;
 use core::panic::PanicInfo;
 
 use embassy_executor::Spawner;
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, UpdateLayout, load, start_with_updates};
+use pkd_board::{Nic, table::RISCV32_VIRT as BOARD};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start_with_updates};
 use riscv_rt::entry;
 
 use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
-
-/// The address of the RAM that serves as flash, behind the program's RAM.
-const FLASH: usize = 0x8400_0000;
-
-/// Offsets of the slot for images and of the bootloader's state in the flash. There is no bootloader in QEMU: the tests read both.
-const SLOT: u32 = 0x0008_0000;
-const IMAGE_BYTES: u32 = 0x0007_f000;
-const STATE: u32 = 0x0001_f000;
 
 /// QEMU has neither an LED nor a watchdog here.
 struct NoIndicators;
@@ -50,22 +43,18 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
-    let Some(flash) = EmulatedFlash::take() else { defmt::panic!("the flash is in use") };
-    let stored = load(flash, emulated_flash::LAYOUT, NoIndicators).await;
+    let Some(flash) = EmulatedFlash::take(&BOARD) else { defmt::panic!("the flash is in use") };
+    let stored = load(flash, &BOARD, NoIndicators).await;
     let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("fewer than two NICs found") };
     let hardware = outside.hardware();
+    let [outside, inside] = [outside, inside].map(|nic| {
+        let life = nic.life();
+        Nic::new(nic, BOARD.nics[0], life)
+    });
     let interfaces = Interfaces::Two { outside, inside };
-    let updates = UpdateLayout {
-        board: "riscv32-virt",
-        slot: SLOT,
-        image_bytes: IMAGE_BYTES,
-        state: STATE,
-        state_bytes: 0x1000,
-        reset,
-    };
     let setup = Setup { interfaces, stored, hardware, random: time::random, free_stack: stack::free };
     let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> =
-        start_with_updates(spawner, setup, updates);
+        start_with_updates(spawner, setup, reset);
     datapath.run().await
 }
 

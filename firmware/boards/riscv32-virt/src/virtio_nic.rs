@@ -9,6 +9,7 @@ use core::{
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use pkd_board::Life;
 use pkd_runtime::FRAME;
 use static_cell::ConstStaticCell;
 use virtio_drivers::{
@@ -102,6 +103,8 @@ pub(crate) struct VirtioNic {
     buffers: &'static mut [[u8; BUFFER]; QUEUE],
     /// The buffer of each token in the receive queue.
     token_buffers: [usize; QUEUE],
+    /// Always shown: this board has no watchdog.
+    life: &'static Life,
 }
 
 /// Starts both NICs, and returns the one with the lower MAC address, the outside, first. Returns `None` if there are fewer than
@@ -110,10 +113,12 @@ pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
     static FIRST_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> = ConstStaticCell::new([[0; BUFFER]; QUEUE]);
     static SECOND_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> =
         ConstStaticCell::new([[0; BUFFER]; QUEUE]);
+    static FIRST_LIFE: Life = Life::new();
+    static SECOND_LIFE: Life = Life::new();
     let mut interfaces = (0..SLOTS).filter_map(raw);
     let (one, other) = (interfaces.next()?, interfaces.next()?);
-    let one = VirtioNic::start(one, FIRST_BUFFERS.take())?;
-    let other = VirtioNic::start(other, SECOND_BUFFERS.take())?;
+    let one = VirtioNic::start(one, FIRST_BUFFERS.take(), &FIRST_LIFE)?;
+    let other = VirtioNic::start(other, SECOND_BUFFERS.take(), &SECOND_LIFE)?;
     if one.hardware() < other.hardware() { Some((one, other)) } else { Some((other, one)) }
 }
 
@@ -130,8 +135,8 @@ fn raw(slot: usize) -> Option<Raw> {
 }
 
 impl VirtioNic {
-    fn start(raw: Raw, buffers: &'static mut [[u8; BUFFER]; QUEUE]) -> Option<Self> {
-        let mut nic = Self { raw, buffers, token_buffers: [0; QUEUE] };
+    fn start(raw: Raw, buffers: &'static mut [[u8; BUFFER]; QUEUE], life: &'static Life) -> Option<Self> {
+        let mut nic = Self { raw, buffers, token_buffers: [0; QUEUE], life };
         for index in 0..QUEUE {
             nic.post_buffer(index)?;
         }
@@ -141,6 +146,11 @@ impl VirtioNic {
 
     pub(crate) fn hardware(&self) -> [u8; 6] {
         self.raw.mac_address()
+    }
+
+    /// Where it reports that it works.
+    pub(crate) fn life(&self) -> &'static Life {
+        self.life
     }
 
     /// Passes a buffer to the NIC, to receive a frame into.
@@ -184,6 +194,7 @@ impl Driver for VirtioNic {
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
+        self.life.show();
         // The emulated cable cannot be unplugged.
         LinkState::Up
     }

@@ -9,11 +9,12 @@ use core::{
 
 use embassy_executor::Spawner;
 use embassy_net::{Stack, StackResources};
-use embassy_net_driver::{Driver, HardwareAddress, LinkState, RxToken, TxToken};
+use embassy_net_driver::{Driver, HardwareAddress, LinkState};
 use embassy_net_driver_channel as channel;
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_time::{Duration, Ticker};
 use embedded_storage::nor_flash::NorFlash;
+use pkd_board::Nic;
 use pkd_core::Verdict;
 use pkd_gateway::{
     Action, Address, Counters, EthernetAddress, FLOWS, FlashFloors, Floors, GRANTS, Gateway, Interface,
@@ -22,7 +23,7 @@ use pkd_gateway::{
 use static_cell::{ConstStaticCell, StaticCell};
 
 #[cfg(feature = "update")]
-use crate::UpdateLayout;
+use crate::Reset;
 use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, Updates, net_stack, now};
 
 /// How many frames are handled before other tasks run.
@@ -35,19 +36,32 @@ const COUNTER_LOG_TICKS: u32 = 100;
 /// The NICs of a board.
 pub enum Interfaces<D> {
     /// One NIC, for one-arm mode or a trunk.
-    One(D),
+    One(Nic<D>),
     /// Two NICs, for inline mode.
     Two {
         /// The NIC of the untrusted side.
-        outside: D,
+        outside: Nic<D>,
         /// The NIC of the protected hosts.
-        inside: D,
+        inside: Nic<D>,
     },
+}
+
+impl<D: Driver> Interfaces<D> {
+    /// Calls `function` for each NIC, and returns whether all answers are `true`.
+    fn all(&mut self, mut function: impl FnMut(&mut Nic<D>) -> bool) -> bool {
+        match self {
+            Self::One(nic) => function(nic),
+            Self::Two { outside, inside } => {
+                let out = function(outside);
+                function(inside) && out
+            }
+        }
+    }
 }
 
 /// What a board provides.
 pub struct Setup<D, S, P> {
-    /// The NICs. Both have the same MTU: [`FRAME`], or at least [`MTU`].
+    /// The NICs.
     pub interfaces: Interfaces<D>,
     /// What [`load`](crate::load) returned.
     pub stored: Stored<S, P>,
@@ -70,13 +84,21 @@ pub struct Datapath<D, S, P> {
 struct Pipeline<S, P> {
     gateway: &'static SharedGateway,
     floors: FlashFloors<S>,
+    #[cfg(feature = "serial")]
+    serial: Serial,
     stack_channel: channel::Runner<'static, MTU>,
     stack: Stack<'static>,
     indicators: P,
     scratch: &'static mut [u8; FRAME],
     link: Option<LinkState>,
+    /// What the network stack got by DHCP, whether or not the gateway uses it.
+    lease: Option<Interface>,
     /// What the LED shows.
     light: Option<Light>,
+    /// Whether all NICs worked at the last tick.
+    alive: bool,
+    /// Frames that were too long for their NIC, and wrong answers of NICs, as last logged.
+    troubles: (u32, u32),
     ticks: u32,
     /// The counters as last logged.
     logged: Counters,
@@ -89,6 +111,13 @@ struct Pipeline<S, P> {
     /// Whether the running image was found to work.
     #[cfg(feature = "update")]
     is_confirmed: bool,
+}
+
+/// What the serial line's requests need.
+#[cfg(feature = "serial")]
+struct Serial {
+    board: &'static pkd_board::Board,
+    buffer: &'static mut pkd_board::slots::Buffer,
 }
 
 /// Starts the tasks of the network stack, and returns the datapath. Call it once.
@@ -104,7 +133,7 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     start_all(spawner, setup, None)
 }
 
-/// The same, on a board that can be updated over the network.
+/// The same, on a board that can be updated over the network: the table has the place of its slots.
 ///
 /// # Panics
 /// If it is called again.
@@ -113,10 +142,12 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
 pub fn start_with_updates<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
-    layout: UpdateLayout,
+    reset: Reset,
 ) -> Datapath<D, S, P> {
     static UPDATES: StaticCell<Updates> = StaticCell::new();
-    start_all(spawner, setup, Some(UPDATES.init_with(|| Updates::new(layout))))
+    let board = setup.stored.board;
+    let updates = board.updates.map(|layout| &*UPDATES.init_with(|| Updates::new(board.name, layout, reset)));
+    start_all(spawner, setup, updates)
 }
 
 fn start_all<D: Driver, S: NorFlash, P: Indicators>(
@@ -127,15 +158,21 @@ fn start_all<D: Driver, S: NorFlash, P: Indicators>(
     static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
         ConstStaticCell::new(Tables::new());
     static SCRATCH: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
+    #[cfg(feature = "serial")]
+    static BUFFER: ConstStaticCell<pkd_board::slots::Buffer> =
+        ConstStaticCell::new([0; pkd_gateway::CONFIG_LIMIT]);
     static GATEWAY: StaticCell<SharedGateway> = StaticCell::new();
     static CHANNEL: ConstStaticCell<channel::State<MTU, 2, 2>> = ConstStaticCell::new(channel::State::new());
     static RESOURCES: ConstStaticCell<StackResources<{ net_stack::SOCKETS }>> =
         ConstStaticCell::new(StackResources::new());
 
     let Setup { interfaces, stored, hardware, random, free_stack } = setup;
-    let Stored { config, floors, indicators } = stored;
+    let Stored { board, config, floors, indicators } = stored;
+    #[cfg(not(feature = "serial"))]
+    let _ = board;
     log_floors(floors.floors());
-    let gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
+    let mut gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
+    gateway.set_loop_cookie(random());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
     let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
@@ -144,12 +181,17 @@ fn start_all<D: Driver, S: NorFlash, P: Indicators>(
     let pipeline = Pipeline {
         gateway,
         floors,
+        #[cfg(feature = "serial")]
+        serial: Serial { board, buffer: BUFFER.take() },
         stack_channel: runner,
         stack,
         indicators,
         scratch: SCRATCH.take(),
         link: None,
+        lease: None,
         light: None,
+        alive: true,
+        troubles: (0, 0),
         ticks: 0,
         logged: Counters::default(),
         free_stack,
@@ -218,14 +260,13 @@ impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
 
 /// Handles one frame from this NIC. Returns `false` if there is none.
 fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
-    nic: &mut D,
-    other: Option<&mut D>,
+    nic: &mut Nic<D>,
+    other: Option<&mut Nic<D>>,
     port: Port,
     context: &mut Context<'_>,
     pipeline: &mut Pipeline<S, P>,
 ) -> bool {
-    let Some((received, free)) = nic.receive(context) else { return false };
-    received.consume(|frame| {
+    nic.receive(context, |frame, place, context| {
         let action = pipeline.process(port, frame);
         let (to, local) = match action {
             Action::Drop(_) | Action::Knock(_) => (None, None),
@@ -234,24 +275,19 @@ fn receive_one<D: Driver, S: NorFlash, P: Indicators>(
             Action::ForwardAndLocal(to) => (Some(to), Some(0)),
             Action::ForwardAndUntagged(to) => (Some(to), Some(pkd_gateway::VLAN_TAG_LENGTH)),
         };
-        match (to, other) {
-            (Some(to), _) if to == port => free.consume(frame.len(), |out| out.copy_from_slice(frame)),
-            // If the NIC cannot send now, the frame is lost, as on a switch.
-            (Some(_), Some(other)) => {
-                if let Some(free) = other.transmit(context) {
-                    free.consume(frame.len(), |out| out.copy_from_slice(frame));
-                }
-            }
-            (None, _) | (Some(_), None) => {}
-        }
+        // If the NIC cannot send a frame, it is lost, as on a switch.
+        let _sent = match (to, other) {
+            (Some(to), _) if to == port => place.send(frame),
+            (Some(_), Some(other)) => other.send(context, frame),
+            (None, _) | (Some(_), None) => false,
+        };
         if let Some(skip) = local {
             if matches!(action, Action::ForwardAndUntagged(_)) {
                 pkd_gateway::untag(frame);
             }
             pipeline.deliver_to_stack(frame.get(skip..).unwrap_or_default());
         }
-    });
-    true
+    })
 }
 
 impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
@@ -271,6 +307,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
                 Ok(()) => gateway.borrow_mut().floors_saved(floors),
                 Err(error) => {
                     defmt::error!("cannot save the floor: {}", defmt::Display2Format(&error));
+                    say!("cannot save the floor: {error}");
                     gateway.borrow_mut().floors_failed();
                 }
             });
@@ -278,6 +315,7 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         if let Some(KnockSender { address, rule }) = outcome.sender {
             let may = if outcome.verdict == Verdict::Accept { "may" } else { "may no longer" };
             defmt::info!("rule {}: {} {=str} connect", rule, defmt::Display2Format(&address), may);
+            say!("rule {rule}: {address} {may} connect");
         }
     }
 
@@ -313,17 +351,16 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
 
     fn tick<D: Driver>(&mut self, interfaces: &mut Interfaces<D>, context: &mut Context<'_>) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.indicators.feed_watchdog();
-        let link = match interfaces {
-            Interfaces::One(nic) => nic.link_state(context),
-            Interfaces::Two { outside, inside } => {
-                let states = (outside.link_state(context), inside.link_state(context));
-                if states == (LinkState::Down, LinkState::Down) { LinkState::Down } else { LinkState::Up }
-            }
-        };
+        let is_down = interfaces.all(|nic| nic.link_state(context) == LinkState::Down);
+        let link = if is_down { LinkState::Down } else { LinkState::Up };
+        // Drivers look at their NICs on their own, or when they are asked for the link's state.
+        self.guard(interfaces.all(Nic::on_tick));
+        #[cfg(feature = "serial")]
+        self.serve();
         if self.link != Some(link) {
             self.link = Some(link);
             defmt::info!("link {}", if link == LinkState::Up { "up" } else { "down" });
+            say!("link {}", if link == LinkState::Up { "up" } else { "down" });
             self.stack_channel.set_link_state(match link {
                 LinkState::Up => LinkState::Up,
                 LinkState::Down => LinkState::Down,
@@ -335,20 +372,30 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
         });
         let light = self.gateway.lock(|gateway| {
             let mut gateway = gateway.borrow_mut();
-            if gateway.config().address == Address::Dhcp && gateway.interface() != given {
-                if let Some(interface) = given {
-                    defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
+            if gateway.config().address == Address::Dhcp && self.lease != given {
+                self.lease = given;
+                match (gateway.set_interface(given), given) {
+                    (Err(error), _) => {
+                        defmt::error!("{}", defmt::Display2Format(&error));
+                        say!("{error}");
+                    }
+                    (Ok(()), Some(interface)) => {
+                        defmt::info!("IP address {}", defmt::Display2Format(&interface.network.address));
+                        say!("IP address {}", interface.network.address);
+                    }
+                    (Ok(()), None) => {}
                 }
-                gateway.set_interface(given);
             }
             gateway.light(now())
         });
         if self.light != Some(light) {
             self.light = Some(light);
             defmt::info!("light: {=str}", light.as_str());
+            say!("{}", light.as_str());
         }
         if self.ticks.is_multiple_of(COUNTER_LOG_TICKS) {
             self.log_counters();
+            self.log_troubles(interfaces);
             self.log_free_stack();
         }
         self.indicators.set_led(light.is_on(self.ticks));
@@ -365,7 +412,67 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
     }
 }
 
+impl<S, P: Indicators> Pipeline<S, P> {
+    /// Feeds the watchdog if all NICs work. If one does not, the board is reset, which also resets the NICs.
+    fn guard(&mut self, alive: bool) {
+        if self.alive && !alive {
+            defmt::error!("a NIC no longer responds: the watchdog will reset the board");
+            say!("a NIC no longer responds: the watchdog will reset the board");
+        }
+        self.alive = alive;
+        if alive {
+            self.indicators.feed_watchdog();
+        }
+    }
+}
+
+#[cfg(feature = "serial")]
+impl<S: NorFlash, P> Pipeline<S, P> {
+    /// Does what the serial line has asked for.
+    fn serve(&mut self) {
+        let Self { gateway, floors, serial: Serial { board, buffer }, free_stack, .. } = self;
+        crate::desk::serve(floors.flash(), board, buffer, |answer| {
+            use core::fmt::Write as _;
+            writeln!(answer, "board {}, version {}", board.name, env!("CARGO_PKG_VERSION"))?;
+            gateway.lock(|gateway| {
+                let gateway = gateway.borrow();
+                writeln!(answer, "configuration created {}", gateway.config().created.0)?;
+                match gateway.interface() {
+                    Some(interface) => writeln!(answer, "address {}", interface.network.address)?,
+                    None => writeln!(answer, "no address yet")?,
+                }
+                match gateway.time(now()) {
+                    Some(time) => writeln!(answer, "time {}", time.0)?,
+                    None => writeln!(answer, "no time yet")?,
+                }
+                gateway.write_metrics(now(), answer)
+            })?;
+            writeln!(answer, "pkd_stack_free_bytes {}", free_stack())
+        });
+    }
+}
+
 impl<S, P> Pipeline<S, P> {
+    /// Logs how many frames were too long for their NIC, and how often a NIC's answers were wrong, if there were more since the
+    /// last call.
+    fn log_troubles<D: Driver>(&mut self, interfaces: &mut Interfaces<D>) {
+        let (mut too_long, mut faults) = (0_u32, 0_u32);
+        interfaces.all(|nic| {
+            too_long = too_long.saturating_add(nic.too_long());
+            faults = faults.saturating_add(nic.faults());
+            true
+        });
+        if (too_long, faults) != self.troubles {
+            defmt::warn!(
+                "NIC: {} frames too long to be sent, {} answers that cannot be right",
+                too_long,
+                faults
+            );
+            say!("NIC: {too_long} frames too long to be sent, {faults} answers that cannot be right");
+            self.troubles = (too_long, faults);
+        }
+    }
+
     /// Logs how much of the stack was never used, if it is less than at the last call.
     fn log_free_stack(&mut self) {
         let free = (self.free_stack)();
@@ -402,7 +509,6 @@ fn send<D: Driver>(interfaces: &mut Interfaces<D>, port: Port, frame: &[u8], con
         (Interfaces::Two { outside, .. }, Port::Outside) => outside,
         (Interfaces::Two { inside, .. }, Port::Inside) => inside,
     };
-    if let Some(free) = nic.transmit(context) {
-        free.consume(frame.len(), |out| out.copy_from_slice(frame));
-    }
+    // If the NIC cannot send a frame, it is lost, as on a switch.
+    let _sent = nic.send(context, frame);
 }

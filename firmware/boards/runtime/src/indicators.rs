@@ -1,7 +1,8 @@
 //! A board's LED and watchdog.
 
+use core::fmt;
+
 use embassy_time::{Duration, Timer};
-use pkd_gateway::ConfigError;
 
 /// An LED and a watchdog. A board that lacks one of them leaves the method empty.
 pub trait Indicators {
@@ -13,16 +14,22 @@ pub trait Indicators {
 }
 
 /// The loop of a gateway without a valid configuration. It forwards nothing, blinks five times a second, and logs the reason
-/// every ten seconds.
-pub async fn report_config_error(why: ConfigError, mut indicators: impl Indicators) -> ! {
+/// every ten seconds. `each_turn` is called ten times a second.
+pub(crate) async fn report(
+    why: &impl fmt::Display,
+    mut indicators: impl Indicators,
+    mut each_turn: impl FnMut(),
+) -> ! {
     let mut turns = 0_u8;
     loop {
         if turns == 0 {
-            defmt::error!("configuration rejected, forwarding nothing: {}", defmt::Display2Format(&why));
+            defmt::error!("configuration rejected, forwarding nothing: {}", defmt::Display2Format(why));
+            say!("configuration rejected, forwarding nothing: {why}");
         }
         turns = (turns + 1) % 100;
         indicators.set_led(turns.is_multiple_of(2));
         indicators.feed_watchdog();
+        each_turn();
         Timer::after(Duration::from_millis(100)).await;
     }
 }

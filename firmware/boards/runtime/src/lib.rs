@@ -5,7 +5,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// A log line for the serial line, if there is one. `defmt` has its own.
+#[cfg(feature = "serial")]
+macro_rules! say {
+    ($($text:tt)*) => { $crate::desk::log(format_args!($($text)*)) };
+}
+#[cfg(not(feature = "serial"))]
+macro_rules! say {
+    ($($text:tt)*) => {};
+}
+
 mod datapath;
+#[cfg(feature = "serial")]
+mod desk;
 mod http;
 mod indicators;
 mod net_stack;
@@ -23,15 +35,17 @@ use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 #[cfg(feature = "update")]
 pub use datapath::start_with_updates;
 pub use datapath::{Datapath, Interfaces, Setup, start};
-pub use indicators::{Indicators, report_config_error};
+#[cfg(feature = "serial")]
+pub use desk::{Desk, Reaction, log};
+pub use indicators::Indicators;
 pub use net_stack::{FreeStack, Random};
-pub use storage::{FlashLayout, Stored, load};
-#[cfg(feature = "update")]
-pub use update::UpdateLayout;
+pub use storage::{Rejection, Stored, load};
 
 /// What receives images: nothing.
 #[cfg(not(feature = "update"))]
 pub(crate) type Updates = core::convert::Infallible;
+#[cfg(feature = "update")]
+pub use update::Reset;
 #[cfg(feature = "update")]
 pub(crate) use update::Updates;
 

@@ -1,6 +1,6 @@
 //! Asks time servers, as [`TimeClient`] decides.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use embassy_net::{
     IpAddress, IpEndpoint, Stack,
@@ -10,7 +10,7 @@ use embassy_net::{
 use embassy_time::{Duration, Instant as Uptime, Timer, with_timeout};
 use heapless::Vec;
 use pkd_core::UnixMillis;
-use pkd_gateway::{DNS_PORT, Endpoint, TIME_SERVERS, TimeClient, TimeFailure, TimeSource, TimeTask, sntp};
+use pkd_gateway::{DNS_PORT, TIME_SERVERS, TimeClient, TimeFailure, TimeSource, TimeTask, sntp};
 
 use crate::{Random, SharedGateway, StandardConfig, now};
 
@@ -54,11 +54,11 @@ pub(crate) async fn sync(
                     gateway.lock(|gateway| gateway.borrow_mut().time_failed(why));
                     defmt::warn!(
                         "time server {}: {}",
-                        defmt::Display2Format(&server.address),
+                        defmt::Display2Format(server.ip()),
                         defmt::Display2Format(&why)
                     );
                 }
-                client.finished(now(), server.address, outcome);
+                client.finished(now(), *server.ip(), outcome);
             }
         }
     }
@@ -81,7 +81,7 @@ async fn find(
     let Some(dns) = stack.config_v4().and_then(|config| config.dns_servers.first().copied()) else {
         return Vec::new();
     };
-    gateway.lock(|gateway| gateway.borrow_mut().expect_reply(Endpoint { address: dns, port: DNS_PORT }));
+    gateway.lock(|gateway| gateway.borrow_mut().expect_reply(SocketAddrV4::new(dns, DNS_PORT)));
     let answer = with_timeout(DNS_TIMEOUT, stack.dns_query(name, DnsQueryType::A)).await;
     let Ok(Ok(addresses)) = answer else { return Vec::new() };
     addresses.iter().map(|IpAddress::Ipv4(address)| *address).take(TIME_SERVERS).collect()
@@ -90,10 +90,10 @@ async fn find(
 /// Asks a server. Replies to other requests are ignored.
 async fn ask(
     socket: &mut UdpSocket<'_>,
-    server: Endpoint,
+    server: SocketAddrV4,
     cookie: [u8; 8],
 ) -> Result<UnixMillis, TimeFailure> {
-    let server = IpEndpoint::new(server.address.into(), server.port);
+    let server = IpEndpoint::new((*server.ip()).into(), server.port());
     let answer = async {
         socket.send_to(&sntp::request(cookie), server).await.map_err(|_| TimeFailure::NoReply)?;
         let mut bytes = [0; 128];
@@ -118,6 +118,7 @@ fn set_clock(gateway: &SharedGateway, time: UnixMillis, first: &mut bool) -> Res
     defmt::debug!("time {} ms", time.0);
     if core::mem::take(first) {
         defmt::info!("time set: {}", time.0 / 1_000);
+        say!("time set: {}", time.0 / 1_000);
     }
     Ok(())
 }

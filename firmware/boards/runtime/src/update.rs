@@ -12,6 +12,7 @@ use embassy_sync::{
 };
 use embassy_time::{Duration, with_timeout};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use pkd_board::UpdateLayout;
 use pkd_gateway::update::{HEADER_LENGTH, Incoming, Policy, UpdateError, Version};
 
 use crate::StandardConfig;
@@ -23,22 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// The widest word of any flash, in bytes.
 const WORD: usize = 32;
 
-/// Where a board keeps images, and how it is reset.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdateLayout {
-    /// The board's name in headers.
-    pub board: &'static str,
-    /// The offset of the slot for new images, which starts with a sector.
-    pub slot: u32,
-    /// The greatest length of an image: a multiple of [`CHUNK`](CHUNK).
-    pub image_bytes: u32,
-    /// The offset of the bootloader's state, which starts with a sector.
-    pub state: u32,
-    /// The size of the bootloader's state: at least one sector.
-    pub state_bytes: u32,
-    /// Resets the board.
-    pub reset: fn() -> !,
-}
+/// Resets the board.
+pub type Reset = fn() -> !;
 
 /// What the datapath, which owns the flash, has to do.
 #[derive(Clone, Copy)]
@@ -59,19 +46,22 @@ struct Shared {
 
 /// Between the HTTP server and the datapath.
 pub(crate) struct Updates {
+    /// The board's name in headers.
+    board: &'static str,
     layout: UpdateLayout,
+    reset: Reset,
     shared: Mutex<NoopRawMutex, RefCell<Shared>>,
     done: Signal<NoopRawMutex, Result<(), UpdateError>>,
 }
 
 impl Updates {
-    pub(crate) fn new(layout: UpdateLayout) -> Self {
+    pub(crate) fn new(board: &'static str, layout: UpdateLayout, reset: Reset) -> Self {
         let shared = Shared { is_busy: false, job: None, waker: WakerRegistration::new(), bytes: [0; CHUNK] };
-        Self { layout, shared: Mutex::new(RefCell::new(shared)), done: Signal::new() }
+        Self { board, layout, reset, shared: Mutex::new(RefCell::new(shared)), done: Signal::new() }
     }
 
     pub(crate) fn reset(&self) -> ! {
-        (self.layout.reset)()
+        (self.reset)()
     }
 
     /// Receives an image of `length` bytes, header included, and has it started at the next reset. `header` is its header.
@@ -85,7 +75,7 @@ impl Updates {
         let Some(running) = Version::parse(env!("CARGO_PKG_VERSION")) else {
             defmt::panic!("the package's version is not a version");
         };
-        let UpdateLayout { board, image_bytes: capacity, .. } = self.layout;
+        let Self { board, layout: UpdateLayout { image_bytes: capacity, .. }, .. } = *self;
         let policy = Policy { key: config.update.as_ref(), board, running, capacity };
         let incoming = Incoming::accept(header, length, &policy)?;
         if self.with(|shared| core::mem::replace(&mut shared.is_busy, true)) {

@@ -29,7 +29,7 @@ impl Folder {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pkd-gateway-config"))
+        Command::new(env!("CARGO_BIN_EXE_gateway-config"))
             .args(arguments)
             .current_dir(&self.0)
             .output()
@@ -70,9 +70,12 @@ fn only_the_owner_can_read_the_output_even_if_the_file_existed() {
 
 #[test]
 fn a_failure_names_the_file_and_writes_nothing() {
-    let table: [(&str, &[&str], &str); 5] = [
+    let table: [(&str, &[&str], &str); 8] = [
         ("no arguments", &[], "usage"),
-        ("one argument", &["gateway.toml"], "usage"),
+        ("an unknown option", &["--bord", "x", "gateway.toml"], "--bord"),
+        ("an unknown board", &["--board", "w5500", "gateway.toml"], "expected one of"),
+        ("no serial line", &["--board", "nucleo-h743zi", "gateway.toml", "g.txt"], "g.txt"),
+        ("UF2 for a board without a drive", &["--board", "nucleo-h743zi", "gateway.toml", "g.uf2"], "g.uf2"),
         ("three arguments", &["gateway.toml", "gateway.bin", "more"], "usage"),
         ("a missing file", &["other.toml", "gateway.bin"], "other.toml"),
         ("a missing folder", &["gateway.toml", "nowhere/gateway.bin"], "nowhere/gateway.bin"),
@@ -82,8 +85,11 @@ fn a_failure_names_the_file_and_writes_nothing() {
         let output = folder.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.starts_with("pkd-gateway-config: ") && text.contains(expected), "{name}: {text}");
-        assert!(!folder.0.join("gateway.bin").exists(), "{name}");
+        assert!(text.starts_with("gateway-config: ") && text.contains(expected), "{name}: {text}");
+        let others = ["gateway.toml", "pkd.key"];
+        let written: Vec<_> =
+            fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(written.iter().all(|name| others.iter().any(|other| name == other)), "{name}: {written:?}");
     }
 }
 
@@ -119,17 +125,20 @@ fn keys_are_never_replaced_and_every_mistake_is_named() {
     for (name, bytes) in [("image.bin", &b"an image"[..]), ("empty.bin", b""), ("image.elf", b"\x7fELF...")] {
         fs::write(folder.0.join(name), bytes).unwrap();
     }
+    fs::write(folder.0.join("long.bin"), vec![1; 1 << 20]).unwrap();
     fs::write(folder.0.join("open.key"), &key).unwrap();
     fs::set_permissions(folder.0.join("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 10] = [
         (&["keygen", "update.key"], "update.key exists"),
-        (&["sign", "update.key", "b", "1.2", "image.bin", "out"], "1.2"),
-        (&["sign", "update.key", "b", "1.2.3", "empty.bin", "out"], "empty"),
-        (&["sign", "update.key", "b", "1.2.3", "image.elf", "out"], "objcopy"),
-        (&["sign", "update.key", "seventeen letters", "1.2.3", "image.bin", "out"], "16 bytes"),
-        (&["sign", "pkd.key", "b", "1.2.3", "image.bin", "out"], "keygen"),
-        (&["sign", "open.key", "b", "1.2.3", "image.bin", "out"], "chmod 600"),
-        (&["sign", "no.key", "b", "1.2.3", "image.bin", "out"], "no.key"),
+        (&["sign", "update.key", "riscv32-virt", "1.2", "image.bin", "out"], "1.2"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "empty.bin", "out"], "empty"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.elf", "out"], "objcopy"),
+        (&["sign", "update.key", "riscv", "1.2.3", "image.bin", "out"], "expected one of"),
+        (&["sign", "update.key", "nucleo-h743zi", "1.2.3", "image.bin", "out"], "takes no updates"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "long.bin", "out"], "too long"),
+        (&["sign", "pkd.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "keygen"),
+        (&["sign", "open.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "chmod 600"),
+        (&["sign", "no.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "no.key"),
     ];
     for (arguments, expected) in table {
         let output = folder.run(arguments);
@@ -139,4 +148,52 @@ fn keys_are_never_replaced_and_every_mistake_is_named() {
         assert!(!folder.0.join("out").exists(), "{arguments:?}");
     }
     assert_eq!(fs::read(folder.0.join("update.key")).unwrap(), key);
+}
+
+#[test]
+fn a_board_with_a_drive_gets_uf2_at_the_place_of_its_configuration_and_others_get_its_bytes() {
+    for board in pkd_board::BOARDS.iter().filter(|board| board.check(pkd_gateway::Mode::OneArm).is_ok()) {
+        let name = board.name;
+        let folder = Folder::new(name);
+        let output = folder.run(&["--board", name, "gateway.toml"]);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let has_drive = board.chip == pkd_board::Chip::Rp2350;
+        let file = if has_drive { "gateway.uf2" } else { "gateway.bin" };
+        assert!(said.starts_with(&format!("{file}: ")) && said.contains(name), "{said}");
+        let bytes = fs::read(folder.0.join(file)).unwrap();
+        assert_eq!(mode(&folder.0.join(file)), 0o600, "{name}");
+        let bytes = if has_drive {
+            let (bytes, families) = uf2_decode::convert_from_uf2(&bytes).unwrap();
+            let place = u64::from(board.flash.base + board.flash.config);
+            assert_eq!(families.into_iter().collect::<Vec<_>>(), [(0xe48b_ff58, place)], "{name}");
+            bytes
+        } else {
+            bytes
+        };
+        assert_eq!(Config::<RULES>::parse(&bytes).unwrap().services.len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn the_option_counts_more_than_the_file() {
+    let folder = Folder::new("option");
+    fs::write(folder.0.join("gateway.toml"), GOOD.replace("w5500-evb-pico2", "riscv32-virt")).unwrap();
+    let output = folder.run(&["gateway.toml"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("riscv32-virt has two NICs"), "{said}");
+    assert!(folder.run(&["--board", "w5500-evb-pico2", "gateway.toml"]).status.success());
+}
+
+#[test]
+fn what_is_sent_to_the_serial_line_arrives_as_the_same_configuration() {
+    use pkd_board::console::{Command, Console};
+    let folder = Folder::new("commands");
+    assert!(folder.run(&["gateway.toml", "gateway.txt"]).status.success());
+    assert_eq!(mode(&folder.0.join("gateway.txt")), 0o600);
+    let mut console = Console::new();
+    let outcomes = fs::read(folder.0.join("gateway.txt")).unwrap().into_iter();
+    let outcomes: Vec<_> = outcomes.filter_map(|byte| console.on_byte(byte)).collect();
+    assert_eq!(outcomes, [Ok(Command::Save)]);
+    assert_eq!(Config::<RULES>::parse(console.received()).unwrap().services.len(), 2);
 }

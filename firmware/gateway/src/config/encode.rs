@@ -1,13 +1,13 @@
 //! Writing a configuration.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use super::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, NamedServer, Network, TimeServer, TimeSource, UpdateKey, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Host, Inline, Interface, MAGIC, Mode,
+    NAME_LENGTH, NamedServer, Network, Protect, TimeServer, TimeSource, UpdateKey, VERSION, Vlans,
     format::{server, update},
 };
-use crate::{Endpoint, Protocol, checksum::Crc32};
+use crate::{Protocol, checksum::Crc32};
 
 impl<const RULES: usize> Config<RULES> {
     /// Validates the configuration and writes it to the start of `bytes`. Returns its length.
@@ -41,12 +41,16 @@ impl<const RULES: usize> Config<RULES> {
         writer.put(&self.created.0.to_le_bytes())?;
         match self.mode {
             Mode::OneArm => writer.put(&[0])?,
-            Mode::Inline(Inline { vlans, pass }) => {
+            Mode::Inline(Inline { vlans, protect, ipv6, pass }) => {
                 let vlans = vlans.unwrap_or(Vlans { outside: 0, inside: 0 });
                 writer.put(&[1])?;
                 writer.put(&vlans.outside.to_le_bytes())?;
                 writer.put(&vlans.inside.to_le_bytes())?;
-                writer.put(&[pass.ipv6.into(), pass.other.into()])?;
+                writer.put(&[u8::from(protect == Protect::Services), ipv6.into()])?;
+                for ethertype in pass.ethertypes {
+                    writer.put(&ethertype.to_le_bytes())?;
+                }
+                writer.put(&pass.protocols)?;
             }
         }
         match self.address {
@@ -62,18 +66,26 @@ impl<const RULES: usize> Config<RULES> {
         for address in &self.own_addresses {
             writer.put(&address.octets())?;
         }
+        let (address6, prefix6) = self.address6.unwrap_or((Ipv6Addr::UNSPECIFIED, 0));
+        writer.put(&address6.octets())?;
+        writer.put(&[prefix6, self.grant_prefix])?;
+        writer.count(self.hosts.len())?;
+        for Host { address, hardware } in &self.hosts {
+            writer.address(*address)?;
+            writer.put(&hardware.0)?;
+        }
         writer.put(&[self.answer_ping.into()])?;
         let (kind, at) = match &self.time {
-            TimeSource::None => (server::ADDRESS, Endpoint::NONE),
+            TimeSource::None => (server::ADDRESS, server::NONE),
             TimeSource::Sntp(TimeServer { at, .. }) => (server::ADDRESS, *at),
-            TimeSource::Dhcp { .. } => (server::DHCP, Endpoint::NONE),
+            TimeSource::Dhcp { .. } => (server::DHCP, server::NONE),
             TimeSource::Name(NamedServer { port, dns, .. }) => {
                 let address = dns.unwrap_or(Ipv4Addr::UNSPECIFIED);
-                (server::NAME, Endpoint { address, port: *port })
+                (server::NAME, SocketAddrV4::new(address, *port))
             }
         };
-        writer.put(&at.address.octets())?;
-        writer.put(&at.port.to_le_bytes())?;
+        writer.put(&at.ip().octets())?;
+        writer.put(&at.port().to_le_bytes())?;
         writer.put(&self.time.interval().to_le_bytes())?;
         writer.put(&[kind])?;
         if let TimeSource::Name(NamedServer { name, .. }) = &self.time {
@@ -101,7 +113,7 @@ impl<const RULES: usize> Config<RULES> {
                 Protocol::Udp => 17,
             }])?;
             writer.put(&service.port.to_le_bytes())?;
-            writer.put(&service.inside.address.octets())?;
+            writer.address(service.inside.address)?;
             writer.put(&service.inside.port.to_le_bytes())?;
         }
         writer.count(self.rules.len())?;
@@ -131,6 +143,14 @@ impl Writer<'_> {
         self.bytes.get_mut(self.written..end).ok_or(ConfigError::Length)?.copy_from_slice(bytes);
         self.written = end;
         Ok(())
+    }
+
+    /// As 16 bytes. IPv4 addresses are mapped.
+    fn address(&mut self, address: IpAddr) -> Result<(), ConfigError> {
+        self.put(&match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
     }
 
     fn network(&mut self, network: Network) -> Result<(), ConfigError> {

@@ -26,6 +26,14 @@ pub enum ConfigError {
     Port,
     /// A service's inside host is the gateway itself, outside the gateway's network, or not a unicast address.
     Host,
+    /// An Ethernet type to forward unchecked is one that contains IP, which would be a way around the gateway.
+    Ethertype,
+    /// An IP protocol to forward unchecked is one that is checked.
+    Protocol,
+    /// The gateway's IPv6 address is not a unicast address, or it has one in inline mode.
+    Address6,
+    /// A MAC address is not that of a single host, or is for an address that no service has.
+    Hardware,
     /// One of the gateway's own addresses is not a unicast address.
     OwnAddress,
     /// Two rules have the same format, tag and key, so the second would never accept a knock.
@@ -60,6 +68,12 @@ impl fmt::Display for ConfigError {
             Self::Host => {
                 "an inside host is not a unicast address in the gateway's network, or is the gateway itself"
             }
+            Self::Ethertype => "an Ethernet type that contains IP cannot be forwarded unchecked",
+            Self::Protocol => "TCP, UDP and ICMP cannot be forwarded unchecked",
+            Self::Address6 => {
+                "the IPv6 address is not a unicast address, or the mode is inline, which needs none"
+            }
+            Self::Hardware => "a MAC address is not that of a single host, or no service is at its address",
             Self::OwnAddress => "an own address is not a unicast address",
             Self::SameKey => "two rules have the same format, tag and key",
             Self::Service => "a rule opens no service, or an unknown one",

@@ -4,8 +4,8 @@
 pub const VERSION: u16 = 3;
 /// The version whose rules are all classic.
 pub(super) const CLASSIC_VERSION: u16 = 1;
-/// The last version whose time servers all have addresses.
-pub(super) const ADDRESS_VERSION: u16 = 2;
+/// The last version without IPv6, and whose time servers all have addresses.
+pub(super) const IPV4_VERSION: u16 = 2;
 /// The greatest length of a configuration in bytes.
 pub const CONFIG_LIMIT: usize = 4_096;
 
@@ -23,7 +23,11 @@ pub(super) mod update {
 
 /// How a time server is given.
 pub(super) mod server {
+    use core::net::{Ipv4Addr, SocketAddrV4};
+
     pub(crate) const ADDRESS: u8 = 0;
     pub(crate) const DHCP: u8 = 1;
     pub(crate) const NAME: u8 = 2;
+    /// What stands for no address.
+    pub(crate) const NONE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 }

@@ -7,26 +7,31 @@
 //!      6      2  total length, including these eight bytes
 //!      8      4  CRC-32 of everything except these four bytes
 //!     12      8  time of creation, Unix seconds
-//!     20         the other fields, in the order in which `Config::emit` writes them; version 2 has no time servers by
-//!                DHCP or DNS, and no key for updates; version 1 has no formats and no addresses outside of NAT either, and all of its rules are classic
+//!     20         the other fields, in the order in which `Config::emit` writes them; version 2 has no IPv6, guards only the
+//!                listed ports, and has no time servers by DHCP or DNS, and no key for updates; version 1 has no formats and no
+//!                addresses outside of NAT either, and all of its rules are classic
 //! ```
 
 mod decode;
 mod encode;
+mod envelope;
 mod error;
 mod format;
 mod validate;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use heapless::{String, Vec};
 use pkd_core::{UnixSeconds, Window, format2::Bindings};
+use smoltcp::wire::EthernetAddress;
 
 use crate::{Endpoint, Protocol};
 
+pub use envelope::created;
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
+pub(crate) use validate::is_unicast;
 
 /// The greatest number of services.
 pub const SERVICES: usize = 32;
@@ -34,6 +39,10 @@ pub const SERVICES: usize = 32;
 pub const HOST_NAME: usize = 64;
 /// The greatest number of the gateway's addresses outside of NAT.
 pub const OWN_ADDRESSES: usize = 4;
+/// The greatest number of hosts whose MAC address is configured.
+pub const HOSTS: usize = 16;
+/// The greatest number of Ethernet types, and of IP protocols, that are forwarded unchecked.
+pub const PASSED: usize = 8;
 
 /// A set of services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +134,7 @@ impl TimeSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeServer {
     /// The server's address and port, usually [`sntp::SERVER_PORT`](crate::sntp::SERVER_PORT).
-    pub at: Endpoint,
+    pub at: SocketAddrV4,
     /// Seconds between requests, at least 1. Public servers ask for at least 15 (RFC 4330, section 10).
     pub interval: u16,
 }
@@ -166,8 +175,31 @@ pub enum Mode {
 pub struct Inline {
     /// The VLANs of the two sides, if they share one NIC. `None` if there are two NICs.
     pub vlans: Option<Vlans>,
-    /// The protocols that are forwarded unchecked.
+    /// What is guarded of the hosts that services name.
+    pub protect: Protect,
+    /// Whether IPv6 is forwarded, and checked like IPv4. Otherwise it is dropped.
+    pub ipv6: bool,
+    /// What is forwarded unchecked.
     pub pass: Pass,
+}
+
+/// What is guarded of a protected host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protect {
+    /// All of its ports, and pings.
+    #[default]
+    Host,
+    /// Only the ports of its services.
+    Services,
+}
+
+/// A host whose MAC address is known, and not learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The IP address of a service's inside host.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub hardware: EthernetAddress,
 }
 
 /// The VLANs of a trunk (802.1Q).
@@ -179,13 +211,14 @@ pub struct Vlans {
     pub inside: u16,
 }
 
-/// Protocols that an inline gateway cannot check. If one is forwarded, hosts that use it are not protected.
+/// What an inline gateway forwards although it cannot check it. Hosts that use it are not protected from it. Unused places
+/// are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
-    /// IPv6.
-    pub ipv6: bool,
-    /// Everything except IPv4, IPv6 and ARP.
-    pub other: bool,
+    /// Ethernet types, for example 0x8892 for PROFINET. None of those that contain IP.
+    pub ethertypes: [u16; PASSED],
+    /// IP protocols that protected hosts receive, for example 47 for GRE. None of TCP, UDP and ICMP.
+    pub protocols: [u8; PASSED],
 }
 
 /// A protected service.
@@ -248,6 +281,13 @@ pub struct Config<const RULES: usize> {
     /// Addresses that the gateway is reached at from outside, if there is NAT in front of it. Knocks that are bound to one of
     /// them are as good as those that are bound to the address in the packet.
     pub own_addresses: Vec<Ipv4Addr, OWN_ADDRESSES>,
+    /// One-arm: the gateway's IPv6 address, and the length of its network's prefix in bits. Services of inside hosts with IPv6
+    /// are ports of it. Inline: `None`, because knocks are sent to the hosts.
+    pub address6: Option<(Ipv6Addr, u8)>,
+    /// How many bits of a sender's IPv6 address a grant is for: 128, or 64 for the sender's whole network.
+    pub grant_prefix: u8,
+    /// Hosts whose MAC address is not learned.
+    pub hosts: Vec<Host, HOSTS>,
     /// Whether the gateway answers pings.
     pub answer_ping: bool,
     /// Where the time comes from.
@@ -274,6 +314,9 @@ impl<const RULES: usize> Config<RULES> {
             address: Address::Dhcp,
             knock_port: 0,
             own_addresses: Vec::new(),
+            address6: None,
+            grant_prefix: 128,
+            hosts: Vec::new(),
             answer_ping: false,
             time: TimeSource::None,
             update: None,

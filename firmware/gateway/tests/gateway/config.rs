@@ -1,12 +1,16 @@
 //! The binary configuration: valid ones survive a round trip, and each defect has its error.
 
+use std::net::IpAddr;
+
 use pkd_core::{UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
-    Address, CONFIG_LIMIT, Config, ConfigError, Format, Inline, Interface, Mode, Network, Pass, Protocol,
-    Rule, Services, TimeSource, VERSION, Vlans,
+    Address, CONFIG_LIMIT, Config, ConfigError, EthernetAddress, Format, Host, Inline, Interface, Mode,
+    Network, Pass, Protect, Protocol, Rule, Services, TimeSource, VERSION, Vlans,
 };
 
-use crate::harness::{GATEWAY, KNOCK_PORT, RULES, inline, knocks, one_arm, rule, service, trunk};
+use crate::harness::{
+    GATEWAY, INLINE, KNOCK_PORT, NAS, RULES, inline, knocks, one_arm, rule, service, trunk,
+};
 
 pub(crate) fn bytes(config: &Config<RULES>) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = vec![0xff; CONFIG_LIMIT];
@@ -20,8 +24,18 @@ fn every_configuration_survives_a_round_trip_through_flash() {
     let mut trunk = inline();
     trunk.mode = Mode::Inline(Inline {
         vlans: Some(Vlans { outside: 1, inside: 4_094 }),
-        pass: Pass { ipv6: true, other: true },
+        protect: Protect::Host,
+        ipv6: false,
+        pass: Pass { ethertypes: [0x8892, 0x88cc, 0, 0, 0, 0, 0, 0], protocols: [47, 50, 0, 0, 0, 0, 0, 2] },
     });
+    let address = "2001:db8::20".parse().unwrap();
+    trunk.services[1].inside.address = address;
+    let hardware = EthernetAddress([2, 0, 0, 0, 0, 9]);
+    trunk.hosts.push(Host { address, hardware }).unwrap();
+    let mut both = one_arm();
+    both.address6 = Some(("2001:db8::9".parse().unwrap(), 64));
+    both.grant_prefix = 64;
+    both.services[1].inside.address = address;
     let mut bare = one_arm();
     bare.address = Address::Dhcp;
     bare.counters_network = None;
@@ -35,9 +49,8 @@ fn every_configuration_survives_a_round_trip_through_flash() {
         network: Network { address: GATEWAY.address, prefix: 24 },
         router: None,
     });
-    for (row, config) in
-        [one_arm(), inline(), trunk, bare, lonely, outside(), format2(), migration()].iter().enumerate()
-    {
+    let configs = vec![one_arm(), inline(), trunk, both, bare, lonely, outside(), format2(), migration()];
+    for (row, config) in configs.iter().enumerate() {
         let mut flash = bytes(config).unwrap();
         assert_eq!(Config::parse(&flash).as_ref(), Ok(config), "row {row}");
         flash.resize(CONFIG_LIMIT, 0xff);
@@ -88,6 +101,7 @@ fn every_flipped_bit_is_detected() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn an_invalid_configuration_is_neither_written_nor_read() {
     type Change = fn(&mut Config<RULES>);
     let table: &[(&str, Change, ConfigError)] = &[
@@ -103,7 +117,7 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
         ("DHCP's port", |c| c.services[1].port = 68, ConfigError::Port),
         ("port 0", |c| c.services[0].port = 0, ConfigError::Port),
         ("inside port 0", |c| c.services[0].inside.port = 0, ConfigError::Port),
-        ("the gateway itself", |c| c.services[0].inside.address = GATEWAY.address, ConfigError::Host),
+        ("the gateway itself", |c| c.services[0].inside.address = GATEWAY.address.into(), ConfigError::Host),
         ("another network", |c| c.services[0].inside.address = [10, 0, 0, 1].into(), ConfigError::Host),
         ("a multicast address", |c| c.services[0].inside.address = [224, 0, 0, 1].into(), ConfigError::Host),
         (
@@ -153,10 +167,7 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
             |c| {
                 c.services.clear();
                 c.rules.clear();
-                c.mode = Mode::Inline(Inline {
-                    vlans: Some(Vlans { outside: 5, inside: 5 }),
-                    pass: Pass::default(),
-                });
+                c.mode = Mode::Inline(Inline { vlans: Some(Vlans { outside: 5, inside: 5 }), ..INLINE });
             },
             ConfigError::Vlan,
         ),
@@ -165,12 +176,70 @@ fn an_invalid_configuration_is_neither_written_nor_read() {
             |c| {
                 c.services.clear();
                 c.rules.clear();
-                c.mode = Mode::Inline(Inline {
-                    vlans: Some(Vlans { outside: 5, inside: 4_095 }),
-                    pass: Pass::default(),
-                });
+                c.mode = Mode::Inline(Inline { vlans: Some(Vlans { outside: 5, inside: 4_095 }), ..INLINE });
             },
             ConfigError::Vlan,
+        ),
+        (
+            "an Ethernet type that contains IP",
+            |c| {
+                *c = inline();
+                let ethertypes = [0x8892, 0x8864, 0, 0, 0, 0, 0, 0];
+                c.mode = Mode::Inline(Inline { pass: Pass { ethertypes, ..INLINE.pass }, ..INLINE });
+            },
+            ConfigError::Ethertype,
+        ),
+        (
+            "a protocol that is checked",
+            |c| {
+                *c = inline();
+                let protocols = [47, 6, 0, 0, 0, 0, 0, 0];
+                c.mode = Mode::Inline(Inline { pass: Pass { protocols, ..INLINE.pass }, ..INLINE });
+            },
+            ConfigError::Protocol,
+        ),
+        (
+            "a group's IPv6 address",
+            |c| c.address6 = Some(("ff02::1".parse().unwrap(), 64)),
+            ConfigError::Address6,
+        ),
+        (
+            "an IPv6 address inline",
+            |c| {
+                *c = inline();
+                c.address6 = Some(("2001:db8::9".parse().unwrap(), 64));
+            },
+            ConfigError::Address6,
+        ),
+        (
+            "a host with IPv6, and no IPv6 address",
+            |c| c.services[0].inside.address = "2001:db8::20".parse().unwrap(),
+            ConfigError::Host,
+        ),
+        (
+            "a host on another network with IPv6",
+            |c| {
+                c.address6 = Some(("2001:db8::9".parse().unwrap(), 64));
+                c.services[0].inside.address = "2001:db8:0:1::20".parse().unwrap();
+            },
+            ConfigError::Host,
+        ),
+        ("grants for a provider's customers", |c| c.grant_prefix = 32, ConfigError::Value),
+        (
+            "a group's MAC address",
+            |c| {
+                let hardware = EthernetAddress([1, 0, 0, 0, 0, 9]);
+                c.hosts.push(Host { address: NAS.address.into(), hardware }).unwrap();
+            },
+            ConfigError::Hardware,
+        ),
+        (
+            "the MAC address of a host without a service",
+            |c| {
+                let hardware = EthernetAddress([2, 0, 0, 0, 0, 9]);
+                c.hosts.push(Host { address: [192, 168, 1, 77].into(), hardware }).unwrap();
+            },
+            ConfigError::Hardware,
         ),
         ("inline, with different ports", |c| c.mode = inline().mode, ConfigError::Port),
     ];
@@ -240,39 +309,96 @@ fn migration() -> Config<RULES> {
     migration
 }
 
-/// Changes the version, and updates length and CRC.
-fn with_version(mut bytes: Vec<u8>, version: u8) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap();
-    bytes[6..8].copy_from_slice(&length.to_le_bytes());
-    altered(&bytes, 4, version)
-}
-
-/// The same configuration as the version before names of time servers has it.
-pub(crate) fn version_2(config: &Config<RULES>) -> Vec<u8> {
-    let mut bytes = bytes(config).unwrap();
-    // How the time server is given, and that there is no key for updates.
-    bytes.drain(43..45);
-    with_version(bytes, 2)
-}
-
-/// The same configuration as the version before formats has it.
-fn version_1(config: &Config<RULES>) -> Vec<u8> {
-    let mut bytes = version_2(config);
-    for rule in (0..config.rules.len()).rev() {
-        bytes.drain(158 + 58 * rule..160 + 58 * rule);
+/// What the releases before IPv6 wrote for a configuration, byte by byte.
+pub(crate) fn old(config: &Config<RULES>, version: u16, pass: [u8; 2]) -> Vec<u8> {
+    let v4 = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(_) => panic!("they had none"),
+    };
+    let mut out = config.created.0.to_le_bytes().to_vec();
+    match config.mode {
+        Mode::OneArm => out.push(0),
+        Mode::Inline(Inline { vlans, .. }) => {
+            let Vlans { outside, inside } = vlans.unwrap_or(Vlans { outside: 0, inside: 0 });
+            out.extend([1]);
+            out.extend([outside.to_le_bytes(), inside.to_le_bytes(), pass].concat());
+        }
     }
-    bytes.remove(33);
-    with_version(bytes, 1)
+    let Address::Static(Interface { network, router }) = config.address else { panic!("all tests have one") };
+    out.push(1);
+    out.extend(network.address.octets());
+    out.push(network.prefix);
+    out.extend(router.map_or([0; 4], |router| router.octets()));
+    out.extend(config.knock_port.to_le_bytes());
+    if version > 1 {
+        out.push(u8::try_from(config.own_addresses.len()).unwrap());
+        config.own_addresses.iter().for_each(|address| out.extend(address.octets()));
+    }
+    out.push(config.answer_ping.into());
+    let TimeSource::Sntp(server) = config.time else { panic!("all tests have one") };
+    out.extend(server.at.ip().octets());
+    out.extend([server.at.port().to_le_bytes(), server.interval.to_le_bytes()].concat());
+    let network = config.counters_network.unwrap();
+    out.extend(network.address.octets());
+    out.push(network.prefix);
+    out.extend(config.counters_port.to_le_bytes());
+    out.push(u8::try_from(config.services.len()).unwrap());
+    for service in &config.services {
+        out.extend(service.name.bytes().chain(core::iter::repeat(0)).take(16));
+        out.push(if service.protocol == Protocol::Tcp { 6 } else { 17 });
+        out.extend(service.port.to_le_bytes());
+        out.extend(v4(service.inside.address));
+        out.extend(service.inside.port.to_le_bytes());
+    }
+    out.push(u8::try_from(config.rules.len()).unwrap());
+    for (index, rule) in config.rules.iter().enumerate() {
+        out.extend(rule.knock.tag().0);
+        out.extend(rule.knock.key().as_bytes());
+        out.extend(rule.knock.window().as_secs().to_le_bytes());
+        out.extend(rule.ttl.to_le_bytes());
+        // In the tests, the first rule opens the first service, and the second opens both.
+        out.extend([u8::try_from(index * 2 + 1).unwrap(), 0, 0, 0]);
+        match rule.format {
+            _ if version == 1 => {}
+            Format::Classic => out.extend([1, 0]),
+            Format::Format2 { require } => out.extend([2, require.bits()]),
+        }
+    }
+    let length = u16::try_from(out.len() + 12).unwrap();
+    let mut whole = [b"PKDg".as_slice(), &version.to_le_bytes(), &length.to_le_bytes(), &[0; 4]].concat();
+    whole.extend(out);
+    let (at, value) = (20, whole[20]);
+    altered(&whole, at, value)
 }
 
 #[test]
-fn a_configuration_of_the_version_before_formats_is_read_as_classic() {
-    let old = version_1(&one_arm());
-    assert_eq!(Config::parse(&old), Ok(one_arm()));
-    assert_eq!(Config::<RULES>::parse(&old[..old.len() - 1]), Err(ConfigError::Length));
-    for newer in [2, 3] {
-        let as_new = altered(&old, 4, newer);
-        assert!(Config::<RULES>::parse(&as_new).is_err(), "its fields are not those of version {newer}");
+fn configurations_of_earlier_releases_are_read() {
+    let mut listed = inline();
+    listed.mode = Mode::Inline(Inline { ipv6: false, ..INLINE });
+    let table = vec![
+        ("version 1", old(&one_arm(), 1, [0; 2]), one_arm()),
+        ("version 2", old(&one_arm(), 2, [0; 2]), one_arm()),
+        ("with a format", old(&format2(), 2, [0; 2]), format2()),
+        ("with an own address", old(&outside(), 2, [0; 2]), outside()),
+        ("inline, where the listed ports are guarded", old(&inline(), 2, [0; 2]), listed.clone()),
+        ("inline, version 1", old(&inline(), 1, [0; 2]), listed.clone()),
+        ("IPv6 that was forwarded unchecked is checked", old(&inline(), 2, [1, 0]), inline()),
+        ("what was forwarded unchecked is not, until it is named", old(&inline(), 2, [0, 1]), listed),
+    ];
+    for (row, (name, old, expected)) in table.into_iter().enumerate() {
+        assert_eq!(Config::parse(&old), Ok(expected), "row {row}: {name}");
+        let short = Config::<RULES>::parse(&old[..old.len() - 1]);
+        assert_eq!(short, Err(ConfigError::Length), "row {row}");
+        for version in
+            (1..=VERSION).map(|version| version.to_le_bytes()[0]).filter(|version| *version != old[4])
+        {
+            let other = Config::<RULES>::parse(&altered(&old, 4, version));
+            assert!(other.is_err(), "row {row}: its fields are not those of version {version}");
+        }
+    }
+    for at in [25, 26] {
+        let given = Config::<RULES>::parse(&altered(&old(&inline(), 2, [0; 2]), at, 2));
+        assert_eq!(given, Err(ConfigError::Value), "{at}");
     }
 }
 
@@ -297,23 +423,26 @@ fn an_undefined_value_is_rejected_even_if_the_crc_is_correct() {
         ("the mode", one_arm, 20, 2, ConfigError::Value),
         ("the kind of address", one_arm, 21, 2, ConfigError::Value),
         ("the length of the prefix", one_arm, 26, 33, ConfigError::Value),
-        ("whether it answers pings", one_arm, 34, 2, ConfigError::Value),
-        ("a time server with interval 0", one_arm, 41, 0, ConfigError::Value),
-        ("more services than there are", one_arm, 52, 255, ConfigError::Value),
-        ("fewer services than there are", one_arm, 52, 1, ConfigError::Value),
-        ("a name that is not UTF-8", one_arm, 53, 0xff, ConfigError::Value),
-        ("the protocol", one_arm, 69, 1, ConfigError::Value),
-        ("a service's port", one_arm, 71, 0x80, ConfigError::Port),
-        ("fewer rules than there are", one_arm, 103, 1, ConfigError::Length),
+        ("an IPv6 address", one_arm, 34, 0xff, ConfigError::Address6),
+        ("the length of a grant's prefix", one_arm, 51, 63, ConfigError::Value),
+        ("more hosts than there are", one_arm, 52, 255, ConfigError::Length),
+        ("whether it answers pings", one_arm, 53, 2, ConfigError::Value),
+        ("a time server with interval 0", one_arm, 60, 0, ConfigError::Value),
+        ("more services than there are", one_arm, 71, 255, ConfigError::Value),
+        ("fewer services than there are", one_arm, 71, 1, ConfigError::Value),
+        ("a name that is not UTF-8", one_arm, 72, 0xff, ConfigError::Value),
+        ("the protocol", one_arm, 88, 1, ConfigError::Value),
+        ("a service's port", one_arm, 90, 0x80, ConfigError::Port),
+        ("fewer rules than there are", one_arm, 146, 1, ConfigError::Length),
         ("more own addresses than there are", one_arm, 33, 255, ConfigError::TooMany),
         ("an own address", outside, 34, 224, ConfigError::OwnAddress),
-        ("no format", one_arm, 160, 0, ConfigError::Value),
-        ("a format of the future", one_arm, 160, 3, ConfigError::Value),
-        ("a classic rule that requires a binding", one_arm, 161, 1, ConfigError::Value),
-        ("a binding of the future", format2, 161, 4, ConfigError::Value),
+        ("no format", one_arm, 203, 0, ConfigError::Value),
+        ("a format of the future", one_arm, 203, 3, ConfigError::Value),
+        ("a classic rule that requires a binding", one_arm, 204, 1, ConfigError::Value),
+        ("a binding of the future", format2, 204, 4, ConfigError::Value),
         ("a VLAN", trunk, 21, 2, ConfigError::Vlan),
-        ("whether IPv6 is forwarded", trunk, 25, 2, ConfigError::Value),
-        ("whether other protocols are forwarded", trunk, 26, 2, ConfigError::Value),
+        ("what is protected", trunk, 25, 2, ConfigError::Value),
+        ("whether IPv6 is forwarded", trunk, 26, 2, ConfigError::Value),
     ];
     check_altered(table);
 }
@@ -346,6 +475,10 @@ fn every_error_has_its_own_message() {
         ConfigError::TooMany,
         ConfigError::Port,
         ConfigError::Host,
+        ConfigError::Ethertype,
+        ConfigError::Protocol,
+        ConfigError::Address6,
+        ConfigError::Hardware,
         ConfigError::OwnAddress,
         ConfigError::SameKey,
         ConfigError::Service,

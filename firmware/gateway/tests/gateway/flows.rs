@@ -85,6 +85,27 @@ fn a_client_can_reuse_its_port_after_closing() {
 }
 
 #[test]
+fn the_ports_that_inside_hosts_see_rotate() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    let mut ports = std::collections::BTreeSet::new();
+    for second in 0..5_000 {
+        // Each is over before the next one begins.
+        let now = seconds(second * 20);
+        if second.is_multiple_of(2) {
+            let again = knock("SSHK", now, u8::try_from(second % 251).unwrap());
+            assert_eq!(send_knock(&mut gateway, now, CLIENT, &again), Ok(Verdict::Accept));
+        }
+        let from_port = 10_000 + u16::try_from(second).unwrap();
+        let port = client(&mut gateway, now, TCP_SYN, from_port).unwrap().from.1;
+        let _closed = client(&mut gateway, now, Transport::Tcp(RST), from_port);
+        ports.insert(port);
+    }
+    assert_eq!(ports.len(), 5_000, "5,000 flows used {} ports", ports.len());
+    assert!(ports.iter().all(|port| (32_768..49_152).contains(port)), "{ports:?}");
+}
+
+#[test]
 fn only_a_syn_opens_a_flow() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);

@@ -5,16 +5,16 @@ use pkd_core::{
     format2::{Bindings, Request},
 };
 use pkd_gateway::{
-    Action, Config, DropReason, Floors, Format, Gateway, Inline, Instant, KnockSender, Mode, Pass, Port,
-    Rule, TimeSource, Vlans,
+    Action, Config, DropReason, Floors, Format, Gateway, Inline, Instant, KnockSender, Mode, Port, Rule,
+    TimeSource, Vlans,
 };
 
 use crate::{
     frame::{self, Host, Path, Transport},
     harness::{
-        CLIENT, GATEWAY, KNOCK_PORT, Knock2, NAS, READY, RULES, SSH, START, STRANGER, Small, SmallTables,
-        TCP_ACK, TCP_SYN, format2, inline, knock, knock_at, knock_outcome, knocks, millis, one_arm, pass,
-        ready, seconds, send_knock,
+        CLIENT, GATEWAY, INLINE, KNOCK_PORT, Knock2, NAS, READY, RULES, SSH, START, STRANGER, Small,
+        SmallTables, TCP_ACK, TCP_SYN, format2, inline, knock, knock_at, knock_outcome, knocks, millis,
+        one_arm, pass, ready, seconds, send_knock,
     },
 };
 
@@ -157,7 +157,7 @@ fn a_request_to_close_ends_new_flows_at_once_and_established_ones_continue() {
         assert_eq!(segment(&mut gateway, READY, TCP_SYN, (CLIENT, 5_001), to), Ok(()), "{mode}");
         let closed = Knock2::close("SSHK", CLIENT).seal(seconds(1));
         let outcome = knock_outcome(&mut gateway, seconds(1), CLIENT, &closed).unwrap();
-        let sender = Some(KnockSender { address: CLIENT.address, rule: 0 });
+        let sender = Some(KnockSender { address: CLIENT.address.into(), rule: 0 });
         assert_eq!((outcome.verdict, outcome.sender), (Verdict::Close, sender), "{mode}");
         assert!(outcome.save_floors.is_some(), "{mode}: it must not work again after a reset");
 
@@ -385,7 +385,7 @@ fn without_a_clock_the_milliseconds_of_knocks_must_increase() {
 fn a_knock_on_a_trunk_is_checked_with_its_addresses() {
     let mut config = format2(inline());
     let vlans = Some(Vlans { outside: 10, inside: 20 });
-    config.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
+    config.mode = Mode::Inline(Inline { vlans, ..INLINE });
     let mut tables = SmallTables::new();
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, millis(START).into());
     gateway.set_time(Instant(0), millis(START)).unwrap();

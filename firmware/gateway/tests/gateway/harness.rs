@@ -1,6 +1,6 @@
 //! A gateway with small tables, the hosts around it, and helpers for tests.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use pkd_core::{
     Key, Knock, KnockParams, LENGTH, Port as UdpPort, Tag, UnixMillis, UnixSeconds, Verdict, Window,
@@ -8,7 +8,7 @@ use pkd_core::{
 };
 use pkd_gateway::{
     Action, Address, Config, DropReason, Endpoint, EthernetAddress, Floors, Format, Gateway, Inline, Instant,
-    Interface, KnockOutcome, Mode, Network, Pass, Port, Protocol, Rule, Service, Services, Tables,
+    Interface, KnockOutcome, Mode, Network, Pass, Port, Protect, Protocol, Rule, Service, Services, Tables,
     TimeServer, TimeSource, Vlans,
 };
 use smoltcp::wire::ArpOperation;
@@ -55,7 +55,7 @@ pub(crate) fn service(name: &str, protocol: Protocol, port: u16, inside: u16) ->
         name: name.try_into().unwrap(),
         protocol,
         port,
-        inside: Endpoint { address: NAS.address, port: inside },
+        inside: Endpoint { address: NAS.address.into(), port: inside },
     }
 }
 
@@ -69,8 +69,11 @@ pub(crate) fn one_arm() -> Config<RULES> {
         }),
         knock_port: KNOCK_PORT,
         own_addresses: [].into_iter().collect(),
+        address6: None,
+        grant_prefix: 128,
+        hosts: [].into_iter().collect(),
         answer_ping: true,
-        time: TimeSource::Sntp(TimeServer { at: Endpoint { address: TIME_SERVER, port: 123 }, interval: 64 }),
+        time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(TIME_SERVER, 123), interval: 64 }),
         update: None,
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: 9_100,
@@ -83,9 +86,17 @@ pub(crate) fn one_arm() -> Config<RULES> {
     }
 }
 
+/// Two NICs, of which only the listed ports are guarded.
+pub(crate) const INLINE: Inline = Inline {
+    vlans: None,
+    protect: Protect::Services,
+    ipv6: true,
+    pass: Pass { ethertypes: [0; 8], protocols: [0; 8] },
+};
+
 pub(crate) fn inline() -> Config<RULES> {
     let mut config = one_arm();
-    config.mode = Mode::Inline(Inline { vlans: None, pass: Pass::default() });
+    config.mode = Mode::Inline(INLINE);
     config.services =
         [service("ssh", Protocol::Tcp, 22, 22), service("dns", Protocol::Udp, 53, 53)].into_iter().collect();
     config
@@ -95,7 +106,7 @@ pub(crate) fn inline() -> Config<RULES> {
 pub(crate) fn trunk() -> Config<RULES> {
     let mut trunk = inline();
     let vlans = Some(Vlans { outside: 1, inside: 2 });
-    trunk.mode = Mode::Inline(Inline { vlans, pass: Pass::default() });
+    trunk.mode = Mode::Inline(Inline { vlans, ..INLINE });
     trunk
 }
 
@@ -103,9 +114,16 @@ pub(crate) fn trunk() -> Config<RULES> {
 pub(crate) fn ready<'a>(tables: &'a mut SmallTables, config: &'a Config<RULES>) -> Small<'a> {
     let mut gateway = Gateway::new(tables, config, GATEWAY.hardware, Floors::default());
     gateway.set_time(Instant(0), millis(START)).unwrap();
-    let mut answer = frame::arp(ArpOperation::Reply, NAS, GATEWAY);
-    assert_eq!(gateway.on_frame(READY, Port::Inside, &mut answer), Action::Local { skip: 0 });
+    find(&mut gateway, READY, NAS);
     gateway
+}
+
+/// Lets the gateway ask for the hosts, of which one answers.
+pub(crate) fn find(gateway: &mut Small<'_>, now: Instant, host: Host) {
+    let mut question = [0; 128];
+    while gateway.on_tick(now, &mut question).is_some() {}
+    let mut answer = frame::arp(ArpOperation::Reply, host, GATEWAY);
+    assert_eq!(gateway.on_frame(now, Port::Inside, &mut answer), Action::Local { skip: 0 });
 }
 
 pub(crate) fn seconds(seconds: u64) -> Instant {
@@ -166,6 +184,17 @@ impl Knock2 {
         let addresses = Addresses::V4 { source: &source, destination: &destination };
         format2::Knock::seal(&keys, &params, UdpPort(KNOCK_PORT), &addresses)
     }
+}
+
+/// A knock of format 2 that opens, over IPv6, bound to both addresses.
+pub(crate) fn seal6(tag: &str, now: Instant, source: Ipv6Addr, destination: Ipv6Addr) -> [u8; LENGTH] {
+    let keys = Keys::new(&Key::parse("test").unwrap(), Tag::parse(tag).unwrap());
+    let bindings = Bindings::SOURCE | Bindings::DESTINATION;
+    let time = UnixMillis(millis(START).0 + now.0);
+    let params = format2::KnockParams { time, nonce: [7; 12], bindings, request: Request::Open };
+    let (source, destination) = (source.octets(), destination.octets());
+    let addresses = Addresses::V6 { source: &source, destination: &destination };
+    format2::Knock::seal(&keys, &params, UdpPort(KNOCK_PORT), &addresses)
 }
 
 /// Sends a knock from a client. Returns its verdict, or why it was not checked.

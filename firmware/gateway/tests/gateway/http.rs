@@ -181,10 +181,12 @@ fn the_longest_page_and_metrics_fit_their_buffers() {
     let mut tables = pkd_gateway::Tables::<8, FULL, 4, 512>::new();
     let mut gateway: Full<'_> =
         Gateway::new(&mut tables, &config, crate::harness::GATEWAY.hardware, Floors::default());
-    gateway.set_interface(Some(pkd_gateway::Interface {
-        network: pkd_gateway::Network { address: crate::harness::GATEWAY.address, prefix: 24 },
-        router: None,
-    }));
+    gateway
+        .set_interface(Some(pkd_gateway::Interface {
+            network: pkd_gateway::Network { address: crate::harness::GATEWAY.address, prefix: 24 },
+            router: None,
+        }))
+        .unwrap();
     gateway.set_time(Instant(0), millis(START)).unwrap();
     for last in 1..=250 {
         let client = Host { address: [203, 113, 113, last].into(), ..CLIENT };

@@ -6,8 +6,8 @@ use smoltcp::wire::{IpProtocol, Ipv4Packet};
 use crate::{
     frame::{self, Host, Path, SYN, TTL_SENT, Transport},
     harness::{
-        CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, SmallTables, TCP_SYN, client, from_nas, one_arm,
-        open, ready, to_gateway,
+        CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, SmallTables, TCP_SYN, client, establish, from_nas,
+        one_arm, open, ready, to_gateway,
     },
 };
 
@@ -126,12 +126,50 @@ fn an_icmp_error_with_a_damaged_quote_is_dropped() {
             Action::Drop(DropReason::Malformed),
         ),
         ("a fragment", with(|packet| packet.set_frag_offset(8)), Action::Drop(DropReason::Fragment)),
-        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(DropReason::Protocol)),
+        ("ICMP", with(|packet| packet.set_next_header(IpProtocol::Icmp)), Action::Drop(DropReason::NoFlow)),
+        ("IGMP", with(|packet| packet.set_next_header(IpProtocol::Igmp)), Action::Drop(DropReason::Protocol)),
         ("UDP", with(|packet| packet.set_next_header(IpProtocol::Udp)), Action::Drop(DropReason::NoFlow)),
     ];
     for (row, (name, mut error, action)) in table.into_iter().enumerate() {
         assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), action, "row {row}: {name}");
     }
+}
+
+#[test]
+fn a_stranger_that_cannot_see_a_flow_cannot_report_errors_about_it() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = establish(&mut gateway, READY, 5_001);
+    let about = |from: Host, from_port, to: Host, to_port, sequence: i32| {
+        let mut sent = frame::tcp(frame::ACK, Path { from, from_port, to, to_port }, b"");
+        sent[14 + 20 + 4..14 + 20 + 8].copy_from_slice(&sequence.to_be_bytes());
+        sent
+    };
+    let to_client = |sequence| about(GATEWAY, SSH, CLIENT, 5_001, sequence);
+    let to_host = about(GATEWAY, nat_port, NAS, 22, frame::SEQUENCE);
+    let stranger = STRANGER;
+    let (passes, closed) = (Action::Forward(Port::Outside), Action::Drop(DropReason::NoFlow));
+    let table = [
+        ("a router, about what the host has sent", stranger, to_client(frame::SEQUENCE), passes),
+        ("about what it sent a while ago", stranger, to_client(frame::SEQUENCE - (1 << 20)), passes),
+        ("about what it has not sent", stranger, to_client(frame::SEQUENCE + 1), closed),
+        ("about what it sent long ago", stranger, to_client(frame::SEQUENCE - (1 << 20) - 1), closed),
+        ("a stranger, about what the client has sent", stranger, to_host.clone(), closed),
+        ("the host, about that", NAS, to_host, passes),
+    ];
+    for (row, (name, from, quoted, expected)) in table.into_iter().enumerate() {
+        let mut error = frame::icmp(from, GATEWAY, 3, &quoted[14..]);
+        assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), expected, "row {row}: {name}");
+    }
+    // The host sends more, and then something once again.
+    for sequence in [frame::SEQUENCE + 2_000, frame::SEQUENCE] {
+        let mut sent = frame::tcp(frame::ACK, from_nas(22, nat_port), b"");
+        sent[14 + 20 + 4..14 + 20 + 8].copy_from_slice(&sequence.to_be_bytes());
+        let _sent = gateway.on_frame(READY, Port::Outside, &mut sent);
+    }
+    let mut error = frame::icmp(stranger, GATEWAY, 3, &to_client(frame::SEQUENCE + 2_000)[14..]);
+    assert_eq!(gateway.on_frame(READY, Port::Outside, &mut error), passes);
 }
 
 /// Checks that the error goes from the gateway to `to`, and quotes `about` as that host sent it, with a decremented TTL.

@@ -7,8 +7,8 @@ use smoltcp::wire::{ArpOperation, EthernetAddress, Ipv4Packet};
 use crate::{
     frame::{self, ACK, Host, Path, SYN, SYN_ACK},
     harness::{
-        BROADCAST, CLIENT, GATEWAY, NAS, READY, RULES, STRANGER, Small, SmallTables, inline, knock, ready,
-        seconds, send_knock,
+        BROADCAST, CLIENT, GATEWAY, INLINE, NAS, READY, RULES, STRANGER, Small, SmallTables, inline, knock,
+        ready, seconds, send_knock,
     },
 };
 
@@ -131,7 +131,7 @@ fn a_knock_to_the_gateway_or_the_host_is_accepted_and_never_forwarded() {
 fn both_protected_hosts_are_protected() {
     let second = Host::new(9, [192, 168, 1, 21]);
     let (mut tables, mut config) = (SmallTables::new(), inline());
-    config.services[1].inside.address = second.address;
+    config.services[1].inside.address = second.address.into();
     let mut gateway = ready(&mut tables, &config);
     let held = Action::Drop(DropReason::NoGrant);
     for (row, host) in [NAS, second].into_iter().enumerate() {
@@ -217,6 +217,10 @@ fn the_counters_can_be_read_from_the_inside_only() {
     let mut gateway = ready(&mut tables, &config);
     let syn = frame::tcp(SYN, Path { from: NAS, from_port: 5_000, to: GATEWAY, to_port: 9_100 }, b"");
     assert_eq!(through(&mut gateway, Port::Inside, &syn), Action::Local { skip: 0 });
+    assert_eq!(through(&mut gateway, Port::Outside, &syn), Action::Drop(DropReason::Spoofed));
+    let neighbour = Host::new(9, [192, 168, 1, 21]);
+    let syn = frame::tcp(SYN, Path { from: neighbour, from_port: 5_000, to: GATEWAY, to_port: 9_100 }, b"");
+    assert_eq!(through(&mut gateway, Port::Inside, &syn), Action::Local { skip: 0 });
     assert_eq!(through(&mut gateway, Port::Outside, &syn), Action::Drop(DropReason::Unsolicited));
 }
 
@@ -228,19 +232,17 @@ fn protocols_that_cannot_be_checked_are_forwarded_only_if_configured() {
         frame
     };
     let held = Action::Drop(DropReason::Protocol);
-    let table = [
-        (Pass { ipv6: false, other: false }, held, held),
-        (Pass { ipv6: true, other: false }, IN, held),
-        (Pass { ipv6: false, other: true }, held, IN),
-    ];
-    for (row, (pass, ipv6, other)) in table.into_iter().enumerate() {
+    let pass = |ethertype| Pass { ethertypes: [ethertype, 0, 0, 0, 0, 0, 0, 0], ..Pass::default() };
+    let table = [(pass(0), held), (pass(0x8892), held), (pass(0x88cc), IN)];
+    for (row, (pass, expected)) in table.into_iter().enumerate() {
         let (mut tables, mut config) = (SmallTables::new(), inline());
-        config.mode = Mode::Inline(Inline { vlans: None, pass });
+        config.mode = Mode::Inline(Inline { pass, ipv6: false, ..INLINE });
         let mut gateway = ready(&mut tables, &config);
-        assert_eq!(through(&mut gateway, Port::Outside, &with(0x86dd)), ipv6, "row {row}: IPv6");
-        assert_eq!(through(&mut gateway, Port::Outside, &with(0x88cc)), other, "row {row}: LLDP");
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x86dd)), held, "row {row}: IPv6");
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x88cc)), expected, "row {row}: LLDP");
         // A tag would hide the protocol behind it.
-        assert_eq!(through(&mut gateway, Port::Outside, &with(0x8100)), other, "row {row}: a VLAN tag");
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0x8100)), held, "row {row}: a VLAN tag");
+        assert_eq!(through(&mut gateway, Port::Outside, &with(0)), held, "row {row}: an unused place");
     }
 }
 
@@ -262,7 +264,7 @@ fn typed(frame: &[u8], kind: u16) -> Vec<u8> {
 
 fn trunk() -> pkd_gateway::Config<RULES> {
     let mut config = inline();
-    config.mode = Mode::Inline(Inline { vlans: Some(VLANS), pass: Pass::default() });
+    config.mode = Mode::Inline(Inline { vlans: Some(VLANS), ..INLINE });
     config
 }
 

@@ -1,9 +1,13 @@
 //! Tests of the library: frames in, actions out.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod config_time;
+#[cfg(test)]
+mod coverage;
 #[cfg(test)]
 mod flash;
 #[cfg(test)]
@@ -12,6 +16,8 @@ mod flows;
 mod format2;
 #[cfg(test)]
 mod frame;
+#[cfg(test)]
+mod frame6;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -23,6 +29,10 @@ mod inline;
 #[cfg(test)]
 mod one_arm;
 #[cfg(test)]
+mod one_arm6;
+#[cfg(test)]
+mod overseer;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod time;
@@ -30,3 +40,7 @@ mod time;
 mod time_servers;
 #[cfg(test)]
 mod update;
+#[cfg(test)]
+mod watch;
+#[cfg(test)]
+mod ways_around;

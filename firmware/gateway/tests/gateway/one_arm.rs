@@ -8,8 +8,8 @@ use crate::{
     frame::{self, Host, Parsed, Path, SYN, SYN_ACK, TTL_SENT, Transport},
     harness::{
         BROADCAST, CLIENT, DNS, GATEWAY, NAS, READY, SSH, STRANGER, Small, SmallTables, TCP_ACK, TCP_SYN,
-        TIME_SERVER, client, establish, from_nas, knock, one_arm, open, pass, ready, seconds, send_knock,
-        to_gateway,
+        TIME_SERVER, client, establish, find, from_nas, knock, one_arm, open, pass, ready, seconds,
+        send_knock, to_gateway,
     },
 };
 
@@ -205,7 +205,7 @@ fn an_arp_reply_with_an_invalid_mac_address_does_not_redirect_a_service() {
         ("broadcast", BROADCAST, NAS.hardware),
         ("multicast", EthernetAddress([1, 0, 0x5e, 0, 0, 1]), NAS.hardware),
         ("all zeros", EthernetAddress([0; 6]), NAS.hardware),
-        ("a replaced network card", new_card, new_card),
+        ("another host's, while the NAS answers", new_card, NAS.hardware),
     ];
     for ((row, (name, claimed, reached)), port) in table.into_iter().enumerate().zip(5_001..) {
         let mut answer = frame::arp(ArpOperation::Reply, Host { hardware: claimed, ..NAS }, GATEWAY);
@@ -222,18 +222,71 @@ fn an_arp_reply_with_an_invalid_mac_address_does_not_redirect_a_service() {
 }
 
 #[test]
-fn replies_go_to_the_mac_address_that_the_client_used_last() {
+fn a_replaced_network_card_is_found_when_the_old_one_no_longer_answers() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    let new = Host { hardware: Host::new(9, [0; 4]).hardware, ..NAS };
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    // One request in 30 seconds, then one each second. The old card answers none of them.
+    for (row, (second, reached)) in [(30, NAS), (34, NAS), (35, new)].into_iter().enumerate() {
+        let now = seconds(second);
+        find(&mut gateway, now, new);
+        let incoming = client(&mut gateway, now, TCP_SYN, 5_001 + u16::try_from(row).unwrap()).unwrap();
+        assert_eq!(incoming.hardware.1, reached.hardware, "{second} s");
+    }
+}
+
+#[test]
+fn only_an_answer_to_a_request_moves_a_host() {
+    let thief = Host { hardware: Host::new(9, [0; 4]).hardware, ..NAS };
+    let broadcast = Host { hardware: BROADCAST, ..GATEWAY };
+    let table = [
+        ("a request by another host in its name", ArpOperation::Request, GATEWAY, true),
+        ("an announcement", ArpOperation::Request, Host { hardware: BROADCAST, ..NAS }, true),
+        ("a reply that nobody has asked for", ArpOperation::Reply, GATEWAY, false),
+        ("a reply to all", ArpOperation::Reply, broadcast, true),
+    ];
+    for (row, (name, operation, to, is_asked)) in table.into_iter().enumerate() {
+        let (mut tables, config) = (SmallTables::new(), one_arm());
+        let mut gateway = ready(&mut tables, &config);
+        open(&mut gateway, READY, CLIENT, "SSHK");
+        // Long after the NAS has answered for the last time, and the last request for it; and just after a request, if there is one.
+        let now = Instant(READY.0 + 50_000);
+        if is_asked {
+            let mut question = [0; 128];
+            while gateway.on_tick(now, &mut question).is_some() {}
+        }
+        let _action = gateway.on_frame(now, Port::Outside, &mut frame::arp(operation, thief, to));
+        let incoming = client(&mut gateway, now, TCP_SYN, 5_001).unwrap();
+        assert_eq!(incoming.hardware.1, NAS.hardware, "row {row}: {name}");
+    }
+}
+
+#[test]
+fn a_forged_segment_does_not_redirect_replies() {
     let (mut tables, config) = (SmallTables::new(), one_arm());
     let mut gateway = ready(&mut tables, &config);
     open(&mut gateway, READY, CLIENT, "SSHK");
     let nat_port = establish(&mut gateway, READY, 5_001);
-    // Another router takes over.
-    let moved = Host { hardware: Host::new(9, [0; 4]).hardware, ..CLIENT };
-    for (row, from) in [CLIENT, moved, CLIENT].into_iter().enumerate() {
-        pass(&mut gateway, READY, Port::Outside, TCP_ACK, to_gateway(from, 5_001, SSH)).unwrap();
+    let thief = Host { hardware: Host::new(9, [0; 4]).hardware, ..CLIENT };
+    for transport in [TCP_ACK, TCP_SYN, Transport::Tcp(frame::FIN_ACK)] {
+        pass(&mut gateway, READY, Port::Outside, transport, to_gateway(thief, 5_001, SSH)).unwrap();
         let answer = pass(&mut gateway, READY, Port::Outside, TCP_ACK, from_nas(22, nat_port)).unwrap();
-        assert_eq!(answer.hardware, (GATEWAY.hardware, from.hardware), "row {row}");
+        assert_eq!(answer.hardware, (GATEWAY.hardware, CLIENT.hardware), "{transport:?}");
     }
+}
+
+#[test]
+fn only_the_inside_host_itself_answers_for_it() {
+    let (mut tables, config) = (SmallTables::new(), one_arm());
+    let mut gateway = ready(&mut tables, &config);
+    open(&mut gateway, READY, CLIENT, "SSHK");
+    let nat_port = establish(&mut gateway, READY, 5_001);
+    let thief = Host { hardware: Host::new(9, [0; 4]).hardware, ..NAS };
+    let forged = Path { from: thief, ..from_nas(22, nat_port) };
+    let given = pass(&mut gateway, READY, Port::Outside, TCP_ACK, forged);
+    assert_eq!(given, Err(Action::Drop(DropReason::NoFlow)));
+    pass(&mut gateway, READY, Port::Outside, TCP_ACK, from_nas(22, nat_port)).unwrap();
 }
 
 #[test]
@@ -261,7 +314,7 @@ fn without_an_address_only_dhcp_is_handled() {
     ];
     let mut out = [0; 64];
     for given in [None, Some(interface), None] {
-        gateway.set_interface(given);
+        gateway.set_interface(given).unwrap();
         assert_eq!(gateway.interface(), given);
         for (row, (name, frame, without, with)) in table.iter().enumerate() {
             let action = gateway.on_frame(READY, Port::Outside, &mut frame.clone());

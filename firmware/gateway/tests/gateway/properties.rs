@@ -1,14 +1,16 @@
 //! Properties that hold for every frame.
 
-use pkd_gateway::{Action, DropReason, Gateway, Inline, Instant, KnockOutcome, Mode, Pass, Port, Vlans};
+use pkd_gateway::{
+    Action, DropReason, Gateway, Inline, Instant, KnockOutcome, Mode, Pass, Port, Protect, Vlans,
+};
 use proptest::prelude::*;
 use smoltcp::wire::{ArpOperation, EthernetFrame, EthernetProtocol, Ipv4Packet};
 
 use crate::{
     frame::{self, Flags, Host, Path, SYN, Transport},
     harness::{
-        CLIENT, DNS, GATEWAY, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, millis, one_arm,
-        open, ready, to_gateway,
+        CLIENT, DNS, GATEWAY, INLINE, NAS, READY, SSH, START, Small, SmallTables, from_nas, inline, millis,
+        one_arm, open, ready, to_gateway,
     },
 };
 
@@ -43,11 +45,11 @@ fn stranger() -> impl Strategy<Value = Vec<u8>> {
 
 fn modes() -> impl Strategy<Value = Mode> {
     let trunk = Some(Vlans { outside: 10, inside: 20 });
-    let pass = Pass { ipv6: true, other: true };
+    let pass = Pass { ethertypes: [0x8892, 0x88cc, 0, 0, 0, 0, 0, 0], protocols: [47, 50, 0, 0, 0, 0, 0, 0] };
     prop_oneof![
         Just(Mode::OneArm),
-        Just(Mode::Inline(Inline { vlans: None, pass })),
-        Just(Mode::Inline(Inline { vlans: trunk, pass })),
+        Just(Mode::Inline(Inline { pass, ..INLINE })),
+        Just(Mode::Inline(Inline { vlans: trunk, protect: Protect::Host, ipv6: true, pass })),
     ]
 }
 
@@ -74,6 +76,8 @@ proptest! {
         config.mode = mode;
         let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, START.into());
         gateway.set_time(Instant(0), millis(START)).unwrap();
+        let mut question = [0; 128];
+        while gateway.on_tick(READY, &mut question).is_some() {}
         let _ = gateway.on_frame(READY, Port::Inside, &mut frame::arp(ArpOperation::Reply, NAS, GATEWAY));
         if granted && mode == Mode::OneArm {
             open(&mut gateway, READY, CLIENT, "BOTH");

@@ -94,7 +94,7 @@ fn every_knock_requests_saving_the_floor_until_it_is_saved() {
     let mut gateway = Gateway::new(&mut tables, &config, GATEWAY.hardware, unix(0).into());
     gateway.set_time(at(0), millis(unix(20))).unwrap();
     let accepted = knock_at("SSHK", unix(20), 1);
-    let sender = Some(KnockSender { address: CLIENT.address, rule: 0 });
+    let sender = Some(KnockSender { address: CLIENT.address.into(), rule: 0 });
     let table = [
         ("a knock that is ignored", &accepted[..55], Verdict::Ignore(Reason::Length), None, None),
         ("the first accepted knock", &accepted[..], Verdict::Accept, sender, Some(unix(20).into())),

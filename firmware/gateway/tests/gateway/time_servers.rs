@@ -1,6 +1,6 @@
 //! Which time server is asked, and when; the age of the clock; time servers by DHCP.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use pkd_gateway::{
     Action, Address, Config, DropReason, EthernetAddress, Floors, Gateway, Instant, Light, NamedServer, Port,
@@ -37,8 +37,8 @@ fn delays(outcome: Result<(), TimeFailure>, requests: usize) -> Vec<u64> {
     while delays.len() < requests {
         match client.next(now) {
             TimeTask::Ask(server) => {
-                assert_eq!((server.address, server.port), (TIME_SERVER, 123));
-                client.finished(now, server.address, outcome);
+                assert_eq!((*server.ip(), server.port()), (TIME_SERVER, 123));
+                client.finished(now, *server.ip(), outcome);
                 let TimeTask::Wait(until) = client.next(now) else { panic!("no pause after {outcome:?}") };
                 delays.push(until.since(now) / 1_000);
                 now = until;
@@ -90,15 +90,15 @@ fn a_name_is_resolved_first_and_again_after_each_failure_but_not_after_success()
     assert_eq!(client.next(at(0)), TimeTask::Find);
     client.found(at(0), &[TIME_SERVER]);
     let TimeTask::Ask(server) = client.next(at(0)) else { panic!("not asked") };
-    client.finished(at(0), server.address, Ok(()));
+    client.finished(at(0), *server.ip(), Ok(()));
     assert_eq!(client.next(at(1)), TimeTask::Wait(at(64)));
     assert_eq!(client.next(at(64)), TimeTask::Ask(server));
-    client.finished(at(64), server.address, Err(TimeFailure::NoReply));
+    client.finished(at(64), *server.ip(), Err(TimeFailure::NoReply));
     assert_eq!(client.next(at(64)), TimeTask::Wait(at(65)));
     assert_eq!(client.next(at(65)), TimeTask::Find);
     client.found(at(65), &[OTHER]);
     let TimeTask::Ask(server) = client.next(at(65)) else { panic!("not asked") };
-    assert_eq!(server.address, OTHER, "the name has moved");
+    assert_eq!(*server.ip(), OTHER, "the name has moved");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn of_several_servers_another_is_asked_while_one_has_to_be_left_alone() {
     assert_eq!(client.next(at(0)), TimeTask::Find);
     client.found(at(0), &[TIME_SERVER, OTHER]);
     let TimeTask::Ask(server) = client.next(at(0)) else { panic!("no server is asked") };
-    assert_eq!((server.address, server.port), (OTHER, sntp::SERVER_PORT));
+    assert_eq!((*server.ip(), server.port()), (OTHER, sntp::SERVER_PORT));
     // A name with more addresses than there is room for still finds one that may be asked.
     let many: Vec<Ipv4Addr> = (1..=20).map(|last| Ipv4Addr::new(198, 51, 100, last)).collect();
     for round in 0..5 {
@@ -250,11 +250,11 @@ fn only_the_awaited_server_reaches_the_network_stack() {
     };
     let (local, dropped) = (Action::Local { skip: 0 }, Action::Drop(DropReason::Unsolicited));
     assert_eq!(arrives(&mut gateway, server, 53, 50_000), dropped, "nothing was asked yet");
-    gateway.expect_reply(pkd_gateway::Endpoint { address: TIME_SERVER, port: pkd_gateway::DNS_PORT });
+    gateway.expect_reply(SocketAddrV4::new(TIME_SERVER, pkd_gateway::DNS_PORT));
     assert_eq!(arrives(&mut gateway, server, 53, 50_000), local);
     assert_eq!(arrives(&mut gateway, CLIENT, 53, 50_000), dropped, "another DNS server");
     assert_eq!(arrives(&mut gateway, server, 54, 50_000), dropped, "another port");
-    gateway.expect_reply(pkd_gateway::Endpoint { address: OTHER, port: 123 });
+    gateway.expect_reply(SocketAddrV4::new(OTHER, 123));
     let other = Host { address: OTHER, ..CLIENT };
     assert_eq!(arrives(&mut gateway, other, 123, sntp::CLIENT_PORT), local);
     assert_eq!(arrives(&mut gateway, other, 123, 50_000), dropped, "another port of the gateway");

@@ -13,7 +13,12 @@ use defmt_semihosting as _;
 mod classic;
 mod format2;
 
-use core::{net::Ipv4Addr, ops::Range, panic::PanicInfo, ptr};
+use core::{
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::Range,
+    panic::PanicInfo,
+    ptr,
+};
 
 use cortex_m_rt::entry;
 use pkd_core::{
@@ -105,9 +110,12 @@ fn config(format: Format) -> Config<RULES> {
         address: Address::Static(Interface { network, router: None }),
         knock_port: KNOCK_PORT,
         own_addresses: heapless::Vec::new(),
+        address6: None,
+        grant_prefix: 128,
+        hosts: heapless::Vec::new(),
         answer_ping: false,
         time: TimeSource::Sntp(TimeServer {
-            at: Endpoint { address: Ipv4Addr::new(192, 168, 1, 1), port: 123 },
+            at: SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, 1), 123),
             interval: 64,
         }),
         update: None,
@@ -120,7 +128,7 @@ fn config(format: Format) -> Config<RULES> {
         name: heapless::String::new(),
         protocol: Protocol::Tcp,
         port: SSH,
-        inside: Endpoint { address: Ipv4Addr::from(NAS), port: 22 },
+        inside: Endpoint { address: Ipv4Addr::from(NAS).into(), port: 22 },
     };
     let rule = Rule { knock: knocks(), format, ttl: 600, services: Services::NONE.with(0) };
     if config.services.push(service).is_err() || config.rules.push(rule).is_err() {
@@ -238,7 +246,9 @@ fn main() -> ! {
         defmt::panic!("the time was rejected");
     }
     let frame = FRAME.take();
-    // The NAS sends an ARP reply.
+    // The NAS answers the gateway's question.
+    let mut question = [0; 64];
+    while gateway.on_tick(NOW, &mut question).is_some() {}
     let arp = &mut frame[..42];
     arp[..6].copy_from_slice(&GATEWAY.0);
     arp[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
