@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pkd-core", &[]),
     ("host-knock", &["pkd-packet", "pkd-sntp", "pkd-uri", "pkd-core", "pkd-netns"]),
     ("pkd-packet", &["pkd-core"]),
-    ("pkd-firmware-tests", &["pkd-core", "pkd-gateway", "pkd-tests"]),
+    ("pkd-firmware-tests", &["pkd-core", "pkd-gateway", "pkd-netns", "pkd-tests"]),
     ("pkd-board", &["pkd-core", "pkd-gateway"]),
     ("pkd-gateway", &["pkd-sntp", "pkd-core"]),
     ("pkd-gateway-config", &["pkd-board", "pkd-core", "pkd-gateway"]),

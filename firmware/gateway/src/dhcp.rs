@@ -8,7 +8,7 @@ use core::{net::Ipv4Addr, ops::Range};
 use heapless::Vec;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, UdpPacket};
 
-use crate::{config::is_unicast, packet::Header, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
+use crate::{ip::is_unicast, packet, time_client::TIME_SERVERS, vlan::VLAN_TAG_LENGTH};
 
 const ETHERNET_HEADER: usize = 14;
 const UDP_HEADER: usize = 8;
@@ -117,7 +117,7 @@ fn find_message(frame: &[u8], from: u16, to: u16) -> Option<(usize, Range<usize>
     };
     let bytes = frame.get(start..)?;
     // It also checks lengths and checksum.
-    Header::parse_v4(bytes).ok()?;
+    packet::parse_v4(bytes).ok()?;
     let packet = Ipv4Packet::new_checked(bytes).ok()?;
     if packet.next_header() != IpProtocol::Udp || packet.more_frags() || packet.frag_offset() != 0 {
         return None;

@@ -23,7 +23,7 @@ use crate::{
     ip::Ip,
     light::Light,
     loop_guard::LoopGuard,
-    neighbour::Own,
+    own::Own,
     packet::{Header, Transport},
     port::Port,
     sntp,

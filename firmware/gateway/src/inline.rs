@@ -112,14 +112,14 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         match EthernetProtocol::from(kind) {
             EthernetProtocol::Arp => self.bridge_arp(now, passage, for_us, bytes),
             EthernetProtocol::Ipv4 => {
-                let header = Header::parse_v4(bytes)?;
+                let header = packet::parse_v4(bytes)?;
                 if side == Port::Outside && packet::is_source_routed(bytes, header.start) {
                     return Err(DropReason::Malformed);
                 }
                 self.bridge_ip(now, passage, inline, for_us, &header, bytes)
             }
             EthernetProtocol::Ipv6 if inline.ipv6 => {
-                let header = Header::parse_v6(bytes)?;
+                let header = packet::parse_v6(bytes)?;
                 self.bridge_ip(now, passage, inline, for_us, &header, bytes)
             }
             _ if for_us => Err(DropReason::NotForUs),

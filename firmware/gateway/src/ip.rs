@@ -99,3 +99,9 @@ impl From<Ip> for IpAddr {
         ip.to_v4().map_or_else(|| Self::V6(Ipv6Addr::from_bits(ip.bits())), Self::V4)
     }
 }
+
+/// Whether this can be the address of a host on a network.
+pub(crate) fn is_unicast(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !address.is_unspecified() && !is_broadcast && !address.is_multicast() && !address.is_loopback()
+}

@@ -43,6 +43,7 @@ mod loop_guard;
 mod nd;
 mod neighbour;
 mod one_arm;
+mod own;
 mod packet;
 mod port;
 mod prefixes;

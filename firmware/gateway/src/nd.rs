@@ -7,8 +7,8 @@ use smoltcp::wire::EthernetAddress;
 use crate::{
     drop_reason::DropReason,
     ip::Ip,
-    neighbour::Own,
-    packet::{ETHERNET_HEADER, Header, IPV6_HEADER},
+    own::Own,
+    packet::{ETHERNET_HEADER, Header, IPV6_HEADER, parse_v6},
 };
 
 /// Types of `ICMPv6` (RFC 4861, RFC 4443).
@@ -170,7 +170,7 @@ fn set_length_and_checksum(frame: &mut [u8], length: usize) -> Option<()> {
     let packet = frame.get_mut(ETHERNET_HEADER..ETHERNET_HEADER + IPV6_HEADER + length)?;
     packet.get_mut(4..6)?.copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
     packet.get_mut(IPV6_HEADER + 2..IPV6_HEADER + 4)?.fill(0);
-    let header = Header::parse_v6(packet).ok()?;
+    let header = parse_v6(packet).ok()?;
     let checksum = header.sum(ICMPV6, header.body(packet).ok()?).checksum();
     packet.get_mut(IPV6_HEADER + 2..IPV6_HEADER + 4)?.copy_from_slice(&checksum.to_be_bytes());
     Some(())

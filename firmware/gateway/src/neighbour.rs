@@ -7,7 +7,7 @@ use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
 };
 
-use crate::{Instant, SERVICES, ip::Ip, nd};
+use crate::{Instant, SERVICES, ip::Ip, nd, own::Own};
 
 /// Milliseconds between requests for a host that does not answer.
 const RETRY_INTERVAL: u64 = 1_000;
@@ -29,15 +29,6 @@ struct Neighbour {
     is_fixed: bool,
     asked: Option<Instant>,
     answered: Option<Instant>,
-}
-
-/// The gateway's own addresses, for requests.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own {
-    pub(crate) hardware: EthernetAddress,
-    /// Unspecified while it has none: requests are ARP probes then (RFC 5227).
-    pub(crate) v4: Ipv4Addr,
-    pub(crate) v6: Ip,
 }
 
 /// The hosts behind the services. A host that stops answering keeps its last MAC address: either it is still right, or the

@@ -48,11 +48,11 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         match ethernet.ethertype() {
             EthernetProtocol::Arp => self.arp(now, source, destination, ethernet.payload()),
             EthernetProtocol::Ipv4 => {
-                let header = Header::parse_v4(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
+                let header = packet::parse_v4(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
                 self.ipv4(now, Arrived { hardware: source, header }, frame)
             }
             EthernetProtocol::Ipv6 if is_ipv6 => {
-                let header = Header::parse_v6(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
+                let header = packet::parse_v6(frame.get(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?)?;
                 self.ipv6(now, Arrived { hardware: source, header }, destination, frame)
             }
             _ => Err(DropReason::Protocol),

@@ -32,7 +32,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         write!(
             out,
             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta http-equiv=\"refresh\" content=\"{REFRESH}\"><title>pkd gateway</title>\n<h1>pkd gateway</h1>\n<table>\n"
+             <meta http-equiv=\"refresh\" content=\"{REFRESH}\"><title>pkd gateway</title>\
+             <h1>pkd gateway</h1>\n<table cellpadding=4>\n"
         )?;
         row(out, "light", &self.light(now).as_str())?;
         match (self.time(now), self.clock_age(now)) {
@@ -52,7 +53,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
 
     fn write_grants(&self, now: Instant, out: &mut dyn Write) -> fmt::Result {
         let now = CoarseInstant::from(now);
-        out.write_str("<h2>Grants</h2>\n<table>\n")?;
+        out.write_str("<h2>Grants</h2>\n<table cellpadding=4>\n")?;
         let (mut room, mut listed) = (GRANTS_LENGTH, 0);
         for (address, services, seconds) in self.tables.grants.remaining(now) {
             let names = Names(self.config(), services);
@@ -73,7 +74,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
 
     fn write_counters(&self, out: &mut dyn Write) -> fmt::Result {
         let counters = self.counters();
-        out.write_str("<h2>Counters</h2>\n<table>\n")?;
+        out.write_str("<h2>Counters</h2>\n<table cellpadding=4>\n")?;
         let events = [
             ("forwarded", counters.forwarded),
             ("local", counters.local),
@@ -86,7 +87,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         for (name, count) in events {
             row(out, name, &count)?;
         }
-        out.write_str("</table>\n<h2>Dropped, by reason; knocks, by verdict</h2>\n<table>\n")?;
+        out.write_str("</table>\n<h2>Dropped, by reason; knocks, by verdict</h2>\n<table cellpadding=4>\n")?;
         for (name, count) in counters.labelled() {
             row(out, name, &count)?;
         }

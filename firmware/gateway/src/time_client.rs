@@ -10,7 +10,7 @@ use core::{
 
 use heapless::Vec;
 
-use crate::{Instant, config::TimeSource, sntp};
+use crate::{Instant, config::TimeSource};
 
 /// How many servers are remembered. DHCP and DNS may name more.
 pub const TIME_SERVERS: usize = 4;
@@ -102,7 +102,7 @@ impl TimeClient {
         let (port, interval, fixed) = match source {
             TimeSource::None => return None,
             TimeSource::Sntp(server) => (server.at.port(), server.interval, Some(*server.at.ip())),
-            TimeSource::Dhcp { interval } => (sntp::SERVER_PORT, *interval, None),
+            TimeSource::Dhcp { interval } => (pkd_sntp::SERVER_PORT, *interval, None),
             TimeSource::Name(server) => (server.port, server.interval, None),
         };
         let mut client = Self {

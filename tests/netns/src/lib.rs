@@ -10,3 +10,4 @@ pub mod probe;
 pub mod process;
 pub mod sshd;
 pub mod stranger;
+pub mod wire;

@@ -8,7 +8,7 @@ use core::{
 };
 
 use embassy_executor::Spawner;
-use embassy_net::{Stack, StackResources};
+use embassy_net::Stack;
 use embassy_net_driver::{Driver, HardwareAddress, LinkState};
 use embassy_net_driver_channel as channel;
 use embassy_sync::blocking_mutex::Mutex;
@@ -163,8 +163,6 @@ fn start_all<D: Driver, S: NorFlash, P: Indicators>(
         ConstStaticCell::new([0; pkd_gateway::CONFIG_LIMIT]);
     static GATEWAY: StaticCell<SharedGateway> = StaticCell::new();
     static CHANNEL: ConstStaticCell<channel::State<MTU, 2, 2>> = ConstStaticCell::new(channel::State::new());
-    static RESOURCES: ConstStaticCell<StackResources<{ net_stack::SOCKETS }>> =
-        ConstStaticCell::new(StackResources::new());
 
     let Setup { interfaces, stored, hardware, random, free_stack } = setup;
     let Stored { board, config, floors, indicators } = stored;
@@ -175,9 +173,8 @@ fn start_all<D: Driver, S: NorFlash, P: Indicators>(
     gateway.set_loop_cookie(random());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
-    let (stack, network) = embassy_net::new(device, net_stack::config(config), RESOURCES.take(), random());
     let served = net_stack::Served { gateway, config, free_stack, updates };
-    net_stack::spawn(spawner, network, stack, served, random);
+    let stack = net_stack::start(spawner, device, served, random);
     let pipeline = Pipeline {
         gateway,
         floors,

@@ -4,12 +4,13 @@ use core::fmt::{self, Write};
 
 use embassy_executor::Spawner;
 use embassy_net::{
-    Config as NetConfig, DhcpConfig, Ipv4Cidr, Runner, Stack, StaticConfigV4,
+    Config as NetConfig, DhcpConfig, Ipv4Cidr, Runner, Stack, StackResources, StaticConfigV4,
     udp::{PacketMetadata, UdpSocket},
 };
 use embassy_net_driver_channel::Device;
 use heapless::String;
 use pkd_gateway::{Address, DATAGRAM, Instant, TimeSource, WithoutComments, datagrams};
+use static_cell::ConstStaticCell;
 
 use crate::{MTU, SharedGateway, StandardConfig, StandardGateway, Updates, http, now, time};
 
@@ -20,11 +21,11 @@ pub type Random = fn() -> u64;
 pub type FreeStack = fn() -> u32;
 
 /// Sockets for DHCP, DNS, SNTP, the counters over UDP, and the clients over HTTP.
-pub(crate) const SOCKETS: usize = 4 + http::CLIENTS;
+const SOCKETS: usize = 4 + http::CLIENTS;
 /// The greatest length of all metrics without comments, in bytes.
 const METRICS_LENGTH: usize = 2_048;
 
-pub(crate) fn config(config: &StandardConfig) -> NetConfig {
+fn config(config: &StandardConfig) -> NetConfig {
     match config.address {
         Address::Dhcp => NetConfig::dhcpv4(DhcpConfig::default()),
         Address::Static(interface) => NetConfig::ipv4_static(StaticConfigV4 {
@@ -48,14 +49,19 @@ pub(crate) struct Served {
     pub(crate) updates: Option<&'static Updates>,
 }
 
-pub(crate) fn spawn(
+/// Starts the stack on its device, and its tasks.
+// Inlined, what it builds would stay on the stack below everything that starts before it.
+#[inline(never)]
+pub(crate) fn start(
     spawner: Spawner,
-    network: Runner<'static, Device<'static, MTU>>,
-    stack: Stack<'static>,
+    device: Device<'static, MTU>,
     served: Served,
     random: Random,
-) {
+) -> Stack<'static> {
+    static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
+
     let Served { gateway, config, free_stack, .. } = served;
+    let (stack, network) = embassy_net::new(device, self::config(config), RESOURCES.take(), random());
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
         && time::sync(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
         && (0..http::CLIENTS).all(|_| http::serve(stack, served).map(|task| spawner.spawn(task)).is_ok())
@@ -65,6 +71,7 @@ pub(crate) fn spawn(
     if !started {
         defmt::panic!("a task was started twice");
     }
+    stack
 }
 
 #[embassy_executor::task]

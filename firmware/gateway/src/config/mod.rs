@@ -31,7 +31,6 @@ pub use envelope::created;
 pub use error::ConfigError;
 pub use format::{CONFIG_LIMIT, VERSION};
 use format::{HEADER_LENGTH, MAGIC, NAME_LENGTH};
-pub(crate) use validate::is_unicast;
 
 /// The greatest number of services.
 pub const SERVICES: usize = 32;

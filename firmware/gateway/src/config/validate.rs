@@ -8,7 +8,7 @@ use super::{
     Address, Config, ConfigError, Format, Host, Inline, Interface, Mode, Pass, Rule, Service, Services,
     TimeSource, Vlans,
 };
-use crate::{Protocol, packet::is_unicast_host};
+use crate::{Protocol, ip::is_unicast, packet::is_unicast_host};
 
 /// Ethernet types that are IP or ARP, or may contain IP: IPv4, ARP, IPv6, tags of VLANs, MPLS and `PPPoE`. Below 0x600 there
 /// are lengths; an unused place is 0.
@@ -172,10 +172,4 @@ impl Pass {
 fn is_in(address: u128, network: u128, prefix: u8) -> bool {
     let host_bits = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
     (address ^ network) & !host_bits == 0
-}
-
-/// Whether this can be the address of a host on a network.
-pub(crate) fn is_unicast(address: IpAddr) -> bool {
-    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
-    !address.is_unspecified() && !is_broadcast && !address.is_multicast() && !address.is_loopback()
 }

@@ -1,11 +1,12 @@
 //! IPv4 headers (RFC 791).
 
-use super::{Header, IPV4_HEADER, Transport};
+use super::header::{Header, IPV4_HEADER, Transport};
 use crate::{checksum::Sum, drop_reason::DropReason, ip::Ip};
 
+/// Parses an IPv4 packet and checks its version, lengths and header checksum.
 #[inline(always)]
 #[allow(clippy::inline_always)] // saves each frame 80 instructions
-pub(super) fn parse(bytes: &[u8]) -> Result<Header, DropReason> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Header, DropReason> {
     let head = bytes.first_chunk::<IPV4_HEADER>().ok_or(DropReason::Malformed)?;
     let [first, _, l0, l1, _, _, f0, f1, hop_limit, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *head;
     let start = usize::from(first & 0x0f) * 4;

@@ -1,12 +1,13 @@
 //! IPv6 headers and their extensions (RFC 8200).
 
-use super::{Header, IPV6_HEADER, Transport};
+use super::header::{Header, IPV6_HEADER, Transport};
 use crate::{drop_reason::DropReason, ip::Ip};
 
 /// How many extension headers a packet may have. Hosts send two at most.
 const MAX_EXTENSIONS: usize = 4;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Header, DropReason> {
+/// Parses an IPv6 packet and its extension headers, and checks its version and lengths.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Header, DropReason> {
     let head = bytes.first_chunk::<IPV6_HEADER>().ok_or(DropReason::Malformed)?;
     let (fixed, addresses) = head.split_first_chunk::<8>().ok_or(DropReason::Malformed)?;
     let [first, _, _, _, l0, l1, next, hop_limit] = *fixed;

@@ -1,6 +1,6 @@
 //! The packet that an ICMP error quotes.
 
-use super::{IPV4_HEADER, IPV6_HEADER};
+use super::header::{IPV4_HEADER, IPV6_HEADER};
 use crate::{
     drop_reason::DropReason,
     flow::{FlowKind, Peer, Tuple},

@@ -1,6 +1,6 @@
 //! Rewriting packets in place, with their checksums.
 
-use super::{Header, Quote};
+use super::{header::Header, quote::Quote};
 use crate::{
     checksum::ChecksumDelta,
     drop_reason::DropReason,
