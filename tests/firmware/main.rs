@@ -3,7 +3,7 @@
 //!
 //! `pkd-firmware-tests PART IMAGE DEFMT_PRINT [KNOCK]` prints a line for each check and ends with
 //! `firmware: N passed, N failed`. `xtask` builds what it needs and runs it. Parts: `one-arm`, `format2`, `faults` (with its own image),
-//! `load`, `time`, `http`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
+//! `load`, `time`, `http`, `update`, `conformance`, `inline`, `trunk`, `user-network`, and `demo`, which prints a transcript instead of checks.
 
 #[allow(clippy::unwrap_used, reason = "a test of the library, too")]
 #[path = "../../firmware/gateway/tests/gateway/attacks.rs"]
@@ -29,6 +29,7 @@ mod scenario;
 mod time;
 mod time_sources;
 mod transfer;
+mod updates;
 mod user_network;
 
 use std::path::PathBuf;
@@ -79,7 +80,11 @@ fn run(report: &mut Report, arguments: &[String]) -> Result<()> {
         "time" => time_sources::checks(report, &tools),
         "faults" => faults::checks(report, &tools),
         "conformance" => conformance::checks(report, &tools),
-        "inline" => inline::checks(report, &tools, Sides::Interfaces),
+        "inline" => {
+            inline::checks(report, &tools, Sides::Interfaces);
+            updates::checks(report, &tools);
+        }
+        "update" => updates::checks(report, &tools),
         "trunk" => inline::checks(report, &tools, Sides::Trunk),
         "user-network" => user_network::checks(report, &tools, &knock()?),
         "demo" => user_network::demo(&tools, &knock()?)?,

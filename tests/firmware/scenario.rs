@@ -51,6 +51,7 @@ pub(crate) fn config() -> Config<RULES> {
         hosts: heapless::Vec::new(),
         answer_ping: true,
         time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(ROUTER.address, 123), interval: 1 }),
+        update: None,
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: COUNTERS,
         services: [Service {
@@ -113,6 +114,11 @@ impl Scenario {
         })?;
         let link = link.context("no cable")??;
         Ok(Self { machine, link, nonce: 0 })
+    }
+
+    /// Of a board that runs already.
+    pub(crate) fn around(machine: Machine, link: Link) -> Self {
+        Self { machine, link, nonce: 0 }
     }
 
     /// Boots a board with a saved floor in the past, and sets its time, so that it accepts knocks without a wait.

@@ -201,7 +201,7 @@ pub(crate) fn exchange(scenario: &mut Scenario, hosts: &mut [&mut TcpHost]) -> R
 /// Sends each host's request over its connection, and returns everything that each receives until the other side closes.
 pub(crate) fn ask_all(scenario: &mut Scenario, clients: &mut [(&mut TcpHost, &[u8])]) -> Result<Vec<String>> {
     let mut replies = vec![Vec::new(); clients.len()];
-    let mut asked = vec![false; clients.len()];
+    let mut sent = vec![0; clients.len()];
     let end = std::time::Instant::now() + TIMEOUT;
     let mut is_open = true;
     while is_open {
@@ -213,16 +213,17 @@ pub(crate) fn ask_all(scenario: &mut Scenario, clients: &mut [(&mut TcpHost, &[u
         let mut hosts: Vec<&mut TcpHost> = clients.iter_mut().map(|(host, _)| &mut **host).collect();
         exchange(scenario, &mut hosts)?;
         is_open = false;
-        for (((host, request), reply), asked) in clients.iter_mut().zip(&mut replies).zip(&mut asked) {
+        for (((host, request), reply), sent) in clients.iter_mut().zip(&mut replies).zip(&mut sent) {
             let socket = host.socket();
-            if !*asked && socket.may_send() {
-                *asked = socket.send_slice(request).is_ok();
+            if socket.may_send() && *sent < request.len() {
+                *sent +=
+                    socket.send_slice(&request[*sent..]).map_err(|error| anyhow::anyhow!("{error:?}"))?;
             }
             while socket.can_recv() {
                 let received = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
                 reply.extend(received.map_err(|error| anyhow::anyhow!("{error:?}"))?);
             }
-            if *asked && !socket.may_recv() {
+            if *sent > 0 && !socket.may_recv() {
                 socket.close();
             }
             // A connection that was refused is closed, too.

@@ -13,6 +13,8 @@ pub struct Board {
     pub nics: &'static [&'static NicKind],
     /// Where its flash has what the gateway keeps.
     pub flash: FlashLayout,
+    /// Where it has the images that it receives over the network. `None`: it receives none.
+    pub updates: Option<UpdateLayout>,
 }
 
 /// The processor of a board, as far as flashing depends on it.
@@ -39,4 +41,17 @@ pub struct FlashLayout {
     pub floor: u32,
     /// The size of the floor's region: at least two sectors.
     pub floor_bytes: u32,
+}
+
+/// Where a board's flash has what embassy-boot's bootloader swaps, as offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateLayout {
+    /// The slot for new images, which starts with a sector, and has one sector more than an image.
+    pub slot: u32,
+    /// The greatest length of an image: a multiple of a sector.
+    pub image_bytes: u32,
+    /// The bootloader's state, which starts with a sector.
+    pub state: u32,
+    /// The size of the bootloader's state: at least one sector.
+    pub state_bytes: u32,
 }

@@ -21,7 +21,7 @@ pub mod uf2;
 pub mod wiznet;
 
 pub use ability::Unable;
-pub use board::{Board, Chip, FlashLayout};
+pub use board::{Board, Chip, FlashLayout, UpdateLayout};
 pub use frame::{FCS, trimmed};
 pub use life::Life;
 pub use nic::{Nic, Place, SILENT_TICKS};

@@ -2,7 +2,7 @@
 
 use crate::{
     NicKind,
-    board::{Board, Chip, FlashLayout},
+    board::{Board, Chip, FlashLayout, UpdateLayout},
 };
 
 /// Length of a frame without VLAN tag and FCS in bytes.
@@ -51,7 +51,7 @@ const RP2350: FlashLayout = FlashLayout {
 
 /// QEMU's Cortex-M4.
 pub const MPS2_AN386: Board =
-    Board { name: "mps2-an386", chip: Chip::Qemu, nics: &[&LAN9118], flash: EMULATED };
+    Board { name: "mps2-an386", chip: Chip::Qemu, nics: &[&LAN9118], flash: EMULATED, updates: None };
 
 /// QEMU's RISC-V, a bridge.
 pub const RISCV32_VIRT: Board = Board {
@@ -59,6 +59,13 @@ pub const RISCV32_VIRT: Board = Board {
     chip: Chip::Qemu,
     nics: &[&VIRTIO, &VIRTIO],
     flash: FlashLayout { base: 0x8400_0000, ..EMULATED },
+    // There is no bootloader in QEMU: tests read what it would.
+    updates: Some(UpdateLayout {
+        slot: 0x0008_0000,
+        image_bytes: 0x0007_f000,
+        state: 0x0001_f000,
+        state_bytes: 0x1000,
+    }),
 };
 
 /// ST's NUCLEO-H743ZI and -H743ZI2.
@@ -74,6 +81,7 @@ pub const NUCLEO_H743ZI: Board = Board {
         floor: 0x001a_0000,
         floor_bytes: 0x0004_0000,
     },
+    updates: None,
 };
 
 /// ST's NUCLEO-H563ZI.
@@ -89,15 +97,27 @@ pub const NUCLEO_H563ZI: Board = Board {
         floor: 0x001f_8000,
         floor_bytes: 0x6000,
     },
+    updates: None,
 };
 
 /// WIZnet's W5500-EVB-Pico2.
-pub const W5500_EVB_PICO2: Board =
-    Board { name: "w5500-evb-pico2", chip: Chip::Rp2350, nics: &[&W5500], flash: RP2350 };
+pub const W5500_EVB_PICO2: Board = Board {
+    name: "w5500-evb-pico2",
+    chip: Chip::Rp2350,
+    nics: &[&W5500],
+    flash: RP2350,
+    // The memory.x of w5500-evb-pico2-boot has the same addresses. Its image without the bootloader receives none.
+    updates: Some(UpdateLayout {
+        slot: 0x0010_0000,
+        image_bytes: 0x000e_0000,
+        state: 0x0001_0000,
+        state_bytes: 0x1000,
+    }),
+};
 
 /// WIZnet's W6300-EVB-Pico2.
 pub const W6300_EVB_PICO2: Board =
-    Board { name: "w6300-evb-pico2", chip: Chip::Rp2350, nics: &[&W6300], flash: RP2350 };
+    Board { name: "w6300-evb-pico2", chip: Chip::Rp2350, nics: &[&W6300], flash: RP2350, updates: None };
 
 /// A W5500-EVB-Pico2 with another W5500, or a Pico 2 with two: a bridge.
 pub const PICO2_TWO_W5500: Board = Board {
@@ -105,6 +125,7 @@ pub const PICO2_TWO_W5500: Board = Board {
     chip: Chip::Rp2350,
     nics: &[&W5500_UNFILTERED, &W5500_UNFILTERED],
     flash: RP2350,
+    updates: None,
 };
 
 /// All boards.

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use pkd_core::{Key, Tag, UnixSeconds, Window, format2::Bindings};
 use pkd_gateway::{
     Address, Config, Endpoint, Format, HOST_NAME, HOSTS, Interface, Mode, NamedServer, Network,
-    OWN_ADDRESSES, Protocol, RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, sntp,
+    OWN_ADDRESSES, Protocol, RULES, Rule, SERVICES, Service, Services, TimeServer, TimeSource, UpdateKey,
+    sntp,
 };
 use serde::Deserialize;
 
 use crate::{
+    hex,
     inline::{HostTable, InlineTable},
     key_file,
 };
@@ -37,6 +39,7 @@ pub(crate) struct File {
     #[serde(default)]
     time: TimeTable,
     counters: Option<Counters>,
+    update: Option<UpdateTable>,
     inline: Option<InlineTable>,
     #[serde(default)]
     host: Vec<HostTable>,
@@ -67,6 +70,14 @@ struct TimeTable {
 struct Counters {
     port: u16,
     from: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpdateTable {
+    key: String,
+    #[serde(default)]
+    allow_older: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +159,7 @@ impl File {
             own_addresses: self.own_addresses.iter().copied().collect(),
             answer_ping: self.echo,
             time: self.time.resolve(&self.address()?)?,
+            update: self.update.as_ref().map(UpdateTable::resolve).transpose()?,
             counters_network: self
                 .counters
                 .as_ref()
@@ -235,6 +247,14 @@ impl TimeTable {
             })?),
         };
         Ok(TimeSource::Name(NamedServer { name, port, interval, dns }))
+    }
+}
+
+impl UpdateTable {
+    fn resolve(&self) -> Result<UpdateKey> {
+        let key =
+            hex::parse(&self.key).context("[update]: key: expected the 64 digits that keygen prints")?;
+        Ok(UpdateKey { key, allow_older: self.allow_older })
     }
 }
 

@@ -1,6 +1,9 @@
-//! `gateway-config FILE`: converts a TOML file to what is flashed as the gateway's configuration.
+//! `gateway-config FILE`: converts a TOML file to what is flashed as the gateway's configuration. `keygen` and `sign` are for
+//! updates of the firmware.
 
 mod file;
+mod hex;
+mod image;
 mod inline;
 mod key_file;
 mod output;
@@ -25,10 +28,15 @@ use crate::output::Form;
 
 const HELP: &str = "\
 usage: gateway-config [--board BOARD] FILE [OUT]
+       gateway-config keygen KEY
+       gateway-config sign KEY BOARD VERSION IMAGE OUT
 
 Checks the configuration in FILE (TOML) and writes what the board has to get: OUT, or beside FILE a .uf2 for boards
 with a USB drive, and a .bin for others. An OUT that ends in .txt is for the serial line of boards that have one. The
 file contains keys.
+
+keygen writes a new key for updates to KEY, and prints the [update] of gateways that trust it. sign puts a header
+in front of IMAGE, signed with KEY, for a board that takes updates over the network.
 
   --board BOARD   the board, instead of the file's `board = \"…\"`
   --boards        print the boards
@@ -50,23 +58,36 @@ fn main() -> ExitCode {
 
 /// Returns what is to be printed.
 fn run(mut arguments: Parser) -> Result<String> {
-    let (mut board, mut paths) = (None, Vec::new());
+    let (mut board, mut words) = (None, Vec::new());
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("board") => board = Some(find(&arguments.value()?.string()?)?),
             Long("boards") => return Ok(BOARDS.iter().map(|board| board.name.to_owned() + "\n").collect()),
             Long("version") => return Ok(format!("gateway-config {}\n", env!("CARGO_PKG_VERSION"))),
             Long("help") | Short('h') => return Ok(HELP.to_owned()),
-            Value(path) if paths.len() < 2 => paths.push(PathBuf::from(path)),
-            Value(path) => return Err(usage(&format!("unexpected {}", path.display()))),
+            Value(word) => words.push(PathBuf::from(word)),
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
-    let mut paths = paths.into_iter();
-    let from = paths.next().ok_or_else(|| usage("missing FILE"))?;
+    match (&words.iter().map(PathBuf::as_path).collect::<Vec<_>>()[..], board) {
+        ([], _) => Err(usage("missing FILE")),
+        ([command, key], None) if *command == Path::new("keygen") => image::keygen(key),
+        ([command, key, board, version, image, out], None) if *command == Path::new("sign") => {
+            let board = find(&board.to_string_lossy())?;
+            let bytes = image::sign(key, board, &version.to_string_lossy(), image)?;
+            fs::write(out, bytes).with_context(|| out.display().to_string())?;
+            Ok(format!("{}: send it to the {} with a POST of /update\n", out.display(), board.name))
+        }
+        ([file], board) => configure(file, board, None),
+        ([file, out], board) => configure(file, board, Some(out)),
+        ([_, _, word, ..], _) => Err(usage(&format!("unexpected {}", word.display()))),
+    }
+}
+
+fn configure(from: &Path, board: Option<&'static Board>, to: Option<&Path>) -> Result<String> {
     let created = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
-    let (board, bytes) = convert(&from, board, created).with_context(|| from.display().to_string())?;
-    let to = paths.next().unwrap_or_else(|| from.with_extension(Form::of(board).ending()));
+    let (board, bytes) = convert(from, board, created).with_context(|| from.display().to_string())?;
+    let to = to.map_or_else(|| from.with_extension(Form::of(board).ending()), Path::to_owned);
     let form = Form::named(&to, board)?;
     output::write(&to, &form.file(board, &bytes))?;
     Ok(format!("{}: {}\n", to.display(), form.advice(board)))

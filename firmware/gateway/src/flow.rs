@@ -82,21 +82,37 @@ pub(crate) enum Direction {
 
 /// The relevant fields of a TCP header. Otherwise, all are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // they are bits on the wire
 pub(crate) struct Segment {
-    pub(crate) syn: bool,
-    pub(crate) ack: bool,
-    pub(crate) fin: bool,
-    pub(crate) rst: bool,
+    /// As they are on the wire.
+    pub(crate) flags: u8,
     pub(crate) sequence: u32,
-    /// Valid only with `ack`.
+    /// Valid only with ACK.
     pub(crate) acknowledgment: u32,
 }
 
 impl Segment {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+
     /// Whether it asks for a new connection.
     pub(crate) fn opens(self) -> bool {
-        self.syn && !self.ack && !self.rst && !self.fin
+        self.flags & (Self::SYN | Self::ACK | Self::RST | Self::FIN) == Self::SYN
+    }
+
+    /// Whether it is the first of a connection, or pretends to be.
+    pub(crate) fn starts(self) -> bool {
+        self.flags & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
+    /// Whether it is within a connection: it neither begins nor ends one.
+    pub(crate) fn continues(self) -> bool {
+        self.flags & (Self::SYN | Self::RST | Self::FIN) == 0
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 }
 
@@ -126,18 +142,20 @@ pub(crate) enum State {
     Closed,
 }
 
-/// Seconds without a frame after which a flow expires.
+/// How long without a frame a flow expires after.
 mod timeout {
+    use crate::instant::CoarseInstant;
+
     /// Long enough for three retransmissions of a SYN.
-    pub(crate) const UNREPLIED: u32 = 30;
+    pub(crate) const UNREPLIED: u32 = CoarseInstant::steps(30);
     /// The recommendation of RFC 4787, section 4.3.
-    pub(crate) const UDP: u32 = 300;
+    pub(crate) const UDP: u32 = CoarseInstant::steps(300);
     /// The minimum in RFC 5382, section 5: two hours and four minutes.
-    pub(crate) const TCP: u32 = 7_440;
+    pub(crate) const TCP: u32 = CoarseInstant::steps(7_440);
     /// Long enough for the other side to finish sending.
-    pub(crate) const HALF_CLOSED: u32 = 600;
+    pub(crate) const HALF_CLOSED: u32 = CoarseInstant::steps(600);
     /// Long enough to retransmit the last acknowledgements.
-    pub(crate) const CLOSED: u32 = 10;
+    pub(crate) const CLOSED: u32 = CoarseInstant::steps(10);
 }
 
 /// How far the sequence number of a client's FIN or RST may be ahead of what the inside host has acknowledged, and that of a
@@ -213,7 +231,7 @@ impl Flow {
         let NewFlow { tuple, service, origin, client_hardware, segment, until } = new;
         let is_outside = origin == Origin::Outside;
         // After a reset of the gateway, a host goes on with a connection that it had opened.
-        let is_known = !is_outside && tuple.kind == FlowKind::Tcp && !segment.syn;
+        let is_known = !is_outside && tuple.kind == FlowKind::Tcp && !segment.has(Segment::SYN);
         Self {
             state: if is_known { State::Established } else { State::Unreplied },
             kind: tuple.kind,
@@ -245,7 +263,7 @@ impl Flow {
             && self.kind == tuple.kind
     }
 
-    /// How many seconds it may stay idle.
+    /// How long it may stay idle, in steps of [`CoarseInstant`].
     fn idle_timeout(&self) -> u32 {
         match (self.state, self.kind) {
             (State::Free, _) => 0,
@@ -258,7 +276,7 @@ impl Flow {
     }
 
     pub(crate) fn is_expired(&self, now: CoarseInstant) -> bool {
-        now.since(self.last) >= CoarseInstant::steps(self.idle_timeout())
+        now.since(self.last) >= self.idle_timeout()
     }
 
     /// Whether a side has sent a FIN or a RST.
@@ -280,17 +298,17 @@ impl Flow {
     /// can forge the client's address. A frame that does not count is still forwarded; the inside host ignores it.
     pub(crate) fn update(&mut self, now: CoarseInstant, direction: Direction, segment: Segment) {
         match direction {
-            Direction::Ingress if segment.rst || segment.fin => {
+            Direction::Ingress if segment.has(Segment::RST | Segment::FIN) => {
                 if segment.sequence.wrapping_sub(self.receive_next) > MAX_IN_FLIGHT {
                     return;
                 }
             }
             Direction::Egress => {
                 // A retransmission is behind it.
-                if segment.syn || segment.sequence.wrapping_sub(self.sent_last) < 1 << 31 {
+                if segment.has(Segment::SYN) || segment.sequence.wrapping_sub(self.sent_last) < 1 << 31 {
                     self.sent_last = segment.sequence;
                 }
-                if segment.ack {
+                if segment.has(Segment::ACK) {
                     self.receive_next = segment.acknowledgment;
                 }
             }
@@ -303,15 +321,15 @@ impl Flow {
         self.state = match (self.state, direction) {
             // A closed flow never reopens, and its idle timeout keeps running.
             (State::Closed, _) => return,
-            _ if segment.rst => State::Closed,
+            _ if segment.has(Segment::RST) => State::Closed,
             (State::ClientClosed, Direction::Egress) | (State::InsideClosed, Direction::Ingress)
-                if segment.fin =>
+                if segment.has(Segment::FIN) =>
             {
                 State::Closed
             }
             (state @ (State::ClientClosed | State::InsideClosed), _) => state,
-            (_, Direction::Ingress) if segment.fin => State::ClientClosed,
-            (_, Direction::Egress) if segment.fin => State::InsideClosed,
+            (_, Direction::Ingress) if segment.has(Segment::FIN) => State::ClientClosed,
+            (_, Direction::Egress) if segment.has(Segment::FIN) => State::InsideClosed,
             (State::Unreplied, direction) if direction == replies => State::Established,
             (state, _) => state,
         };

@@ -34,6 +34,8 @@ impl<const N: usize> Flows<N> {
     }
 
     /// Returns the flow with this tuple, unless it has expired.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // saves each frame a call
     pub(crate) fn find(&mut self, now: CoarseInstant, tuple: &Tuple) -> Option<&mut Flow> {
         let index = self.index_of(tuple)?;
         self.slots.get_mut(index).filter(|flow| !flow.is_expired(now))
@@ -197,10 +199,9 @@ impl<const N: usize> Flows<N> {
     fn bucket(tuple: &Tuple) -> usize {
         let Tuple { kind, client, server } = tuple;
         let ports = u32::from(client.port) << 16 | u32::from(server.port);
-        let ([a, b, c, d], [e, f, g, h]) = (client.ip.words(), server.ip.words());
-        let (client, server) =
-            (a ^ b.rotate_left(3) ^ c.rotate_left(5) ^ d, e ^ f.rotate_left(3) ^ g.rotate_left(5) ^ h);
-        let mixed = (client ^ server.rotate_left(7) ^ u32::from(*kind == FlowKind::Udp))
+        // The networks of IPv6 clients differ in their first words, or not at all.
+        let ([a, b, _, c], [.., d]) = (client.ip.words(), server.ip.words());
+        let mixed = (a ^ b ^ c ^ d.rotate_left(7) ^ u32::from(*kind == FlowKind::Udp))
             .wrapping_mul(0x9e37_79b1)
             .wrapping_add(ports)
             .wrapping_mul(0x85eb_ca6b);

@@ -107,13 +107,8 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         hardware: EthernetAddress,
         saved_floors: Floors,
     ) -> Self {
-        tables.neighbours.clear();
         tables.hosts.set(config);
-        for service in &config.services {
-            let address = service.inside.address;
-            let fixed = config.hosts.iter().find(|host| host.address == address).map(|host| host.hardware);
-            tables.neighbours.track(address.into(), fixed);
-        }
+        tables.targets.set(config, &mut tables.neighbours);
         let interface = match config.address {
             Address::Dhcp => None,
             Address::Static(interface) => Some(interface),
@@ -359,7 +354,7 @@ impl<'a, const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOC
         let now = CoarseInstant::from(now);
         let Tables { flows, grants, .. } = &mut *self.tables;
         let Some(flow) = flows.find(now, tuple) else { return Ok(None) };
-        let starts = segment.syn && !segment.ack;
+        let starts = segment.starts();
         match (flow.origin, flow.kind) {
             (Origin::Inside, _) if starts => return Err(DropReason::NoFlow),
             (Origin::Outside, FlowKind::Tcp) if starts && !flow.is_first(segment) => {

@@ -5,7 +5,7 @@ use crate::{
     action::Action,
     checksum::Sum,
     drop_reason::DropReason,
-    flow::{Flow, FlowKind, Peer, Tuple},
+    flow::{FlowKind, Peer, Tuple},
     gateway::Gateway,
     one_arm::Arrived,
     packet::{self, ETHERNET_HEADER, Endpoints, Header, ICMP_HEADER, Quote},
@@ -39,36 +39,30 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         if quote.kind == FlowKind::Echo {
             return Err(DropReason::NoFlow);
         }
-        let inside_of = |flow: &Flow| -> Result<Peer, DropReason> {
-            let service = self.config.services.get(usize::from(flow.service)).ok_or(DropReason::NoFlow)?;
-            Ok((&service.inside).into())
-        };
+        let Tables { flows, neighbours, targets, .. } = &mut *self.tables;
         let seen = Tuple { kind: quote.kind, client: quote.destination, server: quote.source };
-        let Tables { flows, neighbours, .. } = &mut *self.tables;
-        let (to, hardware, endpoints) = if let Some(flow) = flows.find(now.into(), &seen) {
+        let (to, hardware, (source, destination)) = if let Some(flow) = flows.find(now.into(), &seen) {
             // About a packet to the client: the inside host sent it to the NAT port. A stranger does not know what it sent.
             if !flow.has_sent(quote.sequence) {
                 return Err(DropReason::NoFlow);
             }
-            let inside = inside_of(flow)?;
-            let hardware = neighbours.hardware(inside.ip).ok_or(DropReason::NoNeighbour)?;
+            let host = targets.host(flow.service, neighbours);
+            let (inside, hardware) = host.ok_or(DropReason::NoNeighbour)?;
             let destination = Peer { ip: own, port: flow.nat_port };
-            (inside.ip, hardware, Endpoints { source: inside, destination })
+            (inside.ip, *hardware, (*inside, destination))
         } else if let Some((flow, tuple)) = flows.find_by_nat_port(now.into(), quote.kind, quote.source.port)
         {
             // About a packet to the inside host: the client sent it to the service. Only the host itself reports it.
-            let inside = inside_of(flow)?;
-            let is_from_host =
-                header.source == inside.ip && neighbours.hardware(inside.ip) == Some(arrived.hardware);
-            if quote.destination != inside || quote.source.ip != own || !is_from_host {
+            let (inside, host) = targets.host(flow.service, neighbours).ok_or(DropReason::NoFlow)?;
+            let is_from_host = header.source == inside.ip && *host == arrived.hardware;
+            if quote.destination != *inside || quote.source.ip != own || !is_from_host {
                 return Err(DropReason::NoFlow);
             }
-            let endpoints = Endpoints { source: tuple.client, destination: tuple.server };
-            (tuple.client.ip, flow.client_hardware, endpoints)
+            (tuple.client.ip, flow.client_hardware, (tuple.client, tuple.server))
         } else {
             return Err(DropReason::NoFlow);
         };
-        packet::rewrite_quote(quoted, &quote, &endpoints)?;
+        packet::rewrite_quote(quoted, &quote, &Endpoints::new(&source, &destination))?;
         let header = packet::readdress(bytes, header, own, to)?;
         let sum = {
             let body = bytes.get_mut(header.start..header.end).ok_or(DropReason::Malformed)?;

@@ -163,7 +163,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         match tuple.kind {
             FlowKind::Udp | FlowKind::Echo => true,
             FlowKind::Tcp if segment.opens() => true,
-            FlowKind::Tcp => !segment.syn && !segment.rst && !segment.fin && !is_service(),
+            FlowKind::Tcp => segment.continues() && !is_service(),
         }
     }
 

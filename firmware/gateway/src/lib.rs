@@ -50,8 +50,11 @@ mod prefixes;
 pub mod sntp;
 mod status_page;
 mod tables;
+mod targets;
 mod time_client;
 mod timekeeping;
+#[cfg(feature = "update")]
+pub mod update;
 mod verifier;
 mod vlan;
 
@@ -60,7 +63,7 @@ pub use clock::{Clock, STALE_AFTER, TimeError};
 pub use config::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HOST_NAME, HOSTS, Host, Inline, Interface, Mode,
     NamedServer, Network, OWN_ADDRESSES, PASSED, Pass, Protect, Rule, SERVICES, Service, Services,
-    TimeServer, TimeSource, VERSION, Vlans, created,
+    TimeServer, TimeSource, UpdateKey, VERSION, Vlans, created,
 };
 pub use counters::{Counters, DATAGRAM, WithoutComments, datagrams};
 pub use drop_reason::DropReason;

@@ -45,18 +45,20 @@ impl Neighbours {
         self.0.clear();
     }
 
-    /// Adds a host whose MAC address is needed, or is configured.
-    pub(crate) fn track(&mut self, address: Ip, hardware: Option<EthernetAddress>) {
-        if self.0.iter().all(|neighbour| neighbour.address != address) {
+    /// Adds a host whose MAC address is needed, or is configured. Returns its index.
+    pub(crate) fn track(&mut self, address: Ip, hardware: Option<EthernetAddress>) -> Option<u8> {
+        let known = self.0.iter().position(|neighbour| neighbour.address == address);
+        let index = known.unwrap_or(self.0.len());
+        if known.is_none() {
             let is_fixed = hardware.is_some();
-            let new = Neighbour { address, hardware, is_fixed, asked: None, answered: None };
-            // There are at most as many hosts as services.
-            let _full = self.0.push(new);
+            self.0.push(Neighbour { address, hardware, is_fixed, asked: None, answered: None }).ok()?;
         }
+        u8::try_from(index).ok()
     }
 
-    pub(crate) fn hardware(&self, address: Ip) -> Option<EthernetAddress> {
-        self.0.iter().find(|neighbour| neighbour.address == address)?.hardware
+    /// The MAC address of the host with this index, if it is known.
+    pub(crate) fn hardware(&self, index: u8) -> Option<&EthernetAddress> {
+        self.0.get(usize::from(index))?.hardware.as_ref()
     }
 
     /// Records a host's MAC address, from an answer that was sent to us. It counts only soon after a request, and cannot replace

@@ -14,6 +14,7 @@ use crate::{
     nd::{self, Message},
     packet::{self, ETHERNET_HEADER, Endpoints, Header, Transport},
     port::Port,
+    tables::Tables,
 };
 
 /// A packet to one of the gateway's addresses.
@@ -77,6 +78,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         Ok(Action::Local { skip: 0 })
     }
 
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // saves each frame 15 instructions
     fn ipv4(&mut self, now: Instant, arrived: &Arrived, frame: &mut [u8]) -> Result<Action, DropReason> {
         let header = &arrived.header;
         let Some(interface) = self.interface else {
@@ -158,16 +161,8 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             }
             Transport::Flow { kind, destination, .. } => {
                 let is_v4 = header.destination.is_v4();
-                let mut services = self.config.services.iter().zip(0_u8..);
-                let service = services.find(|(service, _)| {
-                    service.port == destination
-                        && FlowKind::from(service.protocol) == kind
-                        && service.inside.address.is_ipv4() == is_v4
-                });
-                match service {
-                    Some((service, index)) => {
-                        self.ingress(now, frame, arrived, index, (&service.inside).into())
-                    }
+                match self.tables.targets.find(kind, destination, is_v4) {
+                    Some(service) => self.ingress(now, frame, arrived, service),
                     None => self.egress(now, frame, arrived),
                 }
             }
@@ -187,25 +182,23 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         frame: &mut [u8],
         arrived: &Arrived,
         service: u8,
-        inside: Peer,
     ) -> Result<Action, DropReason> {
         let &Arrived { hardware, ref header } = arrived;
         let Transport::Flow { kind, segment, .. } = header.transport else { return Err(DropReason::NoFlow) };
         let tuple = Tuple { kind, client: header.source_peer(), server: header.destination_peer() };
         let known = self.continue_flow(now, &tuple, segment)?;
-        // Checked before a flow is opened: it would be useless without the host's MAC address.
-        let host = self.tables.neighbours.hardware(inside.ip);
         let nat_port = match known {
             Some(nat_port) => nat_port,
-            None if host.is_none() => {
+            // Checked before a flow is opened: it would be useless without the host's MAC address.
+            None if self.tables.targets.host(service, &self.tables.neighbours).is_none() => {
                 let granted = self.tables.grants.allows(CoarseInstant::from(now), tuple.client.ip, service);
                 return Err(if granted.is_some() { DropReason::NoNeighbour } else { DropReason::NoGrant });
             }
             None => self.open_flow(now, tuple, service, segment, hardware)?,
         };
-        let host = host.ok_or(DropReason::NoNeighbour)?;
-        let endpoints =
-            Endpoints { source: Peer { ip: tuple.server.ip, port: nat_port }, destination: inside };
+        let host = self.tables.targets.host(service, &self.tables.neighbours);
+        let (Peer { ip, port }, host) = host.ok_or(DropReason::NoNeighbour)?;
+        let endpoints = Endpoints { source: (&header.destination, nat_port), destination: (ip, *port) };
         self.send(frame, host, header, kind, &endpoints)
     }
 
@@ -215,20 +208,18 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         let Transport::Flow { kind, destination, segment, .. } = header.transport else {
             return self.local(header);
         };
-        let Some((flow, tuple)) = self.tables.flows.find_by_nat_port(now.into(), kind, destination) else {
+        let Tables { flows, neighbours, targets, .. } = &mut *self.tables;
+        let Some((flow, tuple)) = flows.find_by_nat_port(now.into(), kind, destination) else {
             return self.local(header);
         };
-        let inside =
-            self.config.services.get(usize::from(flow.service)).map(|service| (&service.inside).into());
-        if inside != Some(header.source_peer())
-            || self.tables.neighbours.hardware(header.source) != Some(hardware)
-        {
+        let (inside, host) = targets.host(flow.service, neighbours).ok_or(DropReason::NoFlow)?;
+        if *inside != header.source_peer() || *host != hardware {
             return Err(DropReason::NoFlow);
         }
         flow.update(now.into(), Direction::Egress, segment);
         let hardware = flow.client_hardware;
-        let endpoints = Endpoints { source: tuple.server, destination: tuple.client };
-        self.send(frame, hardware, header, kind, &endpoints)
+        let endpoints = Endpoints::new(&tuple.server, &tuple.client);
+        self.send(frame, &hardware, header, kind, &endpoints)
     }
 
     /// Passes a packet to the network stack, if it expects it.
@@ -238,17 +229,18 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
         self.check_local(header, trusted).map(|()| Action::Local { skip: 0 })
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // copying the address costs each frame 10 instructions
     fn send(
         &self,
         frame: &mut [u8],
-        to: EthernetAddress,
+        to: &EthernetAddress,
         header: &Header,
         kind: FlowKind,
-        endpoints: &Endpoints,
+        endpoints: &Endpoints<'_>,
     ) -> Result<Action, DropReason> {
         let bytes = frame.get_mut(ETHERNET_HEADER..).ok_or(DropReason::Malformed)?;
         packet::rewrite(bytes, header, kind, endpoints)?;
-        self.address(frame, to);
+        self.address(frame, *to);
         Ok(Action::Forward(Port::Outside))
     }
 

@@ -2,9 +2,11 @@
 
 use heapless::Vec;
 
-use crate::{flows::Flows, grant::Grants, hosts::Hosts, neighbour::Neighbours, verifier::Verifier};
+use crate::{
+    flows::Flows, grant::Grants, hosts::Hosts, neighbour::Neighbours, targets::Targets, verifier::Verifier,
+};
 
-/// Flows, grants, inside hosts, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables
+/// Flows, grants, inside hosts, services, and for each rule what checks its knocks, with a replay cache of `KNOCKS` entries. Empty tables
 /// are all zeros, so a `static` of them takes no flash.
 #[derive(Debug)]
 pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: usize> {
@@ -12,6 +14,7 @@ pub struct Tables<const FLOWS: usize, const GRANTS: usize, const RULES: usize, c
     pub(crate) grants: Grants<GRANTS>,
     pub(crate) verifiers: Vec<Verifier<KNOCKS>, RULES>,
     pub(crate) neighbours: Neighbours,
+    pub(crate) targets: Targets,
     /// Inline: the hosts that are protected.
     pub(crate) hosts: Hosts,
 }
@@ -27,6 +30,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             grants: Grants::new(),
             verifiers: Vec::new(),
             neighbours: Neighbours::new(),
+            targets: Targets::new(),
             hosts: Hosts::new(),
         }
     }

@@ -31,6 +31,16 @@ pub(super) const BOARDS: &[Board] = &[
     Board { name: "w6300-evb-pico2", target: "thumbv8m.main-none-eabihf", runs: false, has_drive: true },
 ];
 
+/// The board that updates over the network are built for, and what it is built with in a slot of the bootloader.
+const UPDATABLE: (&str, [&str; 2]) = ("w5500-evb-pico2", ["--features", "update"]);
+/// That bootloader.
+const BOOTLOADER: Board = Board {
+    name: "w5500-evb-pico2-boot",
+    target: "thumbv8m.main-none-eabihf",
+    runs: false,
+    has_drive: false,
+};
+
 /// The names of the files that `make firmware` makes.
 pub(crate) fn artefacts() -> impl Iterator<Item = String> {
     BOARDS.iter().flat_map(|Board { name, runs, has_drive, .. }| {
@@ -50,12 +60,27 @@ pub(super) fn find(name: &str) -> Result<&'static Board> {
 pub(super) fn lint() -> Result<()> {
     progress!("boards: formatting and clippy");
     cmd!("{CARGO} fmt --all --check").current_dir(at("firmware/boards")).show()?;
-    BOARDS.iter().try_for_each(|board| cargo_for(board, "clippy", &["--", "--deny", "warnings"]).map(drop))
+    let deny = ["--", "--deny", "warnings"];
+    let (name, features) = UPDATABLE;
+    cargo_for(find(name)?, "clippy", &[&features[..], &deny].concat())?;
+    BOARDS.iter().chain([&BOOTLOADER]).try_for_each(|board| cargo_for(board, "clippy", &deny).map(drop))
 }
 
 /// Builds a board; gives the folder of its binaries.
 pub(super) fn build(board: &Board) -> Result<PathBuf> {
     cargo_for(board, "build", &[])
+}
+
+/// Builds what a board needs besides for updates over the network, if it takes them: its bootloader, and its image for a slot of
+/// it. Gives the files, and how they are to be called.
+pub(super) fn build_updatable(board: &Board) -> Result<Vec<(PathBuf, String)>> {
+    let (name, features) = UPDATABLE;
+    if board.name != name {
+        return Ok(Vec::new());
+    }
+    let loader = (build(&BOOTLOADER)?.join(BOOTLOADER.name), format!("{}.elf", BOOTLOADER.name));
+    let image = (cargo_for(board, "build", &features)?.join(name), format!("{name}-update.elf"));
+    Ok(vec![loader, image])
 }
 
 fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {

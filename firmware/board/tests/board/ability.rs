@@ -66,7 +66,13 @@ fn each_board_has_a_name_of_its_own_and_flash_that_does_not_overlap() {
         let (config, floor) =
             (flash.config..flash.config + limit, flash.floor..flash.floor + flash.floor_bytes);
         let other = flash.other_config.map(|start| start..start + limit);
-        let places: Vec<_> = [config, floor].into_iter().chain(other).collect();
+        // The slot has a sector more than an image, and state and slot begin with one.
+        let updates = board.updates.into_iter().flat_map(|updates| {
+            assert_eq!([updates.slot, updates.image_bytes, updates.state].map(|at| at % 0x1000), [0; 3]);
+            let slot = updates.slot..updates.slot + updates.image_bytes + 0x1000;
+            [slot, updates.state..updates.state + updates.state_bytes]
+        });
+        let places: Vec<_> = [config, floor].into_iter().chain(other).chain(updates).collect();
         for (row, one) in places.iter().enumerate() {
             let are_apart = |other: &std::ops::Range<u32>| one.end <= other.start || other.end <= one.start;
             assert!(places[..row].iter().all(are_apart), "{}", board.name);

@@ -14,7 +14,7 @@ use embedded_storage::nor_flash::{
 use pkd_board::Board;
 
 /// The size in bytes.
-const BYTES: usize = 0x0002_0000;
+const BYTES: usize = 0x0010_0000;
 
 /// The flash. There is only one.
 pub(crate) struct EmulatedFlash {

@@ -17,7 +17,7 @@ use core::panic::PanicInfo;
 
 use embassy_executor::Spawner;
 use pkd_board::{Nic, table::RISCV32_VIRT as BOARD};
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start};
+use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start_with_updates};
 use riscv_rt::entry;
 
 use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
@@ -53,7 +53,8 @@ async fn run(spawner: Spawner) -> ! {
     });
     let interfaces = Interfaces::Two { outside, inside };
     let setup = Setup { interfaces, stored, hardware, random: time::random, free_stack: stack::free };
-    let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> = start(spawner, setup);
+    let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> =
+        start_with_updates(spawner, setup, reset);
     datapath.run().await
 }
 
@@ -65,6 +66,10 @@ const RESET: u32 = 0x7777;
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     defmt::error!("panic: {}", defmt::Display2Format(info));
+    reset()
+}
+
+fn reset() -> ! {
     // SAFETY: the finisher exists on this board, and the write resets the machine.
     unsafe { core::ptr::write_volatile(core::ptr::with_exposed_provenance_mut(FINISHER), RESET) };
     loop {

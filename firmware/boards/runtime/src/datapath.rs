@@ -22,7 +22,9 @@ use pkd_gateway::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, net_stack, now};
+#[cfg(feature = "update")]
+use crate::Reset;
+use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, Updates, net_stack, now};
 
 /// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
@@ -103,6 +105,12 @@ struct Pipeline<S, P> {
     free_stack: FreeStack,
     /// The free part of the stack as last logged.
     logged_free_stack: u32,
+    /// What receives images.
+    #[cfg_attr(not(feature = "update"), expect(dead_code, reason = "there is none"))]
+    updates: Option<&'static Updates>,
+    /// Whether the running image was found to work.
+    #[cfg(feature = "update")]
+    is_confirmed: bool,
 }
 
 /// What the serial line's requests need.
@@ -122,6 +130,31 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
 ) -> Datapath<D, S, P> {
+    start_all(spawner, setup, None)
+}
+
+/// The same, on a board that can be updated over the network: the table has the place of its slots.
+///
+/// # Panics
+/// If it is called again.
+#[cfg(feature = "update")]
+#[inline(never)]
+pub fn start_with_updates<D: Driver, S: NorFlash, P: Indicators>(
+    spawner: Spawner,
+    setup: Setup<D, S, P>,
+    reset: Reset,
+) -> Datapath<D, S, P> {
+    static UPDATES: StaticCell<Updates> = StaticCell::new();
+    let board = setup.stored.board;
+    let updates = board.updates.map(|layout| &*UPDATES.init_with(|| Updates::new(board.name, layout, reset)));
+    start_all(spawner, setup, updates)
+}
+
+fn start_all<D: Driver, S: NorFlash, P: Indicators>(
+    spawner: Spawner,
+    setup: Setup<D, S, P>,
+    updates: Option<&'static Updates>,
+) -> Datapath<D, S, P> {
     static TABLES: ConstStaticCell<Tables<FLOWS, GRANTS, RULES, KNOCKS>> =
         ConstStaticCell::new(Tables::new());
     static SCRATCH: ConstStaticCell<[u8; FRAME]> = ConstStaticCell::new([0; FRAME]);
@@ -140,7 +173,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     gateway.set_loop_cookie(random());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));
     let (runner, device) = channel::new(CHANNEL.take(), HardwareAddress::Ethernet(hardware));
-    let stack = net_stack::start(spawner, device, gateway, config, random, free_stack);
+    let served = net_stack::Served { gateway, config, free_stack, updates };
+    let stack = net_stack::start(spawner, device, served, random);
     let pipeline = Pipeline {
         gateway,
         floors,
@@ -159,6 +193,9 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
         logged: Counters::default(),
         free_stack,
         logged_free_stack: u32::MAX,
+        updates,
+        #[cfg(feature = "update")]
+        is_confirmed: false,
     };
     Datapath { interfaces, pipeline, ticker: Ticker::every(Duration::from_millis(TICK_MS)) }
 }
@@ -204,6 +241,10 @@ impl<D: Driver, S: NorFlash, P: Indicators> Datapath<D, S, P> {
             if !busy {
                 break;
             }
+        }
+        #[cfg(feature = "update")]
+        if let Some(updates) = pipeline.updates {
+            updates.work(pipeline.floors.flash(), context.waker());
         }
         while pin!(ticker.next()).poll(context).is_ready() {
             pipeline.tick(interfaces, context);
@@ -355,6 +396,11 @@ impl<S: NorFlash, P: Indicators> Pipeline<S, P> {
             self.log_free_stack();
         }
         self.indicators.set_led(light.is_on(self.ticks));
+        #[cfg(feature = "update")]
+        if let Some(updates) = self.updates.filter(|_| !self.is_confirmed && light == Light::Normal) {
+            self.is_confirmed = true;
+            updates.confirm(self.floors.flash());
+        }
         while let Some((port, length)) =
             self.gateway.lock(|gateway| gateway.borrow_mut().on_tick(now(), self.scratch))
         {

@@ -23,6 +23,8 @@ mod indicators;
 mod net_stack;
 mod storage;
 mod time;
+#[cfg(feature = "update")]
+mod update;
 
 use core::cell::RefCell;
 
@@ -30,12 +32,22 @@ use embassy_sync::blocking_mutex::{Mutex, raw::NoopRawMutex};
 use embassy_time::Instant as Uptime;
 use pkd_gateway::{Config, FLOWS, GRANTS, Gateway, Instant, KNOCKS, RULES};
 
+#[cfg(feature = "update")]
+pub use datapath::start_with_updates;
 pub use datapath::{Datapath, Interfaces, Setup, start};
 #[cfg(feature = "serial")]
 pub use desk::{Desk, Reaction, log};
 pub use indicators::Indicators;
 pub use net_stack::{FreeStack, Random};
 pub use storage::{Rejection, Stored, load};
+
+/// What receives images: nothing.
+#[cfg(not(feature = "update"))]
+pub(crate) type Updates = core::convert::Infallible;
+#[cfg(feature = "update")]
+pub use update::Reset;
+#[cfg(feature = "update")]
+pub(crate) use update::Updates;
 
 /// Length of the network stack's longest frame in bytes, without FCS.
 pub const MTU: usize = 1_514;

@@ -12,7 +12,7 @@ use heapless::String;
 use pkd_gateway::{Address, DATAGRAM, Instant, TimeSource, WithoutComments, datagrams};
 use static_cell::ConstStaticCell;
 
-use crate::{MTU, SharedGateway, StandardConfig, StandardGateway, http, now, time};
+use crate::{MTU, SharedGateway, StandardConfig, StandardGateway, Updates, http, now, time};
 
 /// A function that returns random numbers.
 pub type Random = fn() -> u64;
@@ -39,26 +39,32 @@ fn config(config: &StandardConfig) -> NetConfig {
     }
 }
 
+/// What the servers need.
+#[derive(Clone, Copy)]
+pub(crate) struct Served {
+    pub(crate) gateway: &'static SharedGateway,
+    pub(crate) config: &'static StandardConfig,
+    pub(crate) free_stack: FreeStack,
+    #[cfg_attr(not(feature = "update"), expect(dead_code, reason = "there is none"))]
+    pub(crate) updates: Option<&'static Updates>,
+}
+
 /// Starts the stack on its device, and its tasks.
 // Inlined, what it builds would stay on the stack below everything that starts before it.
 #[inline(never)]
 pub(crate) fn start(
     spawner: Spawner,
     device: Device<'static, MTU>,
-    gateway: &'static SharedGateway,
-    config: &'static StandardConfig,
+    served: Served,
     random: Random,
-    free_stack: FreeStack,
 ) -> Stack<'static> {
     static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> = ConstStaticCell::new(StackResources::new());
 
+    let Served { gateway, config, free_stack, .. } = served;
     let (stack, network) = embassy_net::new(device, self::config(config), RESOURCES.take(), random());
     let started = run_network(network).map(|task| spawner.spawn(task)).is_ok()
         && time::sync(stack, gateway, config, random).map(|task| spawner.spawn(task)).is_ok()
-        && (0..http::CLIENTS).all(|_| {
-            let task = http::serve(stack, gateway, config.counters_port, free_stack);
-            task.map(|task| spawner.spawn(task)).is_ok()
-        })
+        && (0..http::CLIENTS).all(|_| http::serve(stack, served).map(|task| spawner.spawn(task)).is_ok())
         && serve_udp(stack, gateway, config.counters_port, free_stack)
             .map(|task| spawner.spawn(task))
             .is_ok();

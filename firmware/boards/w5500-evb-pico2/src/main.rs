@@ -24,7 +24,9 @@ use pkd_rp2350::{
     BoardFlash, Interrupts, LedAndWatchdog, Pins, SPI_HERTZ, WiznetRunner, hardware, random, start_random,
     start_usb, start_wiznet,
 };
-use pkd_runtime::{Datapath, Interfaces, Setup, load, start};
+#[cfg(not(feature = "update"))]
+use pkd_runtime::start;
+use pkd_runtime::{Datapath, Interfaces, Setup, load};
 use static_cell::StaticCell;
 
 static CHIP: Chip = Chip::new();
@@ -64,6 +66,10 @@ async fn main(spawner: Spawner) {
     }
     let interfaces = Interfaces::One(Nic::new(nic, BOARD.nics[0], &CHIP.life));
     let setup = Setup { interfaces, stored, hardware, random, free_stack: pkd_cortex_m::free_stack };
+    #[cfg(feature = "update")]
+    let start = |spawner, setup| {
+        pkd_runtime::start_with_updates(spawner, setup, || cortex_m::peripheral::SCB::sys_reset())
+    };
     let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await
 }

@@ -7,7 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
-use pkd_gateway::{Config, RULES};
+use pkd_gateway::{
+    Config, RULES,
+    update::{HEADER_LENGTH, Incoming, Policy, Version},
+};
 
 const GOOD: &str = include_str!("../../example.toml");
 
@@ -88,6 +91,63 @@ fn a_failure_names_the_file_and_writes_nothing() {
             fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(written.iter().all(|name| others.iter().any(|other| name == other)), "{name}: {written:?}");
     }
+}
+
+#[test]
+fn an_image_is_signed_with_the_key_whose_public_half_is_configured() {
+    let folder = Folder::new("sign");
+    let made = folder.run(&["keygen", "update.key"]);
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(mode(&folder.0.join("update.key")), 0o600);
+    // What it prints goes into the configuration as it is.
+    let table = String::from_utf8(made.stdout).unwrap();
+    fs::write(folder.0.join("gateway.toml"), format!("{GOOD}\n{table}")).unwrap();
+    let output = folder.run(&["gateway.toml", "gateway.bin"]);
+    assert!(output.status.success(), "{output:?}");
+    let config = Config::<RULES>::parse(&fs::read(folder.0.join("gateway.bin")).unwrap()).unwrap();
+    fs::write(folder.0.join("image.bin"), b"an image").unwrap();
+    let output = folder.run(&["sign", "update.key", "riscv32-virt", "1.2.3", "image.bin", "image.pkd"]);
+    assert!(output.status.success(), "{output:?}");
+    let signed = fs::read(folder.0.join("image.pkd")).unwrap();
+    let (header, image) = signed.split_first_chunk::<HEADER_LENGTH>().unwrap();
+    let running = Version::parse("1.2.3").unwrap();
+    let policy = Policy { key: config.update.as_ref(), board: "riscv32-virt", running, capacity: 8 };
+    let mut incoming = Incoming::accept(header, u32::try_from(signed.len()).unwrap(), &policy).unwrap();
+    incoming.update(image).unwrap();
+    assert_eq!(incoming.finish(), Ok(running));
+}
+
+#[test]
+fn keys_are_never_replaced_and_every_mistake_is_named() {
+    let folder = Folder::new("sign-failure");
+    assert!(folder.run(&["keygen", "update.key"]).status.success());
+    let key = fs::read(folder.0.join("update.key")).unwrap();
+    for (name, bytes) in [("image.bin", &b"an image"[..]), ("empty.bin", b""), ("image.elf", b"\x7fELF...")] {
+        fs::write(folder.0.join(name), bytes).unwrap();
+    }
+    fs::write(folder.0.join("long.bin"), vec![1; 1 << 20]).unwrap();
+    fs::write(folder.0.join("open.key"), &key).unwrap();
+    fs::set_permissions(folder.0.join("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let table: [(&[&str], &str); 10] = [
+        (&["keygen", "update.key"], "update.key exists"),
+        (&["sign", "update.key", "riscv32-virt", "1.2", "image.bin", "out"], "1.2"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "empty.bin", "out"], "empty"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.elf", "out"], "objcopy"),
+        (&["sign", "update.key", "riscv", "1.2.3", "image.bin", "out"], "expected one of"),
+        (&["sign", "update.key", "nucleo-h743zi", "1.2.3", "image.bin", "out"], "takes no updates"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "long.bin", "out"], "too long"),
+        (&["sign", "pkd.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "keygen"),
+        (&["sign", "open.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "chmod 600"),
+        (&["sign", "no.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "no.key"),
+    ];
+    for (arguments, expected) in table {
+        let output = folder.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(!folder.0.join("out").exists(), "{arguments:?}");
+    }
+    assert_eq!(fs::read(folder.0.join("update.key")).unwrap(), key);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use smoltcp::wire::EthernetAddress;
 
 use super::{
     Address, Config, ConfigError, Format, HOST_NAME, Host, Inline, Interface, Mode, NAME_LENGTH, NamedServer,
-    Network, Pass, Protect, Rule, Service, Services, TimeServer, TimeSource, Vlans,
+    Network, Pass, Protect, Rule, Service, Services, TimeServer, TimeSource, UpdateKey, Vlans,
     envelope::checked,
-    format::{CLASSIC_VERSION, IPV4_VERSION, server},
+    format::{CLASSIC_VERSION, IPV4_VERSION, server, update},
 };
 use crate::{Endpoint, Protocol};
 
@@ -91,6 +91,13 @@ impl<const RULES: usize> Config<RULES> {
                 interval,
                 dns: Some(*at.ip()).filter(|address| !address.is_unspecified()),
             }),
+            _ => return Err(ConfigError::Value),
+        };
+        self.update = match if version <= IPV4_VERSION { update::NONE } else { reader.u8()? } {
+            update::NONE => None,
+            kind @ (update::NEWER | update::ANY) => {
+                Some(UpdateKey { key: reader.array()?, allow_older: kind == update::ANY })
+            }
             _ => return Err(ConfigError::Value),
         };
         self.counters_network = Some(reader.network()?).filter(|network| !network.address.is_unspecified());

@@ -4,7 +4,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use super::{
     Address, CONFIG_LIMIT, Config, ConfigError, Format, HEADER_LENGTH, Host, Inline, Interface, MAGIC, Mode,
-    NAME_LENGTH, NamedServer, Network, Protect, TimeServer, TimeSource, VERSION, Vlans, format::server,
+    NAME_LENGTH, NamedServer, Network, Protect, TimeServer, TimeSource, UpdateKey, VERSION, Vlans,
+    format::{server, update},
 };
 use crate::{Protocol, checksum::Crc32};
 
@@ -90,6 +91,13 @@ impl<const RULES: usize> Config<RULES> {
         if let TimeSource::Name(NamedServer { name, .. }) = &self.time {
             writer.count(name.len())?;
             writer.put(name.as_bytes())?;
+        }
+        match self.update {
+            None => writer.put(&[update::NONE])?,
+            Some(UpdateKey { key, allow_older }) => {
+                writer.put(&[if allow_older { update::ANY } else { update::NEWER }])?;
+                writer.put(&key)?;
+            }
         }
         writer.network(
             self.counters_network.unwrap_or(Network { address: Ipv4Addr::UNSPECIFIED, prefix: 0 }),

@@ -14,6 +14,13 @@ pub(super) const MAGIC: [u8; 4] = *b"PKDg";
 pub(super) const HEADER_LENGTH: usize = 12;
 pub(super) const NAME_LENGTH: usize = 16;
 
+/// Whether there is a key for updates.
+pub(super) mod update {
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const NEWER: u8 = 1;
+    pub(crate) const ANY: u8 = 2;
+}
+
 /// How a time server is given.
 pub(super) mod server {
     use core::net::{Ipv4Addr, SocketAddrV4};

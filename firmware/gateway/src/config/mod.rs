@@ -8,8 +8,8 @@
 //!      8      4  CRC-32 of everything except these four bytes
 //!     12      8  time of creation, Unix seconds
 //!     20         the other fields, in the order in which `Config::emit` writes them; version 2 has no IPv6, guards only the
-//!                listed ports, and has no time servers by DHCP or DNS; version 1 has no formats and no addresses outside of NAT
-//!                either, and all of its rules are classic
+//!                listed ports, and has no time servers by DHCP or DNS, and no key for updates; version 1 has no formats and no
+//!                addresses outside of NAT either, and all of its rules are classic
 //! ```
 
 mod decode;
@@ -151,6 +151,15 @@ pub struct NamedServer {
     pub dns: Option<Ipv4Addr>,
 }
 
+/// Who may update the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateKey {
+    /// The Ed25519 public key that images have to be signed with.
+    pub key: [u8; 32],
+    /// Whether images that are older than the running one are taken.
+    pub allow_older: bool,
+}
+
 /// How the gateway is connected to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -282,6 +291,8 @@ pub struct Config<const RULES: usize> {
     pub answer_ping: bool,
     /// Where the time comes from.
     pub time: TimeSource,
+    /// Who may update the firmware. `None`: nobody.
+    pub update: Option<UpdateKey>,
     /// The network that may read the counters. In inline mode, its hosts must also be on the inside.
     pub counters_network: Option<Network>,
     /// The TCP (HTTP) and UDP port of the counters, or 0 to disable them.
@@ -307,6 +318,7 @@ impl<const RULES: usize> Config<RULES> {
             hosts: Vec::new(),
             answer_ping: false,
             time: TimeSource::None,
+            update: None,
             counters_network: None,
             counters_port: 0,
             services: Vec::new(),

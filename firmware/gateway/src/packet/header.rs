@@ -109,10 +109,7 @@ impl Transport {
             source,
             destination,
             segment: Segment {
-                fin: flags & 1 != 0,
-                syn: flags & 2 != 0,
-                rst: flags & 4 != 0,
-                ack: flags & 16 != 0,
+                flags,
                 sequence: u32::from_be_bytes([q0, q1, q2, q3]),
                 acknowledgment: u32::from_be_bytes([a0, a1, a2, a3]),
             },

@@ -1,6 +1,6 @@
-//! How the binary configuration gives time servers.
+//! How the binary configuration gives time servers, and the key for updates.
 
-use pkd_gateway::{Address, Config, ConfigError, HOST_NAME, NamedServer, TimeSource};
+use pkd_gateway::{Address, Config, ConfigError, HOST_NAME, NamedServer, TimeSource, UpdateKey};
 
 use crate::{
     config::{Altered, altered, bytes, check_altered},
@@ -55,6 +55,23 @@ fn every_time_server_survives_a_round_trip_through_flash() {
                 }
             }
         }
+    }
+}
+
+/// With a key for updates.
+fn updated(allow_older: bool) -> Config<RULES> {
+    let mut updated = one_arm();
+    updated.update = Some(UpdateKey { key: [7; 32], allow_older });
+    updated
+}
+
+#[test]
+fn a_key_for_updates_survives_a_round_trip_through_flash() {
+    for allow_older in [false, true] {
+        let config = updated(allow_older);
+        let good = bytes(&config).unwrap();
+        assert_eq!(Config::parse(&good), Ok(config));
+        assert_eq!(Config::<RULES>::parse(&altered(&good, 63, 3)), Err(ConfigError::Value));
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn one_arm() -> Config<RULES> {
         hosts: [].into_iter().collect(),
         answer_ping: true,
         time: TimeSource::Sntp(TimeServer { at: SocketAddrV4::new(TIME_SERVER, 123), interval: 64 }),
+        update: None,
         counters_network: Some(Network { address: GATEWAY.address, prefix: 24 }),
         counters_port: 9_100,
         services: [service("ssh", Protocol::Tcp, SSH, 22), service("dns", Protocol::Udp, DNS, 53)]

@@ -23,8 +23,8 @@ fn read(request: &[u8]) -> Option<(Result<Target, RequestError>, usize)> {
 
 #[test]
 fn each_request_has_its_answer() {
-    use RequestError::{Malformed, Method, NotFound, TooLong};
-    let table: [(&str, Result<Target, RequestError>); 19] = [
+    use RequestError::{Malformed, Method, NoLength, NotFound, TooLong};
+    let table: [(&str, Result<Target, RequestError>); 25] = [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Target::Status)),
         ("GET / HTTP/1.0\r\n\r\n", Ok(Target::Status)),
         ("GET / HTTP/1.1\n\n", Ok(Target::Status)),
@@ -33,9 +33,15 @@ fn each_request_has_its_answer() {
         ("GET /metrics/ HTTP/1.1\r\n\r\n", Err(NotFound)),
         ("GET /../metrics HTTP/1.1\r\n\r\n", Err(NotFound)),
         ("GET //metrics HTTP/1.1\r\n\r\n", Err(NotFound)),
-        ("POST / HTTP/1.1\r\n\r\n", Err(Method)),
-        ("HEAD /metrics HTTP/1.1\r\n\r\n", Err(Method)),
-        ("get / HTTP/1.1\r\n\r\n", Err(Method)),
+        ("POST / HTTP/1.1\r\n\r\n", Err(Method("GET"))),
+        ("HEAD /metrics HTTP/1.1\r\n\r\n", Err(Method("GET"))),
+        ("get / HTTP/1.1\r\n\r\n", Err(Method("GET"))),
+        ("POST /update HTTP/1.1\r\nContent-Length: 300\r\n\r\n", Ok(Target::Update(300))),
+        ("POST /update HTTP/1.1\r\nHost: a\r\ncontent-length:7\r\nX: y\r\n\r\n", Ok(Target::Update(7))),
+        ("POST /update HTTP/1.1\r\nHost: a\r\n\r\n", Err(NoLength)),
+        ("POST /update HTTP/1.1\r\nContent-Length: -1\r\n\r\n", Err(NoLength)),
+        ("POST /update HTTP/1.1\r\nContent-Length: 4294967296\r\n\r\n", Err(NoLength)),
+        ("GET /update HTTP/1.1\r\n\r\n", Err(Method("POST"))),
         ("GET  / HTTP/1.1\r\n\r\n", Err(Malformed)),
         ("GET / HTTP/2\r\n\r\n", Err(Malformed)),
         ("GET /\r\n\r\n", Err(Malformed)),
@@ -198,6 +204,7 @@ fn the_longest_page_and_metrics_fit_their_buffers() {
     let page = |target, out: &mut dyn core::fmt::Write| match target {
         Target::Status => gateway.write_status_page(READY, out),
         Target::Metrics => gateway.write_metrics(READY, out),
+        Target::Update(_) => Ok(()),
     };
     http::respond(Ok(Target::Status), page, &mut text).unwrap();
     assert!(text.contains(" more<td>"), "not all grants are listed: {text}");
@@ -233,7 +240,7 @@ fn a_response_says_how_long_it_is_and_what_is_allowed() {
         (Ok(Target::Metrics), "200 OK", "text/plain; version=0.0.4"),
         (Err(RequestError::Malformed), "400 ", "text/plain"),
         (Err(RequestError::NotFound), "404 ", "text/plain"),
-        (Err(RequestError::Method), "405 ", "text/plain"),
+        (Err(RequestError::Method("GET")), "405 ", "text/plain"),
         (Err(RequestError::TooLong), "431 ", "text/plain"),
     ];
     for (request, status, kind) in table {
@@ -247,7 +254,7 @@ fn a_response_says_how_long_it_is_and_what_is_allowed() {
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}: {body}");
         assert!(head.contains(&format!("Content-Type: {kind}")), "{head}");
         assert_eq!(body.lines().count(), 1, "{body}");
-        assert_eq!(head.contains("Allow: GET"), request == Err(RequestError::Method), "{head}");
+        assert_eq!(head.contains("Allow: GET"), request == Err(RequestError::Method("GET")), "{head}");
         // Without room, nothing is sent that looks complete.
         let mut small = vec![0; length - 1];
         assert!(

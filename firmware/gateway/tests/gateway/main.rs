@@ -39,6 +39,8 @@ mod time;
 #[cfg(test)]
 mod time_servers;
 #[cfg(test)]
+mod update;
+#[cfg(test)]
 mod watch;
 #[cfg(test)]
 mod ways_around;

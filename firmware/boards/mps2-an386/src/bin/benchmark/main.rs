@@ -118,6 +118,7 @@ fn config(format: Format) -> Config<RULES> {
             at: SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, 1), 123),
             interval: 64,
         }),
+        update: None,
         counters_network: None,
         counters_port: 0,
         services: heapless::Vec::new(),

@@ -1,0 +1,231 @@
+//! Signed images: what is in front of one, and whether the gateway takes it.
+//!
+//! ```text
+//! offset  bytes  field (all numbers are little endian)
+//!      0      4  "PKDu"
+//!      4      2  format version, 1
+//!      6      6  version of the image: major, minor, patch
+//!     12      4  length of the image in bytes
+//!     16     16  name of the board, padded with zeros
+//!     32     32  SHA-256 of the image
+//!     64     64  Ed25519 signature of the 64 bytes before it
+//!    128         the image
+//! ```
+//!
+//! The signature is checked before anything is written to flash, so that only the owner of the key can wear the flash out.
+
+use core::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::UpdateKey;
+
+/// Length of what is in front of an image, in bytes.
+pub const HEADER_LENGTH: usize = 128;
+
+const MAGIC: [u8; 4] = *b"PKDu";
+const FORMAT: [u8; 2] = 1_u16.to_le_bytes();
+/// The greatest length of a board's name.
+const BOARD_LENGTH: usize = 16;
+
+/// The version of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version([u16; 3]);
+
+impl Version {
+    /// Reads a version such as `0.1.0`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.').map(|part| part.parse().ok());
+        let version = Self([parts.next()??, parts.next()??, parts.next()??]);
+        parts.next().is_none().then_some(version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.0;
+        write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+/// Why an image is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The configuration has no key for updates.
+    NoKey,
+    /// It does not begin like a signed image.
+    Magic,
+    /// Its signature is not that of the configured key.
+    Signature,
+    /// It was made for another board.
+    Board,
+    /// It is older than the running image, of this version.
+    Older(Version),
+    /// It does not fit, or its length is not what its header says.
+    Length,
+    /// It is not the image that was signed.
+    Digest,
+    /// It could not be written to flash, or read back.
+    Flash,
+    /// Another update is on its way.
+    Busy,
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoKey => "the configuration has no [update]",
+            Self::Magic => "not a signed image: sign it with gateway-config sign",
+            Self::Signature => "the signature is not that of the configured key",
+            Self::Board => "the image is for another board",
+            Self::Older(running) => {
+                return write!(f, "older than the running version {running}: set allow_older to force it");
+            }
+            Self::Length => "wrong length",
+            Self::Digest => "wrong digest: the image was altered",
+            Self::Flash => "the flash failed",
+            Self::Busy => "another update is running: try again",
+        })
+    }
+}
+
+/// What the gateway demands of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// The configured key, and whether older images are taken.
+    pub key: Option<&'a UpdateKey>,
+    /// The board's name.
+    pub board: &'a str,
+    /// The version of the running image.
+    pub running: Version,
+    /// The greatest length of an image in bytes.
+    pub capacity: u32,
+}
+
+/// An image whose header was accepted, while it arrives.
+#[derive(Debug)]
+pub struct Incoming {
+    version: Version,
+    remaining: u32,
+    digest: [u8; 32],
+    hasher: Sha256,
+}
+
+impl Incoming {
+    /// Checks the header of an image. `length` is that of header and image, as the sender announces it.
+    ///
+    /// # Errors
+    /// [`UpdateError`] if the image must not be written.
+    pub fn accept(
+        header: &[u8; HEADER_LENGTH],
+        length: u32,
+        policy: &Policy<'_>,
+    ) -> Result<Self, UpdateError> {
+        let key = policy.key.ok_or(UpdateError::NoKey)?;
+        let (signed, signature) = header.split_first_chunk::<64>().ok_or(UpdateError::Magic)?;
+        let signature = signature.first_chunk::<64>().ok_or(UpdateError::Magic)?;
+        let mut fields = &signed[..];
+        if take::<4>(&mut fields)? != MAGIC || take::<2>(&mut fields)? != FORMAT {
+            return Err(UpdateError::Magic);
+        }
+        // Nothing else of it is believed before this.
+        let public = salty::PublicKey::try_from(&key.key).map_err(|_| UpdateError::Signature)?;
+        public.verify(signed, &salty::Signature::from(signature)).map_err(|_| UpdateError::Signature)?;
+        let mut part = || take(&mut fields).map(u16::from_le_bytes);
+        let version = Version([part()?, part()?, part()?]);
+        let image = u32::from_le_bytes(take(&mut fields)?);
+        let board: [u8; BOARD_LENGTH] = take(&mut fields)?;
+        let digest = take(&mut fields)?;
+        if padded(policy.board) != Some(board) {
+            return Err(UpdateError::Board);
+        }
+        if version < policy.running && !key.allow_older {
+            return Err(UpdateError::Older(policy.running));
+        }
+        let header_length = u32::try_from(HEADER_LENGTH).unwrap_or(u32::MAX);
+        if image == 0 || image > policy.capacity || image.checked_add(header_length) != Some(length) {
+            return Err(UpdateError::Length);
+        }
+        Ok(Self { version, remaining: image, digest, hasher: Sha256::new() })
+    }
+
+    /// The version of the image.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How much of the image is missing, in bytes.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
+    /// Adds the next bytes of the image.
+    ///
+    /// # Errors
+    /// [`UpdateError::Length`] if they are more than are missing.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), UpdateError> {
+        let length = u32::try_from(bytes.len()).map_err(|_| UpdateError::Length)?;
+        self.remaining = self.remaining.checked_sub(length).ok_or(UpdateError::Length)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Checks the whole image. Only after this may it be started.
+    ///
+    /// # Errors
+    /// [`UpdateError::Length`] if bytes are missing, [`UpdateError::Digest`] if it is not the signed image.
+    pub fn finish(self) -> Result<Version, UpdateError> {
+        if self.remaining != 0 {
+            return Err(UpdateError::Length);
+        }
+        let digest: [u8; 32] = self.hasher.finalize().into();
+        if digest == self.digest { Ok(self.version) } else { Err(UpdateError::Digest) }
+    }
+}
+
+/// Makes the header of an image, signed with the key that `seed` is the secret of. Returns `None` if the board's name is too long,
+/// or the image is too long or empty.
+#[must_use]
+pub fn sign(seed: &[u8; 32], board: &str, version: Version, image: &[u8]) -> Option<[u8; HEADER_LENGTH]> {
+    let length = u32::try_from(image.len()).ok().filter(|length| *length > 0)?;
+    let [major, minor, patch] = version.0.map(u16::to_le_bytes);
+    let fields: [&[u8]; 8] = [
+        &MAGIC,
+        &FORMAT,
+        &major,
+        &minor,
+        &patch,
+        &length.to_le_bytes(),
+        &padded(board)?,
+        &Sha256::digest(image),
+    ];
+    let mut header = [0; HEADER_LENGTH];
+    let (signed, signature) = header.split_first_chunk_mut::<64>()?;
+    signed.iter_mut().zip(fields.into_iter().flatten()).for_each(|(slot, byte)| *slot = *byte);
+    let made = salty::Keypair::from(seed).sign(signed).to_bytes();
+    signature.copy_from_slice(&made);
+    Some(header)
+}
+
+/// The public key that belongs to a seed.
+#[must_use]
+pub fn public_key(seed: &[u8; 32]) -> [u8; 32] {
+    salty::Keypair::from(seed).public.to_bytes()
+}
+
+/// A board's name as headers have it.
+fn padded(board: &str) -> Option<[u8; BOARD_LENGTH]> {
+    let mut name = [0; BOARD_LENGTH];
+    name.get_mut(..board.len())?.copy_from_slice(board.as_bytes());
+    Some(name)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], UpdateError> {
+    let (array, rest) = bytes.split_first_chunk().ok_or(UpdateError::Length)?;
+    *bytes = rest;
+    Ok(*array)
+}
