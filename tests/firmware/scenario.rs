@@ -16,7 +16,7 @@ use smoltcp::wire::{ArpOperation, EthernetAddress};
 use crate::{
     frame::{self, ACK, Flags, Host, Parsed, Path, SYN, SYN_ACK, Transport},
     link::{Link, netdev},
-    machine::{Board, Flash, Machine, TIMEOUT, Tools},
+    machine::{Flash, Machine, TIMEOUT, Tools},
 };
 
 /// With QEMU's default MAC address.
@@ -107,10 +107,13 @@ impl Scenario {
         prepare: impl FnOnce(&Flash) -> Result<()>,
     ) -> Result<Self> {
         let mut link = None;
-        let machine = Machine::start(tools, Board::Mps2, prepare, |folder| {
+        let board = tools.board();
+        let machine = Machine::start(tools, board, prepare, |folder| {
             link = Some(Link::new(folder, "net", vec![NAS, ROUTER], ROUTER));
-            let net = ["-netdev", &netdev(folder, "net"), "-net", "nic,model=lan9118,netdev=net"];
-            net.iter().chain(arguments).map(|&argument| argument.to_owned()).collect()
+            let mut all = vec!["-netdev".to_owned(), netdev(folder, "net")];
+            all.extend(board.nic("net", GATEWAY.hardware));
+            all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+            all
         })?;
         let link = link.context("no cable")??;
         Ok(Self { machine, link, nonce: 0 })

@@ -13,6 +13,7 @@ use pkd_gateway::{
     update::{Version, public_key, sign},
 };
 use pkd_tests::Report;
+use smoltcp::wire::EthernetAddress;
 
 use crate::{
     link::{Link, netdev},
@@ -28,6 +29,8 @@ const SECTOR: usize = 0x1000;
 /// What embassy-boot finds in its state while the slots are to be swapped.
 const SWAP: [u8; 4] = [0xf0; 4];
 
+/// Of the NIC inside.
+const INSIDE: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x57]);
 const SEED: [u8; 32] = [9; 32];
 const BOARD: &str = "riscv32-virt";
 
@@ -60,13 +63,12 @@ fn start(tools: &Tools) -> Result<(Scenario, Link)> {
             Link::new(folder, "outside", Vec::new(), ROUTER)
                 .and_then(|outside| Ok((outside, Link::new(folder, "inside", vec![NAS, ROUTER], ROUTER)?))),
         );
-        let nic = |name, mac: &str| {
-            let device = format!("virtio-net-device,netdev={name},mac={mac}");
-            ["-netdev".to_owned(), netdev(folder, name), "-device".to_owned(), device]
+        let nic = |name, hardware| {
+            let [option, device] = Board::Virt.nic(name, hardware);
+            ["-netdev".to_owned(), netdev(folder, name), option, device]
         };
         // The lower address is the outside's, and the network stack's.
-        [nic("outside", &GATEWAY.hardware.to_string().replace('-', ":")), nic("inside", "52:54:00:12:34:57")]
-            .concat()
+        [nic("outside", GATEWAY.hardware), nic("inside", INSIDE)].concat()
     })?;
     let (outside, inside) = links.context("no cables")??;
     let mut scenario = Scenario::around(machine, inside);

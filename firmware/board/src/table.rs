@@ -68,6 +68,9 @@ pub const RISCV32_VIRT: Board = Board {
     }),
 };
 
+/// The same as QEMU starts it with one NIC, so that both instruction sets run the tests of all modes.
+pub const RISCV32_VIRT_ONE_NIC: Board = Board { nics: &[&VIRTIO], ..RISCV32_VIRT };
+
 /// ST's NUCLEO-H743ZI and -H743ZI2.
 pub const NUCLEO_H743ZI: Board = Board {
     name: "nucleo-h743zi",

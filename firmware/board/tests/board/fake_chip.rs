@@ -29,6 +29,9 @@ pub(crate) struct Inside {
     /// All that is read is this byte: the chip is gone.
     pub(crate) floating: Option<u8>,
     pub(crate) lost: usize,
+    /// Accesses, and the bytes that were clocked in them.
+    pub(crate) accesses: usize,
+    pub(crate) clocked: usize,
     sent: Vec<u8>,
 }
 
@@ -50,6 +53,11 @@ impl Inside {
 
     pub(crate) fn waiting(&self) -> u16 {
         self.write.wrapping_sub(self.read)
+    }
+
+    /// How many bytes of frames the driver has written.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.len()
     }
 
     pub(crate) fn mode(&self) -> u8 {
@@ -112,6 +120,8 @@ impl FakeChip {
             noise: None,
             floating: None,
             lost: 0,
+            accesses: 0,
+            clocked: 0,
             sent: Vec::new(),
         })))
     }
@@ -128,7 +138,13 @@ impl SpiDevice for FakeChip {
         let mut inside = self.0.borrow_mut();
         let mut head = Vec::new();
         let mut offset = 0;
+        inside.accesses += 1;
         for operation in operations {
+            inside.clocked += match operation {
+                Operation::Write(bytes) => bytes.len(),
+                Operation::TransferInPlace(bytes) => bytes.len(),
+                _ => 0,
+            };
             match operation {
                 Operation::Write(bytes) => {
                     for byte in *bytes {

@@ -1,7 +1,7 @@
 //! `embassy-net-wiznet` between a W5500 on a bad day and a gateway.
 
 use embassy_futures::{block_on, select::select, yield_now};
-use embassy_net_driver::{Driver as _, RxToken as _};
+use embassy_net_driver::{Driver as _, RxToken as _, TxToken as _};
 use embassy_net_wiznet::{Device, State, chip};
 use embassy_time::{Duration, MockDriver};
 use pkd_board::wiznet::{Bus, Chip, Interrupt, W5500};
@@ -117,6 +117,31 @@ fn the_driver_goes_on_after_the_chip_had_no_room_left() {
             received.is_some_and(|(received, _)| received.consume(|bytes| *bytes == frame(1)[..]))
         })
         .await;
+    });
+}
+
+/// firmware/README.md estimates the throughput of boards with these chips from it.
+#[test]
+fn a_frame_takes_little_more_on_the_bus_than_its_own_bytes() {
+    const FRAMES: usize = 200;
+    run(true, async |fake, device, _| {
+        let full = ipv4(1_480);
+        let before = (fake.0.borrow().accesses, fake.0.borrow().clocked);
+        for _ in 0..FRAMES {
+            fake.0.borrow_mut().arrive(&full);
+            assert_eq!(next(device).await, full);
+            until("nothing can be sent", || {
+                let token = device.transmit(&mut context());
+                token.map(|token| token.consume(full.len(), |frame| frame.copy_from_slice(&full))).is_some()
+            })
+            .await;
+        }
+        let sent = |fake: &FakeChip| fake.0.borrow().sent() >= FRAMES * full.len();
+        until("frames are not sent", || sent(fake)).await;
+        let (accesses, clocked) = (fake.0.borrow().accesses - before.0, fake.0.borrow().clocked - before.1);
+        let overhead = clocked.div_ceil(FRAMES) - 2 * full.len();
+        assert!(overhead <= 64, "{overhead} bytes more than the frame's own");
+        assert!(accesses.div_ceil(FRAMES) <= 14, "{accesses} accesses");
     });
 }
 

@@ -1,4 +1,4 @@
-//! The gateway on QEMU's `virt` for 32-bit RISC-V: inline mode between two virtio NICs.
+//! The gateway on QEMU's `virt` for 32-bit RISC-V: inline mode between two virtio NICs, or the others on one.
 
 #![no_std]
 #![no_main]
@@ -16,7 +16,10 @@ mod virtio_nic;
 use core::panic::PanicInfo;
 
 use embassy_executor::Spawner;
-use pkd_board::{Nic, table::RISCV32_VIRT as BOARD};
+use pkd_board::{
+    Nic,
+    table::{RISCV32_VIRT, RISCV32_VIRT_ONE_NIC},
+};
 use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start_with_updates};
 use riscv_rt::entry;
 
@@ -43,15 +46,19 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn run(spawner: Spawner) -> ! {
-    let Some(flash) = EmulatedFlash::take(&BOARD) else { defmt::panic!("the flash is in use") };
-    let stored = load(flash, &BOARD, NoIndicators).await;
-    let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("fewer than two NICs found") };
+    let Some((outside, inside)) = virtio_nic::find() else { defmt::panic!("no NIC found") };
+    let board = if inside.is_some() { &RISCV32_VIRT } else { &RISCV32_VIRT_ONE_NIC };
+    let Some(flash) = EmulatedFlash::take(board) else { defmt::panic!("the flash is in use") };
+    let stored = load(flash, board, NoIndicators).await;
     let hardware = outside.hardware();
-    let [outside, inside] = [outside, inside].map(|nic| {
+    let nic = |nic: VirtioNic| {
         let life = nic.life();
-        Nic::new(nic, BOARD.nics[0], life)
-    });
-    let interfaces = Interfaces::Two { outside, inside };
+        Nic::new(nic, board.nics[0], life)
+    };
+    let interfaces = match inside {
+        Some(inside) => Interfaces::Two { outside: nic(outside), inside: nic(inside) },
+        None => Interfaces::One(nic(outside)),
+    };
     let setup = Setup { interfaces, stored, hardware, random: time::random, free_stack: stack::free };
     let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> =
         start_with_updates(spawner, setup, reset);

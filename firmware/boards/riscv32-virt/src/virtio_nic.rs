@@ -107,19 +107,19 @@ pub(crate) struct VirtioNic {
     life: &'static Life,
 }
 
-/// Starts both NICs, and returns the one with the lower MAC address, the outside, first. Returns `None` if there are fewer than
-/// two. Call it once.
-pub(crate) fn find() -> Option<(VirtioNic, VirtioNic)> {
+/// Starts the NICs that QEMU has: one, or two, of which the one with the lower MAC address is the outside. Returns `None` if
+/// there are none. Call it once.
+pub(crate) fn find() -> Option<(VirtioNic, Option<VirtioNic>)> {
     static FIRST_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> = ConstStaticCell::new([[0; BUFFER]; QUEUE]);
     static SECOND_BUFFERS: ConstStaticCell<[[u8; BUFFER]; QUEUE]> =
         ConstStaticCell::new([[0; BUFFER]; QUEUE]);
     static FIRST_LIFE: Life = Life::new();
     static SECOND_LIFE: Life = Life::new();
     let mut interfaces = (0..SLOTS).filter_map(raw);
-    let (one, other) = (interfaces.next()?, interfaces.next()?);
-    let one = VirtioNic::start(one, FIRST_BUFFERS.take(), &FIRST_LIFE)?;
+    let one = VirtioNic::start(interfaces.next()?, FIRST_BUFFERS.take(), &FIRST_LIFE)?;
+    let Some(other) = interfaces.next() else { return Some((one, None)) };
     let other = VirtioNic::start(other, SECOND_BUFFERS.take(), &SECOND_LIFE)?;
-    if one.hardware() < other.hardware() { Some((one, other)) } else { Some((other, one)) }
+    Some(if one.hardware() < other.hardware() { (one, Some(other)) } else { (other, Some(one)) })
 }
 
 fn raw(slot: usize) -> Option<Raw> {
