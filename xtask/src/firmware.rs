@@ -12,7 +12,7 @@ mod board;
 mod memory;
 
 pub(crate) use board::artefacts;
-use board::{BOARDS, Board, build, build_updatable, find, lint};
+use board::{BOARDS, Board, Updatable, build, build_updatable, find, lint};
 pub(crate) use memory::rows as memory_rows;
 
 const README: &str = "firmware/README.md";
@@ -47,9 +47,14 @@ pub(crate) fn build_named(names: &[String]) -> Result<()> {
             "{CARGO} run --quiet --locked --package pkd-gateway-config --bin firmware-image -- {name} {elf}"
         )
         .show()?;
-        for (image, to) in build_updatable(board)? {
-            files::copy(&image, &Path::new("target/firmware").join(&to))?;
-            println!("target/firmware/{to}");
+        if let Some(Updatable { image, bootloader }) = build_updatable(board)? {
+            let elf = Path::new("target/firmware").join(format!("{name}-update.elf"));
+            files::copy(&image, &elf)?;
+            cmd!(
+                "{CARGO} run --quiet --locked --package pkd-gateway-config --bin firmware-image --
+                         {name} {elf} {bootloader}"
+            )
+            .show()?;
         }
     }
     Ok(())

@@ -130,8 +130,8 @@ mod tests {
         debs::make_key(&key)?;
         let to = target.join("release");
         let count = collect("9.8.7", &target, &to, Some(&key))?;
-        // Debian's packages, OpenWrt's architectures, two clients, their pages, and boards: ELF, BIN and UF2.
-        assert_eq!(count, 4 * 3 + 5 + 2 * 9 + 1 + (7 + 5 + 3));
+        // Debian's packages, OpenWrt's architectures, two clients, their pages, and boards: ELF, BIN and UF2, of one also for updates.
+        assert_eq!(count, 4 * 3 + 5 + 2 * 9 + 1 + (7 + 5 + 3 + 3));
         let names: Vec<String> = files::list(&to)?
             .iter()
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))

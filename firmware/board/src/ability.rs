@@ -21,6 +21,7 @@ enum Why {
     Filters(&'static str),
     NoTags(&'static str),
     TwoNics,
+    NoSlots,
 }
 
 impl fmt::Display for Unable {
@@ -50,16 +51,17 @@ impl fmt::Display for Unable {
             Why::TwoNics => {
                 write!(f, "{board} has two NICs: mode = \"one-arm\" would forward nothing between them")
             }
+            Why::NoSlots => write!(f, "{board} takes no updates over the network: remove [update]"),
         }
     }
 }
 
 impl Board {
-    /// Whether the board can run a configuration with this mode.
+    /// Whether the board can run a configuration with this mode, and with a key for updates if `is_updated`.
     ///
     /// # Errors
     /// [`Unable`], which says why it cannot.
-    pub fn check(&self, mode: Mode) -> Result<(), Unable> {
+    pub fn check(&self, mode: Mode, is_updated: bool) -> Result<(), Unable> {
         let why = match (mode, self.nics) {
             (Mode::OneArm, [_]) => None,
             (Mode::OneArm, _) => Some(Why::TwoNics),
@@ -73,6 +75,7 @@ impl Board {
             }
             (Mode::Inline(Inline { vlans: Some(_), .. }), _) => Some(Why::NoTrunk),
         };
+        let why = why.or((is_updated && self.updates.is_none()).then_some(Why::NoSlots));
         why.map_or(Ok(()), |why| Err(Unable { board: self.name, why }))
     }
 }

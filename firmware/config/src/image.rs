@@ -28,7 +28,7 @@ pub(crate) fn sign(key: &Path, board: &Board, version: &str, image: &Path) -> Re
         .with_context(|| format!("invalid version {version:?}: expected three numbers, for example 0.1.0"))?;
     let bytes = fs::read(image).with_context(|| image.display().to_string())?;
     let image = image.display();
-    ensure!(!bytes.starts_with(b"\x7fELF"), "{image}: an ELF file: convert it with objcopy -O binary first");
+    ensure!(!bytes.starts_with(b"\x7fELF"), "{image}: an ELF file: expected the .bin beside it");
     let limit = layout.image_bytes;
     ensure!(bytes.len() <= usize::try_from(limit)?, "{image}: too long: {name} has room for {limit} bytes");
     let header =

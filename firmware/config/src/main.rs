@@ -122,7 +122,7 @@ fn convert(
         }
     };
     let config: Config<RULES> = file.resolve(folder, created)?;
-    board.check(config.mode).map_err(|why| anyhow!("{why}"))?;
+    board.check(config.mode, config.update.is_some()).map_err(|why| anyhow!("{why}"))?;
     let mut bytes = vec![0; CONFIG_LIMIT];
     let length = config.emit(&mut bytes).map_err(|error| anyhow!("{error}"))?;
     bytes.truncate(length);

@@ -45,7 +45,10 @@ const BOOTLOADER: Board = Board {
 pub(crate) fn artefacts() -> impl Iterator<Item = String> {
     BOARDS.iter().flat_map(|Board { name, runs, has_drive, .. }| {
         let endings = [Some("elf"), (!runs).then_some("bin"), has_drive.then_some("uf2")];
-        endings.into_iter().flatten().map(move |ending| format!("{name}.{ending}"))
+        let plain = endings.into_iter().flatten().map(move |ending| format!("{name}.{ending}"));
+        let is_updatable = *name == UPDATABLE.0;
+        let updatable = ["elf", "bin", "uf2"].into_iter().filter(move |_| is_updatable);
+        plain.chain(updatable.map(move |ending| format!("{name}-update.{ending}")))
     })
 }
 
@@ -71,16 +74,21 @@ pub(super) fn build(board: &Board) -> Result<PathBuf> {
     cargo_for(board, "build", &[])
 }
 
-/// Builds what a board needs besides for updates over the network, if it takes them: its bootloader, and its image for a slot of
-/// it. Gives the files, and how they are to be called.
-pub(super) fn build_updatable(board: &Board) -> Result<Vec<(PathBuf, String)>> {
+/// What a board needs for updates over the network.
+pub(super) struct Updatable {
+    /// Its image, for the first slot of the bootloader.
+    pub(super) image: PathBuf,
+    pub(super) bootloader: PathBuf,
+}
+
+/// Builds that, if the board takes them.
+pub(super) fn build_updatable(board: &Board) -> Result<Option<Updatable>> {
     let (name, features) = UPDATABLE;
     if board.name != name {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let loader = (build(&BOOTLOADER)?.join(BOOTLOADER.name), format!("{}.elf", BOOTLOADER.name));
-    let image = (cargo_for(board, "build", &features)?.join(name), format!("{name}-update.elf"));
-    Ok(vec![loader, image])
+    let bootloader = build(&BOOTLOADER)?.join(BOOTLOADER.name);
+    Ok(Some(Updatable { image: cargo_for(board, "build", &features)?.join(name), bootloader }))
 }
 
 fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
@@ -132,8 +140,10 @@ mod tests {
     #[test]
     fn a_board_is_one_that_the_firmware_knows_and_has_a_drive_where_it_does() -> Result<()> {
         let table = fs::read_to_string(toolchain::root().join("firmware/board/src/table.rs"))?;
-        let entries: Vec<&str> =
-            table.split("pub const ").filter(|entry| entry.contains(": Board =")).collect();
+        let entries: Vec<&str> = table
+            .split("pub const ")
+            .filter(|entry| entry.contains("name: \"") && entry.contains(": Board ="))
+            .collect();
         assert_eq!(entries.len(), BOARDS.len());
         for board in BOARDS {
             let name = format!("name: \"{}\"", board.name);

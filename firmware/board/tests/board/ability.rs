@@ -32,11 +32,14 @@ fn a_board_runs_exactly_what_its_nics_carry() {
     for board in BOARDS {
         let name = board.name;
         let is_single = board.nics.len() == 1;
-        assert_eq!(board.check(Mode::OneArm).is_ok(), is_single, "{name}");
-        assert_eq!(board.check(BRIDGE).is_ok(), !is_single && receives(board, false), "{name}");
-        assert_eq!(board.check(TRUNK).is_ok(), is_single && receives(board, true), "{name}");
-        let any = [Mode::OneArm, BRIDGE, TRUNK].into_iter().any(|mode| board.check(mode).is_ok());
-        assert!(any, "{name} is of no use");
+        assert_eq!(board.check(Mode::OneArm, false).is_ok(), is_single, "{name}");
+        assert_eq!(board.check(BRIDGE, false).is_ok(), !is_single && receives(board, false), "{name}");
+        assert_eq!(board.check(TRUNK, false).is_ok(), is_single && receives(board, true), "{name}");
+        let any = |is_updated| {
+            [Mode::OneArm, BRIDGE, TRUNK].into_iter().any(|mode| board.check(mode, is_updated).is_ok())
+        };
+        assert!(any(false), "{name} is of no use");
+        assert_eq!(any(true), board.updates.is_some(), "{name}");
     }
 }
 
@@ -51,9 +54,11 @@ fn the_reason_is_one_line_with_the_board_and_what_to_change() {
         ("mps2-an386", BRIDGE, "outside_vlan"),
     ];
     for (name, mode, expected) in table {
-        let text = find(name).unwrap().check(mode).unwrap_err().to_string();
+        let text = find(name).unwrap().check(mode, false).unwrap_err().to_string();
         assert!(text.starts_with(name) && text.contains(expected) && !text.contains('\n'), "{text}");
     }
+    let text = find("mps2-an386").unwrap().check(Mode::OneArm, true).unwrap_err().to_string();
+    assert_eq!(text, "mps2-an386 takes no updates over the network: remove [update]");
 }
 
 #[test]

@@ -169,6 +169,9 @@ fn start_all<D: Driver, S: NorFlash, P: Indicators>(
     #[cfg(not(feature = "serial"))]
     let _ = board;
     log_floors(floors.floors());
+    if config.update.is_some() && updates.is_none() {
+        defmt::warn!("[update] is ignored: this image has no bootloader");
+    }
     let mut gateway = Gateway::new(TABLES.take(), config, EthernetAddress(hardware), floors.floors());
     gateway.set_loop_cookie(random());
     let gateway: &'static SharedGateway = GATEWAY.init(Mutex::new(RefCell::new(gateway)));

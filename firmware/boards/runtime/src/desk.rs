@@ -157,7 +157,7 @@ impl Desk {
     async fn save(&mut self) {
         *self.parsed = Config::new();
         let read = self.parsed.read(self.console.received());
-        let checked = read.map(|()| self.board.check(self.parsed.mode));
+        let checked = read.map(|()| self.board.check(self.parsed.mode, self.parsed.update.is_some()));
         // It has keys.
         *self.parsed = Config::new();
         match checked {

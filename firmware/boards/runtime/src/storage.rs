@@ -90,7 +90,7 @@ fn load_config(flash: &mut impl NorFlash, board: &Board) -> Result<&'static Stan
     // Filled in place: the stack has no room for another one.
     let config = CONFIG.init_with(Config::new);
     config.read(&bytes).map_err(Rejection::Config)?;
-    board.check(config.mode).map_err(Rejection::Board)?;
+    board.check(config.mode, config.update.is_some()).map_err(Rejection::Board)?;
     Ok(config)
 }
 

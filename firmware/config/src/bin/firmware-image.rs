@@ -1,4 +1,5 @@
-//! `firmware-image BOARD ELF`: writes a board's image beside its ELF file, as the bytes of flash and as UF2.
+//! `firmware-image BOARD ELF [BOOTLOADER]`: writes a board's image beside its ELF file, as the bytes of flash and as UF2. With a
+//! bootloader, an ELF file too, the bytes are those to sign for an update, and the UF2 file has both.
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -20,7 +21,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let [board, elf] = arguments else { bail!("usage: firmware-image BOARD ELF") };
+    let (board, elf, bootloader) = match arguments {
+        [board, elf] => (board, elf, None),
+        [board, elf, bootloader] => (board, elf, Some(Path::new(bootloader))),
+        _ => bail!("usage: firmware-image BOARD ELF [BOOTLOADER]"),
+    };
     let board = pkd_board::find(board).with_context(|| format!("unknown board \"{board}\""))?;
     let elf = Path::new(elf);
     println!("{}", elf.display());
@@ -28,9 +33,12 @@ fn run(arguments: &[String]) -> Result<()> {
     if board.chip == Chip::Qemu {
         return Ok(());
     }
-    let file = fs::read(elf).with_context(|| elf.display().to_string())?;
-    let image = image(&file, board.flash.base).with_context(|| elf.display().to_string())?;
     let flash = board.flash;
+    let read = |path: &Path| {
+        let file = fs::read(path).with_context(|| path.display().to_string())?;
+        image(&file, flash.base).with_context(|| path.display().to_string())
+    };
+    let image = read(elf)?;
     let first = flash.other_config.unwrap_or(flash.config).min(flash.config).min(flash.floor);
     let room = usize::try_from(first)?;
     ensure!(image.len() <= room, "the image has {} bytes: only {room} are free", image.len());
@@ -39,12 +47,32 @@ fn run(arguments: &[String]) -> Result<()> {
         println!("{}", path.display());
         fs::write(&path, bytes).with_context(|| path.display().to_string())
     };
-    write("bin", &image)?;
+    write("bin", slot(&image))?;
+    let image = match bootloader {
+        Some(bootloader) => with_bootloader(&read(bootloader)?, image)?,
+        None => image,
+    };
     if board.chip == Chip::Rp2350 {
         let file: Vec<u8> = uf2::blocks(Family::Image, board.flash.base, &image).flatten().collect();
         write("uf2", &file)?;
     }
     Ok(())
+}
+
+/// The image without what is before its slot.
+fn slot(image: &[u8]) -> &[u8] {
+    let start = image.iter().position(|byte| *byte != 0xff);
+    start.and_then(|start| image.get(start..)).unwrap_or_default()
+}
+
+/// Puts a bootloader before the slot of an image.
+fn with_bootloader(bootloader: &[u8], mut image: Vec<u8>) -> Result<Vec<u8>> {
+    let room = image.len() - slot(&image).len();
+    let place = image.get_mut(..bootloader.len()).filter(|_| bootloader.len() <= room);
+    let place =
+        place.with_context(|| format!("the bootloader has {} bytes: {room} are free", bootloader.len()))?;
+    place.copy_from_slice(bootloader);
+    Ok(image)
 }
 
 /// What is loaded.
@@ -109,6 +137,16 @@ mod tests {
         let file =
             elf(&[(LOAD, BASE + 6, b"data"), (LOAD, BASE, b"code"), (6, BASE + 20, b"note"), (LOAD, 0, b"")]);
         assert_eq!(image(&file, BASE).unwrap(), b"code\xff\xffdata");
+    }
+
+    #[test]
+    fn a_bootloader_comes_before_the_slot_and_is_no_part_of_what_is_signed() {
+        let image = image(&elf(&[(LOAD, BASE + 6, b"slot")]), BASE).unwrap();
+        assert_eq!(slot(&image), b"slot");
+        assert_eq!(with_bootloader(b"boot", image.clone()).unwrap(), b"boot\xff\xffslot");
+        let error = with_bootloader(b"booting", image).unwrap_err().to_string();
+        assert_eq!(error, "the bootloader has 7 bytes: 6 are free");
+        assert!(with_bootloader(b"boot", b"at the start".to_vec()).is_err(), "an image without a slot");
     }
 
     #[test]

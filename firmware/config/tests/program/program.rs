@@ -132,7 +132,7 @@ fn keys_are_never_replaced_and_every_mistake_is_named() {
         (&["keygen", "update.key"], "update.key exists"),
         (&["sign", "update.key", "riscv32-virt", "1.2", "image.bin", "out"], "1.2"),
         (&["sign", "update.key", "riscv32-virt", "1.2.3", "empty.bin", "out"], "empty"),
-        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.elf", "out"], "objcopy"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.elf", "out"], "the .bin beside it"),
         (&["sign", "update.key", "riscv", "1.2.3", "image.bin", "out"], "expected one of"),
         (&["sign", "update.key", "nucleo-h743zi", "1.2.3", "image.bin", "out"], "takes no updates"),
         (&["sign", "update.key", "riscv32-virt", "1.2.3", "long.bin", "out"], "too long"),
@@ -152,7 +152,9 @@ fn keys_are_never_replaced_and_every_mistake_is_named() {
 
 #[test]
 fn a_board_with_a_drive_gets_uf2_at_the_place_of_its_configuration_and_others_get_its_bytes() {
-    for board in pkd_board::BOARDS.iter().filter(|board| board.check(pkd_gateway::Mode::OneArm).is_ok()) {
+    for board in
+        pkd_board::BOARDS.iter().filter(|board| board.check(pkd_gateway::Mode::OneArm, false).is_ok())
+    {
         let name = board.name;
         let folder = Folder::new(name);
         let output = folder.run(&["--board", name, "gateway.toml"]);
