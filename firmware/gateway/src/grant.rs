@@ -78,3 +78,23 @@ impl Grant {
         self.network == ip || (self.prefix < 128 && self.network == ip.network(self.prefix))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Instant;
+
+    #[test]
+    fn once_the_clock_saturates_no_grant_holds() {
+        let ip = Ip::v4(7);
+        for (now, expected) in
+            [(Instant(20_000), true), (Instant(u64::MAX >> 1), false), (Instant(u64::MAX), false)]
+        {
+            let now = CoarseInstant::from(now);
+            let mut grants = Grants::<4>::new();
+            grants.grant(ip, 128, 0, Services::NONE.with(0), now.after(600));
+            assert_eq!(grants.allows(now, ip, 0).is_some(), expected, "{now:?}");
+            assert_eq!(grants.allows_any(now, ip), expected, "{now:?}");
+        }
+    }
+}

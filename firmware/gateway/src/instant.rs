@@ -21,7 +21,7 @@ impl Instant {
 
 /// An [`Instant`] in 4 bytes, as the tables store it, in steps of 64 ms.
 ///
-/// It saturates after 8.7 years without a reboot. From then on, nothing expires.
+/// It saturates after 8.7 years without a reset. From then on no grant holds, and flows that are used do not expire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CoarseInstant(u32);
 
