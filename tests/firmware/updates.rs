@@ -142,7 +142,8 @@ fn refused(tools: &Tools) -> Result<String> {
     let table = [
         ("another key", header(&[8; 32], BOARD, "0.2.0")?, &new, "signature"),
         ("another board", header(&SEED, "mps2-an386", "0.2.0")?, &new, "another board"),
-        ("an older version", header(&SEED, BOARD, "0.0.9")?, &new, "older"),
+        ("an older version", header(&SEED, BOARD, "0.0.9")?, &new, "not newer"),
+        ("the running version", header(&SEED, BOARD, env!("CARGO_PKG_VERSION"))?, &new, "not newer"),
         ("no header", [0; 128], &new, "not a signed image"),
     ];
     for (row, (name, header, image, expected)) in (0_u16..).zip(&table) {

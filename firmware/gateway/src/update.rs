@@ -61,8 +61,8 @@ pub enum UpdateError {
     Signature,
     /// It was made for another board.
     Board,
-    /// It is older than the running image, of this version.
-    Older(Version),
+    /// It is not newer than the running image, of this version.
+    NotNewer(Version),
     /// It does not fit, or its length is not what its header says.
     Length,
     /// It is not the image that was signed.
@@ -80,8 +80,11 @@ impl fmt::Display for UpdateError {
             Self::Magic => "not a signed image: sign it with gateway-config sign",
             Self::Signature => "the signature is not that of the configured key",
             Self::Board => "the image is for another board",
-            Self::Older(running) => {
-                return write!(f, "older than the running version {running}: set allow_older to force it");
+            Self::NotNewer(running) => {
+                return write!(
+                    f,
+                    "not newer than the running version {running}: set allow_older to force it"
+                );
             }
             Self::Length => "wrong length",
             Self::Digest => "wrong digest: the image was altered",
@@ -94,7 +97,7 @@ impl fmt::Display for UpdateError {
 /// What the gateway demands of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
-    /// The configured key, and whether older images are taken.
+    /// The configured key, and whether images are taken that are not newer.
     pub key: Option<&'a UpdateKey>,
     /// The board's name.
     pub board: &'a str,
@@ -141,8 +144,9 @@ impl Incoming {
         if padded(policy.board) != Some(board) {
             return Err(UpdateError::Board);
         }
-        if version < policy.running && !key.allow_older {
-            return Err(UpdateError::Older(policy.running));
+        // Not the same either: whoever has seen it on its way could send it again, and have the board reset.
+        if version <= policy.running && !key.allow_older {
+            return Err(UpdateError::NotNewer(policy.running));
         }
         let header_length = u32::try_from(HEADER_LENGTH).unwrap_or(u32::MAX);
         if image == 0 || image > policy.capacity || image.checked_add(header_length) != Some(length) {

@@ -156,7 +156,7 @@ pub struct NamedServer {
 pub struct UpdateKey {
     /// The Ed25519 public key that images have to be signed with.
     pub key: [u8; 32],
-    /// Whether images that are older than the running one are taken.
+    /// Whether images are taken that are not newer than the running one.
     pub allow_older: bool,
 }
 

@@ -44,13 +44,14 @@ fn signed(board: &str, text: &str) -> [u8; HEADER_LENGTH] {
 type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a UpdateKey>, Result<Version, UpdateError>);
 
 #[test]
-fn a_signed_image_is_taken_if_it_is_for_this_board_and_not_older() {
+fn a_signed_image_is_taken_if_it_is_for_this_board_and_newer() {
     let (strict, any) = (key(), UpdateKey { allow_older: true, ..key() });
     let other = UpdateKey { key: public_key(&[6; 32]), ..key() };
-    let older = Err(UpdateError::Older(version("1.2.3")));
-    let table: [Row<'_>; 11] = [
+    let older = Err(UpdateError::NotNewer(version("1.2.3")));
+    let table: [Row<'_>; 12] = [
         ("newer", BOARD, "1.2.4", Some(&strict), Ok(version("1.2.4"))),
-        ("the same", BOARD, "1.2.3", Some(&strict), Ok(version("1.2.3"))),
+        ("the same", BOARD, "1.2.3", Some(&strict), older),
+        ("the same, but forced", BOARD, "1.2.3", Some(&any), Ok(version("1.2.3"))),
         ("a later minor version", BOARD, "1.10.0", Some(&strict), Ok(version("1.10.0"))),
         ("a patch older", BOARD, "1.2.2", Some(&strict), older),
         ("a major version older", BOARD, "0.9.9", Some(&strict), older),
@@ -151,7 +152,7 @@ fn every_error_has_its_own_message() {
         UpdateError::Magic,
         UpdateError::Signature,
         UpdateError::Board,
-        UpdateError::Older(version("1.2.3")),
+        UpdateError::NotNewer(version("1.2.3")),
         UpdateError::Length,
         UpdateError::Digest,
         UpdateError::Flash,
