@@ -147,7 +147,8 @@ impl Zig {
         features: &str,
     ) -> Result<PathBuf> {
         let toolchain = Toolchain::find()?;
-        let inputs = [target, &toolchain.version, &flags.join(" "), &self.folder.to_string_lossy()];
+        let inputs =
+            [target, &toolchain.version, &flags.join(" "), &self.folder.to_string_lossy(), "no places"];
         let folder = match &self.target {
             Some(clean) => clean.clone(),
             None => cache::entry(&format!("cargo-{target}"), &inputs, |_, _| Ok(()))?,
@@ -165,7 +166,14 @@ impl Zig {
             .env("CARGO_ZIGBUILD_CACHE_DIR", cache::folder()?.join("cargo-zigbuild"));
         let _lock = toolchain.environment(Self::environment(&mut cargo)?, &folder, flags)?;
         cargo.quiet().with_context(|| format!("cannot build {package} for {target}"))?;
-        Ok(folder.join(target).join("tiny"))
+        let programs = folder.join(target).join("tiny");
+        for file in fs::read_dir(&programs)? {
+            let path = file?.path();
+            if path.is_file() && path.extension().is_none_or(|ending| ending == "exe") {
+                toolchain::names_no_place(&path)?;
+            }
+        }
+        Ok(programs)
     }
 
     /// Builds `libxt_pkd.so` for a router's iptables, see [`extension`].

@@ -1,7 +1,7 @@
 //! A Rust compiler for targets that are not the host's.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -84,6 +84,9 @@ impl Toolchain {
     pub(crate) fn environment(&self, cargo: &mut Command, folder: &Path, flags: &[&str]) -> Result<fs::File> {
         let lock = locked(folder)?;
         forget_other_clones(folder)?;
+        let without_places = self.without_places(folder)?;
+        let flags: Vec<&str> =
+            flags.iter().copied().chain(without_places.iter().map(String::as_str)).collect();
         cargo
             .env("CARGO", self.cargo)
             .env("RUSTC", self.rustc)
@@ -97,6 +100,26 @@ impl Toolchain {
         Ok(lock)
     }
 
+    /// Flags that shorten the names of files in programs, where panics have them. In full they say who has built a program and
+    /// where, so that nobody else could build the same one; on a board they take 2.5 KB.
+    fn without_places(&self, target: &Path) -> Result<Vec<String>> {
+        let rustc = self.rustc;
+        let source = Path::new(cmd!("{rustc} --print sysroot").read()?.trim()).join("lib/rustlib/src/rust");
+        let mut flags = vec![
+            format!("--remap-path-prefix={}=/rust", source.display()),
+            format!("--remap-path-prefix={}=target", target.display()),
+        ];
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(env::home_dir()?.join(".cargo"))).context("no home folder")?;
+        // xtask's own crates come from there.
+        let sources = home.join("registry/src");
+        for registry in fs::read_dir(&sources).with_context(|| sources.display().to_string())? {
+            flags.push(format!("--remap-path-prefix={}=", registry?.path().display()));
+        }
+        flags.sort();
+        Ok(flags)
+    }
+
     /// Where its rustc and its cargo are.
     pub(crate) fn programs(&self) -> Result<(PathBuf, PathBuf)> {
         let find = |name| run::path_of(name).with_context(|| format!("{name} is not in the PATH any more"));
@@ -107,6 +130,18 @@ impl Toolchain {
 /// Where rustc finds targets that it does not know.
 fn own_targets() -> Result<PathBuf> {
     Ok(cache::folder()?.join("targets"))
+}
+
+/// An error if a program names the home folder of whoever built it.
+pub(crate) fn names_no_place(program: &Path) -> Result<()> {
+    // A hidden folder of it: the name alone may be a word of the program.
+    let place = format!("{}/.", env::home_dir().context("no home folder")?.display());
+    let bytes = fs::read(program).with_context(|| program.display().to_string())?;
+    if let Some(at) = bytes.windows(place.len()).position(|piece| piece == place.as_bytes()) {
+        let name: Vec<u8> = bytes[at..].iter().copied().take_while(u8::is_ascii_graphic).collect();
+        bail!("{} names {}", program.display(), String::from_utf8_lossy(&name));
+    }
+    Ok(())
 }
 
 /// The variable that names a target's linker to cargo.
@@ -140,7 +175,7 @@ pub(crate) fn forget_other_clones(folder: &Path) -> Result<()> {
 
 /// Where cargo puts what it builds for this computer.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| at("target"), PathBuf::from)
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| at("target"), PathBuf::from)
 }
 
 /// The workspace's folder.
@@ -159,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_another_clone_has_built_is_forgotten_and_the_rest_is_kept() -> Result<()> {
-        let folder = std::env::temp_dir().join(format!("pkd-clones-{}", std::process::id()));
+        let folder = env::temp_dir().join(format!("pkd-clones-{}", std::process::id()));
         let known = folder.join("some-target/tiny/.fingerprint");
         let make = || -> Result<()> {
             let names = ["pkd-core-1", "host-knock-2", "pkdd-4", "pktables-5", "std-3"];
@@ -179,5 +214,23 @@ mod tests {
         drop(lock);
         other.try_lock()?;
         Ok(fs::remove_dir_all(&folder)?)
+    }
+
+    #[test]
+    fn a_program_that_names_a_home_folder_is_refused_with_what_it_names() -> Result<()> {
+        let file = env::temp_dir().join(format!("pkd-places-{}", std::process::id()));
+        let home = env::home_dir().context("no home folder")?;
+        let named = home.join(".cargo/registry/src/lib.rs");
+        for (bytes, names) in [
+            (b"png-0.18/src/encoder.rs".to_vec(), None),
+            (home.display().to_string().into_bytes(), None),
+            ([b"\0\x01", named.as_os_str().as_encoded_bytes(), b"\0more"].concat(), Some(&named)),
+        ] {
+            fs::write(&file, &bytes)?;
+            let error = names_no_place(&file).err().map(|error| error.to_string());
+            let expected = names.map(|named| format!("{} names {}", file.display(), named.display()));
+            assert_eq!(error, expected);
+        }
+        Ok(fs::remove_file(file)?)
     }
 }

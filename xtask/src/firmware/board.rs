@@ -1,7 +1,5 @@
 //! The boards, and building them.
 
-use std::{env, io};
-
 use crate::{host, prelude::*, toolchain::Toolchain};
 
 /// A board: its folder, target and binaries.
@@ -106,31 +104,16 @@ fn cargo_for(board: &Board, command: &str, rest: &[&str]) -> Result<PathBuf> {
     );
     // Else only errors are logged.
     cargo.env("DEFMT_LOG", "info").current_dir(at("firmware/boards"));
-    let flags = without_home()?;
-    let _lock =
-        toolchain.environment(&mut cargo, &entry, &flags.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let _lock = toolchain.environment(&mut cargo, &entry, &[])?;
     if run::path_of(host::LLD).is_some() {
         cargo.env(toolchain::linker_of(target), host::LLD);
     }
     cargo.quiet().with_context(|| format!("cannot {command} {name}"))?;
-    Ok(entry.join(target).join("release"))
-}
-
-/// Flags that shorten the names of crates' files in images, where panics have them: they are 2.5 KB otherwise, and say who has
-/// built the image.
-fn without_home() -> Result<Vec<String>> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
-    let sources = home.context("no home folder")?.join("registry/src");
-    let registries = match fs::read_dir(&sources) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        registries => registries.with_context(|| sources.display().to_string())?,
-    };
-    let mut flags = Vec::new();
-    for registry in registries {
-        flags.push(format!("--remap-path-prefix={}=", registry?.path().display()));
+    let images = entry.join(target).join("release");
+    if command == "build" {
+        toolchain::names_no_place(&images.join(name))?;
     }
-    flags.sort();
-    Ok(flags)
+    Ok(images)
 }
 
 #[cfg(test)]
