@@ -115,17 +115,21 @@ fn build_into_target(client: &Client, program: &Program) -> Result<u64> {
 
 fn build(target: &str, program: &Program) -> Result<PathBuf> {
     progress!("building {} for {target}", program.name);
+    let libraries = format!("-Lnative={}", empty_libraries()?.display());
+    Zig::find()?.build_for(program.package, target, &flags(target, &libraries), program.features)
+}
+
+fn flags<'a>(target: &str, libraries: &'a str) -> Vec<&'a str> {
     // A panic is described.
     let panic = "-Cpanic=abort";
-    let libraries = format!("-Lnative={}", empty_libraries()?.display());
-    let flags = match target {
-        target if target.ends_with("-musl") => [STATIC, &[panic]].concat(),
-        target if target.contains("-windows-") => vec![panic, &libraries],
+    match target {
+        // Also musleabihf.
+        target if target.contains("-linux-musl") => [STATIC, &[panic]].concat(),
+        target if target.contains("-windows-") => vec![panic, libraries],
         // The linker strips: rustc would run a tool that comes with few compilers.
         target if target.ends_with("-apple-darwin") => vec![panic, "-Cstrip=none", "-Clink-arg=-s"],
         _ => vec![panic],
-    };
-    Zig::find()?.build_for(program.package, target, &flags, program.features)
+    }
 }
 
 /// Rust asks for libraries of GCC's for Windows that Zig does not have, and that nothing needs.
@@ -141,6 +145,16 @@ fn empty_libraries() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_client_for_linux_is_static_with_the_start_files_of_zig() {
+        let linux: Vec<_> = all().filter(|client| client.target.contains("linux")).collect();
+        assert!(linux.len() > 4, "{} clients", linux.len());
+        for client in linux {
+            let flags = flags(client.target, "");
+            assert!(STATIC.iter().all(|flag| flags.contains(flag)), "{}: {flags:?}", client.target);
+        }
+    }
 
     #[test]
     fn the_guides_name_only_files_that_are_built() -> Result<()> {
