@@ -110,11 +110,11 @@ fn an_image_is_signed_with_the_key_whose_public_half_is_configured() {
     assert!(output.status.success(), "{output:?}");
     let signed = fs::read(folder.0.join("image.pkd")).unwrap();
     let (header, image) = signed.split_first_chunk::<HEADER_LENGTH>().unwrap();
-    let running = Version::parse("1.2.3").unwrap();
+    let [running, new] = ["1.2.2", "1.2.3"].map(|text| Version::parse(text).unwrap());
     let policy = Policy { key: config.update.as_ref(), board: "riscv32-virt", running, capacity: 8 };
     let mut incoming = Incoming::accept(header, u32::try_from(signed.len()).unwrap(), &policy).unwrap();
     incoming.update(image).unwrap();
-    assert_eq!(incoming.finish(), Ok(running));
+    assert_eq!(incoming.finish(), Ok(new));
 }
 
 #[test]
