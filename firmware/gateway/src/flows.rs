@@ -99,6 +99,12 @@ impl<const N: usize> Flows<N> {
         next.or_else(|| NAT_PORT_FIRST.checked_add(u16::try_from(index).ok()?))
     }
 
+    /// Has the next datagram of every flow from outside look for its grant, because one has ended before its time.
+    pub(crate) fn ask_again(&mut self) {
+        let datagrams = self.slots.iter_mut().filter(|flow| flow.kind != FlowKind::Tcp);
+        datagrams.for_each(|flow| flow.until = CoarseInstant::ZERO);
+    }
+
     /// The number of flows that have not expired.
     pub(crate) fn len(&self, now: CoarseInstant) -> usize {
         self.slots.iter().filter(|flow| flow.state != State::Free && !flow.is_expired(now)).count()

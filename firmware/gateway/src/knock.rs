@@ -85,7 +85,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
     /// Opens or closes, and notes the floors to save: a request to close must not work again either.
     fn act(&mut self, now: Instant, verdict: Verdict, sender: KnockSender) {
         let KnockSender { address, rule: index } = sender;
-        let Tables { verifiers, grants, .. } = &mut *self.tables;
+        let Tables { verifiers, grants, flows, .. } = &mut *self.tables;
         let at = usize::from(index);
         let (Some(rule), Some(verifier)) = (self.config.rules.get(at), verifiers.get(at)) else { return };
         if verdict == Verdict::Accept {
@@ -101,6 +101,7 @@ impl<const FLOWS: usize, const GRANTS: usize, const RULES: usize, const KNOCKS: 
             // During a migration, a key has a rule for each format.
             let of_key = self.config.rules.iter().zip(0..).filter(|(other, _)| other.has_key_of(rule));
             of_key.for_each(|(_, index)| grants.revoke(address.into(), index));
+            flows.ask_again();
         }
         self.newest = self.newest.max(verifier.newest());
         let same_format = verifiers.iter().filter(|other| other.has_format_of(verifier));

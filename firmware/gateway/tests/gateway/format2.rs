@@ -12,7 +12,7 @@ use pkd_gateway::{
 use crate::{
     frame::{self, Host, Path, Transport},
     harness::{
-        CLIENT, GATEWAY, INLINE, KNOCK_PORT, Knock2, NAS, READY, RULES, SSH, START, STRANGER, Small,
+        CLIENT, DNS, GATEWAY, INLINE, KNOCK_PORT, Knock2, NAS, READY, RULES, SSH, START, STRANGER, Small,
         SmallTables, TCP_ACK, TCP_SYN, format2, inline, knock, knock_at, knock_outcome, knocks, millis,
         one_arm, pass, ready, seconds, send_knock,
     },
@@ -238,6 +238,29 @@ fn a_user_with_a_rule_of_each_format_has_two_caches_and_one_key() {
     assert_eq!(send_knock(&mut gateway, seconds(6), CLIENT, &closed), CLOSE);
     let given = segment(&mut gateway, seconds(6), TCP_SYN, (CLIENT, 5_001), (GATEWAY, SSH));
     assert_eq!(given, Err(DropReason::NoGrant), "what the key opened with either format is closed");
+}
+
+#[test]
+fn a_request_to_close_ends_datagrams_too() {
+    let modes = [("one-arm", one_arm(), GATEWAY, DNS), ("inline", inline(), NAS, 53)];
+    for (mode, config, host, port) in modes {
+        let config = format2(config);
+        let mut tables = SmallTables::new();
+        let mut gateway = ready(&mut tables, &config);
+        let datagram = |gateway: &mut Small<'_>, second| {
+            segment(gateway, seconds(second), Transport::Udp, (CLIENT, 5_001), (host, port))
+        };
+        let knock = |second, sealed: Knock2| (seconds(second), sealed.seal(seconds(second)));
+        let (now, open) = knock(6, Knock2::open("BOTH", CLIENT));
+        assert_eq!(send_knock(&mut gateway, now, CLIENT, &open), ACCEPT, "{mode}");
+        assert_eq!(datagram(&mut gateway, 7), Ok(()), "{mode}");
+        let (now, close) = knock(8, Knock2::close("BOTH", CLIENT));
+        assert_eq!(send_knock(&mut gateway, now, CLIENT, &close), CLOSE, "{mode}");
+        assert_eq!(datagram(&mut gateway, 9), Err(DropReason::NoGrant), "{mode}: with the ports of before");
+        let (now, open) = knock(10, Knock2::open("BOTH", CLIENT));
+        assert_eq!(send_knock(&mut gateway, now, CLIENT, &open), ACCEPT, "{mode}");
+        assert_eq!(datagram(&mut gateway, 11), Ok(()), "{mode}: after another knock");
+    }
 }
 
 #[test]
