@@ -132,7 +132,7 @@ fn own_targets() -> Result<PathBuf> {
     Ok(cache::folder()?.join("targets"))
 }
 
-/// An error if a program names the home folder of whoever built it.
+/// An error if a program contains a path in the home folder of the user who built it.
 pub(crate) fn names_no_place(program: &Path) -> Result<()> {
     // A hidden folder of it: the name alone may be a word of the program.
     let place = format!("{}/.", env::home_dir().context("no home folder")?.display());

@@ -53,7 +53,7 @@ impl fmt::Display for Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// The configuration has no key for updates.
+    /// The configuration has no `[update]`, so no key to check the signature with.
     NoKey,
     /// It does not begin like a signed image.
     Magic,
@@ -144,7 +144,7 @@ impl Incoming {
         if padded(policy.board) != Some(board) {
             return Err(UpdateError::Board);
         }
-        // Not the same either: whoever has seen it on its way could send it again, and have the board reset.
+        // The same version is refused too: anyone who captured the image could replay it to reset the board.
         if version <= policy.running && !key.allow_older {
             return Err(UpdateError::NotNewer(policy.running));
         }
