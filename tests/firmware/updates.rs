@@ -3,14 +3,14 @@
 //! QEMU loads the board's image from a file, so no bootloader runs there. The bootloader of the hardware boards runs here, on the
 //! flash that the board has written.
 
-use std::{cell::RefCell, path::Path as FilePath};
+use std::{cell::RefCell, fs, path::Path as FilePath};
 
 use anyhow::{Context, Result, ensure};
 use embassy_boot::{AlignedBuffer, BootLoader, BootLoaderConfig, State};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 use pkd_gateway::{
     Config, Inline, Mode, Pass, Protect, RULES, UpdateKey,
-    update::{Version, public_key, sign},
+    update::{Identity, Version, public_key, sign},
 };
 use pkd_tests::Report;
 use smoltcp::wire::EthernetAddress;
@@ -90,14 +90,18 @@ fn image(first: u8) -> Vec<u8> {
     (0..20_000_u32).map(|at| first ^ (at * 7 / 5).to_le_bytes()[0]).collect()
 }
 
-fn version(text: &str) -> Result<Version> {
-    Version::parse(text).context("not a version")
+fn identity(board: &str, version: &str) -> Result<Identity> {
+    let version = Version::parse(version).context("not a version")?;
+    Identity::new(board, version).context("the board's name is too long")
 }
 
 fn accepted(tools: &Tools) -> Result<String> {
+    // Only an image that says what it is can be signed.
+    let said = Identity::find(&fs::read(&tools.image)?).context("the image does not say what it is")?;
+    ensure!(said == identity(BOARD, env!("CARGO_PKG_VERSION"))?, "the image says that it is {said:?}");
     let (mut scenario, _outside) = start(tools)?;
     let new = image(1);
-    let header = sign(&SEED, BOARD, version("0.2.0")?, &new).context("not signed")?;
+    let header = sign(&SEED, &identity(BOARD, "0.2.0")?, &new).context("not signed")?;
     // Seven days without a time server would not change this: the board resets at once.
     scenario.link.time.reports = None;
     let response = upload(&mut scenario, 45_001, &header, &new)?;
@@ -137,7 +141,7 @@ fn refused(tools: &Tools) -> Result<String> {
     let new = image(1);
     let altered = image(3);
     let header = |seed: &[u8; 32], board: &str, text: &str| {
-        sign(seed, board, version(text)?, &new).context("not signed")
+        sign(seed, &identity(board, text)?, &new).context("not signed")
     };
     let table = [
         ("another key", header(&[8; 32], BOARD, "0.2.0")?, &new, "signature"),

@@ -3,8 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pkd_board::Board;
-use pkd_gateway::update::{self, Version};
+use pkd_gateway::update::{self, Identity};
 
 use crate::{hex, key_file, output};
 
@@ -18,20 +17,24 @@ pub(crate) fn keygen(to: &Path) -> Result<String> {
     Ok(format!("[update]\nkey = \"{}\"\n", hex::format(&update::public_key(&seed))))
 }
 
-/// Puts a signed header in front of an image.
-pub(crate) fn sign(key: &Path, board: &Board, version: &str, image: &Path) -> Result<Vec<u8>> {
-    let name = board.name;
-    let layout = board.updates.with_context(|| format!("{name} takes no updates over the network"))?;
+/// Puts a signed header in front of an image, and returns what the image says of itself besides.
+pub(crate) fn sign(key: &Path, image: &Path) -> Result<(Identity, Vec<u8>)> {
     let seed = hex::parse(&key_file::read(key)?)
         .with_context(|| format!("{}: not a key that keygen has made", key.display()))?;
-    let version = Version::parse(version)
-        .with_context(|| format!("invalid version {version:?}: expected three numbers, for example 0.1.0"))?;
     let bytes = fs::read(image).with_context(|| image.display().to_string())?;
-    let image = image.display();
-    ensure!(!bytes.starts_with(b"\x7fELF"), "{image}: an ELF file: expected the .bin beside it");
+    let (identity, header) = signed(&seed, &bytes).with_context(|| image.display().to_string())?;
+    Ok((identity, [&header[..], &bytes].concat()))
+}
+
+fn signed(seed: &[u8; 32], image: &[u8]) -> Result<(Identity, [u8; update::HEADER_LENGTH])> {
+    ensure!(!image.is_empty(), "it is empty");
+    ensure!(!image.starts_with(b"\x7fELF"), "an ELF file: expected the .bin beside it");
+    let identity = Identity::find(image)
+        .context("not an image that a gateway takes over the network: expected BOARD-update.bin")?;
+    let name = identity.board();
+    let board = pkd_board::find(name).with_context(|| format!("an image for an unknown board \"{name}\""))?;
+    let layout = board.updates.with_context(|| format!("{name} takes no updates over the network"))?;
     let limit = layout.image_bytes;
-    ensure!(bytes.len() <= usize::try_from(limit)?, "{image}: too long: {name} has room for {limit} bytes");
-    let header =
-        update::sign(&seed, name, version, &bytes).with_context(|| format!("{image}: it is empty"))?;
-    Ok([&header[..], &bytes].concat())
+    ensure!(image.len() <= usize::try_from(limit)?, "too long: {name} has room for {limit} bytes");
+    Ok((identity, update::sign(seed, &identity, image).context("it cannot be signed")?))
 }

@@ -29,14 +29,14 @@ use crate::output::Form;
 const HELP: &str = "\
 usage: gateway-config [--board BOARD] FILE [OUT]
        gateway-config keygen KEY
-       gateway-config sign KEY BOARD VERSION IMAGE OUT
+       gateway-config sign KEY IMAGE OUT
 
 Checks the configuration in FILE (TOML) and writes what the board has to get: OUT, or beside FILE a .uf2 for boards
 with a USB drive, and a .bin for others. An OUT that ends in .txt is for the serial line of boards that have one. The
 file contains keys.
 
 keygen writes a new key for updates to KEY, and prints the [update] of gateways that trust it. sign puts a header
-in front of IMAGE, signed with KEY, for a board that takes updates over the network.
+in front of IMAGE, signed with KEY, for a board that takes updates over the network. IMAGE is BOARD-update.bin.
 
   --board BOARD   the board, instead of the file's `board = \"…\"`
   --boards        print the boards
@@ -72,11 +72,17 @@ fn run(mut arguments: Parser) -> Result<String> {
     match (&words.iter().map(PathBuf::as_path).collect::<Vec<_>>()[..], board) {
         ([], _) => Err(usage("missing FILE")),
         ([command, key], None) if *command == Path::new("keygen") => image::keygen(key),
-        ([command, key, board, version, image, out], None) if *command == Path::new("sign") => {
-            let board = find(&board.to_string_lossy())?;
-            let bytes = image::sign(key, board, &version.to_string_lossy(), image)?;
+        ([command, key, image, out], None) if *command == Path::new("sign") => {
+            let (identity, bytes) = image::sign(key, image)?;
             fs::write(out, bytes).with_context(|| out.display().to_string())?;
-            Ok(format!("{}: send it to the {} with a POST of /update\n", out.display(), board.name))
+            let (out, board, version) = (out.display(), identity.board(), identity.version());
+            Ok(format!("{out}: version {version} for {board}, to be sent with a POST of /update\n"))
+        }
+        ([command, ..], _) if *command == Path::new("keygen") => {
+            Err(anyhow!("usage: gateway-config keygen KEY"))
+        }
+        ([command, ..], _) if *command == Path::new("sign") => {
+            Err(anyhow!("usage: gateway-config sign KEY IMAGE OUT"))
         }
         ([file], board) => configure(file, board, None),
         ([file, out], board) => configure(file, board, Some(out)),

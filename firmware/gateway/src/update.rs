@@ -13,6 +13,9 @@
 //! ```
 //!
 //! The signature is checked before anything is written to flash, so that only the owner of the key can wear the flash out.
+//!
+//! Version and board stand in the image too, as its [`Identity`], and are signed as they are found there. If someone had to type
+//! them, an image could be signed as newer than it is, and whoever captured it could send it again and again.
 
 use core::fmt;
 
@@ -27,12 +30,24 @@ const MAGIC: [u8; 4] = *b"PKDu";
 const FORMAT: [u8; 2] = 1_u16.to_le_bytes();
 /// The greatest length of a board's name.
 const BOARD_LENGTH: usize = 16;
+/// What an [`Identity`] begins with.
+const IDENTITY_MAGIC: [u8; 10] = *b"PKD image\0";
 
 /// The version of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version([u16; 3]);
 
 impl Version {
+    /// The version of the crate with these `CARGO_PKG_VERSION_MAJOR`, `_MINOR` and `_PATCH`. Returns `None` if one is no number.
+    #[must_use]
+    pub const fn of(major: &str, minor: &str, patch: &str) -> Option<Self> {
+        match (u16::from_str_radix(major, 10), u16::from_str_radix(minor, 10), u16::from_str_radix(patch, 10))
+        {
+            (Ok(major), Ok(minor), Ok(patch)) => Some(Self([major, minor, patch])),
+            _ => None,
+        }
+    }
+
     /// Reads a version such as `0.1.0`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -46,6 +61,60 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor, patch] = self.0;
         write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+/// Which board an image is for, and its version: 32 bytes that the image contains.
+///
+/// ```text
+/// offset  bytes  field (all numbers are little endian)
+///      0     10  "PKD image", and a zero
+///     10      6  version of the image: major, minor, patch
+///     16     16  name of the board, padded with zeros
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// In this order, because it is found in the image as it lies in memory.
+#[repr(C)]
+pub struct Identity {
+    magic: [u8; 10],
+    version: [[u8; 2]; 3],
+    board: [u8; BOARD_LENGTH],
+}
+
+impl Identity {
+    /// That of an image for this board. Returns `None` if the board's name is too long.
+    #[must_use]
+    pub const fn new(board: &str, version: Version) -> Option<Self> {
+        let mut padded = [0; BOARD_LENGTH];
+        let Some((name, _)) = padded.split_at_mut_checked(board.len()) else { return None };
+        name.copy_from_slice(board.as_bytes());
+        let [major, minor, patch] = version.0;
+        let version = [major.to_le_bytes(), minor.to_le_bytes(), patch.to_le_bytes()];
+        Some(Self { magic: IDENTITY_MAGIC, version, board: padded })
+    }
+
+    /// That which an image contains. Returns `None` if it has none, or several.
+    #[must_use]
+    pub fn find(image: &[u8]) -> Option<Self> {
+        let mut found = image.windows(IDENTITY_MAGIC.len() + 6 + BOARD_LENGTH).filter_map(|mut bytes| {
+            let magic = take(&mut bytes).ok().filter(|magic| *magic == IDENTITY_MAGIC)?;
+            let mut part = || take(&mut bytes).ok();
+            let version = [part()?, part()?, part()?];
+            Some(Self { magic, version, board: take(&mut bytes).ok()? })
+        });
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// The version of the image.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version(self.version.map(u16::from_le_bytes))
+    }
+
+    /// The board's name.
+    #[must_use]
+    pub fn board(&self) -> &str {
+        core::str::from_utf8(&self.board).unwrap_or_default().trim_end_matches('\0')
     }
 }
 
@@ -99,10 +168,8 @@ impl fmt::Display for UpdateError {
 pub struct Policy<'a> {
     /// The configured key, and whether images are taken that are not newer.
     pub key: Option<&'a UpdateKey>,
-    /// The board's name.
-    pub board: &'a str,
-    /// The version of the running image.
-    pub running: Version,
+    /// The running image.
+    pub running: &'a Identity,
     /// The greatest length of an image in bytes.
     pub capacity: u32,
 }
@@ -138,15 +205,16 @@ impl Incoming {
         public.verify(signed, &salty::Signature::from(signature)).map_err(|_| UpdateError::Signature)?;
         let mut part = || take(&mut fields).map(u16::from_le_bytes);
         let version = Version([part()?, part()?, part()?]);
+        let running = policy.running.version();
         let image = u32::from_le_bytes(take(&mut fields)?);
         let board: [u8; BOARD_LENGTH] = take(&mut fields)?;
         let digest = take(&mut fields)?;
-        if padded(policy.board) != Some(board) {
+        if policy.running.board != board {
             return Err(UpdateError::Board);
         }
         // The same version is refused too: anyone who captured the image could replay it to reset the board.
-        if version <= policy.running && !key.allow_older {
-            return Err(UpdateError::NotNewer(policy.running));
+        if version <= running && !key.allow_older {
+            return Err(UpdateError::NotNewer(running));
         }
         let header_length = u32::try_from(HEADER_LENGTH).unwrap_or(u32::MAX);
         if image == 0 || image > policy.capacity || image.checked_add(header_length) != Some(length) {
@@ -191,20 +259,17 @@ impl Incoming {
     }
 }
 
-/// Makes the header of an image, signed with the key that `seed` is the secret of. Returns `None` if the board's name is too long,
-/// or the image is too long or empty.
+/// Makes the header of an image, signed with the key that `seed` is the secret of. `identity` is what [`Identity::find`] finds in
+/// the image. Returns `None` if the image is too long or empty.
 #[must_use]
-pub fn sign(seed: &[u8; 32], board: &str, version: Version, image: &[u8]) -> Option<[u8; HEADER_LENGTH]> {
+pub fn sign(seed: &[u8; 32], identity: &Identity, image: &[u8]) -> Option<[u8; HEADER_LENGTH]> {
     let length = u32::try_from(image.len()).ok().filter(|length| *length > 0)?;
-    let [major, minor, patch] = version.0.map(u16::to_le_bytes);
-    let fields: [&[u8]; 8] = [
+    let fields: [&[u8]; 6] = [
         &MAGIC,
         &FORMAT,
-        &major,
-        &minor,
-        &patch,
+        identity.version.as_flattened(),
         &length.to_le_bytes(),
-        &padded(board)?,
+        &identity.board,
         &Sha256::digest(image),
     ];
     let mut header = [0; HEADER_LENGTH];
@@ -219,13 +284,6 @@ pub fn sign(seed: &[u8; 32], board: &str, version: Version, image: &[u8]) -> Opt
 #[must_use]
 pub fn public_key(seed: &[u8; 32]) -> [u8; 32] {
     salty::Keypair::from(seed).public.to_bytes()
-}
-
-/// A board's name as headers have it.
-fn padded(board: &str) -> Option<[u8; BOARD_LENGTH]> {
-    let mut name = [0; BOARD_LENGTH];
-    name.get_mut(..board.len())?.copy_from_slice(board.as_bytes());
-    Some(name)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], UpdateError> {

@@ -20,10 +20,12 @@ use pkd_board::{
     Nic,
     table::{RISCV32_VIRT, RISCV32_VIRT_ONE_NIC},
 };
-use pkd_runtime::{Datapath, Indicators, Interfaces, Setup, load, start_with_updates};
+use pkd_runtime::{Datapath, Identity, Indicators, Interfaces, Setup, identity, load, start_with_updates};
 use riscv_rt::entry;
 
 use crate::{emulated_flash::EmulatedFlash, virtio_nic::VirtioNic};
+
+static IDENTITY: Identity = identity(&RISCV32_VIRT);
 
 /// QEMU has neither an LED nor a watchdog here.
 struct NoIndicators;
@@ -61,7 +63,7 @@ async fn run(spawner: Spawner) -> ! {
     };
     let setup = Setup { interfaces, stored, hardware, random: time::random, free_stack: stack::free };
     let datapath: Datapath<VirtioNic, EmulatedFlash, NoIndicators> =
-        start_with_updates(spawner, setup, reset);
+        start_with_updates(spawner, setup, &IDENTITY, reset);
     datapath.run().await
 }
 

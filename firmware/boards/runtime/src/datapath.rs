@@ -22,9 +22,9 @@ use pkd_gateway::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 
-#[cfg(feature = "update")]
-use crate::Reset;
 use crate::{FRAME, FreeStack, Indicators, MTU, Random, SharedGateway, Stored, Updates, net_stack, now};
+#[cfg(feature = "update")]
+use crate::{Identity, Reset};
 
 /// How many frames are handled before other tasks run.
 const FRAMES_PER_POLL: usize = 16;
@@ -133,7 +133,8 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
     start_all(spawner, setup, None)
 }
 
-/// The same, on a board that can be updated over the network: the table has the place of its slots.
+/// The same, on a board that can be updated over the network: the table has the place of its slots. `running` is its
+/// [`identity`](crate::identity), in a `static`.
 ///
 /// # Panics
 /// If it is called again.
@@ -142,11 +143,12 @@ pub fn start<D: Driver, S: NorFlash, P: Indicators>(
 pub fn start_with_updates<D: Driver, S: NorFlash, P: Indicators>(
     spawner: Spawner,
     setup: Setup<D, S, P>,
+    running: &'static Identity,
     reset: Reset,
 ) -> Datapath<D, S, P> {
     static UPDATES: StaticCell<Updates> = StaticCell::new();
     let board = setup.stored.board;
-    let updates = board.updates.map(|layout| &*UPDATES.init_with(|| Updates::new(board.name, layout, reset)));
+    let updates = board.updates.map(|layout| &*UPDATES.init_with(|| Updates::new(running, layout, reset)));
     start_all(spawner, setup, updates)
 }
 

@@ -45,9 +45,11 @@ pub use storage::{Rejection, Stored, load};
 #[cfg(not(feature = "update"))]
 pub(crate) type Updates = core::convert::Infallible;
 #[cfg(feature = "update")]
-pub use update::Reset;
+pub use pkd_gateway::update::Identity;
 #[cfg(feature = "update")]
 pub(crate) use update::Updates;
+#[cfg(feature = "update")]
+pub use update::{Reset, identity};
 
 /// Length of the network stack's longest frame in bytes, without FCS.
 pub const MTU: usize = 1_514;

@@ -1,7 +1,7 @@
 //! Receives signed images, and writes them to the second slot of the flash. The bootloader (embassy-boot) swaps the slots at the
 //! next reset, and swaps them back at the reset after it, unless the new image has found the time.
 
-use core::{cell::RefCell, task::Waker};
+use core::{cell::RefCell, hint::black_box, task::Waker};
 
 use embassy_boot::{BlockingFirmwareState, State};
 use embassy_net::tcp::TcpSocket;
@@ -12,8 +12,8 @@ use embassy_sync::{
 };
 use embassy_time::{Duration, with_timeout};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
-use pkd_board::UpdateLayout;
-use pkd_gateway::update::{HEADER_LENGTH, Incoming, Policy, UpdateError, Version};
+use pkd_board::{Board, UpdateLayout};
+use pkd_gateway::update::{HEADER_LENGTH, Identity, Incoming, Policy, UpdateError, Version};
 
 use crate::StandardConfig;
 
@@ -26,6 +26,22 @@ const WORD: usize = 32;
 
 /// Resets the board.
 pub type Reset = fn() -> !;
+
+/// What the image for a board says of itself, for a `static` of the board's own.
+///
+/// # Panics
+/// If the board's name is too long. In a `static`, that is an error of the compiler.
+#[must_use]
+pub const fn identity(board: &Board) -> Identity {
+    let version = Version::of(
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    );
+    let Some(version) = version else { panic!("the package's version is not a version") };
+    let Some(identity) = Identity::new(board.name, version) else { panic!("the board's name is too long") };
+    identity
+}
 
 /// What the datapath, which owns the flash, has to do.
 #[derive(Clone, Copy)]
@@ -46,8 +62,7 @@ struct Shared {
 
 /// Between the HTTP server and the datapath.
 pub(crate) struct Updates {
-    /// The board's name in headers.
-    board: &'static str,
+    running: &'static Identity,
     layout: UpdateLayout,
     reset: Reset,
     shared: Mutex<NoopRawMutex, RefCell<Shared>>,
@@ -55,9 +70,11 @@ pub(crate) struct Updates {
 }
 
 impl Updates {
-    pub(crate) fn new(board: &'static str, layout: UpdateLayout, reset: Reset) -> Self {
+    pub(crate) fn new(running: &'static Identity, layout: UpdateLayout, reset: Reset) -> Self {
+        // What is read from it are constants, so the compiler could leave it out of the image, where it has to be found.
+        let running = black_box(running);
         let shared = Shared { is_busy: false, job: None, waker: WakerRegistration::new(), bytes: [0; CHUNK] };
-        Self { board, layout, reset, shared: Mutex::new(RefCell::new(shared)), done: Signal::new() }
+        Self { running, layout, reset, shared: Mutex::new(RefCell::new(shared)), done: Signal::new() }
     }
 
     pub(crate) fn reset(&self) -> ! {
@@ -72,11 +89,8 @@ impl Updates {
         header: &[u8; HEADER_LENGTH],
         length: u32,
     ) -> Result<Version, UpdateError> {
-        let Some(running) = Version::parse(env!("CARGO_PKG_VERSION")) else {
-            defmt::panic!("the package's version is not a version");
-        };
-        let Self { board, layout: UpdateLayout { image_bytes: capacity, .. }, .. } = *self;
-        let policy = Policy { key: config.update.as_ref(), board, running, capacity };
+        let Self { running, layout: UpdateLayout { image_bytes: capacity, .. }, .. } = *self;
+        let policy = Policy { key: config.update.as_ref(), running, capacity };
         let incoming = Incoming::accept(header, length, &policy)?;
         if self.with(|shared| core::mem::replace(&mut shared.is_busy, true)) {
             return Err(UpdateError::Busy);

@@ -30,6 +30,8 @@ use pkd_runtime::{Datapath, Interfaces, Setup, load};
 use static_cell::StaticCell;
 
 static CHIP: Chip = Chip::new();
+#[cfg(feature = "update")]
+static IDENTITY: pkd_runtime::Identity = pkd_runtime::identity(&BOARD);
 
 #[embassy_executor::task]
 async fn run_w5500(runner: WiznetRunner<W5500, Spi<'static, SPI0, Async>>) -> ! {
@@ -68,7 +70,8 @@ async fn main(spawner: Spawner) {
     let setup = Setup { interfaces, stored, hardware, random, free_stack: pkd_cortex_m::free_stack };
     #[cfg(feature = "update")]
     let start = |spawner, setup| {
-        pkd_runtime::start_with_updates(spawner, setup, || cortex_m::peripheral::SCB::sys_reset())
+        let reset = || cortex_m::peripheral::SCB::sys_reset();
+        pkd_runtime::start_with_updates(spawner, setup, &IDENTITY, reset)
     };
     let datapath: Datapath<Device<'static>, BoardFlash, LedAndWatchdog> = start(spawner, setup);
     datapath.run().await

@@ -8,6 +8,7 @@ use pkd_board::{
     Chip,
     uf2::{self, Family},
 };
+use pkd_gateway::update::Identity;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,6 +50,13 @@ fn run(arguments: &[String]) -> Result<()> {
     };
     write("bin", slot(&image))?;
     let image = match bootloader {
+        Some(_) if Identity::find(&image).is_none_or(|found| found.board() != board.name) => {
+            bail!(
+                "{}: it does not say that it is for {}, so it could not be signed",
+                elf.display(),
+                board.name
+            )
+        }
         Some(bootloader) => with_bootloader(&read(bootloader)?, image)?,
         None => image,
     };

@@ -9,7 +9,7 @@ use std::{
 
 use pkd_gateway::{
     Config, RULES,
-    update::{HEADER_LENGTH, Incoming, Policy, Version},
+    update::{HEADER_LENGTH, Identity, Incoming, Policy, Version},
 };
 
 const GOOD: &str = include_str!("../../example.toml");
@@ -93,6 +93,13 @@ fn a_failure_names_the_file_and_writes_nothing() {
     }
 }
 
+/// An image of version 1.2.3.
+fn image_for(board: &str) -> Vec<u8> {
+    let mut image = [b"codePKD image\0\x01\0\x02\0\x03\0", board.as_bytes()].concat();
+    image.resize(64, 0);
+    image
+}
+
 #[test]
 fn an_image_is_signed_with_the_key_whose_public_half_is_configured() {
     let folder = Folder::new("sign");
@@ -105,13 +112,16 @@ fn an_image_is_signed_with_the_key_whose_public_half_is_configured() {
     let output = folder.run(&["gateway.toml", "gateway.bin"]);
     assert!(output.status.success(), "{output:?}");
     let config = Config::<RULES>::parse(&fs::read(folder.0.join("gateway.bin")).unwrap()).unwrap();
-    fs::write(folder.0.join("image.bin"), b"an image").unwrap();
-    let output = folder.run(&["sign", "update.key", "riscv32-virt", "1.2.3", "image.bin", "image.pkd"]);
+    fs::write(folder.0.join("image.bin"), image_for("riscv32-virt")).unwrap();
+    let output = folder.run(&["sign", "update.key", "image.bin", "image.pkd"]);
     assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "image.pkd: version 1.2.3 for riscv32-virt, to be sent with a POST of /update\n");
     let signed = fs::read(folder.0.join("image.pkd")).unwrap();
     let (header, image) = signed.split_first_chunk::<HEADER_LENGTH>().unwrap();
     let [running, new] = ["1.2.2", "1.2.3"].map(|text| Version::parse(text).unwrap());
-    let policy = Policy { key: config.update.as_ref(), board: "riscv32-virt", running, capacity: 8 };
+    let running = &Identity::new("riscv32-virt", running).unwrap();
+    let policy = Policy { key: config.update.as_ref(), running, capacity: 64 };
     let mut incoming = Incoming::accept(header, u32::try_from(signed.len()).unwrap(), &policy).unwrap();
     incoming.update(image).unwrap();
     assert_eq!(incoming.finish(), Ok(new));
@@ -122,23 +132,36 @@ fn keys_are_never_replaced_and_every_mistake_is_named() {
     let folder = Folder::new("sign-failure");
     assert!(folder.run(&["keygen", "update.key"]).status.success());
     let key = fs::read(folder.0.join("update.key")).unwrap();
-    for (name, bytes) in [("image.bin", &b"an image"[..]), ("empty.bin", b""), ("image.elf", b"\x7fELF...")] {
+    let image = image_for("riscv32-virt");
+    let files: [(&str, &[u8]); 8] = [
+        ("image.bin", &image),
+        ("empty.bin", b""),
+        ("image.elf", b"\x7fELF..."),
+        ("other.bin", b"an image"),
+        ("twice.bin", &image.repeat(2)),
+        ("unknown.bin", &image_for("riscv")),
+        ("nucleo.bin", &image_for("nucleo-h743zi")),
+        ("long.bin", &[&image[..], &vec![1; 1 << 20]].concat()),
+    ];
+    for (name, bytes) in files {
         fs::write(folder.0.join(name), bytes).unwrap();
     }
-    fs::write(folder.0.join("long.bin"), vec![1; 1 << 20]).unwrap();
     fs::write(folder.0.join("open.key"), &key).unwrap();
     fs::set_permissions(folder.0.join("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let table: [(&[&str], &str); 10] = [
+    let table: [(&[&str], &str); 13] = [
         (&["keygen", "update.key"], "update.key exists"),
-        (&["sign", "update.key", "riscv32-virt", "1.2", "image.bin", "out"], "1.2"),
-        (&["sign", "update.key", "riscv32-virt", "1.2.3", "empty.bin", "out"], "empty"),
-        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.elf", "out"], "the .bin beside it"),
-        (&["sign", "update.key", "riscv", "1.2.3", "image.bin", "out"], "expected one of"),
-        (&["sign", "update.key", "nucleo-h743zi", "1.2.3", "image.bin", "out"], "takes no updates"),
-        (&["sign", "update.key", "riscv32-virt", "1.2.3", "long.bin", "out"], "too long"),
-        (&["sign", "pkd.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "keygen"),
-        (&["sign", "open.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "chmod 600"),
-        (&["sign", "no.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "no.key"),
+        (&["sign", "update.key", "no.bin", "out"], "no.bin"),
+        (&["sign", "update.key", "empty.bin", "out"], "empty.bin: it is empty"),
+        (&["sign", "update.key", "image.elf", "out"], "the .bin beside it"),
+        (&["sign", "update.key", "other.bin", "out"], "BOARD-update.bin"),
+        (&["sign", "update.key", "twice.bin", "out"], "BOARD-update.bin"),
+        (&["sign", "update.key", "unknown.bin", "out"], "unknown board \"riscv\""),
+        (&["sign", "update.key", "nucleo.bin", "out"], "takes no updates"),
+        (&["sign", "update.key", "long.bin", "out"], "too long"),
+        (&["sign", "pkd.key", "image.bin", "out"], "keygen"),
+        (&["sign", "open.key", "image.bin", "out"], "chmod 600"),
+        (&["sign", "no.key", "image.bin", "out"], "no.key"),
+        (&["sign", "update.key", "riscv32-virt", "1.2.3", "image.bin", "out"], "sign KEY IMAGE OUT"),
     ];
     for (arguments, expected) in table {
         let output = folder.run(arguments);

@@ -2,7 +2,7 @@
 
 use pkd_gateway::{
     UpdateKey,
-    update::{HEADER_LENGTH, Incoming, Policy, UpdateError, Version, public_key, sign},
+    update::{HEADER_LENGTH, Identity, Incoming, Policy, UpdateError, Version, public_key, sign},
 };
 
 const SEED: [u8; 32] = [5; 32];
@@ -12,6 +12,10 @@ const CAPACITY: u32 = 4_096;
 
 fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
+}
+
+fn identity(board: &str, text: &str) -> Identity {
+    Identity::new(board, version(text)).unwrap()
 }
 
 fn total(image: &[u8]) -> u32 {
@@ -24,7 +28,7 @@ fn receive(
     image: &[u8],
     key: Option<&UpdateKey>,
 ) -> Result<Version, UpdateError> {
-    let policy = Policy { key, board: BOARD, running: version("1.2.3"), capacity: CAPACITY };
+    let policy = Policy { key, running: &identity(BOARD, "1.2.3"), capacity: CAPACITY };
     let mut incoming = Incoming::accept(header, total(image), &policy)?;
     for piece in image.chunks(7) {
         incoming.update(piece)?;
@@ -37,7 +41,7 @@ fn key() -> UpdateKey {
 }
 
 fn signed(board: &str, text: &str) -> [u8; HEADER_LENGTH] {
-    sign(&SEED, board, version(text), IMAGE).unwrap()
+    sign(&SEED, &identity(board, text), IMAGE).unwrap()
 }
 
 /// Name, board, version, key, outcome.
@@ -97,16 +101,17 @@ fn an_image_of_another_length_is_not_written() {
         assert_eq!(receive(&header, image, Some(&key())), Err(UpdateError::Length), "{} bytes", image.len());
     }
     let large = vec![0; usize::try_from(CAPACITY).unwrap() + 1];
-    let header = sign(&SEED, BOARD, version("1.2.4"), &large).unwrap();
+    let header = sign(&SEED, &identity(BOARD, "1.2.4"), &large).unwrap();
     assert_eq!(receive(&header, &large, Some(&key())), Err(UpdateError::Length), "more than fits");
-    let header = sign(&SEED, BOARD, version("1.2.4"), &large[1..]).unwrap();
+    let header = sign(&SEED, &identity(BOARD, "1.2.4"), &large[1..]).unwrap();
     assert!(receive(&header, &large[1..], Some(&key())).is_ok(), "as much as fits");
 }
 
 #[test]
 fn an_image_that_ends_early_or_late_is_not_started() {
     let (header, key) = (signed(BOARD, "1.2.4"), key());
-    let policy = Policy { key: Some(&key), board: BOARD, running: version("1.2.3"), capacity: CAPACITY };
+    let running = identity(BOARD, "1.2.3");
+    let policy = Policy { key: Some(&key), running: &running, capacity: CAPACITY };
     let accept = || Incoming::accept(&header, total(IMAGE), &policy).unwrap();
     let mut incoming = accept();
     incoming.update(&IMAGE[1..]).unwrap();
@@ -119,16 +124,40 @@ fn an_image_that_ends_early_or_late_is_not_started() {
 
 #[test]
 fn impossible_images_are_not_signed() {
-    assert_eq!(sign(&SEED, BOARD, version("1.2.3"), b""), None, "empty");
-    assert_eq!(
-        sign(&SEED, "seventeen letters", version("1.2.3"), IMAGE),
-        None,
-        "the board's name is too long"
-    );
+    assert_eq!(sign(&SEED, &identity(BOARD, "1.2.3"), b""), None, "empty");
+    assert_eq!(Identity::new("seventeen letters", version("1.2.3")), None, "the board's name is too long");
+    assert_eq!(identity("sixteen letters!", "1.2.3").board(), "sixteen letters!");
     for text in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1.2.-3", "1.2.65536", "v1.2.3", "1..3"] {
         assert_eq!(Version::parse(text), None, "{text}");
     }
     assert_eq!(version("1.20.300").to_string(), "1.20.300");
+    assert_eq!(Version::of("1", "20", "300"), Some(version("1.20.300")));
+    assert_eq!(
+        [Version::of("1", "2", "x"), Version::of("1", "65536", "3"), Version::of("", "2", "3")],
+        [None; 3]
+    );
+}
+
+/// As an image contains it.
+fn bytes(board: &str, [major, minor, patch]: [u8; 3]) -> Vec<u8> {
+    let mut bytes = [&b"PKD image\0"[..], &[major, 0, minor, 0, patch, 0], board.as_bytes()].concat();
+    bytes.resize(32, 0);
+    bytes
+}
+
+#[test]
+fn an_image_says_itself_which_board_and_version_it_is() {
+    let one = bytes(BOARD, [1, 2, 3]);
+    let expected = identity(BOARD, "1.2.3");
+    for image in [one.clone(), [b"code", &one[..], b"more"].concat(), [b"PKD image", &one[..]].concat()] {
+        let found = Identity::find(&image).unwrap();
+        assert_eq!(found, expected);
+        assert_eq!((found.board(), found.version()), (BOARD, version("1.2.3")));
+    }
+    // Of two, nobody could say which one the image runs as.
+    for image in [&[&one[..], &bytes(BOARD, [9, 9, 9])].concat(), &one.repeat(2), &one[..31], IMAGE, b""] {
+        assert_eq!(Identity::find(image), None, "{image:?}");
+    }
 }
 
 #[test]
