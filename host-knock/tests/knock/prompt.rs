@@ -37,7 +37,7 @@ fn an_invalid_key_at_the_prompt_is_an_error() -> Result<()> {
         ),
         (
             "\x04".to_owned(),
-            "knock: no key for gw; use --key-file; cannot prompt for it: unexpected end of file\n",
+            "knock: no key for gw; use a profile or --key-file; cannot prompt for it: unexpected end of file\n",
         ),
     ];
     for (row, (typed, message)) in rows.iter().enumerate() {

@@ -170,7 +170,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         None,
         &["gw"],
-        "no key for gw; use --key-file; cannot prompt for it: No such device or address (os error 6)",
+        "no key for gw; use a profile or --key-file; cannot prompt for it: No such device or address (os error 6)",
         2,
     ),
 ];
