@@ -62,8 +62,9 @@ pub(crate) fn from_argument(text: &str, stderr: Stderr) -> Result<Key> {
 /// # Errors
 /// There is no terminal, the input ends, or the text is not a key.
 pub(crate) fn from_prompt(purpose: &str) -> Result<Key> {
-    let text = terminal::ask(&format!("Key for {purpose}: "))
-        .with_context(|| format!("no key for {purpose}; use a profile or --key-file; cannot prompt for it"))?;
+    let text = terminal::ask(&format!("Key for {purpose}: ")).with_context(|| {
+        format!("no key for {purpose}; use a profile or --key-file; cannot prompt for it")
+    })?;
     parse(&text)
 }
 
