@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use pkd_board::{
-    Chip,
+    Board, Chip,
     uf2::{self, Family},
 };
 use pkd_gateway::update::Identity;
@@ -50,20 +50,23 @@ fn run(arguments: &[String]) -> Result<()> {
     };
     write("bin", slot(&image))?;
     let image = match bootloader {
-        Some(_) if Identity::find(&image).is_none_or(|found| found.board() != board.name) => {
-            bail!(
-                "{}: it does not say that it is for {}, so it could not be signed",
-                elf.display(),
-                board.name
-            )
+        Some(bootloader) => {
+            check_identity(&image, board).with_context(|| elf.display().to_string())?;
+            with_bootloader(&read(bootloader)?, image)?
         }
-        Some(bootloader) => with_bootloader(&read(bootloader)?, image)?,
         None => image,
     };
     if board.chip == Chip::Rp2350 {
         let file: Vec<u8> = uf2::blocks(Family::Image, board.flash.base, &image).flatten().collect();
         write("uf2", &file)?;
     }
+    Ok(())
+}
+
+/// An image that does not say which board it is for could never be signed.
+fn check_identity(image: &[u8], board: &Board) -> Result<()> {
+    let identity = Identity::find(image).context("it does not say which board it is for")?;
+    ensure!(identity.board() == board.name, "it says that it is for {}", identity.board());
     Ok(())
 }
 
@@ -155,6 +158,18 @@ mod tests {
         let error = with_bootloader(b"booting", image).unwrap_err().to_string();
         assert_eq!(error, "the bootloader has 7 bytes: 6 are free");
         assert!(with_bootloader(b"boot", b"at the start".to_vec()).is_err(), "an image without a slot");
+    }
+
+    #[test]
+    fn an_image_that_is_not_for_its_board_is_found_before_anyone_signs_it() {
+        let image = |name: &str| [b"codePKD image\0\0\0\x01\0\0\0", name.as_bytes(), &[0; 16]].concat();
+        let check = |image: &[u8]| {
+            let board = pkd_board::find("w5500-evb-pico2").unwrap();
+            check_identity(image, board).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&image("w5500-evb-pico2")), Ok(()));
+        assert_eq!(check(&image("riscv32-virt")), Err("it says that it is for riscv32-virt".to_owned()));
+        assert_eq!(check(b"code"), Err("it does not say which board it is for".to_owned()));
     }
 
     #[test]
