@@ -17,7 +17,7 @@ pub(crate) fn keygen(to: &Path) -> Result<String> {
     Ok(format!("[update]\nkey = \"{}\"\n", hex::format(&update::public_key(&seed))))
 }
 
-/// Puts a signed header in front of an image, and returns what the image says of itself besides.
+/// Puts a signed header in front of an image. Returns the identity that the image contains, and the bytes to send.
 pub(crate) fn sign(key: &Path, image: &Path) -> Result<(Identity, Vec<u8>)> {
     let seed = hex::parse(&key_file::read(key)?)
         .with_context(|| format!("{}: not a key that keygen has made", key.display()))?;

@@ -76,7 +76,7 @@ fn run(mut arguments: Parser) -> Result<String> {
             let (identity, bytes) = image::sign(key, image)?;
             fs::write(out, bytes).with_context(|| out.display().to_string())?;
             let (out, board, version) = (out.display(), identity.board(), identity.version());
-            Ok(format!("{out}: version {version} for {board}, to be sent with a POST of /update\n"))
+            Ok(format!("{out}: version {version} for {board}; send it with POST /update\n"))
         }
         ([command, ..], _) if *command == Path::new("keygen") => {
             Err(anyhow!("usage: gateway-config keygen KEY"))

@@ -14,8 +14,8 @@
 //!
 //! The signature is checked before anything is written to flash, so that only the owner of the key can wear the flash out.
 //!
-//! Version and board stand in the image too, as its [`Identity`], and are signed as they are found there. If someone had to type
-//! them, an image could be signed as newer than it is, and whoever captured it could send it again and again.
+//! The image itself also contains the version and the board, as its [`Identity`], and the header is made from that. A version typed
+//! by hand could be newer than the image's own; anyone who captured such an image could replay it, and reset the board each time.
 
 use core::fmt;
 
@@ -38,7 +38,8 @@ const IDENTITY_MAGIC: [u8; 10] = *b"PKD image\0";
 pub struct Version([u16; 3]);
 
 impl Version {
-    /// The version of the crate with these `CARGO_PKG_VERSION_MAJOR`, `_MINOR` and `_PATCH`. Returns `None` if one is no number.
+    /// Reads a version from its three parts, as in Cargo's `CARGO_PKG_VERSION_MAJOR`, `_MINOR` and `_PATCH`. Returns `None` unless
+    /// each is a number from 0 to 65535.
     #[must_use]
     pub const fn of(major: &str, minor: &str, patch: &str) -> Option<Self> {
         match (u16::from_str_radix(major, 10), u16::from_str_radix(minor, 10), u16::from_str_radix(patch, 10))
@@ -73,7 +74,7 @@ impl fmt::Display for Version {
 ///     16     16  name of the board, padded with zeros
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// In this order, because it is found in the image as it lies in memory.
+// The image contains it as it is in memory, so the fields must not be reordered.
 #[repr(C)]
 pub struct Identity {
     magic: [u8; 10],
@@ -82,7 +83,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of an image for this board. Returns `None` if the board's name is too long.
+    /// Creates the identity of an image for this board. Returns `None` if the board's name is too long.
     #[must_use]
     pub const fn new(board: &str, version: Version) -> Option<Self> {
         let mut padded = [0; BOARD_LENGTH];
@@ -93,7 +94,7 @@ impl Identity {
         Some(Self { magic: IDENTITY_MAGIC, version, board: padded })
     }
 
-    /// That which an image contains. Returns `None` if it has none, or several.
+    /// Finds the identity in an image. Returns `None` if there is none, or more than one.
     #[must_use]
     pub fn find(image: &[u8]) -> Option<Self> {
         let mut found = image.windows(IDENTITY_MAGIC.len() + 6 + BOARD_LENGTH).filter_map(|mut bytes| {
@@ -205,7 +206,6 @@ impl Incoming {
         public.verify(signed, &salty::Signature::from(signature)).map_err(|_| UpdateError::Signature)?;
         let mut part = || take(&mut fields).map(u16::from_le_bytes);
         let version = Version([part()?, part()?, part()?]);
-        let running = policy.running.version();
         let image = u32::from_le_bytes(take(&mut fields)?);
         let board: [u8; BOARD_LENGTH] = take(&mut fields)?;
         let digest = take(&mut fields)?;
@@ -213,6 +213,7 @@ impl Incoming {
             return Err(UpdateError::Board);
         }
         // The same version is refused too: anyone who captured the image could replay it to reset the board.
+        let running = policy.running.version();
         if version <= running && !key.allow_older {
             return Err(UpdateError::NotNewer(running));
         }

@@ -27,7 +27,7 @@ const WORD: usize = 32;
 /// Resets the board.
 pub type Reset = fn() -> !;
 
-/// What the image for a board says of itself, for a `static` of the board's own.
+/// Creates the identity of the image for a board, which the board puts into a `static`.
 ///
 /// # Panics
 /// If the board's name is too long. In a `static`, that is an error of the compiler.
@@ -71,7 +71,7 @@ pub(crate) struct Updates {
 
 impl Updates {
     pub(crate) fn new(running: &'static Identity, layout: UpdateLayout, reset: Reset) -> Self {
-        // What is read from it are constants, so the compiler could leave it out of the image, where it has to be found.
+        // Its fields are constants, so the compiler could inline them and leave the identity out of the image.
         let running = black_box(running);
         let shared = Shared { is_busy: false, job: None, waker: WakerRegistration::new(), bytes: [0; CHUNK] };
         Self { running, layout, reset, shared: Mutex::new(RefCell::new(shared)), done: Signal::new() }

@@ -48,12 +48,12 @@ fn run(arguments: &[String]) -> Result<()> {
         println!("{}", path.display());
         fs::write(&path, bytes).with_context(|| path.display().to_string())
     };
+    if bootloader.is_some() {
+        check_identity(&image, board).with_context(|| elf.display().to_string())?;
+    }
     write("bin", slot(&image))?;
     let image = match bootloader {
-        Some(bootloader) => {
-            check_identity(&image, board).with_context(|| elf.display().to_string())?;
-            with_bootloader(&read(bootloader)?, image)?
-        }
+        Some(bootloader) => with_bootloader(&read(bootloader)?, image)?,
         None => image,
     };
     if board.chip == Chip::Rp2350 {
@@ -63,7 +63,7 @@ fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// An image that does not say which board it is for could never be signed.
+/// Checks that an image can be signed: that it contains the identity of its board.
 fn check_identity(image: &[u8], board: &Board) -> Result<()> {
     let identity = Identity::find(image).context("it does not say which board it is for")?;
     ensure!(identity.board() == board.name, "it says that it is for {}", identity.board());

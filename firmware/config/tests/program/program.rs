@@ -116,7 +116,7 @@ fn an_image_is_signed_with_the_key_whose_public_half_is_configured() {
     let output = folder.run(&["sign", "update.key", "image.bin", "image.pkd"]);
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said, "image.pkd: version 1.2.3 for riscv32-virt, to be sent with a POST of /update\n");
+    assert_eq!(said, "image.pkd: version 1.2.3 for riscv32-virt; send it with POST /update\n");
     let signed = fs::read(folder.0.join("image.pkd")).unwrap();
     let (header, image) = signed.split_first_chunk::<HEADER_LENGTH>().unwrap();
     let [running, new] = ["1.2.2", "1.2.3"].map(|text| Version::parse(text).unwrap());
