@@ -132,7 +132,30 @@ fn accepted(tools: &Tools) -> Result<String> {
     // The board finds the time, so it keeps its image.
     scenario.serve_time(START)?;
     let line = scenario.machine.wait_for_log("the new image works")?;
-    ensure!(scenario.machine.flash.read(STATE, 4)? != SWAP, "the bootloader would return to the old image");
+    let flash = &scenario.machine.flash;
+    ensure!(flash.read(STATE, 4)? != SWAP, "the bootloader would return to the old image");
+
+    // If the board has returned to the old image, someone who captured the new one sends it again: a reset each time.
+    flash.write(SLOT, &dfu.0.borrow())?;
+    flash.write(STATE, &state.0.borrow())?;
+    let response = upload(&mut scenario, 45_002, &header, &new)?;
+    let is_refused = response.starts_with("HTTP/1.1 422 ") && response.contains("did not find the time");
+    ensure!(is_refused, "an image that the board has returned from: {response}");
+    ensure!(scenario.machine.flash.read(STATE, 4)? != SWAP, "it would be started again");
+    let next = image(4);
+    let header = sign(&SEED, &identity(BOARD, "0.3.0")?, &next).context("not signed")?;
+    let response = upload(&mut scenario, 45_003, &header, &next)?;
+    ensure!(response.starts_with("HTTP/1.1 200 OK"), "the next image: {response}");
+    scenario.machine.wait_for_log("version 0.3.0 starts now")?;
+    scenario.machine.wait_for_log("link up")?;
+
+    // An image that was received but never started, because the power failed, is not one of those.
+    let flash = &scenario.machine.flash;
+    flash.write(SLOT, &dfu.0.borrow())?;
+    flash.write(STATE, &[0xff; SECTOR])?;
+    let header = sign(&SEED, &identity(BOARD, "0.2.0")?, &new).context("not signed")?;
+    let response = upload(&mut scenario, 45_004, &header, &new)?;
+    ensure!(response.starts_with("HTTP/1.1 200 OK"), "an image that was never started: {response}");
     Ok(line)
 }
 

@@ -133,6 +133,8 @@ pub enum UpdateError {
     Board,
     /// It is not newer than the running image, of this version.
     NotNewer(Version),
+    /// The board has returned from it to the running image.
+    Returned,
     /// It does not fit, or its length is not what its header says.
     Length,
     /// It is not the image that was signed.
@@ -156,6 +158,9 @@ impl fmt::Display for UpdateError {
                     "not newer than the running version {running}: set allow_older to force it"
                 );
             }
+            Self::Returned => {
+                "this image was started and did not find the time: build a newer one, or set allow_older to force it"
+            }
             Self::Length => "wrong length",
             Self::Digest => "wrong digest: the image was altered",
             Self::Flash => "the flash failed",
@@ -176,7 +181,7 @@ pub struct Policy<'a> {
 }
 
 /// An image whose header was accepted, while it arrives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Incoming {
     version: Version,
     remaining: u32,

@@ -48,6 +48,8 @@ pub const fn identity(board: &Board) -> Identity {
 enum Job {
     /// Write the first bytes of the buffer to this offset of the slot.
     Write { offset: u32, length: usize },
+    /// Fill the first bytes of the buffer from this offset of the slot, if the bootloader has returned from the image there.
+    ReadReturned { offset: u32, length: usize },
     /// Have the bootloader swap the slots.
     Activate,
 }
@@ -66,7 +68,8 @@ pub(crate) struct Updates {
     layout: UpdateLayout,
     reset: Reset,
     shared: Mutex<NoopRawMutex, RefCell<Shared>>,
-    done: Signal<NoopRawMutex, Result<(), UpdateError>>,
+    /// `false` if there was nothing to do.
+    done: Signal<NoopRawMutex, Result<bool, UpdateError>>,
 }
 
 impl Updates {
@@ -96,9 +99,31 @@ impl Updates {
             return Err(UpdateError::Busy);
         }
         defmt::info!("update: receiving {} bytes", incoming.remaining());
-        let outcome = with_timeout(TIMEOUT, self.store(socket, incoming)).await;
+        let is_forced = config.update.as_ref().is_some_and(|key| key.allow_older);
+        let outcome = with_timeout(TIMEOUT, async {
+            if !is_forced && self.has_returned_from(incoming.clone()).await? {
+                return Err(UpdateError::Returned);
+            }
+            self.store(socket, incoming).await
+        })
+        .await;
         self.with(|shared| shared.is_busy = false);
         outcome.unwrap_or(Err(UpdateError::Length))
+    }
+
+    /// Whether the bootloader has returned from this image, which it leaves in the slot. Anyone who captured such an image could
+    /// otherwise replay it, and reset the board each time: it is newer than the running one.
+    async fn has_returned_from(&self, mut image: Incoming) -> Result<bool, UpdateError> {
+        let mut offset = 0;
+        while image.remaining() > 0 {
+            let length = chunk(image.remaining());
+            if !self.order(Job::ReadReturned { offset, length }).await? {
+                return Ok(false);
+            }
+            self.with(|shared| image.update(shared.bytes.get(..length).unwrap_or_default()))?;
+            offset += u32::try_from(length).unwrap_or(0);
+        }
+        Ok(image.finish().is_ok())
     }
 
     async fn store(
@@ -109,7 +134,7 @@ impl Updates {
         let mut offset = 0;
         while incoming.remaining() > 0 {
             let mut bytes = [0xff; CHUNK];
-            let length = CHUNK.min(usize::try_from(incoming.remaining()).unwrap_or(CHUNK));
+            let length = chunk(incoming.remaining());
             let Some(piece) = bytes.get_mut(..length) else { return Err(UpdateError::Length) };
             read_exact(socket, piece).await?;
             incoming.update(piece)?;
@@ -122,7 +147,7 @@ impl Updates {
         Ok(version)
     }
 
-    async fn order(&self, job: Job) -> Result<(), UpdateError> {
+    async fn order(&self, job: Job) -> Result<bool, UpdateError> {
         self.done.reset();
         self.with(|shared| {
             shared.job = Some(job);
@@ -138,9 +163,14 @@ impl Updates {
             let outcome = match shared.job.take()? {
                 Job::Write { offset, length } => {
                     write(flash, &self.layout, offset, shared.bytes.get(..length).unwrap_or_default())
+                        .map(|()| true)
+                }
+                Job::ReadReturned { offset, length } => {
+                    let bytes = shared.bytes.get_mut(..length).unwrap_or_default();
+                    read_returned(flash, &self.layout, offset, bytes)
                 }
                 Job::Activate => with_state(flash, &self.layout, |state| {
-                    state.mark_updated().map_err(|_| UpdateError::Flash)
+                    state.mark_updated().map(|()| true).map_err(|_| UpdateError::Flash)
                 }),
             };
             Some(outcome)
@@ -180,6 +210,26 @@ pub(crate) async fn read_exact(socket: &mut TcpSocket<'_>, mut bytes: &mut [u8])
         }
     }
     Ok(())
+}
+
+/// How much of these remaining bytes is handled at once.
+fn chunk(remaining: u32) -> usize {
+    usize::try_from(remaining).unwrap_or(CHUNK).min(CHUNK)
+}
+
+/// Reads the slot, if the bootloader has returned from the image there. Returns whether it has.
+fn read_returned<S: NorFlash>(
+    flash: &mut S,
+    layout: &UpdateLayout,
+    offset: u32,
+    bytes: &mut [u8],
+) -> Result<bool, UpdateError> {
+    let state = with_state(flash, layout, |state| state.get_state().map_err(|_| UpdateError::Flash))?;
+    if state != State::Revert {
+        return Ok(false);
+    }
+    flash.read(layout.slot + offset, bytes).map_err(|_| UpdateError::Flash)?;
+    Ok(true)
 }
 
 /// Writes to the slot, and reads it back. Erases each sector before its first byte.

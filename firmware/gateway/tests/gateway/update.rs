@@ -182,6 +182,7 @@ fn every_error_has_its_own_message() {
         UpdateError::Signature,
         UpdateError::Board,
         UpdateError::NotNewer(version("1.2.3")),
+        UpdateError::Returned,
         UpdateError::Length,
         UpdateError::Digest,
         UpdateError::Flash,
