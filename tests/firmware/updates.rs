@@ -35,7 +35,7 @@ const SEED: [u8; 32] = [9; 32];
 const BOARD: &str = "riscv32-virt";
 
 pub(crate) fn checks(report: &mut Report, tools: &Tools) {
-    report.check("update: a signed image is written and started, and returns if it does not work", || {
+    report.check("update: a signed image is written and started; if it does not work, the board returns, and refuses it", || {
         accepted(tools)
     });
     report.check("update: an image that is not signed for this board changes nothing", || refused(tools));
@@ -134,29 +134,56 @@ fn accepted(tools: &Tools) -> Result<String> {
     let line = scenario.machine.wait_for_log("the new image works")?;
     let flash = &scenario.machine.flash;
     ensure!(flash.read(STATE, 4)? != SWAP, "the bootloader would return to the old image");
+    let returned = (dfu.0.into_inner(), state.0.into_inner());
+    after_return(&mut scenario, &returned, &header, &new)?;
+    Ok(line)
+}
 
-    // If the board has returned to the old image, someone who captured the new one sends it again: a reset each time.
-    flash.write(SLOT, &dfu.0.borrow())?;
-    flash.write(STATE, &state.0.borrow())?;
-    let response = upload(&mut scenario, 45_002, &header, &new)?;
+/// Someone who captured an image sends it again after the board has returned from it, to have a reset each time. `returned` is what
+/// the bootloader leaves in the second slot, and its state.
+fn after_return(
+    scenario: &mut Scenario,
+    returned: &(Vec<u8>, Vec<u8>),
+    header: &[u8],
+    image_of_header: &[u8],
+) -> Result<()> {
+    let (slot, state) = returned;
+    let config = |scenario: &Scenario, allow_older| {
+        let mut config = updatable();
+        config.update = Some(UpdateKey { key: public_key(&SEED), allow_older });
+        scenario.machine.flash.configure(&config)
+    };
+    let bootloader_leaves = |scenario: &Scenario, state: &[u8]| {
+        scenario.machine.flash.write(SLOT, slot)?;
+        scenario.machine.flash.write(STATE, state)
+    };
+    let accepts = |scenario: &mut Scenario, name, from_port, header: &[u8], image: &[u8]| {
+        let response = upload(scenario, from_port, header, image)?;
+        ensure!(response.starts_with("HTTP/1.1 200 OK"), "{name}: {response}");
+        scenario.machine.wait_for_log("starts now")?;
+        scenario.machine.wait_for_log("link up")
+    };
+
+    bootloader_leaves(scenario, state)?;
+    let response = upload(scenario, 45_002, header, image_of_header)?;
     let is_refused = response.starts_with("HTTP/1.1 422 ") && response.contains("did not find the time");
     ensure!(is_refused, "an image that the board has returned from: {response}");
     ensure!(scenario.machine.flash.read(STATE, 4)? != SWAP, "it would be started again");
-    let next = image(4);
-    let header = sign(&SEED, &identity(BOARD, "0.3.0")?, &next).context("not signed")?;
-    let response = upload(&mut scenario, 45_003, &header, &next)?;
-    ensure!(response.starts_with("HTTP/1.1 200 OK"), "the next image: {response}");
-    scenario.machine.wait_for_log("version 0.3.0 starts now")?;
-    scenario.machine.wait_for_log("link up")?;
 
-    // An image that was received but never started, because the power failed, is not one of those.
-    let flash = &scenario.machine.flash;
-    flash.write(SLOT, &dfu.0.borrow())?;
-    flash.write(STATE, &[0xff; SECTOR])?;
-    let header = sign(&SEED, &identity(BOARD, "0.2.0")?, &new).context("not signed")?;
-    let response = upload(&mut scenario, 45_004, &header, &new)?;
-    ensure!(response.starts_with("HTTP/1.1 200 OK"), "an image that was never started: {response}");
-    Ok(line)
+    // The board reads its configuration when it starts, so each is for the upload after the next.
+    config(scenario, true)?;
+    let next = image(4);
+    let next_header = sign(&SEED, &identity(BOARD, "0.3.0")?, &next).context("not signed")?;
+    accepts(scenario, "the next image", 45_003, &next_header, &next)?;
+
+    config(scenario, false)?;
+    bootloader_leaves(scenario, state)?;
+    accepts(scenario, "the same image, forced", 45_004, header, image_of_header)?;
+
+    // The power failed before it was started: the slot has it, and the bootloader was never told.
+    bootloader_leaves(scenario, &[0xff; SECTOR])?;
+    accepts(scenario, "an image that was never started", 45_005, header, image_of_header)?;
+    Ok(())
 }
 
 fn refused(tools: &Tools) -> Result<String> {
